@@ -1,0 +1,104 @@
+"""Every error litequeue raises, as one tree. Knows nothing of queues, stores or workers."""
+
+from __future__ import annotations
+
+
+class LiteQueueError(Exception):
+    """The root of every error that litequeue raises on purpose."""
+
+
+class JobFailed(LiteQueueError):
+    """The job ended as `failed`; raised to whoever asked for its result.
+
+    `error_type`, `message` and `traceback` are text: the exception itself lived in the worker.
+    """
+
+    def __init__(self, job_id: str, error_type: str, message: str, traceback: str = "") -> None:
+        super().__init__(f"job {job_id} failed: {error_type}: {message}" if message else f"job {job_id} failed: {error_type}")
+        self.job_id = job_id
+        self.error_type = error_type
+        self.message = message
+        self.traceback = traceback
+
+
+class JobCancelled(LiteQueueError):
+    """The job was cancelled. A task may raise it to end itself as `cancelled`."""
+
+
+class JobExpired(LiteQueueError):
+    """The job had not begun by its `expires` time, so it never ran."""
+
+
+class JobNotFound(LiteQueueError):
+    """No job of that id is in the file: it never was, or it has been pruned."""
+
+
+class JobTimeout(LiteQueueError, TimeoutError):
+    """The job ran longer than its `timeout`; raised inside the running function."""
+
+
+class KeyConflict(LiteQueueError):
+    """The key is held by another job, whose id is `job_id`."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class PayloadTooLarge(LiteQueueError, ValueError):
+    """The encoded arguments exceed the queue's `max_payload`."""
+
+
+class EncodeError(LiteQueueError, TypeError):
+    """A value cannot be stored; `path` names where it stands, such as `kwargs['on_end'][0]`."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class DecodeError(LiteQueueError, ValueError):
+    """Stored bytes are not what the task's signature asks for."""
+
+
+class UnknownTask(LiteQueueError, LookupError):
+    """No task of that name is declared on this queue."""
+
+
+class StoreError(LiteQueueError):
+    """The file could not be read or written: it is damaged, read-only, full, or no database."""
+
+
+class StoreBusy(StoreError):
+    """Another writer held the file for longer than the busy timeout."""
+
+
+class StoreReplaced(StoreError):
+    """The file at this path is no longer the one that was opened."""
+
+
+class DriverConflict(StoreError):
+    """A second SQLite library would open, in this process, a file that one already has open."""
+
+
+class UnsafeFilesystem(StoreError):
+    """The file lies on a file system where a WAL file is not safe."""
+
+
+class NotAQueue(StoreError):
+    """The database holds none of litequeue's tables."""
+
+
+class SchemaTooNew(StoreError):
+    """The file was written by a newer litequeue than this one."""
+
+
+class Unsupported(LiteQueueError):
+    """What was asked for cannot be done here."""
+
+
+class Fenced(BaseException):
+    """The job was given to another worker meanwhile: nothing this run writes is kept.
+
+    A `BaseException`, so that a task's `except Exception` does not swallow it.
+    """
