@@ -65,6 +65,14 @@ class UnknownTask(LiteQueueError, LookupError):
     """No task of that name is declared on this queue."""
 
 
+class ScheduleNotFound(LiteQueueError, LookupError):
+    """No schedule of that name is in the file."""
+
+
+class ScheduleExists(LiteQueueError):
+    """A schedule of that name is in the file already."""
+
+
 class StoreError(LiteQueueError):
     """The file could not be read or written: it is damaged, read-only, full, or no database."""
 

@@ -1,0 +1,73 @@
+# Each target makes .venv and installs what it needs, once, and again when pyproject.toml has changed.
+PYTHON ?= python3
+ARGS ?=
+FOLDER ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+# Targets share one .venv, into which two pips must not write at once.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PY := $(BIN)/python
+# A python that was asked for is the one that is used; the default one may be too old where a newer one is there.
+PYTHONS := $(PYTHON) $(if $(filter file,$(origin PYTHON)),python3.14 python3.13 python3.12 python3.11 python3.10)
+
+help:
+	@echo 'make demo   a short tour; FOLDER=... keeps its file there, ARGS=... is passed on'
+	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
+	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
+	@echo 'make bench  the measurements, beside huey'
+	@echo 'make clean  remove .venv and whatever was built or cached'
+	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
+
+demo: .venv/.stamp-demo
+	@$(PY) -m examples.demo $(FOLDER) $(ARGS)
+
+test: .venv/.stamp-test
+	@$(PY) -m pytest -q $(ARGS)
+
+lint: .venv/.stamp-lint
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo 'not formatted: run $(BIN)/ruff format .'; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pyright --pythonpath $(PY) --verifytypes litequeue --ignoreexternal --outputjson | $(PY) -c "$$TYPES_KNOWN"
+
+bench: .venv/.stamp-bench
+	@$(PY) -m benchmarks $(ARGS)
+
+clean:
+	@rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.stamp-%: pyproject.toml | $(PY)
+	@echo 'installing litequeue[$*] into .venv ...'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(PY):
+	@for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	        echo "making .venv with $$($$python --version) ..."; \
+	        $$python -m venv --clear .venv || { rm -rf .venv; exit 1; }; \
+	        exit 0; \
+	    fi; \
+	done; \
+	echo 'litequeue needs Python 3.10 or newer; tried: $(strip $(PYTHONS)). Name one: make PYTHON=/path/to/python' >&2; \
+	exit 1
+
+# pyright itself fails below 100 %: an untyped dependency would be enough for that.
+define TYPES_KNOWN
+import json, sys
+known = json.load(sys.stdin)["typeCompleteness"]
+score = 100 * known["completenessScore"]
+print(f"pyright: {score:.1f} % of the public names have a known type")
+if score < 99:
+    for symbol in known["symbols"]:
+        if symbol["isExported"] and not symbol["isTypeKnown"]:
+            print("  ", symbol["name"])
+    sys.exit(1)
+endef
+export TYPES_KNOWN

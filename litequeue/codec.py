@@ -1,0 +1,459 @@
+"""Turn a call and its result into bytes and back, as the task's signature asks. Knows no job, queue or store."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import sys
+import types
+import typing
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from litequeue.errors import DecodeError, EncodeError
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format, get_annotations
+
+    # There an annotation is evaluated when it is looked at, and may fail.
+    _signature = functools.partial(inspect.signature, annotation_format=Format.FORWARDREF)
+    _annotations = functools.partial(get_annotations, format=Format.FORWARDREF)
+else:
+    _signature = inspect.signature
+    _annotations = inspect.get_annotations
+
+NoneType = type(None)
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ANYTHING = (Any, object, inspect.Parameter.empty)
+# What JSON gives back as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
+_NATIVE: dict[Any, frozenset[type]] = {
+    int: frozenset({int, bool}),
+    float: frozenset({float, int, bool}),
+    str: frozenset({str}),
+    bool: frozenset({bool}),
+    list: frozenset({list}),
+    list[Any]: frozenset({list}),
+    dict: frozenset({dict}),
+    dict[str, Any]: frozenset({dict}),
+    NoneType: frozenset({NoneType}),
+}
+# These always come back equal, so `encode_call` need not try.
+_SURE = (bytes, date, datetime, time, timedelta, Decimal, UUID)
+_DEEPEST = 1_000  # how far down to look for a value that cannot be stored
+_REBUILT = (str, int, float, PurePath, OrderedDict, Counter)
+
+
+class Codec(Protocol):
+    """How values become bytes: any object with a name and these two methods."""
+
+    name: str
+
+    def encode(self, value: object) -> bytes: ...
+
+    def decode(self, data: bytes) -> Any: ...
+
+
+class JsonCodec:
+    """JSON, with the types that msgspec knows, pydantic models and paths; what would be lost on the way is refused."""
+
+    name: str = "json"
+
+    def encode(self, value: object) -> bytes:
+        """Give `value` as JSON. Raises `EncodeError`, whose `path` starts at `value`."""
+        try:
+            return _to_json(value)
+        except Exception as error:
+            raise _refusal(_to_json, value, "value", error) from error
+
+    def decode(self, data: bytes) -> Any:
+        """Read JSON into plain data. Raises `DecodeError`."""
+        try:
+            return _decoder.decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise DecodeError(f"not JSON that litequeue wrote: {error}") from error
+
+
+def digest(data: bytes) -> str:
+    """Give 32 hex digits (BLAKE2b, 16 bytes) that are the same for the same bytes in every process."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+class Signature:
+    """What a task takes and gives: encodes its calls and results, and decodes them into the annotated types.
+
+    Hints are resolved at the first call, so that they may name what is defined further down the module. A hint that
+    cannot be resolved, or that msgspec cannot convert to, counts as `Any`. Types are checked and converted to where
+    the codec is a `JsonCodec`; what any other gives back is left alone.
+    """
+
+    __slots__ = ("_known", "_signature", "codec", "function", "is_coroutine", "task_name")
+
+    def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str) -> None:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{task_name}() is a generator function; a task gives one result, such as a list")
+        self.function = function
+        self.codec = codec
+        self.task_name = task_name
+        self.is_coroutine = any(map(inspect.iscoroutinefunction, _layers(function)))
+        self._signature = _signature(function)
+        self._known: _Plan | None = None
+
+    def __repr__(self) -> str:
+        return f"<Signature {self.task_name}{self._signature} codec={self.codec.name}>"
+
+    def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Give the bytes of one call, the same however it is spelled; defaults are left to the day it runs.
+
+        Raises `TypeError` where the call does not fit the signature, and `EncodeError` where a value cannot be stored.
+        """
+        plan = self._known or self._plan()
+        if not kwargs and plan.takes(args, plan.sendable):
+            return self._encode(args, kwargs)
+        args, kwargs = self._bind(plan, args, kwargs)
+        data = self._encode(args, kwargs)
+        if not plan.sends(args, kwargs):
+            self._check(plan, args, kwargs, data)
+        return data
+
+    def decode_call(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Give the arguments, as annotated. Raises `DecodeError` where they do not fit the signature of today."""
+        plan = self._known or self._plan()
+        args, kwargs = self._decode(data)
+        if not kwargs and plan.takes(args, plan.native):
+            return tuple(args), kwargs
+        try:
+            args, kwargs = self._bind(plan, args, kwargs)
+            values = [slot.restore(value, label) for label, slot, value in plan.each(args, kwargs)]
+        except (TypeError, _Misfit) as error:
+            raise DecodeError(f"the stored call does not fit {self.task_name}() as it is today: {error}") from error
+        return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
+
+    def encode_result(self, value: object) -> bytes:
+        """Give the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
+        try:
+            return self.codec.encode(value)
+        except Exception as error:
+            raise _refusal(self._writer(), value, "result", error) from error.__cause__ or error
+
+    def decode_result(self, data: bytes | None) -> Any:
+        """Give the result as the return annotation has it, or else as plain data: a wrong hint hides no result."""
+        if data is None:
+            return None
+        value = self._read(data)
+        try:
+            return (self._known or self._plan()).result.restore(value, "result")
+        except _Misfit:
+            return value
+
+    def _plan(self) -> _Plan:
+        hints = _hints(self.function) if isinstance(self.codec, JsonCodec) else {}
+        self._known = _plan(self._signature, hints)
+        return self._known
+
+    def _bind(
+        self, plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not kwargs and plan.least <= len(args) <= plan.most:
+            return tuple(args), {}
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.task_name}() {error}") from None
+        return bound.args, dict(sorted(bound.kwargs.items()))
+
+    def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        try:
+            return self.codec.encode([args, kwargs])
+        except Exception as error:
+            raise self._blame(args, kwargs, error) from error.__cause__ or error
+
+    def _blame(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> EncodeError:
+        writer = self._writer()
+        for label, _, value in (self._known or self._plan()).each(args, kwargs):
+            failure = _failure(writer, value)
+            if failure is not None:
+                return _refusal(writer, value, label, failure)
+        return EncodeError(f"cannot store the arguments of {self.task_name}(): {error}")
+
+    def _writer(self) -> Callable[[object], bytes]:
+        return _to_json if isinstance(self.codec, JsonCodec) else self.codec.encode
+
+    def _check(self, plan: _Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: bytes) -> None:
+        pairs = zip(plan.each(args, kwargs), plan.each(*self._decode(data)), strict=True)
+        try:
+            for (label, slot, value), (_, _, plain) in pairs:
+                slot.restore(plain, label, given=type(value))
+        except _Misfit as error:
+            raise TypeError(f"{self.task_name}() {error}") from error.__cause__
+
+    def _read(self, data: bytes) -> Any:
+        try:
+            return self.codec.decode(data)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise DecodeError(f"the codec {self.codec.name!r} cannot read what is stored: {error!r}") from error
+
+    def _decode(self, data: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
+        match self._read(data):
+            case [[*_] as args, dict() as kwargs]:
+                return args, kwargs
+        raise DecodeError(f"not a call of {self.task_name}(): expected [arguments, keyword arguments]")
+
+
+class _Misfit(Exception):
+    """A value is not what its annotation asks for."""
+
+
+class _Opaque(Exception):
+    """The annotation names a class that nobody here knows how to build."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One parameter, or the result: its hint, and the types that need no work on the way in and out."""
+
+    hint: Any = Any
+    native: frozenset[type] | None = None
+    sendable: frozenset[type] | None = None
+
+    def restore(self, value: Any, label: str, given: type | None = None) -> Any:
+        if self.native is None or type(value) in self.native:
+            return value
+        try:
+            return msgspec.convert(value, self.hint, str_keys=True, dec_hook=_rebuild)
+        except _Opaque:
+            return value
+        except Exception as error:  # the user's own class may raise anything while it is built
+            got = (given or type(value)).__name__
+            raise _Misfit(f"argument {label} must be {_spell(self.hint)}, got {got}{_detail(error)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A signature made ready: what each argument is, and how many may come by position with no keyword."""
+
+    least: int
+    most: int
+    positional: tuple[tuple[str, _Slot], ...]
+    rest: tuple[str, _Slot]
+    named: dict[str, _Slot]
+    others: tuple[str, _Slot]
+    result: _Slot
+    native: tuple[frozenset[type] | None, ...]
+    sendable: tuple[frozenset[type] | None, ...]
+
+    def takes(self, args: Sequence[Any], easy: tuple[frozenset[type] | None, ...]) -> bool:
+        """Say whether the call is by position alone, and each value of a type that needs no work."""
+        if not self.least <= len(args) <= self.most:
+            return False
+        for value, fine in zip(args, easy):  # noqa: B905, SIM110 - defaults may be absent; `all` is slower
+            if fine is not None and type(value) not in fine:
+                return False
+        return True
+
+    def sends(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        return all(slot.sendable is None or type(value) in slot.sendable for _, slot, value in self.each(args, kwargs))
+
+    def each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, _Slot, Any]]:
+        """Give each value of a call that binds, with its slot and the name to call it by."""
+        for (label, slot), value in zip(self.positional, args):  # noqa: B905 - either may be the longer
+            yield label, slot, value
+        for index, value in enumerate(args[len(self.positional) :]):
+            yield f"{self.rest[0]}[{index}]", self.rest[1], value
+        for name, value in kwargs.items():
+            if name in self.named:
+                yield name, self.named[name], value
+            else:
+                yield f"{self.others[0]}[{name!r}]", self.others[1], value
+
+
+def _plan(signature: inspect.Signature, hints: Mapping[str, Any]) -> _Plan:
+    parameters = signature.parameters.values()
+    by = inspect.Parameter
+    slots = {p.name: _slot(hints.get(p.name, Any), optional=p.default is None) for p in parameters}
+    leading = [p for p in parameters if p.kind in _BY_POSITION]
+    positional = tuple((p.name, slots[p.name]) for p in leading)
+    closed = any(p.kind is by.KEYWORD_ONLY and p.default is by.empty for p in parameters)
+    return _Plan(
+        least=sum(p.default is by.empty for p in leading),
+        most=-1 if closed else len(leading),
+        positional=positional,
+        rest=next(((p.name, slots[p.name]) for p in parameters if p.kind is by.VAR_POSITIONAL), ("args", _Slot())),
+        named={p.name: slots[p.name] for p in parameters if p.kind in _BY_NAME},
+        others=next(((p.name, slots[p.name]) for p in parameters if p.kind is by.VAR_KEYWORD), ("kwargs", _Slot())),
+        result=_slot(hints.get("return", Any)),
+        native=tuple(slot.native for _, slot in positional),
+        sendable=tuple(slot.sendable for _, slot in positional),
+    )
+
+
+def _slot(hint: Any, *, optional: bool = False) -> _Slot:
+    if any(hint is anything for anything in _ANYTHING):
+        return _Slot()
+    try:
+        msgspec.json.Decoder(hint, dec_hook=_rebuild)
+        native = _native(hint)
+    except Exception:  # an annotation may be any object at all, and is no reason to refuse the task
+        return _Slot()
+    if optional:
+        native |= {NoneType}
+    return _Slot(hint, native, native | {kind for kind in _SURE if hint is kind})
+
+
+def _native(hint: Any) -> frozenset[type]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        parts = [_native(part) for part in typing.get_args(hint)]
+        return frozenset().union(*parts) if all(parts) else frozenset()
+    try:
+        return _NATIVE.get(hint, frozenset())
+    except TypeError:  # Annotated[..., {}] has no hash
+        return frozenset()
+
+
+def _spell(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _detail(error: Exception) -> str:
+    text = str(error)
+    return "" if text.startswith("Expected") and "$" not in text else f": {text}"
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """Give the function, then what it wraps, down to the one whose annotations `inspect.signature` shows."""
+    while True:
+        yield function
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif not isinstance(function, type) and isinstance(getattr(function, "__call__", None), types.MethodType):  # noqa: B004
+            function = function.__call__
+        else:
+            return
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Resolve each annotation by itself, so that one that cannot be leaves the others in force."""
+    *_, inner = _layers(function)
+    inner = vars(inner).get("__init__", inner) if isinstance(inner, type) else inner
+    scope = getattr(inner, "__globals__", {})
+    return {name: _resolved(hint, scope) for name, hint in _annotations(inner).items()}
+
+
+def _resolved(hint: Any, scope: dict[str, Any]) -> Any:
+    holder = types.SimpleNamespace(__annotations__={"hint": hint})
+    try:
+        return typing.get_type_hints(holder, globalns=scope, include_extras=True)["hint"]
+    except Exception:  # a string annotation is code, and may raise anything
+        return Any
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and hasattr(kind, "model_dump") and hasattr(kind, "model_validate_json")
+
+
+def _plain(value: Any) -> Any:
+    """Give plain data for a value that msgspec does not know."""
+    if _is_model(type(value)):
+        return value.model_dump(mode="json", by_alias=True, round_trip=True)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    raise TypeError(f"{type(value).__name__} is not JSON; pass plain data or an id")
+
+
+def _rebuild(kind: Any, value: Any) -> Any:
+    """Build what msgspec does not know from plain data."""
+    if _is_model(kind):  # by way of JSON: a strict model takes a date from text there alone
+        return kind.model_validate_json(_encoder.encode(value))
+    if isinstance(kind, type) and issubclass(kind, _REBUILT):
+        return kind(value)
+    raise _Opaque
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder = msgspec.json.Decoder()
+
+
+def _to_json(value: object) -> bytes:
+    data = _encoder.encode(value)
+    if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
+        json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
+    return data
+
+
+def _failure(encode: Callable[[object], bytes], value: object) -> Exception | None:
+    try:
+        encode(value)
+    except Exception as error:  # a codec is the user's code
+        return error
+    return None
+
+
+def _refusal(encode: Callable[[object], bytes], value: object, path: str, error: Exception) -> EncodeError:
+    """Follow a failure down to the smallest value that cannot be encoded, and name it."""
+    top = path
+    above: set[int] = set()
+    while len(above) < _DEEPEST:
+        above.add(id(value))
+        found = _failing_child(encode, value)
+        if found is None:
+            break
+        step, value, error = found
+        path += step
+        if id(value) in above:
+            return EncodeError(f"cannot store {path}: it contains itself", path=path)
+    if isinstance(error, RecursionError):
+        return EncodeError(f"cannot store {top}: it is nested too deeply", path=top)
+    return EncodeError(f"cannot store {path}: {_reason(value, error)}", path=path)
+
+
+def _failing_child(encode: Callable[[object], bytes], value: object) -> tuple[str, object, Exception] | None:
+    for step, child in _children(value):
+        failure = _failure(encode, child)
+        if failure is not None:
+            return step, child, failure
+    return None
+
+
+def _children(value: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", child) for key, child in value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{index}]", child) for index, child in enumerate(value))
+    else:
+        yield from ((f".{name}", getattr(value, name, None)) for name in _fields(type(value)))
+
+
+def _fields(kind: Any) -> Sequence[str]:
+    """Name the fields of a Struct, dataclass, pydantic model or attrs class; none of anything else."""
+    for listing in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
+        if hasattr(kind, listing):
+            return tuple(getattr(kind, listing))
+    return [attribute.name for attribute in getattr(kind, "__attrs_attrs__", ())]
+
+
+def _reason(value: object, error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "text with a lone surrogate is not UTF-8; pass bytes, or clean the text"
+    if isinstance(value, float):
+        return f"{value!r} is not JSON; pass None or text"
+    return str(error) or type(error).__name__

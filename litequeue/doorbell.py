@@ -1,0 +1,356 @@
+"""Wake other processes by datagrams: a Bell rings every Ear of its topic. Knows no store, no job and no worker.
+
+A ring is a hint, never the truth: it may be dropped, doubled or stray, so whoever wakes looks at the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import select
+import socket
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+UNIX = int(getattr(socket, "AF_UNIX", -1))  # Windows has none that carries datagrams
+LOOPBACK = "127.0.0.1"
+LONGEST_ADDRESS = 103  # bytes of sun_path on macOS and the BSDs, less its NUL; Linux has 107
+LONGEST_MESSAGE = 65_536
+BUFFER = 1 << 18  # bytes; macOS gives a Unix datagram socket 2 KiB to send from and 4 KiB to receive into
+LARGEST_DRAIN = 64
+CROWDED = 8  # datagrams; Linux refuses the twelfth that waits (net.unix.max_dgram_qlen = 10)
+CROWDED_BYTES = 90_000  # a sender's buffer is full at about 100 KB of payload that nobody has taken
+SETTLING = 0.020  # seconds; longer than the tick that any file system stamps its directories by
+GONE = (ConnectionRefusedError, ConnectionResetError)
+FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS})
+
+
+class Ear:
+    """Hears every ring of one topic; one thread waits on it, any thread wakes it.
+
+    `missed` tells that the last drain took so much that senders may have dropped some: check everything.
+    Raises `OSError` when the directory cannot be written to.
+    """
+
+    def __init__(self, directory: Path, topic: str, *, loopback: bool = UNIX < 0) -> None:
+        _check_topic(topic)
+        self.missed = False
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call wake() inside wait()
+        self._waiting = self._watched = self._woken = self._closed = False
+        self._place = _listen(directory, topic, loopback=loopback)
+        self._socket = self._place.receiver
+        self._sleep = _sleeper(self._socket)
+        _inheritable.add(self)
+
+    def wait(self, timeout: float | None) -> list[bytes]:
+        """Sleep until a ring, a wake or the timeout (seconds; None: for ever); return all that arrived, [] if nothing.
+
+        A wake(), and a ring without a message, is b"". Raises `ValueError` when the ear is closed.
+        """
+        if self._closed:
+            raise ValueError("this ear is closed; make a new one (a forked child must, too)")
+        with self._lock:  # wake() sees that we wait, or we see that it woke us: never neither
+            self._waiting = True
+            woken = self._woken
+        self._sleep(0.0 if woken else timeout)
+        return self.poll()
+
+    def poll(self) -> list[bytes]:
+        """Return all that has arrived, at once."""
+        with self._lock:
+            self._waiting = self._watched
+            woken, self._woken = self._woken, False
+        taken = self._drain()
+        if woken and b"" not in taken:
+            taken.append(b"")
+        return taken
+
+    def wake(self) -> None:
+        """Make the wait() of now, or else the next, return promptly; from any thread or signal handler here."""
+        with self._lock:
+            if self._woken:
+                return
+            self._woken = True
+            if self._waiting:
+                with suppress(OSError):
+                    self._place.waker.send(self._place.password)
+
+    def fileno(self) -> int:
+        """Return the descriptor that turns readable, for a caller with a loop of its own who then calls poll()."""
+        with self._lock:
+            self._waiting = self._watched = True
+            woken, self._woken = self._woken, False
+        if woken:
+            self.wake()  # again, by a datagram this time
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Stop hearing, and take the name out of the directory. May be called again."""
+        if self._closed:
+            return
+        with suppress(OSError):
+            self._place.path.unlink()
+        self._waiting = True
+        self.wake()
+        self._forsake()
+
+    def _drain(self) -> list[bytes]:
+        taken: list[bytes] = []
+        receive = self._socket.recv
+        with suppress(OSError):
+            while len(taken) < LARGEST_DRAIN:
+                taken.append(receive(LONGEST_MESSAGE))
+        self.missed = len(taken) >= CROWDED or sum(map(len, taken)) >= CROWDED_BYTES
+        return self._place.genuine(taken) if self._place.password else taken
+
+    def _forsake(self) -> None:
+        self._closed = True
+        self._place.close()
+
+    _after_fork = _forsake
+
+    def __repr__(self) -> str:
+        return f"<Ear {self._place.path.name} {'closed' if self._closed else 'waiting' if self._waiting else 'open'}>"
+
+
+class Bell:
+    """Rings every ear of one topic in the directory, in all processes; threads and forked children may share it.
+
+    `monotonic` tells seconds, as `Clock.monotonic` does; it decides when the cached listing can be trusted.
+    """
+
+    def __init__(self, directory: Path, topic: str, monotonic: Callable[[], float]) -> None:
+        self._ears: dict[str, Line] = {}
+        _check_topic(topic)
+        self._directory = directory
+        self._path = os.fspath(directory)
+        self._prefix = f"{topic}-"
+        self._monotonic = monotonic
+        self._start()
+        _inheritable.add(self)
+
+    def ring(self, message: bytes = b"") -> None:
+        """Send the message (at most 60,000 bytes) to every ear; never blocks, never raises.
+
+        An ear too full to take it has something to wake for already, and sees `missed`.
+        """
+        with self._lock:
+            try:
+                changed = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - half the price of Path.stat
+            except OSError:
+                return
+            if changed != self._changed or not self._settled:
+                self._look(changed)
+            for name, line in self._lines:
+                try:
+                    line.sender.send(line.password + message)
+                except OSError as error:
+                    self._failed(name, error)
+
+    def close(self) -> None:
+        """Let go of the sockets; a later ring opens them anew."""
+        with self._lock:
+            self._hang_up()
+
+    def _start(self) -> None:
+        self._lock = threading.RLock()  # re-entrant: a signal handler may ring inside ring()
+        self._forget_listing()
+
+    def _forget_listing(self) -> None:
+        self._lines = tuple(self._ears.items())
+        self._changed = -1
+        self._since = 0.0
+        self._settled = False
+
+    def _look(self, changed: int) -> None:
+        # A change within the same tick leaves the same mtime: trust it once two listings 20 ms apart, or more, saw it.
+        now = self._monotonic()
+        if changed != self._changed:
+            self._changed, self._since, self._settled = changed, now, False
+        self._settled = now - self._since >= SETTLING
+        try:
+            names = {name for name in os.listdir(self._path) if name.startswith(self._prefix)}  # noqa: PTH208
+        except OSError:
+            names = set()
+        for name in self._ears.keys() - names:
+            self._ears.pop(name).sender.close()
+        for name in names - self._ears.keys():
+            line = _call(self._directory, name)
+            if line is not None:
+                self._ears[name] = line
+        self._lines = tuple(self._ears.items())
+
+    def _failed(self, name: str, error: OSError) -> None:
+        if error.errno in FULL or error.errno == errno.EMSGSIZE:
+            return
+        line = self._ears.pop(name, None)
+        if line is not None:
+            line.sender.close()
+        self._lines = tuple(self._ears.items())
+        if isinstance(error, GONE):
+            _unlink(self._directory, name)
+
+    def _hang_up(self) -> None:
+        for line in self._ears.values():
+            line.sender.close()
+        self._ears.clear()
+        self._forget_listing()
+
+    def _after_fork(self) -> None:
+        self._hang_up()
+        self._start()
+
+    __del__ = _hang_up
+
+    def __repr__(self) -> str:
+        return f"<Bell {self._prefix[:-1]} ears={len(self._ears)}>"
+
+
+class Place(NamedTuple):
+    """Where an ear listens: its name in the directory, and the socket by which it wakes itself."""
+
+    path: Path
+    receiver: socket.socket
+    waker: socket.socket
+    password: bytes = b""
+    marker: int = -1
+
+    def genuine(self, datagrams: list[bytes]) -> list[bytes]:
+        """Return those that know the password, without it: any user of the machine can send to a loopback port."""
+        return [datagram[len(self.password) :] for datagram in datagrams if datagram.startswith(self.password)]
+
+    def close(self) -> None:
+        """Close the sockets; the name stays."""
+        self.receiver.close()
+        self.waker.close()
+        if self.marker >= 0:
+            with suppress(OSError):
+                os.close(self.marker)
+
+
+class Line(NamedTuple):
+    """A bell's own socket to one ear: with a shared one, an ear that sleeps would use up the send buffer of all."""
+
+    sender: socket.socket
+    password: bytes = b""
+
+
+def _check_topic(topic: str) -> None:
+    if not topic.isidentifier():
+        raise ValueError(f"topic must be letters, digits and underscores, got {topic!r}")
+
+
+def _listen(directory: Path, topic: str, *, loopback: bool) -> Place:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    name = f"{topic}-{secrets.token_hex(8)}"
+    if not loopback:
+        with suppress(OSError):  # the path is too long, or the file system cannot hold sockets
+            return _listen_unix(directory, f"{name}.sock")
+    return _listen_loopback(directory, name)
+
+
+def _listen_unix(directory: Path, name: str) -> Place:
+    receiver, waker = _datagrams(UNIX), _datagrams(UNIX)
+    try:
+        with _address(directory, name) as address:
+            receiver.bind(address)
+            waker.connect(address)
+    except BaseException:
+        receiver.close()
+        waker.close()
+        raise
+    return Place(directory / name, receiver, waker)
+
+
+def _listen_loopback(directory: Path, name: str) -> Place:
+    receiver, waker = _datagrams(socket.AF_INET), _datagrams(socket.AF_INET)
+    try:
+        receiver.bind((LOOPBACK, 0))
+        waker.connect(receiver.getsockname())
+        path = directory / f"{name}-{receiver.getsockname()[1]}.udp"
+        # Windows removes a temporary file when its owner dies.
+        marker = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_TEMPORARY", 0), 0o600)
+    except BaseException:
+        receiver.close()
+        waker.close()
+        raise
+    return Place(path, receiver, waker, name.partition("-")[2].encode(), marker)
+
+
+def _call(directory: Path, name: str) -> Line | None:
+    if name.endswith(".udp"):
+        _, token, port = name[:-4].split("-")
+        sender = _datagrams(socket.AF_INET)
+        sender.connect((LOOPBACK, int(port)))
+        return Line(sender, token.encode())
+    if not name.endswith(".sock") or UNIX < 0:
+        return None
+    sender = _datagrams(UNIX)
+    try:
+        with _address(directory, name) as address:
+            sender.connect(address)
+    except OSError as error:
+        sender.close()
+        if isinstance(error, GONE):
+            _unlink(directory, name)
+        return None
+    return Line(sender)
+
+
+def _datagrams(family: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        with suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+    return made
+
+
+@contextmanager
+def _address(directory: Path, name: str) -> Iterator[str]:
+    path = str(directory / name)
+    if sys.platform == "linux" and len(os.fsencode(path)) > LONGEST_ADDRESS:
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{descriptor}/{name}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield path
+
+
+if sys.platform == "win32":
+
+    def _sleeper(receiver: socket.socket) -> Callable[[float | None], object]:
+        return lambda timeout: select.select([receiver], [], [], timeout)
+
+else:
+
+    def _sleeper(receiver: socket.socket) -> Callable[[float | None], object]:
+        poller = select.poll()
+        poller.register(receiver, select.POLLIN)
+        return lambda timeout: poller.poll(None if timeout is None else max(0.0, timeout * 1000))
+
+
+def _unlink(directory: Path, name: str) -> None:
+    with suppress(OSError):
+        (directory / name).unlink()
+
+
+_inheritable: weakref.WeakSet[Ear | Bell] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The child closes its copies and unlinks nothing: the names are still its parent's.
+    for owner in list(_inheritable):
+        owner._after_fork()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

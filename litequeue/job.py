@@ -1,0 +1,411 @@
+"""A job as values: what is asked for, what is on record, what runs, how it ended. Knows no store and no task."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from litequeue.errors import JobCancelled, JobExpired, JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+R = TypeVar("R")
+
+FOREVER = math.inf
+
+KeyScope = Literal["kept", "unfinished", "queued"]
+OnConflict = Literal["return", "raise", "replace"]
+
+
+class Status(str, Enum):
+    """Where a job stands. `failed` is the dead-letter queue."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    __str__ = str.__str__
+
+    @property
+    def finished(self) -> bool:
+        """Whether a job in this state has ended."""
+        return self in _FINISHED
+
+
+_FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to store. Times are unix seconds; `run_at` None is at once; overrides are None where the task decides."""
+
+    task: str
+    queue: str
+    payload: bytes
+    created_at: float
+    priority: int = 0
+    run_at: float | None = None
+    expires_at: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    key: str | None = None
+    key_scope: KeyScope = "kept"
+    on_conflict: OnConflict = "return"
+    tags: tuple[str, ...] = ()
+    schedule: str | None = None
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """What one attempt died of."""
+
+    attempt: int
+    at: datetime
+    type: str
+    message: str
+    traceback: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a running job last said of itself."""
+
+    done: float
+    total: float | None = None
+    note: str | None = None
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it stood when it was read."""
+
+    id: str
+    task: str
+    queue: str
+    status: Status
+    priority: int
+    attempt: int
+    failures: int
+    deaths: int
+    created_at: float
+    run_at: float
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float | None
+    key: str | None
+    tags: tuple[str, ...]
+    schedule: str | None
+    worker: str | None
+    cancel_requested: bool
+    progress: Progress | None
+    payload: bytes
+    result: bytes | None
+    errors: tuple[JobError, ...]
+
+
+class Claimed(NamedTuple):
+    """A job in a worker's hands; `(id, attempt)` is the fencing token."""
+
+    id: str
+    attempt: int
+    task: str
+    queue: str
+    payload: bytes
+    priority: int
+    failures: int
+    deaths: int
+    timeout: float | None
+    retries: int | None
+    key: str | None
+    created_at: float
+
+
+class ErrorInfo(NamedTuple):
+    """An exception as text."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class Succeeded(NamedTuple):
+    """The function returned; `result` is its encoded value."""
+
+    result: bytes
+
+
+class Failed(NamedTuple):
+    """The function raised, and will not be tried again."""
+
+    error: ErrorInfo
+
+
+class Retried(NamedTuple):
+    """The function raised, and is to be tried again at `run_at`."""
+
+    run_at: float
+    error: ErrorInfo
+
+
+class Snoozed(NamedTuple):
+    """The function asked to come back at `run_at`; no attempt is used up."""
+
+    run_at: float
+
+
+class Cancelled(NamedTuple):
+    """The job was cancelled while it ran."""
+
+
+class Released(NamedTuple):
+    """The worker puts the job back, as if it had not been claimed; no attempt is used up."""
+
+
+class Settled(NamedTuple):
+    """The job's success is on record already: it was committed by `completing()`."""
+
+
+Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled
+
+
+class Ended(NamedTuple):
+    """How one run ended, when, and for how many seconds its record is to be kept."""
+
+    job: Claimed
+    outcome: Outcome
+    at: float
+    keep_for: float
+
+
+class Source(Protocol):
+    """Where a `Job` is looked up again: the part of an engine that a job needs."""
+
+    def look_up(self, job_id: str) -> JobRecord:
+        """Return the job as it now stands, or raise `JobNotFound`."""
+
+    async def alook_up(self, job_id: str) -> JobRecord:
+        """Async twin of `look_up`."""
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel it; False when it has ended already."""
+
+    async def acancel(self, job_id: str) -> bool:
+        """Async twin of `cancel`."""
+
+    def retry(self, job_id: str) -> None:
+        """Queue an ended job anew."""
+
+    async def aretry(self, job_id: str) -> None:
+        """Async twin of `retry`."""
+
+    def wait(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Block until it has ended, or raise `TimeoutError`."""
+
+    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Async twin of `wait`."""
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Turn unix seconds into an aware UTC datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+
+
+class Job(Generic[R]):
+    """One call, on record. Attributes are the state at the last load; `refresh()` loads anew.
+
+    `await job` waits for the result. Ids are opaque text.
+    """
+
+    __slots__ = ("_decode", "_record", "_source", "id")
+
+    def __init__(
+        self,
+        job_id: str,
+        source: Source,
+        decode: Callable[[bytes | None], Any],
+        record: JobRecord | NewJob | None = None,
+    ) -> None:
+        self.id = job_id
+        self._source = source
+        self._decode = decode
+        self._record = record
+
+    def _loaded(self) -> JobRecord:
+        record = self._record
+        if isinstance(record, NewJob):
+            record = self._record = _as_submitted(self.id, record)
+        elif record is None:
+            record = self._record = self._source.look_up(self.id)
+        return record
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self._loaded().task
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue it waits in."""
+        return self._loaded().queue
+
+    @property
+    def status(self) -> Status:
+        """Where it stood at the last load."""
+        return self._loaded().status
+
+    @property
+    def attempt(self) -> int:
+        """How many times it has been claimed."""
+        return self._loaded().attempt
+
+    @property
+    def priority(self) -> int:
+        """From -100 to 100, higher first."""
+        return self._loaded().priority
+
+    @property
+    def key(self) -> str | None:
+        """Its idempotency key."""
+        return self._loaded().key
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags it was enqueued with."""
+        return self._loaded().tags
+
+    @property
+    def schedule(self) -> str | None:
+        """The schedule that enqueued it."""
+        return self._loaded().schedule
+
+    @property
+    def progress(self) -> Progress | None:
+        """What it last said of itself while running."""
+        return self._loaded().progress
+
+    @property
+    def errors(self) -> tuple[JobError, ...]:
+        """What its failed attempts died of, oldest first."""
+        return self._loaded().errors
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was enqueued."""
+        return datetime.fromtimestamp(self._loaded().created_at, timezone.utc)
+
+    @property
+    def run_at(self) -> datetime:
+        """The earliest time for it to run."""
+        return datetime.fromtimestamp(self._loaded().run_at, timezone.utc)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last run began."""
+        return moment(self._loaded().started_at)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended."""
+        return moment(self._loaded().finished_at)
+
+    def refresh(self) -> Job[R]:
+        """Load the job's present state; raises `JobNotFound` once it has been pruned. Returns itself."""
+        self._record = self._source.look_up(self.id)
+        return self
+
+    async def arefresh(self) -> Job[R]:
+        """Async twin of `refresh`."""
+        self._record = await self._source.alook_up(self.id)
+        return self
+
+    def cancel(self) -> bool:
+        """Cancel the job: at once if it has not begun, else a running coroutine is cancelled and a running
+        function sees `current_job().cancelled`. Returns False when it has ended already."""
+        return self._source.cancel(self.id)
+
+    async def acancel(self) -> bool:
+        """Async twin of `cancel`."""
+        return await self._source.acancel(self.id)
+
+    def retry(self) -> None:
+        """Queue the failed, cancelled or expired job anew, with all its retries; a scheduled one runs at once.
+        Raises `KeyConflict` when its key was taken meanwhile, `Unsupported` for a job that cannot be retried."""
+        self._source.retry(self.id)
+
+    async def aretry(self) -> None:
+        """Async twin of `retry`."""
+        await self._source.aretry(self.id)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the job to end, at most `timeout` seconds (None: for ever), and return what its function returned.
+
+        Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, which says what the job is doing.
+        """
+        self._record = self._source.wait(self.id, timeout)
+        return self._outcome(self._record)
+
+    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109  the twin of result()
+        """Async twin of `result`."""
+        self._record = await self._source.await_end(self.id, timeout)
+        return self._outcome(self._record)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.aresult().__await__()
+
+    def _outcome(self, record: JobRecord) -> R:
+        if record.status is Status.SUCCEEDED:
+            value: R = self._decode(record.result)
+            return value
+        if record.status is Status.CANCELLED:
+            raise JobCancelled(f"job {self.id} ({record.task}) was cancelled")
+        if record.status is Status.EXPIRED:
+            raise JobExpired(f"job {self.id} ({record.task}) had not begun by {moment(record.expires_at)}, so it never ran")
+        last = record.errors[-1] if record.errors else JobError(record.attempt, self.created_at, "Unknown", "", "")
+        raise JobFailed(self.id, last.type, last.message, last.traceback)
+
+    def __repr__(self) -> str:
+        record = self._record
+        if record is None:
+            return f"<Job {self.id}>"
+        state = self._loaded()
+        return f"<Job {self.id} {state.task} {state.status} attempt={state.attempt}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other.id == self.id and other._source is self._source
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
+    later = new.run_at is not None and new.run_at > new.created_at
+    return JobRecord(
+        id=job_id,
+        task=new.task,
+        queue=new.queue,
+        status=Status.SCHEDULED if later else Status.QUEUED,
+        priority=new.priority,
+        attempt=0,
+        failures=0,
+        deaths=0,
+        created_at=new.created_at,
+        run_at=new.created_at if new.run_at is None else new.run_at,
+        started_at=None,
+        finished_at=None,
+        expires_at=new.expires_at,
+        key=new.key,
+        tags=new.tags,
+        schedule=new.schedule,
+        worker=None,
+        cancel_requested=False,
+        progress=None,
+        payload=new.payload,
+        result=None,
+        errors=(),
+    )

@@ -1,0 +1,390 @@
+"""Tell who is alive by a kernel lock, and what the dead were doing. Knows no store, no job and no clock.
+
+The kernel frees a lock however its owner dies; the notes of what ran are shared memory, which the page cache outlives.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import socket
+import sys
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+
+    TICKS_PER_SECOND = 1
+else:
+    import fcntl
+
+    TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+RECORD = 32  # bytes; the run, spaces, and a newline at the end: proof that the whole record was written
+EMPTY = bytes(RECORD)
+LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
+BINARY = getattr(os, "O_BINARY", 0)
+
+
+def directory_of(database: Path) -> Path:
+    """Return the directory beside the database, made or not; links are followed, so that all its names give one."""
+    return Path(os.path.realpath(database) + "-litequeue")
+
+
+def open_directory(database: Path) -> Path:
+    """Make the directory beside the database, for its owner alone, unless it is there; return it."""
+    directory = directory_of(database)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        return directory
+    _give_to_owner(directory, database)
+    return directory
+
+
+def _give_to_owner(directory: Path, database: Path) -> None:
+    # As SQLite does for -wal: else a look at the file by root would lock its owner's workers out.
+    if sys.platform != "win32" and os.geteuid() == 0:
+        with suppress(OSError):
+            owner = database.stat()
+            os.chown(directory, owner.st_uid, owner.st_gid)
+
+
+class Lifeline:
+    """This process's lock: held as long as it lives, with notes of what it is executing.
+
+    `slots` is how many runs can be noted at once.
+    """
+
+    def __init__(self, directory: Path, token: str, slots: int) -> None:
+        if slots < 1:
+            raise ValueError(f"slots must be positive, got {slots}")
+        self.token = token
+        self._path = directory / f"{token}.lock"
+        self._places = [slice(at, at + RECORD) for at in range(0, slots * RECORD, RECORD)]
+        self._descriptor = _locked_file(self._path, slots * RECORD)
+        self._memory = mmap.mmap(self._descriptor, slots * RECORD)
+        self._closed = False
+        _inheritable.add(self)
+
+    def enter(self, slot: int, run: str) -> None:
+        """Note that the run (at most 31 ASCII characters) is executing in this slot; `IndexError` if it is longer."""
+        self._memory[self._places[slot]] = f"{run:<31}\n".encode()
+
+    def leave(self, slot: int) -> None:
+        """Note that nothing is executing in this slot."""
+        self._memory[self._places[slot]] = EMPTY
+
+    def close(self) -> None:
+        """Let go in good order: remove the file and free the lock. May be called again."""
+        if self._closed:
+            return
+        if os.name != "nt":
+            _unlink(self._path)  # before the lock is free, so that nobody takes this for a death
+        self._forsake()
+        if os.name == "nt":
+            _unlink(self._path)  # Windows removes no open file
+
+    def _forsake(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._memory.close()  # it holds a descriptor, and so the lock, of its own
+        os.close(self._descriptor)
+
+    def __repr__(self) -> str:
+        return f"<Lifeline {self.token} {'closed' if self._closed else 'held'} slots={len(self._places)}>"
+
+
+class Remains:
+    """What a dead process left behind; holding it keeps every other process from taking it.
+
+    `executing` are the runs noted at death. `missing`: there was nothing to take; it was closed, or buried already.
+    """
+
+    def __init__(self, token: str, path: Path, descriptor: int | None = None, executing: Iterable[str] = ()) -> None:
+        self.token = token
+        self.executing = frozenset(executing)
+        self.missing = descriptor is None
+        self._path = path
+        self._descriptor = descriptor
+        _inheritable.add(self)
+
+    def bury(self) -> None:
+        """Remove the file: this death has been dealt with. May be called again."""
+        if self._descriptor is None:
+            return
+        if os.name == "nt":
+            self._forsake()  # Windows removes no open file
+            _unlink(self._path)
+            return
+        _unlink(self._path)
+        self._forsake()
+
+    def release(self) -> None:
+        """Leave the file to whoever comes next. May be called again."""
+        self._forsake()
+
+    def _forsake(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __repr__(self) -> str:
+        return f"<Remains {self.token} {'missing' if self.missing else 'found'} executing={sorted(self.executing)}>"
+
+
+def take(directory: Path, token: str) -> Remains | None:
+    """Take what the process of that token left; None while it lives, or another holds it, or we may not look."""
+    path = directory / f"{token}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | BINARY)
+    except FileNotFoundError:
+        return Remains(token, path)
+    except PermissionError:
+        return None
+    if not _try_lock(descriptor):
+        os.close(descriptor)
+        return None
+    if not _still_named(path, descriptor):
+        os.close(descriptor)
+        return Remains(token, path)
+    return Remains(token, path, descriptor, _runs(descriptor))
+
+
+def tokens(directory: Path) -> list[str]:
+    """Return the tokens of all lifelines here, of the living and the dead; sweep away the half-made."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - a list of names is all it takes
+    except FileNotFoundError:
+        return []
+    for name in names:
+        if name.endswith(".tmp"):
+            _sweep(directory / name)
+    return sorted(name[:-5] for name in names if name.endswith(".lock"))
+
+
+def _sweep(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | BINARY)
+    except OSError:
+        return
+    try:
+        # Its owner may have renamed it since; the name must still be this file's.
+        if _try_lock(descriptor) and _still_named(path, descriptor):
+            _unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _runs(descriptor: int) -> list[str]:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    data = os.read(descriptor, os.fstat(descriptor).st_size)
+    records = (data[at : at + RECORD] for at in range(0, len(data), RECORD))
+    return [record[:-1].decode(errors="replace").rstrip() for record in records if _whole(record)]
+
+
+def _whole(record: bytes) -> bool:
+    return record.endswith(b"\n") and b"\0" not in record
+
+
+def _still_named(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _locked_file(path: Path, size: int) -> int:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if os.name == "nt":
+        return _make_locked(path, size)  # Windows renames no open file; nor can anyone remove it before it is locked
+    unnamed = path.with_name(f"{path.name.removesuffix('.lock')}.tmp")
+    while True:
+        descriptor = _make_locked(unnamed, size)
+        try:
+            unnamed.rename(path)
+        except FileNotFoundError:  # swept away between its making and its locking
+            os.close(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        else:
+            return descriptor
+
+
+def _make_locked(path: Path, size: int) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
+    try:
+        _wait_lock(descriptor)
+        # Written, not truncated to size: the first touch of a hole on a full disk would kill us by SIGBUS.
+        os.write(descriptor, bytes(size))
+    except BaseException:
+        os.close(descriptor)
+        _unlink(path)
+        raise
+    return descriptor
+
+
+if sys.platform == "win32":
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _wait_lock(descriptor: int) -> None:
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _wait_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which process this is, among all that have ever been: texts are "" where the system does not tell.
+
+    `started` is field 22 of /proc/<pid>/stat (ticks since boot), `namespace` that of the pid: see proc(5).
+    """
+
+    host: str
+    pid: int
+    started: str
+    boot: str
+    namespace: str
+
+    @classmethod
+    def current(cls) -> Identity:
+        """Return the identity of this process."""
+        stat = _stat(os.getpid())
+        return cls(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=stat.started if stat else "",
+            boot=_boot(),
+            namespace=_namespace(),
+        )
+
+    def to_text(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Identity:
+        """Read what to_text() wrote, by this version or a later one."""
+        data = json.loads(text)
+        return cls(**{field.name: data[field.name] for field in fields(cls)})
+
+    def same_boot(self, other: Identity) -> bool:
+        """Return whether both are known to run, or to have run, on one machine since it was started."""
+        return self.boot != "" and self.boot == other.boot
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What /proc/<pid>/stat tells that matters here."""
+
+    state: str
+    started: str
+    ticks: int
+
+
+def alive(identity: Identity) -> bool | None:
+    """Return whether that process runs (a zombie does not), or None where it cannot be told from here."""
+    if _boot_is_over(identity):
+        return False
+    if not _visible(identity):
+        return None
+    stat = _stat(identity.pid)
+    if stat is None:
+        return None if _may_be_hidden(identity.pid) else False
+    return stat.started == identity.started and stat.state not in "ZX"
+
+
+def cpu_seconds(identity: Identity) -> float | None:
+    """Return the seconds of CPU that process has used, user and system; None where it cannot be told, or it is dead."""
+    stat = _stat(identity.pid) if _visible(identity) else None
+    if stat is None or stat.started != identity.started or stat.state in "ZX":
+        return None
+    return stat.ticks / TICKS_PER_SECOND
+
+
+def _boot_is_over(identity: Identity) -> bool:
+    boot = _boot()
+    return bool(boot and identity.boot) and boot != identity.boot and identity.host == socket.gethostname()
+
+
+def _visible(identity: Identity) -> bool:
+    here = (_boot(), _namespace())
+    return "" not in here and here == (identity.boot, identity.namespace)
+
+
+def _may_be_hidden(pid: int) -> bool:
+    # /proc mounted with hidepid shows no process of another user.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _stat(pid: int) -> Stat | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    after_name = text.rpartition(")")[2].split()  # from field 3 on: the name may hold spaces and brackets
+    return Stat(state=after_name[0], started=after_name[19], ticks=int(after_name[11]) + int(after_name[12]))
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - not a path
+    except OSError:
+        return ""
+
+
+_inheritable: weakref.WeakSet[Lifeline | Remains] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # Closing the child's copies frees no lock of the parent's; keeping them would hold it beyond the parent's death.
+    for owner in list(_inheritable):
+        owner._forsake()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,160 @@
+"""Decide what an error makes of a job: another try, and when, or the end. Takes and returns values."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from litequeue.duration import seconds
+from litequeue.errors import EncodeError, DecodeError, JobCancelled
+from litequeue.job import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
+
+if TYPE_CHECKING:
+    from litequeue.job import Claimed
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 3600.0
+LONGEST_TRACEBACK = 20_000
+LONGEST_MESSAGE = 4_000
+
+Duration = timedelta | float | int | str
+Backoff = Duration | Sequence[Duration] | Callable[[int], Duration] | None
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+
+class Retry(Exception):  # noqa: N818  a request, not an error
+    """Raise in a task to be tried again, after `delay` or the task's own backoff. It uses up one of its `retries`."""
+
+    def __init__(self, message: str = "", *, delay: Duration | None = None) -> None:
+        super().__init__(message or "the task asked for another try")
+        self.delay = None if delay is None else seconds(delay, "Retry(delay=)")
+
+
+class Snooze(Exception):  # noqa: N818
+    """Raise in a task to come back after `delay` without using up an attempt."""
+
+    def __init__(self, delay: Duration) -> None:
+        super().__init__("the task asked to come back later")
+        self.delay = seconds(delay, "Snooze(delay)")
+
+
+class GiveUp(Exception):  # noqa: N818
+    """Raise in a task to fail now, without another try."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the task gave up")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how soon a task is tried again, and after which errors."""
+
+    retries: int = 0
+    backoff: Backoff = None
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+
+def policy(retries: int, backoff: Backoff, retry_on: Errors | None, give_up_on: Errors | None) -> Policy:
+    """Check a task's retry options and make them a `Policy`."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries must be a whole number, 0 or more, got {retries!r}")
+    return Policy(
+        retries=retries,
+        backoff=_checked_backoff(backoff),
+        retry_on=(Exception,) if retry_on is None else _errors(retry_on, "retry_on"),
+        give_up_on=() if give_up_on is None else _errors(give_up_on, "give_up_on"),
+    )
+
+
+def _checked_backoff(backoff: Backoff) -> Backoff:
+    if backoff is None or backoff == "exponential" or callable(backoff):
+        return None if backoff == "exponential" else backoff
+    if isinstance(backoff, Sequence) and not isinstance(backoff, str):
+        if not backoff:
+            raise ValueError("backoff must name at least one delay")
+        return tuple(seconds(delay, "backoff") for delay in backoff)
+    return seconds(backoff, "backoff")
+
+
+def _errors(given: Errors, what: str) -> tuple[type[BaseException], ...]:
+    kinds = given if isinstance(given, tuple) else (given,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"{what} must be an exception class or a tuple of them, got {kind!r}")
+    return kinds
+
+
+def delay_before(backoff: Backoff, failures: int, chance: float) -> float:
+    """Return the seconds to wait before the try after the `failures`-th failure (1, 2, ...).
+
+    By default exponential with full jitter: `chance` (0 to 1) of a span that doubles from 1 s to 1 h
+    (Brooker, "Exponential Backoff And Jitter", AWS 2015).
+    """
+    if backoff is None:
+        return chance * min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 32))
+    if callable(backoff):
+        return seconds(backoff(failures), "the backoff function's answer")
+    if isinstance(backoff, tuple):
+        return float(backoff[min(failures, len(backoff)) - 1])
+    return float(backoff)  # type: ignore[arg-type]  # checked by policy()
+
+
+def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
+    """Say what becomes of `job` now that its function has raised `error`."""
+    if isinstance(error, Snooze):
+        return Snoozed(now + error.delay)
+    if isinstance(error, JobCancelled):
+        return Cancelled()
+    info = describe(error)
+    allowed = rule.retries if job.retries is None else job.retries
+    if job.failures >= allowed or not _may_retry(error, rule):
+        return Failed(info)
+    try:
+        delay = error.delay if isinstance(error, Retry) and error.delay is not None else None
+        if delay is None:
+            delay = delay_before(rule.backoff, job.failures + 1, random.random())  # noqa: S311  jitter, not a secret
+    except Exception as wrong:  # the user's own backoff function
+        return Failed(describe(wrong))
+    return Retried(now + delay, info)
+
+
+def _may_retry(error: BaseException, rule: Policy) -> bool:
+    if isinstance(error, Retry):
+        return True
+    if isinstance(error, (GiveUp, EncodeError, DecodeError)):
+        return False
+    if rule.give_up_on and isinstance(error, rule.give_up_on):
+        return False
+    return isinstance(error, rule.retry_on)
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """Turn an exception into text; an exception whose own `str` fails is still described."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  the user's __str__
+        message = "<this exception has no readable message>"
+    try:
+        trace = "".join(traceback.format_exception(kind, error, _below_us(error)))
+    except Exception:  # noqa: BLE001
+        trace = ""
+    return ErrorInfo(name, _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
+
+
+def _below_us(error: BaseException):  # type: ignore[no-untyped-def]  # types.TracebackType | None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "litequeue.execute":
+        trace = trace.tb_next
+    return trace or error.__traceback__
+
+
+def _storable(text: str) -> str:
+    # lone surrogates and NUL bytes cannot be stored as SQLite text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")

@@ -1,0 +1,114 @@
+"""The caller's own connections: check that they are of this file and driver, and run our statements on them."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from litequeue.errors import DriverConflict, StoreError, Unsupported
+from litequeue.sqlite import guards
+from litequeue.sqlite.connection import BUSY_SECONDS, translated
+from litequeue.sqlite.writer import finish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from litequeue.sqlite.connection import Connection, Row, Steps
+    from litequeue.sqlite.opening import File
+
+T = TypeVar("T")
+
+_NOT_OURS = (
+    "within= takes a connection of the queue's own driver, to the queue's own file: {driver} here, got {got}; "
+    "with Queue(path, driver='sqlite3') it takes sqlite3 and aiosqlite connections, else apsw ones"
+)
+_NO_TRANSACTION = "the connection given as within= has no transaction open; begin one first (BEGIN IMMEDIATE)"
+
+
+def connection_of(file: File, raw: Any) -> Connection:  # noqa: ANN401
+    """Put the caller's connection behind the seam, or say why it cannot serve."""
+    db = file.driver.wrap(raw)
+    if db is None:
+        if _is_aiosqlite(raw):
+            raise Unsupported("an aiosqlite connection is for the async methods: use aenqueue() instead of enqueue()")
+        raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got=type(raw).__module__))
+    _check_same_file(file, db.rows("PRAGMA database_list"))
+    if not db.in_transaction:
+        if getattr(raw, "isolation_level", None) is None:
+            raise StoreError(_NO_TRANSACTION)
+        # a connection that begins by itself at the first write: begin now, so that our reads are in it too
+        db.script("BEGIN IMMEDIATE")
+    return db
+
+
+async def aiosqlite_connection_of(file: File, raw: Any) -> Any:  # noqa: ANN401
+    """Return the aiosqlite connection if it is one and can serve; None if it is of another kind."""
+    if not _is_aiosqlite(raw):
+        return None
+    if file.driver.LIBRARY != "sqlite3":
+        raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got="aiosqlite"))
+    _check_same_file(file, [tuple(row) for row in await raw.execute_fetchall("PRAGMA database_list")])
+    if not raw.in_transaction:
+        if raw.isolation_level is None:
+            raise StoreError(_NO_TRANSACTION)
+        await raw.execute("BEGIN IMMEDIATE")
+    return raw
+
+
+def _is_aiosqlite(raw: Any) -> bool:  # noqa: ANN401
+    module = sys.modules.get("aiosqlite")
+    return module is not None and isinstance(raw, module.Connection)
+
+
+def _check_same_file(file: File, databases: list[Row]) -> None:
+    main = next((place for _, name, place in databases if name == "main"), "")
+    if not main or guards.file_id(main) != guards.file_id(file.path):
+        raise StoreError(f"the connection given as within= is to {main or 'memory'}, but the queue's file is {file.path}")
+
+
+async def aperform(adb: Any, steps: Steps[T]) -> T:  # noqa: ANN401
+    """Run the statements that `steps` asks for on an aiosqlite connection, and return what it returns."""
+    rows: list[Row] | None = None
+    try:
+        while True:
+            sql, parameters = steps.send(rows)  # type: ignore[arg-type]  # None starts it
+            rows = [tuple(row) for row in await _fetch(adb, sql, parameters)]
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def _fetch(adb: Any, sql: str, parameters: dict[str, Any]) -> Any:  # noqa: ANN401
+    import sqlite3
+
+    try:
+        return await adb.execute_fetchall(sql, parameters)
+    except sqlite3.Error as error:
+        raise translated(error) from error
+
+
+@asynccontextmanager
+async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
+    """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close."""
+    import aiosqlite
+
+    file.check_not_replaced()
+    adb = await aiosqlite.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        await _fetch(adb, f"PRAGMA synchronous = {file.durability}", {})
+        await _fetch(adb, "BEGIN IMMEDIATE", {})
+        try:
+            yield adb
+        except BaseException:
+            await finish(_task(adb.rollback()))
+            raise
+        await finish(_task(_fetch(adb, "COMMIT", {})))
+    finally:
+        await finish(_task(adb.close()))
+
+
+def _task(coroutine: Any) -> Any:  # noqa: ANN401
+    import asyncio
+
+    return asyncio.ensure_future(coroutine)

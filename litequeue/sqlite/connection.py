@@ -1,0 +1,94 @@
+"""The seam between the store and a driver: rows, many, script, close, and one shared transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from litequeue.errors import StoreBusy, StoreError
+
+T = TypeVar("T")
+
+Row = tuple[Any, ...]
+Parameters = dict[str, Any]
+Statement = tuple[str, Parameters]
+# A piece of work as the statements it asks for, whoever runs them: a driver here, or a caller's aiosqlite connection.
+Steps = Generator[Statement, "list[Row]", T]
+
+BUSY_SECONDS = 10.0
+
+
+class Connection(Protocol):
+    """One open connection of one driver. Statements run outside a transaction commit by themselves."""
+
+    raw: Any
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
+        """Run one statement to its end and return its rows."""
+
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each set of positional parameters; return how many rows were changed."""
+
+    def script(self, sql: str) -> None:
+        """Run a statement that takes no parameters and returns nothing."""
+
+    def close(self) -> None:
+        """Close; the connection cannot be used again."""
+
+
+_ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
+    ("locked", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
+    ("busy", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
+    ("not a database", StoreError, "this file is no SQLite database; choose another path"),
+    ("readonly", StoreError, "the file or its folder cannot be written; check owner and permissions"),
+    ("full", StoreError, "the disk is full; nothing was stored; free some space"),
+    ("unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
+    ("malformed", StoreError, "the file is damaged; run `litequeue doctor` on it and restore a backup"),
+    ("disk i/o", StoreError, "the disk reported an input/output error; nothing was stored"),
+)
+
+
+def translated(error: Exception) -> StoreError:
+    """Turn a driver's error into ours, saying what to do. Raise it `from` the original."""
+    text = str(error)
+    lowered = f"{type(error).__name__} {text}".lower()
+    for sign, kind, advice in _ADVICE:
+        if sign in lowered:
+            return kind(f"{advice} ({text})")
+    return StoreError(f"SQLite refused: {text}")
+
+
+@contextmanager
+def transaction(db: Connection) -> Generator[Connection, None, None]:
+    """Run the block in one write transaction: all of it is on disk at the end, or none of it."""
+    # IMMEDIATE: a read lock that must upgrade fails with busy at once.
+    db.script("BEGIN IMMEDIATE")
+    try:
+        yield db
+        if not db.in_transaction:
+            raise StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
+        db.script("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # after a full disk SQLite may have rolled back by itself
+            db.script("ROLLBACK")
+        raise
+
+
+def perform(db: Connection, steps: Steps[T]) -> T:
+    """Run the statements that `steps` asks for on this connection, and return what it returns."""
+    rows: list[Row] | None = None
+    try:
+        while True:
+            sql, parameters = steps.send(rows)  # type: ignore[arg-type]  # None starts it
+            rows = db.rows(sql, parameters)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+Connect = Callable[[], Connection]

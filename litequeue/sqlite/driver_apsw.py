@@ -1,0 +1,81 @@
+"""The apsw driver: a current SQLite, the same on every machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from litequeue.sqlite.connection import BUSY_SECONDS, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from litequeue.sqlite.connection import Parameters, Row
+
+LIBRARY = "apsw"
+
+
+class ApswConnection:
+    """One apsw connection behind the seam."""
+
+    def __init__(self, raw: apsw.Connection) -> None:
+        self.raw: Any = raw
+        self._execute = raw.execute
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self.raw.in_transaction)
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
+        """Run one statement to its end and return its rows."""
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except apsw.Error as error:
+            raise translated(error) from error
+
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each set of parameters; return how many rows were changed."""
+        before = self.raw.total_changes()
+        try:
+            self.raw.executemany(sql, parameters)
+        except apsw.Error as error:
+            raise translated(error) from error
+        return int(self.raw.total_changes() - before)
+
+    def script(self, sql: str) -> None:
+        """Run a statement that takes no parameters and returns nothing."""
+        try:
+            self._execute(sql)
+        except apsw.Error as error:
+            raise translated(error) from error
+
+    def close(self) -> None:
+        """Close; the connection cannot be used again."""
+        self.raw.close()
+
+
+def connect(path: str) -> ApswConnection:
+    """Open the file with apsw's own SQLite."""
+    try:
+        raw = apsw.Connection(path)
+        raw.set_busy_timeout(int(BUSY_SECONDS * 1000))
+    except apsw.Error as error:
+        raise translated(error) from error
+    return ApswConnection(raw)
+
+
+def wrap(raw: Any) -> ApswConnection | None:  # noqa: ANN401  whatever a caller hands in
+    """Put a caller's connection behind the seam, if it is one of this driver."""
+    return ApswConnection(raw) if isinstance(raw, apsw.Connection) else None
+
+
+def holds(path: str) -> bool:
+    """Whether this process has an apsw connection to that file, ours or the application's own."""
+    return any(connection.filename == path for connection in apsw.connections())
+
+
+def library_version() -> str:
+    """The version of the SQLite library inside."""
+    return str(apsw.sqlite_lib_version())

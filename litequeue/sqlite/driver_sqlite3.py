@@ -1,0 +1,78 @@
+"""The sqlite3 driver: for a process whose application itself opens the file with Python's SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from litequeue.sqlite.connection import BUSY_SECONDS, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from litequeue.sqlite.connection import Parameters, Row
+
+LIBRARY = "sqlite3"
+
+
+class Sqlite3Connection:
+    """One connection of the standard library behind the seam."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self.raw: Any = raw
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self.raw.in_transaction)
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
+        """Run one statement to its end and return its rows."""
+        try:
+            cursor = self.raw.execute(sql, parameters or ())
+            # a caller's connection may have a row factory of its own
+            return cursor.fetchall() if self.raw.row_factory is None else [tuple(row) for row in cursor.fetchall()]
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each set of parameters; return how many rows were changed."""
+        try:
+            return int(self.raw.executemany(sql, parameters).rowcount)
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+    def script(self, sql: str) -> None:
+        """Run a statement that takes no parameters and returns nothing."""
+        # not executescript(): that commits the open transaction first
+        self.rows(sql)
+
+    def close(self) -> None:
+        """Close; the connection cannot be used again."""
+        self.raw.close()
+
+
+def connect(path: str) -> Sqlite3Connection:
+    """Open the file with Python's SQLite; transactions are begun by hand."""
+    try:
+        raw = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+    except sqlite3.Error as error:
+        raise translated(error) from error
+    return Sqlite3Connection(raw)
+
+
+def wrap(raw: Any) -> Sqlite3Connection | None:  # noqa: ANN401  whatever a caller hands in
+    """Put a caller's connection behind the seam, if it is one of this driver."""
+    return Sqlite3Connection(raw) if isinstance(raw, sqlite3.Connection) else None
+
+
+def holds(path: str) -> bool:  # noqa: ARG001
+    """Whether an open descriptor of that file may be this library's: always, it is the process's own."""
+    return True
+
+
+def library_version() -> str:
+    """The version of the SQLite library inside."""
+    return sqlite3.sqlite_version

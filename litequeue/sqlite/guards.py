@@ -1,0 +1,186 @@
+"""Refuse, before harm, what is known to corrupt or lose a SQLite file. Knows no schema."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from litequeue.errors import DriverConflict, StoreError, StoreReplaced, UnsafeFilesystem
+
+FileId = tuple[int, int]
+
+# Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html, "WAL does not work over a network filesystem").
+UNSAFE = frozenset(
+    "9p afs beegfs ceph cifs drvfs fuse gfs2 glusterfs lustre ncpfs nfs nfs4 ocfs2 prl_fs smb2 smb3 smbfs vboxsf virtiofs vmhgfs".split()
+)
+
+_open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times
+_lock = threading.Lock()
+_hook_installed = False
+
+
+def file_id(path: str | os.PathLike[str]) -> FileId | None:
+    """Tell a file by device and inode; None if there is none. Never opens it."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
+    """Refuse a path that can hold no database, or none that is safe."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a directory; name a file in it, such as {path / 'litequeue.db'}")
+    if not path.parent.is_dir():
+        raise StoreError(f"the folder {path.parent} does not exist; create it first")
+    if path.exists():
+        if not path.is_file():
+            raise StoreError(f"{path} is not a regular file; choose another path")
+        # root may write anything: a file without any write bit is meant to be read-only all the same
+        if not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222:
+            raise StoreError(f"{path} is read-only for this user; check its owner and permissions")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StoreError(f"the folder {path.parent} is read-only for this user; SQLite keeps its WAL beside the file")
+    if not allow_unsafe_filesystem and (kind := filesystem_of(path)) and _is_unsafe(kind):
+        raise UnsafeFilesystem(
+            f"{path} lies on a {kind} file system, where SQLite's WAL loses or corrupts data; keep it on a local disk "
+            f"(in a container: a named volume), or pass allow_unsafe_filesystem=True and take the risk"
+        )
+
+
+def _is_unsafe(kind: str) -> bool:
+    return kind in UNSAFE or kind.startswith("fuse.")
+
+
+def filesystem_of(path: Path) -> str | None:
+    """Return the type of the file system the path lies on, or None where that cannot be told."""
+    if sys.platform == "win32":
+        return "cifs" if str(path).startswith("\\\\") else None
+    try:
+        # not the database: a table of the kernel's
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        device = os.stat(path if path.exists() else path.parent).st_dev
+    except OSError:
+        return None
+    return _type_of_mount(mounts, path, f"{os.major(device)}:{os.minor(device)}")
+
+
+def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
+    """Find the innermost mount of that device above the path (proc(5), mountinfo)."""
+    best, found = -1, None
+    place = str(path)
+    for line in mounts:
+        fields, _, rest = line.partition(" - ")
+        _, _, number, _, point, *_ = fields.split()
+        point = point.replace("\\040", " ")
+        inside = place == point or place.startswith(point.rstrip("/") + "/")
+        # a subvolume shows another device number than its mount, so the path decides and the device breaks ties
+        score = len(point) * 2 + (number == device)
+        if inside and score > best:
+            best, found = score, rest.split()[0]
+    return found
+
+
+def register(path: str, library: str) -> FileId:
+    """Note that this library opens the file here; refuse if another library has it open in this process."""
+    identity = file_id(path)
+    if identity is None:
+        raise StoreError(f"{path} vanished while it was being opened")
+    with _lock:
+        held, count = _open_files.get(identity, (library, 0))
+        if held != library:
+            raise _conflict(path, held, library)
+        _open_files[identity] = (library, count + 1)
+    if library != "sqlite3":
+        _install_hook()
+    return identity
+
+
+def forget(identity: FileId) -> None:
+    """Note that one connection of ours to the file has been closed."""
+    with _lock:
+        library, count = _open_files.get(identity, ("", 0))
+        if count <= 1:
+            _open_files.pop(identity, None)
+        else:
+            _open_files[identity] = (library, count - 1)
+
+
+def refuse_foreign_descriptors(path: str) -> None:
+    """Refuse to open, with a library of our own, a file this process holds open by other means (Linux)."""
+    identity = file_id(path)
+    if identity is None or identity in _open_files:
+        return
+    try:
+        descriptors = os.listdir("/proc/self/fd")
+    except OSError:
+        return
+    if any(file_id(f"/proc/self/fd/{number}") == identity for number in descriptors):
+        raise _conflict(path, "another library or open()", "apsw")
+
+
+def check_not_replaced(path: str, identity: FileId) -> None:
+    """Refuse to go on with a file that is no longer the one at its path."""
+    now = file_id(path)
+    if now != identity:
+        what = "was deleted" if now is None else "was replaced by another file"
+        raise StoreReplaced(
+            f"{path} {what} while it was open; what is written now would be lost. Stop every process that uses it, "
+            f"put the file in place, and start again (copy a live database with the backup command, never with cp or mv)"
+        )
+
+
+def _conflict(path: str, held: str, wanted: str) -> DriverConflict:
+    return DriverConflict(
+        f"{path} is open in this process through {held}, and opening it through {wanted} as well would silently drop "
+        f"its locks and lose data. Use one SQLite library for the file in one process: Queue(path, driver='sqlite3') where "
+        f"the application itself uses sqlite3, aiosqlite, SQLAlchemy or Django; else go through queue.transaction()"
+    )
+
+
+def _install_hook() -> None:
+    global _hook_installed  # noqa: PLW0603  an audit hook cannot be removed: once a process
+    with _lock:
+        if _hook_installed:
+            return
+        _hook_installed = True
+    sys.addaudithook(_audit)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Stop a second library, or a plain open(), on a file that is open here through apsw."""
+    if event == "open":
+        if _open_files and isinstance(arguments[0], (str, bytes)):
+            _refuse(arguments[0], "open(): closing any descriptor of it drops SQLite's locks")
+    elif event == "sqlite3.connect" and _open_files and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        _refuse(_plain_path(os.fspath(arguments[0])), "sqlite3 (or aiosqlite, SQLAlchemy, Django)")
+
+
+def _refuse(target: str | bytes, wanted: str) -> None:
+    path = os.fsdecode(target)
+    if path.endswith(("-wal", "-shm")):
+        path = path[:-4]
+    identity = file_id(path)
+    held = _open_files.get(identity) if identity else None
+    if held and held[0] != "sqlite3":
+        raise _conflict(path, held[0], wanted)
+
+
+def _plain_path(database: str | bytes) -> str:
+    """Strip an SQLite URI to its path (sqlite.org/uri.html)."""
+    text = os.fsdecode(database)
+    if not text.startswith("file:"):
+        return text
+    path = unquote(text[5:].partition("?")[0].partition("#")[0])
+    return "/" + path.lstrip("/").partition("/")[2] if path.startswith("//") and not path.startswith("///") else path
+
+
+def start_anew() -> None:
+    """After a fork, in the child: the lock may have been held by a thread that is not here."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()

@@ -1,0 +1,95 @@
+"""Bring a file's schema to this release's version. Knows numbered scripts, and nothing of what they hold."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from litequeue.errors import NotAQueue, SchemaTooNew, StoreError
+from litequeue.sqlite.connection import transaction
+from litequeue.sqlite.queries import SQL
+
+if TYPE_CHECKING:
+    from litequeue.sqlite.connection import Connection
+
+
+@lru_cache(maxsize=1)
+def migrations() -> dict[int, list[str]]:
+    """Return the statements of each numbered script in `schema/`."""
+    folder = resources.files("litequeue.sqlite").joinpath("schema")
+    scripts = {int(script.name[:3]): script.read_text(encoding="utf-8") for script in folder.iterdir() if script.name.endswith(".sql")}
+    return {number: _statements(scripts[number]) for number in sorted(scripts)}
+
+
+def _statements(script: str) -> list[str]:
+    bare = re.sub(r"^--.*$", "", script, flags=re.MULTILINE)
+    return [statement.strip() for statement in re.split(r";\s*$", bare, flags=re.MULTILINE) if statement.strip()]
+
+
+def newest() -> int:
+    """The schema version this release writes."""
+    return max(migrations())
+
+
+def version(db: Connection) -> int:
+    """Return the file's schema version; 0 when none of our tables are in it."""
+    if not db.rows(SQL["ours"]):
+        return 0
+    [(text,)] = db.rows(SQL["get_meta"], {"name": "schema_version"})
+    return int(text)
+
+
+def check(db: Connection, path: str) -> None:
+    """Refuse a file that has no queue in it, or one of a newer release; change nothing."""
+    found = version(db)
+    if found == 0:
+        raise NotAQueue(f"{path} holds none of litequeue's tables; check the path (an application makes them with Queue(path))")
+    if found > newest():
+        raise SchemaTooNew(
+            f"{path} has schema version {found}; this litequeue knows up to {newest()}. Upgrade litequeue to open it"
+        )
+
+
+def migrate(db: Connection, path: str) -> None:
+    """Make our tables, or bring them up to date, in one transaction; safe when several processes do it at once."""
+    fresh = _prepare(db)
+    if version(db) == newest():
+        return
+    with transaction(db):
+        found = version(db)
+        if found > newest():
+            check(db, path)
+        for number, statements in migrations().items():
+            if number > found:
+                for statement in statements:
+                    db.script(statement)
+        db.rows(SQL["set_meta"], {"name": "schema_version", "value": str(newest())})
+        if fresh:
+            db.rows(SQL["set_meta"], {"name": "made_by_litequeue", "value": "1"})
+
+
+def _prepare(db: Connection) -> bool:
+    """Set what only an empty file can take, then WAL. A file that was not made by us keeps its own settings."""
+    fresh = not db.rows(SQL["any_table"]) and db.rows("PRAGMA page_count") == [(0,)]
+    if fresh:
+        db.rows("PRAGMA auto_vacuum = incremental")
+    [(mode,)] = db.rows("PRAGMA journal_mode")
+    if mode != "wal":
+        [(mode,)] = db.rows("PRAGMA journal_mode = wal")
+    if mode != "wal":
+        raise StoreError(f"the file cannot be put into WAL mode (it stays in {mode!r}); is it on a local disk?")
+    return fresh
+
+
+PAGES_A_STEP = 200
+
+
+def tidy(db: Connection) -> None:
+    """Idle work on the file. Only a file that we made is made smaller; a passive checkpoint blocks nobody."""
+    if db.rows(SQL["get_meta"], {"name": "made_by_litequeue"}):
+        [(free,)] = db.rows("PRAGMA freelist_count")
+        if free > PAGES_A_STEP:
+            db.rows(f"PRAGMA incremental_vacuum({PAGES_A_STEP})")
+    db.rows("PRAGMA wal_checkpoint(passive)")

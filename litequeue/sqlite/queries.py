@@ -1,0 +1,18 @@
+"""The named statements of `queries.sql`."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+
+def _load() -> dict[str, str]:
+    text = resources.files("litequeue.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
+    statements = dict(zip(parts[::2], parts[1::2], strict=True))
+    if len(statements) != len(parts) // 2:
+        raise RuntimeError("two statements in queries.sql have one name")
+    return {name: re.sub(r"^--.*\n", "", sql, flags=re.MULTILINE).strip() for name, sql in statements.items()}
+
+
+SQL: dict[str, str] = _load()

@@ -1,0 +1,328 @@
+-- Every statement litequeue runs, by name. Written for SQLite 3.37. States are listed in schema/001_initial.sql.
+
+-- ---- enqueue
+
+-- name: submit
+INSERT INTO litequeue_jobs
+    (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
+     key, key_scope, held_key, tags, schedule)
+VALUES
+    (:task, :queue, :payload, :state, :priority, :run_at, :created_at, :expires_at, :timeout, :retries,
+     :key, :key_scope, :key, :tags, :schedule)
+RETURNING CAST(id AS TEXT)
+
+-- name: key_holder
+SELECT CAST(id AS TEXT), payload, state, attempt
+FROM litequeue_jobs WHERE task = :task AND held_key = :key
+
+-- name: replace
+UPDATE litequeue_jobs
+SET payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
+    expires_at = :expires_at, timeout = :timeout, retries = :retries, tags = :tags
+WHERE id = :id AND state < 2
+
+-- ---- claim
+
+-- name: horizon
+SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
+       (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL),
+       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
+
+-- name: next_expiry
+SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL
+
+-- name: promote
+UPDATE litequeue_jobs SET state = 1
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE state = 0 AND run_at <= :now ORDER BY run_at LIMIT :limit)
+
+-- name: expire
+UPDATE litequeue_jobs
+SET state = 7, finished_at = :now, delete_at = :delete_at,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id IN (SELECT id FROM litequeue_jobs
+             WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
+RETURNING CAST(id AS TEXT)
+
+-- The distinct (queue, task) pairs with a ready job: one index probe a pair, however long the backlog.
+-- name: lanes
+WITH RECURSIVE lane (queue, task) AS (
+    SELECT * FROM (SELECT queue, task FROM litequeue_jobs WHERE state = 1 ORDER BY queue, task LIMIT 1)
+    UNION ALL
+    SELECT
+        coalesce((SELECT queue FROM litequeue_jobs
+                  WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
+                 (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue LIMIT 1)),
+        coalesce((SELECT task FROM litequeue_jobs
+                  WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
+                 (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue, task LIMIT 1))
+    FROM lane WHERE lane.queue IS NOT NULL)
+SELECT queue, task FROM lane WHERE queue IS NOT NULL
+
+-- At most :limit index entries a task are read; jobs of other tasks are never touched.
+-- name: claim
+UPDATE litequeue_jobs
+SET state = 2, attempt = attempt + 1, worker = :worker, started_at = :now,
+    held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
+WHERE id IN (
+    SELECT job.id FROM json_each(:tasks) AS lane CROSS JOIN litequeue_jobs AS job
+    WHERE job.id IN (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = :queue AND task = lane.value
+                     ORDER BY -priority, id LIMIT :limit)
+    ORDER BY -job.priority, job.id LIMIT :limit)
+RETURNING CAST(id AS TEXT), attempt, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
+
+-- name: requested_cancels
+SELECT CAST(id AS TEXT), attempt FROM litequeue_jobs
+WHERE state = 2 AND worker = :worker AND cancel_requested = 1
+
+-- ---- settle: each names the attempt, so a late worker changes nothing
+
+-- Run for many jobs at a time, so by position: now, delete_at, result, id, attempt.
+-- name: succeed
+UPDATE litequeue_jobs
+SET state = 4, worker = NULL, finished_at = ?1, delete_at = ?2, result = ?3,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = ?4 AND attempt = ?5 AND state = 2
+
+-- name: complete
+UPDATE litequeue_jobs
+SET state = 4, worker = NULL, finished_at = :now, delete_at = :delete_at, result = :result,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- name: fail
+UPDATE litequeue_jobs
+SET state = 5, worker = NULL, finished_at = :now, delete_at = :delete_at, failures = failures + 1,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- name: finish_cancelled
+UPDATE litequeue_jobs
+SET state = 6, worker = NULL, finished_at = :now, delete_at = :delete_at,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- name: retry_later
+UPDATE litequeue_jobs SET state = 0, worker = NULL, run_at = :run_at, failures = failures + 1
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- name: snooze
+UPDATE litequeue_jobs SET state = 0, worker = NULL, run_at = :run_at
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- name: release
+UPDATE litequeue_jobs SET state = 1, worker = NULL
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- A cancel that was asked for while the job ran takes effect where it would have come back.
+-- name: cancel_returned
+UPDATE litequeue_jobs
+SET state = 6, finished_at = :now, delete_at = :delete_at, held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = :id AND state < 2 AND cancel_requested = 1
+RETURNING id
+
+-- name: record_error
+INSERT OR REPLACE INTO litequeue_errors (job, attempt, at, type, message, traceback)
+VALUES (:id, :attempt, :now, :type, :message, :traceback)
+
+-- name: run_state
+SELECT state, attempt FROM litequeue_jobs WHERE id = :id
+
+-- name: still_mine
+SELECT 1 FROM litequeue_jobs WHERE id = :id AND attempt = :attempt AND state = 2
+
+-- name: note_progress
+UPDATE litequeue_jobs SET progress = :progress WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING cancel_requested
+
+-- ---- control
+
+-- name: cancel
+UPDATE litequeue_jobs
+SET state = 6, finished_at = :now, delete_at = :delete_at, cancel_requested = 1,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = :id AND state IN (0, 1, 3)
+RETURNING id
+
+-- name: request_cancel
+UPDATE litequeue_jobs SET cancel_requested = 1 WHERE id = :id AND state = 2
+RETURNING id
+
+-- name: retry_of
+SELECT state, task, key, key_scope FROM litequeue_jobs WHERE id = :id
+
+-- name: retry
+UPDATE litequeue_jobs
+SET state = 1, run_at = :now, failures = 0, deaths = 0, finished_at = NULL, delete_at = NULL, expires_at = NULL,
+    cancel_requested = 0, held_key = key, progress = NULL
+WHERE id = :id AND state IN (0, 5, 6, 7)
+
+-- ---- workers
+
+-- name: register
+INSERT INTO litequeue_workers (token, identity, queues, tasks, threads, coroutines, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :threads, :coroutines, :now, :now)
+RETURNING id
+
+-- name: beat
+UPDATE litequeue_workers SET beats = beats + 1, beat_at = :now WHERE id = :worker
+RETURNING id
+
+-- name: workers
+SELECT id, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at,
+       (SELECT count(*) FROM litequeue_jobs WHERE state = 2 AND worker = litequeue_workers.id)
+FROM litequeue_workers ORDER BY id
+
+-- name: unregister
+DELETE FROM litequeue_workers WHERE id = :worker
+RETURNING id
+
+-- name: runs_of
+SELECT CAST(id AS TEXT), attempt, deaths, task FROM litequeue_jobs
+WHERE state = 2 AND worker = :worker ORDER BY id
+
+-- name: ownerless
+SELECT DISTINCT worker FROM litequeue_jobs
+WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers)
+
+-- name: blame
+UPDATE litequeue_jobs SET state = 1, worker = NULL, deaths = deaths + 1
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- name: condemn
+UPDATE litequeue_jobs
+SET state = 5, worker = NULL, finished_at = :now, delete_at = :delete_at, deaths = deaths + 1,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- ---- prune
+
+-- name: prune_errors
+DELETE FROM litequeue_errors
+WHERE job IN (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL AND delete_at <= :now
+              ORDER BY delete_at LIMIT :limit)
+
+-- name: prune
+DELETE FROM litequeue_jobs
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL AND delete_at <= :now
+             ORDER BY delete_at LIMIT :limit)
+RETURNING id
+
+-- name: next_prune
+SELECT min(delete_at) FROM litequeue_jobs WHERE delete_at IS NOT NULL
+
+-- ---- schedules
+
+-- name: due_schedules
+SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT)
+FROM litequeue_schedules
+WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
+ORDER BY next_at
+
+-- name: next_schedule
+SELECT min(next_at) FROM litequeue_schedules
+WHERE next_at IS NOT NULL AND paused = 0 AND task IN (SELECT value FROM json_each(:tasks))
+
+-- name: schedules
+SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT)
+FROM litequeue_schedules ORDER BY name
+
+-- name: schedule
+SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT)
+FROM litequeue_schedules WHERE name = :name
+
+-- name: add_schedule
+INSERT INTO litequeue_schedules (name, task, queue, payload, priority, trigger, declared, created_at, next_at)
+VALUES (:name, :task, :queue, :payload, :priority, :trigger, :declared, :now, :next_at)
+
+-- name: change_schedule
+UPDATE litequeue_schedules
+SET task = :task, queue = :queue, payload = :payload, priority = :priority, trigger = :trigger,
+    declared = :declared, next_at = :next_at
+WHERE name = :name
+
+-- name: remove_schedule
+DELETE FROM litequeue_schedules WHERE name = :name
+RETURNING name
+
+-- name: pause_schedule
+UPDATE litequeue_schedules SET paused = 1 WHERE name = :name
+RETURNING name
+
+-- name: resume_schedule
+UPDATE litequeue_schedules SET paused = 0, next_at = :next_at WHERE name = :name
+RETURNING name
+
+-- name: advance_schedule
+UPDATE litequeue_schedules
+SET next_at = :next_at, last_at = coalesce(:last_at, last_at), last_job = coalesce(:last_job, last_job)
+WHERE name = :name
+
+-- ---- look
+
+-- name: look_up
+SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
+       started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
+       payload, result,
+       (SELECT json_group_array(json_array(error.attempt, error.at, error.type, error.message, error.traceback))
+        FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
+FROM litequeue_jobs AS job WHERE job.id = :id
+
+-- name: list_jobs
+SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
+       started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
+       payload, result,
+       (SELECT json_group_array(json_array(error.attempt, error.at, error.type, error.message, error.traceback))
+        FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
+FROM litequeue_jobs AS job
+WHERE (:state IS NULL OR state = :state) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = :tag))
+      AND (:before IS NULL OR job.id < :before)
+ORDER BY job.id DESC LIMIT :limit
+
+-- name: list_dead_jobs
+SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
+       started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
+       payload, result,
+       (SELECT json_group_array(json_array(error.attempt, error.at, error.type, error.message, error.traceback))
+        FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
+FROM litequeue_jobs AS job
+WHERE state > 4 AND state = :state AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = :tag))
+      AND (:before IS NULL OR job.id < :before)
+ORDER BY job.id DESC LIMIT :limit
+
+-- name: counts
+SELECT queue, state, count(*), min(created_at) FROM litequeue_jobs GROUP BY queue, state
+
+-- name: ready_counts
+SELECT queue, task, count(*), min(created_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task
+
+-- name: unfinished_count
+SELECT (SELECT count(*) FROM litequeue_jobs WHERE state = 1 AND task IN (SELECT value FROM json_each(:tasks))
+        AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues))))
+
+-- name: recent_durations
+SELECT task, state, finished_at - started_at FROM litequeue_jobs
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE state IN (4, 5) AND started_at IS NOT NULL ORDER BY id DESC LIMIT :limit)
+
+-- ---- the file
+
+-- name: ours
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'litequeue_meta'
+
+-- name: any_table
+SELECT 1 FROM sqlite_schema LIMIT 1
+
+-- name: get_meta
+SELECT value FROM litequeue_meta WHERE name = :name
+
+-- name: set_meta
+INSERT OR REPLACE INTO litequeue_meta (name, value) VALUES (:name, :value)

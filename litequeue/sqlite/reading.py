@@ -1,0 +1,142 @@
+"""Turn rows into values: jobs, workers, schedules, counts. Reads only."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
+from litequeue.errors import JobNotFound
+from litequeue.job import JobError, JobRecord, Progress, Status
+from litequeue.sqlite.queries import SQL
+from litequeue.sqlite.transitions import NUMBER, STATES
+
+if TYPE_CHECKING:
+    from litequeue.sqlite.connection import Connection, Row
+
+_DEAD = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+
+
+def look_up(db: Connection, job_id: str) -> JobRecord:
+    """Read one job."""
+    rows = db.rows(SQL["look_up"], {"id": job_id})
+    if not rows:
+        raise JobNotFound(f"no job {job_id} in this file: it never was, or it has been pruned")
+    return _job(rows[0])
+
+
+def list_jobs(
+    db: Connection,
+    *,
+    status: Status | None,
+    task: str | None,
+    queue: str | None,
+    tag: str | None,
+    limit: int,
+    before: str | None,
+) -> list[JobRecord]:
+    """Read the newest jobs that match."""
+    name = "list_dead_jobs" if status in _DEAD else "list_jobs"
+    where = {"state": None if status is None else NUMBER[status], "task": task, "queue": queue, "tag": tag}
+    return [_job(row) for row in db.rows(SQL[name], where | {"limit": limit, "before": None if before is None else int(before)})]
+
+
+def _job(row: Row) -> JobRecord:
+    (job_id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at,
+     expires_at, key, tags, schedule, worker, cancel_requested, progress, payload, result, errors) = row  # fmt: skip
+    return JobRecord(
+        id=job_id,
+        task=task,
+        queue=queue,
+        status=STATES[state],
+        priority=priority,
+        attempt=attempt,
+        failures=failures,
+        deaths=deaths,
+        created_at=created_at,
+        run_at=run_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        expires_at=expires_at,
+        key=key,
+        tags=tuple(json.loads(tags)) if tags else (),
+        schedule=schedule,
+        worker=worker,
+        cancel_requested=bool(cancel_requested),
+        progress=msgspec.json.decode(progress, type=Progress) if progress else None,
+        payload=payload,
+        result=result,
+        errors=tuple(_error(entry) for entry in json.loads(errors)),
+    )
+
+
+def _error(entry: list[Any]) -> JobError:
+    attempt, at, kind, message, traceback = entry
+    return JobError(attempt, datetime.fromtimestamp(at, timezone.utc), kind, message, traceback)
+
+
+def workers(db: Connection) -> list[WorkerRecord]:
+    """Read the workers on record."""
+    return [_worker(row) for row in db.rows(SQL["workers"])]
+
+
+def _worker(row: Row) -> WorkerRecord:
+    number, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at, running = row
+    return WorkerRecord(
+        id=number,
+        token=token,
+        identity=identity,
+        queues=tuple(json.loads(queues)) if queues else None,
+        tasks=tuple(json.loads(tasks)),
+        threads=threads,
+        coroutines=coroutines,
+        started_at=started_at,
+        beats=beats,
+        beat_at=beat_at,
+        running=running,
+    )
+
+
+def schedules(db: Connection) -> list[ScheduleRecord]:
+    """Read all schedules, by name."""
+    return [schedule(row) for row in db.rows(SQL["schedules"])]
+
+
+def schedule(row: Row) -> ScheduleRecord:
+    """Turn a row into a schedule."""
+    name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, last_job = row
+    return ScheduleRecord(
+        name=name,
+        task=task,
+        queue=queue,
+        payload=payload,
+        priority=priority,
+        trigger=trigger,
+        declared=bool(declared),
+        paused=bool(paused),
+        created_at=created_at,
+        next_at=next_at,
+        last_at=last_at,
+        last_job=last_job,
+    )
+
+
+def counts(db: Connection) -> list[QueueCount]:
+    """Count the jobs of each queue in each state."""
+    return [QueueCount(queue, STATES[state], count, oldest) for queue, state, count, oldest in db.rows(SQL["counts"])]
+
+
+def ready(db: Connection) -> list[tuple[str, str, int, float]]:
+    """Count the ready jobs of each queue and task, with the time the oldest was enqueued."""
+    return [(queue, task, count, oldest) for queue, task, count, oldest in db.rows(SQL["ready_counts"])]
+
+
+def durations(db: Connection, limit: int) -> dict[str, list[float]]:
+    """The last runs' seconds, by task."""
+    spans: dict[str, list[float]] = {}
+    for task, _state, span in db.rows(SQL["recent_durations"], {"limit": limit}):
+        spans.setdefault(task, []).append(span)
+    return spans

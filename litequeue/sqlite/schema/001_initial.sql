@@ -1,0 +1,123 @@
+-- States: 0 scheduled, 1 queued, 2 running, 3 waiting, 4 succeeded, 5 failed, 6 cancelled, 7 expired.
+-- Times are seconds since 1970 (UTC); spans are seconds. Statements end with a semicolon at the end of a line.
+
+CREATE TABLE litequeue_meta (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE litequeue_workers (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    token      TEXT NOT NULL UNIQUE,
+    identity   TEXT NOT NULL,
+    queues     TEXT,
+    tasks      TEXT NOT NULL,
+    threads    INTEGER NOT NULL,
+    coroutines INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    beats      INTEGER NOT NULL DEFAULT 0,
+    beat_at    REAL NOT NULL
+) STRICT;
+
+CREATE TABLE litequeue_jobs (
+    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    task             TEXT NOT NULL,
+    queue            TEXT NOT NULL,
+    payload          BLOB NOT NULL,
+    state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7),
+    priority         INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    run_at           REAL NOT NULL,
+    created_at       REAL NOT NULL,
+    attempt          INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    failures         INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
+    deaths           INTEGER NOT NULL DEFAULT 0 CHECK (deaths >= 0),
+    worker           INTEGER,
+    started_at       REAL,
+    finished_at      REAL,
+    delete_at        REAL,
+    expires_at       REAL,
+    timeout          REAL,
+    retries          INTEGER,
+    cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
+    key              TEXT,
+    key_scope        TEXT CHECK (key_scope IN ('kept', 'unfinished', 'queued')),
+    held_key         TEXT CHECK (held_key IS NULL OR held_key = key),
+    tags             TEXT,
+    schedule         TEXT,
+    progress         TEXT,
+    result           BLOB,
+    CHECK ((state = 2) = (worker IS NOT NULL)),
+    CHECK (state <> 2 OR (started_at IS NOT NULL AND attempt > 0)),
+    CHECK ((state >= 4) = (finished_at IS NOT NULL)),
+    CHECK (delete_at IS NULL OR state >= 4),
+    CHECK (result IS NULL OR state = 4)
+) STRICT;
+
+CREATE INDEX litequeue_jobs_ready ON litequeue_jobs (queue, task, -priority, id) WHERE state = 1;
+CREATE INDEX litequeue_jobs_due ON litequeue_jobs (run_at) WHERE state = 0;
+CREATE INDEX litequeue_jobs_running ON litequeue_jobs (worker) WHERE state = 2;
+CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL;
+CREATE INDEX litequeue_jobs_ended ON litequeue_jobs (delete_at) WHERE delete_at IS NOT NULL;
+CREATE INDEX litequeue_jobs_dead ON litequeue_jobs (state, id) WHERE state > 4;
+CREATE UNIQUE INDEX litequeue_jobs_key ON litequeue_jobs (task, held_key) WHERE held_key IS NOT NULL;
+
+CREATE TABLE litequeue_errors (
+    job       INTEGER NOT NULL,
+    attempt   INTEGER NOT NULL,
+    at        REAL NOT NULL,
+    type      TEXT NOT NULL,
+    message   TEXT NOT NULL,
+    traceback TEXT NOT NULL,
+    PRIMARY KEY (job, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE litequeue_schedules (
+    name       TEXT PRIMARY KEY,
+    task       TEXT NOT NULL,
+    queue      TEXT NOT NULL,
+    payload    BLOB NOT NULL,
+    priority   INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    trigger    TEXT NOT NULL,
+    declared   INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    created_at REAL NOT NULL,
+    next_at    REAL,
+    last_at    REAL,
+    last_job   INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at) WHERE next_at IS NOT NULL AND paused = 0;
+
+CREATE VIEW litequeue_jobs_view AS
+SELECT id, task, queue,
+       CASE state WHEN 0 THEN 'scheduled' WHEN 1 THEN 'queued' WHEN 2 THEN 'running' WHEN 3 THEN 'waiting'
+                  WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'cancelled' ELSE 'expired' END AS status,
+       priority, attempt, failures, deaths,
+       strftime('%Y-%m-%d %H:%M:%f', created_at, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%d %H:%M:%f', run_at, 'unixepoch') AS run_at,
+       strftime('%Y-%m-%d %H:%M:%f', started_at, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%d %H:%M:%f', finished_at, 'unixepoch') AS finished_at,
+       strftime('%Y-%m-%d %H:%M:%f', expires_at, 'unixepoch') AS expires_at,
+       strftime('%Y-%m-%d %H:%M:%f', delete_at, 'unixepoch') AS delete_at,
+       key, key_scope, tags, schedule, progress, worker,
+       CAST(payload AS TEXT) AS payload, CAST(result AS TEXT) AS result,
+       (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
+        ORDER BY attempt DESC LIMIT 1) AS last_error
+FROM litequeue_jobs;
+
+CREATE VIEW litequeue_errors_view AS
+SELECT job, attempt, strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') AS at, type, message, traceback
+FROM litequeue_errors;
+
+CREATE VIEW litequeue_schedules_view AS
+SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger,
+       CASE WHEN declared THEN 'code' ELSE 'file' END AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status,
+       strftime('%Y-%m-%d %H:%M:%f', next_at, 'unixepoch') AS next_at,
+       strftime('%Y-%m-%d %H:%M:%f', last_at, 'unixepoch') AS last_at, last_job
+FROM litequeue_schedules;
+
+CREATE VIEW litequeue_workers_view AS
+SELECT id, json_extract(identity, '$.host') AS host, json_extract(identity, '$.pid') AS pid, queues, tasks, threads, coroutines,
+       strftime('%Y-%m-%d %H:%M:%f', started_at, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%d %H:%M:%f', beat_at, 'unixepoch') AS beat_at
+FROM litequeue_workers;

@@ -1,0 +1,366 @@
+"""Each change of a job's state, as the statements it takes inside one write transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from litequeue.engine import Rescued, Submitted, Turn
+from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
+from litequeue.job import (
+    FOREVER,
+    Cancelled,
+    Claimed,
+    ErrorInfo,
+    Failed,
+    Released,
+    Retried,
+    Settled,
+    Snoozed,
+    Status,
+    Succeeded,
+)
+from litequeue.sqlite.queries import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from litequeue.engine import Demand, NewWorker
+    from litequeue.job import Ended, NewJob
+    from litequeue.sqlite.connection import Connection, Row, Steps
+
+CHUNK = 500
+DEATH_LIMIT = 3
+
+STATES: tuple[Status, ...] = tuple(Status)
+NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STATES)}
+
+_INSERT = SQL["submit"]
+_SUCCEED = SQL["succeed"]
+
+
+# ---- submit
+
+
+def submit(new: NewJob) -> Steps[Submitted]:
+    """Store one job, or find the one that holds its key."""
+    if new.key is not None:
+        rows = yield SQL["key_holder"], {"task": new.task, "key": new.key}
+        if rows:
+            return (yield from _meet_holder(new, rows[0]))
+    [(job_id,)] = yield _INSERT, _columns(new)
+    return Submitted(job_id, fresh=True)
+
+
+def _columns(new: NewJob) -> dict[str, Any]:
+    later = new.run_at is not None and new.run_at > new.created_at
+    return {
+        "task": new.task,
+        "queue": new.queue,
+        "payload": new.payload,
+        "state": 0 if later else 1,
+        "priority": new.priority,
+        "run_at": new.run_at if later else new.created_at,
+        "created_at": new.created_at,
+        "expires_at": new.expires_at,
+        "timeout": new.timeout,
+        "retries": new.retries,
+        "key": new.key,
+        "key_scope": None if new.key is None else new.key_scope,
+        "tags": json.dumps(new.tags) if new.tags else None,
+        "schedule": new.schedule,
+    }
+
+
+def _meet_holder(new: NewJob, holder: Row) -> Steps[Submitted]:
+    job_id, payload, state, attempt = holder
+    same = payload == new.payload
+    if new.on_conflict == "raise":
+        raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
+    if new.on_conflict == "replace" and state < 2 and attempt == 0:  # noqa: PLR2004  scheduled or queued
+        yield SQL["replace"], _columns(new) | {"id": job_id}
+        return Submitted(job_id, fresh=False)
+    if same:
+        return Submitted(job_id, fresh=False)
+    if new.on_conflict == "replace":
+        why = f"has begun already ({STATES[state]}), so its arguments cannot be replaced"
+    else:
+        why = f"({STATES[state]}) has other arguments; use another key, or on_conflict='replace' for a job that has not begun"
+    raise KeyConflict(f"key {new.key!r} of task {new.task!r}: job {job_id} {why}", job_id)
+
+
+# ---- settle and claim
+
+
+def turn(
+    db: Connection,
+    worker: int,
+    demands: Sequence[Demand],
+    queues: tuple[str, ...] | None,
+    ended: Sequence[Ended],
+    now: float,
+    result_ttl: float,
+    first_queue: int,
+) -> Turn:
+    """Record ends, wake what is due, and claim: one round of a worker."""
+    lost = settle(db, ended) if ended else []
+    run_at, expires_at, registered = _horizon(db, worker)
+    if expires_at is not None and expires_at <= now:
+        expire(db, now, result_ttl)
+    if run_at is not None and run_at <= now:
+        db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
+        run_at, expires_at, _ = _horizon(db, worker)
+    claimed: list[Claimed] = []
+    # with expired jobs left over from a full chunk, none may be claimed before the rest are marked
+    if registered and demands and (expires_at is None or expires_at > now or not _expired_left(db, now)):
+        claimed = _claim(db, worker, demands, queues, now, first_queue)
+    nexts = [moment for moment in (run_at, expires_at) if moment is not None]
+    return Turn(claimed, lost, min(nexts, default=None), bool(registered))
+
+
+def _horizon(db: Connection, worker: int) -> Row:
+    return db.rows(SQL["horizon"], {"worker": worker})[0]
+
+
+def _expired_left(db: Connection, now: float) -> bool:
+    [(expires_at,)] = db.rows(SQL["next_expiry"])
+    return expires_at is not None and expires_at <= now
+
+
+def _claim(
+    db: Connection, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, now: float, first_queue: int
+) -> list[Claimed]:
+    lanes: dict[str, list[str]] = {}
+    for queue, task in db.rows(SQL["lanes"]):
+        if queues is None or queue in queues:
+            lanes.setdefault(queue, []).append(task)
+    if not lanes:
+        return []
+    names = sorted(lanes) if queues is None else [queue for queue in queues if queue in lanes]
+    start = first_queue % len(names)
+    rotated = names[start:] + names[:start]
+    rows: list[Row] = []
+    for demand in demands:
+        rows += _claim_demand(db, worker, demand, [(queue, lanes[queue]) for queue in rotated], now)
+    return [Claimed._make(row) for row in rows]
+
+
+def _claim_demand(
+    db: Connection, worker: int, demand: Demand, lanes: list[tuple[str, list[str]]], now: float
+) -> list[Row]:
+    """Take an equal share from each queue that has something, so that a flood in one does not starve another."""
+    wanted = [(queue, [task for task in tasks if task in demand.tasks]) for queue, tasks in lanes]
+    wanted = [(queue, tasks) for queue, tasks in wanted if tasks]
+    rows: list[Row] = []
+    while wanted and len(rows) < demand.limit:
+        more = []
+        for place, (queue, tasks) in enumerate(wanted):
+            share = -(-(demand.limit - len(rows)) // (len(wanted) - place))
+            if share <= 0:
+                break
+            got = db.rows(
+                SQL["claim"],
+                {"worker": worker, "now": now, "tasks": json.dumps(tasks), "queue": queue, "limit": share},
+            )
+            got.sort(key=_claim_order)
+            rows += got
+            if len(got) == share:
+                more.append((queue, tasks))
+        if len(wanted) == 1:
+            break
+        wanted = more
+    return rows
+
+
+def _claim_order(row: Row) -> tuple[int, int]:
+    return -row[5], int(row[0])
+
+
+def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
+    """Record how runs ended; return those whose attempt is not the running one any more."""
+    good = [(end.at, _until(end), end.outcome.result, end.job.id, end.job.attempt) for end in ended if type(end.outcome) is Succeeded]
+    lost: list[Ended] = []
+    if good and db.many(_SUCCEED, good) != len(good):
+        lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
+    if len(good) != len(ended):
+        lost += [end for end in ended if type(end.outcome) is not Succeeded and not _settle_one(db, end)]
+    return lost
+
+
+def _on_record(db: Connection, end: Ended) -> bool:
+    rows = db.rows(SQL["run_state"], {"id": end.job.id})
+    return rows == [(NUMBER[Status.SUCCEEDED], end.job.attempt)]
+
+
+def _until(end: Ended) -> float | None:
+    return None if end.keep_for == FOREVER else end.at + end.keep_for
+
+
+def _settle_one(db: Connection, end: Ended) -> bool:
+    """Record one end that is no plain success; False when it came too late."""
+    job, outcome = end.job, end.outcome
+    run: dict[str, Any] = {"id": job.id, "attempt": job.attempt}
+    ending = run | {"now": end.at, "delete_at": _until(end)}
+    match outcome:
+        case Settled():
+            return True
+        case Failed(error):
+            return _mark(db, "fail", ending) and _record_error(db, job, end.at, error)
+        case Cancelled():
+            return _mark(db, "finish_cancelled", ending)
+        case Retried(run_at, error):
+            return _mark(db, "retry_later", run | {"run_at": run_at}) and (
+                _record_error(db, job, end.at, error) and _returned(db, ending)
+            )
+        case Snoozed(run_at):
+            return _mark(db, "snooze", run | {"run_at": run_at}) and _returned(db, ending)
+        case Released():
+            return _mark(db, "release", run) and _returned(db, ending)
+        case Succeeded(result):
+            return _mark_many(db, "succeed", (end.at, _until(end), result, job.id, job.attempt))
+
+
+def _mark(db: Connection, name: str, parameters: dict[str, Any]) -> bool:
+    return bool(db.rows(SQL[name], parameters))
+
+
+def _mark_many(db: Connection, name: str, parameters: Sequence[Any]) -> bool:
+    return db.many(SQL[name], [parameters]) == 1
+
+
+def _record_error(db: Connection, job: Claimed, now: float, error: ErrorInfo) -> bool:
+    db.rows(SQL["record_error"], {"id": job.id, "attempt": job.attempt, "now": now, **error._asdict()})
+    return True
+
+
+def _returned(db: Connection, ending: dict[str, Any]) -> bool:
+    """A job that came back although its cancel was asked for ends here."""
+    db.rows(SQL["cancel_returned"], {key: ending[key] for key in ("id", "now", "delete_at")})
+    return True
+
+
+def complete(job: Claimed, result: bytes, now: float, delete_at: float | None) -> Steps[None]:
+    """Record a success in the caller's own transaction, or stop that transaction."""
+    run = {"id": job.id, "attempt": job.attempt}
+    rows = yield SQL["complete"], run | {"now": now, "delete_at": delete_at, "result": result}
+    if not rows:
+        raise Fenced(f"job {job.id} was given to another worker; what attempt {job.attempt} wrote is rolled back")
+
+
+def require_mine(job: Claimed) -> Steps[None]:
+    """Stop early a transaction that could not be committed."""
+    rows = yield SQL["still_mine"], {"id": job.id, "attempt": job.attempt}
+    if not rows:
+        raise Fenced(f"job {job.id} was given to another worker; attempt {job.attempt} may write nothing more")
+
+
+def expire(db: Connection, now: float, result_ttl: float) -> list[str]:
+    """Mark what has not begun by its `expires`."""
+    delete_at = None if result_ttl == FOREVER else now + result_ttl
+    return [job_id for (job_id,) in db.rows(SQL["expire"], {"now": now, "delete_at": delete_at, "limit": CHUNK})]
+
+
+# ---- cancel and retry
+
+
+def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[bool]:
+    """Cancel a job that has not begun, or ask the running one to end."""
+    ended = yield SQL["cancel"], {"id": job_id, "now": now, "delete_at": delete_at}
+    if ended:
+        return True
+    asked = yield SQL["request_cancel"], {"id": job_id}
+    if asked:
+        return True
+    known = yield SQL["run_state"], {"id": job_id}
+    if not known:
+        raise _unknown(job_id)
+    return False
+
+
+def retry(job_id: str, now: float) -> Steps[None]:
+    """Queue an ended job anew; its key must still be free."""
+    rows = yield SQL["retry_of"], {"id": job_id}
+    if not rows:
+        raise _unknown(job_id)
+    state, task, key, _scope = rows[0]
+    if STATES[state] in (Status.QUEUED, Status.RUNNING, Status.WAITING):
+        raise Unsupported(f"job {job_id} is {STATES[state]}; only failed, cancelled, expired and scheduled jobs can be retried")
+    if STATES[state] is Status.SUCCEEDED:
+        raise Unsupported(f"job {job_id} succeeded; enqueue it again instead of retrying it")
+    if key is not None:
+        holders = yield SQL["key_holder"], {"task": task, "key": key}
+        if holders and holders[0][0] != job_id:
+            raise KeyConflict(f"key {key!r} of task {task!r} is held by job {holders[0][0]} now", holders[0][0])
+    yield SQL["retry"], {"id": job_id, "now": now}
+
+
+def _unknown(job_id: str) -> JobNotFound:
+    return JobNotFound(f"no job {job_id} in this file: it never was, or it has been pruned")
+
+
+# ---- rescue
+
+
+def rescue(
+    db: Connection, worker: int, executing: Iterable[str] | None, now: float, delete_at: float | None, *, blame: bool
+) -> Rescued:
+    """Put a dead worker's jobs back; those it was executing are blamed with its death, and the third time alone fail."""
+    runs = db.rows(SQL["runs_of"], {"worker": worker})
+    begun = {f"{job_id}:{attempt}" for job_id, attempt, _, _ in runs}
+    if executing is not None:
+        begun &= set(executing)
+    returned, condemned, cancelled = [], [], []
+    for job_id, attempt, deaths, _task in runs:
+        run = {"id": job_id, "attempt": attempt}
+        guilty = blame and f"{job_id}:{attempt}" in begun
+        if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
+            _condemn(db, run, deaths + 1, now, delete_at)
+            condemned.append(job_id)
+            continue
+        db.rows(SQL["blame" if guilty else "release"], run)
+        gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": delete_at})
+        (cancelled if gone else returned).append(job_id)
+    db.rows(SQL["unregister"], {"worker": worker})
+    return Rescued(tuple(returned), tuple(condemned), tuple(cancelled))
+
+
+def _condemn(db: Connection, run: dict[str, Any], deaths: int, now: float, delete_at: float | None) -> None:
+    db.rows(SQL["condemn"], run | {"now": now, "delete_at": delete_at})
+    message = f"its worker process died {deaths} times while running it, the last time running nothing else"
+    db.rows(SQL["record_error"], run | {"now": now, "type": "WorkerDied", "message": message, "traceback": ""})
+
+
+# ---- workers
+
+
+def sign_on(db: Connection, worker: NewWorker, now: float) -> int:
+    """Enter a worker; return its number, which is never used again."""
+    values = {
+        "token": worker.token,
+        "identity": worker.identity,
+        "queues": None if worker.queues is None else json.dumps(worker.queues),
+        "tasks": json.dumps(worker.tasks),
+        "threads": worker.threads,
+        "coroutines": worker.coroutines,
+        "now": now,
+    }
+    [(number,)] = db.rows(SQL["register"], values)
+    return int(number)
+
+
+def note_progress(db: Connection, job: Claimed, progress: str) -> bool:
+    """Record what a running job says of itself; return whether its cancel was asked for."""
+    rows = db.rows(SQL["note_progress"], {"id": job.id, "attempt": job.attempt, "progress": progress})
+    if not rows:
+        raise Fenced(f"job {job.id} was given to another worker; attempt {job.attempt} may write nothing more")
+    return bool(rows[0][0])
+
+
+# ---- prune
+
+
+def prune(db: Connection, now: float, limit: int) -> int:
+    """Delete jobs whose time has come, with their errors."""
+    due = {"now": now, "limit": limit}
+    db.rows(SQL["prune_errors"], due)
+    return len(db.rows(SQL["prune"], due))

@@ -1,0 +1,423 @@
+"""Group commit: one write connection per process, whose callers share transactions. Knows no job."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from litequeue.errors import StoreError
+from litequeue.sqlite.connection import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    from litequeue.sqlite.connection import Connection
+
+T = TypeVar("T")
+
+# A batch of callers larger than this is split, so that no transaction grows without bound.
+LARGEST_BATCH = 500
+
+
+class _Entry(Generic[T]):
+    """One caller's work, and what became of it. `work` None asks for the connection itself."""
+
+    __slots__ = ("done", "durable", "error", "future", "leads", "lock", "value", "work")
+
+    def __init__(self, work: Callable[[Connection], T] | None, *, durable: bool) -> None:
+        self.work = work
+        self.durable = durable
+        self.value: T | None = None
+        self.error: BaseException | None = None
+        self.done = False
+        self.leads = False
+        self.lock: Any = None
+        self.future: asyncio.Future[None] | None = None
+
+    def wait(self) -> None:
+        self.lock.acquire()
+
+    def wake(self) -> bool:
+        """Tell the caller; False when it can no longer be told, because its loop is closed."""
+        if self.future is not None:
+            return _wake_future(self.future)
+        if self.lock is not None:
+            self.lock.release()
+        return True
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+def _wake_future(future: asyncio.Future[None]) -> bool:
+    try:
+        future.get_loop().call_soon_threadsafe(_resolve, future)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Held:
+    """The write transaction that a caller's block has open: on our connection `db`, or on an aiosqlite one, `adb`."""
+
+    def __init__(self, db: Connection | None, adb: Any = None) -> None:  # noqa: ANN401
+        self.db = db
+        self.adb = adb
+        self.owner = _current_owner()
+        self.open = True
+        self.after: list[Callable[[], None]] = []
+
+    def require_sync(self) -> Connection:
+        """Return our connection, which a block on aiosqlite does not have."""
+        if self.db is None:
+            raise StoreError("inside atransaction() with driver='sqlite3' only the async methods work (aenqueue, acancel ...)")
+        return self.db
+
+
+def _current_owner() -> object:
+    """Tell apart threads, and tasks of one loop: a context is copied to both."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task or threading.get_ident()
+
+
+class Writer:
+    """The one write connection of this process. The first caller in commits for all who came meanwhile."""
+
+    def __init__(self, connect: Callable[[], Connection], *, full: bool, monotonic: Callable[[], float]) -> None:
+        self._connect = connect
+        self._monotonic = monotonic
+        self._full = full
+        self._db: Connection | None = None
+        self._synchronous = full
+        self._gate = threading.Lock()
+        self._pending: deque[_Entry[Any]] = deque()
+        self._leading = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
+
+    # -- callers
+
+    def held(self) -> Held | None:
+        """The transaction this very caller has open, if any."""
+        held = self._held.get()
+        if held is None or not held.open or held.owner != _current_owner():
+            return None
+        return held
+
+    def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Run `work` in a write transaction and return its value once that is committed.
+
+        `work` must touch nothing but the connection: when a neighbour in the batch fails it is run again.
+        """
+        held = self.held()
+        if held is not None:
+            return work(held.require_sync())
+        entry = _Entry(work, durable=durable)
+        if self._enter(entry):
+            self._lead(entry)
+        return entry.outcome()
+
+    async def arun(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
+        held = self.held()
+        if held is not None:
+            return work(held.require_sync())
+        entry = _Entry(work, durable=durable)
+        await self._hand_in(entry)
+        return entry.outcome()
+
+    @contextmanager
+    def transaction(self) -> Generator[Held, None, None]:
+        """Open a write transaction for the block; others wait meanwhile."""
+        with self.exclusive():
+            db = self._ready(durable=True)
+            with transaction(db), self._holding(Held(db)) as held:
+                yield held
+        for call in held.after:
+            call()
+
+    @asynccontextmanager
+    async def atransaction(self) -> AsyncGenerator[Held, None]:
+        """Async twin of `transaction`: waits, begins and commits off the loop; the block's statements run on it."""
+        async with self.aexclusive():
+            loop, pool = asyncio.get_running_loop(), self._threads()
+            db = await finish(loop.run_in_executor(pool, lambda: self._ready(durable=True)))
+            scope = transaction(db)
+            await finish(loop.run_in_executor(pool, scope.__enter__))
+            try:
+                with self._holding(Held(db)) as held:
+                    yield held
+            except BaseException as error:
+                await finish(loop.run_in_executor(pool, _leave, scope, error))
+                raise
+            await finish(loop.run_in_executor(pool, _leave, scope, None))
+        for call in held.after:
+            call()
+
+    @asynccontextmanager
+    async def aforeign(self, adb: Any) -> AsyncGenerator[Held, None]:  # noqa: ANN401  an aiosqlite connection
+        """Hold a transaction that is open on a connection not our own; use within `aexclusive`."""
+        with self._holding(Held(None, adb)) as held:
+            yield held
+
+    @contextmanager
+    def _holding(self, held: Held) -> Generator[Held, None, None]:
+        token = self._held.set(held)
+        try:
+            yield held
+        finally:
+            held.open = False
+            self._held.reset(token)
+
+    @contextmanager
+    def exclusive(self) -> Generator[None, None, None]:
+        """Keep every other writer of this process out for the block, without a transaction of our own."""
+        self._refuse_nested()
+        self._enter(_Entry(None, durable=True))
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    @asynccontextmanager
+    async def aexclusive(self) -> AsyncGenerator[None, None]:
+        """Async twin of `exclusive`."""
+        self._refuse_nested()
+        await self._hand_in(_Entry(None, durable=True))
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def _refuse_nested(self) -> None:
+        if self.held() is not None:
+            raise StoreError("a transaction on this queue is open already here; use it instead of opening another in it")
+
+    def run_outside(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
+        with self.exclusive():
+            return work(self._ready(durable=False))
+
+    # -- who leads
+
+    def _enter(self, entry: _Entry[Any]) -> bool:
+        """Queue up; return True to the one who now leads, else wait until the work is done or the lead is handed on."""
+        with self._gate:
+            self._pending.append(entry)
+            if not self._leading:
+                self._leading = True
+                self._take_lead(entry)
+                return True
+            entry.lock = threading.Lock()
+            entry.lock.acquire()
+        try:
+            entry.wait()
+        except BaseException:  # Ctrl-C while waiting
+            self._abandon(entry)
+            raise
+        return entry.leads
+
+    async def _hand_in(self, entry: _Entry[Any]) -> None:
+        entry.future = asyncio.get_running_loop().create_future()
+        with self._gate:
+            self._pending.append(entry)
+            first, self._leading = not self._leading, True
+        if first:
+            self._pass_on()
+        try:
+            await asyncio.shield(entry.future)
+        except asyncio.CancelledError:
+            self._abandon(entry)
+            raise
+
+    def _abandon(self, entry: _Entry[Any]) -> None:
+        """An interrupted caller takes its work back if nobody has begun it, and passes on a lead it was given."""
+        with self._gate:
+            if entry in self._pending:
+                self._pending.remove(entry)
+        if entry.leads:
+            self._pass_on()
+
+    def _take_lead(self, entry: _Entry[Any]) -> None:
+        """Under the gate: one who leads for itself alone leaves the line; others are taken with their batch."""
+        entry.leads = True
+        if entry.work is None:
+            self._pending.remove(entry)
+
+    def _pass_on(self) -> None:
+        """Hand the lead to the first in line, if there is one. A coroutine's work is led by a thread of ours."""
+        with self._gate:
+            if not self._pending:
+                self._leading = False
+                return
+            heir = self._pending[0]
+            by_thread = heir.work is not None and heir.future is not None
+            if not by_thread:
+                self._take_lead(heir)
+        if by_thread:
+            self._threads().submit(self._lead, None)
+        elif not heir.wake():
+            self._abandon(heir)
+
+    def _lead(self, own: _Entry[Any] | None) -> None:
+        """Commit one batch, wake its callers, pass the lead on."""
+        batch: list[_Entry[Any]] = []
+        try:
+            batch = self._take_batch()
+            if batch:
+                self._commit(batch)
+        except BaseException as error:  # Ctrl-C in the thread that leads
+            for entry in batch:
+                if not entry.done and entry is not own:
+                    entry.error = StoreError("the process was interrupted during the commit; look whether this was stored")
+            raise error
+        finally:
+            self._pass_on()
+            _wake_all(batch, own)
+
+    def _take_batch(self) -> list[_Entry[Any]]:
+        batch: list[_Entry[Any]] = []
+        with self._gate:
+            pending = self._pending
+            while pending and pending[0].work is not None and len(batch) < LARGEST_BATCH:
+                batch.append(pending.popleft())
+        return batch
+
+    # -- committing
+
+    def _commit(self, batch: list[_Entry[Any]]) -> None:
+        try:
+            db = self._ready(durable=any(entry.durable for entry in batch))
+        except BaseException as error:
+            for entry in batch:
+                entry.error = error
+            return
+        if len(batch) > 1 and self._commit_together(db, batch):
+            return
+        for entry in batch:
+            _commit_alone(db, entry)
+
+    def _commit_together(self, db: Connection, batch: list[_Entry[Any]]) -> bool:
+        """Commit all in one transaction; False when one of them failed, so that each must be run by itself."""
+        try:
+            with transaction(db):
+                for entry in batch:
+                    entry.value = entry.work(db)  # type: ignore[misc]
+            for entry in batch:
+                entry.done = True
+        except Exception:  # noqa: BLE001  the one at fault meets it again alone
+            return False
+        return True
+
+    def _ready(self, *, durable: bool) -> Connection:
+        """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
+        db = self._db
+        if db is None:
+            db = self._db = self._connect()
+            self._synchronous = self._full
+        wanted = durable and self._full
+        if wanted != self._synchronous:
+            db.script(f"PRAGMA synchronous = {'full' if wanted else 'normal'}")
+            self._synchronous = wanted
+        return db
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
+        return self._pool
+
+    # -- ends
+
+    def close(self, disconnect: Callable[[Connection], None]) -> None:
+        """Close the connection once nobody uses it; it is opened anew by the next caller."""
+        with self.exclusive():
+            db, self._db = self._db, None
+            if db is not None:
+                disconnect(db)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    # -- fork
+
+    def quiesce(self, disconnect: Callable[[Connection], None]) -> bool:
+        """Before a fork: close the connection and keep writers out; False when one is at work."""
+        with self._gate:
+            if self._leading:
+                return False
+            self._leading = True
+        db, self._db = self._db, None
+        if db is not None:
+            disconnect(db)
+        return True
+
+    def go_on(self) -> None:
+        """After a fork, in the parent: let writers in again."""
+        self._pass_on()
+
+    def start_anew(self) -> Connection | None:
+        """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
+        db, self._db = self._db, None
+        self._gate = threading.Lock()
+        self._pending = deque()
+        self._leading = False
+        self._pool = None
+        return db
+
+
+def _commit_alone(db: Connection, entry: _Entry[Any]) -> None:
+    try:
+        with transaction(db):
+            entry.value = entry.work(db)  # type: ignore[misc]
+    except BaseException as error:  # noqa: BLE001  it is raised to the caller whose work it was
+        entry.error = error
+    entry.done = True
+
+
+def _wake_all(batch: list[_Entry[Any]], own: _Entry[Any] | None) -> None:
+    for entry in batch:
+        if entry is not own:
+            entry.wake()
+
+
+def _leave(scope: Any, error: BaseException | None) -> None:  # noqa: ANN401  a context manager
+    """Leave a transaction as the `with` statement would."""
+    if error is None:
+        scope.__exit__(None, None, None)
+    else:
+        try:
+            scope.__exit__(type(error), error, error.__traceback__)
+        except BaseException as again:
+            if again is not error:
+                raise
+
+
+async def finish(future: asyncio.Future[Any]) -> Any:  # noqa: ANN401
+    """Await to the end even when cancelled: a transaction left half begun would lock the file."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except BaseException:  # noqa: BLE001  raised below
+            break
+    value = future.result()
+    if cancelled is not None:
+        raise cancelled
+    return value

@@ -1,0 +1,100 @@
+"""Who in this process waits for which job's end. Knows the doorbell, and no store."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from litequeue.doorbell import Ear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+TOPIC = "done"
+
+
+class Waiter:
+    """One wait for one job; `event` is set when the job may have ended."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.event = threading.Event()
+
+    def wake(self) -> None:
+        """Tell the one who waits to look."""
+        self.event.set()
+
+
+class AsyncWaiter:
+    """The same on an event loop."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.event = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        """Tell the one who waits to look; from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.event.set)
+        except RuntimeError:
+            return  # its loop is closed: nobody waits any more
+
+
+class Waiters:
+    """All waits of this process on one file. The first one starts a thread that listens to other processes."""
+
+    def __init__(self, directory: Callable[[], Path]) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
+        self._ear: Ear | None = None
+
+    def add(self, waiter: Waiter | AsyncWaiter) -> None:
+        """Arm it: from now on no end goes unseen."""
+        with self._lock:
+            self._waiting.setdefault(waiter.job_id, set()).add(waiter)
+            if self._ear is None:
+                self._ear = Ear(self._directory(), TOPIC)
+                threading.Thread(target=self._listen, args=(self._ear,), name="litequeue-ear", daemon=True).start()
+
+    def remove(self, waiter: Waiter | AsyncWaiter) -> None:
+        """Forget it."""
+        with self._lock:
+            waiting = self._waiting.get(waiter.job_id, set())
+            waiting.discard(waiter)
+            if not waiting:
+                self._waiting.pop(waiter.job_id, None)
+
+    def ended(self, job_ids: Iterable[str]) -> None:
+        """Wake those who wait for these jobs."""
+        if not self._waiting:
+            return
+        with self._lock:
+            woken = [waiter for job_id in job_ids for waiter in self._waiting.get(job_id, ())]
+        for waiter in woken:
+            waiter.wake()
+
+    def _listen(self, ear: Ear) -> None:
+        while ear is self._ear:
+            messages = ear.wait(None)
+            if ear.missed or b"" in messages:
+                self.ended(list(self._waiting))
+            else:
+                self.ended(job_id for message in messages for job_id in message.decode().split())
+
+    def close(self) -> None:
+        """Stop listening."""
+        with self._lock:
+            ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.wake()
+            ear.close()
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: the thread and its waiters are the parent's."""
+        self._lock = threading.Lock()
+        self._waiting = {}
+        self._ear = None

@@ -1,0 +1,356 @@
+"""The shape of `litequeue/`, held by tests. FLOORS is also the reader's map: read it from the ground up."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "litequeue"
+
+# Bottom to top; a module imports from the floors below its own. In a list, also from the names before it on the
+# same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
+FLOORS: list[list[str] | set[str]] = [
+    ["errors", "clock", "duration", "codec", "job", "retry", "schedule", "doorbell", "liveness"],
+    {"engine", "task"},
+    {"sqlite"},
+    {"execute", "upkeep", "queue"},
+    {"worker"},
+    ["__init__", "testing", "cli", "__main__"],
+]
+
+# (importer, imported): imports that go up, allowed inside a function only.
+UPWARD = {
+    ("queue", "worker"),  # queue.worker() is the front door to a Worker
+}
+
+DRIVERS = {"sqlite3", "apsw", "aiosqlite"}
+SQL = re.compile(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|BEGIN IMMEDIATE|PRAGMA)\b")
+
+CLOCKS = {
+    *(f"time.{name}{unit}" for name in ("time", "monotonic", "perf_counter", "clock_gettime") for unit in ("", "_ns")),
+    *(f"datetime.datetime.{name}" for name in ("now", "utcnow", "today")),
+    "datetime.date.today",
+}
+
+ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
+READS_ENVIRONMENT = {"cli", "queue", "clock"}  # options of commands, $LITEQUEUE_PATH of the default queue, $TZ
+
+# "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
+BROAD: dict[str, str] = {}
+
+LONGEST_FUNCTION = 50
+LONGEST_FILE = 400
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: parse(path) for path in FILES}
+
+
+def name_of(path: Path) -> str:
+    """`litequeue/job.py` is `job`; whatever is in `litequeue/sqlite/` is `sqlite`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def place(path: Path, node: ast.AST) -> str:
+    return f"{path.relative_to(PACKAGE.parent)}:{getattr(node, 'lineno', 1)}"
+
+
+NAMES = {name_of(path) for path in FILES}
+
+
+# Imports
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def running_nodes(tree: ast.AST, *, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Yield every node that runs, and whether it does so late: inside a function. Skips `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(tree):
+        if is_type_checking(child):
+            for other in child.orelse:
+                yield other, late
+                yield from running_nodes(other, late=late)
+            continue
+        yield child, late
+        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from running_nodes(child, late=late or inside)
+
+
+def imported(node: ast.AST, package: str) -> list[str]:
+    """Return the full names that a node imports into a module of `package`: `litequeue.job.Job`, `os`."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=module, names=names, level=level):
+            above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+            return [".".join([*above, *([module] if module else []), alias.name]) for alias in names]
+        case ast.Call(func=ast.Name(id="import_module") | ast.Attribute(attr="import_module"), args=[first, *_]):
+            return [called_for(first, package)] if isinstance(first, ast.Constant) else []
+    return []
+
+
+def called_for(name: ast.Constant, package: str) -> str:
+    text = str(name.value)
+    dots = len(text) - len(text.lstrip("."))
+    above = package.split(".")[: len(package.split(".")) - dots + 1] if dots else []
+    return ".".join([*above, text.lstrip(".")])
+
+
+def package_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+
+
+def own_imports(tree: ast.AST, package: str, names: set[str]) -> list[tuple[str, bool, ast.AST]]:
+    """List the modules of litequeue that are imported: name, whether inside a function, where."""
+    found = []
+    for node, late in running_nodes(tree):
+        for full in imported(node, package):
+            first, _, rest = full.partition(".")
+            if first == "litequeue":
+                second = rest.partition(".")[0]
+                found.append((second if second in names else "__init__", late, node))
+    return found
+
+
+def may_import(importer: str, name: str) -> bool:
+    if importer == name:
+        return True
+    for floor in FLOORS:
+        if isinstance(floor, list) and {importer, name} <= set(floor):
+            return floor.index(name) < floor.index(importer)
+        if importer in floor:
+            return False
+        if name in floor:
+            return True
+    return False
+
+
+def test_every_module_stands_on_one_floor_and_every_name_on_a_floor_is_a_module():
+    listed = [name for floor in FLOORS for name in floor]
+    assert sorted(listed) == sorted(NAMES)
+
+
+def test_imports_go_down_only():
+    wrong = [
+        f"{place(path, node)} {name_of(path)} imports {name}"
+        for path, tree in TREES.items()
+        for name, late, node in own_imports(tree, package_of(path), NAMES)
+        if not may_import(name_of(path), name) and not (late and (name_of(path), name) in UPWARD)
+    ]
+    assert wrong == []
+
+
+def test_every_upward_exception_is_in_use():
+    used = {
+        (name_of(path), name)
+        for path, tree in TREES.items()
+        for name, late, _ in own_imports(tree, package_of(path), NAMES)
+        if late
+    }
+    assert used >= UPWARD
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from litequeue.worker import Worker", [("worker", False)]),
+        ("import litequeue.worker", [("worker", False)]),
+        ("from litequeue import worker, Queue", [("worker", False), ("__init__", False)]),
+        ("from . import worker", [("sqlite", False)]),
+        ("from ..worker import Worker", [("worker", False)]),
+        ("from .. import worker", [("worker", False)]),
+        ("def f():\n import litequeue.worker", [("worker", True)]),
+        ("class C:\n async def f(self):\n  if self:\n   from ..worker import Worker", [("worker", True)]),
+        ("try:\n import litequeue\nexcept E:\n pass", [("__init__", False)]),
+        ("importlib.import_module('litequeue.worker')", [("worker", False)]),
+        ("if TYPE_CHECKING:\n from litequeue.worker import Worker", []),
+        ("if TYPE_CHECKING:\n pass\nelse:\n from litequeue.worker import Worker", [("worker", False)]),
+        ("import litequeued, worker", []),
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(line, expected):
+    found = own_imports(ast.parse(line), "litequeue.sqlite", {"worker", "sqlite"})
+    assert [(name, late) for name, late, _ in found] == expected
+
+
+# What only one place knows
+
+
+def strings(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every string but those that stand alone as a statement: docstrings may speak of anything."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value, node
+
+
+def real_names(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every use of an imported name, by its full name: after `import time as t`, `t.time` is `time.time`."""
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            known |= {a.asname: a.name for a in node.names if a.asname}
+            known |= {a.name.partition(".")[0]: a.name.partition(".")[0] for a in node.names if not a.asname}
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            known |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            first, dot, rest = ast.unparse(node).partition(".")
+            if first in known:
+                yield known[first] + dot + rest, node
+
+
+def uses(wanted: set[str], allowed: set[str]) -> list[str]:
+    return [
+        f"{place(path, node)} uses {name}"
+        for path, tree in TREES.items()
+        if name_of(path) not in allowed
+        for name, node in real_names(tree)
+        if name in wanted
+    ]
+
+
+def test_only_the_sqlite_folder_imports_a_driver():
+    wrong = [
+        f"{place(path, node)} imports {name}"
+        for path, tree in TREES.items()
+        if name_of(path) != "sqlite"
+        for node in ast.walk(tree)
+        for name in imported(node, package_of(path))
+        if name.partition(".")[0] in DRIVERS
+    ]
+    assert wrong == []
+
+
+def test_only_the_sqlite_folder_knows_sql():
+    wrong = [
+        f"{place(path, node)} {text!r}"
+        for path, tree in TREES.items()
+        if name_of(path) != "sqlite"
+        for text, node in strings(tree)
+        if SQL.search(text)
+    ]
+    assert wrong == []
+
+
+def test_only_the_clock_reads_clocks():
+    assert uses(CLOCKS, allowed={"clock"}) == []
+
+
+def test_only_the_edges_read_the_environment():
+    assert uses(ENVIRONMENT, allowed=READS_ENVIRONMENT) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import time\ntime.monotonic()", "time.monotonic"),
+        ("import time as t\nkey = t.time", "time.time"),
+        ("from time import perf_counter as p\np()", "time.perf_counter"),
+        ("import datetime\ndatetime.datetime.now(tz=None)", "datetime.datetime.now"),
+        ("from datetime import datetime, date\ndatetime.utcnow()", "datetime.datetime.utcnow"),
+        ("from os import environ\nenviron['A']", "os.environ"),
+        ("import os.path\nos.environ.get('A')", "os.environ"),
+    ],
+)
+def test_a_use_is_seen_under_any_name(source, expected):
+    assert expected in {name for name, _ in real_names(ast.parse(source))}
+
+
+# Broad handlers
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Yield each node with the name of the function around it: `Worker.run`, or `` at the top of the module."""
+    for child in ast.iter_child_nodes(tree):
+        scope = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        name = f"{prefix}.{child.name}".lstrip(".") if scope else prefix
+        yield name, child
+        yield from functions(child, name)
+
+
+def is_broad(node: ast.AST | None) -> bool:
+    if isinstance(node, ast.Tuple):
+        return any(is_broad(element) for element in node.elts)
+    return node is None or ast.unparse(node).removeprefix("builtins.") in {"Exception", "BaseException"}
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and (last.exc is None or ast.unparse(last.exc) == handler.name)
+
+
+def catches_all(node: ast.AST) -> bool:
+    match node:
+        case ast.ExceptHandler():
+            return is_broad(node.type) and not raises_again(node)
+        case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress")):
+            return any(is_broad(argument) for argument in node.args)
+    return False
+
+
+def test_broad_handlers_are_those_on_the_list():
+    found = {
+        f"{path.relative_to(PACKAGE).as_posix()} {name}"
+        for path, tree in TREES.items()
+        for name, node in functions(tree)
+        if catches_all(node)
+    }
+    assert found == BROAD.keys()
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        ("except Exception:\n log()", True),
+        ("except (ValueError, BaseException) as error:\n log()", True),
+        ("except:\n pass", True),
+        ("except BaseException:\n roll_back()\n raise", False),
+        ("except Exception as error:\n if a:\n  raise\n return", True),
+        ("except ValueError:\n pass", False),
+    ],
+)
+def test_a_handler_is_broad_unless_it_raises_again(handler, expected):
+    tree = ast.parse(f"try:\n pass\n{handler}")
+    assert any(catches_all(node) for node in ast.walk(tree)) is expected
+
+
+# Size and words
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count from the first statement after the docstring to the end."""
+    statements = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (function.end_lineno or 0) - statements[0].lineno + 1 if statements else 0
+
+
+def test_no_function_is_long():
+    wrong = [
+        f"{place(path, node)} {node.name}: {body_lines(node)} lines"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > LONGEST_FUNCTION
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_long():
+    lengths = {place(path, tree): len(path.read_text(encoding="utf-8").splitlines()) for path, tree in TREES.items()}
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def test_the_first_line_of_every_module_is_a_sentence():
+    wrong = [
+        place(path, tree)
+        for path, tree in TREES.items()
+        if not (ast.get_docstring(tree) or "").partition("\n")[0].endswith(".")
+    ]
+    assert wrong == []
