@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -33,9 +33,8 @@ else:
     _annotations = inspect.get_annotations
 
 NoneType = type(None)
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_ANYTHING = (Any, object, inspect.Parameter.empty)
+_Call = tuple[tuple[Any, ...], dict[str, Any]]
+_Types = frozenset[type] | None
 # What JSON gives back as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
 _NATIVE: dict[Any, frozenset[type]] = {
     int: frozenset({int, bool}),
@@ -59,9 +58,11 @@ class Codec(Protocol):
 
     name: str
 
-    def encode(self, value: object) -> bytes: ...
+    def encode(self, value: object) -> bytes:
+        """Give the bytes to store; any exception refuses the value."""
 
-    def decode(self, data: bytes) -> Any: ...
+    def decode(self, data: bytes) -> Any:
+        """Give the value back."""
 
 
 class JsonCodec:
@@ -97,7 +98,7 @@ class Signature:
     the codec is a `JsonCodec`; what any other gives back is left alone.
     """
 
-    __slots__ = ("_known", "_signature", "codec", "function", "is_coroutine", "task_name")
+    __slots__ = ("_known", "_signature", "_writer", "codec", "function", "is_coroutine", "task_name")
 
     def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -107,6 +108,7 @@ class Signature:
         self.task_name = task_name
         self.is_coroutine = any(map(inspect.iscoroutinefunction, _layers(function)))
         self._signature = _signature(function)
+        self._writer = _to_json if isinstance(codec, JsonCodec) else codec.encode
         self._known: _Plan | None = None
 
     def __repr__(self) -> str:
@@ -126,7 +128,7 @@ class Signature:
             self._check(plan, args, kwargs, data)
         return data
 
-    def decode_call(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode_call(self, data: bytes) -> _Call:
         """Give the arguments, as annotated. Raises `DecodeError` where they do not fit the signature of today."""
         plan = self._known or self._plan()
         args, kwargs = self._decode(data)
@@ -144,7 +146,7 @@ class Signature:
         try:
             return self.codec.encode(value)
         except Exception as error:
-            raise _refusal(self._writer(), value, "result", error) from error.__cause__ or error
+            raise _refusal(self._writer, value, "result", error) from error.__cause__ or error
 
     def decode_result(self, data: bytes | None) -> Any:
         """Give the result as the return annotation has it, or else as plain data: a wrong hint hides no result."""
@@ -161,9 +163,7 @@ class Signature:
         self._known = _plan(self._signature, hints)
         return self._known
 
-    def _bind(
-        self, plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _bind(self, plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
         if not kwargs and plan.least <= len(args) <= plan.most:
             return tuple(args), {}
         try:
@@ -179,15 +179,12 @@ class Signature:
             raise self._blame(args, kwargs, error) from error.__cause__ or error
 
     def _blame(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> EncodeError:
-        writer = self._writer()
-        for label, _, value in (self._known or self._plan()).each(args, kwargs):
-            failure = _failure(writer, value)
-            if failure is not None:
-                return _refusal(writer, value, label, failure)
-        return EncodeError(f"cannot store the arguments of {self.task_name}(): {error}")
-
-    def _writer(self) -> Callable[[object], bytes]:
-        return _to_json if isinstance(self.codec, JsonCodec) else self.codec.encode
+        plan = self._known or self._plan()
+        found = _first_failing(self._writer, ((label, value) for label, _, value in plan.each(args, kwargs)))
+        if found is None:
+            return EncodeError(f"cannot store the arguments of {self.task_name}(): {error}")
+        label, value, failure = found
+        return _refusal(self._writer, value, label, failure)
 
     def _check(self, plan: _Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: bytes) -> None:
         pairs = zip(plan.each(args, kwargs), plan.each(*self._decode(data)), strict=True)
@@ -224,9 +221,10 @@ class _Opaque(Exception):
 class _Slot:
     """One parameter, or the result: its hint, and the types that need no work on the way in and out."""
 
+    name: str
     hint: Any = Any
-    native: frozenset[type] | None = None
-    sendable: frozenset[type] | None = None
+    native: _Types = None
+    sendable: _Types = None
 
     def restore(self, value: Any, label: str, given: type | None = None) -> Any:
         if self.native is None or type(value) in self.native:
@@ -236,8 +234,9 @@ class _Slot:
         except _Opaque:
             return value
         except Exception as error:  # the user's own class may raise anything while it is built
-            got = (given or type(value)).__name__
-            raise _Misfit(f"argument {label} must be {_spell(self.hint)}, got {got}{_detail(error)}") from error
+            got, text = (given or type(value)).__name__, str(error)
+            why = "" if text.startswith("Expected") and "$" not in text else f": {text}"
+            raise _Misfit(f"argument {label} must be {_spell(self.hint)}, got {got}{why}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +245,15 @@ class _Plan:
 
     least: int
     most: int
-    positional: tuple[tuple[str, _Slot], ...]
-    rest: tuple[str, _Slot]
+    positional: tuple[_Slot, ...]
+    rest: _Slot
     named: dict[str, _Slot]
-    others: tuple[str, _Slot]
+    others: _Slot
     result: _Slot
-    native: tuple[frozenset[type] | None, ...]
-    sendable: tuple[frozenset[type] | None, ...]
+    native: tuple[_Types, ...]
+    sendable: tuple[_Types, ...]
 
-    def takes(self, args: Sequence[Any], easy: tuple[frozenset[type] | None, ...]) -> bool:
+    def takes(self, args: Sequence[Any], easy: tuple[_Types, ...]) -> bool:
         """Say whether the call is by position alone, and each value of a type that needs no work."""
         if not self.least <= len(args) <= self.most:
             return False
@@ -268,48 +267,50 @@ class _Plan:
 
     def each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, _Slot, Any]]:
         """Give each value of a call that binds, with its slot and the name to call it by."""
-        for (label, slot), value in zip(self.positional, args):  # noqa: B905 - either may be the longer
-            yield label, slot, value
+        for slot, value in zip(self.positional, args):  # noqa: B905 - either may be the longer
+            yield slot.name, slot, value
         for index, value in enumerate(args[len(self.positional) :]):
-            yield f"{self.rest[0]}[{index}]", self.rest[1], value
+            yield f"{self.rest.name}[{index}]", self.rest, value
         for name, value in kwargs.items():
             if name in self.named:
                 yield name, self.named[name], value
             else:
-                yield f"{self.others[0]}[{name!r}]", self.others[1], value
+                yield f"{self.others.name}[{name!r}]", self.others, value
 
 
 def _plan(signature: inspect.Signature, hints: Mapping[str, Any]) -> _Plan:
-    parameters = signature.parameters.values()
-    by = inspect.Parameter
-    slots = {p.name: _slot(hints.get(p.name, Any), optional=p.default is None) for p in parameters}
-    leading = [p for p in parameters if p.kind in _BY_POSITION]
-    positional = tuple((p.name, slots[p.name]) for p in leading)
-    closed = any(p.kind is by.KEYWORD_ONLY and p.default is by.empty for p in parameters)
+    by, given = inspect.Parameter, signature.parameters.values()
+    slots = {p.name: _slot(p.name, hints.get(p.name, Any), optional=p.default is None) for p in given}
+    required = [p.kind for p in given if p.default is by.empty]
+
+    def of(*kinds: object) -> list[_Slot]:
+        return [slots[p.name] for p in given if p.kind in kinds]
+
+    positional = of(by.POSITIONAL_ONLY, by.POSITIONAL_OR_KEYWORD)
     return _Plan(
-        least=sum(p.default is by.empty for p in leading),
-        most=-1 if closed else len(leading),
-        positional=positional,
-        rest=next(((p.name, slots[p.name]) for p in parameters if p.kind is by.VAR_POSITIONAL), ("args", _Slot())),
-        named={p.name: slots[p.name] for p in parameters if p.kind in _BY_NAME},
-        others=next(((p.name, slots[p.name]) for p in parameters if p.kind is by.VAR_KEYWORD), ("kwargs", _Slot())),
-        result=_slot(hints.get("return", Any)),
-        native=tuple(slot.native for _, slot in positional),
-        sendable=tuple(slot.sendable for _, slot in positional),
+        least=required.count(by.POSITIONAL_ONLY) + required.count(by.POSITIONAL_OR_KEYWORD),
+        most=-1 if by.KEYWORD_ONLY in required else len(positional),
+        positional=tuple(positional),
+        rest=[*of(by.VAR_POSITIONAL), _Slot("args")][0],
+        named={slot.name: slot for slot in of(by.POSITIONAL_OR_KEYWORD, by.KEYWORD_ONLY)},
+        others=[*of(by.VAR_KEYWORD), _Slot("kwargs")][0],
+        result=_slot("result", hints.get("return", Any)),
+        native=tuple(slot.native for slot in positional),
+        sendable=tuple(slot.sendable for slot in positional),
     )
 
 
-def _slot(hint: Any, *, optional: bool = False) -> _Slot:
-    if any(hint is anything for anything in _ANYTHING):
-        return _Slot()
+def _slot(name: str, hint: Any, *, optional: bool = False) -> _Slot:
+    if hint is Any or hint is object:
+        return _Slot(name)
     try:
         msgspec.json.Decoder(hint, dec_hook=_rebuild)
         native = _native(hint)
     except Exception:  # an annotation may be any object at all, and is no reason to refuse the task
-        return _Slot()
+        return _Slot(name)
     if optional:
         native |= {NoneType}
-    return _Slot(hint, native, native | {kind for kind in _SURE if hint is kind})
+    return _Slot(name, hint, native, native | {kind for kind in _SURE if hint is kind})
 
 
 def _native(hint: Any) -> frozenset[type]:
@@ -324,11 +325,6 @@ def _native(hint: Any) -> frozenset[type]:
 
 def _spell(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def _detail(error: Exception) -> str:
-    text = str(error)
-    return "" if text.startswith("Expected") and "$" not in text else f": {text}"
 
 
 def _layers(function: Any) -> Iterator[Any]:
@@ -400,37 +396,32 @@ def _to_json(value: object) -> bytes:
     return data
 
 
-def _failure(encode: Callable[[object], bytes], value: object) -> Exception | None:
-    try:
-        encode(value)
-    except Exception as error:  # a codec is the user's code
-        return error
-    return None
-
-
 def _refusal(encode: Callable[[object], bytes], value: object, path: str, error: Exception) -> EncodeError:
     """Follow a failure down to the smallest value that cannot be encoded, and name it."""
     top = path
-    above: set[int] = set()
+    above: list[object] = []
     while len(above) < _DEEPEST:
-        above.add(id(value))
-        found = _failing_child(encode, value)
+        above.append(value)
+        found = _first_failing(encode, _children(value))
         if found is None:
             break
         step, value, error = found
         path += step
-        if id(value) in above:
+        if any(value is each for each in above):
             return EncodeError(f"cannot store {path}: it contains itself", path=path)
     if isinstance(error, RecursionError):
         return EncodeError(f"cannot store {top}: it is nested too deeply", path=top)
     return EncodeError(f"cannot store {path}: {_reason(value, error)}", path=path)
 
 
-def _failing_child(encode: Callable[[object], bytes], value: object) -> tuple[str, object, Exception] | None:
-    for step, child in _children(value):
-        failure = _failure(encode, child)
-        if failure is not None:
-            return step, child, failure
+def _first_failing(
+    encode: Callable[[object], bytes], values: Iterable[tuple[str, object]]
+) -> tuple[str, object, Exception] | None:
+    for name, value in values:
+        try:
+            encode(value)
+        except Exception as error:  # a codec is the user's code
+            return name, value, error
     return None
 
 

@@ -12,7 +12,8 @@ _NUMBER = r"([0-9]+(?:\.[0-9]+)?)\s*"
 _TEXT = re.compile(
     rf"\s*(?:{_NUMBER}w\s*)?(?:{_NUMBER}d\s*)?(?:{_NUMBER}h\s*)?(?:{_NUMBER}m(?!s)\s*)?(?:{_NUMBER}s\s*)?(?:{_NUMBER}ms\s*)?"
 )
-_UNITS = (604_800.0, 86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+_MINUTE, _HOUR, _DAY, _WEEK = 60, 3_600, 86_400, 604_800
+_UNITS = (_WEEK, _DAY, _HOUR, _MINUTE, 1, 0.001)
 _PLAIN = re.compile(rf"\s*{_NUMBER}")
 
 
@@ -107,19 +108,19 @@ def text(seconds: float) -> str:
         return "-" + text(-seconds)
     if not math.isfinite(seconds):
         return str(seconds)
-    if round(seconds * 1000) < 1000:
+    if round(seconds, 3) < 1:
         return f"{seconds * 1000:.3g}ms" if seconds else "0s"
-    if round(seconds, 1) < 60:
+    if round(seconds, 1) < _MINUTE:
         return f"{round(seconds, 1):g}s"
     return _two_units(seconds)
 
 
 def _two_units(seconds: float) -> str:
-    if round(seconds) < 3600:
-        minutes, rest = divmod(round(seconds), 60)
+    if round(seconds) < _HOUR:
+        minutes, rest = divmod(round(seconds), _MINUTE)
         return f"{minutes}m{rest:02}s" if rest else f"{minutes}m"
-    if round(seconds / 60) < 24 * 60:
-        hours, rest = divmod(round(seconds / 60), 60)
+    if round(seconds / _MINUTE) < _DAY // _MINUTE:
+        hours, rest = divmod(round(seconds / _MINUTE), _HOUR // _MINUTE)
         return f"{hours}h{rest:02}m" if rest else f"{hours}h"
-    days, rest = divmod(round(seconds / 3600), 24)
+    days, rest = divmod(round(seconds / _HOUR), _DAY // _HOUR)
     return f"{days}d{rest}h" if rest else f"{days}d"

@@ -295,7 +295,7 @@ def _near_again(trigger: Cron, next_at: float, now: float) -> float:
 
 
 def _each_missed(trigger: Cron, next_at: float, now: float, limit: int) -> Due:
-    ticks = []
+    ticks: list[float] = []
     while next_at <= now and len(ticks) < limit:
         ticks.append(next_at)
         next_at = _cron_after(trigger, next_at)
@@ -382,8 +382,8 @@ def _zone(name: str) -> tzinfo:
 
 
 def _has_any_hour(expression: str) -> bool:
-    parsed = _parsed(expression)
-    return "*" in parsed.expressions[1] or parsed.expanded[1] == ["*"]
+    """Tell whether the hour field is "*", or names every hour; "*/2" does not, and must neither skip nor repeat one."""
+    return bool(_parsed(expression).expanded[1] == ["*"])
 
 
 def _next_wall(expression: str, wall: int) -> int:

@@ -1,0 +1,82 @@
+"""litequeue: the task queue that fits in one file."""
+
+from litequeue.codec import Codec
+from litequeue.errors import (
+    DecodeError,
+    DriverConflict,
+    EncodeError,
+    Fenced,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    KeyConflict,
+    LiteQueueError,
+    NotAQueue,
+    PayloadTooLarge,
+    ScheduleExists,
+    ScheduleNotFound,
+    SchemaTooNew,
+    StoreBusy,
+    StoreError,
+    StoreReplaced,
+    UnknownTask,
+    UnsafeFilesystem,
+    Unsupported,
+)
+from litequeue.execute import Run, current_job
+from litequeue.job import Job, JobError, Progress, Status
+from litequeue.queue import Queue, default_queue, task
+from litequeue.retry import GiveUp, Retry, Snooze
+from litequeue.schedule import at, cron, every
+from litequeue.schedules import Schedule, Schedules
+from litequeue.task import Call, Task
+from litequeue.worker import Worker
+
+__all__ = [
+    "Call",
+    "Codec",
+    "DecodeError",
+    "DriverConflict",
+    "EncodeError",
+    "Fenced",
+    "GiveUp",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "JobTimeout",
+    "KeyConflict",
+    "LiteQueueError",
+    "NotAQueue",
+    "PayloadTooLarge",
+    "Progress",
+    "Queue",
+    "Retry",
+    "Run",
+    "Schedule",
+    "ScheduleExists",
+    "ScheduleNotFound",
+    "Schedules",
+    "SchemaTooNew",
+    "Snooze",
+    "Status",
+    "StoreBusy",
+    "StoreError",
+    "StoreReplaced",
+    "Task",
+    "UnknownTask",
+    "UnsafeFilesystem",
+    "Unsupported",
+    "Worker",
+    "at",
+    "cron",
+    "current_job",
+    "default_queue",
+    "every",
+    "task",
+]
+__version__ = "0.1.0"

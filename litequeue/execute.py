@@ -1,0 +1,222 @@
+"""Run one claimed job and say how it ended. Knows no store and no worker."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from litequeue.errors import EncodeError, Fenced, JobTimeout
+from litequeue.job import Cancelled, Claimed, Failed, Outcome, Progress, Released, Settled, Succeeded
+from litequeue.retry import after_error, describe
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from litequeue.clock import Clock
+    from litequeue.task import Task
+
+# A job that reports its progress more often than this is written down only so often, in seconds.
+PROGRESS_EVERY = 0.2
+
+
+class Recorder(Protocol):
+    """Where a running job's own writes go: the part of a store that a run needs."""
+
+    def note_progress(self, job: Claimed, progress: str) -> bool:
+        """Record progress; return whether a cancel was asked for."""
+
+    def completing(self, job: Claimed, result: bytes, keep_for: float) -> AbstractContextManager[Any]:
+        """A write transaction whose commit holds the caller's rows and the job's success."""
+
+    def acompleting(self, job: Claimed, result: bytes, keep_for: float) -> AbstractAsyncContextManager[Any]:
+        """Async twin of `completing`."""
+
+
+class Run:
+    """One job while it runs: what `current_job()` returns."""
+
+    __slots__ = (
+        "_clock", "_noted", "_recorder", "cancel_requested", "deadline", "interrupted", "job", "keep_for", "put_back",
+        "settled", "started", "task", "timed_out", "written_off",
+    )  # fmt: skip
+
+    def __init__(
+        self, job: Claimed, task: Task[..., Any], clock: Clock, recorder: Recorder, timeout: float, keep_for: float
+    ) -> None:
+        self.job = job
+        self.task = task
+        self.keep_for = keep_for
+        self.started = clock.monotonic()
+        self.deadline = self.started + timeout if timeout != math.inf else math.inf
+        self.cancel_requested = False
+        self.timed_out = False
+        self.put_back = False
+        self.settled = False
+        self.interrupted = math.inf  # when it was told to stop, by the monotonic clock
+        self.written_off = False
+        self._clock = clock
+        self._recorder = recorder
+        self._noted = -math.inf
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def attempt(self) -> int:
+        """How many times the job has been claimed; with the id it names this run."""
+        return self.job.attempt
+
+    @property
+    def key(self) -> str | None:
+        """The key it was enqueued with."""
+        return self.job.key
+
+    @property
+    def idempotency_key(self) -> str:
+        """Text that is the same in every attempt of this job and in no other job, for services that take one."""
+        return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job's cancel was asked for, or the worker is putting it back: end soon."""
+        return self.cancel_requested or self.put_back
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Say how far it is, for `job.progress` in any process; written down at most five times a second.
+
+        Raises `Fenced` when the job was given to another worker.
+        """
+        if self._worth_noting(done, total):
+            self._note(Progress(done, total, note))
+
+    async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Async twin of `progress`."""
+        if self._worth_noting(done, total):
+            await asyncio.to_thread(self._note, Progress(done, total, note))
+
+    def _worth_noting(self, done: float, total: float | None) -> bool:
+        now = self._clock.monotonic()
+        if now - self._noted < PROGRESS_EVERY and not (total is not None and done >= total):
+            return False
+        self._noted = now
+        return True
+
+    def _note(self, progress: Progress) -> None:
+        if self._recorder.note_progress(self.job, msgspec.json.encode(progress).decode()):
+            self.cancel_requested = True
+
+    def completing(self, result: object = None) -> Completing:
+        """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success with `result`.
+
+        Effects in it happen exactly once. After the block the job has ended; what the function returns is not stored.
+        `with current_job().completing(result) as db:` yields the driver's connection. Raises `Fenced` when the job was
+        given to another worker; then nothing is kept.
+        """
+        return Completing(self, result)
+
+    def acompleting(self, result: object = None) -> Completing:
+        """Async twin of `completing`: `async with current_job().acompleting(result) as db:`."""
+        return Completing(self, result)
+
+    def __repr__(self) -> str:
+        return f"<Run of job {self.id} {self.job.task} attempt={self.attempt}>"
+
+
+class Completing:
+    """The block of `completing()`."""
+
+    def __init__(self, run: Run, result: object) -> None:
+        self._run = run
+        self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for)
+        self._scope: Any = None
+
+    def __enter__(self) -> Any:
+        self._scope = self._run._recorder.completing(*self._arguments)
+        return self._scope.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool:
+        swallowed = bool(self._scope.__exit__(*raised))
+        self._run.settled = raised[0] is None
+        return swallowed
+
+    async def __aenter__(self) -> Any:
+        self._scope = self._run._recorder.acompleting(*self._arguments)
+        return await self._scope.__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> bool:
+        swallowed = bool(await self._scope.__aexit__(*raised))
+        self._run.settled = raised[0] is None
+        return swallowed
+
+
+_current: ContextVar[Run] = ContextVar("litequeue_current_job")
+
+
+def current_job() -> Run:
+    """Return the job that is running here; raises `LookupError` outside a task's run."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("no job is running here: current_job() works inside a task that a worker runs") from None
+
+
+def execute(run: Run) -> Outcome:
+    """Run a plain function in this thread."""
+    token = _current.set(run)
+    try:
+        signature = run.task.signature
+        args, kwargs = signature.decode_call(run.job.payload)
+        value = run.task.function(*args, **kwargs)
+        return Settled() if run.settled else Succeeded(signature.encode_result(value))
+    except BaseException as error:  # noqa: BLE001  whatever the user's function raises ends the job, not the worker
+        return _raised(run, error)
+    finally:
+        _current.reset(token)
+
+
+async def aexecute(run: Run) -> Outcome:
+    """Run a coroutine function on this loop."""
+    _current.set(run)
+    try:
+        signature = run.task.signature
+        args, kwargs = signature.decode_call(run.job.payload)
+        value = await run.task.function(*args, **kwargs)
+        return Settled() if run.settled else Succeeded(signature.encode_result(value))
+    except BaseException as error:  # noqa: BLE001
+        return _raised(run, error)
+
+
+def _raised(run: Run, error: BaseException) -> Outcome:
+    """Say what an error makes of the run: ours (a limit, a cancel, a shutdown) or the function's own."""
+    if run.settled:
+        return Settled()
+    if isinstance(error, Fenced):
+        return Released()  # matches nothing in the store: another worker has it
+    if isinstance(error, GeneratorExit):
+        return Released()  # the loop was closed under it
+    if isinstance(error, (asyncio.CancelledError, JobTimeout)):
+        if run.put_back:
+            return Released()
+        if run.timed_out:
+            error = timeout_error(run)
+        elif run.cancel_requested:
+            return Cancelled()
+    if isinstance(error, EncodeError) and error.path.startswith("result"):
+        return Failed(describe(error))
+    return after_error(run.job, error, run.task.options.policy, run._clock.now())
+
+
+def timeout_error(run: Run) -> JobTimeout:
+    """The error of a run that took too long."""
+    return JobTimeout(f"{run.job.task} ran longer than its limit of {run.deadline - run.started:g} s")
+
+
+def written_off(run: Run) -> Outcome:
+    """Say how a run ends that was told to stop and did not."""
+    return after_error(run.job, timeout_error(run), run.task.options.policy, run._clock.now())

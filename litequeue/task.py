@@ -1,0 +1,404 @@
+"""A task: a function, its options, and how a call of it becomes a job. Knows no store."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import warnings
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypedDict, TypeVar, cast, get_args
+
+import msgspec
+
+from litequeue.codec import Signature, digest
+from litequeue.duration import instant, seconds
+from litequeue.errors import PayloadTooLarge
+from litequeue.job import FOREVER, Job, KeyScope, NewJob, OnConflict
+from litequeue.retry import Backoff, Duration, Errors, Policy, policy
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from litequeue.codec import Codec
+    from litequeue.engine import Submitted
+    from litequeue.job import Source
+    from litequeue.schedule import Trigger
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LARGE_PAYLOAD = 64 * 1024
+HIGHEST_PRIORITY = 100
+
+
+class Unset:
+    """The type of `UNSET`: an option that was not given, where None has a meaning of its own."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+
+Unique = bool | str | Callable[..., str]
+
+
+class Owner(Protocol):
+    """What a task needs of the queue it is declared on."""
+
+    max_payload: int
+    codec: Codec
+
+    @property
+    def source(self) -> Source:
+        """Where its jobs are looked up."""
+
+    def now(self) -> float:
+        """The time, in unix seconds."""
+
+    def submit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:  # noqa: ANN401
+        """Store jobs."""
+
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:  # noqa: ANN401
+        """Async twin of `submit`."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task is declared with. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
+
+    queue: str = "default"
+    priority: int = 0
+    policy: Policy = Policy()
+    timeout: float | None = None
+    unique: Unique = False
+    key_scope: KeyScope | None = None
+    expires: float | None = None
+    result_ttl: float | None = None
+    schedule: Trigger | None = None
+
+
+class Using(TypedDict, total=False):
+    """The options of one call; see `Task.using`."""
+
+    delay: Duration | None
+    at: datetime | str | None
+    priority: int
+    queue: str
+    key: str | None
+    key_scope: KeyScope
+    on_conflict: OnConflict
+    expires: Duration | datetime | None
+    retries: int
+    timeout: Duration | None
+    tags: Iterable[str]
+    within: Any
+
+
+class Task(Generic[P, R]):
+    """A function that can be enqueued. Calling it stays a plain call."""
+
+    def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:
+        self.name = name
+        self.function = function
+        self.options = options
+        self.signature = Signature(function, owner.codec, name)
+        self._owner = owner
+        self._fields: dict[str, Any] = {}
+        self._delay: float | None = None
+        self._expires: float | datetime | None = options.expires
+        self._within: Any = None
+        self._plain = not options.unique and options.expires is None
+        self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
+        self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.__module__ = getattr(function, "__module__", "")
+        self.__qualname__ = getattr(function, "__qualname__", name)
+        self.__name__ = getattr(function, "__name__", name)
+
+    def _start_fields(self, fields: dict[str, Any]) -> None:
+        self._fields = {**self._fields, **fields}
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether its function is `async def`: it then runs on the worker's loop, else in a thread."""
+        return self.signature.is_coroutine
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now."""
+        return cast("R", self.function(*args, **kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store one call; it is on disk when this returns.
+
+        Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for what JSON cannot hold,
+        `PayloadTooLarge`, `KeyConflict`, `StoreBusy`; then nothing is stored.
+        """
+        new = self._new(args, kwargs)
+        [submitted] = self._owner.submit((new,), self._within)
+        return self._job(new, submitted)
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Async twin of `enqueue`."""
+        new = self._new(args, kwargs)
+        [submitted] = await self._owner.asubmit((new,), self._within)
+        return self._job(new, submitted)
+
+    def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Job[R]]:
+        """Store many calls in one transaction, all or none. A call is a tuple of positional or a mapping of keyword arguments."""
+        jobs = self._new_many(calls)
+        return self._jobs(jobs, self._owner.submit(jobs, self._within)) if jobs else []
+
+    async def aenqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Job[R]]:
+        """Async twin of `enqueue_many`."""
+        jobs = self._new_many(calls)
+        return self._jobs(jobs, await self._owner.asubmit(jobs, self._within)) if jobs else []
+
+    def using(self, **options: Unpack[Using]) -> Task[P, R]:
+        """Return the same task with other options for the calls enqueued through it.
+
+        `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
+        `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a duration
+        from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration, None for none);
+        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that).
+        """
+        unknown = set(options) - set(Using.__annotations__)
+        if unknown:
+            known = ", ".join(sorted(Using.__annotations__))
+            raise TypeError(f"using() has no option {', '.join(sorted(unknown))}; it takes {known}")
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._apply(options)
+        return other
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Return the call as a value, checked now: for schedules."""
+        payload = self._checked(self.signature.encode_call(args, kwargs))
+        options = self._fields
+        return Call(self.name, options["queue"], options["priority"], payload)
+
+    # ---- one call
+
+    def _new(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
+        payload = self.signature.encode_call(args, kwargs)
+        if len(payload) > LARGE_PAYLOAD:
+            self._checked(payload)
+        fields = self._fields
+        if self._plain:
+            return NewJob(payload=payload, created_at=self._owner.now(), **fields)
+        return NewJob(payload=payload, **self._timed(self._owner.now()), **fields, **self._keyed(payload, args, kwargs))
+
+    def _new_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[NewJob]:
+        new, jobs = self._new, []
+        for call in calls:
+            if isinstance(call, tuple):
+                jobs.append(new(call, {}))
+            elif isinstance(call, Mapping):
+                jobs.append(new((), call))
+            else:
+                raise TypeError(
+                    f"enqueue_many() takes tuples of positional or mappings of keyword arguments, got {call!r}; "
+                    f"write ({call!r},) for a single argument"
+                )
+        return jobs
+
+    def _timed(self, now: float) -> dict[str, float | None]:
+        run_at = self._fields.get("run_at")
+        times: dict[str, float | None] = {"created_at": now}
+        if self._delay is not None:
+            run_at = times["run_at"] = now + self._delay
+        if self._expires is not None:
+            expires = self._expires
+            expires_at = expires.timestamp() if isinstance(expires, datetime) else now + expires
+            if expires_at <= (run_at or now):
+                raise ValueError(f"{self.name}: it would expire before it may run; give a later expires")
+            times["expires_at"] = expires_at
+        return times
+
+    def _keyed(self, payload: bytes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        unique = self.options.unique
+        if not unique or self._fields.get("key") is not None:
+            return {}
+        if unique is True:
+            key = digest(payload)
+        else:
+            key = unique.format(**self._arguments(args, kwargs)) if isinstance(unique, str) else unique(*args, **kwargs)
+        scope = self._fields.get("key_scope") or self.options.key_scope or "unfinished"
+        fields = {"key": _key(key)}
+        return fields if "key_scope" in self._fields else {**fields, "key_scope": scope}
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _checked(self, payload: bytes) -> bytes:
+        size, limit = len(payload), self._owner.max_payload
+        if size > limit:
+            raise PayloadTooLarge(
+                f"the arguments of {self.name} take {size:,} bytes, more than max_payload={limit:,}; "
+                f"store the data elsewhere and pass an id or a path"
+            )
+        if size > LARGE_PAYLOAD:
+            text = f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data"
+            warnings.warn(text, stacklevel=4)
+        return payload
+
+    def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
+        record = new if submitted.fresh else None
+        return Job(submitted.id, self._owner.source, self.signature.decode_result, record)
+
+    def _jobs(self, new: list[NewJob], submitted: list[Submitted]) -> list[Job[R]]:
+        return [self._job(job, result) for job, result in zip(new, submitted, strict=True)]
+
+    # ---- options of a call
+
+    def _apply(self, options: Using) -> None:
+        given = dict(options)
+        self._plain = False
+        if given.get("delay") is not None and given.get("at") is not None:
+            raise ValueError("give delay or at, not both")
+        fields: dict[str, Any] = {}
+        for name, value in given.items():
+            if name == "delay":
+                self._delay = None if value is None else seconds(cast("Duration", value), "delay")
+            elif name == "expires":
+                self._expires = expiry(cast("Duration | datetime | None", value))
+            elif name == "within":
+                self._within = value
+            else:
+                fields |= _field(name, value)
+        self._start_fields(fields)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name} queue={self._fields['queue']}>"
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is a coroutine function: a plain call returns an awaitable."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+        """Call the function here and now; await what it returns."""
+        return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call as a value: the task's name, where it goes, and its encoded arguments."""
+
+    task: str
+    queue: str
+    priority: int
+    payload: bytes
+
+
+def _field(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Check one option of a call and turn it into the fields of a new job."""
+    match name:
+        case "at":
+            return {"run_at": None if value is None else instant(value, "at")}
+        case "priority":
+            return {"priority": check_priority(value)}
+        case "queue":
+            return {"queue": check_name(value, "queue")}
+        case "key":
+            return {"key": None if value is None else _key(value)}
+        case "key_scope":
+            return {"key_scope": one_of(value, KeyScope, "key_scope")}
+        case "on_conflict":
+            return {"on_conflict": one_of(value, OnConflict, "on_conflict")}
+        case "retries":
+            return {"retries": policy(value, None, None, None).retries}
+        case "timeout":
+            return {"timeout": limit(value, "timeout")}
+        case _:
+            return {"tags": _tags(value)}
+
+
+def options(
+    *,
+    queue: str,
+    priority: int,
+    retries: int,
+    backoff: Backoff,
+    retry_on: Errors | None,
+    give_up_on: Errors | None,
+    timeout: Duration | Unset | None,
+    unique: Unique,
+    key_scope: KeyScope | None,
+    schedule: Trigger | None,
+    result_ttl: Duration | Unset | None,
+    expires: Duration | None,
+) -> Options:
+    """Check what a task is declared with."""
+    if not (isinstance(unique, (bool, str)) or callable(unique)):
+        raise TypeError(f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}")
+    return Options(
+        queue=check_name(queue, "queue"),
+        priority=check_priority(priority),
+        policy=policy(retries, backoff, retry_on, give_up_on),
+        timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
+        unique=unique,
+        key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
+        expires=None if expires is None else seconds(expires, "expires"),
+        result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
+        schedule=schedule,
+    )
+
+
+def limit(value: Duration | None, what: str) -> float:
+    """Turn a time limit into seconds; None is no limit."""
+    found = math.inf if value is None else seconds(value, what)
+    if found <= 0:
+        raise ValueError(f"{what} must be positive, or None for no limit, got {value!r}")
+    return found
+
+
+def span(value: Duration | None, what: str) -> float:
+    """Turn a time to keep something into seconds; None is for ever."""
+    return FOREVER if value is None else seconds(value, what)
+
+
+def expiry(value: Duration | datetime | None) -> float | datetime | None:
+    """Check an `expires`: seconds from the enqueue, or an aware moment."""
+    if isinstance(value, datetime):
+        instant(value, "expires")
+        return value
+    return None if value is None else seconds(value, "expires")
+
+
+def check_priority(value: int) -> int:
+    """Refuse what is no priority."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -HIGHEST_PRIORITY <= value <= HIGHEST_PRIORITY:
+        raise ValueError(f"priority must be a whole number from -100 to 100 (higher runs first), got {value!r}")
+    return value
+
+
+def check_name(value: str, what: str) -> str:
+    """Refuse what cannot be named on a command line or listed."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^\s,\x00-\x1f][^,\x00-\x1f]{0,199}", value):
+        raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
+    return value
+
+
+def one_of(value: Any, choices: Any, what: str) -> Any:  # noqa: ANN401  a Literal
+    """Refuse what is not among a Literal's values."""
+    if value not in get_args(choices):
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+    return value
+
+
+def _key(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"key must be text, and not empty, got {value!r}")
+    return value
+
+
+def _tags(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError(f"tags must be a list of texts, got one text; write [{value!r}]")
+    tags = tuple(value)
+    for tag in tags:
+        check_name(tag, "tag")
+    return tags
+

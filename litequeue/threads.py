@@ -1,0 +1,188 @@
+"""Threads that run plain functions, with a limit on their time. Knows jobs as values, and no store."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from litequeue.errors import JobTimeout
+from litequeue.execute import execute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from litequeue.execute import Run
+    from litequeue.job import Claimed, Outcome
+
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class _Thread:
+    """One thread and the run it is at."""
+
+    __slots__ = ("bell", "given_up", "ident", "lock", "run", "slot", "told")
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.ident = 0
+        self.lock = threading.Lock()
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.run: Run | None = None
+        self.told = False
+        self.given_up = False
+
+
+class Threads:
+    """At most `size` threads, started as they are needed, that take jobs from one line."""
+
+    def __init__(
+        self,
+        size: int,
+        begin: Callable[[Claimed, int], Run],
+        end: Callable[[Run, Outcome, int], None],
+        drained: Callable[[], None],
+    ) -> None:
+        self.size = size
+        self.line: deque[Claimed] = deque()
+        self._begin, self._end, self._drained = begin, end, drained
+        self._lock = threading.Lock()
+        self._idle: list[_Thread] = []
+        self._threads: dict[int, _Thread] = {}
+        self._slots = list(range(size))
+        self._stopping = False
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could begin at once."""
+        return self.size - len(self._threads) + len(self._idle) - len(self.line)
+
+    @property
+    def busy(self) -> int:
+        """How many threads are at a job."""
+        return len(self._threads) - len(self._idle)
+
+    def start(self, jobs: Iterable[Claimed]) -> None:
+        """Put jobs in line and wake, or start, as many threads as can use them."""
+        jobs = list(jobs)
+        self.line.extend(jobs)
+        with self._lock:
+            woken = [self._idle.pop() for _ in range(min(len(jobs), len(self._idle)))]
+            new = [self._new_thread() for _ in range(min(len(jobs) - len(woken), len(self._slots)))]
+        for thread in woken:
+            thread.bell.release()
+        for thread in new:
+            # a daemon: a function that never returns must not keep the process from ending
+            name = f"litequeue-{thread.slot}"
+            threading.Thread(target=self._work, args=(thread,), name=name, daemon=True).start()
+
+    def take_back(self) -> list[Claimed]:
+        """Take all jobs out of the line that have not begun."""
+        taken = []
+        while True:
+            try:
+                taken.append(self.line.pop())
+            except IndexError:
+                return taken
+
+    def interrupt(self, run: Run) -> None:
+        """Raise `JobTimeout` in the thread at this run. A thread inside a C call sees it when that returns."""
+        thread = self._thread_of(run)
+        if thread is None:
+            return
+        with thread.lock:
+            if thread.run is run and not thread.told:
+                thread.told = True
+                _raise_in_thread(thread.ident, JobTimeout)
+
+    def write_off(self, run: Run) -> bool:
+        """Count on this run's thread no more: another takes its place. False when it has ended meanwhile."""
+        thread = self._thread_of(run)
+        if thread is None:
+            return False
+        with thread.lock:
+            if thread.run is not run:
+                return False
+            thread.given_up = True
+            run.written_off = True
+        with self._lock:
+            self._threads.pop(thread.slot, None)
+            self._slots.append(thread.slot)
+        if self.line:
+            self.start(())
+        return True
+
+    def stop(self) -> None:
+        """Let idle threads go; those at a job end after it."""
+        with self._lock:
+            self._stopping = True
+            idle, self._idle = self._idle, []
+        for thread in idle:
+            thread.bell.release()
+
+    def _thread_of(self, run: Run) -> _Thread | None:
+        return next((thread for thread in list(self._threads.values()) if thread.run is run), None)
+
+    def _new_thread(self) -> _Thread:
+        thread = _Thread(self._slots.pop(0))
+        self._threads[thread.slot] = thread
+        return thread
+
+    def _work(self, thread: _Thread) -> None:
+        thread.ident = threading.get_ident()
+        while not thread.given_up:
+            try:
+                job = self.line.popleft()
+            except IndexError:
+                if not self._rest(thread):
+                    return
+                continue
+            self._one(thread, job)
+
+    def _rest(self, thread: _Thread) -> bool:
+        """Wait for more; False when there will be none."""
+        with self._lock:
+            if self._stopping:
+                self._threads.pop(thread.slot, None)
+                return False
+            if self.line:
+                return True
+            self._idle.append(thread)
+        self._drained()
+        thread.bell.acquire()
+        return True
+
+    def _one(self, thread: _Thread, job: Claimed) -> None:
+        run = self._begin(job, thread.slot)
+        with thread.lock:
+            thread.run = run
+        outcome = None
+        try:
+            outcome = execute(run)
+        except JobTimeout:
+            pass  # it came after the function's end, which counts
+        self._finish(thread)
+        if not thread.given_up:
+            self._end(run, outcome or _late(run), thread.slot)
+
+    def _finish(self, thread: _Thread) -> None:
+        """From here on no time limit can be raised in this thread; one that is on its way is caught."""
+        while True:
+            try:
+                with thread.lock:
+                    thread.run = None
+                    if thread.told:
+                        _raise_in_thread(thread.ident, None)
+                        thread.told = False
+                return
+            except JobTimeout:
+                continue
+
+
+def _late(run: Run) -> Outcome:
+    from litequeue.execute import written_off
+
+    return written_off(run)

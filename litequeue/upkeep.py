@@ -1,0 +1,160 @@
+"""What a worker does beside its jobs: see deaths, beat, fire schedules, prune, tidy. Knows no job's function."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from litequeue.engine import Store
+from litequeue.liveness import Identity, Remains, alive, cpu_seconds, take, tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from litequeue.clock import Clock
+    from litequeue.engine import WorkerRecord
+
+log = logging.getLogger("litequeue")
+
+# Seconds between looks, by the monotonic clock.
+DEATHS_EVERY = 1.0
+BEAT_EVERY = 15.0
+PRUNE_EVERY = 10.0
+TIDY_EVERY = 30.0
+# A worker whose beat has not moved for so long, over so many looks of ours, is dead.
+FROZEN_AFTER = 60.0
+FROZEN_LOOKS = 4
+CHUNK = 500
+
+
+class Keeper(Store, Protocol):
+    """The part of a store that upkeep needs beside `Store`."""
+
+    @property
+    def directory(self) -> Path:
+        """Where locks lie."""
+
+    def next_prune(self) -> float | None:
+        """When the next job is to be deleted."""
+
+
+class Sight:
+    """What we saw of another worker's heartbeat."""
+
+    __slots__ = ("beats", "cpu", "looks", "since")
+
+    def __init__(self, beats: int, cpu: float | None, since: float) -> None:
+        self.beats = beats
+        self.cpu = cpu
+        self.since = since
+        self.looks = 1
+
+
+class Upkeep:
+    """One worker's housekeeping; `tick` is called about once a second."""
+
+    def __init__(self, store: Keeper, clock: Clock, token: str, tasks: frozenset[str]) -> None:
+        self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
+        self._self = Identity.current()
+        self._seen: dict[int, Sight] = {}
+        self._due = {"deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
+        self.next_fire: float | None = None
+        self._fire_known = False
+
+    def schedules_changed(self) -> None:
+        """Look at the schedules at the next tick, whatever was last known."""
+        self._fire_known = False
+
+    def tick(self, worker: int, *, idle: bool) -> bool:
+        """Do what is due; return whether this worker is still on record."""
+        self._fire()
+        if self._is_due("deaths", DEATHS_EVERY):
+            self._store.check()
+            self._bury_the_dead()
+        if self._is_due("prune", PRUNE_EVERY):
+            self._prune()
+        if idle and self._is_due("tidy", TIDY_EVERY):
+            self._store.tidy()
+        if self._is_due("beat", BEAT_EVERY):
+            self._rescue_unlocked()
+            return self._store.beat(worker)
+        return True
+
+    def _is_due(self, what: str, every: float) -> bool:
+        now = self._clock.monotonic()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + every
+        return True
+
+    def _fire(self) -> None:
+        if self._fire_known and (self.next_fire is None or self.next_fire > self._clock.now()):
+            return
+        self.next_fire = self._store.fire(self._tasks)
+        self._fire_known = True
+
+    def _prune(self) -> None:
+        moment = self._store.next_prune()
+        if moment is not None and moment <= self._clock.now() and self._store.prune(CHUNK) == CHUNK:
+            self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
+
+    # ---- deaths
+
+    def _bury_the_dead(self) -> None:
+        """Take the lock of every other worker that can be taken: the kernel frees it when its process dies."""
+        for token in tokens(self._store.directory):
+            if token == self._token:
+                continue
+            remains = take(self._store.directory, token)
+            if remains is not None:
+                self._bury(token, remains)
+
+    def _bury(self, token: str, remains: Remains) -> None:
+        try:
+            record = next((worker for worker in self._store.workers() if worker.token == token), None)
+            if record is not None:
+                executing = None if remains.missing else frozenset(remains.executing)
+                self._rescue(record, executing, "its process died")
+        finally:
+            remains.bury()
+
+    def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str) -> None:
+        identity = Identity.from_text(worker.identity)
+        # a machine that went down takes its workers with it: no job is to blame for that
+        blame = not identity.boot or identity.same_boot(self._self)
+        rescued = self._store.rescue(worker.id, executing, blame=blame)
+        self._seen.pop(worker.id, None)
+        log.warning(
+            "worker %d (pid %d) is gone: %s; %d jobs put back, %d failed as poison",
+            worker.id, identity.pid, why, len(rescued.returned), len(rescued.condemned),
+        )  # fmt: skip
+
+    def _rescue_unlocked(self) -> None:
+        """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""
+        locked = set(tokens(self._store.directory))
+        for worker in self._store.workers():
+            if worker.token == self._token:
+                continue
+            if worker.token not in locked:
+                if alive(Identity.from_text(worker.identity)) is not True:
+                    self._rescue(worker, None, "its lock file is missing")
+            elif self._is_frozen(worker):
+                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s")
+        for number in self._store.ownerless():
+            self._store.rescue(number, None, blame=False)
+
+    def _is_frozen(self, worker: WorkerRecord) -> bool:
+        """Judge by our own monotonic clock and many looks: never by comparing wall clocks."""
+        now = self._clock.monotonic()
+        cpu = cpu_seconds(Identity.from_text(worker.identity))
+        sight = self._seen.get(worker.id)
+        if sight is None or sight.beats != worker.beats or _has_worked(sight, cpu):
+            self._seen[worker.id] = Sight(worker.beats, cpu, now)
+            return False
+        sight.looks += 1
+        return sight.looks >= FROZEN_LOOKS and now - sight.since >= FROZEN_AFTER
+
+
+def _has_worked(sight: Sight, cpu: float | None) -> bool:
+    """A process that burns CPU without beating is busy in a C call that holds the interpreter, not frozen."""
+    return cpu is not None and sight.cpu is not None and cpu - sight.cpu > 1.0

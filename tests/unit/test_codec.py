@@ -1,0 +1,562 @@
+"""What goes in comes back as annotated, and what cannot is refused by name."""
+
+import enum
+import functools
+import itertools
+import math
+import pickle
+import sys
+import typing
+from collections import Counter, OrderedDict, namedtuple
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
+from uuid import UUID
+
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from litequeue.codec import JsonCodec, Signature, digest
+from litequeue.errors import DecodeError, EncodeError
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    BIG = 3
+
+
+class Right(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclass
+class Point:
+    x: int
+    when: date
+    tags: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Other:
+    x: int
+
+
+class Node(msgspec.Struct):
+    name: str
+    below: list["Node"] = []
+
+
+class Film(TypedDict):
+    name: str
+    at: datetime
+
+
+class Pair(NamedTuple):
+    a: int
+    b: Decimal
+
+
+class Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+    id: UUID
+    day: date = pydantic.Field(alias="theDay")
+    parts: tuple[int, ...] = ()
+
+
+class Name(str):
+    __slots__ = ()
+
+
+class Unknown:
+    pass
+
+
+UserId = NewType("UserId", int)
+MODEL = Model(id=UUID(int=5), theDay=date(2024, 2, 29), parts=(1, 2))
+NOON = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=-3, minutes=30)))
+
+
+class PickleCodec:
+    name = "pickle"
+
+    def encode(self, value):
+        return pickle.dumps(value)
+
+    def decode(self, data):
+        return pickle.loads(data)
+
+
+def signature(function, codec=None):
+    return Signature(function, codec or JsonCodec(), function.__name__)
+
+
+def taking(hint):
+    def it(x):
+        return x
+
+    it.__annotations__ = {"x": hint, "return": hint}
+    return signature(it)
+
+
+def stored(text):
+    return text.encode()
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def mixed(a, /, b=1, *rest: int, c: date | None = None, **others: Path):
+    return a, b, rest, c, others
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, 2**200),
+        (int, -(2**63) - 1),
+        (int, True),
+        (float, 0.1),
+        (float, 3),
+        (float, -0.0),
+        (str, "é\0\u2028𐐷"),
+        (str, "null"),
+        (bool, False),
+        (None, None),
+        (bytes, b"\0\xff"),
+        (bytearray, bytearray(b"x")),
+        (date, date(1, 1, 1)),
+        (time, time(1, 2, 3, 4)),
+        (datetime, NOON),
+        (datetime, datetime(2024, 1, 1, 0, 0)),  # noqa: DTZ001 - naive in, naive out
+        (timedelta, timedelta(-1, 5, 7)),
+        (timedelta, timedelta.max),
+        (Decimal, Decimal("1.10")),
+        (UUID, UUID(int=1)),
+        (Colour, Colour.RED),
+        (Size, Size.BIG),
+        (Right, Right.READ | Right.WRITE),
+        (Literal["a", 1], "a"),
+        (Path, Path("/tmp/ü")),
+        (PurePosixPath, PurePosixPath("a/b")),
+        (list, [1, [None, {"a": "null"}]]),
+        (dict, {"a": [1.5, None]}),
+        (dict[str, Any], {"a": 1}),
+        (dict[int, Decimal], {1: Decimal(1)}),
+        (dict[date, list[UUID]], {date(2024, 1, 1): [UUID(int=1)]}),
+        (set[int], {1, 2}),
+        (frozenset[date], frozenset({date(2024, 1, 1)})),
+        (tuple, (1, 2)),
+        (tuple[int, date], (1, date(2024, 1, 1))),
+        (tuple[Path, ...], (Path("a"), Path("b"))),
+        (typing.Optional[datetime], None),  # noqa: UP045 - the old spelling is under test
+        (datetime | None, NOON),
+        (int | str, "x"),
+        (int | None, None),
+        (Point, Point(1, date(2024, 1, 1), {"a"})),
+        (list[Point | None], [Point(1, date(2024, 1, 1)), None]),
+        (Node, Node("a", [Node("b")])),
+        (Film, {"name": "x", "at": NOON}),
+        (Pair, Pair(1, Decimal(2))),
+        (Model, MODEL),
+        (Model | None, MODEL),
+        (dict[str, list[Model]], {"a": [MODEL]}),
+        (pydantic.RootModel[list[int]], pydantic.RootModel[list[int]]([1])),
+        (Name, Name("x")),
+        (Counter, Counter("aab")),
+        (OrderedDict, OrderedDict(b=1, a=2)),
+        (UserId, 7),
+        (Annotated[date, "any", {}], date(2024, 1, 1)),
+        (Annotated[int, msgspec.Meta(gt=0)], 7),
+        (Any, [1, "a", None]),
+        (object, 1),
+        (list[Unknown], ["as it came"]),
+        (typing.TypeVar("T"), 1),
+        (typing.Callable[[], int] | None, None),
+        (typing.NoReturn, 1),
+        ("no such name", 1),
+        ("not python at all", 1),
+        (5, 1),
+        ({}, 1),
+    ],
+    ids=str,
+)
+def test_an_argument_and_a_result_come_back_as_annotated(hint, value):
+    it = taking(hint)
+    (back,), kwargs = it.decode_call(it.encode_call((value,), {}))
+    assert (back, type(back), kwargs) == (value, type(value), {})
+    assert it.decode_call(it.encode_call((), {"x": value})) == ((value,), {})
+    result = it.decode_result(it.encode_result(value))
+    assert (result, type(result)) == (value, type(value))
+
+
+def test_an_attrs_class_comes_back():
+    attrs = pytest.importorskip("attrs")
+    made = attrs.make_class("Made", {"when": attrs.field(type=date)})
+    it = taking(made)
+    assert it.decode_call(it.encode_call((made(date(2024, 1, 1)),), {})) == ((made(date(2024, 1, 1)),), {})
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(plain)
+def test_plain_data_comes_back_equal(value):
+    codec = JsonCodec()
+    assert codec.decode(codec.encode(value)) == value
+    it = taking(Any)
+    assert it.decode_call(it.encode_call((value,), {})) == ((value,), {})
+    assert it.decode_result(it.encode_result(value)) == value
+
+
+# Binding
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((1, 2), {}), ((1,), {"b": 2}), ((), {"a": 1, "b": 2}), ((), {"b": 2, "a": 1})]
+)
+def test_one_call_has_the_same_bytes_however_it_is_spelled(args, kwargs):
+    assert signature(add).encode_call(args, kwargs) == b"[[1,2],{}]"
+
+
+def test_keywords_are_sorted():
+    calls = [dict(order) for order in itertools.permutations({"z": "1", "c": None, "y": "2"}.items())]
+    assert {signature(mixed).encode_call((0,), call) for call in calls} == {b'[[0],{"c":null,"y":"2","z":"1"}]'}
+
+
+def test_defaults_are_left_to_the_day_the_job_runs():
+    assert signature(mixed).encode_call((0,), {}) == b"[[0],{}]"
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "says"),
+    [
+        ((1,), {}, r"add\(\) missing a required argument: 'b'"),
+        ((1, 2, 3), {}, r"add\(\) too many positional arguments"),
+        ((1, 2), {"c": 3}, r"add\(\) got an unexpected keyword argument 'c'"),
+        ((1, 2), {"b": 3}, r"add\(\) multiple values for argument 'b'"),
+    ],
+)
+def test_a_call_that_does_not_bind_is_refused_as_python_would(args, kwargs, says):
+    with pytest.raises(TypeError, match=says):
+        signature(add).encode_call(args, kwargs)
+
+
+def test_a_required_keyword_is_missed():
+    def need(a, *, k): ...
+
+    with pytest.raises(TypeError, match=r"need\(\) missing a required .*'k'"):
+        signature(need).encode_call((1,), {})
+
+
+def test_a_call_of_every_kind_of_parameter_comes_back_converted():
+    it = signature(mixed)
+    call = (0, 1, 2, 3), {"c": date(2024, 1, 1), "a": Path("x"), "rest": Path("y")}
+    assert it.decode_call(it.encode_call(*call)) == call
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "says"),
+    [
+        (int, "x", "it() argument x must be int, got str"),
+        (int, 3.0, "it() argument x must be int, got float"),
+        (int, None, "it() argument x must be int, got NoneType"),
+        (int, NOON, "it() argument x must be int, got datetime"),
+        (str, b"x", None),
+        (bool, 1, "it() argument x must be bool, got int"),
+        (datetime, "soon", "it() argument x must be datetime, got str: Invalid RFC3339 encoded datetime"),
+        (list[int], ["x"], "it() argument x must be list[int], got list: Expected `int`, got `str` - at `$[0]`"),
+        (int | None, "x", "it() argument x must be int | None, got str: Expected `int | null`, got `str`"),
+        (Literal["a"], "b", "it() argument x must be Literal['a'], got str: Invalid enum value 'b'"),
+        (Path, 5, None),
+        (Model, {"id": 1}, None),
+        (Point, Other(1), None),
+    ],
+    ids=str,
+)
+def test_an_argument_of_another_type_is_refused_with_both_types(hint, value, says):
+    if (hint, value) == (str, b"x"):
+        pytest.skip("bytes are base64 text in JSON, and a text is what was asked for")
+    with pytest.raises(TypeError) as caught:
+        taking(hint).encode_call((value,), {})
+    assert str(caught.value).startswith("it() argument x must be ")
+    assert says is None or str(caught.value) == says.replace(": Expected `int | null`, got `str`", "")
+
+
+def test_none_is_accepted_where_it_is_the_default():
+    def it(x: int = None, y: list[int] = None): ...  # noqa: RUF013 - what people write
+
+    assert signature(it).decode_call(signature(it).encode_call((None, None), {})) == ((None, None), {})
+
+
+def test_items_of_star_args_are_checked_one_by_one():
+    with pytest.raises(TypeError, match=r"mixed\(\) argument rest\[1\] must be int, got str"):
+        signature(mixed).encode_call((0, 1, 2, "x"), {})
+
+
+def test_a_hint_may_name_what_is_defined_later():
+    scope = {}
+    exec("def f(x: 'Late') -> 'Late': ...", scope)
+    it = signature(scope["f"])
+    scope["Late"] = date
+    assert it.decode_call(it.encode_call((date(2024, 1, 1),), {})) == ((date(2024, 1, 1),), {})
+
+
+def test_one_hint_that_cannot_be_resolved_leaves_the_others_in_force():
+    def it(x: "Nowhere", y: date): ...  # noqa: F821
+
+    assert signature(it).decode_call(b'[["x","2024-01-01"],{}]') == (("x", date(2024, 1, 1)), {})
+
+
+def test_a_union_that_msgspec_refuses_counts_as_any():
+    assert taking(Point | Other).decode_call(b'[[{"x":1}],{}]') == (({"x": 1},), {})
+
+
+# Refusals of values
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "says"),
+    [
+        ({"cb": [print]}, "a['cb'][0]", "builtin_function_or_method is not JSON; pass plain data or an id"),
+        ([1, {"x": (2, 1j)}], "a[1]['x'][1]", "complex is not JSON"),
+        (object(), "a", "object is not JSON"),
+        ([1.5, None, math.nan], "a[2]", "nan is not JSON; pass None or text"),
+        ({"x": -math.inf}, "a['x']", "-inf is not JSON"),
+        (math.nan, "a", "nan is not JSON"),
+        (Point(math.nan, date(2024, 1, 1)), "a.x", "nan is not JSON"),
+        (Node("a", [Node(print)]), "a.below[0].name", "builtin_function_or_method is not JSON"),
+        (Model.model_construct(id=print), "a.id", "builtin_function_or_method is not JSON"),
+        (["\ud800"], "a[0]", "text with a lone surrogate is not UTF-8"),
+        ({"\ud800": 1}, "a", "text with a lone surrogate is not UTF-8"),
+        ({"x": {(1, 2): 3}}, "a['x']", "Only dicts with str-like or number-like keys"),
+        ([10**5000], "a[0]", "Exceeds the limit"),
+        (Unknown, "a", "type is not JSON"),
+        (namedtuple("N", "a b")(1, {2j}), "a[1][0]", "complex is not JSON"),  # noqa: PYI024
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_value_that_cannot_be_stored_is_named_by_its_path(value, path, says):
+    def f(a): ...
+
+    with pytest.raises(EncodeError) as caught:
+        signature(f).encode_call((value,), {})
+    assert caught.value.path == path
+    assert str(caught.value).startswith(f"cannot store {path}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "path"),
+    [
+        ((1, 1j), {}, "b"),
+        ((1,), {"b": [1j]}, "b[0]"),
+        ((1, 2, 3, {"x": 1j}), {}, "rest[1]['x']"),
+        ((1,), {"c": 1j}, "c"),
+        ((1,), {"cb": [1j]}, "others['cb'][0]"),
+    ],
+)
+def test_the_path_starts_with_the_name_of_the_parameter(args, kwargs, path):
+    with pytest.raises(EncodeError) as caught:
+        signature(mixed).encode_call(args, kwargs)
+    assert caught.value.path == path
+
+
+def test_the_path_of_a_result_starts_with_result():
+    with pytest.raises(EncodeError, match=r"cannot store result\['a'\]\[0\]: complex is not JSON") as caught:
+        signature(add).encode_result({"a": [1j]})
+    assert caught.value.path == "result['a'][0]"
+    with pytest.raises(EncodeError, match=r"cannot store value\[0\]: nan"):
+        JsonCodec().encode([math.nan])
+
+
+def test_a_list_that_contains_itself_is_refused():
+    loop: dict[str, Any] = {"x": [1]}
+    loop["x"].append(loop)
+    with pytest.raises(EncodeError, match=r"cannot store result\['x'\]\[1\]: it contains itself"):
+        signature(add).encode_result(loop)
+
+
+@pytest.mark.parametrize("depth", [sys.getrecursionlimit(), 20_000, 200_000])
+def test_a_list_that_is_nested_too_deeply_is_refused_or_comes_back(depth):
+    deep: list[Any] = []
+    for _ in range(depth):
+        deep = [deep]
+    try:
+        data = taking(Any).encode_call((deep,), {})
+    except EncodeError as error:
+        assert error.path in {"x", ""}
+    else:
+        assert taking(Any).decode_call(data)
+
+
+# Reading what is stored
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[1],{}]", "does not fit add() as it is today: add() missing a required argument: 'b'"),
+        ("[[1,2,3],{}]", "too many positional arguments"),
+        ('[[1],{"c":2}]', "missing a required argument: 'b'"),
+        ('[[1,"x"],{}]', "does not fit add() as it is today: argument b must be int, got str"),
+        ("[1,2]", "not a call of add()"),
+        ("[[],{},1]", "not a call of add()"),
+        ("[[", "not JSON that litequeue wrote"),
+        ("", "not JSON that litequeue wrote"),
+        ("[" * 200_000, "not JSON that litequeue wrote"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_stored_call_that_does_not_fit_is_refused(text, says):
+    with pytest.raises(DecodeError) as caught:
+        signature(add).decode_call(text.encode())
+    assert says in str(caught.value)
+
+
+def test_a_class_that_raises_while_it_is_built_is_a_decode_error():
+    @dataclass
+    class Picky:
+        x: int
+
+        def __post_init__(self):
+            raise KeyError("x")
+
+    with pytest.raises(DecodeError, match=r"argument x must be .*Picky"):
+        taking(Picky).decode_call(b'[[{"x":1}],{}]')
+
+
+def every(a: Point, b: Model, c: dict[int, Pair], d: Path = Path(), *e: datetime, f: Decimal | None = None): ...
+
+
+calls = st.tuples(st.lists(plain), st.dictionaries(st.sampled_from("abcdefg"), plain)).map(JsonCodec().encode)
+
+
+@given(st.binary() | calls)
+def test_arbitrary_bytes_raise_nothing_but_decode_error(data):
+    for function in (add, mixed, every):
+        try:
+            args, kwargs = signature(function).decode_call(data)
+        except DecodeError:
+            continue
+        signature(function)._signature.bind(*args, **kwargs)
+
+
+def test_a_wrong_return_annotation_does_not_hide_a_result():
+    assert signature(add).decode_result(b'"text"') == "text"
+    assert signature(add).decode_result(None) is None
+    with pytest.raises(DecodeError):
+        signature(add).decode_result(b"{")
+
+
+# Other codecs
+
+
+def test_another_codec_gives_back_what_it_was_given_unchecked():
+    it = signature(add, PickleCodec())
+    assert it.decode_call(it.encode_call(("x", 1j), {})) == (("x", 1j), {})
+    assert it.decode_result(it.encode_result({1: 2})) == {1: 2}
+    with pytest.raises(TypeError, match=r"add\(\) missing a required argument: 'b'"):
+        it.encode_call((1,), {})
+
+
+def test_what_another_codec_refuses_is_named_too():
+    with pytest.raises(EncodeError) as caught:
+        signature(add, PickleCodec()).encode_call((1, {"f": [lambda: 1]}), {})
+    assert caught.value.path == "b['f'][0]"
+
+
+@given(st.binary())
+def test_what_another_codec_cannot_read_is_a_decode_error(data):
+    class Broken:
+        name = "broken"
+        encode = staticmethod(bytes)
+
+        def decode(self, data):
+            raise ZeroDivisionError
+
+    with pytest.raises(DecodeError, match="the codec 'broken' cannot read"):
+        signature(add, Broken()).decode_call(data)
+
+
+# Functions
+
+
+async def wait(x: date) -> date:
+    return x
+
+
+class Caller:
+    async def __call__(self, x: date) -> date:
+        return x
+
+    def method(self, x: date) -> date:
+        return x
+
+
+@functools.wraps(wait)
+def wrapped(*args, **kwargs):
+    return wait(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("function", "is_coroutine"),
+    [
+        (add, False),
+        (wait, True),
+        (functools.partial(wait), True),
+        (functools.partial(functools.partial(add, 1), b=2), False),
+        (wrapped, True),
+        (functools.lru_cache(add), False),
+        (Caller(), True),
+        (Caller().method, False),
+        (lambda x: x, False),
+        (len, False),
+        (Point, False),
+    ],
+)
+def test_a_coroutine_function_is_known_through_what_wraps_it(function, is_coroutine):
+    assert Signature(function, JsonCodec(), "f").is_coroutine is is_coroutine
+
+
+@pytest.mark.parametrize("function", [wait, functools.partial(wait), wrapped, Caller(), Caller().method])
+def test_hints_are_found_through_what_wraps_the_function(function):
+    it = Signature(function, JsonCodec(), "f")
+    assert it.decode_call(b'[["2024-01-01"],{}]') == ((date(2024, 1, 1),), {})
+    assert it.decode_result(b'"2024-01-01"') == date(2024, 1, 1)
+
+
+def test_a_generator_function_is_refused_where_it_is_declared():
+    def numbers():
+        yield 1
+
+    async def later():
+        yield 1
+
+    for function in (numbers, later, functools.partial(numbers)):
+        with pytest.raises(TypeError, match=r"f\(\) is a generator function"):
+            Signature(function, JsonCodec(), "f")
+
+
+def test_a_signature_shows_itself():
+    assert repr(signature(add)) == "<Signature add(a: int, b: int) -> int codec=json>"
+
+
+def test_a_digest_is_short_and_the_same_everywhere():
+    assert digest(b"[[1,2],{}]") == "c6b5c6b0"
+    assert digest(b"") != digest(b" ")
