@@ -169,7 +169,8 @@ class Worker:
         self._ear = Ear(directory, "work")
         self._ended: deque[Ended] = deque()
         self._runs: dict[str, Run] = {}
-        self._hungry = True
+        self._kinds = [kind for kind in (self._sync, self._names - self._sync) if kind]
+        self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
         self._alone: Claimed | None = None
         self._version = -1
@@ -218,7 +219,7 @@ class Worker:
             except StoreError as error:
                 # a full disk, a file locked for long: what has ended is kept and offered again
                 log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))
-                self._hungry = True
+                self._hungry = set(self._kinds)
                 self._ear.wait(BACK_OFF)
                 if self._stopping:
                     break
@@ -243,8 +244,8 @@ class Worker:
             self._sign_on()
             return
         if demands:
-            # a demand met in full: there may be more of its kind
-            self._hungry = any(_count(turn.claimed, demand) >= demand.limit for demand in demands)
+            # a demand that was not met in full: there is no more of its kind
+            self._hungry -= {demand.tasks for demand in demands if _count(turn.claimed, demand) < demand.limit}
         self._dispatch(turn.claimed)
 
     def _take_ended(self) -> list[Ended]:
@@ -255,15 +256,15 @@ class Worker:
 
     def _demands(self) -> list[Demand]:
         """What could start now; nothing while stopping, or while a suspect runs or waits to run alone."""
-        if not self._hungry or self._stopping or self._alone is not None:
+        if self._stopping or self._alone is not None:
             return []
-        demands = []
-        room = self._pool.free
-        if self._sync and room > 0:
-            demands.append(Demand(self._sync, self._pace.claim_size(room, self.threads)))
-        if len(self._sync) < len(self._names) and self._fibres.free > 0:
-            demands.append(Demand(self._names - self._sync, self._fibres.free))
-        return demands
+        return [Demand(kind, room) for kind in self._hungry if (room := self._room(kind)) > 0]
+
+    def _room(self, kind: frozenset[str]) -> int:
+        if kind is not self._sync:
+            return self._fibres.free
+        free = self._pool.free
+        return self._pace.claim_size(free, self.threads) if free > 0 else 0
 
     def _dispatch(self, claimed: list[Claimed]) -> None:
         self.claimed += len(claimed)
@@ -309,14 +310,13 @@ class Worker:
             self._start_alone()
         if self._ended and not self._pool.line:
             return
-        if self._hungry and not self._stopping and self._alone is None and (self._pool.free > 0 or not self._sync):
-            if self._demands():
-                return
+        if self._demands():
+            return
         messages = self._ear.wait(self._timeout())
         if any(messages) or self._ear.missed:
             self._look_for_cancels()
         if messages:
-            self._hungry = True
+            self._hungry = set(self._kinds)
             self._upkeep.schedules_changed() if b"" in messages else None
         self._poll()
 
@@ -331,14 +331,14 @@ class Worker:
         """The safety net behind the doorbell: once a second, see whether anything was written."""
         now = self._clock.monotonic()
         if self._next_at is not None and self._next_at <= self._clock.now():
-            self._hungry = True
+            self._hungry = set(self._kinds)
         if now - self._polled < POLL:
             return
         self._polled = now
         version = self._store.version()
         if version != self._version:
             self._version = version
-            self._hungry = True
+            self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()
             if self._runs:
                 self._look_for_cancels()
@@ -398,7 +398,7 @@ class Worker:
             self.lost += 1
             log.warning("job %s (%s): attempt %d ended too late; its answer is dropped", end.job.id, end.job.task, end.job.attempt)
         if self._alone is not None and any(end.job.id == self._alone.id for end in ended):
-            self._alone, self._hungry = None, True
+            self._alone, self._hungry = None, set(self._kinds)
 
     def _check_limits(self) -> None:
         """Stop runs whose time is over, and write off those that do not stop."""
