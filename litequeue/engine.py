@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from litequeue.job import Claimed, Ended, JobRecord, NewJob, Status
+    from litequeue.job import Claimed, Ended, NewJob, Status
+
 
 # What a worker can take in one claim of one kind: these tasks, at most so many jobs.
 class Demand(NamedTuple):
@@ -95,7 +96,7 @@ class QueueCount(NamedTuple):
 
     queue: str
     status: Status
-    count: int
+    jobs: int
     oldest: float
 
 
@@ -115,7 +116,9 @@ class Engine(Source, Protocol):
 class Store(Engine, Protocol):
     """An engine whose jobs a worker of ours runs."""
 
-    def claim(self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()) -> Turn:
+    def claim(
+        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+    ) -> Turn:
         """Record how runs ended and hand out jobs to start, in one transaction."""
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:

@@ -14,7 +14,9 @@ class JobFailed(LiteQueueError):
     """
 
     def __init__(self, job_id: str, error_type: str, message: str, traceback: str = "") -> None:
-        super().__init__(f"job {job_id} failed: {error_type}: {message}" if message else f"job {job_id} failed: {error_type}")
+        super().__init__(
+            f"job {job_id} failed: {error_type}: {message}" if message else f"job {job_id} failed: {error_type}"
+        )
         self.job_id = job_id
         self.error_type = error_type
         self.message = message

@@ -140,7 +140,7 @@ class Completing:
         self._scope = self._run._recorder.completing(*self._arguments)
         return self._scope.__enter__()
 
-    def __exit__(self, *raised: Any) -> bool:
+    def __exit__(self, *raised: object) -> bool:
         swallowed = bool(self._scope.__exit__(*raised))
         self._run.settled = raised[0] is None
         return swallowed
@@ -149,7 +149,7 @@ class Completing:
         self._scope = self._run._recorder.acompleting(*self._arguments)
         return await self._scope.__aenter__()
 
-    async def __aexit__(self, *raised: Any) -> bool:
+    async def __aexit__(self, *raised: object) -> bool:
         swallowed = bool(await self._scope.__aexit__(*raised))
         self._run.settled = raised[0] is None
         return swallowed
@@ -174,7 +174,7 @@ def execute(run: Run) -> Outcome:
         args, kwargs = signature.decode_call(run.job.payload)
         value = run.task.function(*args, **kwargs)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
-    except BaseException as error:  # noqa: BLE001  whatever the user's function raises ends the job, not the worker
+    except BaseException as error:
         return _raised(run, error)
     finally:
         _current.reset(token)
@@ -188,7 +188,7 @@ async def aexecute(run: Run) -> Outcome:
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         return _raised(run, error)
 
 

@@ -326,7 +326,8 @@ class Job(Generic[R]):
 
     def cancel(self) -> bool:
         """Cancel the job: at once if it has not begun, else a running coroutine is cancelled and a running
-        function sees `current_job().cancelled`. Returns False when it has ended already."""
+        function sees `current_job().cancelled`. Returns False when it has ended already.
+        """
         return self._source.cancel(self.id)
 
     async def acancel(self) -> bool:
@@ -335,7 +336,8 @@ class Job(Generic[R]):
 
     def retry(self) -> None:
         """Queue the failed, cancelled or expired job anew, with all its retries; a scheduled one runs at once.
-        Raises `KeyConflict` when its key was taken meanwhile, `Unsupported` for a job that cannot be retried."""
+        Raises `KeyConflict` when its key was taken meanwhile, `Unsupported` for a job that cannot be retried.
+        """
         self._source.retry(self.id)
 
     async def aretry(self) -> None:
@@ -350,7 +352,7 @@ class Job(Generic[R]):
         self._record = self._source.wait(self.id, timeout)
         return self._outcome(self._record)
 
-    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109  the twin of result()
+    async def aresult(self, timeout: float | None = None) -> R:
         """Async twin of `result`."""
         self._record = await self._source.await_end(self.id, timeout)
         return self._outcome(self._record)
@@ -365,7 +367,9 @@ class Job(Generic[R]):
         if record.status is Status.CANCELLED:
             raise JobCancelled(f"job {self.id} ({record.task}) was cancelled")
         if record.status is Status.EXPIRED:
-            raise JobExpired(f"job {self.id} ({record.task}) had not begun by {moment(record.expires_at)}, so it never ran")
+            raise JobExpired(
+                f"job {self.id} ({record.task}) had not begun by {moment(record.expires_at)}, so it never ran"
+            )
         last = record.errors[-1] if record.errors else JobError(record.attempt, self.created_at, "Unknown", "", "")
         raise JobFailed(self.id, last.type, last.message, last.traceback)
 

@@ -23,7 +23,9 @@ class Pace:
         """Take one more measured run into account."""
         known = self._seconds
         self._seconds = span if known is None or span > known * 4 else known + SMOOTHING * (span - known)
-        self.batch = 1 if self._seconds > HORIZON else min(LARGEST_BATCH, max(1, int(HORIZON / max(self._seconds, 1e-6))))
+        self.batch = (
+            1 if self._seconds > HORIZON else min(LARGEST_BATCH, max(1, int(HORIZON / max(self._seconds, 1e-6))))
+        )
 
     def slow_down(self) -> None:
         """Claimed jobs had to be given back: claim no more than can start at once, until runs are short again."""

@@ -6,16 +6,16 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from litequeue import task as tasks
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.schedule import At, Cron, Every
 from litequeue.schedules import Schedules
 from litequeue.sqlite.store import SqliteStore
-from litequeue.task import UNSET, AsyncTask, Task, Unset
+from litequeue.task import UNSET, AsyncTask, Options, Task, Unique, Unset, check_name, limit, span
+from litequeue.task import options as checked_options
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -61,9 +61,9 @@ class Queue:
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
             raise ValueError(f"max_payload must be a positive number of bytes, got {max_payload!r}")
-        self.timeout = tasks.limit(timeout, "timeout")
-        self.result_ttl = tasks.span(result_ttl, "result_ttl")
-        self.failed_ttl = tasks.span(failed_ttl, "failed_ttl")
+        self.timeout = limit(timeout, "timeout")
+        self.result_ttl = span(result_ttl, "result_ttl")
+        self.failed_ttl = span(failed_ttl, "failed_ttl")
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else codec
         self.clock: Clock = SystemClock()
@@ -123,6 +123,8 @@ class Queue:
     @overload
     def task(
         self,
+        function: None = None,
+        /,
         *,
         name: str | None = None,
         queue: str = "default",
@@ -132,7 +134,7 @@ class Queue:
         retry_on: Errors | None = None,
         give_up_on: Errors | None = None,
         timeout: Duration | Unset | None = UNSET,
-        unique: tasks.Unique = False,
+        unique: Unique = False,
         key_scope: KeyScope | None = None,
         schedule: Trigger | None = None,
         result_ttl: Duration | Unset | None = UNSET,
@@ -152,7 +154,7 @@ class Queue:
         retry_on: Errors | None = None,
         give_up_on: Errors | None = None,
         timeout: Duration | Unset | None = UNSET,
-        unique: tasks.Unique = False,
+        unique: Unique = False,
         key_scope: KeyScope | None = None,
         schedule: Trigger | None = None,
         result_ttl: Duration | Unset | None = UNSET,
@@ -167,7 +169,7 @@ class Queue:
         with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or `at()`. `expires`: a duration in which it
         must begin. `result_ttl`: how long to keep a result; the queue's unless given.
         """
-        options = tasks.options(
+        options = checked_options(
             queue=queue,
             priority=priority,
             retries=retries,
@@ -185,12 +187,14 @@ class Queue:
             return lambda given: self._declare(given, name, options)
         return self._declare(function, name, options)
 
-    def _declare(self, function: Callable[..., Any], name: str | None, options: tasks.Options) -> Task[..., Any]:
+    def _declare(self, function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
         if isinstance(function, Task):
             raise TypeError(f"{function.name} is a task already")
         if not callable(function):
-            raise TypeError(f"a task is made of a function, got {function!r}; options are given by keyword: @task(name=...)")
-        named = tasks.check_name(name or getattr(function, "__qualname__", ""), "a task's name")
+            raise TypeError(
+                f"a task is made of a function, got {function!r}; options are given by keyword: @task(name=...)"
+            )
+        named = check_name(str(name or getattr(function, "__qualname__", "")), "a task's name")
         if "<lambda>" in named:
             raise ValueError("a lambda has no name to be found by; give one: task(name='...')(lambda ...)")
         there = self._tasks.get(named)
@@ -199,7 +203,7 @@ class Queue:
                 f"a task named {named!r} is declared on this queue already, in {there.__module__}; "
                 f"give one of the two another name: @task(name=...)"
             )
-        made = Task(function, named, options, self)
+        made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)
         if options.schedule is not None:
@@ -240,7 +244,9 @@ class Queue:
         before: str | None = None,
     ) -> list[Job[Any]]:
         """List jobs, newest first, at most `limit`; `before` (a job's id) pages on."""
-        return [self._known(record) for record in self.store.list_jobs(**_where(status, task, queue, tag, limit, before))]
+        return [
+            self._known(record) for record in self.store.list_jobs(**_where(status, task, queue, tag, limit, before))
+        ]
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
@@ -326,8 +332,8 @@ class DefaultQueue(Queue):
         return super().store
 
 
-class Decorator:
-    """What `@task(...)` with options returns, for type checkers: keeps the signature of what it is put on."""
+class Decorator(Protocol):
+    """What `@task(...)` with options returns: keeps the signature of the function it is put on."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
@@ -335,7 +341,6 @@ class Decorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         """Make the function a task."""
-        raise NotImplementedError
 
 
 default_queue = DefaultQueue()
@@ -377,7 +382,9 @@ def _where(
     before: str | None,
 ) -> dict[str, Any]:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LONGEST_LIST:
-        raise ValueError(f"limit must be a whole number from 1 to {LONGEST_LIST:,}, got {limit!r}; page on with before=")
+        raise ValueError(
+            f"limit must be a whole number from 1 to {LONGEST_LIST:,}, got {limit!r}; page on with before="
+        )
     if before is not None and not str(before).isdecimal():
         raise ValueError(f"before must be a job's id, got {before!r}")
     try:

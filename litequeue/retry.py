@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from litequeue.duration import seconds
-from litequeue.errors import EncodeError, DecodeError, JobCancelled
+from litequeue.errors import DecodeError, EncodeError, JobCancelled
 from litequeue.job import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Backoff = Duration | Sequence[Duration] | Callable[[int], Duration] | None
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
-class Retry(Exception):  # noqa: N818  a request, not an error
+class Retry(Exception):
     """Raise in a task to be tried again, after `delay` or the task's own backoff. It uses up one of its `retries`."""
 
     def __init__(self, message: str = "", *, delay: Duration | None = None) -> None:
@@ -35,7 +35,7 @@ class Retry(Exception):  # noqa: N818  a request, not an error
         self.delay = None if delay is None else seconds(delay, "Retry(delay=)")
 
 
-class Snooze(Exception):  # noqa: N818
+class Snooze(Exception):
     """Raise in a task to come back after `delay` without using up an attempt."""
 
     def __init__(self, delay: Duration) -> None:
@@ -43,7 +43,7 @@ class Snooze(Exception):  # noqa: N818
         self.delay = seconds(delay, "Snooze(delay)")
 
 
-class GiveUp(Exception):  # noqa: N818
+class GiveUp(Exception):
     """Raise in a task to fail now, without another try."""
 
     def __init__(self, reason: str = "") -> None:
@@ -117,7 +117,7 @@ def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) ->
     try:
         delay = error.delay if isinstance(error, Retry) and error.delay is not None else None
         if delay is None:
-            delay = delay_before(rule.backoff, job.failures + 1, random.random())  # noqa: S311  jitter, not a secret
+            delay = delay_before(rule.backoff, job.failures + 1, random.random())
     except Exception as wrong:  # the user's own backoff function
         return Failed(describe(wrong))
     return Retried(now + delay, info)
@@ -136,14 +136,16 @@ def _may_retry(error: BaseException, rule: Policy) -> bool:
 def describe(error: BaseException) -> ErrorInfo:
     """Turn an exception into text; an exception whose own `str` fails is still described."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  the user's __str__
+    except Exception:
         message = "<this exception has no readable message>"
     try:
         trace = "".join(traceback.format_exception(kind, error, _below_us(error)))
-    except Exception:  # noqa: BLE001
+    except Exception:
         trace = ""
     return ErrorInfo(name, _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
 

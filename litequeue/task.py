@@ -58,10 +58,10 @@ class Owner(Protocol):
     def now(self) -> float:
         """The time, in unix seconds."""
 
-    def submit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:  # noqa: ANN401
+    def submit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:
         """Store jobs."""
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:  # noqa: ANN401
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:
         """Async twin of `submit`."""
 
 
@@ -203,9 +203,9 @@ class Task(Generic[P, R]):
                 )
         return jobs
 
-    def _timed(self, now: float) -> dict[str, float | None]:
+    def _timed(self, now: float) -> dict[str, Any]:
         run_at = self._fields.get("run_at")
-        times: dict[str, float | None] = {"created_at": now}
+        times: dict[str, Any] = {"created_at": now}
         if self._delay is not None:
             run_at = times["run_at"] = now + self._delay
         if self._expires is not None:
@@ -292,7 +292,7 @@ class Call(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-def _field(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+def _field(name: str, value: Any) -> dict[str, Any]:
     """Check one option of a call and turn it into the fields of a new job."""
     match name:
         case "at":
@@ -332,7 +332,9 @@ def options(
 ) -> Options:
     """Check what a task is declared with."""
     if not (isinstance(unique, (bool, str)) or callable(unique)):
-        raise TypeError(f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}")
+        raise TypeError(
+            f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}"
+        )
     return Options(
         queue=check_name(queue, "queue"),
         priority=check_priority(priority),
@@ -381,7 +383,7 @@ def check_name(value: str, what: str) -> str:
     return value
 
 
-def one_of(value: Any, choices: Any, what: str) -> Any:  # noqa: ANN401  a Literal
+def one_of(value: Any, choices: Any, what: str) -> Any:
     """Refuse what is not among a Literal's values."""
     if value not in get_args(choices):
         raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
@@ -401,4 +403,3 @@ def _tags(value: Iterable[str]) -> tuple[str, ...]:
     for tag in tags:
         check_name(tag, "tag")
     return tags
-

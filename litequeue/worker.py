@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import os
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from litequeue.coroutines import Coroutines
 from litequeue.doorbell import Ear
 from litequeue.duration import seconds, text
-from litequeue.engine import Demand, NewWorker
+from litequeue.engine import Demand, NewWorker, ScheduleRecord
 from litequeue.errors import StoreError, StoreReplaced
 from litequeue.execute import Run, written_off
 from litequeue.job import Cancelled, Claimed, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.liveness import Identity, Lifeline, open_directory
 from litequeue.pace import Pace
 from litequeue.schedule import encode
-from litequeue.engine import ScheduleRecord
 from litequeue.task import check_name
 from litequeue.threads import Threads
 from litequeue.upkeep import Upkeep
@@ -138,7 +136,11 @@ class Worker:
         if self._stopping:
             log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
         else:
-            log.warning("%s: finishing what runs, up to %s; again to put it back now", signal.Signals(number).name, text(self.grace))
+            log.warning(
+                "%s: finishing what runs, up to %s; again to put it back now",
+                signal.Signals(number).name,
+                text(self.grace),
+            )
         self.stop(now=self._stopping)
 
     def _work(self) -> None:
@@ -249,7 +251,7 @@ class Worker:
         self._dispatch(turn.claimed)
 
     def _take_ended(self) -> list[Ended]:
-        ended = []
+        ended: list[Ended] = []
         while self._ended and len(ended) < 500:
             ended.append(self._ended.popleft())
         return ended
@@ -272,7 +274,12 @@ class Worker:
         if suspect is not None:
             self._put_back(job for job in claimed if job is not suspect)
             self._alone = suspect
-            log.warning("job %s (%s) was running when %d workers died; it is run alone", suspect.id, suspect.task, suspect.deaths)
+            log.warning(
+                "job %s (%s) was running when %d workers died; it is run alone",
+                suspect.id,
+                suspect.task,
+                suspect.deaths,
+            )
             self._start_alone()
             return
         self._begin_all(claimed)
@@ -372,8 +379,7 @@ class Worker:
         )
         self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
         self._runs[job.id] = run
-        if run.deadline < self._limit_check:
-            self._limit_check = run.deadline
+        self._limit_check = min(self._limit_check, run.deadline)
         return run
 
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
@@ -396,7 +402,12 @@ class Worker:
         self.settled += len(ended) - len(lost)
         for end in lost:
             self.lost += 1
-            log.warning("job %s (%s): attempt %d ended too late; its answer is dropped", end.job.id, end.job.task, end.job.attempt)
+            log.warning(
+                "job %s (%s): attempt %d ended too late; its answer is dropped",
+                end.job.id,
+                end.job.task,
+                end.job.attempt,
+            )
         if self._alone is not None and any(end.job.id == self._alone.id for end in ended):
             self._alone, self._hungry = None, set(self._kinds)
 
@@ -431,7 +442,11 @@ class Worker:
             self._runs.pop(run.job.id, None)
             self._report(run, outcome)
             if isinstance(outcome, (Failed, Retried)):
-                log.error("job %s (%s) does not stop; it is left running in its thread and counted as ended", run.id, run.job.task)
+                log.error(
+                    "job %s (%s) does not stop; it is left running in its thread and counted as ended",
+                    run.id,
+                    run.job.task,
+                )
 
     def _look_for_cancels(self) -> None:
         for job_id, attempt in self._store.requested_cancels(self.id):
@@ -533,17 +548,43 @@ def _queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _log_end(run: Run, outcome: Outcome, span: float) -> None:
-    extra = {"job": run.id, "task": run.job.task, "queue": run.job.queue, "attempt": run.attempt, "seconds": round(span, 6)}
+    extra = {
+        "job": run.id,
+        "task": run.job.task,
+        "queue": run.job.queue,
+        "attempt": run.attempt,
+        "seconds": round(span, 6),
+    }
     name = f"{run.job.task}[{run.id}]"
     match outcome:
         case Succeeded() | Settled():
             log.info("%s succeeded in %s", name, text(span), extra=extra | {"outcome": "succeeded"})
         case Failed(error):
-            log.error("%s failed after %s: %s: %s\n%s", name, text(span), error.type, error.message, error.traceback.rstrip(), extra=extra | {"outcome": "failed", "error": error.type})
+            log.error(
+                "%s failed after %s: %s: %s\n%s",
+                name,
+                text(span),
+                error.type,
+                error.message,
+                error.traceback.rstrip(),
+                extra=extra | {"outcome": "failed", "error": error.type},
+            )
         case Retried(run_at, error):
-            log.warning("%s failed after %s and will be tried again: %s: %s", name, text(span), error.type, error.message, extra=extra | {"outcome": "retried", "error": error.type, "run_at": run_at})
+            log.warning(
+                "%s failed after %s and will be tried again: %s: %s",
+                name,
+                text(span),
+                error.type,
+                error.message,
+                extra=extra | {"outcome": "retried", "error": error.type, "run_at": run_at},
+            )
         case Snoozed(run_at):
-            log.info("%s comes back later, after %s", name, text(span), extra=extra | {"outcome": "snoozed", "run_at": run_at})
+            log.info(
+                "%s comes back later, after %s",
+                name,
+                text(span),
+                extra=extra | {"outcome": "snoozed", "run_at": run_at},
+            )
         case Cancelled():
             log.info("%s was cancelled after %s", name, text(span), extra=extra | {"outcome": "cancelled"})
         case Released():

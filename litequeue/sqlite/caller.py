@@ -26,7 +26,7 @@ _NOT_OURS = (
 _NO_TRANSACTION = "the connection given as within= has no transaction open; begin one first (BEGIN IMMEDIATE)"
 
 
-def connection_of(file: File, raw: Any) -> Connection:  # noqa: ANN401
+def connection_of(file: File, raw: Any) -> Connection:
     """Put the caller's connection behind the seam, or say why it cannot serve."""
     db = file.driver.wrap(raw)
     if db is None:
@@ -42,7 +42,7 @@ def connection_of(file: File, raw: Any) -> Connection:  # noqa: ANN401
     return db
 
 
-async def aiosqlite_connection_of(file: File, raw: Any) -> Any:  # noqa: ANN401
+async def aiosqlite_connection_of(file: File, raw: Any) -> Any:
     """Return the aiosqlite connection if it is one and can serve; None if it is of another kind."""
     if not _is_aiosqlite(raw):
         return None
@@ -56,7 +56,7 @@ async def aiosqlite_connection_of(file: File, raw: Any) -> Any:  # noqa: ANN401
     return raw
 
 
-def _is_aiosqlite(raw: Any) -> bool:  # noqa: ANN401
+def _is_aiosqlite(raw: Any) -> bool:
     module = sys.modules.get("aiosqlite")
     return module is not None and isinstance(raw, module.Connection)
 
@@ -64,10 +64,12 @@ def _is_aiosqlite(raw: Any) -> bool:  # noqa: ANN401
 def _check_same_file(file: File, databases: list[Row]) -> None:
     main = next((place for _, name, place in databases if name == "main"), "")
     if not main or guards.file_id(main) != guards.file_id(file.path):
-        raise StoreError(f"the connection given as within= is to {main or 'memory'}, but the queue's file is {file.path}")
+        raise StoreError(
+            f"the connection given as within= is to {main or 'memory'}, but the queue's file is {file.path}"
+        )
 
 
-async def aperform(adb: Any, steps: Steps[T]) -> T:  # noqa: ANN401
+async def aperform(adb: Any, steps: Steps[T]) -> T:
     """Run the statements that `steps` asks for on an aiosqlite connection, and return what it returns."""
     rows: list[Row] | None = None
     try:
@@ -79,7 +81,7 @@ async def aperform(adb: Any, steps: Steps[T]) -> T:  # noqa: ANN401
         return result
 
 
-async def _fetch(adb: Any, sql: str, parameters: dict[str, Any]) -> Any:  # noqa: ANN401
+async def _fetch(adb: Any, sql: str, parameters: dict[str, Any]) -> Any:
     import sqlite3
 
     try:
@@ -108,7 +110,7 @@ async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
         await finish(_task(adb.close()))
 
 
-def _task(coroutine: Any) -> Any:  # noqa: ANN401
+def _task(coroutine: Any) -> Any:
     import asyncio
 
     return asyncio.ensure_future(coroutine)

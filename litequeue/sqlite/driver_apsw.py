@@ -66,7 +66,7 @@ def connect(path: str) -> ApswConnection:
     return ApswConnection(raw)
 
 
-def wrap(raw: Any) -> ApswConnection | None:  # noqa: ANN401  whatever a caller hands in
+def wrap(raw: Any) -> ApswConnection | None:
     """Put a caller's connection behind the seam, if it is one of this driver."""
     return ApswConnection(raw) if isinstance(raw, apsw.Connection) else None
 

@@ -63,7 +63,7 @@ def connect(path: str) -> Sqlite3Connection:
     return Sqlite3Connection(raw)
 
 
-def wrap(raw: Any) -> Sqlite3Connection | None:  # noqa: ANN401  whatever a caller hands in
+def wrap(raw: Any) -> Sqlite3Connection | None:
     """Put a caller's connection behind the seam, if it is one of this driver."""
     return Sqlite3Connection(raw) if isinstance(raw, sqlite3.Connection) else None
 

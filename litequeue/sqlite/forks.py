@@ -43,7 +43,7 @@ def _in_child() -> None:
     _stopped.clear()
 
 
-def _keep_for_ever(raw: Any) -> None:  # noqa: ANN401
+def _keep_for_ever(raw: Any) -> None:
     """Let no collector ever close this handle: closing it here would act on the parent's file."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
 

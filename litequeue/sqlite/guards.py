@@ -15,7 +15,29 @@ FileId = tuple[int, int]
 
 # Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html, "WAL does not work over a network filesystem").
 UNSAFE = frozenset(
-    "9p afs beegfs ceph cifs drvfs fuse gfs2 glusterfs lustre ncpfs nfs nfs4 ocfs2 prl_fs smb2 smb3 smbfs vboxsf virtiofs vmhgfs".split()
+    [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "drvfs",
+        "fuse",
+        "gfs2",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "prl_fs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "vboxsf",
+        "virtiofs",
+        "vmhgfs",
+    ]
 )
 
 _open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 def migrations() -> dict[int, list[str]]:
     """Return the statements of each numbered script in `schema/`."""
     folder = resources.files("litequeue.sqlite").joinpath("schema")
-    scripts = {int(script.name[:3]): script.read_text(encoding="utf-8") for script in folder.iterdir() if script.name.endswith(".sql")}
+    scripts = {
+        int(script.name[:3]): script.read_text(encoding="utf-8")
+        for script in folder.iterdir()
+        if script.name.endswith(".sql")
+    }
     return {number: _statements(scripts[number]) for number in sorted(scripts)}
 
 
@@ -45,7 +49,9 @@ def check(db: Connection, path: str) -> None:
     """Refuse a file that has no queue in it, or one of a newer release; change nothing."""
     found = version(db)
     if found == 0:
-        raise NotAQueue(f"{path} holds none of litequeue's tables; check the path (an application makes them with Queue(path))")
+        raise NotAQueue(
+            f"{path} holds none of litequeue's tables; check the path (an application makes them with Queue(path))"
+        )
     if found > newest():
         raise SchemaTooNew(
             f"{path} has schema version {found}; this litequeue knows up to {newest()}. Upgrade litequeue to open it"

@@ -32,7 +32,7 @@ class DriverModule(Protocol):
     def connect(self, path: str) -> Connection:
         """Open the file."""
 
-    def wrap(self, raw: Any) -> Connection | None:  # noqa: ANN401
+    def wrap(self, raw: Any) -> Connection | None:
         """Put a caller's connection behind the seam, if it is one of this driver."""
 
     def holds(self, path: str) -> bool:

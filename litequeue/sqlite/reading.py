@@ -41,7 +41,10 @@ def list_jobs(
     """Read the newest jobs that match."""
     name = "list_dead_jobs" if status in _DEAD else "list_jobs"
     where = {"state": None if status is None else NUMBER[status], "task": task, "queue": queue, "tag": tag}
-    return [_job(row) for row in db.rows(SQL[name], where | {"limit": limit, "before": None if before is None else int(before)})]
+    return [
+        _job(row)
+        for row in db.rows(SQL[name], where | {"limit": limit, "before": None if before is None else int(before)})
+    ]
 
 
 def _job(row: Row) -> JobRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from litequeue.errors import StoreError
 from litequeue.job import FOREVER
 from litequeue.liveness import directory_of, open_directory, take
 from litequeue.sqlite import forks, migrate, reading, timetable, transitions
-from litequeue.sqlite.caller import aperform, aiosqlite_transaction, connection_of
+from litequeue.sqlite.caller import aiosqlite_transaction, aperform, connection_of
 from litequeue.sqlite.connection import perform
 from litequeue.sqlite.opening import Driver, Durability, File, warn_of_old_library
 from litequeue.sqlite.queries import SQL
@@ -47,7 +48,7 @@ class SqliteStore:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         driver: Driver,
         durability: Durability,
@@ -212,12 +213,12 @@ class SqliteStore:
         elif self._bell.ring not in held.after:
             held.after.append(self._bell.ring)
 
-    def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:  # noqa: ANN401
+    def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
         db = connection_of(self._file, raw)
         return [perform(db, transitions.submit(job)) for job in jobs]
 
-    async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:  # noqa: ANN401
+    async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit_within`, also for an aiosqlite connection."""
         from litequeue.sqlite.caller import aiosqlite_connection_of
 
@@ -334,7 +335,7 @@ class SqliteStore:
         finally:
             self._waiters.remove(waiter)
 
-    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:  # noqa: ASYNC109
+    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""
         self._refuse_wait_inside()
         deadline = None if timeout is None else self.clock.monotonic() + timeout
@@ -427,9 +428,7 @@ class SqliteStore:
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was asked for. Raises `Fenced`."""
-        return self._writer.run(
-            lambda db: transitions.note_progress(db, job, progress), durable=False
-        )
+        return self._writer.run(lambda db: transitions.note_progress(db, job, progress), durable=False)
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """The worker's running jobs that are to be cancelled, as (id, attempt)."""

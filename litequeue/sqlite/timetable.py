@@ -89,14 +89,18 @@ def resume(db: Connection, name: str, now: float) -> None:
     """Let a paused schedule go on from now; ticks of the pause are not made up for."""
     schedule = require(db, name)
     if schedule.paused:
-        db.rows(SQL["resume_schedule"], {"name": name, "next_at": triggers.first(triggers.decode(schedule.trigger), now)})
+        db.rows(
+            SQL["resume_schedule"], {"name": name, "next_at": triggers.first(triggers.decode(schedule.trigger), now)}
+        )
 
 
 def trigger_now(db: Connection, name: str, now: float) -> str:
     """Enqueue a schedule's call at once, beside its ticks; return the job's id."""
     schedule = require(db, name)
     job_id = _enqueue(db, schedule, now, run_at=None)
-    db.rows(SQL["advance_schedule"], {"name": name, "next_at": schedule.next_at, "last_at": now, "last_job": int(job_id)})
+    db.rows(
+        SQL["advance_schedule"], {"name": name, "next_at": schedule.next_at, "last_at": now, "last_job": int(job_id)}
+    )
     return job_id
 
 
@@ -130,7 +134,7 @@ def _fire_one(db: Connection, schedule: ScheduleRecord, now: float) -> int:
 
 def _jittered(trigger: triggers.Trigger, tick: float) -> float:
     if isinstance(trigger, triggers.Every) and trigger.jitter:
-        return tick + random.random() * trigger.jitter  # noqa: S311  spread, not a secret
+        return tick + random.random() * trigger.jitter
     return tick
 
 

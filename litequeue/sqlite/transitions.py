@@ -77,7 +77,7 @@ def _meet_holder(new: NewJob, holder: Row) -> Steps[Submitted]:
     same = payload == new.payload
     if new.on_conflict == "raise":
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
-    if new.on_conflict == "replace" and state < 2 and attempt == 0:  # noqa: PLR2004  scheduled or queued
+    if new.on_conflict == "replace" and state < 2 and attempt == 0:
         yield SQL["replace"], _columns(new) | {"id": job_id}
         return Submitted(job_id, fresh=False)
     if same:
@@ -178,7 +178,11 @@ def _claim_order(row: Row) -> tuple[int, int]:
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
-    good = [(end.at, _until(end), end.outcome.result, end.job.id, end.job.attempt) for end in ended if type(end.outcome) is Succeeded]
+    good = [
+        (end.at, _until(end), end.outcome.result, end.job.id, end.job.attempt)
+        for end in ended
+        if type(end.outcome) is Succeeded
+    ]
     lost: list[Ended] = []
     if good and db.many(_SUCCEED, good) != len(good):
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
@@ -284,7 +288,9 @@ def retry(job_id: str, now: float) -> Steps[None]:
         raise _unknown(job_id)
     state, task, key, _scope = rows[0]
     if STATES[state] in (Status.QUEUED, Status.RUNNING, Status.WAITING):
-        raise Unsupported(f"job {job_id} is {STATES[state]}; only failed, cancelled, expired and scheduled jobs can be retried")
+        raise Unsupported(
+            f"job {job_id} is {STATES[state]}; only failed, cancelled, expired and scheduled jobs can be retried"
+        )
     if STATES[state] is Status.SUCCEEDED:
         raise Unsupported(f"job {job_id} succeeded; enqueue it again instead of retrying it")
     if key is not None:
@@ -309,7 +315,9 @@ def rescue(
     begun = {f"{job_id}:{attempt}" for job_id, attempt, _, _ in runs}
     if executing is not None:
         begun &= set(executing)
-    returned, condemned, cancelled = [], [], []
+    returned: list[str] = []
+    condemned: list[str] = []
+    cancelled: list[str] = []
     for job_id, attempt, deaths, _task in runs:
         run = {"id": job_id, "attempt": attempt}
         guilty = blame and f"{job_id}:{attempt}" in begun

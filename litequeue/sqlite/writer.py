@@ -72,7 +72,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 class Held:
     """The write transaction that a caller's block has open: on our connection `db`, or on an aiosqlite one, `adb`."""
 
-    def __init__(self, db: Connection | None, adb: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, db: Connection | None, adb: Any = None) -> None:
         self.db = db
         self.adb = adb
         self.owner = _current_owner()
@@ -82,7 +82,9 @@ class Held:
     def require_sync(self) -> Connection:
         """Return our connection, which a block on aiosqlite does not have."""
         if self.db is None:
-            raise StoreError("inside atransaction() with driver='sqlite3' only the async methods work (aenqueue, acancel ...)")
+            raise StoreError(
+                "inside atransaction() with driver='sqlite3' only the async methods work (aenqueue, acancel ...)"
+            )
         return self.db
 
 
@@ -170,7 +172,7 @@ class Writer:
             call()
 
     @asynccontextmanager
-    async def aforeign(self, adb: Any) -> AsyncGenerator[Held, None]:  # noqa: ANN401  an aiosqlite connection
+    async def aforeign(self, adb: Any) -> AsyncGenerator[Held, None]:
         """Hold a transaction that is open on a connection not our own; use within `aexclusive`."""
         with self._holding(Held(None, adb)) as held:
             yield held
@@ -206,7 +208,9 @@ class Writer:
 
     def _refuse_nested(self) -> None:
         if self.held() is not None:
-            raise StoreError("a transaction on this queue is open already here; use it instead of opening another in it")
+            raise StoreError(
+                "a transaction on this queue is open already here; use it instead of opening another in it"
+            )
 
     def run_outside(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
@@ -284,7 +288,9 @@ class Writer:
         except BaseException as error:  # Ctrl-C in the thread that leads
             for entry in batch:
                 if not entry.done and entry is not own:
-                    entry.error = StoreError("the process was interrupted during the commit; look whether this was stored")
+                    entry.error = StoreError(
+                        "the process was interrupted during the commit; look whether this was stored"
+                    )
             raise error
         finally:
             self._pass_on()
@@ -320,7 +326,7 @@ class Writer:
                     entry.value = entry.work(db)  # type: ignore[misc]
             for entry in batch:
                 entry.done = True
-        except Exception:  # noqa: BLE001  the one at fault meets it again alone
+        except Exception:
             return False
         return True
 
@@ -384,7 +390,7 @@ def _commit_alone(db: Connection, entry: _Entry[Any]) -> None:
     try:
         with transaction(db):
             entry.value = entry.work(db)  # type: ignore[misc]
-    except BaseException as error:  # noqa: BLE001  it is raised to the caller whose work it was
+    except BaseException as error:
         entry.error = error
     entry.done = True
 
@@ -395,7 +401,7 @@ def _wake_all(batch: list[_Entry[Any]], own: _Entry[Any] | None) -> None:
             entry.wake()
 
 
-def _leave(scope: Any, error: BaseException | None) -> None:  # noqa: ANN401  a context manager
+def _leave(scope: Any, error: BaseException | None) -> None:
     """Leave a transaction as the `with` statement would."""
     if error is None:
         scope.__exit__(None, None, None)
@@ -407,7 +413,7 @@ def _leave(scope: Any, error: BaseException | None) -> None:  # noqa: ANN401  a 
                 raise
 
 
-async def finish(future: asyncio.Future[Any]) -> Any:  # noqa: ANN401
+async def finish(future: asyncio.Future[Any]) -> Any:
     """Await to the end even when cancelled: a transaction left half begun would lock the file."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
@@ -415,7 +421,7 @@ async def finish(future: asyncio.Future[Any]) -> Any:  # noqa: ANN401
             await asyncio.shield(future)
         except asyncio.CancelledError as error:
             cancelled = error
-        except BaseException:  # noqa: BLE001  raised below
+        except BaseException:
             break
     value = future.result()
     if cancelled is not None:
