@@ -1,0 +1,258 @@
+"""The jobs that run in this process now: begin, limit, cancel, end. Knows tasks and pools, and no claim."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from litequeue.coroutines import Coroutines
+from litequeue.duration import text
+from litequeue.execute import Run, written_off
+from litequeue.job import Cancelled, Claimed, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.pace import HORIZON, Pace
+from litequeue.threads import Threads
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Mapping
+
+    from litequeue.clock import Clock
+    from litequeue.execute import Recorder
+    from litequeue.liveness import Lifeline
+    from litequeue.task import Task
+
+log = logging.getLogger("litequeue")
+
+LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
+LARGEST_SETTLE = 500
+
+
+class Limits:
+    """What holds for tasks that say nothing themselves, in seconds."""
+
+    def __init__(self, timeout: float, result_ttl: float, failed_ttl: float) -> None:
+        self.timeout, self.result_ttl, self.failed_ttl = timeout, result_ttl, failed_ttl
+
+
+class Runs:
+    """The claimed jobs of one worker, in line and running, until their ends are taken away to be settled."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        limits: Limits,
+        *,
+        threads: int,
+        coroutines: int,
+        loop: asyncio.AbstractEventLoop | None,
+        clock: Clock,
+        recorder: Recorder,
+        lifeline: Lifeline,
+        wake: Callable[[], None],
+    ) -> None:
+        self.plain = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
+        self.ended: deque[Ended] = deque()
+        self.running: dict[str, Run] = {}
+        self._tasks, self._limits = tasks, limits
+        self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
+        self._pace = Pace()
+        self._line_since = 0.0
+        self._check_at = math.inf
+        self._threads = Threads(threads, self._begin, self._end, wake)
+        self._coroutines = Coroutines(coroutines, self._begin, self._end, first_slot=threads, loop=loop)
+
+    # ---- room and idleness
+
+    def room(self, kind: frozenset[str]) -> int:
+        """How many more jobs of this kind of task, plain or coroutine, to claim now."""
+        if kind is not self.plain:
+            return self._coroutines.free
+        free = self._threads.free
+        return self._pace.claim_size(free, self._threads.size) if free > 0 else 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits in line."""
+        return bool(self.running or self._threads.line or self._threads.busy or self._coroutines.busy)
+
+    def due_in(self) -> float:
+        """Seconds until something here wants to be looked at."""
+        now = self._clock.monotonic()
+        if self.ended:
+            return HORIZON if self._threads.line else 0.0
+        waits = [self._check_at - now]
+        if self._threads.line:
+            waits.append(self._line_since + self._pace.patience - now)
+        return min(waits)
+
+    # ---- begin and end
+
+    def start(self, claimed: list[Claimed]) -> None:
+        """Begin these jobs, or put them in line for a thread."""
+        plain = [job for job in claimed if job.task in self.plain]
+        if plain:
+            self._line_since = self._clock.monotonic()
+            self._threads.start(plain)
+        if len(plain) < len(claimed):
+            self._coroutines.start(job for job in claimed if job.task not in self.plain)
+
+    def put_back(self, jobs: Iterable[Claimed]) -> None:
+        """Give back jobs that have not begun."""
+        now = self._clock.now()
+        self.ended.extend(Ended(job, Released(), now, 0.0) for job in jobs)
+
+    def put_back_line(self) -> None:
+        """Give back whatever has not begun."""
+        self.put_back(self._threads.take_back())
+
+    def take_ended(self) -> list[Ended]:
+        """Take away ends to settle, at most a transaction's worth."""
+        ended: list[Ended] = []
+        while self.ended and len(ended) < LARGEST_SETTLE:
+            ended.append(self.ended.popleft())
+        return ended
+
+    def keep_ended(self, ended: list[Ended]) -> None:
+        """Put ends back that could not be settled."""
+        self.ended.extendleft(reversed(ended))
+
+    def _begin(self, job: Claimed, slot: int) -> Run:
+        task = self._tasks[job.task]
+        limit = job.timeout if job.timeout is not None else task.options.timeout
+        ttl = task.options.result_ttl
+        run = Run(
+            job,
+            task,
+            self._clock,
+            self._recorder,
+            self._limits.timeout if limit is None else limit,
+            self._limits.result_ttl if ttl is None else ttl,
+        )
+        self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
+        self.running[job.id] = run
+        if run.deadline < self._check_at:
+            self._check_at = run.deadline
+        return run
+
+    def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
+        """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
+        self._lifeline.leave(slot)
+        self.running.pop(run.job.id, None)
+        self._report(run, outcome)
+        if not self._threads.line or len(self.ended) >= self._pace.batch:
+            self._wake()
+
+    def _report(self, run: Run, outcome: Outcome) -> None:
+        span = self._clock.monotonic() - run.started
+        self._pace.note(span)
+        kept = run.keep_for if isinstance(outcome, (Succeeded, Cancelled, Settled)) else self._limits.failed_ttl
+        self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
+        if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):
+            _log_end(run, outcome, span)
+
+    # ---- limits and cancels
+
+    def check(self) -> None:
+        """Stop runs whose time is over, write off those that do not stop, give back a line that stands still."""
+        now = self._clock.monotonic()
+        if self._threads.line and now - self._line_since > self._pace.patience:
+            self._pace.slow_down()
+            self.put_back_line()
+        if now < self._check_at:
+            return
+        self._check_at = math.inf
+        for run in list(self.running.values()):
+            self._check_at = min(self._check_at, self._checked(run, now))
+
+    def _checked(self, run: Run, now: float) -> float:
+        """Act on one run's limit; return when to look at it again."""
+        if run.interrupted == math.inf:
+            if now < run.deadline:
+                return run.deadline
+            run.timed_out = True
+            self._interrupt(run, now)
+        elif now - run.interrupted >= LATE_GRACE:
+            self._write_off(run, written_off(run))
+            return math.inf
+        return run.interrupted + LATE_GRACE
+
+    def _interrupt(self, run: Run, now: float) -> None:
+        run.interrupted = now
+        self._pool_of(run).interrupt(run)
+
+    def _pool_of(self, run: Run) -> Threads | Coroutines:
+        return self._threads if run.job.task in self.plain else self._coroutines
+
+    def _write_off(self, run: Run, outcome: Outcome) -> None:
+        if self._pool_of(run).write_off(run):
+            self.running.pop(run.job.id, None)
+            self._report(run, outcome)
+            log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
+
+    def cancel(self, job_id: str, attempt: int) -> None:
+        """Cancel a job of ours: a coroutine at its next await; a plain function sees `current_job().cancelled`."""
+        run = self.running.get(job_id)
+        if run is None or run.attempt != attempt:
+            self._cancel_in_line(job_id, attempt)
+        elif not run.cancel_requested:
+            run.cancel_requested = True
+            if run.job.task not in self.plain:
+                self._coroutines.interrupt(run)
+
+    def _cancel_in_line(self, job_id: str, attempt: int) -> None:
+        for job in list(self._threads.line):
+            if (job.id, job.attempt) == (job_id, attempt):
+                with contextlib.suppress(ValueError):  # a thread took it meanwhile
+                    self._threads.line.remove(job)
+                    self.ended.append(Ended(job, Cancelled(), self._clock.now(), self._limits.result_ttl))
+
+    # ---- the end
+
+    def interrupt_all(self) -> None:
+        """Tell whatever runs to end, because it is being put back."""
+        now = self._clock.monotonic()
+        for run in list(self.running.values()):
+            run.put_back = True
+            self._interrupt(run, now)
+
+    def write_off_all(self) -> None:
+        """Put back whatever still runs, and count on it no more."""
+        for run in list(self.running.values()):
+            self._write_off(run, Released())
+
+    def stop(self) -> None:
+        """Let the threads and the loop of our own go."""
+        self._threads.stop()
+        self._coroutines.stop()
+
+
+def _log_end(run: Run, outcome: Outcome, span: float) -> None:
+    name, took = f"{run.job.task}[{run.id}]", text(span)
+    about = {"job": run.id, "task": run.job.task, "queue": run.job.queue, "attempt": run.attempt, "seconds": span}
+
+    def say(level: int, what: str, message: str, *arguments: object) -> None:
+        log.log(level, message, name, took, *arguments, extra=about | {"outcome": what})
+
+    match outcome:
+        case Succeeded() | Settled():
+            say(logging.INFO, "succeeded", "%s succeeded in %s")
+        case Failed(error):
+            trace = error.traceback.rstrip()
+            say(logging.ERROR, "failed", "%s failed after %s: %s: %s\n%s", error.type, error.message, trace)
+        case Retried(_, error):
+            say(
+                logging.WARNING,
+                "retried",
+                "%s failed after %s and will be tried again: %s: %s",
+                error.type,
+                error.message,
+            )
+        case Snoozed():
+            say(logging.INFO, "snoozed", "%s comes back later, after %s")
+        case Cancelled():
+            say(logging.INFO, "cancelled", "%s was cancelled after %s")
+        case Released():
+            say(logging.INFO, "released", "%s is put back after %s")
