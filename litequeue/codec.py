@@ -1,54 +1,18 @@
-"""Turn a call and its result into bytes and back, as the task's signature asks. Knows no job, queue or store."""
+"""Turn values into bytes and back, and name what cannot be stored. Knows no task, job or store."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
 import json
-import sys
-import types
-import typing
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol
-from uuid import UUID
 
 import msgspec
 
 from litequeue.errors import DecodeError, EncodeError
 
-if sys.version_info >= (3, 14):
-    from annotationlib import Format, get_annotations
-
-    # There an annotation is evaluated when it is looked at, and may fail.
-    _signature = functools.partial(inspect.signature, annotation_format=Format.FORWARDREF)
-    _annotations = functools.partial(get_annotations, format=Format.FORWARDREF)
-else:
-    _signature = inspect.signature
-    _annotations = inspect.get_annotations
-
-NoneType = type(None)
-_Call = tuple[tuple[Any, ...], dict[str, Any]]
-_Types = frozenset[type] | None
-# What JSON gives back as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
-_NATIVE: dict[Any, frozenset[type]] = {
-    int: frozenset({int, bool}),
-    float: frozenset({float, int, bool}),
-    str: frozenset({str}),
-    bool: frozenset({bool}),
-    list: frozenset({list}),
-    list[Any]: frozenset({list}),
-    dict: frozenset({dict}),
-    dict[str, Any]: frozenset({dict}),
-    NoneType: frozenset({NoneType}),
-}
-# These always come back equal, so `encode_call` need not try.
-_SURE = (bytes, date, datetime, time, timedelta, Decimal, UUID)
 _DEEPEST = 1_000  # how far down to look for a value that cannot be stored
 _REBUILT = (str, int, float, PurePath, OrderedDict, Counter)
 
@@ -73,9 +37,9 @@ class JsonCodec:
     def encode(self, value: object) -> bytes:
         """Give `value` as JSON. Raises `EncodeError`, whose `path` starts at `value`."""
         try:
-            return _to_json(value)
+            return to_json(value)
         except Exception as error:
-            raise _refusal(_to_json, value, "value", error) from error
+            raise refusal(to_json, value, "value", error) from error
 
     def decode(self, data: bytes) -> Any:
         """Read JSON into plain data. Raises `DecodeError`."""
@@ -90,271 +54,8 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-class Signature:
-    """What a task takes and gives: encodes its calls and results, and decodes them into the annotated types.
-
-    Hints are resolved at the first call, so that they may name what is defined further down the module. A hint that
-    cannot be resolved, or that msgspec cannot convert to, counts as `Any`. Types are checked and converted to where
-    the codec is a `JsonCodec`; what any other gives back is left alone.
-    """
-
-    __slots__ = ("_known", "_signature", "_writer", "codec", "function", "is_coroutine", "task_name")
-
-    def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str) -> None:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{task_name}() is a generator function; a task gives one result, such as a list")
-        self.function = function
-        self.codec = codec
-        self.task_name = task_name
-        self.is_coroutine = any(map(inspect.iscoroutinefunction, _layers(function)))
-        self._signature = _signature(function)
-        self._writer = _to_json if isinstance(codec, JsonCodec) else codec.encode
-        self._known: _Plan | None = None
-
-    def __repr__(self) -> str:
-        return f"<Signature {self.task_name}{self._signature} codec={self.codec.name}>"
-
-    def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Give the bytes of one call, the same however it is spelled; defaults are left to the day it runs.
-
-        Raises `TypeError` where the call does not fit the signature, and `EncodeError` where a value cannot be stored.
-        """
-        plan = self._known or self._plan()
-        if not kwargs and plan.takes(args, plan.sendable):
-            return self._encode(args, kwargs)
-        args, kwargs = self._bind(plan, args, kwargs)
-        data = self._encode(args, kwargs)
-        if not plan.sends(args, kwargs):
-            self._check(plan, args, kwargs, data)
-        return data
-
-    def decode_call(self, data: bytes) -> _Call:
-        """Give the arguments, as annotated. Raises `DecodeError` where they do not fit the signature of today."""
-        plan = self._known or self._plan()
-        args, kwargs = self._decode(data)
-        if not kwargs and plan.takes(args, plan.native):
-            return tuple(args), kwargs
-        try:
-            args, kwargs = self._bind(plan, args, kwargs)
-            values = [slot.restore(value, label) for label, slot, value in plan.each(args, kwargs)]
-        except (TypeError, _Misfit) as error:
-            raise DecodeError(f"the stored call does not fit {self.task_name}() as it is today: {error}") from error
-        return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
-
-    def encode_result(self, value: object) -> bytes:
-        """Give the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
-        try:
-            return self.codec.encode(value)
-        except Exception as error:
-            raise _refusal(self._writer, value, "result", error) from error.__cause__ or error
-
-    def decode_result(self, data: bytes | None) -> Any:
-        """Give the result as the return annotation has it, or else as plain data: a wrong hint hides no result."""
-        if data is None:
-            return None
-        value = self._read(data)
-        try:
-            return (self._known or self._plan()).result.restore(value, "result")
-        except _Misfit:
-            return value
-
-    def _plan(self) -> _Plan:
-        hints = _hints(self.function) if isinstance(self.codec, JsonCodec) else {}
-        self._known = _plan(self._signature, hints)
-        return self._known
-
-    def _bind(self, plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
-        if not kwargs and plan.least <= len(args) <= plan.most:
-            return tuple(args), {}
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.task_name}() {error}") from None
-        return bound.args, dict(sorted(bound.kwargs.items()))
-
-    def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        try:
-            return self.codec.encode([args, kwargs])
-        except Exception as error:
-            raise self._blame(args, kwargs, error) from error.__cause__ or error
-
-    def _blame(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> EncodeError:
-        plan = self._known or self._plan()
-        found = _first_failing(self._writer, ((label, value) for label, _, value in plan.each(args, kwargs)))
-        if found is None:
-            return EncodeError(f"cannot store the arguments of {self.task_name}(): {error}")
-        label, value, failure = found
-        return _refusal(self._writer, value, label, failure)
-
-    def _check(self, plan: _Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: bytes) -> None:
-        pairs = zip(plan.each(args, kwargs), plan.each(*self._decode(data)), strict=True)
-        try:
-            for (label, slot, value), (_, _, plain) in pairs:
-                slot.restore(plain, label, given=type(value))
-        except _Misfit as error:
-            raise TypeError(f"{self.task_name}() {error}") from error.__cause__
-
-    def _read(self, data: bytes) -> Any:
-        try:
-            return self.codec.decode(data)
-        except DecodeError:
-            raise
-        except Exception as error:
-            raise DecodeError(f"the codec {self.codec.name!r} cannot read what is stored: {error!r}") from error
-
-    def _decode(self, data: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
-        match self._read(data):
-            case [[*_] as args, dict() as kwargs]:
-                return args, kwargs
-        raise DecodeError(f"not a call of {self.task_name}(): expected [arguments, keyword arguments]")
-
-
-class _Misfit(Exception):
-    """A value is not what its annotation asks for."""
-
-
-class _Opaque(Exception):
+class Opaque(Exception):
     """The annotation names a class that nobody here knows how to build."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """One parameter, or the result: its hint, and the types that need no work on the way in and out."""
-
-    name: str
-    hint: Any = Any
-    native: _Types = None
-    sendable: _Types = None
-
-    def restore(self, value: Any, label: str, given: type | None = None) -> Any:
-        if self.native is None or type(value) in self.native:
-            return value
-        try:
-            return msgspec.convert(value, self.hint, str_keys=True, dec_hook=_rebuild)
-        except _Opaque:
-            return value
-        except Exception as error:  # the user's own class may raise anything while it is built
-            got, text = (given or type(value)).__name__, str(error)
-            why = "" if text.startswith("Expected") and "$" not in text else f": {text}"
-            raise _Misfit(f"argument {label} must be {_spell(self.hint)}, got {got}{why}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A signature made ready: what each argument is, and how many may come by position with no keyword."""
-
-    least: int
-    most: int
-    positional: tuple[_Slot, ...]
-    rest: _Slot
-    named: dict[str, _Slot]
-    others: _Slot
-    result: _Slot
-    native: tuple[_Types, ...]
-    sendable: tuple[_Types, ...]
-
-    def takes(self, args: Sequence[Any], easy: tuple[_Types, ...]) -> bool:
-        """Say whether the call is by position alone, and each value of a type that needs no work."""
-        if not self.least <= len(args) <= self.most:
-            return False
-        for value, fine in zip(args, easy):  # noqa: B905, SIM110 - defaults may be absent; `all` is slower
-            if fine is not None and type(value) not in fine:
-                return False
-        return True
-
-    def sends(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        return all(slot.sendable is None or type(value) in slot.sendable for _, slot, value in self.each(args, kwargs))
-
-    def each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, _Slot, Any]]:
-        """Give each value of a call that binds, with its slot and the name to call it by."""
-        for slot, value in zip(self.positional, args):  # noqa: B905 - either may be the longer
-            yield slot.name, slot, value
-        for index, value in enumerate(args[len(self.positional) :]):
-            yield f"{self.rest.name}[{index}]", self.rest, value
-        for name, value in kwargs.items():
-            if name in self.named:
-                yield name, self.named[name], value
-            else:
-                yield f"{self.others.name}[{name!r}]", self.others, value
-
-
-def _plan(signature: inspect.Signature, hints: Mapping[str, Any]) -> _Plan:
-    by, given = inspect.Parameter, signature.parameters.values()
-    slots = {p.name: _slot(p.name, hints.get(p.name, Any), optional=p.default is None) for p in given}
-    required = [p.kind for p in given if p.default is by.empty]
-
-    def of(*kinds: object) -> list[_Slot]:
-        return [slots[p.name] for p in given if p.kind in kinds]
-
-    positional = of(by.POSITIONAL_ONLY, by.POSITIONAL_OR_KEYWORD)
-    return _Plan(
-        least=required.count(by.POSITIONAL_ONLY) + required.count(by.POSITIONAL_OR_KEYWORD),
-        most=-1 if by.KEYWORD_ONLY in required else len(positional),
-        positional=tuple(positional),
-        rest=[*of(by.VAR_POSITIONAL), _Slot("args")][0],
-        named={slot.name: slot for slot in of(by.POSITIONAL_OR_KEYWORD, by.KEYWORD_ONLY)},
-        others=[*of(by.VAR_KEYWORD), _Slot("kwargs")][0],
-        result=_slot("result", hints.get("return", Any)),
-        native=tuple(slot.native for slot in positional),
-        sendable=tuple(slot.sendable for slot in positional),
-    )
-
-
-def _slot(name: str, hint: Any, *, optional: bool = False) -> _Slot:
-    if hint is Any or hint is object:
-        return _Slot(name)
-    try:
-        msgspec.json.Decoder(hint, dec_hook=_rebuild)
-        native = _native(hint)
-    except Exception:  # an annotation may be any object at all, and is no reason to refuse the task
-        return _Slot(name)
-    if optional:
-        native |= {NoneType}
-    return _Slot(name, hint, native, native | {kind for kind in _SURE if hint is kind})
-
-
-def _native(hint: Any) -> frozenset[type]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        parts = [_native(part) for part in typing.get_args(hint)]
-        return frozenset().union(*parts) if all(parts) else frozenset()
-    try:
-        return _NATIVE.get(hint, frozenset())
-    except TypeError:  # Annotated[..., {}] has no hash
-        return frozenset()
-
-
-def _spell(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def _layers(function: Any) -> Iterator[Any]:
-    """Give the function, then what it wraps, down to the one whose annotations `inspect.signature` shows."""
-    while True:
-        yield function
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        elif not isinstance(function, type) and isinstance(getattr(function, "__call__", None), types.MethodType):  # noqa: B004
-            function = function.__call__
-        else:
-            return
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Resolve each annotation by itself, so that one that cannot be leaves the others in force."""
-    *_, inner = _layers(function)
-    inner = vars(inner).get("__init__", inner) if isinstance(inner, type) else inner
-    scope = getattr(inner, "__globals__", {})
-    return {name: _resolved(hint, scope) for name, hint in _annotations(inner).items()}
-
-
-def _resolved(hint: Any, scope: dict[str, Any]) -> Any:
-    holder = types.SimpleNamespace(__annotations__={"hint": hint})
-    try:
-        return typing.get_type_hints(holder, globalns=scope, include_extras=True)["hint"]
-    except Exception:  # a string annotation is code, and may raise anything
-        return Any
 
 
 def _is_model(kind: Any) -> bool:
@@ -376,33 +77,34 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON; pass plain data or an id")
 
 
-def _rebuild(kind: Any, value: Any) -> Any:
+def rebuild(kind: Any, value: Any) -> Any:
     """Build what msgspec does not know from plain data."""
     if _is_model(kind):  # by way of JSON: a strict model takes a date from text there alone
         return kind.model_validate_json(_encoder.encode(value))
     if isinstance(kind, type) and issubclass(kind, _REBUILT):
         return kind(value)
-    raise _Opaque
+    raise Opaque
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
 _decoder = msgspec.json.Decoder()
 
 
-def _to_json(value: object) -> bytes:
+def to_json(value: object) -> bytes:
+    """Give JSON, or raise whatever msgspec or the value raises; what would be lost is an error too."""
     data = _encoder.encode(value)
     if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
         json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
     return data
 
 
-def _refusal(encode: Callable[[object], bytes], value: object, path: str, error: Exception) -> EncodeError:
+def refusal(encode: Callable[[object], bytes], value: object, path: str, error: Exception) -> EncodeError:
     """Follow a failure down to the smallest value that cannot be encoded, and name it."""
     top = path
     above: list[object] = []
     while len(above) < _DEEPEST:
         above.append(value)
-        found = _first_failing(encode, _children(value))
+        found = first_failing(encode, _children(value))
         if found is None:
             break
         step, value, error = found
@@ -414,9 +116,10 @@ def _refusal(encode: Callable[[object], bytes], value: object, path: str, error:
     return EncodeError(f"cannot store {path}: {_reason(value, error)}", path=path)
 
 
-def _first_failing(
+def first_failing(
     encode: Callable[[object], bytes], values: Iterable[tuple[str, object]]
 ) -> tuple[str, object, Exception] | None:
+    """Give the name, the value and the error of the first value that cannot be encoded."""
     for name, value in values:
         try:
             encode(value)
@@ -447,4 +150,6 @@ def _reason(value: object, error: Exception) -> str:
         return "text with a lone surrogate is not UTF-8; pass bytes, or clean the text"
     if isinstance(value, float):
         return f"{value!r} is not JSON; pass None or text"
+    if isinstance(value, dict):
+        return f"its keys must be text or numbers ({error})"
     return str(error) or type(error).__name__

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Type
 
 import msgspec
 
-from litequeue.codec import Signature, digest
+from litequeue.codec import digest
 from litequeue.duration import instant, seconds
 from litequeue.errors import PayloadTooLarge
 from litequeue.job import FOREVER, Job, KeyScope, NewJob, OnConflict
 from litequeue.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.signature import Signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -73,7 +73,16 @@ def wrap(raw: Any) -> ApswConnection | None:
 
 def holds(path: str) -> bool:
     """Whether this process has an apsw connection to that file, ours or the application's own."""
-    return any(connection.filename == path for connection in apsw.connections())
+    return any(_is_of(connection, path) for connection in apsw.connections())
+
+
+def _is_of(connection: apsw.Connection, path: str) -> bool:
+    try:
+        return bool(connection.filename == path)
+    except apsw.ThreadingViolationError:
+        return True  # busy in another thread, so it cannot be asked; an apsw connection it is
+    except apsw.ConnectionClosedError:
+        return False
 
 
 def library_version() -> str:

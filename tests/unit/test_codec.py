@@ -21,8 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litequeue.codec import JsonCodec, Signature, digest
+from litequeue.codec import JsonCodec, digest
 from litequeue.errors import DecodeError, EncodeError
+from litequeue.signature import Signature
 
 
 class Colour(enum.Enum):
@@ -52,7 +53,7 @@ class Other:
 
 class Node(msgspec.Struct):
     name: str
-    below: list["Node"] = []
+    below: "list[Node]" = []
 
 
 class Film(TypedDict):
@@ -105,10 +106,6 @@ def taking(hint):
 
     it.__annotations__ = {"x": hint, "return": hint}
     return signature(it)
-
-
-def stored(text):
-    return text.encode()
 
 
 def add(a: int, b: int) -> int:
@@ -274,19 +271,19 @@ def test_a_call_of_every_kind_of_parameter_comes_back_converted():
 @pytest.mark.parametrize(
     ("hint", "value", "says"),
     [
-        (int, "x", "it() argument x must be int, got str"),
-        (int, 3.0, "it() argument x must be int, got float"),
-        (int, None, "it() argument x must be int, got NoneType"),
-        (int, NOON, "it() argument x must be int, got datetime"),
-        (str, b"x", None),
-        (bool, 1, "it() argument x must be bool, got int"),
-        (datetime, "soon", "it() argument x must be datetime, got str: Invalid RFC3339 encoded datetime"),
-        (list[int], ["x"], "it() argument x must be list[int], got list: Expected `int`, got `str` - at `$[0]`"),
-        (int | None, "x", "it() argument x must be int | None, got str: Expected `int | null`, got `str`"),
-        (Literal["a"], "b", "it() argument x must be Literal['a'], got str: Invalid enum value 'b'"),
-        (Path, 5, None),
-        (Model, {"id": 1}, None),
-        (Point, Other(1), None),
+        (int, "x", "int, got str"),
+        (int, 3.0, "int, got float"),
+        (int, None, "int, got NoneType"),
+        (int, NOON, "int, got datetime"),
+        (bool, 1, "bool, got int"),
+        (str, 1, "str, got int"),
+        (datetime, "soon", "datetime, got str: Invalid RFC3339 encoded datetime"),
+        (list[int], ["x"], "list[int], got list: Expected `int`, got `str` - at `$[0]`"),
+        (int | None, "x", "int | None, got str"),
+        (Literal["a"], "b", "Literal['a'], got str: Invalid enum value 'b'"),
+        (Path, 5, "Path, got int: "),
+        (Model, {"id": 1}, "Model, got dict: 2 validation errors for Model"),
+        (Point, Other(1), "Point, got Other: Object missing required field `when`"),
     ],
     ids=str,
 )
@@ -295,8 +292,7 @@ def test_an_argument_of_another_type_is_refused_with_both_types(hint, value, say
         pytest.skip("bytes are base64 text in JSON, and a text is what was asked for")
     with pytest.raises(TypeError) as caught:
         taking(hint).encode_call((value,), {})
-    assert str(caught.value).startswith("it() argument x must be ")
-    assert says is None or str(caught.value) == says.replace(": Expected `int | null`, got `str`", "")
+    assert str(caught.value).startswith(f"it() argument x must be {says}")
 
 
 def test_none_is_accepted_where_it_is_the_default():
@@ -345,12 +341,11 @@ def test_a_union_that_msgspec_refuses_counts_as_any():
         (Model.model_construct(id=print), "a.id", "builtin_function_or_method is not JSON"),
         (["\ud800"], "a[0]", "text with a lone surrogate is not UTF-8"),
         ({"\ud800": 1}, "a", "text with a lone surrogate is not UTF-8"),
-        ({"x": {(1, 2): 3}}, "a['x']", "Only dicts with str-like or number-like keys"),
+        ({"x": {(1, 2): 3}}, "a['x']", "its keys must be text or numbers"),
         ([10**5000], "a[0]", "Exceeds the limit"),
         (Unknown, "a", "type is not JSON"),
         (namedtuple("N", "a b")(1, {2j}), "a[1][0]", "complex is not JSON"),  # noqa: PYI024
     ],
-    ids=lambda value: str(value)[:30],
 )
 def test_a_value_that_cannot_be_stored_is_named_by_its_path(value, path, says):
     def f(a): ...
@@ -399,10 +394,9 @@ def test_a_list_that_is_nested_too_deeply_is_refused_or_comes_back(depth):
         deep = [deep]
     try:
         data = taking(Any).encode_call((deep,), {})
-    except EncodeError as error:
-        assert error.path in {"x", ""}
-    else:
-        assert taking(Any).decode_call(data)
+    except EncodeError:
+        return
+    assert taking(Any).decode_call(data)
 
 
 # Reading what is stored
@@ -488,7 +482,7 @@ def test_what_another_codec_cannot_read_is_a_decode_error(data):
         encode = staticmethod(bytes)
 
         def decode(self, data):
-            raise ZeroDivisionError
+            return 1 / (len(data) * 0)
 
     with pytest.raises(DecodeError, match="the codec 'broken' cannot read"):
         signature(add, Broken()).decode_call(data)
@@ -558,5 +552,5 @@ def test_a_signature_shows_itself():
 
 
 def test_a_digest_is_short_and_the_same_everywhere():
-    assert digest(b"[[1,2],{}]") == "c6b5c6b0"
+    assert digest(b"[[1,2],{}]") == "b6204424e51bd0e1b4ffad1f0459e631"
     assert digest(b"") != digest(b" ")

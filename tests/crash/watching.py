@@ -1,0 +1,36 @@
+"""Wait, with a deadline, for what a job or a process is to come to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from litequeue import Job
+    from litequeue.job import JobRecord
+
+DEADLINE = 20.0  # seconds
+_never = threading.Event()
+
+
+def ended(job: Job[Any], deadline: float = DEADLINE) -> JobRecord:
+    """Wait for a job's end, whichever it is; return its record."""
+    return job._source.wait(job.id, deadline)
+
+
+def until(condition: Callable[[], Any], what: str = "", deadline: float = DEADLINE) -> Any:
+    """Look at a condition until it holds; return what it returned."""
+    over = time.monotonic() + deadline
+    while not (value := condition()):
+        if time.monotonic() > over:
+            raise AssertionError(f"not within {deadline:g} s: {what or condition}")
+        _never.wait(0.005)
+    return value
+
+
+def status_of(job: Job[Any]) -> str:
+    """Return the job's state as it is now on record."""
+    return str(job.refresh().status)

@@ -1,0 +1,95 @@
+"""`run(until_idle=True)` works off whatever is ready, and then returns."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from litequeue import Queue
+
+
+@pytest.fixture
+def queue(database):
+    with Queue(database, durability="normal") as queue:
+        yield queue
+
+
+def statuses(queue):
+    return Counter(str(count.status) for count in queue.store.counts() for _ in range(count.jobs))
+
+
+def test_an_empty_queue_is_idle_at_once(queue):
+    assert queue.worker().run(until_idle=True)
+
+
+@pytest.mark.parametrize("driver", ["apsw", "sqlite3"])
+def test_thousands_of_jobs_of_both_kinds_with_retries_and_cancels_all_end(database, driver):
+    with Queue(database, driver=driver, durability="normal") as queue:
+
+        @queue.task(retries=2, backoff=0)
+        def plain(n: int) -> int:
+            if n % 50 == 0:
+                raise ValueError(n)
+            return n
+
+        @queue.task(retries=1, backoff=0)
+        async def coroutine(n: int) -> int:
+            await asyncio.sleep(0)
+            if n % 50 == 0:
+                raise ValueError(n)
+            return n
+
+        jobs = plain.enqueue_many([(n,) for n in range(2000)]) + coroutine.enqueue_many([(n,) for n in range(2000)])
+        for job in jobs[1::100]:
+            job.cancel()
+        worker = queue.worker(threads=4)
+        assert worker.run(until_idle=True)
+        assert statuses(queue) == {"succeeded": 3880, "failed": 80, "cancelled": 40}
+        assert worker.lost == 0
+        assert {len(job.errors) for job in queue.jobs(status="failed", task=plain)} == {3}
+        assert {len(job.errors) for job in queue.jobs(status="failed", task=coroutine)} == {2}
+
+
+def test_jobs_that_jobs_enqueue_are_worked_off_too(queue):
+    @queue.task
+    def chain(n: int):
+        if n:
+            chain.enqueue(n - 1)
+
+    for _ in range(20):
+        chain.enqueue_many([(20,)] * 4)
+        queue.worker(threads=4).run(until_idle=True)
+        assert set(statuses(queue)) == {"succeeded"}
+
+
+def test_coroutines_that_coroutines_enqueue_are_worked_off_too(queue):
+    @queue.task
+    async def chain(n: int):
+        if n:
+            await chain.aenqueue(n - 1)
+
+    for _ in range(20):
+        chain.enqueue_many([(20,)] * 4)
+        queue.worker(threads=4).run(until_idle=True)
+        assert set(statuses(queue)) == {"succeeded"}
+
+
+def test_a_try_that_is_due_only_later_is_left(queue):
+    @queue.task(retries=1, backoff="1h")
+    def later():
+        raise ValueError
+
+    job = later.enqueue()
+    assert queue.worker().run(until_idle=True)
+    assert job.refresh().status == "scheduled"
+
+
+def test_the_same_worker_may_run_until_idle_again(queue):
+    @queue.task
+    def once(): ...
+
+    worker = queue.worker()
+    for _ in range(2):
+        job = once.enqueue()
+        worker.run(until_idle=True)
+        assert job.refresh().status == "succeeded"
