@@ -87,7 +87,14 @@ def rebuild(kind: Any, value: Any) -> Any:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
+# sets have an order of their own in every process, and equal dicts may have different ones
+_sorting_encoder = msgspec.json.Encoder(enc_hook=_plain, order="deterministic")
 _decoder = msgspec.json.Decoder()
+
+
+def to_canonical_json(value: object) -> bytes:
+    """Encode what `to_json` has accepted already, the same for equal values."""
+    return _sorting_encoder.encode(value)
 
 
 def to_json(value: object) -> bytes:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from litequeue.codec import Codec, JsonCodec, Opaque, first_failing, rebuild, refusal, to_json
+from litequeue.codec import Codec, JsonCodec, Opaque, first_failing, rebuild, refusal, to_canonical_json, to_json
 from litequeue.errors import DecodeError, EncodeError
 
 if sys.version_info >= (3, 14):
@@ -72,9 +72,10 @@ class Signature:
     def __repr__(self) -> str:
         return f"<Signature {self.task_name}{self._signature} codec={self.codec.name}>"
 
-    def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, canonical: bool = False) -> bytes:
         """Give the bytes of one call, the same however it is spelled; defaults are left to the day it runs.
 
+        With `canonical` also the same in every process and for dicts that are equal, so that calls can be compared.
         Raises `TypeError` where the call does not fit the signature, and `EncodeError` where a value cannot be stored.
         """
         plan = self._known or self._plan()
@@ -84,7 +85,7 @@ class Signature:
         data = self._encode(args, kwargs)
         if not plan.sends(args, kwargs):
             self._check(plan, args, kwargs, data)
-        return data
+        return to_canonical_json([args, kwargs]) if canonical and isinstance(self.codec, JsonCodec) else data
 
     def decode_call(self, data: bytes) -> _Call:
         """Give the arguments, as annotated. Raises `DecodeError` where they do not fit the signature of today."""

@@ -182,10 +182,11 @@ class Task(Generic[P, R]):
     # ---- one call
 
     def _new(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
-        payload = self.signature.encode_call(args, kwargs)
+        fields = self._fields
+        keyed = not self._plain and bool(self.options.unique or fields.get("key"))
+        payload = self.signature.encode_call(args, kwargs, canonical=keyed)
         if len(payload) > LARGE_PAYLOAD:
             self._checked(payload)
-        fields = self._fields
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
         return NewJob(payload=payload, **self._timed(self._owner.now()), **fields, **self._keyed(payload, args, kwargs))

@@ -166,7 +166,7 @@ class Threads:
             pass  # it came after the function's end, which counts
         self._finish(thread)
         if not thread.given_up:
-            self._end(run, outcome or _late(run), thread.slot)
+            self._end(run, _late(run) if outcome is None else outcome, thread.slot)
 
     def _finish(self, thread: _Thread) -> None:
         """From here on no time limit can be raised in this thread; one that is on its way is caught."""

@@ -37,6 +37,7 @@ POLL = 1.0  # seconds between looks when no bell rings
 BACK_OFF = 1.0  # seconds to wait after the store refused
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
 LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
+STARTED = "this worker has been started already; make another with queue.worker()"
 SUSPECT = 2  # deaths under a job after which it is run alone
 
 
@@ -78,6 +79,8 @@ class Worker:
         In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a second puts
         them back at once. Returns True if all that was begun was finished, False if jobs were put back.
         """
+        if self._thread is not None:
+            raise RuntimeError(STARTED)
         self._until_idle = until_idle
         with _signals(self._on_signal):
             self._work()
@@ -116,7 +119,7 @@ class Worker:
 
     def _start(self) -> None:
         if self._thread is not None:
-            raise RuntimeError("this worker has been started already; make another with queue.worker()")
+            raise RuntimeError(STARTED)
         self._thread = threading.Thread(target=self._work, name=f"litequeue-{self.name}", daemon=True)
         self._thread.start()
         self._ready.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.errors import StoreError
-from litequeue.sqlite.connection import transaction
+from litequeue.sqlite.connection import transact, transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger("litequeue")
+
 # A batch of callers larger than this is split, so that no transaction grows without bound.
 LARGEST_BATCH = 500
+LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 
 class _Entry(Generic[T]):
@@ -129,10 +133,21 @@ class Writer:
         held = self.held()
         if held is not None:
             return work(held.require_sync())
+        with self._gate:
+            alone, self._leading = not self._leading, True
+        if alone:
+            return self._run_alone(work, durable=durable)
         entry = _Entry(work, durable=durable)
         if self._enter(entry):
             self._lead(entry)
         return entry.outcome()
+
+    def _run_alone(self, work: Callable[[Connection], T], *, durable: bool) -> T:
+        """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
+        try:
+            return self._transact(self._ready(durable=durable), work)
+        finally:
+            self._pass_on()
 
     async def arun(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
@@ -316,19 +331,38 @@ class Writer:
         if len(batch) > 1 and self._commit_together(db, batch):
             return
         for entry in batch:
-            _commit_alone(db, entry)
+            self._commit_alone(db, entry)
 
     def _commit_together(self, db: Connection, batch: list[_Entry[Any]]) -> bool:
         """Commit all in one transaction; False when one of them failed, so that each must be run by itself."""
-        try:
-            with transaction(db):
-                for entry in batch:
-                    entry.value = entry.work(db)  # type: ignore[misc]
+
+        def work(db: Connection) -> None:
             for entry in batch:
-                entry.done = True
+                entry.value = entry.work(db)  # type: ignore[misc]
+
+        try:
+            self._transact(db, work)
         except Exception:
             return False
+        for entry in batch:
+            entry.done = True
         return True
+
+    def _commit_alone(self, db: Connection, entry: _Entry[Any]) -> None:
+        try:
+            entry.value = self._transact(db, entry.work)  # type: ignore[arg-type]
+        except BaseException as error:
+            entry.error = error
+        entry.done = True
+
+    def _transact(self, db: Connection, work: Callable[[Connection], T]) -> T:
+        began = self._monotonic()
+        value = transact(db, work)
+        took = self._monotonic() - began
+        if took > LONG_TRANSACTION:
+            what = work.__qualname__.partition(".<locals>")[0]
+            log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, what)
+        return value
 
     def _ready(self, *, durable: bool) -> Connection:
         """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
@@ -384,15 +418,6 @@ class Writer:
         self._leading = False
         self._pool = None
         return db
-
-
-def _commit_alone(db: Connection, entry: _Entry[Any]) -> None:
-    try:
-        with transaction(db):
-            entry.value = entry.work(db)  # type: ignore[misc]
-    except BaseException as error:
-        entry.error = error
-    entry.done = True
 
 
 def _wake_all(batch: list[_Entry[Any]], own: _Entry[Any] | None) -> None:

@@ -1,0 +1,113 @@
+"""Many processes enqueue into one file while a worker drains it: rate, waiting times, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+from dataclasses import dataclass
+
+from benchmarks.child import child
+from benchmarks.figures import Figure, Plan, percentile, ratio, take_turns
+from benchmarks.sides import LiteQueue, has_huey
+from benchmarks.throughput import limit
+
+PROCESSES = 8
+JOBS = {"litequeue": 500, "huey": 60}  # of each process
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What callers saw that enqueued at once."""
+
+    rate: float
+    spans: list[float]
+    errors: int
+
+
+def measure(plan: Plan) -> list[Figure]:
+    return [figure for durability in ("full", "normal") for figure in _measure(plan, durability)]
+
+
+def _measure(plan: Plan, durability: str) -> list[Figure]:
+    crowds: dict[str, list[Crowd]] = {"crowd": [], "alone": [], "huey": []}
+    jobs, hueys = plan.size(JOBS["litequeue"], least=5), plan.size(JOBS["huey"], least=2)
+
+    def noted(kind: str, crowd: Crowd) -> float:
+        crowds[kind].append(crowd)
+        return crowd.rate
+
+    sides = {
+        "crowd": lambda: noted("crowd", _crowd("litequeue", durability, PROCESSES, jobs)),
+        "alone": lambda: noted("alone", _crowd("litequeue", durability, 1, jobs * 4)),
+        "floor": lambda: limit("enqueue_one", durability, jobs),
+    }
+    if has_huey():
+        sides["huey"] = lambda: noted("huey", _crowd("huey", "full", PROCESSES, hueys))
+    samples = take_turns(min(plan.rounds, ROUNDS), sides)
+    return [_rate(samples, durability), *_waits(crowds, samples, durability), _errors(crowds, durability)]
+
+
+def _rate(samples: dict[str, list[float]], durability: str) -> Figure:
+    return Figure(
+        f"enqueue, {PROCESSES} processes and a worker",
+        durability,
+        statistics.median(samples["crowd"]),
+        "jobs/s",
+        ratio(samples, "crowd", "floor"),
+        ratio(samples, "crowd", "huey"),
+        note=f"{ratio(samples, 'crowd', 'alone'):.2f} of one process beside a worker",
+    )
+
+
+def _waits(crowds: dict[str, list[Crowd]], samples: dict[str, list[float]], durability: str) -> list[Figure]:
+    spans = {kind: [span for crowd in found for span in crowd.spans] for kind, found in crowds.items()}
+    floor = 1e6 / statistics.median(samples["floor"])
+    figures = []
+    for name, percent in (("p50", 50.0), ("p99", 99.0), ("longest", 100.0)):
+        value = percentile(spans["crowd"], percent)
+        huey = percentile(spans["huey"], percent) if spans["huey"] else None
+        figures.append(
+            Figure(
+                f"enqueue, {PROCESSES} processes, {name}",
+                durability,
+                value,
+                "us",
+                value / floor,
+                value / huey if huey else None,
+            )
+        )
+    return figures
+
+
+def _errors(crowds: dict[str, list[Crowd]], durability: str) -> Figure:
+    ours = sum(crowd.errors for crowd in crowds["crowd"] + crowds["alone"])
+    hueys = sum(crowd.errors for crowd in crowds["huey"])
+    return Figure(
+        f"enqueue, {PROCESSES} processes, errors", durability, ours, "", note=f"huey: {hueys}" if crowds["huey"] else ""
+    )
+
+
+def _crowd(name: str, durability: str, processes: int, jobs: int) -> Crowd:
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, contextlib.ExitStack() as stack:
+        stack.enter_context(child("worker", name, folder, durability))
+        callers = [stack.enter_context(child("caller", name, folder, durability)) for _ in range(processes)]
+        for caller in callers:
+            caller.ask("enqueue 1")  # opens the file
+        for caller in callers:
+            caller.tell(f"enqueue {jobs}")
+        told = [caller.answer() for caller in callers]
+        if name == "litequeue":
+            _check_stored(folder, durability, processes * (jobs + 1) - sum(len(each["errors"]) for each in told))
+    seconds = (max(each["ended"] for each in told) - min(each["begun"] for each in told)) / 1e9
+    spans = [span / 1e3 for each in told for span in each["spans"]]
+    return Crowd(processes * jobs / seconds, spans, sum(len(each["errors"]) for each in told))
+
+
+def _check_stored(folder: str, durability: str, expected: int) -> None:
+    side = LiteQueue(folder, durability)
+    stored = side.stored()
+    side.close()
+    if stored != expected:
+        raise AssertionError(f"{expected:,} jobs were accepted, but the file holds {stored:,}")

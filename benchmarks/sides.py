@@ -1,0 +1,183 @@
+"""The queues that are measured, litequeue and SqliteHuey, behind the same few verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from litequeue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+THREADS = 4
+NAMES = ("litequeue", "huey")
+
+
+def has_huey() -> bool:
+    """Whether huey is installed: the extra `bench`."""
+    return importlib.util.find_spec("huey") is not None
+
+
+class LiteQueue:
+    """A litequeue in a folder. `durability` is "full" or "normal"; `counting` counts SQL statements."""
+
+    def __init__(self, folder: str, durability: str = "full", *, counting: bool = False) -> None:
+        self.statements = 0
+        if counting:
+            self._count_statements()
+        self.queue = Queue(os.path.join(folder, "litequeue.db"), durability=durability)
+
+        @self.queue.task(name="add")
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        @self.queue.task(name="aadd")
+        async def aadd(a: int, b: int) -> int:
+            return a + b
+
+        @self.queue.task(name="stamp")
+        def stamp() -> int:
+            return time.monotonic_ns()
+
+        self.add, self.aadd, self.stamp = add, aadd, stamp
+
+    def _count_statements(self) -> None:
+        import apsw
+
+        def count(_event: Any) -> None:
+            self.statements += 1
+
+        apsw.connection_hooks.append(lambda connection: connection.trace_v2(apsw.SQLITE_TRACE_STMT, count))
+
+    def enqueue(self, a: int, b: int) -> None:
+        """Store one call."""
+        self.add.enqueue(a, b)
+
+    def enqueue_many(self, calls: list[tuple[int, int]]) -> None:
+        """Store calls in one transaction."""
+        self.add.enqueue_many(calls)
+
+    def aenqueue_many(self, calls: list[tuple[int, int]]) -> None:
+        """Store calls of the coroutine."""
+        self.aadd.enqueue_many(calls)
+
+    def drain(self, _count: int) -> None:
+        """Work off what is there, from the worker's start to its end."""
+        self.queue.worker(threads=THREADS).run(until_idle=True)
+
+    def began(self) -> int:
+        """Have the clock read by a worker: when its function began, in ns of the monotonic clock of the machine."""
+        return self.stamp.enqueue().result(timeout=30)
+
+    def stored(self) -> int:
+        """How many jobs the file holds."""
+        return sum(count.jobs for count in self.queue.store.counts())
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[None]:
+        """Run a worker for the block, in this process."""
+        with self.queue.worker(threads=THREADS):
+            yield
+
+    def close(self) -> None:
+        """Close the file."""
+        self.queue.close()
+
+
+class Huey:
+    """A SqliteHuey in a folder, as it comes ("full": its SQLite syncs at each commit) or with fsync off ("off")."""
+
+    def __init__(self, folder: str, durability: str = "full", *, counting: bool = False) -> None:
+        import huey
+        from huey.signals import SIGNAL_COMPLETE
+
+        self.statements = 0
+        options = {} if durability == "full" else {"fsync": False}
+        self.huey = huey.SqliteHuey(filename=os.path.join(folder, "huey.db"), results=True, **options)
+        if counting:
+            self._count_statements()
+        self._left = 0
+        self._lock, self._drained = threading.Lock(), threading.Event()
+        self.huey.signal(SIGNAL_COMPLETE)(self._completed)
+
+        @self.huey.task(name="add")
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        @self.huey.task(name="stamp")
+        def stamp() -> int:
+            return time.monotonic_ns()
+
+        self.add, self.stamp = add, stamp
+
+    def _count_statements(self) -> None:
+        storage = self.huey.storage
+        connect = storage._create_connection  # noqa: SLF001
+
+        def counted() -> Any:
+            connection = connect()
+            connection.set_trace_callback(self._count)
+            return connection
+
+        storage._create_connection = counted  # noqa: SLF001
+
+    def _count(self, _sql: str) -> None:
+        self.statements += 1
+
+    def _completed(self, *_arguments: Any) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left == 0:
+                self._drained.set()
+
+    def enqueue(self, a: int, b: int) -> None:
+        """Store one call."""
+        self.add(a, b)
+
+    def enqueue_many(self, calls: list[tuple[int, int]]) -> None:
+        """Store calls: huey has no way to store many at once."""
+        for call in calls:
+            self.add(*call)
+
+    def drain(self, count: int) -> None:
+        """Work off `count` calls, from the consumer's start to the last stored result."""
+        self._left = count
+        self._drained.clear()
+        with self.worker():
+            if not self._drained.wait(120):
+                raise TimeoutError(f"huey had {self._left} of {count} calls left after 120 s")
+
+    def began(self) -> int:
+        """Have the clock read by a consumer: when its function began."""
+        return self.stamp().get(blocking=True, timeout=60)
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[None]:
+        """Run a consumer for the block, in this process."""
+        from huey.consumer import Consumer
+
+        class Embedded(Consumer):
+            def _set_signal_handlers(self) -> None:
+                pass
+
+        consumer = Embedded(self.huey, workers=THREADS)
+        consumer.start()
+        try:
+            yield
+        finally:
+            consumer.stop(graceful=True)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self.huey.storage.close()
+
+
+def opened(name: str, folder: str, durability: str, *, counting: bool = False) -> LiteQueue | Huey:
+    """Open the side of that name."""
+    kind = {"litequeue": LiteQueue, "huey": Huey}[name]
+    return kind(folder, durability, counting=counting)

@@ -1,0 +1,252 @@
+"""Time limits: what runs too long is stopped, or left behind; nothing else is harmed."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from litequeue import JobFailed, JobTimeout, Queue, runs
+from crash.watching import ended, until
+
+
+@pytest.fixture
+def queue(database):
+    with Queue(database, durability="normal") as queue:
+        yield queue
+
+
+@pytest.fixture
+def short_grace(monkeypatch):
+    monkeypatch.setattr(runs, "LATE_GRACE", 0.2)
+
+
+def types_of(record):
+    return [error.type.rpartition(".")[2] for error in record.errors]
+
+
+def test_a_coroutine_is_cancelled_at_its_limit(queue):
+    @queue.task(timeout=0.1)
+    async def endless():
+        await asyncio.Event().wait()
+
+    with queue.worker(), pytest.raises(JobFailed, match=r"JobTimeout: .*endless ran longer than its limit of 0\.1 s"):
+        endless.enqueue().result(10)
+
+
+def test_a_loop_of_python_is_interrupted_at_its_limit(queue):
+    @queue.task(timeout=0.1)
+    def endless():
+        while True:
+            pass
+
+    with queue.worker(threads=1), pytest.raises(JobFailed, match=r"JobTimeout: .*ran longer than its limit of 0\.1 s"):
+        endless.enqueue().result(10)
+
+
+def test_a_function_may_clean_up_at_its_limit(queue):
+    cleaned = threading.Event()
+
+    @queue.task(timeout=0.1)
+    def endless():
+        try:
+            while True:
+                pass
+        except JobTimeout:
+            cleaned.set()
+            raise
+
+    with queue.worker(threads=1):
+        assert types_of(ended(endless.enqueue())) == ["JobTimeout"]
+    assert cleaned.is_set()
+
+
+def test_a_limit_passed_counts_as_an_error_that_is_tried_again(queue):
+    @queue.task(timeout=0.05, retries=2, backoff=0)
+    async def endless():
+        await asyncio.Event().wait()
+
+    with queue.worker():
+        assert types_of(ended(endless.enqueue())) == ["JobTimeout"] * 3
+
+
+def test_one_call_may_have_another_limit_or_none(queue):
+    @queue.task(timeout=0.05)
+    async def nap() -> str:
+        await asyncio.sleep(0.3)
+        return "rested"
+
+    with queue.worker():
+        jobs = [nap.enqueue(), nap.using(timeout=None).enqueue(), nap.using(timeout="1m").enqueue()]
+        assert [ended(job).status for job in jobs] == ["failed", "succeeded", "succeeded"]
+
+
+def test_the_queues_limit_holds_for_tasks_that_say_nothing(database):
+    with Queue(database, timeout=0.05) as queue:
+
+        @queue.task
+        async def endless():
+            await asyncio.Event().wait()
+
+        @queue.task(timeout=None)
+        async def nap():
+            await asyncio.sleep(0.2)
+
+        with queue.worker():
+            assert types_of(ended(endless.enqueue())) == ["JobTimeout"]
+            assert ended(nap.enqueue()).status == "succeeded"
+
+
+def test_a_thread_blocked_outside_python_is_left_behind_and_its_place_is_filled(queue, short_grace):
+    go = threading.Event()
+
+    @queue.task(timeout=0.1)
+    def blocked():
+        go.wait()
+
+    @queue.task
+    def other() -> int:
+        return threading.get_ident()
+
+    with queue.worker(threads=1):
+        job = blocked.enqueue()
+        assert types_of(ended(job)) == ["JobTimeout"]
+        assert other.enqueue().result(10) == other.enqueue().result(10)
+        go.set()
+        assert ended(job).status == "failed"
+
+
+def test_other_threads_go_on_while_one_is_blocked(queue, short_grace):
+    go = threading.Event()
+
+    @queue.task(timeout=0.3)
+    def blocked():
+        go.wait()
+
+    @queue.task
+    def other(): ...
+
+    with queue.worker(threads=2):
+        stuck = blocked.enqueue()
+        until(lambda: stuck.refresh().status == "running")
+        for _ in range(5):
+            assert ended(other.enqueue()).status == "succeeded"
+        assert ended(stuck).status == "failed"
+        go.set()
+
+
+def test_jobs_in_line_behind_a_blocked_thread_run_on_its_successor(queue, short_grace):
+    go = threading.Event()
+
+    @queue.task(timeout=0.3)
+    def maybe_blocked(n: int):
+        if n == 20:
+            go.wait()
+
+    with queue.worker(threads=1):
+        found = Counter(ended(job).status for job in maybe_blocked.enqueue_many([(n,) for n in range(60)]))
+        go.set()
+    assert found == {"succeeded": 59, "failed": 1}
+
+
+def test_a_limit_that_the_function_swallows_counts_only_if_it_goes_on_for_long(queue, short_grace):
+    @queue.task(timeout=0.05)
+    def swallows(more: float) -> str:
+        try:
+            while True:
+                pass
+        except JobTimeout:
+            end = time.monotonic() + more
+            while time.monotonic() < end:
+                pass
+            return "done all the same"
+
+    with queue.worker(threads=2):
+        short, long = swallows.enqueue(0.0), swallows.enqueue(1.0)
+        assert ended(short).status == "succeeded"
+        assert types_of(ended(long)) == ["JobTimeout"]
+
+
+def test_a_coroutine_that_swallows_its_limit_is_left_behind_and_its_place_is_filled(queue, short_grace):
+    @queue.task(timeout=0.05)
+    async def swallows():
+        go = asyncio.Event()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                asyncio.get_running_loop().call_later(1.5, go.set)
+
+    @queue.task
+    async def other() -> str:
+        return "fine"
+
+    with queue.worker(coroutines=1):
+        assert types_of(ended(swallows.enqueue())) == ["JobTimeout"]
+        assert other.enqueue().result(10) == "fine"
+        assert types_of(ended(swallows.enqueue())) == ["JobTimeout"]
+        assert other.enqueue().result(10) == "fine"
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_jobs_that_end_at_the_very_moment_of_their_limit_end_exactly_once(queue, kind):
+    ends: list[int] = []
+
+    def plain(n: int) -> int:
+        end = time.monotonic() + 0.0195 + n % 10 / 10_000
+        while time.monotonic() < end:
+            pass
+        ends.append(n)
+        return n
+
+    async def coroutine(n: int) -> int:
+        await asyncio.sleep(0.0195 + n % 10 / 10_000)
+        ends.append(n)
+        return n
+
+    task = queue.task(name="race", timeout=0.02)({"plain": plain, "coroutine": coroutine}[kind])
+
+    @queue.task
+    def fine(): ...
+
+    with queue.worker(threads=2, coroutines=10) as worker:
+        jobs = task.enqueue_many([(n,) for n in range(300)])
+        records = [ended(job, 60) for job in jobs]
+        assert {record.attempt for record in records} == {1}
+        assert {record.status for record in records} <= {"succeeded", "failed"}
+        assert {types_of(record)[0] for record in records if record.status == "failed"} <= {"JobTimeout"}
+        assert all(ended(job).status == "succeeded" for job in fine.enqueue_many([()] * 10))
+        assert worker.lost == 0
+    assert Counter(ends).most_common(1)[0][1] == 1
+
+
+def test_a_limit_that_strikes_amid_writes_to_the_queue_leaves_the_worker_able_to_write(queue):
+    @queue.task(retries=0)
+    def child(): ...
+
+    @queue.task(timeout=0.02)
+    def writes():
+        while True:
+            child.using(delay="1h").enqueue()
+
+    with queue.worker(threads=4):
+        for job in writes.enqueue_many([()] * 200):
+            assert types_of(ended(job, 30)) == ["JobTimeout"]
+        assert ended(child.enqueue()).status == "succeeded"
+
+
+def test_a_limit_that_strikes_amid_transactions_leaves_the_worker_able_to_write(queue):
+    @queue.task
+    def child(): ...
+
+    @queue.task(timeout=0.02)
+    def writes():
+        while True:
+            with queue.transaction():
+                child.using(delay="1h").enqueue()
+
+    with queue.worker(threads=4):
+        for job in writes.enqueue_many([()] * 200):
+            assert types_of(ended(job, 30)) == ["JobTimeout"]
+        assert ended(child.enqueue()).status == "succeeded"
