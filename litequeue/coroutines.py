@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from litequeue.execute import Run
-    from litequeue.job import Claimed, Outcome
+    from litequeue.job import Claimed
+    from litequeue.outcome import Outcome
 
 
 class Coroutines:

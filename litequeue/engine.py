@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from litequeue.job import Claimed, Ended, NewJob, Status
+    from litequeue.job import Claimed, NewJob, Status
+    from litequeue.outcome import Ended
 
 
 # What a worker can take in one claim of one kind: these tasks, at most so many jobs.

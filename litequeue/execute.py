@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from litequeue.errors import EncodeError, Fenced, JobTimeout
-from litequeue.job import Cancelled, Claimed, Failed, Outcome, Progress, Released, Settled, Succeeded
+from litequeue.job import Claimed, Progress
+from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Succeeded
 from litequeue.retry import after_error, describe
 
 if TYPE_CHECKING:

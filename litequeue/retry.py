@@ -12,7 +12,7 @@ import msgspec
 
 from litequeue.duration import seconds
 from litequeue.errors import DecodeError, EncodeError, JobCancelled
-from litequeue.job import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
+from litequeue.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
 
 if TYPE_CHECKING:
     from litequeue.job import Claimed

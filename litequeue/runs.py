@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from litequeue.coroutines import Coroutines
 from litequeue.duration import text
 from litequeue.execute import Run, written_off
-from litequeue.job import Cancelled, Claimed, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.job import Claimed
+from litequeue.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.pace import HORIZON, Pace
 from litequeue.threads import Threads
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from litequeue.execute import Run
-    from litequeue.job import Claimed, Outcome
+    from litequeue.job import Claimed
+    from litequeue.outcome import Outcome
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)

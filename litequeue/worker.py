@@ -15,8 +15,8 @@ from litequeue.doorbell import Ear
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker, ScheduleRecord
 from litequeue.errors import StoreError, StoreReplaced
-from litequeue.job import Released
 from litequeue.liveness import Identity, Lifeline, open_directory
+from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
 from litequeue.schedule import encode
 from litequeue.task import check_name
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
     from litequeue.engine import Turn
-    from litequeue.job import Claimed, Ended
+    from litequeue.job import Claimed
+    from litequeue.outcome import Ended
     from litequeue.queue import Queue
     from litequeue.retry import Duration
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from litequeue.clock import Clock
     from litequeue.engine import Demand, NewWorker, QueueCount, Rescued, ScheduleRecord, Submitted, Turn, WorkerRecord
-    from litequeue.job import Claimed, Ended, JobRecord, NewJob, Status
+    from litequeue.job import Claimed, JobRecord, NewJob, Status
+    from litequeue.outcome import Ended
     from litequeue.sqlite.connection import Connection, Steps
 
 T = TypeVar("T")

@@ -7,26 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.engine import Rescued, Submitted, Turn
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
-from litequeue.job import (
-    FOREVER,
-    Cancelled,
-    Claimed,
-    ErrorInfo,
-    Failed,
-    Released,
-    Retried,
-    Settled,
-    Snoozed,
-    Status,
-    Succeeded,
-)
+from litequeue.job import FOREVER, Claimed, Status
+from litequeue.outcome import Cancelled, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from litequeue.engine import Demand, NewWorker
-    from litequeue.job import Ended, NewJob
+    from litequeue.job import NewJob
+    from litequeue.outcome import Ended
     from litequeue.sqlite.connection import Connection, Row, Steps
 
 CHUNK = 500

@@ -1,0 +1,64 @@
+"""How a run of a job ends: a closed set of values. Knows no store and no worker."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from litequeue.job import Claimed
+
+
+class ErrorInfo(NamedTuple):
+    """An exception as text."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class Succeeded(NamedTuple):
+    """The function returned; `result` is its encoded value."""
+
+    result: bytes
+
+
+class Failed(NamedTuple):
+    """The function raised, and will not be tried again."""
+
+    error: ErrorInfo
+
+
+class Retried(NamedTuple):
+    """The function raised, and is to be tried again at `run_at`."""
+
+    run_at: float
+    error: ErrorInfo
+
+
+class Snoozed(NamedTuple):
+    """The function asked to come back at `run_at`; no attempt is used up."""
+
+    run_at: float
+
+
+class Cancelled(NamedTuple):
+    """The job was cancelled while it ran."""
+
+
+class Released(NamedTuple):
+    """The worker puts the job back, as if it had not been claimed; no attempt is used up."""
+
+
+class Settled(NamedTuple):
+    """The job's success is on record already: it was committed by `completing()`."""
+
+
+Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled
+
+
+class Ended(NamedTuple):
+    """How one run ended, when, and for how many seconds its record is to be kept."""
+
+    job: Claimed
+    outcome: Outcome
+    at: float
+    keep_for: float
