@@ -4,8 +4,90 @@ from pathlib import Path
 
 import pytest
 
+from litequeue import Queue
+from litequeue.sqlite.store import SqliteStore
+from litequeue.testing import ManualClock
+
+DAY = 86_400.0
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     """Where a queue's file goes: a fresh path for each test, not yet created."""
     return tmp_path / "app.db"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time of `store` and `queue`; a test moves it."""
+    return ManualClock()
+
+
+@pytest.fixture(params=["apsw", "sqlite3"])
+def driver(request):
+    """Both drivers: whoever asks for this, or for what is made with it, runs twice."""
+    return request.param
+
+
+@pytest.fixture
+def open_store(database, driver, clock):
+    """Open one more store on the test's file, as another process would; closed after the test."""
+    opened = []
+
+    def opening(**options):
+        given = {"durability": "full", "clock": clock, "result_ttl": DAY, "failed_ttl": 30 * DAY, "create": True}
+        opened.append(SqliteStore(options.pop("path", database), driver=driver, **given | options))
+        return opened[-1]
+
+    yield opening
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store):
+    """A store on a fresh file, with a clock that stands still."""
+    return open_store()
+
+
+@pytest.fixture
+def open_queue(database, driver, clock):
+    """Open one more queue on the test's file; closed after the test."""
+    opened = []
+
+    def opening(path=database, **options):
+        queue = Queue(path, driver=driver, **options)
+        queue.clock = queue.store.clock = clock
+        opened.append(queue)
+        return queue
+
+    yield opening
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture
+def queue(open_queue):
+    """A queue on a fresh file, with a clock that stands still."""
+    return open_queue()
+
+
+@pytest.fixture
+def connect(database, driver):
+    """Open a connection of the application's own, of the same driver, in autocommit; closed after the test."""
+    opened = []
+
+    def opening(path=database, **options):
+        if driver == "apsw":
+            import apsw
+
+            opened.append(apsw.Connection(str(path), **options))
+        else:
+            import sqlite3
+
+            opened.append(sqlite3.connect(path, **{"isolation_level": None, "check_same_thread": False} | options))
+        return opened[-1]
+
+    yield opening
+    for connection in opened:
+        connection.close()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from litequeue.errors import StoreError
+from litequeue.errors import DriverConflict, StoreError
 from litequeue.sqlite import guards
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _create(path: Path) -> bool:
     try:
         # by hand only here: nobody can have it open yet
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
+    except (FileExistsError, DriverConflict):  # the latter from our own guard: it is there, and open here already
         return False
     except OSError as error:
         raise StoreError(f"{path} cannot be created: {error.strerror}") from error

@@ -28,9 +28,6 @@ SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
        (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL),
        EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 
--- name: next_expiry
-SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL
-
 -- name: promote
 UPDATE litequeue_jobs SET state = 1
 WHERE id IN (SELECT id FROM litequeue_jobs WHERE state = 0 AND run_at <= :now ORDER BY run_at LIMIT :limit)

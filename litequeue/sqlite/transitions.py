@@ -95,14 +95,17 @@ def turn(
     """Record ends, wake what is due, and claim: one round of a worker."""
     lost = settle(db, ended) if ended else []
     run_at, expires_at, registered = _horizon(db, worker)
-    if expires_at is not None and expires_at <= now:
+    overdue = expires_at is not None and expires_at <= now
+    due = run_at is not None and run_at <= now
+    if overdue:
         expire(db, now, result_ttl)
-    if run_at is not None and run_at <= now:
+    if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
+    if overdue or due:
         run_at, expires_at, _ = _horizon(db, worker)
     claimed: list[Claimed] = []
     # with expired jobs left over from a full chunk, none may be claimed before the rest are marked
-    if registered and demands and (expires_at is None or expires_at > now or not _expired_left(db, now)):
+    if registered and demands and (expires_at is None or expires_at > now):
         claimed = _claim(db, worker, demands, queues, now, first_queue)
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
     return Turn(claimed, lost, min(nexts, default=None), bool(registered))
@@ -110,11 +113,6 @@ def turn(
 
 def _horizon(db: Connection, worker: int) -> Row:
     return db.rows(SQL["horizon"], {"worker": worker})[0]
-
-
-def _expired_left(db: Connection, now: float) -> bool:
-    [(expires_at,)] = db.rows(SQL["next_expiry"])
-    return expires_at is not None and expires_at <= now
 
 
 def _claim(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import StoreError
 from litequeue.sqlite.connection import transact, transaction
+from litequeue.sqlite.line import Entry, Line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -26,51 +26,6 @@ log = logging.getLogger("litequeue")
 # A batch of callers larger than this is split, so that no transaction grows without bound.
 LARGEST_BATCH = 500
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
-
-
-class _Entry(Generic[T]):
-    """One caller's work, and what became of it. `work` None asks for the connection itself."""
-
-    __slots__ = ("done", "durable", "error", "future", "leads", "lock", "value", "work")
-
-    def __init__(self, work: Callable[[Connection], T] | None, *, durable: bool) -> None:
-        self.work = work
-        self.durable = durable
-        self.value: T | None = None
-        self.error: BaseException | None = None
-        self.done = False
-        self.leads = False
-        self.lock: Any = None
-        self.future: asyncio.Future[None] | None = None
-
-    def wait(self) -> None:
-        self.lock.acquire()
-
-    def wake(self) -> bool:
-        """Tell the caller; False when it can no longer be told, because its loop is closed."""
-        if self.future is not None:
-            return _wake_future(self.future)
-        if self.lock is not None:
-            self.lock.release()
-        return True
-
-    def outcome(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]
-
-
-def _wake_future(future: asyncio.Future[None]) -> bool:
-    try:
-        future.get_loop().call_soon_threadsafe(_resolve, future)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class Held:
@@ -110,9 +65,7 @@ class Writer:
         self._full = full
         self._db: Connection | None = None
         self._synchronous = full
-        self._gate = threading.Lock()
-        self._pending: deque[_Entry[Any]] = deque()
-        self._leading = False
+        self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
         self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
 
@@ -133,12 +86,10 @@ class Writer:
         held = self.held()
         if held is not None:
             return work(held.require_sync())
-        with self._gate:
-            alone, self._leading = not self._leading, True
-        if alone:
+        if self._line.lead_if_free():
             return self._run_alone(work, durable=durable)
-        entry = _Entry(work, durable=durable)
-        if self._enter(entry):
+        entry = Entry(work, durable=durable)
+        if self._line.enter(entry):
             self._lead(entry)
         return entry.outcome()
 
@@ -147,15 +98,15 @@ class Writer:
         try:
             return self._transact(self._ready(durable=durable), work)
         finally:
-            self._pass_on()
+            self._line.pass_on()
 
     async def arun(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
         held = self.held()
         if held is not None:
             return work(held.require_sync())
-        entry = _Entry(work, durable=durable)
-        await self._hand_in(entry)
+        entry = Entry(work, durable=durable)
+        await self._line.hand_in(entry)
         return entry.outcome()
 
     @contextmanager
@@ -175,8 +126,8 @@ class Writer:
             loop, pool = asyncio.get_running_loop(), self._threads()
             db = await finish(loop.run_in_executor(pool, lambda: self._ready(durable=True)))
             scope = transaction(db)
-            await finish(loop.run_in_executor(pool, scope.__enter__))
             try:
+                await finish(loop.run_in_executor(pool, scope.__enter__))
                 with self._holding(Held(db)) as held:
                     yield held
             except BaseException as error:
@@ -194,32 +145,32 @@ class Writer:
 
     @contextmanager
     def _holding(self, held: Held) -> Generator[Held, None, None]:
-        token = self._held.set(held)
+        self._held.set(held)
         try:
             yield held
         finally:
             held.open = False
-            self._held.reset(token)
+            self._held.set(None)
 
     @contextmanager
     def exclusive(self) -> Generator[None, None, None]:
         """Keep every other writer of this process out for the block, without a transaction of our own."""
         self._refuse_nested()
-        self._enter(_Entry(None, durable=True))
+        self._line.enter(Entry(None, durable=True))
         try:
             yield
         finally:
-            self._pass_on()
+            self._line.pass_on()
 
     @asynccontextmanager
     async def aexclusive(self) -> AsyncGenerator[None, None]:
         """Async twin of `exclusive`."""
         self._refuse_nested()
-        await self._hand_in(_Entry(None, durable=True))
+        await self._line.hand_in(Entry(None, durable=True))
         try:
             yield
         finally:
-            self._pass_on()
+            self._line.pass_on()
 
     def _refuse_nested(self) -> None:
         if self.held() is not None:
@@ -232,96 +183,27 @@ class Writer:
         with self.exclusive():
             return work(self._ready(durable=False))
 
-    # -- who leads
+    # -- committing
 
-    def _enter(self, entry: _Entry[Any]) -> bool:
-        """Queue up; return True to the one who now leads, else wait until the work is done or the lead is handed on."""
-        with self._gate:
-            self._pending.append(entry)
-            if not self._leading:
-                self._leading = True
-                self._take_lead(entry)
-                return True
-            entry.lock = threading.Lock()
-            entry.lock.acquire()
-        try:
-            entry.wait()
-        except BaseException:  # Ctrl-C while waiting
-            self._abandon(entry)
-            raise
-        return entry.leads
-
-    async def _hand_in(self, entry: _Entry[Any]) -> None:
-        entry.future = asyncio.get_running_loop().create_future()
-        with self._gate:
-            self._pending.append(entry)
-            first, self._leading = not self._leading, True
-        if first:
-            self._pass_on()
-        try:
-            await asyncio.shield(entry.future)
-        except asyncio.CancelledError:
-            self._abandon(entry)
-            raise
-
-    def _abandon(self, entry: _Entry[Any]) -> None:
-        """An interrupted caller takes its work back if nobody has begun it, and passes on a lead it was given."""
-        with self._gate:
-            if entry in self._pending:
-                self._pending.remove(entry)
-        if entry.leads:
-            self._pass_on()
-
-    def _take_lead(self, entry: _Entry[Any]) -> None:
-        """Under the gate: one who leads for itself alone leaves the line; others are taken with their batch."""
-        entry.leads = True
-        if entry.work is None:
-            self._pending.remove(entry)
-
-    def _pass_on(self) -> None:
-        """Hand the lead to the first in line, if there is one. A coroutine's work is led by a thread of ours."""
-        with self._gate:
-            if not self._pending:
-                self._leading = False
-                return
-            heir = self._pending[0]
-            by_thread = heir.work is not None and heir.future is not None
-            if not by_thread:
-                self._take_lead(heir)
-        if by_thread:
-            self._threads().submit(self._lead, None)
-        elif not heir.wake():
-            self._abandon(heir)
-
-    def _lead(self, own: _Entry[Any] | None) -> None:
+    def _lead(self, own: Entry[Any] | None) -> None:
         """Commit one batch, wake its callers, pass the lead on."""
-        batch: list[_Entry[Any]] = []
+        batch: list[Entry[Any]] = []
         try:
-            batch = self._take_batch()
+            batch = self._line.take_batch(LARGEST_BATCH)
             if batch:
                 self._commit(batch)
-        except BaseException as error:  # Ctrl-C in the thread that leads
+        except BaseException:  # Ctrl-C in the thread that leads
             for entry in batch:
                 if not entry.done and entry is not own:
                     entry.error = StoreError(
                         "the process was interrupted during the commit; look whether this was stored"
                     )
-            raise error
+            raise
         finally:
-            self._pass_on()
+            self._line.pass_on()
             _wake_all(batch, own)
 
-    def _take_batch(self) -> list[_Entry[Any]]:
-        batch: list[_Entry[Any]] = []
-        with self._gate:
-            pending = self._pending
-            while pending and pending[0].work is not None and len(batch) < LARGEST_BATCH:
-                batch.append(pending.popleft())
-        return batch
-
-    # -- committing
-
-    def _commit(self, batch: list[_Entry[Any]]) -> None:
+    def _commit(self, batch: list[Entry[Any]]) -> None:
         try:
             db = self._ready(durable=any(entry.durable for entry in batch))
         except BaseException as error:
@@ -333,7 +215,7 @@ class Writer:
         for entry in batch:
             self._commit_alone(db, entry)
 
-    def _commit_together(self, db: Connection, batch: list[_Entry[Any]]) -> bool:
+    def _commit_together(self, db: Connection, batch: list[Entry[Any]]) -> bool:
         """Commit all in one transaction; False when one of them failed, so that each must be run by itself."""
 
         def work(db: Connection) -> None:
@@ -348,7 +230,7 @@ class Writer:
             entry.done = True
         return True
 
-    def _commit_alone(self, db: Connection, entry: _Entry[Any]) -> None:
+    def _commit_alone(self, db: Connection, entry: Entry[Any]) -> None:
         try:
             entry.value = self._transact(db, entry.work)  # type: ignore[arg-type]
         except BaseException as error:
@@ -376,6 +258,9 @@ class Writer:
             self._synchronous = wanted
         return db
 
+    def _lead_by_thread(self) -> None:
+        self._threads().submit(self._lead, None)
+
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
@@ -397,10 +282,8 @@ class Writer:
 
     def quiesce(self, disconnect: Callable[[Connection], None]) -> bool:
         """Before a fork: close the connection and keep writers out; False when one is at work."""
-        with self._gate:
-            if self._leading:
-                return False
-            self._leading = True
+        if not self._line.lead_if_free():
+            return False
         db, self._db = self._db, None
         if db is not None:
             disconnect(db)
@@ -408,19 +291,17 @@ class Writer:
 
     def go_on(self) -> None:
         """After a fork, in the parent: let writers in again."""
-        self._pass_on()
+        self._line.pass_on()
 
     def start_anew(self) -> Connection | None:
         """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
         db, self._db = self._db, None
-        self._gate = threading.Lock()
-        self._pending = deque()
-        self._leading = False
+        self._line = Line(self._lead_by_thread)
         self._pool = None
         return db
 
 
-def _wake_all(batch: list[_Entry[Any]], own: _Entry[Any] | None) -> None:
+def _wake_all(batch: list[Entry[Any]], own: Entry[Any] | None) -> None:
     for entry in batch:
         if entry is not own:
             entry.wake()

@@ -1,0 +1,82 @@
+"""What the tests of the store submit, and a worker's side of it that claims and settles but runs nothing."""
+
+import itertools
+
+from litequeue.engine import Demand, NewWorker
+from litequeue.job import NewJob, Status
+from litequeue.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
+
+START = 1_700_000_000.0
+BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
+
+SUCCEEDED = Succeeded(b"5")
+FAILED = Failed(BOOM)
+CANCELLED = Cancelled()
+RELEASED = Released()
+SETTLED = Settled()
+
+
+def retried(after=60.0):
+    return Retried(START + after, BOOM)
+
+
+def snoozed(after=60.0):
+    return Snoozed(START + after)
+
+
+def new(task="add", **fields):
+    return NewJob(**{"task": task, "queue": "default", "payload": b"[]", "created_at": START} | fields)
+
+
+def put(store, task="add", **fields):
+    """Submit one job and return its id."""
+    [submitted] = store.submit([new(task, **fields)])
+    return submitted.id
+
+
+def status(store, job_id) -> Status:
+    return store.look_up(job_id).status
+
+
+def states(store, ids):
+    return [str(status(store, job_id)) for job_id in ids]
+
+
+_tokens = itertools.count()
+
+
+class Hands:
+    """A worker on record."""
+
+    def __init__(self, store, *tasks, queues=None):
+        self.store, self.queues = store, queues
+        self.tasks = tasks or ("add",)
+        self.number = store.sign_on(
+            NewWorker(
+                token=f"token-{next(_tokens)}",
+                identity='{"pid": 1, "host": "here"}',
+                queues=queues,
+                tasks=self.tasks,
+                threads=1,
+                coroutines=1,
+            )
+        )
+
+    def turn(self, limit=1, ended=()):
+        return self.store.claim(self.number, [Demand(frozenset(self.tasks), limit)], self.queues, list(ended))
+
+    def claim(self, limit=1):
+        return self.turn(limit).claimed
+
+    def take(self):
+        """Claim the one job that must be there."""
+        [claimed] = self.claim()
+        return claimed
+
+    def end(self, job, outcome, keep_for=86_400.0):
+        return Ended(job, outcome, self.store.clock.now(), keep_for)
+
+    def settle(self, *pairs, keep_for=86_400.0):
+        """Settle (job, outcome) pairs and return the jobs that were lost."""
+        lost = self.store.settle([self.end(job, outcome, keep_for) for job, outcome in pairs])
+        return [end.job for end in lost]

@@ -1,0 +1,199 @@
+"""How runs end on record, and that only the run that holds a job can end it."""
+
+import pytest
+from contract.jobs import (
+    BOOM, CANCELLED, FAILED, RELEASED, SETTLED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status,
+)  # fmt: skip
+
+from litequeue.errors import Fenced
+from litequeue.job import FOREVER, Status
+
+EVERY_OUTCOME = [SUCCEEDED, FAILED, CANCELLED, RELEASED, retried(), snoozed()]
+
+
+@pytest.fixture
+def hands(store):
+    return Hands(store)
+
+
+@pytest.fixture
+def job(store, hands):
+    """A job in the hands of a worker."""
+    put(store)
+    return hands.take()
+
+
+def taken_over(store, job):
+    """Let the job's worker be declared dead and another take the job; return the other and the job in its hands."""
+    store.rescue(int(store.look_up(job.id).worker), None, blame=False)
+    other = Hands(store)
+    return other, other.take()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "failures"),
+    [
+        (SUCCEEDED, Status.SUCCEEDED, 0),
+        (FAILED, Status.FAILED, 1),
+        (CANCELLED, Status.CANCELLED, 0),
+        (RELEASED, Status.QUEUED, 0),
+        (retried(), Status.SCHEDULED, 1),
+        (snoozed(), Status.SCHEDULED, 0),
+        (SETTLED, Status.RUNNING, 0),
+    ],
+)
+def test_each_outcome_has_its_state(store, hands, job, outcome, state, failures):
+    assert hands.settle((job, outcome)) == []
+    record = store.look_up(job.id)
+    assert (record.status, record.failures, record.worker is None) == (state, failures, state is not Status.RUNNING)
+
+
+@pytest.mark.parametrize("outcome", EVERY_OUTCOME)
+def test_an_end_that_was_settled_with_a_claim_is_on_record_too(store, hands, job, outcome):
+    turn = hands.turn(0, ended=[hands.end(job, outcome)])
+    assert (turn.lost, turn.claimed) == ([], [])
+    assert status(store, job.id) is not Status.RUNNING
+
+
+def test_a_success_keeps_its_result_until_its_time(store, hands, job, clock):
+    clock.advance(2)
+    hands.settle((job, SUCCEEDED), keep_for=60.0)
+    record = store.look_up(job.id)
+    assert (record.result, record.finished_at, store.next_prune()) == (b"5", START + 2, START + 62)
+
+
+def test_what_is_kept_for_ever_has_no_time_to_be_deleted(store, hands, job):
+    hands.settle((job, SUCCEEDED), keep_for=FOREVER)
+    assert store.next_prune() is None
+
+
+@pytest.mark.parametrize("outcome", [FAILED, retried()])
+def test_an_error_is_kept_with_its_attempt(store, hands, job, outcome):
+    hands.settle((job, outcome))
+    [error] = store.look_up(job.id).errors
+    assert (error.attempt, error.type, error.message, error.traceback) == (1, *BOOM)
+
+
+def test_the_errors_of_all_attempts_are_kept_oldest_first(store, hands, job, clock):
+    hands.settle((job, retried(60)))
+    clock.advance(60)
+    hands.settle((hands.take(), FAILED))
+    assert [error.attempt for error in store.look_up(job.id).errors] == [1, 2]
+
+
+def test_a_retried_job_comes_back_at_its_time_with_the_next_attempt(store, hands, job, clock):
+    hands.settle((job, retried(60)))
+    assert hands.claim() == []
+    clock.advance(60)
+    again = hands.take()
+    assert (again.id, again.attempt, again.failures) == (job.id, 2, 1)
+
+
+def test_a_snoozed_job_comes_back_without_a_failure(store, hands, job, clock):
+    hands.settle((job, snoozed(60)))
+    clock.advance(60)
+    assert hands.take().failures == 0
+
+
+@pytest.mark.parametrize("outcome", EVERY_OUTCOME)
+def test_a_late_worker_cannot_settle_a_job_that_was_taken_over(store, hands, job, outcome):
+    _, mine = taken_over(store, job)
+    before = store.look_up(job.id)
+    assert hands.settle((job, outcome)) == [job]
+    assert store.look_up(job.id) == before
+    assert (before.attempt, before.status) == (mine.attempt, Status.RUNNING)
+
+
+@pytest.mark.parametrize("outcome", EVERY_OUTCOME)
+def test_a_late_worker_cannot_settle_a_job_that_its_successor_ended(store, hands, job, outcome):
+    other, mine = taken_over(store, job)
+    other.settle((mine, SUCCEEDED))
+    assert hands.settle((job, outcome)) == [job]
+    assert store.look_up(job.id).result == b"5"
+
+
+@pytest.mark.parametrize("outcome", EVERY_OUTCOME)
+def test_a_late_worker_cannot_settle_a_job_that_is_gone(store, hands, job, outcome):
+    other, mine = taken_over(store, job)
+    other.settle((mine, SUCCEEDED), keep_for=0.0)
+    assert store.prune() == 1
+    assert hands.settle((job, outcome)) == [job]
+
+
+@pytest.mark.parametrize("outcome", EVERY_OUTCOME)
+def test_what_is_lost_does_not_harm_the_others_in_the_batch(store, hands, job, outcome):
+    taken_over(store, job)
+    [good, bad] = [put(store), put(store)]
+    hands = Hands(store)
+    first, second = hands.claim(2)
+    assert hands.settle((first, SUCCEEDED), (job, outcome), (second, FAILED)) == [job]
+    assert (status(store, good), status(store, bad)) == (Status.SUCCEEDED, Status.FAILED)
+
+
+def test_settling_again_what_is_on_record_already_is_no_loss_for_a_success(store, hands, job):
+    hands.settle((job, SUCCEEDED))
+    assert hands.settle((job, SUCCEEDED)) == []
+
+
+def test_many_successes_and_losses_are_told_apart(store, hands):
+    store.submit([new() for _ in range(20)])
+    claimed = hands.claim(20)
+    store.rescue(hands.number, None, blame=False)
+    Hands(store).claim(10)
+    fresh = Hands(store)
+    assert fresh.settle(*[(job, SUCCEEDED) for job in claimed]) == claimed
+
+
+def test_progress_is_noted_and_tells_of_a_cancel(store, hands, job):
+    text = '{"done": 1, "total": 2, "note": "half"}'
+    assert store.note_progress(job, text) is False
+    store.cancel(job.id)
+    assert store.note_progress(job, text) is True
+    assert store.look_up(job.id).progress.note == "half"
+
+
+def test_a_late_worker_cannot_note_progress(store, hands, job):
+    taken_over(store, job)
+    with pytest.raises(Fenced, match="given to another worker"):
+        store.note_progress(job, '{"done": 1}')
+
+
+# completing: the caller's rows and the success in one commit
+
+
+@pytest.fixture
+def effects(connect, store):
+    """Count the rows of an application's table."""
+    connection = connect()
+    connection.execute("CREATE TABLE effects (x)")
+    return lambda: connection.execute("SELECT count(*) FROM effects").fetchall()[0][0]
+
+
+def test_completing_commits_the_callers_rows_and_the_success_together(store, hands, job, effects):
+    with store.completing(job, b"5", 60.0) as db:
+        db.execute("INSERT INTO effects VALUES (1)")
+    record = store.look_up(job.id)
+    assert (effects(), record.status, record.result, store.next_prune()) == (1, Status.SUCCEEDED, b"5", START + 60)
+    assert hands.settle((job, SETTLED)) == []
+
+
+def test_an_error_inside_completing_leaves_neither_rows_nor_success(store, hands, job, effects):
+    with pytest.raises(ZeroDivisionError), store.completing(job, b"5", 60.0) as db:
+        db.execute("INSERT INTO effects VALUES (1)")
+        raise ZeroDivisionError
+    assert (effects(), status(store, job.id)) == (0, Status.RUNNING)
+
+
+def test_completing_is_refused_at_once_to_a_late_worker(store, hands, job, effects):
+    taken_over(store, job)
+    with pytest.raises(Fenced), store.completing(job, b"5", 60.0):
+        pytest.fail("the block must not be entered")
+    assert status(store, job.id) is Status.RUNNING
+
+
+def test_completing_twice_is_refused(store, hands, job, effects):
+    with store.completing(job, b"5", 60.0):
+        pass
+    with pytest.raises(Fenced), store.completing(job, b"6", 60.0):
+        pass
+    assert store.look_up(job.id).result == b"5"
