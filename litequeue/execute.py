@@ -41,7 +41,7 @@ class Run:
     """One job while it runs: what `current_job()` returns."""
 
     __slots__ = (
-        "_clock", "_noted", "_recorder", "cancel_requested", "deadline", "interrupted", "job", "keep_for", "put_back",
+        "_noted", "cancel_requested", "clock", "deadline", "interrupted", "job", "keep_for", "put_back", "recorder",
         "settled", "started", "task", "timed_out", "written_off",
     )  # fmt: skip
 
@@ -59,8 +59,8 @@ class Run:
         self.settled = False
         self.interrupted = math.inf  # when it was told to stop, by the monotonic clock
         self.written_off = False
-        self._clock = clock
-        self._recorder = recorder
+        self.clock = clock
+        self.recorder = recorder
         self._noted = -math.inf
 
     @property
@@ -102,22 +102,22 @@ class Run:
             await asyncio.to_thread(self._note, Progress(done, total, note))
 
     def _worth_noting(self, done: float, total: float | None) -> bool:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if now - self._noted < PROGRESS_EVERY and not (total is not None and done >= total):
             return False
         self._noted = now
         return True
 
     def _note(self, progress: Progress) -> None:
-        if self._recorder.note_progress(self.job, msgspec.json.encode(progress).decode()):
+        if self.recorder.note_progress(self.job, msgspec.json.encode(progress).decode()):
             self.cancel_requested = True
 
     def completing(self, result: object = None) -> Completing:
-        """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success with `result`.
+        """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success.
 
-        Effects in it happen exactly once. After the block the job has ended; what the function returns is not stored.
-        `with current_job().completing(result) as db:` yields the driver's connection. Raises `Fenced` when the job was
-        given to another worker; then nothing is kept.
+        `result` is what the job then has returned. Effects in the block happen exactly once. After it the job has
+        ended; what the function returns is not stored. `with current_job().completing(result) as db:` yields the
+        driver's connection. Raises `Fenced` when the job was given to another worker; then nothing is kept.
         """
         return Completing(self, result)
 
@@ -138,7 +138,7 @@ class Completing:
         self._scope: Any = None
 
     def __enter__(self) -> Any:
-        self._scope = self._run._recorder.completing(*self._arguments)
+        self._scope = self._run.recorder.completing(*self._arguments)
         return self._scope.__enter__()
 
     def __exit__(self, *raised: object) -> bool:
@@ -147,7 +147,7 @@ class Completing:
         return swallowed
 
     async def __aenter__(self) -> Any:
-        self._scope = self._run._recorder.acompleting(*self._arguments)
+        self._scope = self._run.recorder.acompleting(*self._arguments)
         return await self._scope.__aenter__()
 
     async def __aexit__(self, *raised: object) -> bool:
@@ -210,7 +210,7 @@ def _raised(run: Run, error: BaseException) -> Outcome:
             return Cancelled()
     if isinstance(error, EncodeError) and error.path.startswith("result"):
         return Failed(describe(error))
-    return after_error(run.job, error, run.task.options.policy, run._clock.now())
+    return after_error(run.job, error, run.task.options.policy, run.clock.now())
 
 
 def timeout_error(run: Run) -> JobTimeout:
@@ -220,4 +220,4 @@ def timeout_error(run: Run) -> JobTimeout:
 
 def written_off(run: Run) -> Outcome:
     """Say how a run ends that was told to stop and did not."""
-    return after_error(run.job, timeout_error(run), run.task.options.policy, run._clock.now())
+    return after_error(run.job, timeout_error(run), run.task.options.policy, run.clock.now())

@@ -46,7 +46,7 @@ _FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds; `run_at` None is at once; overrides are None where the task decides."""
+    """One call to store. Times are unix seconds; `run_at` None is at once; None leaves a limit to the task."""
 
     task: str
     queue: str
@@ -268,8 +268,10 @@ class Job(Generic[R]):
         return self
 
     def cancel(self) -> bool:
-        """Cancel the job: at once if it has not begun, else a running coroutine is cancelled and a running
-        function sees `current_job().cancelled`. Returns False when it has ended already.
+        """Cancel the job; returns False when it has ended already.
+
+        One that has not begun ends at once; a running coroutine is cancelled; a running function sees
+        `current_job().cancelled`.
         """
         return self._source.cancel(self.id)
 
@@ -279,6 +281,7 @@ class Job(Generic[R]):
 
     def retry(self) -> None:
         """Queue the failed, cancelled or expired job anew, with all its retries; a scheduled one runs at once.
+
         Raises `KeyConflict` when its key was taken meanwhile, `Unsupported` for a job that cannot be retried.
         """
         self._source.retry(self.id)
@@ -290,7 +293,8 @@ class Job(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """Wait for the job to end, at most `timeout` seconds (None: for ever), and return what its function returned.
 
-        Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, which says what the job is doing.
+        Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, which says what the job is
+        doing.
         """
         self._record = self._source.wait(self.id, timeout)
         return self._outcome(self._record)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from litequeue.clock import Clock
     from litequeue.engine import Submitted
     from litequeue.job import KeyScope, NewJob
@@ -41,7 +43,8 @@ class Queue:
 
     `path`: the SQLite file; made if missing, and may be the application's own. `driver`: "apsw", or "sqlite3" where the
     process itself opens the file with Python's SQLite. `durability`: "full" survives power loss, "normal" a crash.
-    `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes. `codec`: JSON unless given.
+    `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes. `codec`: JSON unless
+    given.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -162,12 +165,14 @@ class Queue:
     ) -> Any:
         """Make a function a task, bare (`@queue.task`) or with options (`@queue.task(retries=5)`).
 
-        `name`: its qualified name unless given. `retries`: tries after the first, with `backoff` between them (exponential
-        with full jitter from 1 s to 1 h, a duration, a list of them, or a function of the number of failures), after
-        `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for none; the queue's unless
-        given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or a function of the arguments,
-        with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or `at()`. `expires`: a duration in which it
-        must begin. `result_ttl`: how long to keep a result; the queue's unless given.
+        `name`: its qualified name unless given. `retries`: tries after the first, with `backoff` between them
+        (exponential with full jitter from 1 s to 1 h, a duration, a list of them, or a function of the number of
+        failures), after
+        `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for none; the
+        queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or a
+        function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
+        `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
+        unless given.
         """
         options = checked_options(
             queue=queue,
@@ -291,9 +296,9 @@ class Queue:
     ) -> Worker:
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.
 
-        `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given). `coroutines`: how
-        many coroutines. `queues`: the queues served, in turn; all unless given. `grace`: how long running jobs may take to
-        end at shutdown before they are put back.
+        `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given).
+        `coroutines`: how many coroutines. `queues`: the queues served, in turn; all unless given. `grace`: how long
+        running jobs may take to end at shutdown before they are put back.
         """
         from litequeue.worker import Worker
 
@@ -306,7 +311,7 @@ class Queue:
         if self._store is not None:
             self._store.close()
 
-    def __enter__(self) -> Queue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

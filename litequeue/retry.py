@@ -15,6 +15,8 @@ from litequeue.errors import DecodeError, EncodeError, JobCancelled
 from litequeue.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from litequeue.job import Claimed
 
 FIRST_DELAY = 1.0
@@ -150,7 +152,7 @@ def describe(error: BaseException) -> ErrorInfo:
     return ErrorInfo(name, _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
 
 
-def _below_us(error: BaseException):  # type: ignore[no-untyped-def]  # types.TracebackType | None
+def _below_us(error: BaseException) -> TracebackType | None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == "litequeue.execute":
         trace = trace.tb_next

@@ -134,8 +134,7 @@ class Runs:
         )
         self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
         self.running[job.id] = run
-        if run.deadline < self._check_at:
-            self._check_at = run.deadline
+        self._check_at = min(self._check_at, run.deadline)
         return run
 
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:

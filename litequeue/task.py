@@ -147,7 +147,7 @@ class Task(Generic[P, R]):
         return self._job(new, submitted)
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Job[R]]:
-        """Store many calls in one transaction, all or none. A call is a tuple of positional or a mapping of keyword arguments."""
+        """Store many calls, all or none; each is a tuple of positional or a mapping of keyword arguments."""
         jobs = self._new_many(calls)
         return self._jobs(jobs, self._owner.submit(jobs, self._within)) if jobs else []
 
@@ -160,8 +160,9 @@ class Task(Generic[P, R]):
         """Return the same task with other options for the calls enqueued through it.
 
         `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
-        `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a duration
-        from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration, None for none);
+        `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
+        duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
+        None for none);
         `tags`; `within` (a connection of yours with a transaction open: the job is committed by that).
         """
         unknown = set(options) - set(Using.__annotations__)

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from litequeue.errors import JobTimeout
-from litequeue.execute import execute
+from litequeue.execute import execute, written_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
 
 
 class _Thread:
@@ -160,14 +161,14 @@ class Threads:
         run = self._begin(job, thread.slot)
         with thread.lock:
             thread.run = run
-        outcome = None
+        outcome: Outcome | None = None
         try:
             outcome = execute(run)
-        except JobTimeout:
-            pass  # it came after the function's end, which counts
-        self._finish(thread)
+            self._finish(thread)
+        except JobTimeout:  # it came after the function's end, which counts
+            self._finish(thread)
         if not thread.given_up:
-            self._end(run, _late(run) if outcome is None else outcome, thread.slot)
+            self._end(run, written_off(run) if outcome is None else outcome, thread.slot)
 
     def _finish(self, thread: _Thread) -> None:
         """From here on no time limit can be raised in this thread; one that is on its way is caught."""
@@ -176,14 +177,8 @@ class Threads:
                 with thread.lock:
                     thread.run = None
                     if thread.told:
-                        _raise_in_thread(thread.ident, None)
+                        _raise_in_thread(thread.ident, _NOTHING)
                         thread.told = False
                 return
             except JobTimeout:
                 continue
-
-
-def _late(run: Run) -> Outcome:
-    from litequeue.execute import written_off
-
-    return written_off(run)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType, TracebackType
 
+    from typing_extensions import Self
+
     from litequeue.engine import Turn
     from litequeue.job import Claimed
     from litequeue.outcome import Ended
@@ -77,8 +79,8 @@ class Worker:
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
 
-        In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a second puts
-        them back at once. Returns True if all that was begun was finished, False if jobs were put back.
+        In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a
+        second puts them back at once. Returns True if all that was begun was finished, False if jobs were put back.
         """
         if self._thread is not None:
             raise RuntimeError(STARTED)
@@ -90,14 +92,14 @@ class Worker:
         return self.released == 0
 
     def stop(self, *, now: bool = False) -> None:
-        """Stop claiming and end when what runs has ended, or, with `now`, put it back. From any thread; does not wait."""
+        """Stop claiming, and end when what runs has ended, or put it back `now`. From any thread; does not wait."""
         self._stopping = True
         self._hurry = self._hurry or now
         ear = getattr(self, "_ear", None)
         if ear is not None:
             ear.wake()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         self._start()
         return self
 
@@ -107,7 +109,7 @@ class Worker:
         self.stop()
         self._join()
 
-    async def __aenter__(self) -> Worker:
+    async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._start)
         return self

@@ -28,8 +28,8 @@ class Plot:
         self._ended = 0
         self._moved = time.monotonic()
 
-    def play(self) -> float:
-        """Enqueue a job for each file, and return the seconds until all have ended."""
+    def play(self) -> None:
+        """Enqueue a job for each file, and return when all have ended and been rolled up."""
         for name in (ALL, *(f"worker {worker.place}" for worker in self.workers), ROLLED_UP):
             self.show.bar(name, self.total)
         self._enqueue()
@@ -41,7 +41,6 @@ class Plot:
         tasks.queue.schedules.trigger_now("roll_up").result(timeout=STALLED)
         self._look()
         self.show.say(f"every job has ended: {self.total / seconds:,.0f} jobs a second", "bold")
-        return seconds
 
     def _enqueue(self) -> None:
         began = time.monotonic()
@@ -52,7 +51,7 @@ class Plot:
             tasks.count_file.enqueue_many(large)
         self.show.say(
             f"{self.total:,} jobs enqueued in {time.monotonic() - began:.2f} s: "
-            f"{len(small):,} small files for coroutines, {len(large):,} for threads"
+            f"{len(small):,} for coroutines, {len(large):,} for threads"
         )
 
     # ---- watch
@@ -99,11 +98,11 @@ class Plot:
             return
         victim.kill()
         killed, held = time.monotonic(), self._held_by(victim)
-        self.show.say(f"{victim} killed with SIGKILL, {len(held)} jobs in its hands", "bold red")
+        self.show.say(f"{victim} killed with SIGKILL, {len(held)} jobs in hand", "bold red")
         self._look_closely_until(lambda: not self._holds_jobs(victim))
-        self._say_since(killed, f"{survivor} has seen it and put them back")
+        self._say_since(killed, f"{survivor} noticed and put them back")
         self._look_closely_until(lambda: self._have_ended(held))
-        self._say_since(killed, f"all {len(held)} have ended, in the hands of worker {survivor.place}")
+        self._say_since(killed, f"worker {survivor.place} has finished all {len(held)}")
 
     def _have_ended(self, jobs: list[int]) -> bool:
         [(unfinished,)] = self.ledger.rows(sql.UNFINISHED, json.dumps(jobs))
@@ -115,4 +114,4 @@ class Plot:
             time.sleep(LOOK_CLOSELY)
 
     def _say_since(self, killed: float, what: str) -> None:
-        self.show.say(f"{what}, {time.monotonic() - killed:.2f} s after the kill", "bold green")
+        self.show.say(f"{what} {time.monotonic() - killed:.2f} s after the kill", "bold green")

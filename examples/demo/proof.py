@@ -27,7 +27,8 @@ def _nothing_lost(listing: Listing, ledger: Ledger, files: list[tuple[str, str, 
     done, unread = states.get("succeeded", 0), states.get("failed", 0)
     paths = {path for path, _, _ in files}
     ended = f"{len(listing.files):,} jobs enqueued: {done:,} succeeded, {unread:,} failed, none left or lost"
-    once = f"{len(paths):,} files have a row, and each has one"
+    [(twice,)] = ledger.rows(sql.BEGUN_TWICE)
+    once = f"{len(paths):,} files have one row each, though {twice:,} jobs were begun twice"
     return [
         Check(done + unread == sum(states.values()) == len(listing.files), ended),
         Check(len(files) == len(paths) == done and paths <= listing.files.keys(), once),
@@ -39,11 +40,11 @@ def _counts_agree(listing: Listing, ledger: Ledger, files: list[tuple[str, str, 
     moved = {path for path, _, _ in files if changed(listing, path)}
     size = sum(counted if path in moved else listing.files[path][0] for path, _, counted in files)
     wrong = [path for path, digest, _ in files if path not in moved and recount(path) != digest]
-    agree = f"{len(files) - len(moved):,} digests recomputed by this process: {len(wrong):,} differ"
+    agree = f"{len(files) - len(moved):,} digests recomputed by this process, {len(wrong):,} differ"
     if moved:
         agree += f" ({len(moved):,} files have changed meanwhile and are left out)"
     return [
-        Check(rolled_up == len(files), f"the roll-up holds {rolled_up:,} files, so each was added once"),
-        Check(rolled_bytes == size, f"the roll-up holds {rolled_bytes:,} bytes; the folder's listing says {size:,}"),
+        Check(rolled_up == len(files), f"the roll-up adds up to {rolled_up:,} files: each was added once"),
+        Check(rolled_bytes == size, f"the roll-up adds up to {rolled_bytes:,} bytes; os.stat says {size:,}"),
         Check(not wrong, agree),
     ]

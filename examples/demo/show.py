@@ -55,12 +55,12 @@ class Show:
 
     def say(self, what: str, style: str = "") -> None:
         """Print a line above the bars, with the time."""
-        self.console.print(Text.assemble((f"{self.elapsed():6.2f} s  ", "dim"), (what, style)))
+        self.console.print(Text.assemble((f"{self.elapsed():6.2f} s  ", "dim"), (what, style)), soft_wrap=True)
 
 
 def headline(console: Console, text: str) -> None:
     """Print what is about to happen."""
-    console.print(Text(text, style="bold"))
+    console.print(Text(text, style="bold"), soft_wrap=True)
 
 
 def by_suffix(console: Console, rows: list[tuple[Any, ...]]) -> None:
@@ -80,14 +80,15 @@ def slowest(console: Console, root: Path, rows: list[tuple[Any, ...]], names: di
     """Print the jobs that took longest."""
     table = _table("The slowest jobs", ("file", "worker", "bytes", "seconds"), texts=2)
     for path, size, seconds, pid in rows:
-        table.add_row(Text(str(Path(path).relative_to(root))), names.get(pid, str(pid)), *_numbers((size, seconds)))
+        name = _shortened(str(Path(path).relative_to(root)), console.width - 40)
+        table.add_row(Text(name), names.get(pid, str(pid)), *_numbers((size, seconds)))
     console.print(table)
 
 
 def unread(console: Console, errors: list[str]) -> None:
     """Print the files that could not be read."""
     for error in errors[:10]:
-        console.print(Text(f"not counted: {error}", style="yellow"))
+        console.print(Text(f"not counted: {error}", style="yellow"), soft_wrap=True)
     if len(errors) > 10:
         console.print(Text(f"not counted: {len(errors) - 10:,} more", style="yellow"))
 
@@ -96,17 +97,18 @@ def verdict(console: Console, checks: list[Check]) -> None:
     """Print each claim of the proof, and whether it holds."""
     for holds, claim in checks:
         mark = ("  ok    ", "bold green") if holds else ("  WRONG ", "bold red")
-        console.print(Text.assemble(mark, claim))
+        console.print(Text.assemble(mark, claim), soft_wrap=True)
 
 
 def _table(title: str, columns: tuple[str, ...], texts: int) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=True)
     for number, column in enumerate(columns):
-        if number == 0:
-            table.add_column(column, overflow="ellipsis", no_wrap=True)
-        else:
-            table.add_column(column, justify="left" if number < texts else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number < texts else "right", no_wrap=True)
     return table
+
+
+def _shortened(path: str, width: int) -> str:
+    return path if len(path) <= width else f"...{path[-max(width, 20) :]}"
 
 
 def _sums(rows: list[tuple[Any, ...]]) -> list[float]:

@@ -63,6 +63,10 @@ def translated(error: Exception) -> StoreError:
     return StoreError(f"SQLite refused: {text}")
 
 
+def _ended_inside() -> StoreError:
+    return StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
+
+
 @contextmanager
 def transaction(db: Connection) -> Generator[Connection, None, None]:
     """Run the block in one write transaction: all of it is on disk at the end, or none of it."""
@@ -71,7 +75,7 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
     try:
         yield db
         if not db.in_transaction:
-            raise StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
+            raise _ended_inside()
         db.script("COMMIT")
     except BaseException:
         if db.in_transaction:  # after a full disk SQLite may have rolled back by itself

@@ -1,7 +1,8 @@
-"""No SQLite connection crosses a fork: close before, open anew after. What cannot be closed is abandoned, never closed, in the child.
+"""No SQLite connection crosses a fork: close before, open anew after.
 
 A child that opens a file of which it inherited an open connection would believe in locks that only its parent holds
 (sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, if it is not at that moment in a transaction.
+What could not be closed is abandoned in the child, and never closed there.
 """
 
 from __future__ import annotations

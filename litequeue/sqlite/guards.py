@@ -13,32 +13,12 @@ from litequeue.errors import DriverConflict, StoreError, StoreReplaced, UnsafeFi
 
 FileId = tuple[int, int]
 
-# Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html, "WAL does not work over a network filesystem").
-UNSAFE = frozenset(
-    [
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "drvfs",
-        "fuse",
-        "gfs2",
-        "glusterfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "ocfs2",
-        "prl_fs",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "virtiofs",
-        "vmhgfs",
-    ]
-)
+# Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html,
+# "WAL does not work over a network filesystem").
+UNSAFE = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "drvfs", "fuse", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4",
+    "ocfs2", "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+})  # fmt: skip
 
 _open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times
 _lock = threading.Lock()
@@ -48,7 +28,7 @@ _hook_installed = False
 def file_id(path: str | os.PathLike[str]) -> FileId | None:
     """Tell a file by device and inode; None if there is none. Never opens it."""
     try:
-        status = os.stat(path)
+        status = os.stat(path)  # noqa: PTH116  bytes and descriptors are not for Path
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
@@ -86,7 +66,7 @@ def filesystem_of(path: Path) -> str | None:
     try:
         # not the database: a table of the kernel's
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        device = os.stat(path if path.exists() else path.parent).st_dev
+        device = (path if path.exists() else path.parent).stat().st_dev
     except OSError:
         return None
     return _type_of_mount(mounts, path, f"{os.major(device)}:{os.minor(device)}")
@@ -139,7 +119,7 @@ def refuse_foreign_descriptors(path: str) -> None:
     if identity is None or identity in _open_files:
         return
     try:
-        descriptors = os.listdir("/proc/self/fd")
+        descriptors = os.listdir("/proc/self/fd")  # noqa: PTH208  names are all it takes
     except OSError:
         return
     if any(file_id(f"/proc/self/fd/{number}") == identity for number in descriptors):
@@ -153,15 +133,15 @@ def check_not_replaced(path: str, identity: FileId) -> None:
         what = "was deleted" if now is None else "was replaced by another file"
         raise StoreReplaced(
             f"{path} {what} while it was open; what is written now would be lost. Stop every process that uses it, "
-            f"put the file in place, and start again (copy a live database with the backup command, never with cp or mv)"
+            f"put the file in place, and start again (a live database is copied by VACUUM INTO, never by cp or mv)"
         )
 
 
 def _conflict(path: str, held: str, wanted: str) -> DriverConflict:
     return DriverConflict(
         f"{path} is open in this process through {held}, and opening it through {wanted} as well would silently drop "
-        f"its locks and lose data. Use one SQLite library for the file in one process: Queue(path, driver='sqlite3') where "
-        f"the application itself uses sqlite3, aiosqlite, SQLAlchemy or Django; else go through queue.transaction()"
+        f"its locks and lose data. Use one SQLite library for the file in one process: Queue(path, driver='sqlite3') "
+        f"where the application itself uses sqlite3, aiosqlite, SQLAlchemy or Django; else queue.transaction()"
     )
 
 

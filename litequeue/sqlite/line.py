@@ -104,7 +104,7 @@ class Line:
             self._pending.remove(entry)
 
     def pass_on(self) -> None:
-        """Hand the lead to the first in line, if there is one. A coroutine's work is led by a thread of the writer's."""
+        """Hand the lead to the first in line, if there is one; for a coroutine's work, to a thread."""
         with self._gate:
             if not self._pending:
                 self._leading = False

@@ -18,7 +18,7 @@ log = logging.getLogger("litequeue")
 Driver = Literal["apsw", "sqlite3"]
 Durability = Literal["full", "normal"]
 
-# sqlite.org/wal.html#walresetbug: two connections that checkpoint and write at once can corrupt the file.
+# Before this, two connections that checkpoint and write at once can corrupt the file (sqlite.org/wal.html).
 WAL_RESET_MENDED = (3, 51, 3)
 
 JOURNAL_LIMIT = 64 * 1024 * 1024

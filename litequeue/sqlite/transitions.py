@@ -75,7 +75,10 @@ def _meet_holder(new: NewJob, holder: Row) -> Steps[Submitted]:
     if new.on_conflict == "replace":
         why = f"has begun already ({STATES[state]}), so its arguments cannot be replaced"
     else:
-        why = f"({STATES[state]}) has other arguments; use another key, or on_conflict='replace' for a job that has not begun"
+        why = (
+            f"({STATES[state]}) has other arguments; use another key, "
+            f"or on_conflict='replace' for a job that has not begun"
+        )
     raise KeyConflict(f"key {new.key!r} of task {new.task!r}: job {job_id} {why}", job_id)
 
 
@@ -298,7 +301,7 @@ def _unknown(job_id: str) -> JobNotFound:
 def rescue(
     db: Connection, worker: int, executing: Iterable[str] | None, now: float, delete_at: float | None, *, blame: bool
 ) -> Rescued:
-    """Put a dead worker's jobs back; those it was executing are blamed with its death, and the third time alone fail."""
+    """Put a dead worker's jobs back; what it was executing is blamed, and fails the third time, when alone."""
     runs = db.rows(SQL["runs_of"], {"worker": worker})
     begun = {f"{job_id}:{attempt}" for job_id, attempt, _, _ in runs}
     if executing is not None:
