@@ -32,7 +32,7 @@ class Coroutines:
         self._begin, self._end = begin, end
         self._slots = list(range(first_slot, first_slot + size))
         self._lock = threading.Lock()
-        self._tasks: dict[Run, asyncio.Task[None]] = {}
+        self._tasks: dict[Run, tuple[asyncio.Task[None], int]] = {}
         self._loop = loop
         self._own: threading.Thread | None = None
         self._busy = 0
@@ -61,9 +61,11 @@ class Coroutines:
     def write_off(self, run: Run) -> bool:
         """Count on this run no more, though its coroutine goes on. False when it has ended meanwhile."""
         with self._lock:
-            if self._tasks.pop(run, None) is None:
+            known = self._tasks.pop(run, None)
+            if known is None:
                 return False
             run.written_off = True
+            self._slots.append(known[1])
             self._busy -= 1
         return True
 
@@ -87,20 +89,21 @@ class Coroutines:
         for job in jobs:
             slot = self._slots.pop()
             run = self._begin(job, slot)
-            self._tasks[run] = create(self._one(run, slot))
+            self._tasks[run] = create(self._one(run, slot)), slot
 
     def _cancel(self, run: Run) -> None:
-        task = self._tasks.get(run)
-        if task is not None:
-            task.cancel()
+        known = self._tasks.get(run)
+        if known is not None:
+            # a turn of the loop later: a task that is cancelled before its first step never runs, and never ends
+            asyncio.get_running_loop().call_soon(known[0].cancel)
 
     async def _one(self, run: Run, slot: int) -> None:
         outcome = await aexecute(run)
         with self._lock:
             counted = self._tasks.pop(run, None) is not None
             self._busy -= counted
-        self._slots.append(slot)
         if counted:
+            self._slots.append(slot)
             self._end(run, outcome, slot)
 
 

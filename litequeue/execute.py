@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from litequeue.errors import EncodeError, Fenced, JobTimeout
+from litequeue.errors import EncodeError, Fenced, JobCancelled, JobTimeout
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Succeeded
 from litequeue.retry import after_error, describe
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.task import Task
 
+# What the worker raises in a function to stop it.
+_STOPS = (asyncio.CancelledError, JobTimeout)
 # A job that reports its progress more often than this is written down only so often, in seconds.
 PROGRESS_EVERY = 0.2
 
@@ -189,6 +191,9 @@ async def aexecute(run: Run) -> Outcome:
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
+    except GeneratorExit as error:
+        # no loop runs: ours was closed under it
+        return Released() if asyncio._get_running_loop() is None else _raised(run, error)
     except BaseException as error:
         return _raised(run, error)
 
@@ -199,11 +204,9 @@ def _raised(run: Run, error: BaseException) -> Outcome:
         return Settled()
     if isinstance(error, Fenced):
         return Released()  # matches nothing in the store: another worker has it
-    if isinstance(error, GeneratorExit):
-        return Released()  # the loop was closed under it
-    if isinstance(error, (asyncio.CancelledError, JobTimeout)):
-        if run.put_back:
-            return Released()
+    if run.put_back and not run.cancel_requested and isinstance(error, (*_STOPS, JobCancelled)):
+        return Released()
+    if isinstance(error, _STOPS):
         if run.timed_out:
             error = timeout_error(run)
         elif run.cancel_requested:
@@ -220,4 +223,4 @@ def timeout_error(run: Run) -> JobTimeout:
 
 def written_off(run: Run) -> Outcome:
     """Say how a run ends that was told to stop and did not."""
-    return after_error(run.job, timeout_error(run), run.task.options.policy, run.clock.now())
+    return _raised(run, timeout_error(run))

@@ -12,12 +12,15 @@ PACKAGE = Path(__file__).parent.parent / "litequeue"
 # Bottom to top; a module imports from the floors below its own. In a list, also from the names before it on the
 # same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
 FLOORS: list[list[str] | set[str]] = [
-    ["errors", "clock", "duration", "codec", "job", "retry", "schedule", "doorbell", "liveness"],
+    [
+        *("errors", "clock", "duration", "codec", "signature", "job", "outcome", "retry", "schedule", "pace"),
+        *("doorbell", "liveness", "waiters"),
+    ],
     {"engine", "task"},
     {"sqlite"},
-    {"execute", "upkeep", "queue"},
+    ["execute", "threads", "coroutines", "runs", "upkeep", "schedules", "queue"],
     {"worker"},
-    ["__init__", "testing", "cli", "__main__"],
+    ["__init__", "testing", "supervisor", "cli", "__main__"],
 ]
 
 # (importer, imported): imports that go up, allowed inside a function only.
@@ -38,7 +41,26 @@ ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 READS_ENVIRONMENT = {"cli", "queue", "clock"}  # options of commands, $LITEQUEUE_PATH of the default queue, $TZ
 
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
-BROAD: dict[str, str] = {}
+BROAD: dict[str, str] = {
+    "codec.py JsonCodec.encode": "a model's own code runs when it is encoded; the error names the path",
+    "codec.py first_failing": "the same: finds which value it was",
+    "signature.py Signature.encode_result": "a codec is the user's code; the error names the path",
+    "signature.py Signature._encode": "the same",
+    "signature.py Signature._read": "the same, for decoding",
+    "signature.py _Slot.restore": "the class being built is the user's",
+    "signature.py _slot": "an annotation may be anything; an odd one counts as Any",
+    "signature.py _resolved": "the same",
+    "execute.py execute": "around the user's function",
+    "execute.py aexecute": "around the user's function",
+    "retry.py after_error": "the user's own backoff function",
+    "retry.py describe": "the exception's own __str__ and __repr__",
+    "sqlite/writer.py Writer._commit": "handed to the callers whose work it was",
+    "sqlite/writer.py Writer._commit_alone": "handed to the caller whose work it was",
+    "sqlite/writer.py Writer._commit_together": "the one at fault meets it again alone",
+    "sqlite/writer.py _leave": "leaves a transaction as the with statement would",
+    "sqlite/writer.py finish": "raised again by future.result()",
+    "worker.py Worker._work": "the loop's end: handed to the one who started it",
+}
 
 LONGEST_FUNCTION = 50
 LONGEST_FILE = 400

@@ -63,8 +63,9 @@ def translated(error: Exception) -> StoreError:
     return StoreError(f"SQLite refused: {text}")
 
 
-def _ended_inside() -> StoreError:
-    return StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
+def _check_open(db: Connection) -> None:
+    if not db.in_transaction:
+        raise StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
 
 
 @contextmanager
@@ -74,8 +75,7 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
     db.script("BEGIN IMMEDIATE")
     try:
         yield db
-        if not db.in_transaction:
-            raise _ended_inside()
+        _check_open(db)
         db.script("COMMIT")
     except BaseException:
         if db.in_transaction:  # after a full disk SQLite may have rolled back by itself
