@@ -31,8 +31,8 @@ async def main() -> None:
         jobs = await fetch.aenqueue_many([("Oslo",), ("Quito",), ("Bern",)])
         print("many:", [found["city"] for found in await asyncio.gather(*jobs)])
 
-        job = await compress.aenqueue("a plain function runs in a thread")
-        print("with a limit:", await job.aresult(timeout=10))
+        packed = await compress.aenqueue("a plain function runs in a thread")
+        print("with a limit:", await packed.aresult(timeout=10))
 
 
 if __name__ == "__main__":

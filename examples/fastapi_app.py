@@ -1,4 +1,4 @@
-"""A web application: a request enqueues and answers at once, the worker lives in the application, another request looks.
+"""A web application: a request enqueues and answers at once, a worker runs beside it, another request asks for the end.
 
 Run: `pip install fastapi uvicorn`, then `uvicorn examples.fastapi_app:app` or `python examples/fastapi_app.py`.
 """
@@ -16,7 +16,7 @@ from litequeue import JobNotFound, Queue, Status
 queue = Queue(Path(tempfile.mkdtemp()) / "app.db")  # in your program: Queue("app.db")
 
 
-@queue.task(retries=3)
+@queue.task(retries=3, give_up_on=ValueError)  # another try would not find a title
 async def write_report(title: str) -> str:
     if not title.strip():
         raise ValueError("a report has a title")

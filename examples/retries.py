@@ -11,7 +11,7 @@ from litequeue import GiveUp, JobFailed, Queue, Snooze, current_job
 
 logging.getLogger("litequeue").setLevel("CRITICAL")  # a worker logs each failure; those below are on purpose
 queue = Queue(Path(tempfile.mkdtemp()) / "app.db")  # in your program: Queue("app.db")
-open_for_business = False
+keys: list[str] = []
 
 
 @queue.task(retries=3, backoff=[0.05, "0.1s"])  # unless given: exponential with jitter, 1 s to 1 h
@@ -38,13 +38,12 @@ def patient() -> str:
 
 @queue.task
 def open_shop() -> str:
-    if not open_for_business:
+    if not keys:
         raise RuntimeError("the key is lost")
-    return "open"
+    return f"open, with {keys[0]}"
 
 
 def main() -> None:
-    global open_for_business
     with queue.worker():
         print("flaky:", flaky.enqueue().result(timeout=10))
         print("patient:", patient.enqueue().result(timeout=10))
@@ -55,7 +54,7 @@ def main() -> None:
                 print(f"{job.task}: {failure.message}, after {job.attempt} attempt")
 
         # Failed jobs are the dead letters: kept 30 days, with the tracebacks, to be looked at and tried anew.
-        open_for_business = True
+        keys.append("the spare key")
         [dead] = queue.jobs(status="failed", task=open_shop)
         dead.retry()
         print("dead letter:", dead.errors[-1].message, "-> retried:", dead.result(timeout=10))

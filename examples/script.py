@@ -1,6 +1,7 @@
 """The smallest program: define a task, enqueue a call, run it, get the result.
 
-Run: `python examples/script.py`. The worker could as well be another process, started with `litequeue run script`.
+Run: `python examples/script.py`. Where both have the same $LITEQUEUE_PATH, or the same folder, the worker may as well
+be another process: `litequeue run script`.
 """
 
 import os
@@ -9,7 +10,7 @@ import tempfile
 from litequeue import default_queue, task
 
 # Without this line the default queue's file is ./litequeue.db.
-os.environ.setdefault("LITEQUEUE_PATH", os.path.join(tempfile.mkdtemp(), "litequeue.db"))
+os.environ.setdefault("LITEQUEUE_PATH", f"{tempfile.mkdtemp()}/litequeue.db")
 
 
 @task

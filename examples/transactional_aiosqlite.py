@@ -1,4 +1,4 @@
-"""Jobs that commit with your own rows, in asyncio: on a transaction of the queue's, or on your own aiosqlite connection.
+"""Jobs that commit with your own rows, in asyncio: in a transaction of the queue's, or on a connection of your own.
 
 Run: `python examples/transactional_aiosqlite.py`.
 """
@@ -36,6 +36,14 @@ async def order_on(db: aiosqlite.Connection, order: str) -> str:
     return job.id
 
 
+async def order_unpaid(order: str) -> None:
+    """An error in the block takes back the row and the job."""
+    async with queue.atransaction() as db:
+        await db.execute("INSERT INTO orders VALUES (?)", (order,))
+        await ship.aenqueue(order)
+        raise RuntimeError("the card was declined")
+
+
 async def main() -> None:
     async with aiosqlite.connect(path) as db, queue.worker():
         await db.execute("CREATE TABLE orders (name TEXT)")
@@ -43,9 +51,7 @@ async def main() -> None:
             job = await queue.ajob(job_id)
             print(await job.aresult(timeout=10))
         try:
-            async with queue.atransaction():
-                await ship.aenqueue("nothing")
-                raise RuntimeError("the card was declined")
+            await order_unpaid("saffron")
         except RuntimeError as error:
             print(f"{error}: {len(await queue.ajobs())} jobs in the file")
 

@@ -6,6 +6,8 @@ Run: `python examples/transactional_apsw.py`.
 import tempfile
 from pathlib import Path
 
+import apsw
+
 from litequeue import Queue, current_job
 
 queue = Queue(Path(tempfile.mkdtemp()) / "bank.db")  # in your program: Queue("bank.db")
@@ -26,11 +28,11 @@ def main() -> None:
         job = transfer.enqueue("ada", "bob", 250)  # stored with the rows above, or not at all
 
     try:
-        with queue.transaction():
-            transfer.enqueue("ada", "bob", 999)
-            raise RuntimeError("changed my mind")
-    except RuntimeError as error:
-        print(f"{error}: {len(queue.jobs())} job in the file")
+        with queue.transaction() as db:
+            transfer.enqueue("ada", "bob", 100)
+            db.execute("UPDATE accounts SET cents = cents - 5000 WHERE name = 'ada'")
+    except apsw.ConstraintError:
+        print(f"refused: nothing changed, and {len(queue.jobs())} job in the file")
 
     with queue.worker():
         job.result(timeout=10)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec
 from litequeue.job import Job, JobRecord, Source, Status
+from litequeue.options import UNSET, Options, Unique, Unset, check_name, limit, span, task_options
 from litequeue.schedule import At, Cron, Every
 from litequeue.schedules import Schedules
 from litequeue.sqlite.store import SqliteStore
-from litequeue.task import UNSET, AsyncTask, Options, Task, Unique, Unset, check_name, limit, span
-from litequeue.task import options as checked_options
+from litequeue.task import AsyncTask, Task
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -174,7 +174,7 @@ class Queue:
         `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
         unless given.
         """
-        options = checked_options(
+        options = task_options(
             queue=queue,
             priority=priority,
             retries=retries,

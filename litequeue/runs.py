@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("litequeue")
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
+TELL_AGAIN = 0.005  # seconds until a run that could not be stopped just now is told again
+SHORT_LIMIT = 1.0  # seconds; the worker looks that often by itself
 LARGEST_SETTLE = 500
 
 
@@ -134,7 +136,10 @@ class Runs:
         )
         self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
         self.running[job.id] = run
-        self._check_at = min(self._check_at, run.deadline)
+        if run.deadline < self._check_at:
+            self._check_at = run.deadline
+            if run.deadline - run.started < SHORT_LIMIT:
+                self._wake()
         return run
 
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
@@ -164,8 +169,9 @@ class Runs:
         if now < self._check_at:
             return
         self._check_at = math.inf
-        for run in list(self.running.values()):
-            self._check_at = min(self._check_at, self._checked(run, now))
+        looks = [self._checked(run, now) for run in list(self.running.values())]
+        # a run may begin meanwhile in another thread; should its limit be lost here, it is seen a second later
+        self._check_at = min([self._check_at, now + SHORT_LIMIT, *looks]) if looks else self._check_at
 
     def _checked(self, run: Run, now: float) -> float:
         """Act on one run's limit; return when to look at it again."""
@@ -173,15 +179,20 @@ class Runs:
             if now < run.deadline:
                 return run.deadline
             run.timed_out = True
-            self._interrupt(run, now)
         elif now - run.interrupted >= LATE_GRACE:
             self._write_off(run, written_off(run))
             return math.inf
-        return run.interrupted + LATE_GRACE
+        return now + TELL_AGAIN if not self._interrupt(run, now) else run.interrupted + LATE_GRACE
 
-    def _interrupt(self, run: Run, now: float) -> None:
-        run.interrupted = now
-        self._pool_of(run).interrupt(run)
+    def _interrupt(self, run: Run, now: float) -> bool:
+        """Tell a run to stop, once; False when it could not be told just now."""
+        first = run.interrupted == math.inf
+        run.interrupted = min(run.interrupted, now)
+        if run.job.task in self.plain:
+            return self._threads.interrupt(run)
+        if first:
+            self._coroutines.interrupt(run)
+        return True
 
     def _pool_of(self, run: Run) -> Threads | Coroutines:
         return self._threads if run.job.task in self.plain else self._coroutines
@@ -212,7 +223,7 @@ class Runs:
     # ---- the end
 
     def interrupt_all(self) -> None:
-        """Tell whatever runs to end, because it is being put back."""
+        """Tell whatever runs to end, because it is being put back; again, where it could not be told before."""
         now = self._clock.monotonic()
         for run in list(self.running.values()):
             run.put_back = True

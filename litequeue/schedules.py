@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from litequeue import schedule as triggers
 from litequeue.engine import ScheduleRecord
 from litequeue.job import moment
-from litequeue.task import Call, check_name
+from litequeue.options import check_name
+from litequeue.task import Call, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,3 +153,17 @@ class Schedules:
 
     def __repr__(self) -> str:
         return f"<Schedules {[schedule.name for schedule in self]}>"
+
+
+def declared(task: Task[..., Any], trigger: triggers.Trigger) -> ScheduleRecord:
+    """Give the schedule of a task that was declared with this trigger."""
+    call = task.s()
+    return ScheduleRecord(
+        name=task.name,
+        task=task.name,
+        queue=call.queue,
+        payload=call.payload,
+        priority=call.priority,
+        trigger=triggers.encode(trigger),
+        declared=True,
+    )

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import math
-import re
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 
 from litequeue.codec import digest
-from litequeue.duration import instant, seconds
+from litequeue.duration import seconds
 from litequeue.errors import PayloadTooLarge
-from litequeue.job import FOREVER, Job, KeyScope, NewJob, OnConflict
-from litequeue.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.job import Job, NewJob
+from litequeue.options import Options, Using, call_field, expiry
+from litequeue.options import key as checked_key
+from litequeue.retry import Duration
 from litequeue.signature import Signature
 
 if TYPE_CHECKING:
@@ -25,25 +25,11 @@ if TYPE_CHECKING:
     from litequeue.codec import Codec
     from litequeue.engine import Submitted
     from litequeue.job import Source
-    from litequeue.schedule import Trigger
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGE_PAYLOAD = 64 * 1024
-HIGHEST_PRIORITY = 100
-
-
-class Unset:
-    """The type of `UNSET`: an option that was not given, where None has a meaning of its own."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset()
-
-Unique = bool | str | Callable[..., str]
 
 
 class Owner(Protocol):
@@ -64,37 +50,6 @@ class Owner(Protocol):
 
     async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:
         """Async twin of `submit`."""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task is declared with. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
-
-    queue: str = "default"
-    priority: int = 0
-    policy: Policy = Policy()
-    timeout: float | None = None
-    unique: Unique = False
-    key_scope: KeyScope | None = None
-    expires: float | None = None
-    result_ttl: float | None = None
-    schedule: Trigger | None = None
-
-
-class Using(TypedDict, total=False):
-    """The options of one call; see `Task.using`."""
-
-    delay: Duration | None
-    at: datetime | str | None
-    priority: int
-    queue: str
-    key: str | None
-    key_scope: KeyScope
-    on_conflict: OnConflict
-    expires: Duration | datetime | None
-    retries: int
-    timeout: Duration | None
-    tags: Iterable[str]
-    within: Any
 
 
 class Task(Generic[P, R]):
@@ -228,7 +183,7 @@ class Task(Generic[P, R]):
         else:
             key = unique.format(**self._arguments(args, kwargs)) if isinstance(unique, str) else unique(*args, **kwargs)
         scope = self._fields.get("key_scope") or self.options.key_scope or "unfinished"
-        fields = {"key": _key(key)}
+        fields = {"key": checked_key(key)}
         return fields if "key_scope" in self._fields else {**fields, "key_scope": scope}
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,7 +226,7 @@ class Task(Generic[P, R]):
             elif name == "within":
                 self._within = value
             else:
-                fields |= _field(name, value)
+                fields |= call_field(name, value)
         self._start_fields(fields)
 
     def __repr__(self) -> str:
@@ -293,116 +248,3 @@ class Call(msgspec.Struct, frozen=True):
     queue: str
     priority: int
     payload: bytes
-
-
-def _field(name: str, value: Any) -> dict[str, Any]:
-    """Check one option of a call and turn it into the fields of a new job."""
-    match name:
-        case "at":
-            return {"run_at": None if value is None else instant(value, "at")}
-        case "priority":
-            return {"priority": check_priority(value)}
-        case "queue":
-            return {"queue": check_name(value, "queue")}
-        case "key":
-            return {"key": None if value is None else _key(value)}
-        case "key_scope":
-            return {"key_scope": one_of(value, KeyScope, "key_scope")}
-        case "on_conflict":
-            return {"on_conflict": one_of(value, OnConflict, "on_conflict")}
-        case "retries":
-            return {"retries": policy(value, None, None, None).retries}
-        case "timeout":
-            return {"timeout": limit(value, "timeout")}
-        case _:
-            return {"tags": _tags(value)}
-
-
-def options(
-    *,
-    queue: str,
-    priority: int,
-    retries: int,
-    backoff: Backoff,
-    retry_on: Errors | None,
-    give_up_on: Errors | None,
-    timeout: Duration | Unset | None,
-    unique: Unique,
-    key_scope: KeyScope | None,
-    schedule: Trigger | None,
-    result_ttl: Duration | Unset | None,
-    expires: Duration | None,
-) -> Options:
-    """Check what a task is declared with."""
-    if not (isinstance(unique, (bool, str)) or callable(unique)):
-        raise TypeError(
-            f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}"
-        )
-    return Options(
-        queue=check_name(queue, "queue"),
-        priority=check_priority(priority),
-        policy=policy(retries, backoff, retry_on, give_up_on),
-        timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
-        unique=unique,
-        key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
-        expires=None if expires is None else seconds(expires, "expires"),
-        result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
-        schedule=schedule,
-    )
-
-
-def limit(value: Duration | None, what: str) -> float:
-    """Turn a time limit into seconds; None is no limit."""
-    found = math.inf if value is None else seconds(value, what)
-    if found <= 0:
-        raise ValueError(f"{what} must be positive, or None for no limit, got {value!r}")
-    return found
-
-
-def span(value: Duration | None, what: str) -> float:
-    """Turn a time to keep something into seconds; None is for ever."""
-    return FOREVER if value is None else seconds(value, what)
-
-
-def expiry(value: Duration | datetime | None) -> float | datetime | None:
-    """Check an `expires`: seconds from the enqueue, or an aware moment."""
-    if isinstance(value, datetime):
-        instant(value, "expires")
-        return value
-    return None if value is None else seconds(value, "expires")
-
-
-def check_priority(value: int) -> int:
-    """Refuse what is no priority."""
-    if isinstance(value, bool) or not isinstance(value, int) or not -HIGHEST_PRIORITY <= value <= HIGHEST_PRIORITY:
-        raise ValueError(f"priority must be a whole number from -100 to 100 (higher runs first), got {value!r}")
-    return value
-
-
-def check_name(value: str, what: str) -> str:
-    """Refuse what cannot be named on a command line or listed."""
-    if not isinstance(value, str) or not re.fullmatch(r"[^\s,\x00-\x1f][^,\x00-\x1f]{0,199}", value):
-        raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
-    return value
-
-
-def one_of(value: Any, choices: Any, what: str) -> Any:
-    """Refuse what is not among a Literal's values."""
-    if value not in get_args(choices):
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
-    return value
-
-
-def _key(value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError(f"key must be text, and not empty, got {value!r}")
-    return value
-
-
-def _tags(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError(f"tags must be a list of texts, got one text; write [{value!r}]")
-    tags = tuple(value)
-    for tag in tags:
-        check_name(tag, "tag")
-    return tags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -19,7 +20,32 @@ if TYPE_CHECKING:
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_OURS = ("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute")
 _NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
+
+
+def _raise_outside_ours(ident: int) -> bool:
+    """Raise `JobTimeout` in that thread, unless it is amid our own work: a writer left half done stops all writers."""
+    if _amid_ours(ident):
+        return False
+    _raise_in_thread(ident, JobTimeout)
+    if _amid_ours(ident):  # it went on between the look and the raise
+        _raise_in_thread(ident, _NOTHING)
+        return False
+    return True
+
+
+def _amid_ours(ident: int) -> bool:
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if module == __name__ or (module, function) == ("litequeue.execute", "execute"):
+            return False
+        # a wait for another job's result may take for ever, and leaves nothing half done
+        if module.startswith(_OURS) and (module, function) != ("litequeue.sqlite.store", "wait"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Thread:
@@ -90,15 +116,19 @@ class Threads:
             except IndexError:
                 return taken
 
-    def interrupt(self, run: Run) -> None:
-        """Raise `JobTimeout` in the thread at this run. A thread inside a C call sees it when that returns."""
+    def interrupt(self, run: Run) -> bool:
+        """Raise `JobTimeout` in the thread at this run. A thread inside a C call sees it when that returns.
+
+        False: not now, because the thread is amid our own work, which must not be left half done; try again soon.
+        """
         thread = self._thread_of(run)
         if thread is None:
-            return
+            return True
         with thread.lock:
             if thread.run is run and not thread.told:
-                thread.told = True
-                _raise_in_thread(thread.ident, JobTimeout)
+                thread.told = _raise_outside_ours(thread.ident)
+                return thread.told
+        return True
 
     def write_off(self, run: Run) -> bool:
         """Count on this run's thread no more: another takes its place. False when it has ended meanwhile."""

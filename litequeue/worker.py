@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.doorbell import Ear
 from litequeue.duration import seconds, text
-from litequeue.engine import Demand, NewWorker, ScheduleRecord
+from litequeue.engine import Demand, NewWorker
 from litequeue.errors import StoreError, StoreReplaced
 from litequeue.liveness import Identity, Lifeline, open_directory
+from litequeue.options import positive, queue_names
 from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
-from litequeue.schedule import encode
-from litequeue.task import check_name
+from litequeue.schedules import declared
 from litequeue.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Worker:
         name: str | None = None,
     ) -> None:
         self.queue = queue
-        self.threads = _positive(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
-        self.coroutines = _positive(coroutines, "coroutines")
-        self.queues = _queues(queues)
+        self.threads = positive(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
+        self.coroutines = positive(coroutines, "coroutines")
+        self.queues = queue_names(queues)
         self.grace = seconds(grace, "grace")
         self.name = name or f"worker-{os.getpid()}"
         self.claimed = self.settled = self.lost = self.released = 0
@@ -186,10 +186,12 @@ class Worker:
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
         self._alone: Claimed | None = None
+        self._alone_begun = False
         self._version, self._polled = -1, 0.0
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._sign_on()
-        self._store.declare([_declared(task) for task in tasks.values() if task.options.schedule], self._names)
+        scheduled = [(task, task.options.schedule) for task in tasks.values()]
+        self._store.declare([declared(task, when) for task, when in scheduled if when is not None], self._names)
 
     def _sign_on(self) -> None:
         self.id = self._store.sign_on(
@@ -271,7 +273,7 @@ class Worker:
             self._runs.start(claimed)
             return
         self._runs.put_back(job for job in claimed if job is not suspect)
-        self._alone = suspect
+        self._alone, self._alone_begun = suspect, False
         log.warning(
             "%s[%s] was running when %d workers died; it is run alone", suspect.task, suspect.id, suspect.deaths
         )
@@ -279,7 +281,8 @@ class Worker:
     def _start_alone(self) -> None:
         """Start the suspect once nothing else runs in this process."""
         suspect = self._alone
-        if suspect is not None and not self._runs.busy and not any(end.job is suspect for end in self._runs.ended):
+        if suspect is not None and not self._alone_begun and not self._runs.busy:
+            self._alone_begun = True
             self._runs.start([suspect])
 
     def _is_idle(self) -> bool:
@@ -329,6 +332,8 @@ class Worker:
             log.warning("%s[%s]: attempt %d ended too late; dropped", end.job.task, end.job.id, end.job.attempt)
         if self._alone is not None and any(end.job.id == self._alone.id for end in ended):
             self._alone, self._hungry = None, set(self._kinds)
+        if ended and self._until_idle:
+            self._hungry = set(self._kinds)  # they may have enqueued more, whose ring is not heard yet
 
     # ---- the end
 
@@ -336,7 +341,7 @@ class Worker:
         """Let what runs end within the grace, put the rest back, and settle everything."""
         deadline = self._clock.monotonic() + self.grace
         self._runs.put_back_line()
-        if self._alone is not None and self._alone.id not in self._runs.running:
+        if self._alone is not None and not self._alone_begun:
             self._runs.put_back([self._alone])
         while self._runs.busy and not self._hurry and self._clock.monotonic() < deadline:
             self._settle()
@@ -347,6 +352,7 @@ class Worker:
         patience = self._clock.monotonic() + LAST_PATIENCE
         while self._runs.busy and self._clock.monotonic() < patience:
             self._ear.wait(LAST_PATIENCE / 10)
+            self._runs.interrupt_all()
         self._runs.write_off_all()
         self._settle()
 
@@ -375,38 +381,8 @@ class Worker:
         return f"<Worker running={running}/{self.threads + self.coroutines} claimed={self.claimed} lost={self.lost}>"
 
 
-def _declared(task: Any) -> ScheduleRecord:
-    call = task.s()
-    return ScheduleRecord(
-        name=task.name,
-        task=task.name,
-        queue=call.queue,
-        payload=call.payload,
-        priority=call.priority,
-        trigger=encode(task.options.schedule),
-        declared=True,
-    )
-
-
 def _count(claimed: list[Claimed], demand: Demand) -> int:
     return sum(job.task in demand.tasks for job in claimed)
-
-
-def _positive(value: int, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{what} must be a positive whole number, got {value!r}")
-    return value
-
-
-def _queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:
-    if queues is None:
-        return None
-    if isinstance(queues, str):
-        raise TypeError(f"queues must be a list of names, got one text; write [{queues!r}]")
-    names = tuple(dict.fromkeys(check_name(name, "a queue's name") for name in queues))
-    if not names:
-        raise ValueError("queues must name at least one queue, or be None for all")
-    return names
 
 
 @contextlib.contextmanager

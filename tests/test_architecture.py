@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "litequeue"
 # same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
 FLOORS: list[list[str] | set[str]] = [
     [
-        *("errors", "clock", "duration", "codec", "signature", "job", "outcome", "retry", "schedule", "pace"),
+        *("errors", "clock", "duration", "codec", "signature", "job", "outcome", "retry", "schedule"),
+        *("options", "pace"),
         *("doorbell", "liveness", "waiters"),
     ],
     {"engine", "task"},

@@ -1,4 +1,4 @@
-"""Run the demo: `python -m examples.demo [FOLDER]`, or `make demo`; Python's own standard library unless told otherwise.
+"""Run the demo: `make demo`, or `python -m examples.demo [FOLDER]`; the folder is Python's own library unless given.
 
 One job a file counts it; a schedule rolls the counts up. Two worker processes run them, the second is killed half-way,
 and at the end this process proves that every file was counted exactly once all the same.
@@ -22,6 +22,7 @@ from examples.demo.ledger import Ledger
 from examples.demo.plot import Plot
 from examples.demo.show import Show
 from examples.demo.workers import WorkerDied, WorkerProcess
+from litequeue import default_queue
 
 
 def main() -> int:
@@ -46,15 +47,16 @@ def run(listing: Listing, place: Path, console: Console) -> int:
     """Count the files of a listing, with the queue's file in `place`; return 0 if the proof holds, else 1."""
     os.environ["LITEQUEUE_PATH"] = str(place / "demo.db")  # the default queue's file, here and in the workers
     team: list[WorkerProcess] = []
-    with tasks.queue:
-        with tasks.queue.transaction() as db:
+    with default_queue:
+        with default_queue.transaction() as db:
             db.execute(tasks.TABLES)
-        ledger = Ledger(tasks.queue.path)
+        ledger = Ledger(default_queue.path)
         try:
             show.headline(console, _what(listing))
             team += [workers.start(number, place) for number in (1, 2)]
             workers.wait_until_signed_on(team, ledger)
-            with Show(console) as screen:
+            screen = Show(console)
+            with screen.moving():
                 Plot(listing, team, ledger, screen).play()
             return report(listing, team, ledger, console)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +51,12 @@ def list_files(root: Path) -> Listing:
     return Listing(root, files, "")
 
 
-def _walk(root: Path) -> list[str]:
-    found = []
+def _walk(root: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - SKIPPED)
-        paths = (os.path.join(folder, name) for name in sorted(names))
-        found += [path for path in paths if _is_text(path) and os.path.isfile(path) and not os.path.islink(path)]
-    return found
+        for path in (Path(folder, name) for name in sorted(names)):
+            if _is_text(str(path)) and path.is_file() and not path.is_symlink():
+                yield str(path)
 
 
 def _is_text(path: str) -> bool:
@@ -70,7 +70,7 @@ def _is_text(path: str) -> bool:
 
 def _state(path: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
@@ -84,7 +84,7 @@ def changed(listing: Listing, path: str) -> bool:
 def recount(path: str) -> str:
     """Return a file's digest, computed here and now."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

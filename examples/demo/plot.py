@@ -12,6 +12,7 @@ from examples.demo.folder import Listing
 from examples.demo.ledger import Ledger
 from examples.demo.show import Show
 from examples.demo.workers import WorkerDied, WorkerProcess
+from litequeue import default_queue
 
 LOOK_EVERY = 0.1  # seconds
 LOOK_CLOSELY = 0.01  # seconds, after the kill
@@ -38,7 +39,7 @@ class Plot:
         self._kill(victim, survivor)
         self._watch_until(lambda: self._ended == self.total)
         seconds = self.show.elapsed()
-        tasks.queue.schedules.trigger_now("roll_up").result(timeout=STALLED)
+        default_queue.schedules.trigger_now("roll_up").result(timeout=STALLED)
         self._look()
         self.show.say(f"every job has ended: {self.total / seconds:,.0f} jobs a second", "bold")
 
@@ -46,7 +47,7 @@ class Plot:
         began = time.monotonic()
         small = [(path,) for path, (size, _) in self.listing.files.items() if size < tasks.SMALL]
         large = [(path,) for path, (size, _) in self.listing.files.items() if size >= tasks.SMALL]
-        with tasks.queue.transaction():  # all jobs of both tasks, or none
+        with default_queue.transaction():  # all jobs of both tasks, or none
             tasks.count_small_file.enqueue_many(small)
             tasks.count_file.enqueue_many(large)
         self.show.say(
@@ -98,6 +99,7 @@ class Plot:
             return
         victim.kill()
         killed, held = time.monotonic(), self._held_by(victim)
+        self.show.mark(f"worker {victim.place}", "red")
         self.show.say(f"{victim} killed with SIGKILL, {len(held)} jobs in hand", "bold red")
         self._look_closely_until(lambda: not self._holds_jobs(victim))
         self._say_since(killed, f"{survivor} noticed and put them back")
@@ -106,7 +108,7 @@ class Plot:
 
     def _have_ended(self, jobs: list[int]) -> bool:
         [(unfinished,)] = self.ledger.rows(sql.UNFINISHED, json.dumps(jobs))
-        return unfinished == 0
+        return bool(unfinished == 0)
 
     def _look_closely_until(self, enough: Callable[[], bool]) -> None:
         while not enough():
@@ -114,4 +116,4 @@ class Plot:
             time.sleep(LOOK_CLOSELY)
 
     def _say_since(self, killed: float, what: str) -> None:
-        self.show.say(f"{what} {time.monotonic() - killed:.2f} s after the kill", "bold green")
+        self.show.say(f"{what}, {time.monotonic() - killed:.2f} s after the kill", "bold green")

@@ -28,7 +28,7 @@ def _nothing_lost(listing: Listing, ledger: Ledger, files: list[tuple[str, str, 
     paths = {path for path, _, _ in files}
     ended = f"{len(listing.files):,} jobs enqueued: {done:,} succeeded, {unread:,} failed, none left or lost"
     [(twice,)] = ledger.rows(sql.BEGUN_TWICE)
-    once = f"{len(paths):,} files have one row each, though {twice:,} jobs were begun twice"
+    once = f"{len(paths):,} files have one row each; {twice:,} jobs had to be begun twice"
     return [
         Check(done + unread == sum(states.values()) == len(listing.files), ended),
         Check(len(files) == len(paths) == done and paths <= listing.files.keys(), once),

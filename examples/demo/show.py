@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,18 @@ class Show:
         self._bars: dict[str, Any] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=30, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=console,
             refresh_per_second=10,
         )
 
-    def __enter__(self) -> Show:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._progress.stop()
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Keep the bars on the screen for the block."""
+        with self._progress:
+            yield
 
     def elapsed(self) -> float:
         """Seconds since the first bar."""
@@ -48,10 +49,13 @@ class Show:
         self._bars[name] = self._progress.add_task(name, total=total, note="")
         self.began = time.monotonic()
 
-    def move(self, name: str, done: int, note: str | None = None) -> None:
+    def move(self, name: str, done: int, note: str) -> None:
         """Move a bar, and say something beside it."""
-        fields = {} if note is None else {"note": note}
-        self._progress.update(self._bars[name], completed=done, **fields)
+        self._progress.update(self._bars[name], completed=done, note=note)
+
+    def mark(self, name: str, style: str) -> None:
+        """Give the name of a bar another colour."""
+        self._progress.update(self._bars[name], description=f"[{style}]{name}[/]")
 
     def say(self, what: str, style: str = "") -> None:
         """Print a line above the bars, with the time."""

@@ -9,20 +9,21 @@ import os
 import time
 from pathlib import Path
 
-from litequeue import current_job, every, task
-from litequeue import default_queue as queue
+from litequeue import current_job, default_queue, every, task
 
 SMALL = 16 * 1024  # bytes: a smaller file is counted by a coroutine
 CHUNK = 1024 * 1024
 
-# The demo's own tables, in the queue's file. `files` has no unique key on purpose: were a file counted twice, it would show.
+# The demo's own tables, in the queue's file. `files` has no unique key: were a file counted twice, it would show.
 TABLES = """
     CREATE TABLE files (
         path TEXT, suffix TEXT, digest TEXT, bytes INTEGER, lines INTEGER, words INTEGER, seconds REAL,
         pid INTEGER, rolled_up INTEGER DEFAULT 0
     );
     CREATE INDEX files_to_roll_up ON files (rolled_up) WHERE NOT rolled_up;
-    CREATE TABLE summary (suffix TEXT PRIMARY KEY, files INTEGER, bytes INTEGER, lines INTEGER, words INTEGER, seconds REAL);
+    CREATE TABLE summary (
+        suffix TEXT PRIMARY KEY, files INTEGER, bytes INTEGER, lines INTEGER, words INTEGER, seconds REAL
+    );
 """
 ADD_FILE = """
     INSERT INTO files (path, suffix, digest, bytes, lines, words, seconds, pid)
@@ -30,7 +31,8 @@ ADD_FILE = """
 """
 ADD_TO_SUMMARY = """
     INSERT INTO summary
-    SELECT suffix, count(*), sum(bytes), sum(lines), sum(words), sum(seconds) FROM files WHERE NOT rolled_up GROUP BY suffix
+    SELECT suffix, count(*), sum(bytes), sum(lines), sum(words), sum(seconds)
+    FROM files WHERE NOT rolled_up GROUP BY suffix
     ON CONFLICT DO UPDATE SET
         files = files + excluded.files, bytes = bytes + excluded.bytes, lines = lines + excluded.lines,
         words = words + excluded.words, seconds = seconds + excluded.seconds
@@ -89,4 +91,4 @@ def measure(path: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    queue.worker(threads=3, coroutines=8).run()
+    default_queue.worker(threads=3, coroutines=8).run()

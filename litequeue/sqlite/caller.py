@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import DriverConflict, StoreError, Unsupported
 from litequeue.sqlite import guards
-from litequeue.sqlite.connection import BUSY_SECONDS, translated
+from litequeue.sqlite.connection import BUSY_SECONDS, check_open, translated
 from litequeue.sqlite.writer import finish
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def connection_of(file: File, raw: Any) -> Connection:
         raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got=type(raw).__module__))
     _check_same_file(file, db.rows("PRAGMA database_list"))
     if not db.in_transaction:
-        if getattr(raw, "isolation_level", None) is None:
+        # with autocommit=True (Python 3.12) its commit() does nothing, so what is begun here would stay open
+        if getattr(raw, "isolation_level", None) is None or getattr(raw, "autocommit", None) is True:
             raise StoreError(_NO_TRANSACTION)
         # a connection that begins by itself at the first write: begin now, so that our reads are in it too
         db.script("BEGIN IMMEDIATE")
@@ -48,7 +49,7 @@ async def aiosqlite_connection_of(file: File, raw: Any) -> Any:
         return None
     if file.driver.LIBRARY != "sqlite3":
         raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got="aiosqlite"))
-    _check_same_file(file, [tuple(row) for row in await raw.execute_fetchall("PRAGMA database_list")])
+    _check_same_file(file, await _fetch(raw, "PRAGMA database_list", {}))
     if not raw.in_transaction:
         if raw.isolation_level is None:
             raise StoreError(_NO_TRANSACTION)
@@ -75,7 +76,7 @@ async def aperform(adb: Any, steps: Steps[T]) -> T:
     try:
         while True:
             sql, parameters = steps.send(rows)  # type: ignore[arg-type]  # None starts it
-            rows = [tuple(row) for row in await _fetch(adb, sql, parameters)]
+            rows = await _fetch(adb, sql, parameters)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -85,7 +86,13 @@ async def _fetch(adb: Any, sql: str, parameters: dict[str, Any]) -> Any:
     import sqlite3
 
     try:
-        return await adb.execute_fetchall(sql, parameters)
+        if adb.row_factory is None:
+            return await adb.execute_fetchall(sql, parameters)
+        # the caller's rows may be of any kind, such as dicts; ours are tuples
+        async with adb.cursor() as cursor:
+            cursor.row_factory = None
+            await cursor.execute(sql, parameters)
+            return await cursor.fetchall()
     except sqlite3.Error as error:
         raise translated(error) from error
 
@@ -102,6 +109,7 @@ async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
         await _fetch(adb, "BEGIN IMMEDIATE", {})
         try:
             yield adb
+            check_open(adb)
         except BaseException:
             await finish(_task(adb.rollback()))
             raise

@@ -63,7 +63,8 @@ def translated(error: Exception) -> StoreError:
     return StoreError(f"SQLite refused: {text}")
 
 
-def _check_open(db: Connection) -> None:
+def check_open(db: Any) -> None:
+    """Refuse to commit what the caller's block has ended by itself, here or on an aiosqlite connection."""
     if not db.in_transaction:
         raise StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
 
@@ -75,7 +76,7 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
     db.script("BEGIN IMMEDIATE")
     try:
         yield db
-        _check_open(db)
+        check_open(db)
         db.script("COMMIT")
     except BaseException:
         if db.in_transaction:  # after a full disk SQLite may have rolled back by itself

@@ -21,7 +21,8 @@ class ApswConnection:
 
     def __init__(self, raw: apsw.Connection) -> None:
         self.raw: Any = raw
-        self._execute = raw.execute
+        # a caller's connection may make dicts of rows, or anything else
+        self._execute = raw.execute if raw.row_trace is None else _plain_cursor(raw).execute
 
     @property
     def in_transaction(self) -> bool:
@@ -47,13 +48,20 @@ class ApswConnection:
     def script(self, sql: str) -> None:
         """Run a statement that takes no parameters and returns nothing."""
         try:
-            self._execute(sql)
+            for _ in self._execute(sql):  # to its end: a pragma without rows takes a step a row
+                pass
         except apsw.Error as error:
             raise translated(error) from error
 
     def close(self) -> None:
         """Close; the connection cannot be used again."""
         self.raw.close()
+
+
+def _plain_cursor(raw: apsw.Connection) -> apsw.Cursor:
+    cursor = raw.cursor()
+    cursor.row_trace = lambda _cursor, row: row
+    return cursor
 
 
 def connect(path: str) -> ApswConnection:

@@ -29,9 +29,11 @@ class Sqlite3Connection:
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
         try:
-            cursor = self.raw.execute(sql, parameters or ())
-            # a caller's connection may have a row factory of its own
-            return cursor.fetchall() if self.raw.row_factory is None else [tuple(row) for row in cursor.fetchall()]
+            cursor = self.raw.cursor()
+            # a caller's connection may make dicts of rows, or anything else
+            cursor.row_factory = None
+            rows: list[Row] = cursor.execute(sql, parameters or ()).fetchall()
+            return rows
         except sqlite3.Error as error:
             raise translated(error) from error
 
@@ -44,8 +46,14 @@ class Sqlite3Connection:
 
     def script(self, sql: str) -> None:
         """Run a statement that takes no parameters and returns nothing."""
-        # not executescript(): that commits the open transaction first
-        self.rows(sql)
+        if self.raw.in_transaction:
+            self.rows(sql)
+            return
+        # execute() would take a single step of a pragma without rows; executescript() commits, so only out here
+        try:
+            self.raw.executescript(sql)
+        except sqlite3.Error as error:
+            raise translated(error) from error
 
     def close(self) -> None:
         """Close; the connection cannot be used again."""

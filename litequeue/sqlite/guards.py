@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -79,11 +80,11 @@ def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
     for line in mounts:
         fields, _, rest = line.partition(" - ")
         _, _, number, _, point, *_ = fields.split()
-        point = point.replace("\\040", " ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)
         inside = place == point or place.startswith(point.rstrip("/") + "/")
         # a subvolume shows another device number than its mount, so the path decides and the device breaks ties
         score = len(point) * 2 + (number == device)
-        if inside and score > best:
+        if inside and score >= best:  # of two mounts on one point the later covers the earlier
             best, found = score, rest.split()[0]
     return found
 
@@ -98,8 +99,7 @@ def register(path: str, library: str) -> FileId:
         if held != library:
             raise _conflict(path, held, library)
         _open_files[identity] = (library, count + 1)
-    if library != "sqlite3":
-        _install_hook()
+    _install_hook()
     return identity
 
 
@@ -155,22 +155,29 @@ def _install_hook() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    """Stop a second library, or a plain open(), on a file that is open here through apsw."""
+    """Stop a plain open() of a file that is open here, and a second library on one that is open through apsw."""
     if event == "open":
-        if _open_files and isinstance(arguments[0], (str, bytes)):
-            _refuse(arguments[0], "open(): closing any descriptor of it drops SQLite's locks")
+        if _open_files and isinstance(arguments[0], (str, bytes, os.PathLike)):
+            _refuse_open(os.fsdecode(arguments[0]))
     elif event == "sqlite3.connect" and _open_files and isinstance(arguments[0], (str, bytes, os.PathLike)):
-        _refuse(_plain_path(os.fspath(arguments[0])), "sqlite3 (or aiosqlite, SQLAlchemy, Django)")
+        path = _plain_path(os.fspath(arguments[0]))
+        held = _holder(path)
+        if held not in (None, "sqlite3"):
+            raise _conflict(path, str(held), "sqlite3 (or aiosqlite, SQLAlchemy, Django)")
 
 
-def _refuse(target: str | bytes, wanted: str) -> None:
-    path = os.fsdecode(target)
-    if path.endswith(("-wal", "-shm")):
-        path = path[:-4]
+def _holder(path: str) -> str | None:
     identity = file_id(path)
-    held = _open_files.get(identity) if identity else None
-    if held and held[0] != "sqlite3":
-        raise _conflict(path, held[0], wanted)
+    return _open_files[identity][0] if identity in _open_files else None
+
+
+def _refuse_open(path: str) -> None:
+    held = _holder(path[:-4] if path.endswith(("-wal", "-shm")) else path)
+    if held:
+        raise DriverConflict(
+            f"{path} is open in this process through {held}: closing a descriptor of it, from open() or a copy, would drop "
+            f"SQLite's locks and lose data. Copy a database with its backup API or VACUUM INTO, and take its size by os.stat()"
+        )
 
 
 def _plain_path(database: str | bytes) -> str:

@@ -97,5 +97,5 @@ def tidy(db: Connection) -> None:
     if db.rows(SQL["get_meta"], {"name": "made_by_litequeue"}):
         [(free,)] = db.rows("PRAGMA freelist_count")
         if free > PAGES_A_STEP:
-            db.rows(f"PRAGMA incremental_vacuum({PAGES_A_STEP})")
+            db.script(f"PRAGMA incremental_vacuum({PAGES_A_STEP})")
     db.rows("PRAGMA wal_checkpoint(passive)")

@@ -226,6 +226,7 @@ ORDER BY next_at
 -- name: next_schedule
 SELECT min(next_at) FROM litequeue_schedules
 WHERE next_at IS NOT NULL AND paused = 0 AND task IN (SELECT value FROM json_each(:tasks))
+      AND name NOT IN (SELECT value FROM json_each(:broken))
 
 -- name: schedules
 SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from litequeue.engine import ScheduleRecord
     from litequeue.sqlite.connection import Connection
+
+log = logging.getLogger("litequeue")
 
 
 def put(db: Connection, new: ScheduleRecord, now: float, *, replace: bool) -> None:
@@ -89,9 +92,10 @@ def resume(db: Connection, name: str, now: float) -> None:
     """Let a paused schedule go on from now; ticks of the pause are not made up for."""
     schedule = require(db, name)
     if schedule.paused:
-        db.rows(
-            SQL["resume_schedule"], {"name": name, "next_at": triggers.first(triggers.decode(schedule.trigger), now)}
-        )
+        # one that will not fire again stays so
+        spent = schedule.next_at is None
+        next_at = None if spent else triggers.first(triggers.decode(schedule.trigger), now)
+        db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at})
 
 
 def trigger_now(db: Connection, name: str, now: float) -> str:
@@ -107,15 +111,23 @@ def trigger_now(db: Connection, name: str, now: float) -> str:
 def fire(db: Connection, tasks: frozenset[str], now: float) -> tuple[int, float | None]:
     """Enqueue each due tick of these tasks' schedules and move them on; return how many, and the next due time."""
     known = json.dumps(sorted(tasks))
-    fired = 0
+    fired, broken = 0, []
     for row in db.rows(SQL["due_schedules"], {"now": now, "tasks": known}):
-        fired += _fire_one(db, reading.schedule(row), now)
-    [(next_at,)] = db.rows(SQL["next_schedule"], {"tasks": known})
+        schedule = reading.schedule(row)
+        try:
+            trigger = triggers.decode(schedule.trigger)
+        except (
+            ValueError
+        ) as error:  # of a newer release, or in a zone this machine does not know: it must not stop the others
+            log.error("the schedule %r cannot fire here: %s", schedule.name, error)  # noqa: TRY400
+            broken.append(schedule.name)
+        else:
+            fired += _fire_one(db, schedule, trigger, now)
+    [(next_at,)] = db.rows(SQL["next_schedule"], {"tasks": known, "broken": json.dumps(broken)})
     return fired, next_at
 
 
-def _fire_one(db: Connection, schedule: ScheduleRecord, now: float) -> int:
-    trigger = triggers.decode(schedule.trigger)
+def _fire_one(db: Connection, schedule: ScheduleRecord, trigger: triggers.Trigger, now: float) -> int:
     due = triggers.due(trigger, schedule.next_at or now, now)
     job_id = None
     for tick in due.ticks:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from litequeue.errors import StoreError
+from litequeue.errors import Fenced, StoreBusy, StoreError
 from litequeue.sqlite.connection import transact, transaction
 from litequeue.sqlite.line import Entry, Line
 
@@ -206,9 +206,8 @@ class Writer:
     def _commit(self, batch: list[Entry[Any]]) -> None:
         try:
             db = self._ready(durable=any(entry.durable for entry in batch))
-        except BaseException as error:
-            for entry in batch:
-                entry.error = error
+        except Exception as error:
+            _fail_all(batch, error)
             return
         if len(batch) > 1 and self._commit_together(db, batch):
             return
@@ -224,7 +223,10 @@ class Writer:
 
         try:
             self._transact(db, work)
-        except Exception:
+        except StoreBusy as error:  # each by itself would wait as long again
+            _fail_all(batch, error)
+            return True
+        except (Exception, Fenced):
             return False
         for entry in batch:
             entry.done = True
@@ -233,7 +235,7 @@ class Writer:
     def _commit_alone(self, db: Connection, entry: Entry[Any]) -> None:
         try:
             entry.value = self._transact(db, entry.work)  # type: ignore[arg-type]
-        except BaseException as error:
+        except (Exception, Fenced) as error:  # not Ctrl-C: that is the leader's own, whosever work this is
             entry.error = error
         entry.done = True
 
@@ -299,6 +301,11 @@ class Writer:
         self._line = Line(self._lead_by_thread)
         self._pool = None
         return db
+
+
+def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:
+    for entry in batch:
+        entry.error, entry.done = error, True
 
 
 def _wake_all(batch: list[Entry[Any]], own: Entry[Any] | None) -> None:

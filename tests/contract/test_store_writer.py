@@ -1,0 +1,372 @@
+"""Group commit: many callers share transactions, and none of them harms or blocks another."""
+
+import asyncio
+import contextlib
+import ctypes
+import threading
+
+import pytest
+from contract.jobs import Hands, new, put
+
+from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError
+from litequeue.sqlite import connection
+from litequeue.sqlite.writer import LARGEST_BATCH, Writer
+
+DEADLINE = 30.0
+
+
+@pytest.fixture
+def add(queue):
+    @queue.task(name="add")
+    def add(a=0): ...
+
+    return add
+
+
+@pytest.fixture
+def threads():
+    """Run functions at once, each in a thread; return what each returned or raised, in their order."""
+
+    def running(*functions):
+        ends: list = [None] * len(functions)
+
+        def run(place):
+            try:
+                ends[place] = functions[place]()
+            except BaseException as error:
+                ends[place] = error
+
+        started = [threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(functions))]
+        for thread in started:
+            thread.start()
+        for thread in started:
+            thread.join(DEADLINE)
+        assert not any(thread.is_alive() for thread in started)
+        return ends
+
+    return running
+
+
+@pytest.fixture
+def writer(store):
+    return store._writer
+
+
+@pytest.fixture
+def line_up(writer, threads):
+    """Let these works line up behind a caller that holds the lead, so that they are led as one batch."""
+
+    def lining(*works):
+        begun, go = threading.Event(), threading.Event()
+
+        def first(db):
+            begun.set()
+            assert go.wait(DEADLINE)
+            return "first"
+
+        def later(work):
+            def run():
+                begun.wait(DEADLINE)
+                return writer.run(work)
+
+            return run
+
+        def open_the_gate():
+            begun.wait(DEADLINE)
+            wait_for(lambda: len(writer._line._pending) == len(works))
+            go.set()
+
+        first_end, *ends, _ = threads(lambda: writer.run(first), *map(later, works), open_the_gate)
+        assert first_end == "first"
+        return ends
+
+    return lining
+
+
+def wait_for(true):
+    """Look until it is so, with a deadline."""
+    tick = threading.Event()
+    for _ in range(int(DEADLINE * 1000)):
+        if true():
+            return
+        tick.wait(0.001)
+    raise AssertionError
+
+
+def insert(task="add", payload=b"[]", key=None):
+    from litequeue.sqlite import transitions
+
+    return lambda db: connection.perform(db, transitions.submit(new(task, payload=payload, key=key))).id
+
+
+def boom(db):
+    raise ZeroDivisionError
+
+
+# Many callers
+
+
+def test_sixteen_threads_enqueue_at_once(queue, add, threads):
+    ends = threads(*[lambda: [add.enqueue(1).id for _ in range(20)]] * 16)
+    ids = [job_id for end in ends for job_id in end]
+    assert len(set(ids)) == 320 == len(queue.jobs(limit=1000))
+
+
+def test_sixty_four_coroutines_enqueue_at_once(queue, add):
+    async def main():
+        return await asyncio.gather(*[add.aenqueue(number) for number in range(64)])
+
+    jobs = asyncio.run(main())
+    assert len(set(jobs)) == 64 == len(queue.jobs())
+
+
+def test_threads_and_loops_enqueue_at_once(queue, add, threads):
+    async def main():
+        return [job.id for job in await asyncio.gather(*[add.aenqueue(number) for number in range(16)])]
+
+    ends = threads(*[lambda: asyncio.run(main())] * 4, *[lambda: [add.enqueue(1).id for _ in range(16)]] * 4)
+    assert len({job_id for end in ends for job_id in end}) == 128
+
+
+def test_one_refused_coroutine_does_not_harm_the_others(queue, add):
+    add.using(key="k").enqueue(1)
+
+    async def main():
+        calls = [add.aenqueue(number) for number in range(63)]
+        calls.insert(30, add.using(key="k").aenqueue(2))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    ends = asyncio.run(main())
+    assert isinstance(ends.pop(30), KeyConflict)
+    assert len({job.id for job in ends}) == 63
+
+
+def test_callers_that_wait_share_one_transaction(store, line_up):
+    seen = []
+    ends = line_up(*[lambda db: seen.append(db.rows("PRAGMA data_version")) or db.raw.in_transaction] * 8)
+    assert ends == [True] * 8
+    assert len(seen) == 8
+
+
+def test_one_refused_caller_does_not_harm_its_batch(store, line_up):
+    put(store, key="k")
+    ends = line_up(insert(), insert(payload=b"[2]", key="k"), insert(), boom, insert())
+    assert [type(end) for end in ends] == [str, KeyConflict, str, ZeroDivisionError, str]
+    assert len({end for end in ends if isinstance(end, str)}) == 3
+    assert len(store.list_jobs()) == 4
+
+
+def test_a_fenced_caller_does_not_harm_its_batch(store, line_up):
+    put(store)
+    job = Hands(store).take()
+    late = job._replace(attempt=9)
+    from litequeue.sqlite import transitions
+
+    fenced, stored = line_up(lambda db: transitions.note_progress(db, late, "{}"), insert())
+    assert isinstance(fenced, Fenced)
+    assert isinstance(stored, str)
+
+
+def test_a_line_longer_than_a_batch_is_led_in_parts(store, writer):
+    async def main():
+        return await asyncio.gather(*[writer.arun(insert()) for _ in range(LARGEST_BATCH + 100)])
+
+    assert len(set(asyncio.run(main()))) == LARGEST_BATCH + 100
+
+
+def test_a_locked_file_refuses_the_whole_batch_after_one_wait(store, writer, connect):
+    writer.run_outside(lambda db: db.script("PRAGMA busy_timeout = 1"))
+    begun = []
+    other = connect()
+    other.execute("BEGIN IMMEDIATE")
+    ends = _all_behind_a_held_lead(writer, [lambda db: begun.append(1)] * 5)
+    other.execute("COMMIT")
+    assert [type(end) for end in ends] == [StoreBusy] * 5
+    assert len(set(map(id, ends))) == 1
+    assert begun == []
+
+
+def _all_behind_a_held_lead(writer, works):
+    """Hand in works from a loop while the lead is held, so that they make one batch."""
+
+    async def main():
+        async with writer.aexclusive():
+            tasks = [asyncio.ensure_future(writer.arun(work)) for work in works]
+            for _ in range(3):
+                await asyncio.sleep(0)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    return asyncio.run(main())
+
+
+def test_a_file_that_cannot_be_opened_refuses_the_whole_batch(store, database):
+    store.close()
+    database.rename(database.with_suffix(".away"))
+    ends = _all_behind_a_held_lead(store._writer, [insert()] * 3)
+    assert [type(end) for end in ends] == [StoreError] * 3
+    database.with_suffix(".away").rename(database)
+    assert put(store)
+
+
+# Interruptions
+
+
+def raise_in(thread, error):
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
+
+
+def test_a_caller_interrupted_in_line_does_not_block_the_others(store, writer):
+    """As Ctrl-C does: the exception is raised where the thread waits, once its wait returns."""
+    interrupted = threading.Event()
+
+    def caller():
+        try:
+            writer.run(insert())
+        except KeyboardInterrupt:
+            interrupted.set()
+
+    with writer.exclusive():
+        thread = threading.Thread(target=caller)
+        thread.start()
+        wait_for(lambda: len(writer._line._pending) == 1)
+        raise_in(thread, KeyboardInterrupt)
+    thread.join(DEADLINE)
+    assert interrupted.is_set()
+    assert put(store)
+
+
+def test_a_leader_interrupted_at_work_tells_its_batch_and_passes_on(store, writer, line_up):
+    def interrupted(db):
+        raise KeyboardInterrupt
+
+    ends = line_up(insert(), interrupted, insert())
+    kinds = {type(end) for end in ends}
+    assert kinds == {KeyboardInterrupt, StoreError}
+    assert sum(isinstance(end, KeyboardInterrupt) for end in ends) == 1
+    assert put(store) == "1"
+
+
+def test_an_interrupt_while_one_runs_alone_is_raised_there_and_nothing_is_stored(store, writer):
+    def interrupted(db):
+        insert()(db)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        writer.run(interrupted)
+    assert store.list_jobs() == []
+    assert put(store)
+
+
+def test_a_cancelled_coroutine_takes_its_work_back_before_it_is_begun(store, writer):
+    async def main():
+        async with writer.aexclusive():
+            task = asyncio.ensure_future(writer.arun(insert()))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        return await writer.arun(insert("b"))
+
+    asyncio.run(main())
+    assert [job.task for job in store.list_jobs()] == ["b"]
+
+
+def test_a_coroutine_cancelled_as_it_is_given_the_lead_passes_it_on(store, writer):
+    async def use():
+        async with writer.aexclusive():
+            pytest.fail("it was cancelled")
+
+    async def main():
+        async with writer.aexclusive():
+            task = asyncio.ensure_future(use())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        task.cancel()  # the lead is on its way to it
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert put(store)
+
+
+def test_a_lead_offered_to_a_loop_that_is_closed_is_passed_on(store, writer):
+    loop = asyncio.new_event_loop()
+    try:
+        with writer.exclusive():
+            waiting = loop.create_task(_enter(writer))
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.stop()
+            waiting._log_destroy_pending = False
+            loop.close()
+        assert put(store)
+    finally:
+        with contextlib.suppress(RuntimeError, GeneratorExit):
+            waiting.get_coro().close()
+
+
+async def _enter(writer):
+    async with writer.aexclusive():
+        pass
+
+
+def test_work_of_a_loop_that_is_closed_is_still_done(store, writer):
+    loop = asyncio.new_event_loop()
+    with writer.exclusive():
+        waiting = loop.create_task(writer.arun(insert()))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+        waiting._log_destroy_pending = False
+        loop.close()
+    wait_for(lambda: len(store.list_jobs()) == 1)
+    with contextlib.suppress(RuntimeError, GeneratorExit):
+        waiting.get_coro().close()
+
+
+# Ends
+
+
+def test_what_is_closed_opens_anew(store):
+    put(store)
+    store.close()
+    store.close()
+    assert len({put(store), *[job.id for job in store.list_jobs()]}) == 2
+
+
+def test_a_closed_writer_serves_coroutines_again(store, writer):
+    asyncio.run(writer.arun(insert()))
+    store.close()
+    asyncio.run(writer.arun(insert()))
+    assert len(store.list_jobs()) == 2
+
+
+def test_what_need_not_survive_power_loss_is_not_synced(store, writer):
+    def level(db):
+        return db.rows("PRAGMA synchronous")[0][0]
+
+    assert [writer.run(level, durable=durable) for durable in (True, False, True)] == [2, 1, 2]
+
+
+def test_with_durability_normal_nothing_is_synced(open_store):
+    writer = open_store(durability="normal")._writer
+    assert writer.run(lambda db: db.rows("PRAGMA synchronous")) == [(1,)]
+
+
+def test_one_durable_caller_makes_its_batch_durable(store, writer):
+    put(store)
+    levels = _all_behind_a_held_lead(writer, [lambda db: db.rows("PRAGMA synchronous")[0][0]] * 2)
+    assert levels == [2, 2]
+
+
+def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
+    writer = Writer(store._connect, full=True, monotonic=clock.monotonic)
+    caplog.set_level("INFO", "litequeue")
+
+    def slow(db):
+        clock.advance(1)
+
+    writer.run(slow)
+    writer.close(store._file.disconnect)
+    assert "took 1000 ms" in caplog.text
+    assert "a_long_transaction" in caplog.text

@@ -1,0 +1,219 @@
+"""Every example runs by itself and prints what it promises, and the demo proves what it claims."""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from litequeue import JobFailed
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+# What each example must print, line by line, among other lines.
+PRINTS = {
+    "script.py": ["enqueued: queued", "result: 5", "a plain call stays a plain call: 5"],
+    "asyncio_app.py": ["one: {'city': 'Lisbon', 'letters': 6}", "many: ['Oslo', 'Quito', 'Bern']", "with a limit: 16"],
+    "embedded_worker.py": ["all finished: ['loaf 1', 'loaf 2', 'loaf 3']"],
+    "schedules.py": [
+        "new-century     next at 2100-01-01 00:00:00 UTC",
+        "paused: ['remind-ada']",
+        "now: all is well",
+        "ticked by itself: True",
+    ],
+    "keys.py": [
+        "same job: True",
+        "other arguments: refused, job 1 has the key",
+        "on_conflict=raise: refused",
+        "debounced: {'readme version 3'}",
+        "while it is unfinished, one: True",
+        "once it has ended, another: True",
+    ],
+    "retries.py": [
+        "flaky: succeeded at attempt 3",
+        "patient: no longer too early",
+        "hopeless: 'nobody' is no address, after 1 attempt",
+        "open_shop: the key is lost, after 1 attempt",
+        "dead letter: the key is lost -> retried: open, with the spare key",
+    ],
+    "transactional_sqlite3.py": [
+        "refused: no second user, and no second job",
+        "users: [('Ada',)] jobs: 1",
+        "welcome, Ada",
+    ],
+    "transactional_aiosqlite.py": [
+        "tea is on its way",
+        "honey is on its way",
+        "the card was declined: 2 jobs in the file",
+    ],
+    "transactional_apsw.py": ["refused: nothing changed, and 1 job in the file", "accounts: {'ada': 750, 'bob': 250}"],
+}
+TESTED_BELOW = {"fastapi_app.py", "demo"}
+
+
+def run_python(*arguments, cwd, **environment):
+    """Run a program in a process of its own, with warnings as errors, and return what became of it."""
+    kept = {name: value for name, value in os.environ.items() if name != "LITEQUEUE_PATH"}
+    command = [sys.executable, "-W", "error", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_example_is_tested():
+    there = {path.name for path in EXAMPLES.iterdir() if not path.name.startswith(("_", "."))}
+    assert there == PRINTS.keys() | TESTED_BELOW
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
+def test_the_first_line_of_an_example_says_what_it_shows(path):
+    assert path.read_text(encoding="utf-8").startswith('"""')
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_an_example_prints_what_it_promises_and_leaves_nothing_behind(name, tmp_path):
+    temporary, here = tmp_path / "temporary", tmp_path / "here"
+    temporary.mkdir()
+    here.mkdir()
+    ran = run_python(EXAMPLES / name, cwd=here, TMPDIR=str(temporary))
+    assert ran.returncode == 0, ran.stderr
+    assert [line for line in ran.stderr.splitlines() if "WAL-reset bug" not in line] == []
+    missing = [line for line in PRINTS[name] if line not in ran.stdout.splitlines()]
+    assert not missing, ran.stdout
+    assert list(here.iterdir()) == []
+
+
+# ---- the web application
+
+
+@pytest.fixture(scope="module")
+def client():
+    testclient = pytest.importorskip("fastapi.testclient")
+    from examples import fastapi_app
+
+    with testclient.TestClient(fastapi_app.app) as client:
+        yield client
+    fastapi_app.queue.close()
+
+
+def ended(client, title):
+    """Order a report, wait until its job has ended, and return what the application then says of it."""
+    from examples import fastapi_app
+
+    answer = client.post("/reports", params={"title": title})
+    assert answer.status_code == 202
+    with suppress(JobFailed):
+        fastapi_app.queue.job(answer.json()["id"]).result(timeout=30)
+    return client.get(f"/reports/{answer.json()['id']}").json()
+
+
+def test_a_request_enqueues_and_the_result_endpoint_has_the_report(client):
+    assert ended(client, "Sales") == {"status": "succeeded", "report": "# Sales"}
+
+
+def test_the_result_endpoint_tells_why_a_report_failed(client):
+    assert ended(client, " ") == {"status": "failed", "error": "a report has a title"}
+
+
+def test_the_result_endpoint_knows_no_other_jobs(client):
+    assert client.get("/reports/999").status_code == 404
+
+
+# ---- the demo
+
+
+def run_demo(*arguments, **environment):
+    return run_python("-m", "examples.demo", *arguments, cwd=ROOT, **environment)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of 60 files, a few of them too large for a coroutine."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.txt").write_text("two words\n" * (2_000 if number % 10 == 0 else number))
+    return folder
+
+
+@pytest.mark.parametrize("place", ["missing", "empty", "no_folder"])
+def test_the_demo_says_when_there_is_nothing_to_count(place, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no_folder").write_text("")
+    ran = run_demo(tmp_path / place)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: ")
+    assert "name a folder with files" in ran.stderr
+
+
+def test_the_demo_counts_right_and_prints_no_control_characters_into_a_pipe(folder):
+    ran = run_demo(folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.replace("\n", "").isprintable()
+    [total] = [line.split() for line in ran.stdout.splitlines() if line.startswith(" all ")]
+    lines = sum(2_000 if number % 10 == 0 else number for number in range(60))
+    assert total[1:5] == ["60", f"{lines * 10:,}", f"{lines:,}", f"{lines * 2:,}"]
+    assert ran.stdout.count("  ok    ") == 5
+
+
+@pytest.mark.slow
+def test_the_demo_kills_a_worker_and_its_jobs_are_rescued(folder):
+    for number in range(2_000):
+        (folder / f"{number}.py").write_text("pass\n" * number)
+    ran = run_demo(folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"worker 2 \(pid \d+\) killed with SIGKILL, [1-9]\d* jobs in hand", ran.stdout)
+    assert re.search(r"worker 1 \(pid \d+\) noticed and put them back, \d+\.\d\d s after the kill", ran.stdout)
+    assert "2,060 files have one row each; " in ran.stdout
+
+
+SABOTAGED = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from examples.demo import __main__, folder, proof
+from litequeue import default_queue
+
+listing, place = folder.list_files(Path(sys.argv[1])), Path(sys.argv[2])
+prove = proof.prove
+
+def sabotage(*arguments):
+    {sabotage}
+    return prove(*arguments)
+
+proof.prove = sabotage
+{before}
+sys.exit(__main__.run(listing, place, Console(width=100)))
+"""
+
+
+def run_sabotaged(folder, tmp_path, *, sabotage="pass", before=""):
+    return run_python("-c", SABOTAGED.format(sabotage=sabotage, before=before), folder, tmp_path, cwd=ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sql", "claim"),
+    [
+        ("INSERT INTO files SELECT * FROM files LIMIT 1", "files have one row each"),
+        ("DELETE FROM files WHERE rowid = 1", "files have one row each"),
+        ("UPDATE summary SET files = files + 1", "each was added once"),
+        ("UPDATE summary SET bytes = bytes - 1", "os.stat says"),
+        ("UPDATE files SET digest = 'x' WHERE rowid = 1", "digests recomputed by this process, 1 differ"),
+    ],
+)
+def test_the_proof_of_the_demo_fails_when_a_count_is_wrong(sql, claim, folder, tmp_path):
+    ran = run_sabotaged(folder, tmp_path, sabotage=f"with default_queue.transaction() as db: db.execute({sql!r})")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert any(line.startswith("  WRONG ") and claim in line for line in ran.stdout.splitlines()), ran.stdout
+
+
+def test_a_file_that_vanishes_is_reported_and_the_rest_is_counted(folder, tmp_path):
+    ran = run_sabotaged(folder, tmp_path, before="(listing.root / '7.txt').unlink()")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "not counted: FileNotFoundError: " in ran.stdout
+    assert "60 jobs enqueued: 59 succeeded, 1 failed, none left or lost" in ran.stdout
