@@ -8,10 +8,10 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks import floor
 from benchmarks.child import child
 from benchmarks.figures import Figure, Plan, percentile
 from benchmarks.sides import has_huey, opened
-from benchmarks.throughput import limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +34,8 @@ def measure(plan: Plan) -> list[Figure]:
     times: dict[tuple[str, str, bool], Times] = {}
     floors: dict[str, Times] = {"full": Times([], []), "normal": Times([], [])}
     for _ in range(plan.rounds):
-        for durability, floor in floors.items():
-            _add(floor, _floor(durability, plan))
+        for durability, found in floors.items():
+            _add(found, _floor(durability, -(-samples // plan.rounds)))
         for across in (True, False):
             for durability in floors:
                 key = ("litequeue", durability, across)
@@ -45,9 +45,9 @@ def measure(plan: Plan) -> list[Figure]:
                 _add(times.setdefault(key, Times([], [])), _round(*key, -(-huey_samples // plan.rounds)))
     return [
         figure
-        for durability, floor in floors.items()
+        for durability, found in floors.items()
         for across in (True, False)
-        for figure in _figures(times, floor, durability, across=across)
+        for figure in _figures(times, found, durability, across=across)
     ]
 
 
@@ -56,24 +56,23 @@ def _add(all_times: Times, more: Times) -> None:
     all_times.round_trip.extend(more.round_trip)
 
 
-def _floor(durability: str, plan: Plan) -> Times:
-    """What the commits alone take: of the job and its claim until it begins, and of its end until the result is back."""
-    count = plan.size(400, least=100)
-    enqueued = 1e6 / limit("enqueue_one", durability, count)
-    with_claim_and_end = 1e6 / _drain_single(durability, count)
-    return Times([enqueued + with_claim_and_end / 2], [enqueued + with_claim_and_end])
-
-
-def _drain_single(durability: str, count: int) -> float:
-    from benchmarks import floor
-
+def _floor(durability: str, samples: int) -> Times:
+    """What the commits alone take, from rest: the job's and its claim's until it begins, its end's until the result."""
+    times = Times([], [])
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         connection = floor.connect("apsw", f"{folder}/floor.db", durability)
-        try:
-            floor.enqueue_many(connection, 100 * -(-count // 100))
-            return floor.drain_single(connection, count)
-        finally:
-            connection.close()
+        for _ in range(samples):
+            _rest()
+            enqueued = 1e6 / floor.enqueue_one(connection, 1)
+            with_claim_and_end = enqueued + 1e6 / floor.drain_single(connection, 1)
+            times.pickup.append((enqueued + with_claim_and_end) / 2)
+            times.round_trip.append(with_claim_and_end)
+        connection.close()
+    return times
+
+
+def _rest() -> None:
+    time.sleep(random.uniform(0.005, 0.030))
 
 
 def _round(name: str, durability: str, across: bool, samples: int) -> Times:  # noqa: FBT001 - part of a key
@@ -97,7 +96,7 @@ def _pair(name: str, folder: str, durability: str, across: bool) -> Iterator[Lit
 def _sample(side: LiteQueue | Huey, samples: int) -> Times:
     times = Times([], [])
     for _ in range(samples):
-        time.sleep(random.uniform(0.005, 0.030))
+        _rest()
         called = time.monotonic_ns()
         began = side.began()
         times.round_trip.append((time.monotonic_ns() - called) / 1e3)
@@ -106,7 +105,7 @@ def _sample(side: LiteQueue | Huey, samples: int) -> Times:
 
 
 def _figures(
-    times: dict[tuple[str, str, bool], Times], floor: Times, durability: str, *, across: bool
+    times: dict[tuple[str, str, bool], Times], floors: Times, durability: str, *, across: bool
 ) -> Iterator[Figure]:
     ours, hueys = times["litequeue", durability, across], times.get(("huey", "full", across))
     where = "another process" if across else "same process"
@@ -114,7 +113,7 @@ def _figures(
         spans = getattr(ours, what)
         for percent in (50, 90, 99):
             value = percentile(spans, percent)
-            limit_us = percentile(getattr(floor, what), 50)
+            limit_us = percentile(getattr(floors, what), percent)
             huey_us = None if hueys is None else percentile(getattr(hueys, what), percent)
             name = f"{what.replace('_', ' ')}, {where}, p{percent}"
             yield Figure(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from litequeue.job import Claimed
 
 
@@ -15,40 +17,40 @@ class ErrorInfo(NamedTuple):
     traceback: str
 
 
-class Succeeded(NamedTuple):
+class Succeeded(msgspec.Struct, frozen=True):
     """The function returned; `result` is its encoded value."""
 
     result: bytes
 
 
-class Failed(NamedTuple):
+class Failed(msgspec.Struct, frozen=True):
     """The function raised, and will not be tried again."""
 
     error: ErrorInfo
 
 
-class Retried(NamedTuple):
+class Retried(msgspec.Struct, frozen=True):
     """The function raised, and is to be tried again at `run_at`."""
 
     run_at: float
     error: ErrorInfo
 
 
-class Snoozed(NamedTuple):
+class Snoozed(msgspec.Struct, frozen=True):
     """The function asked to come back at `run_at`; no attempt is used up."""
 
     run_at: float
 
 
-class Cancelled(NamedTuple):
+class Cancelled(msgspec.Struct, frozen=True):
     """The job was cancelled while it ran."""
 
 
-class Released(NamedTuple):
+class Released(msgspec.Struct, frozen=True):
     """The worker puts the job back, as if it had not been claimed; no attempt is used up."""
 
 
-class Settled(NamedTuple):
+class Settled(msgspec.Struct, frozen=True):
     """The job's success is on record already: it was committed by `completing()`."""
 
 

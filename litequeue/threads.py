@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from litequeue.errors import JobTimeout
 from litequeue.execute import execute, written_off
+from litequeue.interrupt import insist, interrupt, take_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,36 +16,6 @@ if TYPE_CHECKING:
     from litequeue.execute import Run
     from litequeue.job import Claimed
     from litequeue.outcome import Outcome
-
-_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_OURS = ("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute")
-_NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
-
-
-def _raise_outside_ours(ident: int) -> bool:
-    """Raise `JobTimeout` in that thread, unless it is amid our own work: a writer left half done stops all writers."""
-    if _amid_ours(ident):
-        return False
-    _raise_in_thread(ident, JobTimeout)
-    if _amid_ours(ident):  # it went on between the look and the raise
-        _raise_in_thread(ident, _NOTHING)
-        return False
-    return True
-
-
-def _amid_ours(ident: int) -> bool:
-    frame = sys._current_frames().get(ident)
-    while frame is not None:
-        module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if module == __name__ or (module, function) == ("litequeue.execute", "execute"):
-            return False
-        # a wait for another job's result may take for ever, and leaves nothing half done
-        if module.startswith(_OURS) and (module, function) != ("litequeue.sqlite.store", "wait"):
-            return True
-        frame = frame.f_back
-    return False
-
 
 class _Thread:
     """One thread and the run it is at."""
@@ -125,10 +94,12 @@ class Threads:
         if thread is None:
             return True
         with thread.lock:
-            if thread.run is run and not thread.told:
-                thread.told = _raise_outside_ours(thread.ident)
-                return thread.told
-        return True
+            if thread.run is not run:
+                return True
+            if thread.told:
+                return insist(thread.ident)
+            thread.told = True
+            return interrupt(thread.ident, JobTimeout)
 
     def write_off(self, run: Run) -> bool:
         """Count on this run's thread no more: another takes its place. False when it has ended meanwhile."""
@@ -207,7 +178,7 @@ class Threads:
                 with thread.lock:
                     thread.run = None
                     if thread.told:
-                        _raise_in_thread(thread.ident, _NOTHING)
+                        take_back(thread.ident)
                         thread.told = False
                 return
             except JobTimeout:

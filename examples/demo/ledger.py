@@ -12,7 +12,7 @@ ROLLED_UP = "SELECT coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM summar
 STATES = "SELECT status, count(*) FROM litequeue_jobs_view WHERE task <> 'roll_up' GROUP BY status"
 WORKERS = "SELECT pid, id FROM litequeue_workers_view"
 HELD = "SELECT id FROM litequeue_jobs_view WHERE worker = ? AND status = 'running'"
-BEGUN_TWICE = "SELECT count(*) FROM litequeue_jobs_view WHERE attempt > 1"
+CLAIMED_AGAIN = "SELECT count(*) FROM litequeue_jobs_view WHERE attempt > 1"
 UNFINISHED = """
     SELECT count(*) FROM litequeue_jobs_view WHERE finished_at IS NULL AND id IN (SELECT value FROM json_each(?))
 """

@@ -100,11 +100,11 @@ class Plot:
         victim.kill()
         killed, held = time.monotonic(), self._held_by(victim)
         self.show.mark(f"worker {victim.place}", "red")
-        self.show.say(f"{victim} killed with SIGKILL, {len(held)} jobs in hand", "bold red")
+        self.show.say(f"{victim} killed with SIGKILL; jobs in its hands: {len(held)}", "bold red")
         self._look_closely_until(lambda: not self._holds_jobs(victim))
         self._say_since(killed, f"{survivor} noticed and put them back")
         self._look_closely_until(lambda: self._have_ended(held))
-        self._say_since(killed, f"worker {survivor.place} has finished all {len(held)}")
+        self._say_since(killed, f"worker {survivor.place} has finished them")
 
     def _have_ended(self, jobs: list[int]) -> bool:
         [(unfinished,)] = self.ledger.rows(sql.UNFINISHED, json.dumps(jobs))

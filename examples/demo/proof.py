@@ -27,8 +27,8 @@ def _nothing_lost(listing: Listing, ledger: Ledger, files: list[tuple[str, str, 
     done, unread = states.get("succeeded", 0), states.get("failed", 0)
     paths = {path for path, _, _ in files}
     ended = f"{len(listing.files):,} jobs enqueued: {done:,} succeeded, {unread:,} failed, none left or lost"
-    [(twice,)] = ledger.rows(sql.BEGUN_TWICE)
-    once = f"{len(paths):,} files have one row each; {twice:,} jobs had to be begun twice"
+    [(again,)] = ledger.rows(sql.CLAIMED_AGAIN)
+    once = f"{len(paths):,} files have one row each; jobs claimed more than once: {again:,}"
     return [
         Check(done + unread == sum(states.values()) == len(listing.files), ended),
         Check(len(files) == len(paths) == done and paths <= listing.files.keys(), once),

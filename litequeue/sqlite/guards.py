@@ -168,7 +168,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _holder(path: str) -> str | None:
     identity = file_id(path)
-    return _open_files[identity][0] if identity in _open_files else None
+    held = _open_files.get(identity) if identity else None
+    return held[0] if held else None
 
 
 def _refuse_open(path: str) -> None:

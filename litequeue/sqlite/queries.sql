@@ -301,7 +301,7 @@ ORDER BY job.id DESC LIMIT :limit
 SELECT queue, state, count(*), min(created_at) FROM litequeue_jobs GROUP BY queue, state
 
 -- name: ready_counts
-SELECT queue, task, count(*), min(created_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task
+SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task
 
 -- name: unfinished_count
 SELECT (SELECT count(*) FROM litequeue_jobs WHERE state = 1 AND task IN (SELECT value FROM json_each(:tasks))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from litequeue.doorbell import Bell
 from litequeue.errors import StoreError
 from litequeue.job import FOREVER
+from litequeue.interrupt import let_go
 from litequeue.liveness import directory_of, open_directory, take
 from litequeue.sqlite import forks, migrate, reading, timetable, transitions
 from litequeue.sqlite.caller import aiosqlite_transaction, aperform, connection_of
@@ -102,6 +103,11 @@ class SqliteStore:
     def library_version(self) -> str:
         """The version of the SQLite library in use."""
         return self._file.driver.library_version()
+
+    @property
+    def durability(self) -> Durability:
+        """What a commit survives: power loss ("full"), or a crash of the process ("normal")."""
+        return self._file.durability
 
     def _connect(self) -> Connection:
         return self._file.connect()
@@ -195,6 +201,7 @@ class SqliteStore:
         held = self._writer.held()
         submitted = self._writer.run(lambda db: [perform(db, transitions.submit(job)) for job in jobs])
         self._announce(held)
+        let_go()
         return submitted
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
@@ -235,6 +242,7 @@ class SqliteStore:
         """A write transaction; yields the driver's own connection."""
         with self._writer.transaction() as held:
             yield held.require_sync().raw
+        let_go()
 
     @asynccontextmanager
     async def atransaction(self) -> AsyncGenerator[Any, None]:

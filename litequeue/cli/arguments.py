@@ -1,0 +1,97 @@
+"""Types of arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from litequeue.cli.locate import DRIVERS, modules_here
+from litequeue.duration import instant, seconds
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Target(click.ParamType):
+    """A queue's file, or an app as `module:queue`."""
+
+    name = "file or app"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer modules of this folder; the shell adds files."""
+        del ctx, param
+        modules = [CompletionItem(name) for name in modules_here() if name.startswith(incomplete)]
+        return [*modules, CompletionItem(incomplete, type="file")]
+
+
+class Duration(click.ParamType):
+    """A duration such as `90s` or `1h30m`, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        try:
+            return seconds(value, "it")
+        except (ValueError, TypeError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType):
+    """An instant as ISO text with an offset."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text and return it as it is."""
+        try:
+            instant(value, "it")
+        except (ValueError, TypeError) as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Names(click.ParamType):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
+        if not names:
+            self.fail("it names nothing; write such as email,default", param, ctx)
+        return names
+
+
+def target(command: F) -> F:
+    """Take a file or an app; the default queue if neither is named."""
+    return click.argument("target", required=False, type=Target())(driver(command))
+
+
+def driver(command: F) -> F:
+    """Take the driver to open a plain file with."""
+    return click.option(
+        "--driver",
+        type=click.Choice(DRIVERS),
+        default=DRIVERS[0],
+        show_default=True,
+        help="What opens a file; an app has its own.",
+    )(command)
+
+
+def as_json(command: F) -> F:
+    """Take `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def split_target(words: tuple[str, ...], is_first: Callable[[str], bool]) -> tuple[str | None, tuple[str, ...]]:
+    """Split `[TARGET] WORD...`: there is no target where the first word is already one of the others."""
+    if not words or (is_first(words[0]) and not Path(words[0]).is_file()):
+        return None, words
+    return words[0], words[1:]

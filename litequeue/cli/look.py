@@ -1,0 +1,275 @@
+"""The commands that look and change nothing: status, jobs, show."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from litequeue.cli import arguments
+from litequeue.cli.locate import open_place
+from litequeue.cli.printing import (
+    distance,
+    emit,
+    harmless,
+    iso,
+    local,
+    one_line,
+    size,
+    status_text,
+    table,
+)
+from litequeue.cli.report import job_fields, overview
+from litequeue.duration import instant, text
+from litequeue.job import JobRecord, Status
+from litequeue.sqlite.opening import Driver
+
+_SHOWN = [status for status in Status if status is not Status.WAITING]
+
+
+@click.command()
+@arguments.target
+@arguments.as_json
+@click.option("--check", is_flag=True, help="Exit 1 when no worker is alive, or the oldest job waits too long.")
+@click.option("--max-age", type=arguments.Duration(), help="How long is too long; implies --check.")
+@click.pass_context
+def status(
+    ctx: click.Context, target: str | None, driver: Driver, *, as_json: bool, check: bool, max_age: float | None
+) -> None:
+    """Tell how deep the queues are, who works on them, and what goes wrong."""
+    place = open_place(target, driver)
+    try:
+        found, now = overview(place.store), place.store.clock.now()
+    finally:
+        place.close()
+    if as_json:
+        emit(found)
+    else:
+        click.echo("\n\n".join(_sections(found, now)))
+    problems = _problems(found, max_age) if check or max_age is not None else []
+    for problem in problems:
+        click.secho(problem, fg="red", err=True)
+    ctx.exit(1 if problems else 0)
+
+
+def _problems(found: dict[str, Any], max_age: float | None) -> list[str]:
+    problems = [] if any(worker["alive"] for worker in found["workers"]) else ["no worker is alive"]
+    for queue in found["queues"]:
+        age = queue["oldest_waiting_seconds"]
+        if max_age is not None and age is not None and age > max_age:
+            problems.append(f"queue {queue['queue']}: the oldest job has waited {text(age)}, over {text(max_age)}")
+    return problems
+
+
+def _sections(found: dict[str, Any], now: float) -> list[str]:
+    head = f"{found['file']}  {size(found['bytes'])}, WAL {size(found['wal_bytes'])}"
+    sections = [f"{head}, SQLite {found['sqlite']} ({found['driver']})", _queue_table(found["queues"])]
+    sections.append(_worker_table(found["workers"], now))
+    for what, section in (("tasks", _task_table), ("unserved", _unserved_lines), ("recent_failures", _failure_lines)):
+        if found[what]:
+            sections.append(section(found[what]))
+    if found["schedules"]:
+        sections.append(_schedule_line(found["schedules"], now))
+    return sections
+
+
+def _queue_table(queues: list[dict[str, Any]]) -> str:
+    if not queues:
+        return "no jobs"
+    statuses = [s for s in Status if s is not Status.WAITING or any(queue[str(s)] for queue in queues)]
+    headings = ["QUEUE", *(str(s).upper() for s in statuses), "OLDEST WAITING"]
+    rows = [
+        [
+            one_line(queue["queue"]),
+            *(_count(queue[str(s)], s) for s in statuses),
+            "-" if queue["oldest_waiting_seconds"] is None else text(queue["oldest_waiting_seconds"]),
+        ]
+        for queue in queues
+    ]
+    return table(headings, rows, right=range(1, len(headings)))
+
+
+def _count(jobs: int, status: Status) -> str:
+    return click.style(str(jobs), fg="red") if jobs and status is Status.FAILED else str(jobs)
+
+
+def _worker_table(workers: list[dict[str, Any]], now: float) -> str:
+    if not any(worker["alive"] for worker in workers):
+        note = click.style("no worker is alive", fg="yellow") + "; start one with `litequeue run app:queue`"
+    else:
+        note = ""
+    rows = [
+        [
+            str(worker["id"]),
+            click.style("alive", fg="green") if worker["alive"] else click.style("dead", fg="red"),
+            f"{worker['pid']}@{one_line(worker['host'])}",
+            f"{worker['running']}/{worker['threads']}+{worker['coroutines']}",
+            "all" if worker["queues"] is None else one_line(", ".join(worker["queues"])),
+            distance(instant(worker["started_at"]), now),
+        ]
+        for worker in workers
+    ]
+    listing = table(["WORKER", "STATE", "PROCESS", "RUNNING", "QUEUES", "STARTED"], rows, right=[0]) if rows else ""
+    return "\n".join(part for part in (note, listing) if part)
+
+
+def _task_table(tasks: list[dict[str, Any]]) -> str:
+    rows = [
+        [one_line(task["task"]), str(task["recent_runs"]), text(task["median_seconds"]), text(task["p95_seconds"])]
+        for task in tasks
+    ]
+    return table(["TASK", "RECENT RUNS", "MEDIAN", "P95"], rows, right=[1, 2, 3])
+
+
+def _unserved_lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(
+        click.style("waits in vain", fg="yellow")
+        + f"  {row['jobs']} of {one_line(row['task'])} in queue {one_line(row['queue'])}: {row['why']}"
+        for row in rows
+    )
+
+
+def _failure_lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(
+        click.style("failed", fg="red") + f"  {row['id']}  {one_line(row['task'])}  {one_line(row['error'] or '')}"
+        for row in rows
+    )
+
+
+def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
+    due = [schedule["name"] for schedule in schedules if schedule["due"]]
+    coming = [(schedule["next_at"], schedule["name"]) for schedule in schedules if schedule["next_at"]]
+    line = f"{len(schedules)} schedules"
+    if due:
+        line += f", due now: {one_line(', '.join(due))}"
+    elif coming:
+        moment, name = min(coming)
+        line += f", next is {one_line(name)} {distance(instant(moment), now)}"
+    return line
+
+
+@click.command()
+@arguments.target
+@click.option("--status", type=click.Choice([str(status) for status in _SHOWN]), help="Only these.")
+@click.option("--task", help="Only this task's.")
+@click.option("--queue", help="Only this queue's.")
+@click.option("--tag", help="Only those with this tag.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option("--before", metavar="ID", type=click.IntRange(0), help="Only older ones than this job: the next page.")
+@arguments.as_json
+def jobs(target: str | None, driver: Driver, *, status: str | None, before: int | None, as_json: bool, **where: Any) -> None:  # noqa: E501  click passes options by name
+    """List jobs, newest first."""
+    place = open_place(target, driver)
+    try:
+        found = place.store.list_jobs(
+            status=None if status is None else Status(status), before=None if before is None else str(before), **where
+        )
+        codec, now = None if place.queue is None else place.queue.codec, place.store.clock.now()
+    finally:
+        place.close()
+    if as_json:
+        emit([job_fields(job, codec) for job in found])
+        return
+    if not found:
+        click.echo("no such jobs")
+        return
+    headings = ["ID", "TASK", "QUEUE", "STATUS", "TRY", "ENQUEUED", "TOOK", "NOTE"]
+    click.echo(table(headings, [_job_row(job, now) for job in found], right=[0, 4]))
+    if len(found) == where["limit"]:
+        click.echo(f"older ones: --before {found[-1].id}")
+
+
+def _job_row(job: JobRecord, now: float) -> list[str]:
+    return [
+        job.id,
+        one_line(job.task, 40),
+        one_line(job.queue, 20),
+        status_text(job.status),
+        str(job.attempt),
+        distance(job.created_at, now),
+        _took(job, now),
+        _note(job, now),
+    ]
+
+
+def _took(job: JobRecord, now: float) -> str:
+    if job.started_at is None or not (job.finished_at or job.status is Status.RUNNING):
+        return "-"
+    return text(max(0.0, (job.finished_at or now) - job.started_at))
+
+
+def _note(job: JobRecord, now: float) -> str:
+    if job.status is Status.SCHEDULED:
+        return distance(job.run_at, now)
+    if job.status is Status.RUNNING and job.progress is not None:
+        return _progress(job)
+    if job.errors and job.status is not Status.SUCCEEDED:
+        return one_line(f"{job.errors[-1].type}: {job.errors[-1].message}")
+    return "cancel asked for" if job.cancel_requested and job.status is Status.RUNNING else ""
+
+
+def _progress(job: JobRecord) -> str:
+    progress = job.progress
+    if progress is None:
+        return ""
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return one_line(f"{progress.done:g}{total} {progress.note or ''}")
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[TARGET] ID", type=arguments.Target())
+@arguments.driver
+@arguments.as_json
+def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
+    """Tell everything about one job: arguments, result, errors with their tracebacks."""
+    target, ids = arguments.split_target(words, str.isdecimal)
+    if len(ids) != 1:
+        raise click.UsageError("name one job by its id, such as: litequeue show app.db 42")
+    place = open_place(target, driver)
+    try:
+        job, now = place.store.look_up(ids[0]), place.store.clock.now()
+        fields = job_fields(job, None if place.queue is None else place.queue.codec)
+    finally:
+        place.close()
+    if as_json:
+        emit(fields)
+    else:
+        click.echo("\n".join(_lines(job, fields, now)))
+
+
+def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
+    pairs = [
+        ("job", f"{job.id}  {one_line(job.task)}  {status_text(job.status)}"),
+        ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
+        ("arguments", _call(fields)),
+        ("enqueued", local(job.created_at, now)),
+        ("may run", local(job.run_at, now) if job.run_at > job.created_at else ""),
+        ("started", local(job.started_at, now) if job.started_at else ""),
+        ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
+        ("expires", local(job.expires_at, now) if job.expires_at and not job.status.finished else ""),
+        ("tries", f"{job.attempt} begun, {job.failures} failed, {job.deaths} workers died" if job.attempt else ""),
+        ("worker", f"{job.worker}{', cancel asked for' if job.cancel_requested else ''}" if job.worker else ""),
+        ("progress", _progress(job)),
+        ("key", one_line(job.key or "")),
+        ("tags", one_line(", ".join(job.tags))),
+        ("schedule", one_line(job.schedule or "")),
+        ("result", _result(job, fields)),
+    ]
+    lines = [f"{name:<10} {value}" for name, value in pairs if value]
+    for error in job.errors:
+        heading = f"attempt {error.attempt}, {iso(error.at)}: {error.type}: {one_line(error.message, 200)}"
+        lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
+    return lines
+
+
+def _call(fields: dict[str, Any]) -> str:
+    if fields["args"] is None:
+        return "not JSON: name the app, whose codec reads them"
+    given = [json.dumps(value, default=str) for value in fields["args"]]
+    given += [f"{name}={json.dumps(value, default=str)}" for name, value in fields["kwargs"].items()]
+    return f"({', '.join(given)})"
+
+
+def _result(job: JobRecord, fields: dict[str, Any]) -> str:
+    return "" if job.result is None else json.dumps(fields["result"], default=str)

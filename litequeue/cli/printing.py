@@ -1,0 +1,97 @@
+"""Tables, ages and JSON for the terminal. Knows no queue."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from litequeue.duration import text
+from litequeue.job import Status
+
+_COLOURS = {
+    Status.RUNNING: "cyan",
+    Status.SUCCEEDED: "green",
+    Status.FAILED: "red",
+    Status.CANCELLED: "yellow",
+    Status.EXPIRED: "yellow",
+}
+# what a terminal would obey: control characters, C1 included
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def emit(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
+    """Align cells, styled or not, under their headings; the columns numbered in `right` to the right."""
+    lines = [[click.style(heading, bold=True) for heading in headings], *(list(row) for row in rows)]
+    widths = [max(len(click.unstyle(line[number])) for line in lines) for number in range(len(headings))]
+    to_right = frozenset(right)
+    return "\n".join(
+        "  ".join(_padded(cell, width, number in to_right) for number, (cell, width) in enumerate(zip(line, widths)))
+        .rstrip()
+        for line in lines
+    )  # fmt: skip
+
+
+def _padded(cell: str, width: int, right: bool) -> str:  # noqa: FBT001  a cell's own business
+    gap = " " * (width - len(click.unstyle(cell)))
+    return gap + cell if right else cell + gap
+
+
+def one_line(value: object, longest: int = 70) -> str:
+    """Return a value as text that fits a cell, and that no terminal obeys."""
+    line = _CONTROL.sub(" ", str(value)).strip()
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def harmless(value: str) -> str:
+    """Return text of many lines without what a terminal would obey."""
+    return "\n".join(_CONTROL.sub(" ", line.expandtabs()) for line in value.splitlines())
+
+
+def status_text(status: Status) -> str:
+    """Return a status in its colour."""
+    return click.style(str(status), fg=_COLOURS.get(status))
+
+
+def iso(moment: float | datetime | None) -> str | None:
+    """Return unix seconds or a datetime as ISO text in UTC, for JSON."""
+    if moment is None:
+        return None
+    value = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, timezone.utc)
+    return value.astimezone(timezone.utc).isoformat()
+
+
+def local(moment: float | None, now: float) -> str:
+    """Return unix seconds as local time and how far that is from now."""
+    if moment is None:
+        return "never"
+    return f"{datetime.fromtimestamp(moment, timezone.utc).astimezone():%Y-%m-%d %H:%M:%S} ({distance(moment, now)})"
+
+
+def distance(moment: float, now: float) -> str:
+    """Return `3m ago` or `in 2h`."""
+    return f"in {text(moment - now)}" if moment > now else f"{text(now - moment)} ago"
+
+
+def size(count: int) -> str:
+    """Return bytes as `12 B`, `3.4 KiB`, `1.2 MiB`."""
+    amount, units = float(count), ["B", "KiB", "MiB", "GiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def limit_text(seconds: float) -> str:
+    """Return a time limit, which may be none."""
+    return "none" if seconds == math.inf else text(seconds)

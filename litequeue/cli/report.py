@@ -1,0 +1,214 @@
+"""Gather what `status` and `doctor` tell of a store, as plain values. Prints nothing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from litequeue import schedule as triggers
+from litequeue.codec import Codec, JsonCodec
+from litequeue.cli.printing import iso
+from litequeue.engine import ScheduleRecord, WorkerRecord
+from litequeue.errors import LiteQueueError
+from litequeue.job import JobRecord, Status
+from litequeue.liveness import Identity
+from litequeue.sqlite.store import SqliteStore
+
+RECENT_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers on record, the living and the dead."""
+
+    living: tuple[WorkerRecord, ...]
+    dead: tuple[WorkerRecord, ...]
+
+    @classmethod
+    def of(cls, store: SqliteStore) -> Crew:
+        """Ask the kernel which of the workers on record live."""
+        workers = [(worker, store.lives(worker.token)) for worker in store.workers()]
+        return cls(
+            tuple(worker for worker, lives in workers if lives),
+            tuple(worker for worker, lives in workers if not lives),
+        )
+
+    def why_not(self, task: str, queue: str) -> str | None:
+        """Say why nobody living runs this task in this queue; None where somebody does."""
+        if not self.living:
+            return "no worker is alive"
+        knowing = [worker for worker in self.living if task in worker.tasks]
+        if not knowing:
+            return "no living worker knows this task"
+        if not any(worker.queues is None or queue in worker.queues for worker in knowing):
+            return "no living worker that knows it serves this queue"
+        return None
+
+
+def unserved(store: SqliteStore, crew: Crew) -> list[dict[str, Any]]:
+    """List ready jobs that nobody living will run, by queue and task."""
+    return [
+        {"queue": queue, "task": task, "jobs": count, "why": why}
+        for queue, task, count, _ in store.ready()
+        if (why := crew.why_not(task, queue)) is not None
+    ]
+
+
+def overview(store: SqliteStore) -> dict[str, Any]:
+    """Gather everything that `status` tells."""
+    now, crew = store.clock.now(), Crew.of(store)
+    return {
+        "file": str(store.path),
+        "bytes": store.path.stat().st_size,
+        "wal_bytes": store.wal_size(),
+        "driver": store.driver_name,
+        "sqlite": store.library_version,
+        "queues": _queues(store, now),
+        "tasks": _tasks(store),
+        "workers": [
+            *(worker_fields(worker, alive=True) for worker in crew.living),
+            *(worker_fields(worker, alive=False) for worker in crew.dead),
+        ],
+        "unserved": unserved(store, crew),
+        "schedules": [schedule_fields(schedule, now) for schedule in store.schedules()],
+        "recent_failures": [_failure(job) for job in store.list_jobs(status=Status.FAILED, limit=RECENT_FAILURES)],
+    }
+
+
+def _queues(store: SqliteStore, now: float) -> list[dict[str, Any]]:
+    waiting: dict[str, float] = {}
+    for queue, _, _, since in store.ready():
+        waiting[queue] = min(since, waiting.get(queue, since))
+    queues: dict[str, dict[str, Any]] = {}
+    for count in store.counts():
+        row = queues.setdefault(count.queue, {"queue": count.queue} | {str(status): 0 for status in Status})
+        row[str(count.status)] = count.jobs
+    for name, row in queues.items():
+        row["oldest_waiting_seconds"] = max(0.0, now - waiting[name]) if name in waiting else None
+    return [queues[name] for name in sorted(queues)]
+
+
+def _tasks(store: SqliteStore) -> list[dict[str, Any]]:
+    found = store.durations()
+    return [
+        {"task": task, "recent_runs": len(found[task]), **spread(found[task])} for task in sorted(found) if found[task]
+    ]
+
+
+def spread(spans: Iterable[float]) -> dict[str, float]:
+    """Return the median and the 95th percentile (nearest rank) of seconds."""
+    ranked = sorted(max(0.0, span) for span in spans)
+    return {
+        "median_seconds": statistics.median(ranked),
+        "p95_seconds": ranked[max(0, -(-len(ranked) * 95 // 100) - 1)],
+    }
+
+
+def worker_fields(worker: WorkerRecord, *, alive: bool) -> dict[str, Any]:
+    """Return a worker as plain values."""
+    identity = Identity.from_text(worker.identity)
+    return {
+        "id": worker.id,
+        "alive": alive,
+        "pid": identity.pid,
+        "host": identity.host,
+        "queues": None if worker.queues is None else list(worker.queues),
+        "tasks": list(worker.tasks),
+        "threads": worker.threads,
+        "coroutines": worker.coroutines,
+        "running": worker.running,
+        "started_at": iso(worker.started_at),
+    }
+
+
+def schedule_fields(schedule: ScheduleRecord, now: float) -> dict[str, Any]:
+    """Return a schedule as plain values."""
+    return {
+        "name": schedule.name,
+        "task": schedule.task,
+        "queue": schedule.queue,
+        "trigger": trigger_text(schedule),
+        "declared": schedule.declared,
+        "paused": schedule.paused,
+        "next_at": None if schedule.paused else iso(schedule.next_at),
+        "due": is_due(schedule, now),
+        "last_at": iso(schedule.last_at),
+        "last_job": schedule.last_job,
+    }
+
+
+def trigger_text(schedule: ScheduleRecord) -> str:
+    """Return when a schedule fires, as a line."""
+    try:
+        return triggers.describe(triggers.decode(schedule.trigger))
+    except ValueError:
+        return f"not understood here: {schedule.trigger}"
+
+
+def is_due(schedule: ScheduleRecord, now: float) -> bool:
+    """Whether a schedule ought to have fired by now."""
+    return not schedule.paused and schedule.next_at is not None and schedule.next_at <= now
+
+
+def _failure(job: JobRecord) -> dict[str, Any]:
+    last = job.errors[-1] if job.errors else None
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "finished_at": iso(job.finished_at),
+        "error": None if last is None else f"{last.type}: {last.message}",
+    }
+
+
+def job_fields(job: JobRecord, codec: Codec | None = None) -> dict[str, Any]:
+    """Return a job as plain values; bytes that the codec does not read are None."""
+    codec = JsonCodec() if codec is None else codec
+    call = decoded(codec, job.payload)
+    args, kwargs = call if isinstance(call, (list, tuple)) and len(call) == 2 else (None, None)
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "status": str(job.status),
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "failures": job.failures,
+        "deaths": job.deaths,
+        "created_at": iso(job.created_at),
+        "run_at": iso(job.run_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "expires_at": iso(job.expires_at),
+        "key": job.key,
+        "tags": list(job.tags),
+        "schedule": job.schedule,
+        "worker": job.worker,
+        "cancel_requested": job.cancel_requested,
+        "progress": None
+        if job.progress is None
+        else {"done": job.progress.done, "total": job.progress.total, "note": job.progress.note},
+        "args": args,
+        "kwargs": kwargs,
+        "result": None if job.result is None else decoded(codec, job.result),
+        "errors": [
+            {
+                "attempt": error.attempt,
+                "at": iso(error.at),
+                "type": error.type,
+                "message": error.message,
+                "traceback": error.traceback,
+            }
+            for error in job.errors
+        ],
+    }
+
+
+def decoded(codec: Codec, data: bytes) -> Any:
+    """Read what a codec wrote; None where this one cannot."""
+    try:
+        return codec.decode(data)
+    except (LiteQueueError, ValueError, TypeError, LookupError, EOFError):
+        return None

@@ -1,0 +1,64 @@
+"""Raise an error in another thread, but never amid our own work. Knows no job and no store."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
+# Left half done, these would stop every writer of the process.
+_OURS = ("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute")
+_BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("litequeue.threads", "_finish")}
+_held_back: dict[int, type[BaseException]] = {}
+
+
+def interrupt(ident: int, error: type[BaseException]) -> bool:
+    """Raise `error` in the thread of that number; False: it is held back for now, `insist` soon.
+
+    A thread inside a C call sees it when that returns.
+    """
+    if _amid_ours(ident):
+        _held_back[ident] = error
+        return False
+    _raise_in_thread(ident, error)
+    if not _amid_ours(ident):
+        return True
+    _raise_in_thread(ident, _NOTHING)  # it went on between the look and the raise
+    _held_back[ident] = error
+    return False
+
+
+def insist(ident: int) -> bool:
+    """Raise what was held back in that thread; True: it has been raised by now."""
+    error = _held_back.pop(ident, None)
+    return error is None or interrupt(ident, error)
+
+
+def take_back(ident: int) -> None:
+    """Forget what has not been raised yet in that thread."""
+    _held_back.pop(ident, None)
+    _raise_in_thread(ident, _NOTHING)
+
+
+def let_go() -> None:
+    """Raise here what was held back while our work was done; called where it is done."""
+    if _held_back:
+        error = _held_back.pop(threading.get_ident(), None)
+        if error is not None:
+            raise error
+
+
+def _amid_ours(ident: int) -> bool:
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        place = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if place in _BASE:
+            return False
+        # a wait for another job's result may take for ever, and leaves nothing half done
+        if place[0].startswith(_OURS) and place != ("litequeue.sqlite.store", "wait"):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,187 @@
+"""A fork copies the process, and with it SQLite's belief in locks that only the parent holds: nothing may cross it."""
+
+import multiprocessing
+import os
+import threading
+import traceback
+import warnings
+from contextlib import suppress
+
+import pytest
+from contract.jobs import new, put
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+    # Python 3.12 warns of what these tests are about: a fork while other threads run
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
+
+def forked(work):
+    """Run `work` in a forked child; return its exit code: 0 when all went well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def ids(store):
+    return sorted(int(job.id) for job in store.list_jobs(limit=10_000))
+
+
+def test_parent_and_child_go_on_with_one_store(store):
+    put(store)
+    assert forked(lambda: put(store)) == 0
+    put(store)
+    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+
+
+def test_a_child_reads_what_the_parent_wrote(store):
+    put(store)
+    store.list_jobs()
+
+    def child():
+        assert ids(store) == [1]
+
+    assert forked(child) == 0
+
+
+def test_a_child_of_a_child_goes_on(store):
+    put(store)
+
+    def child():
+        put(store)
+        assert forked(lambda: put(store)) == 0
+
+    assert forked(child) == 0
+    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+
+
+def test_a_fork_waits_for_the_transaction_of_another_thread(store):
+    put(store)
+    inside, go = threading.Event(), threading.Event()
+
+    def hold():
+        with store.transaction() as db:
+            db.execute("UPDATE litequeue_jobs SET priority = 1")
+            inside.set()
+            assert go.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(30)
+    timer = threading.Timer(0.1, go.set)
+    timer.start()
+    assert forked(lambda: put(store)) == 0
+    thread.join()
+    put(store)
+    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+    assert store.look_up("1").priority == 1
+
+
+def test_a_child_forked_inside_a_transaction_is_refused_and_the_parent_commits(store):
+    def child():
+        from litequeue import StoreError
+
+        for use in (lambda: put(store), store.list_jobs):
+            with pytest.raises(StoreError, match="forked inside a transaction"):
+                use()
+
+    with store.transaction():
+        put(store)
+        assert forked(child) == 0
+        put(store)
+    assert (ids(store), store.integrity()) == ([1, 2], [])
+
+
+def test_many_forks_beside_busy_threads_lose_nothing(store):
+    stop = threading.Event()
+    written = []
+
+    def write():
+        while not stop.is_set():
+            written.append(put(store))
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    codes = [forked(lambda: store.submit([new("child")] * 3)) for _ in range(15)]
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert codes == [0] * 15
+    assert len(store.list_jobs(task="child", limit=10_000)) == 45
+    assert len(set(written)) == len(written) == len(store.list_jobs(task="add", limit=100_000))
+    assert store.integrity() == []
+
+
+def test_forks_from_two_threads_at_once_do_not_block_each_other(store):
+    put(store)
+    codes = []
+    threads = [
+        threading.Thread(target=lambda: codes.extend(forked(lambda: put(store)) for _ in range(8))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert codes == [0] * 24
+    assert len(ids(store)) == 25
+
+
+def enqueue_in(path, driver, count):
+    from litequeue import Queue
+
+    with Queue(path, driver=driver) as queue:
+        add = queue.task(name="add")(print)
+        for _ in range(count):
+            add.enqueue()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_every_start_method_enqueue(store, driver, method):
+    put(store)
+    context = multiprocessing.get_context(method)
+    processes = [context.Process(target=enqueue_in, args=(str(store.path), driver, 5)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (len(ids(store)), store.integrity()) == (11, [])
+
+
+def test_a_parent_that_exits_first_leaves_the_child_a_sound_file(store, open_store):
+    """The parent closes its last connection while the child is at work; the WAL must not go from under the child."""
+    put(store)
+    store.list_jobs()
+    told, ready = os.pipe(), os.pipe()
+
+    def child():
+        put(store)
+        os.write(ready[1], b"x")
+        os.read(told[0], 1)
+        put(store)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            child()
+            os._exit(0)
+        os._exit(1)
+    os.read(ready[0], 1)
+    store.close()
+    os.write(told[1], b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for number in (*told, *ready):
+        os.close(number)
+    assert (ids(store), store.integrity()) == ([1, 2, 3], [])

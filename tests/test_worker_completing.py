@@ -1,0 +1,149 @@
+"""`current_job().completing()`: the caller's rows and the job's success are one commit."""
+
+import threading
+
+import pytest
+
+from litequeue import Queue, current_job
+from litequeue.errors import Fenced
+from crash.watching import ended
+
+
+@pytest.fixture(params=["apsw", "sqlite3"])
+def queue(request, database):
+    with Queue(database, driver=request.param, durability="normal") as queue:
+        with queue.transaction() as db:
+            db.execute("CREATE TABLE paid (n)")
+        yield queue
+
+
+def rows(queue):
+    with queue.transaction() as db:
+        return [n for (n,) in db.execute("SELECT n FROM paid ORDER BY n")]
+
+
+def test_the_rows_and_the_success_are_stored_together(queue):
+    @queue.task
+    def pay(n: int) -> str:
+        with current_job().completing("receipt") as db:
+            db.execute("INSERT INTO paid VALUES (?)", (n,))
+        return "not stored"
+
+    with queue.worker() as worker:
+        jobs = pay.enqueue_many([(n,) for n in range(50)])
+        assert {job.result(10) for job in jobs} == {"receipt"}
+    assert rows(queue) == list(range(50))
+    assert (worker.lost, worker.settled) == (0, 50)
+
+
+def test_a_coroutine_stores_the_rows_and_the_success_together(queue):
+    sqlite3 = queue.store.driver_name == "sqlite3"
+
+    @queue.task
+    async def pay(n: int):
+        async with current_job().acompleting("receipt") as db:
+            inserted = db.execute("INSERT INTO paid VALUES (?)", (n,))
+            if sqlite3:
+                await inserted
+
+    with queue.worker() as worker:
+        jobs = pay.enqueue_many([(n,) for n in range(20)])
+        assert {job.result(10) for job in jobs} == {"receipt"}
+    assert rows(queue) == list(range(20))
+    assert worker.lost == 0
+
+
+def test_an_error_inside_the_block_rolls_both_back_and_fails_the_job(queue):
+    @queue.task
+    def pay():
+        with current_job().completing() as db:
+            db.execute("INSERT INTO paid VALUES (1)")
+            raise ValueError("no money")
+
+    with queue.worker():
+        record = ended(pay.enqueue())
+    assert (record.status, record.errors[0].message, rows(queue)) == ("failed", "no money", [])
+
+
+def test_an_error_inside_a_coroutines_block_rolls_both_back_and_fails_the_job(queue):
+    sqlite3 = queue.store.driver_name == "sqlite3"
+
+    @queue.task
+    async def pay():
+        async with current_job().acompleting() as db:
+            inserted = db.execute("INSERT INTO paid VALUES (1)")
+            if sqlite3:
+                await inserted
+            raise ValueError("no money")
+
+    with queue.worker():
+        record = ended(pay.enqueue())
+    assert (record.status, record.errors[0].message, rows(queue)) == ("failed", "no money", [])
+
+
+def test_an_error_inside_the_block_is_tried_again_as_any_other(queue):
+    @queue.task(retries=1, backoff=0)
+    def pay():
+        with current_job().completing() as db:
+            db.execute("INSERT INTO paid VALUES (1)")
+            if current_job().attempt == 1:
+                raise OSError
+
+    with queue.worker():
+        assert ended(pay.enqueue()).status == "succeeded"
+    assert rows(queue) == [1]
+
+
+def test_an_error_after_the_block_cannot_undo_the_success(queue):
+    @queue.task
+    def pay():
+        with current_job().completing("paid") as db:
+            db.execute("INSERT INTO paid VALUES (1)")
+        raise ValueError("too late")
+
+    with queue.worker() as worker:
+        assert pay.enqueue().result(10) == "paid"
+    assert (rows(queue), worker.lost) == ([1], 0)
+
+
+def test_what_is_enqueued_inside_the_block_is_stored_with_it(queue):
+    @queue.task
+    def after():
+        return "after"
+
+    @queue.task
+    def pay():
+        with current_job().completing():
+            after.using(key="once").enqueue()
+
+    with queue.worker():
+        pay.enqueue().result(10)
+        assert queue.jobs(task=after)[0].result(10) == "after"
+
+
+
+def test_nothing_is_kept_of_a_job_that_was_given_to_another_worker(queue, database):
+    begun, taken = threading.Event(), threading.Event()
+    fenced: list[BaseException] = []
+
+    @queue.task
+    def pay():
+        if current_job().attempt > 1:
+            return "second"
+        begun.set()
+        assert taken.wait(10)
+        try:
+            with current_job().completing("first") as db:
+                db.execute("INSERT INTO paid VALUES (1)")
+        except Fenced as error:
+            fenced.append(error)
+            raise
+
+    with queue.worker(threads=2) as worker:
+        job = pay.enqueue()
+        assert begun.wait(10)
+        with Queue(database, driver=queue._driver) as other:
+            other.store.rescue(worker.id, None, blame=False)
+        taken.set()
+        assert job.result(10) == "second"
+    assert (rows(queue), len(fenced), worker.lost) == ([], 1, 1)
