@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from litequeue.job import Claimed
     from litequeue.outcome import Outcome
 
+
 class _Thread:
     """One thread and the run it is at."""
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from litequeue.doorbell import Ear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
+    from litequeue.job import JobRecord
+
 TOPIC = "done"
+# How long a wait trusts the doorbell before it looks by itself, in seconds.
+SAFETY_POLL = 1.0
 
 
 class Waiter:
@@ -46,11 +51,51 @@ class AsyncWaiter:
 class Waiters:
     """All waits of this process on one file. The first one starts a thread that listens to other processes."""
 
-    def __init__(self, directory: Callable[[], Path]) -> None:
-        self._directory = directory
+    def __init__(
+        self, directory: Callable[[], Path], monotonic: Callable[[], float], doing: Callable[[JobRecord], str]
+    ) -> None:
+        self._directory, self._monotonic, self._doing = directory, monotonic, doing
         self._lock = threading.Lock()
         self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
         self._ear: Ear | None = None
+
+    def wait(self, job_id: str, timeout: float | None, look_up: Callable[[str], JobRecord]) -> JobRecord:
+        """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
+        deadline = None if timeout is None else self._monotonic() + timeout
+        waiter = Waiter(job_id)
+        # arm, then read, then wait: an end in between wakes us
+        self.add(waiter)
+        try:
+            while not (record := look_up(job_id)).status.finished:
+                waiter.event.wait(self._left(deadline, record, timeout))
+                waiter.event.clear()
+            return record
+        finally:
+            self.remove(waiter)
+
+    async def await_end(
+        self, job_id: str, timeout: float | None, look_up: Callable[[str], Awaitable[JobRecord]]
+    ) -> JobRecord:
+        """Async twin of `wait`."""
+        deadline = None if timeout is None else self._monotonic() + timeout
+        waiter = AsyncWaiter(job_id)
+        self.add(waiter)
+        try:
+            while not (record := await look_up(job_id)).status.finished:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(waiter.event.wait(), self._left(deadline, record, timeout))
+                waiter.event.clear()
+            return record
+        finally:
+            self.remove(waiter)
+
+    def _left(self, deadline: float | None, record: JobRecord, timeout: float | None) -> float:
+        if deadline is None:
+            return SAFETY_POLL
+        left = deadline - self._monotonic()
+        if left <= 0:
+            raise TimeoutError(f"job {record.id} ({record.task}) {self._doing(record)}; waited {timeout:g} s")
+        return min(left, SAFETY_POLL)
 
     def add(self, waiter: Waiter | AsyncWaiter) -> None:
         """Arm it: from now on no end goes unseen."""

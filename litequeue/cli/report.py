@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from litequeue import schedule as triggers
-from litequeue.codec import Codec, JsonCodec
 from litequeue.cli.printing import iso
+from litequeue.codec import Codec, JsonCodec
 from litequeue.engine import ScheduleRecord, WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.job import JobRecord, Status

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import os
 import threading
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.doorbell import Bell
 from litequeue.errors import StoreError
-from litequeue.job import FOREVER
 from litequeue.interrupt import let_go
-from litequeue.liveness import directory_of, open_directory, take
-from litequeue.sqlite import forks, migrate, reading, timetable, transitions
+from litequeue.job import FOREVER
+from litequeue.liveness import open_directory
+from litequeue.sqlite import forks, migrate, timetable, transitions
 from litequeue.sqlite.caller import aiosqlite_transaction, aperform, connection_of
 from litequeue.sqlite.connection import perform
-from litequeue.sqlite.opening import Driver, Durability, File, warn_of_old_library
+from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
+from litequeue.sqlite.reader import Reader
 from litequeue.sqlite.writer import Held, Writer
 from litequeue.waiters import TOPIC as DONE
-from litequeue.waiters import AsyncWaiter, Waiter, Waiters
+from litequeue.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from litequeue.clock import Clock
-    from litequeue.engine import Demand, NewWorker, QueueCount, Rescued, ScheduleRecord, Submitted, Turn, WorkerRecord
-    from litequeue.job import Claimed, JobRecord, NewJob, Status
+    from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Submitted, Turn
+    from litequeue.job import Claimed, JobRecord, NewJob
     from litequeue.outcome import Ended
     from litequeue.sqlite.connection import Connection, Steps
 
@@ -39,14 +38,12 @@ T = TypeVar("T")
 log = logging.getLogger("litequeue")
 
 WORK = "work"
-# How long a wait trusts the doorbell before it looks by itself, in seconds.
-SAFETY_POLL = 1.0
 LARGEST_RING = 50_000
-_warned: set[str] = set()
+CHECK_EVERY = 1.0  # seconds between looks whether the file is still the one at its path
 
 
-class SqliteStore:
-    """One file, one write connection, one reader. Safe for threads, loops and forks."""
+class SqliteStore(Reader):
+    """A reader of the file that writes it, too, on one connection a process. Safe for threads, loops and forks."""
 
     def __init__(
         self,
@@ -60,144 +57,22 @@ class SqliteStore:
         create: bool,
         allow_unsafe_filesystem: bool = False,
     ) -> None:
-        self._file = File(path, driver, durability, allow_unsafe_filesystem=allow_unsafe_filesystem)
-        self.path = Path(self._file.path)
+        super().__init__(File(path, driver, durability, allow_unsafe_filesystem=allow_unsafe_filesystem), create=create)
         self.clock = clock
         self._result_ttl, self._failed_ttl = result_ttl, failed_ttl
-        self._writer = Writer(self._connect, full=durability == "full", monotonic=clock.monotonic)
-        self._reader: Connection | None = None
-        self._reading = threading.Lock()
+        self._writer = Writer(self._file.connect, full=durability == "full", monotonic=clock.monotonic)
         self._turns = itertools.count()
         self._checked = 0.0
-        self._prepare(create=create)
         self._bell = Bell(self.directory, WORK, clock.monotonic)
         self._done_bell = Bell(self.directory, DONE, clock.monotonic)
-        self._waiters = Waiters(lambda: open_directory(self.path))
+        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
         forks.watch(self)
-
-    def _prepare(self, *, create: bool) -> None:
-        db = self._file.connect(create=create)
-        try:
-            if create:
-                migrate.migrate(db, self._file.path)
-            else:
-                migrate.check(db, self._file.path)
-        finally:
-            self._file.disconnect(db)
-        warning = warn_of_old_library(self._file.driver)
-        if warning and warning not in _warned:
-            _warned.add(warning)
-            log.warning(warning)
-
-    @property
-    def directory(self) -> Path:
-        """Where locks and sockets lie, beside the file; made by the first who needs it."""
-        return directory_of(self.path)
-
-    @property
-    def driver_name(self) -> str:
-        """The name of the driver in use."""
-        return self._file.driver.LIBRARY
-
-    @property
-    def library_version(self) -> str:
-        """The version of the SQLite library in use."""
-        return self._file.driver.library_version()
-
-    @property
-    def durability(self) -> Durability:
-        """What a commit survives: power loss ("full"), or a crash of the process ("normal")."""
-        return self._file.durability
-
-    def _connect(self) -> Connection:
-        return self._file.connect()
-
-    # ---- reading
-
-    def read(self, look: Callable[[Connection], T]) -> T:
-        """Run `look` on the reading connection; it must read to the end what it asks for."""
-        with self._reading:
-            if self._reader is None:
-                self._reader = self._file.connect()
-                self._reader.rows("PRAGMA query_only = on")
-            return look(self._reader)
-
-    async def aread(self, look: Callable[[Connection], T]) -> T:
-        """Async twin of `read`."""
-        return await asyncio.to_thread(self.read, look)
-
-    def look_up(self, job_id: str) -> JobRecord:
-        """Return the job as it now stands, or raise `JobNotFound`."""
-        return self.read(lambda db: reading.look_up(db, job_id))
-
-    async def alook_up(self, job_id: str) -> JobRecord:
-        """Async twin of `look_up`."""
-        return await self.aread(lambda db: reading.look_up(db, job_id))
-
-    def list_jobs(
-        self,
-        *,
-        status: Status | None = None,
-        task: str | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        limit: int = 100,
-        before: str | None = None,
-    ) -> list[JobRecord]:
-        """Return the newest jobs that match, newest first."""
-        where = {"status": status, "task": task, "queue": queue, "tag": tag, "limit": limit, "before": before}
-        return self.read(lambda db: reading.list_jobs(db, **where))  # type: ignore[arg-type]
-
-    def workers(self) -> list[WorkerRecord]:
-        """The workers on record."""
-        return self.read(reading.workers)
-
-    def living_workers(self) -> list[WorkerRecord]:
-        """The workers on record whose lock is held."""
-        return [worker for worker in self.workers() if self.lives(worker.token)]
-
-    def lives(self, token: str) -> bool:
-        """Whether the worker of that token holds its lock."""
-        remains = take(self.directory, token)
-        if remains is None:
-            return True
-        remains.release()
-        return False
-
-    def schedules(self) -> list[ScheduleRecord]:
-        """All schedules, by name."""
-        return self.read(reading.schedules)
-
-    def schedule(self, name: str) -> ScheduleRecord:
-        """The schedule of that name; raises `ScheduleNotFound`."""
-        return self.read(lambda db: timetable.require(db, name))
-
-    def counts(self) -> list[QueueCount]:
-        """How many jobs of each queue stand in each state."""
-        return self.read(reading.counts)
-
-    def ready(self) -> list[tuple[str, str, int, float]]:
-        """How many jobs of each queue and task are ready, and since when the oldest waits."""
-        return self.read(reading.ready)
-
-    def durations(self, limit: int = 1000) -> dict[str, list[float]]:
-        """Seconds of the last runs, by task."""
-        return self.read(lambda db: reading.durations(db, limit))
-
-    def version(self) -> int:
-        """A number that changes when another connection has written to the file."""
-        [(number,)] = self.read(lambda db: db.rows("PRAGMA data_version"))
-        return int(number)
-
-    def integrity(self) -> list[str]:
-        """What SQLite finds wrong with the file; empty when it is sound."""
-        found = self.read(lambda db: db.rows("PRAGMA integrity_check"))
-        return [text for (text,) in found if text != "ok"]
 
     # ---- enqueue
 
     def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here."""
+        self._check_now_and_then()
         held = self._writer.held()
         submitted = self._writer.run(lambda db: [perform(db, transitions.submit(job)) for job in jobs])
         self._announce(held)
@@ -206,6 +81,7 @@ class SqliteStore:
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
+        self._check_now_and_then()
         held = self._writer.held()
         if held is not None and held.adb is not None:
             submitted = [await aperform(held.adb, transitions.submit(job)) for job in jobs]
@@ -213,6 +89,13 @@ class SqliteStore:
             submitted = await self._writer.arun(lambda db: [perform(db, transitions.submit(job)) for job in jobs])
         self._announce(held)
         return submitted
+
+    def _check_now_and_then(self) -> None:
+        """A job stored in a file that was deleted or replaced would be lost."""
+        now = self.clock.monotonic()
+        if now - self._checked >= CHECK_EVERY:
+            self._checked = now
+            self.check()
 
     def _announce(self, held: Held | None) -> None:
         """Wake workers now, or when the transaction that is open here has been committed."""
@@ -331,56 +214,16 @@ class SqliteStore:
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
         self._refuse_wait_inside()
-        deadline = None if timeout is None else self.clock.monotonic() + timeout
-        waiter = Waiter(job_id)
-        # arm, then read, then wait: an end in between wakes us
-        self._waiters.add(waiter)
-        try:
-            while not (record := self.look_up(job_id)).status.finished:
-                left = self._left(deadline, record, timeout)
-                waiter.event.wait(left)
-                waiter.event.clear()
-            return record
-        finally:
-            self._waiters.remove(waiter)
+        return self._waiters.wait(job_id, timeout, self.look_up)
 
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""
         self._refuse_wait_inside()
-        deadline = None if timeout is None else self.clock.monotonic() + timeout
-        waiter = AsyncWaiter(job_id)
-        self._waiters.add(waiter)
-        try:
-            while not (record := await self.alook_up(job_id)).status.finished:
-                left = self._left(deadline, record, timeout)
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(waiter.event.wait(), left)
-                waiter.event.clear()
-            return record
-        finally:
-            self._waiters.remove(waiter)
+        return await self._waiters.await_end(job_id, timeout, self.alook_up)
 
     def _refuse_wait_inside(self) -> None:
         if self._writer.held() is not None:
             raise StoreError("a result cannot be waited for inside a transaction: the job starts only after its commit")
-
-    def _left(self, deadline: float | None, record: JobRecord, timeout: float | None) -> float:
-        if deadline is None:
-            return SAFETY_POLL
-        left = deadline - self.clock.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"job {record.id} ({record.task}) {self._doing(record)} after {timeout:g} s")
-        return min(left, SAFETY_POLL)
-
-    def _doing(self, record: JobRecord) -> str:
-        alive = self.living_workers()
-        if not alive:
-            return f"is still {record.status}, and no worker is alive; start one with `litequeue run` or queue.worker()"
-        if not any(record.task in worker.tasks for worker in alive):
-            return f"is still {record.status}, and no living worker knows its task; start one that imports it"
-        if not any(worker.queues is None or record.queue in worker.queues for worker in alive):
-            return f"is still {record.status}, and no living worker serves its queue {record.queue!r}"
-        return f"is still {record.status}"
 
     # ---- worker
 
@@ -422,26 +265,13 @@ class SqliteStore:
         self._tell_ended([*rescued.condemned, *rescued.cancelled])
         return rescued
 
-    def ownerless(self) -> list[int]:
-        """Numbers of workers that hold running jobs but are not on record."""
-        return self.read(lambda db: [number for (number,) in db.rows(SQL["ownerless"])])
-
     def prune(self, limit: int = transitions.CHUNK) -> int:
         """Delete at most `limit` jobs whose time has come; return how many."""
         return self._writer.run(lambda db: transitions.prune(db, self.clock.now(), limit), durable=False)
 
-    def next_prune(self) -> float | None:
-        """When the next job is to be deleted."""
-        [(moment,)] = self.read(lambda db: db.rows(SQL["next_prune"]))
-        return None if moment is None else float(moment)
-
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was asked for. Raises `Fenced`."""
         return self._writer.run(lambda db: transitions.note_progress(db, job, progress), durable=False)
-
-    def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
-        """The worker's running jobs that are to be cancelled, as (id, attempt)."""
-        return self.read(lambda db: [(row[0], row[1]) for row in db.rows(SQL["requested_cancels"], {"worker": worker})])
 
     def sign_on(self, worker: NewWorker) -> int:
         """Enter a worker; return its number."""
@@ -496,18 +326,9 @@ class SqliteStore:
 
     # ---- the file
 
-    def check(self) -> None:
-        """Raise `StoreReplaced` when the path names another file now, or none."""
-        self._file.check_not_replaced()
-
     def tidy(self) -> None:
         """Idle work: hand free pages back in small steps, and move the WAL into the file without blocking anyone."""
         self._writer.run_outside(migrate.tidy)
-
-    def wal_size(self) -> int:
-        """Bytes in the WAL now."""
-        wal = Path(f"{self.path}-wal")
-        return wal.stat().st_size if wal.exists() else 0
 
     def close(self) -> None:
         """Close the connections; they are opened anew when used again."""
@@ -515,10 +336,7 @@ class SqliteStore:
         self._bell.close()
         self._done_bell.close()
         self._writer.close(self._file.disconnect)
-        with self._reading:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                self._file.disconnect(reader)
+        self.close_reader()
 
     # ---- fork
 

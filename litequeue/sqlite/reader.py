@@ -1,0 +1,194 @@
+"""Look at a queue's file: jobs, workers, schedules, counts, health. Changes nothing in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from litequeue.liveness import directory_of, take
+from litequeue.sqlite import migrate, reading, timetable
+from litequeue.sqlite.opening import Durability, File, warn_of_old_library
+from litequeue.sqlite.queries import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
+    from litequeue.job import JobRecord, Status
+    from litequeue.sqlite.connection import Connection
+
+T = TypeVar("T")
+
+log = logging.getLogger("litequeue")
+
+_warned: set[str] = set()
+
+
+class Reader:
+    """One file and one connection that reads it, which threads share."""
+
+    def __init__(self, file: File, *, create: bool) -> None:
+        self._file = file
+        self.path = Path(file.path)
+        self._reader: Connection | None = None
+        self._reading = threading.Lock()
+        self._prepare(create=create)
+
+    def _prepare(self, *, create: bool) -> None:
+        db = self._file.connect(create=create)
+        try:
+            if create:
+                migrate.migrate(db, self._file.path)
+            else:
+                migrate.check(db, self._file.path)
+        finally:
+            self._file.disconnect(db)
+        warning = warn_of_old_library(self._file.driver)
+        if warning and warning not in _warned:
+            _warned.add(warning)
+            log.warning(warning)
+
+    @property
+    def directory(self) -> Path:
+        """Where locks and sockets lie, beside the file; made by the first who needs it."""
+        return directory_of(self.path)
+
+    @property
+    def driver_name(self) -> str:
+        """The name of the driver in use."""
+        return self._file.driver.LIBRARY
+
+    @property
+    def library_version(self) -> str:
+        """The version of the SQLite library in use."""
+        return self._file.driver.library_version()
+
+    @property
+    def durability(self) -> Durability:
+        """What a commit survives: power loss ("full"), or a crash of the process ("normal")."""
+        return self._file.durability
+
+    # ---- reading
+
+    def read(self, look: Callable[[Connection], T]) -> T:
+        """Run `look` on the reading connection; it must read to the end what it asks for."""
+        with self._reading:
+            if self._reader is None:
+                self._reader = self._file.connect()
+                self._reader.rows("PRAGMA query_only = on")
+            return look(self._reader)
+
+    async def aread(self, look: Callable[[Connection], T]) -> T:
+        """Async twin of `read`."""
+        return await asyncio.to_thread(self.read, look)
+
+    def look_up(self, job_id: str) -> JobRecord:
+        """Return the job as it now stands, or raise `JobNotFound`."""
+        return self.read(lambda db: reading.look_up(db, job_id))
+
+    async def alook_up(self, job_id: str) -> JobRecord:
+        """Async twin of `look_up`."""
+        return await self.aread(lambda db: reading.look_up(db, job_id))
+
+    def list_jobs(
+        self,
+        *,
+        status: Status | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[JobRecord]:
+        """Return the newest jobs that match, newest first."""
+        where = {"status": status, "task": task, "queue": queue, "tag": tag, "limit": limit, "before": before}
+        return self.read(lambda db: reading.list_jobs(db, **where))  # type: ignore[arg-type]
+
+    def workers(self) -> list[WorkerRecord]:
+        """The workers on record."""
+        return self.read(reading.workers)
+
+    def living_workers(self) -> list[WorkerRecord]:
+        """The workers on record whose lock is held."""
+        return [worker for worker in self.workers() if self.lives(worker.token)]
+
+    def lives(self, token: str) -> bool:
+        """Whether the worker of that token holds its lock."""
+        remains = take(self.directory, token)
+        if remains is None:
+            return True
+        remains.release()
+        return False
+
+    def doing(self, record: JobRecord) -> str:
+        """Say where an unfinished job stands, and what it waits for."""
+        alive = self.living_workers()
+        if not alive:
+            return f"is still {record.status}, and no worker is alive; start one with `litequeue run` or queue.worker()"
+        if not any(record.task in worker.tasks for worker in alive):
+            return f"is still {record.status}, and no living worker knows its task; start one that imports it"
+        if not any(worker.queues is None or record.queue in worker.queues for worker in alive):
+            return f"is still {record.status}, and no living worker serves its queue {record.queue!r}"
+        return f"is still {record.status}"
+
+    def schedules(self) -> list[ScheduleRecord]:
+        """All schedules, by name."""
+        return self.read(reading.schedules)
+
+    def schedule(self, name: str) -> ScheduleRecord:
+        """The schedule of that name; raises `ScheduleNotFound`."""
+        return self.read(lambda db: timetable.require(db, name))
+
+    def counts(self) -> list[QueueCount]:
+        """How many jobs of each queue stand in each state."""
+        return self.read(reading.counts)
+
+    def ready(self) -> list[tuple[str, str, int, float]]:
+        """How many jobs of each queue and task are ready, and since when the oldest waits."""
+        return self.read(reading.ready)
+
+    def durations(self, limit: int = 1000) -> dict[str, list[float]]:
+        """Seconds of the last runs, by task."""
+        return self.read(lambda db: reading.durations(db, limit))
+
+    def version(self) -> int:
+        """A number that changes when another connection has written to the file."""
+        [(number,)] = self.read(lambda db: db.rows("PRAGMA data_version"))
+        return int(number)
+
+    def integrity(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty when it is sound."""
+        found = self.read(lambda db: db.rows("PRAGMA integrity_check"))
+        return [text for (text,) in found if text != "ok"]
+
+    def ownerless(self) -> list[int]:
+        """Numbers of workers that hold running jobs but are not on record."""
+        return self.read(lambda db: [number for (number,) in db.rows(SQL["ownerless"])])
+
+    def next_prune(self) -> float | None:
+        """When the next job is to be deleted."""
+        [(moment,)] = self.read(lambda db: db.rows(SQL["next_prune"]))
+        return None if moment is None else float(moment)
+
+    def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
+        """The worker's running jobs that are to be cancelled, as (id, attempt)."""
+        return self.read(lambda db: [(row[0], row[1]) for row in db.rows(SQL["requested_cancels"], {"worker": worker})])
+
+    def check(self) -> None:
+        """Raise `StoreReplaced` when the path names another file now, or none."""
+        self._file.check_not_replaced()
+
+    def wal_size(self) -> int:
+        """Bytes in the WAL now."""
+        wal = Path(f"{self.path}-wal")
+        return wal.stat().st_size if wal.exists() else 0
+
+    def close_reader(self) -> None:
+        """Close the reading connection; it is opened anew when used again."""
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                self._file.disconnect(reader)
