@@ -75,7 +75,7 @@ def _ratio(value: float | None) -> str:
 
 
 def take_turns(rounds: int, sides: Mapping[str, Callable[[], float]]) -> Samples:
-    """Measure each side once a round, in an order that moves on, so that a slow moment of the machine hits all alike."""
+    """Measure each side once a round, in an order that moves on: a slow moment of the machine hits all alike."""
     names = list(sides)
     samples: Samples = {name: [] for name in names}
     for turn in range(rounds):

@@ -61,6 +61,8 @@ def _floor(durability: str, samples: int) -> Times:
     times = Times([], [])
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         connection = floor.connect("apsw", f"{folder}/floor.db", durability)
+        floor.enqueue_one(connection, 1)
+        floor.drain_single(connection, 1)
         for _ in range(samples):
             _rest()
             enqueued = 1e6 / floor.enqueue_one(connection, 1)
@@ -116,6 +118,4 @@ def _figures(
             limit_us = percentile(getattr(floors, what), percent)
             huey_us = None if hueys is None else percentile(getattr(hueys, what), percent)
             name = f"{what.replace('_', ' ')}, {where}, p{percent}"
-            yield Figure(
-                name, durability, value, "us", value / limit_us, None if huey_us is None else value / huey_us
-            )
+            yield Figure(name, durability, value, "us", value / limit_us, None if huey_us is None else value / huey_us)

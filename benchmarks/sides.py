@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ class LiteQueue:
         self.statements = 0
         if counting:
             self._count_statements()
-        self.queue = Queue(os.path.join(folder, "litequeue.db"), durability=durability)
+        self.queue = Queue(f"{folder}/litequeue.db", durability=durability)
 
         @self.queue.task(name="add")
         def add(a: int, b: int) -> int:
@@ -98,7 +97,7 @@ class Huey:
 
         self.statements = 0
         options = {} if durability == "full" else {"fsync": False}
-        self.huey = huey.SqliteHuey(filename=os.path.join(folder, "huey.db"), results=True, **options)
+        self.huey = huey.SqliteHuey(filename=f"{folder}/huey.db", results=True, **options)
         if counting:
             self._count_statements()
         self._left = 0

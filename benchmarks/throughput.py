@@ -42,9 +42,7 @@ def _measure(plan: Plan, durability: str) -> list[Figure]:
     ]
 
 
-def _turns(
-    plan: Plan, durability: str, what: str, floor_name: str, works: dict[str, Work]
-) -> dict[str, list[float]]:
+def _turns(plan: Plan, durability: str, what: str, floor_name: str, works: dict[str, Work]) -> dict[str, list[float]]:
     count = plan.size(COUNTS[what][durability], least=100)
     sides = {"floor": lambda: limit(floor_name, durability, count)}
     for name, work in works.items():

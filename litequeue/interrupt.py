@@ -12,6 +12,7 @@ _NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
 # Left half done, these would stop every writer of the process.
 _OURS = ("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute")
 _BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("litequeue.threads", "_finish")}
+_MAY_WAIT = {("litequeue.sqlite.store", "wait"), ("litequeue.waiters", "wait")}
 _held_back: dict[int, type[BaseException]] = {}
 
 
@@ -58,7 +59,7 @@ def _amid_ours(ident: int) -> bool:
         if place in _BASE:
             return False
         # a wait for another job's result may take for ever, and leaves nothing half done
-        if place[0].startswith(_OURS) and place != ("litequeue.sqlite.store", "wait"):
+        if place[0].startswith(_OURS) and place not in _MAY_WAIT:
             return True
         frame = frame.f_back
     return False

@@ -82,8 +82,9 @@ class Waiters:
         self.add(waiter)
         try:
             while not (record := await look_up(job_id)).status.finished:
+                left = self._left(deadline, record, timeout)  # outside of `suppress`: it raises the same error
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(waiter.event.wait(), self._left(deadline, record, timeout))
+                    await asyncio.wait_for(waiter.event.wait(), left)
                 waiter.event.clear()
             return record
         finally:

@@ -15,7 +15,7 @@ FLOORS: list[list[str] | set[str]] = [
     [
         *("errors", "clock", "duration", "codec", "signature", "job", "outcome", "retry", "schedule"),
         *("options", "pace"),
-        *("doorbell", "liveness", "waiters"),
+        *("doorbell", "liveness", "waiters", "interrupt"),
     ],
     {"engine", "task"},
     {"sqlite"},

@@ -10,6 +10,8 @@ from contextlib import suppress
 import pytest
 from contract.jobs import new, put
 
+from litequeue import StoreError
+
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     # Python 3.12 warns of what these tests are about: a fork while other threads run
@@ -88,8 +90,6 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(store):
 
 def test_a_child_forked_inside_a_transaction_is_refused_and_the_parent_commits(store):
     def child():
-        from litequeue import StoreError
-
         for use in (lambda: put(store), store.list_jobs):
             with pytest.raises(StoreError, match="forked inside a transaction"):
                 use()
@@ -99,6 +99,20 @@ def test_a_child_forked_inside_a_transaction_is_refused_and_the_parent_commits(s
         assert forked(child) == 0
         put(store)
     assert (ids(store), store.integrity()) == ([1, 2], [])
+
+
+def test_a_child_that_leaves_its_parents_transaction_commits_nothing(store):
+    committed = False
+    with suppress(StoreError):
+        with store.transaction():
+            put(store)
+            pid = os.fork()
+            if pid:
+                assert os.waitpid(pid, 0)[1] == 0
+        committed = True
+    if pid == 0:
+        os._exit(committed)
+    assert (ids(store), store.integrity()) == ([1], [])
 
 
 def test_many_forks_beside_busy_threads_lose_nothing(store):

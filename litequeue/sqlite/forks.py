@@ -1,7 +1,8 @@
 """No SQLite connection crosses a fork: close before, open anew after.
 
 A child that opens a file of which it inherited an open connection would believe in locks that only its parent holds
-(sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, if it is not at that moment in a transaction.
+(sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. Where that cannot be done, because the fork comes from
+inside a transaction, the child is refused the file: SQLite's own state of it, which the child has inherited, cannot be made anew.
 What could not be closed is abandoned in the child, and never closed there.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 _stopped: list[tuple[SqliteStore, tuple[bool, bool]]] = []
 
+_forking = threading.Lock()  # one fork at a time: each needs every store at rest
+
 
 def watch(store: SqliteStore) -> None:
     """Take care of this store whenever the process forks."""
@@ -27,21 +31,33 @@ def watch(store: SqliteStore) -> None:
 
 
 def _before() -> None:
-    _stopped[:] = [(store, store.before_fork()) for store in list(_stores)]
+    _forking.acquire()
+    for store in list(_stores):
+        _stopped.append((store, store.before_fork()))
 
 
 def _in_parent() -> None:
     for store, stopped in _stopped:
         store.after_fork_in_parent(stopped)
     _stopped.clear()
+    _forking.release()
 
 
 def _in_child() -> None:
+    global _forking  # noqa: PLW0603
+    _forking = threading.Lock()
     guards.start_anew()
-    for store, _ in _stopped:
-        for db in store.after_fork_in_child():
+    for store, stopped in _stopped:
+        for db in store.after_fork_in_child(stopped):
             _keep_for_ever(db.raw)
+            db.raw = _Forsaken()
     _stopped.clear()
+
+
+class _Forsaken:
+    """Stands in the child where a connection of its parent's stood: in no transaction, so that none is ended here."""
+
+    in_transaction = False
 
 
 def _keep_for_ever(raw: Any) -> None:

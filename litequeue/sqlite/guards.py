@@ -22,6 +22,7 @@ UNSAFE = frozenset({
 })  # fmt: skip
 
 _open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times
+_forsaken: set[FileId] = set()  # inherited by a fork in a state that cannot be used
 _lock = threading.Lock()
 _hook_installed = False
 
@@ -94,6 +95,7 @@ def register(path: str, library: str) -> FileId:
     identity = file_id(path)
     if identity is None:
         raise StoreError(f"{path} vanished while it was being opened")
+    _refuse_forsaken(path, identity)
     with _lock:
         held, count = _open_files.get(identity, (library, 0))
         if held != library:
@@ -113,6 +115,19 @@ def forget(identity: FileId) -> None:
             _open_files[identity] = (library, count - 1)
 
 
+def forsake(identity: FileId) -> None:
+    """Let nobody open this file here any more."""
+    _forsaken.add(identity)
+
+
+def _refuse_forsaken(path: str, identity: FileId) -> None:
+    if identity in _forsaken:
+        raise StoreError(
+            f"this process was forked inside a transaction on {path}, so SQLite cannot use the file here; "
+            f"fork outside of transactions, or start processes by the spawn method"
+        )
+
+
 def refuse_foreign_descriptors(path: str) -> None:
     """Refuse to open, with a library of our own, a file this process holds open by other means (Linux)."""
     identity = file_id(path)
@@ -127,7 +142,8 @@ def refuse_foreign_descriptors(path: str) -> None:
 
 
 def check_not_replaced(path: str, identity: FileId) -> None:
-    """Refuse to go on with a file that is no longer the one at its path."""
+    """Refuse to go on with a file that is no longer the one at its path, or that a fork has left unusable."""
+    _refuse_forsaken(path, identity)
     now = file_id(path)
     if now != identity:
         what = "was deleted" if now is None else "was replaced by another file"

@@ -58,8 +58,11 @@ class Line:
             free, self._leading = not self._leading, True
         return free
 
-    def enter(self, entry: Entry[Any]) -> bool:
-        """Queue up; return True to the one who now leads, else wait until the work is done or the lead is handed on."""
+    def enter(self, entry: Entry[Any], timeout: float = -1) -> bool:
+        """Queue up; return True to the one who now leads, else wait until the work is done or the lead is handed on.
+
+        With a `timeout`, in seconds, one who waited in vain goes away.
+        """
         with self._gate:
             self._pending.append(entry)
             if not self._leading:
@@ -69,7 +72,9 @@ class Line:
             entry.lock = threading.Lock()
             entry.lock.acquire()
         try:
-            entry.lock.acquire()
+            if not entry.lock.acquire(timeout=timeout):
+                self._abandon(entry)
+                return False
         except BaseException:  # Ctrl-C while waiting
             self._abandon(entry)
             raise

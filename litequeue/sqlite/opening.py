@@ -106,6 +106,11 @@ class File:
         if self.identity is not None:
             guards.forget(self.identity)
 
+    def forsake(self) -> None:
+        """Open the file in this process no more: it was forked while a connection to it was at work."""
+        if self.identity is not None:
+            guards.forsake(self.identity)
+
     def check_not_replaced(self) -> None:
         """Raise `StoreReplaced` when the path now names another file, or none."""
         if self.identity is not None:

@@ -16,7 +16,7 @@ from litequeue.job import FOREVER
 from litequeue.liveness import open_directory
 from litequeue.sqlite import forks, migrate, timetable, transitions
 from litequeue.sqlite.caller import aiosqlite_transaction, aperform, connection_of
-from litequeue.sqlite.connection import perform
+from litequeue.sqlite.connection import BUSY_SECONDS, perform
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
@@ -343,7 +343,7 @@ class SqliteStore(Reader):
     def before_fork(self) -> tuple[bool, bool]:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
         quiet = self._writer.quiesce(self._file.disconnect)
-        reading_stopped = self._reading.acquire(timeout=1.0)
+        reading_stopped = self._reading.acquire(timeout=BUSY_SECONDS)
         if reading_stopped and self._reader is not None:
             self._file.disconnect(self._reader)
             self._reader = None
@@ -357,8 +357,10 @@ class SqliteStore(Reader):
         if quiet:
             self._writer.go_on()
 
-    def after_fork_in_child(self) -> list[Connection]:
+    def after_fork_in_child(self, stopped: tuple[bool, bool]) -> list[Connection]:
         """Forget what was inherited; return connections that must never be closed here."""
+        if not all(stopped):
+            self._file.forsake()
         left = [self._writer.start_anew(), self._reader]
         self._reader = None
         self._reading = threading.Lock()

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, StoreBusy, StoreError
-from litequeue.sqlite.connection import transact, transaction
+from litequeue.sqlite.connection import BUSY_SECONDS, transact, transaction
 from litequeue.sqlite.line import Entry, Line
 
 if TYPE_CHECKING:
@@ -283,8 +283,9 @@ class Writer:
     # -- fork
 
     def quiesce(self, disconnect: Callable[[Connection], None]) -> bool:
-        """Before a fork: close the connection and keep writers out; False when one is at work."""
-        if not self._line.lead_if_free():
+        """Before a fork: close the connection and keep writers out; False when one does not end."""
+        entry = Entry[None](None, durable=False)
+        if self.held() is not None or not self._line.enter(entry, timeout=BUSY_SECONDS):
             return False
         db, self._db = self._db, None
         if db is not None:
@@ -300,6 +301,7 @@ class Writer:
         db, self._db = self._db, None
         self._line = Line(self._lead_by_thread)
         self._pool = None
+        self._held = ContextVar("litequeue_held", default=None)
         return db
 
 

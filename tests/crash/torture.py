@@ -22,7 +22,10 @@ from litequeue import Queue, current_job
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 3
-WORK = 0.004  # seconds a job takes, about
+# Seconds. A job that is short beside the pause is unlikely to die with three workers by mere chance, and so to be
+# condemned as poison, which here would be a fault.
+WORK = 0.004
+PAUSE = 0.25
 DRAIN = 120.0  # seconds
 
 # Counted, not kept from happening: no UNIQUE anywhere.
@@ -98,7 +101,7 @@ def torture(path: Path, *, kills: int, jobs: int, seed: int | None = None) -> Fi
         for number in range(kills):
             _enqueue(queue, jobs * number // kills, jobs * (number + 1) // kills)
             _some_living(queue)
-            time.sleep(chance.random() * 0.06)
+            time.sleep(chance.random() * PAUSE)
             victim = chance.randrange(WORKERS)
             _end(workers[victim])
             workers[victim] = start(path)
@@ -112,7 +115,7 @@ def _enqueue(queue: Queue, first: int, last: int) -> None:
 
 
 def _some_living(queue: Queue) -> None:
-    """Two of three are up: a kill is to hit work, not a start."""
+    """Wait until two of three are up: a kill is to hit work, not a start."""
     over = time.monotonic() + DRAIN
     while len(queue.store.living_workers()) < WORKERS - 1 and time.monotonic() < over:
         time.sleep(0.01)
@@ -161,7 +164,7 @@ def main() -> int:
     parser.add_argument("--worker", metavar="FILE", help="be a worker on this file")
     options: Any = parser.parse_args()
     if options.worker:
-        declare(options.worker).worker(threads=4).run()
+        declare(options.worker).worker(threads=4, coroutines=4).run()
         return 0
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "big")
     with tempfile.TemporaryDirectory() as folder:

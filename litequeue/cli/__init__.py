@@ -1,0 +1,61 @@
+"""The command line: `litequeue run`, and commands to look at a queue and change what is in it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from litequeue import __version__
+from litequeue.cli.change import cancel, prune, retry, schedules
+from litequeue.cli.doctor import doctor
+from litequeue.cli.enqueue import enqueue
+from litequeue.cli.look import jobs, show, status
+from litequeue.cli.run import run
+from litequeue.errors import LiteQueueError
+
+__all__ = ["main"]
+
+
+class Commands(click.Group):
+    """The commands, in the order of their use; what litequeue refuses is told without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return them as they were added."""
+        del ctx
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except LiteQueueError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="litequeue")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """litequeue: the task queue that fits in one file.
+
+    TARGET is a queue's file (app.db) or an app (app:queue); without it, $LITEQUEUE_PATH or ./litequeue.db.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands in a shell: eval "$(litequeue completion bash)"."""
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.ClickException(f"there is no completion for {shell}")
+    click.echo(found(main, {}, "litequeue", "_LITEQUEUE_COMPLETE").source())
+
+
+for command in (run, status, jobs, show, enqueue, retry, cancel, schedules, prune, doctor, completion):
+    main.add_command(command)

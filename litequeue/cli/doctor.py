@@ -1,0 +1,178 @@
+"""The command `doctor`: check a file, its surroundings and its workers for what is known to go wrong."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import click
+
+from litequeue import schedule as triggers
+from litequeue.cli import arguments
+from litequeue.cli.locate import default_path, load, names_app, open_file
+from litequeue.cli.printing import emit, one_line, size
+from litequeue.cli.report import Crew, is_due, unserved
+from litequeue.duration import text
+from litequeue.errors import LiteQueueError
+from litequeue.liveness import Identity, directory_of
+from litequeue.sqlite import guards, health
+from litequeue.sqlite.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
+from litequeue.sqlite.store import SqliteStore
+
+Level = Literal["ok", "note", "warn", "fail"]
+_COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
+STUCK_AFTER = 60.0  # seconds that a schedule may be late while a worker lives that knows its task
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at, and what was seen."""
+
+    level: Level
+    check: str
+    text: str
+
+
+@click.command()
+@arguments.target
+@arguments.as_json
+@click.option("--quick", is_flag=True, help="Leave out the check of the whole file's integrity.")
+@click.pass_context
+def doctor(ctx: click.Context, target: str | None, driver: Driver, *, as_json: bool, quick: bool) -> None:
+    """Check the file, its surroundings and its workers; exit 1 when something fails."""
+    if target is not None and names_app(target):
+        queue, _ = load(target)
+        path, driver = str(queue.path), "sqlite3" if queue.store.driver_name == "sqlite3" else "apsw"
+        queue.close()
+    else:
+        path = default_path() if target is None else target
+    findings = list(examine(path, driver, quick=quick))
+    if as_json:
+        emit([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            mark = click.style(f"{finding.level:<5}", fg=_COLOURS[finding.level])
+            click.echo(f"{mark} {finding.check:<12} {one_line(finding.text, 400)}")
+    ctx.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
+
+
+def examine(path: str, driver: Driver, *, quick: bool) -> Iterator[Finding]:
+    """Yield what is found; stop where a failure hides the rest."""
+    place = Path(os.path.realpath(path))
+    if not place.is_file():
+        yield Finding("fail", "file", f"{place} does not exist" if not place.exists() else f"{place} is no file")
+        return
+    yield Finding("ok", "file", f"{place}, {size(place.stat().st_size)}")
+    yield from _surroundings(place, driver)
+    try:
+        store = open_file(str(place), driver, allow_unsafe_filesystem=True)
+    except LiteQueueError as error:
+        yield Finding("fail", "queue", str(error))
+        return
+    try:
+        yield from _inside(store, quick=quick)
+    except LiteQueueError as error:
+        yield Finding("fail", "queue", str(error))
+    finally:
+        store.close()
+
+
+def _surroundings(place: Path, driver: Driver) -> Iterator[Finding]:
+    kind = guards.filesystem_of(place)
+    if kind is None:
+        yield Finding("note", "file system", "its type cannot be told here; it must be a local disk")
+    elif kind in guards.UNSAFE or kind.startswith("fuse."):
+        yield Finding("fail", "file system", f"{kind}: SQLite's WAL loses or corrupts data there; use a local disk")
+    else:
+        yield Finding("ok", "file system", kind)
+    module = driver_module(driver)
+    old = warn_of_old_library(module)
+    name = f"SQLite {module.library_version()} ({module.LIBRARY})"
+    yield Finding("warn", "library", old) if old else Finding("ok", "library", name)
+    if sys.platform != "win32":
+        yield from _ownership(place)
+
+
+def _ownership(place: Path) -> Iterator[Finding]:
+    status = place.stat()
+    mode, user = stat.S_IMODE(status.st_mode), os.geteuid()
+    if status.st_uid not in (user, 0) or (status.st_uid != user and user != 0):
+        yield Finding("warn", "owner", f"user {status.st_uid} owns the file, and this is user {user}")
+    else:
+        yield Finding("ok", "owner", f"user {status.st_uid}")
+    if mode & 0o077:
+        yield Finding("note", "mode", f"{mode:04o}: others than its owner may open it; 0600 keeps payloads private")
+    else:
+        yield Finding("ok", "mode", f"{mode:04o}")
+    for beside in (Path(f"{place}-wal"), Path(f"{place}-shm"), directory_of(place)):
+        if beside.exists() and beside.stat().st_uid != status.st_uid:
+            yield Finding("warn", "owner", f"{beside.name} belongs to user {beside.stat().st_uid}, unlike the file")
+
+
+def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:
+    mode = store.read(health.journal_mode)
+    yield Finding("ok" if mode == "wal" else "fail", "journal", mode if mode == "wal" else f"{mode}, and not wal")
+    found, newest = store.read(health.version), health.newest()
+    if found < newest:
+        yield Finding("note", "schema", f"version {found}; the app brings it to {newest} when it opens the file")
+    else:
+        yield Finding("ok", "schema", f"version {found}")
+    wal = store.wal_size()
+    if wal > JOURNAL_LIMIT:
+        yield Finding("warn", "WAL", f"{size(wal)}: something reads in one long transaction, or no worker checkpoints")
+    else:
+        yield Finding("ok", "WAL", size(wal))
+    if not quick:
+        faults = store.integrity()
+        yield Finding("fail", "integrity", "; ".join(faults)) if faults else Finding("ok", "integrity", "sound")
+    crew = Crew.of(store)
+    yield from _workers(store, crew)
+    yield from _jobs(store, crew)
+    yield from _schedules(store, crew)
+
+
+def _workers(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
+    level: Level = "ok" if crew.living else "warn"
+    yield Finding(level, "workers", f"{len(crew.living)} alive" if crew.living else "none is alive")
+    for worker in crew.dead:
+        pid = Identity.from_text(worker.identity).pid
+        held = f"its {worker.running} jobs go back" if worker.running else "it is struck off"
+        yield Finding("warn", "workers", f"worker {worker.id} (pid {pid}) is dead; {held} when another worker looks")
+    ownerless = store.ownerless()
+    if ownerless:
+        numbers = ", ".join(map(str, ownerless))
+        yield Finding("warn", "jobs", f"running jobs belong to workers not on record ({numbers}); a worker frees them")
+
+
+def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
+    waiting = unserved(store, crew)
+    for row in waiting:
+        yield Finding("warn", "jobs", f"{row['jobs']} of {row['task']} wait in queue {row['queue']}: {row['why']}")
+    if not waiting:
+        yield Finding("ok", "jobs", "every ready job has a worker that can take it")
+
+
+def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
+    now, schedules = store.clock.now(), store.schedules()
+    known = {task for worker in crew.living for task in worker.tasks}
+    wrong = False
+    for schedule in schedules:
+        found: Finding | None = None
+        try:
+            triggers.decode(schedule.trigger)
+        except ValueError as error:
+            found = Finding("fail", "schedules", f"{schedule.name} cannot fire here: {error}")
+        else:
+            late = now - schedule.next_at if is_due(schedule, now) and schedule.next_at is not None else 0.0
+            if schedule.task not in known:
+                found = Finding("warn", "schedules", f"{schedule.name}: no living worker knows its task {schedule.task}")
+            elif late > STUCK_AFTER:
+                found = Finding("fail", "schedules", f"{schedule.name} ought to have fired {text(late)} ago")
+        if found is not None:
+            wrong = True
+            yield found
+    if not wrong:
+        yield Finding("ok", "schedules", f"{len(schedules)} of them")

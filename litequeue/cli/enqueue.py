@@ -1,0 +1,134 @@
+"""The command `enqueue`: one call, with arguments as typed in a shell."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import typing
+from typing import Any
+
+import click
+
+from litequeue.cli import arguments
+from litequeue.cli.locate import Mistake, import_named, load, names_app, suggestion
+from litequeue.cli.printing import emit
+from litequeue.queue import Queue
+from litequeue.task import Task
+
+_PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
+
+
+@click.command()
+@click.argument("target", type=arguments.Target())
+@click.argument("task_name", metavar="TASK")
+@click.argument("words", nargs=-1, metavar="[ARGUMENT]...")
+@click.option("--args", "args_json", metavar="JSON", help="Positional arguments, as a JSON list.")
+@click.option("--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments, as a JSON object.")
+@click.option("--delay", type=arguments.Duration(), help="Run it so much later.")
+@click.option("--at", type=arguments.Moment(), help="Run it at this time, such as 2026-11-23T06:00:00+01:00.")
+@click.option("--priority", type=click.IntRange(-100, 100), help="Higher runs first.")
+@click.option("--queue", help="Put it into this queue.")
+@click.option("--key", help="Idempotency key: the same key and arguments give the same job.")
+@click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
+@click.option("--wait", is_flag=True, help="Wait for the job to end, and print its result.")
+@click.option("--timeout", type=arguments.Duration(), help="Wait no longer than this; implies --wait.")
+@click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
+@arguments.as_json
+def enqueue(
+    target: str, task_name: str, words: tuple[str, ...], *, args_json: str | None, kwargs_json: str | None,
+    wait: bool, timeout: float | None, imports: tuple[str, ...], as_json: bool, **options: Any
+) -> None:  # fmt: skip
+    """Enqueue one call and print its job's id.
+
+    ARGUMENTs are a JSON list or object, or one by one: `5`, `text`, `name=value`.
+    """
+    task = _task(target, task_name, imports)
+    args, kwargs = _call(task, words, args_json, kwargs_json)
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    try:
+        job = task.using(**given).enqueue(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise Mistake(str(error)) from error
+    if not (wait or timeout is not None):
+        emit({"id": job.id}) if as_json else click.echo(job.id)
+        return
+    try:
+        result = job.result(timeout)
+    except TimeoutError as error:
+        raise click.ClickException(str(error)) from error
+    plain = task.signature.codec.encode(result)
+    try:
+        shown = json.loads(plain)
+    except ValueError:
+        shown = repr(result)
+    emit({"id": job.id, "result": shown}) if as_json else click.echo(json.dumps(shown, ensure_ascii=False))
+
+
+def _task(target: str, name: str, imports: tuple[str, ...]) -> Task[..., Any]:
+    if not names_app(target):
+        raise Mistake(
+            f"{target!r} is a file, and the tasks' signatures are in the code: name the app, "
+            f"such as litequeue enqueue app:queue {name}"
+        )
+    queue, _ = load(target)
+    for module in imports:
+        import_named(module)
+    return find_task(queue, name)
+
+
+def find_task(queue: Queue, name: str) -> Task[..., Any]:
+    """Return the task of that name, or say which it may have been."""
+    if name in queue.tasks:
+        return queue.tasks[name]
+    known = sorted(queue.tasks)
+    hint = suggestion(name, known) or (f"; it has: {', '.join(known)}" if known else "; no tasks are declared on it")
+    raise Mistake(f"the queue has no task {name!r}{hint}")
+
+
+def _call(
+    task: Task[..., Any], words: tuple[str, ...], args_json: str | None, kwargs_json: str | None
+) -> tuple[list[Any], dict[str, Any]]:
+    args = _parsed(args_json, list, "--args takes a JSON list, such as '[1, 2]'")
+    kwargs = _parsed(kwargs_json, dict, "--kwargs takes a JSON object, such as '{\"a\": 1}'")
+    if len(words) == 1 and isinstance(whole := _value(words[0]), (list, dict)):
+        return (whole, kwargs) if isinstance(whole, list) else (args, whole | kwargs)
+    texts = _text_parameters(task)
+    for word in words:
+        pair = _PAIR.fullmatch(word)
+        if pair:
+            kwargs[pair[1]] = pair[2] if pair[1] in texts else _value(pair[2])
+        else:
+            position = len(args)
+            args.append(word if position < len(names := _names(task)) and names[position] in texts else _value(word))
+    return args, kwargs
+
+
+def _parsed(text: str | None, kind: type, message: str) -> Any:
+    if text is None:
+        return kind()
+    value = _value(text)
+    if not isinstance(value, kind):
+        raise Mistake(f"{message}, got {text!r}")
+    return value
+
+
+def _value(text: str) -> Any:
+    """Read JSON, or take the text as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _names(task: Task[..., Any]) -> list[str]:
+    return list(inspect.signature(task.function).parameters)
+
+
+def _text_parameters(task: Task[..., Any]) -> set[str]:
+    """Name the parameters that are text, in which `42` is two characters."""
+    try:
+        hints = typing.get_type_hints(task.function)
+    except (NameError, TypeError, AttributeError):
+        return set()
+    return {name for name, hint in hints.items() if hint is str}

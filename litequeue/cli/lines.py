@@ -1,0 +1,180 @@
+"""How `run` writes: log lines as text or JSON, and what a worker serves. Knows no signals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from litequeue import schedule as triggers
+from litequeue.cli.printing import distance, iso, limit_text, one_line
+from litequeue.duration import instant, text
+from litequeue.task import Task
+from litequeue.worker import Worker
+
+log = logging.getLogger("litequeue")
+
+_ABOUT = ("job", "task", "queue", "attempt", "seconds", "outcome")
+_OUTCOMES = {"succeeded": "green", "failed": "red", "retried": "yellow", "released": "yellow", "cancelled": "yellow"}
+_LEVELS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+_LONGEST_LIST = 40
+
+
+class TextFormat(logging.Formatter):
+    """One line a record: local time, level, message."""
+
+    def __init__(self, *, colour: bool, pid: bool) -> None:
+        super().__init__("%(message)s")
+        self._colour = colour
+        self._pid = f" [{os.getpid()}]" if pid else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        moment = datetime.fromtimestamp(record.created, timezone.utc).astimezone()
+        name = "" if record.name == "litequeue" else f"{record.name}: "
+        line = f"{moment:%H:%M:%S}.{int(record.msecs):03d}{self._pid} {record.levelname:<7} {name}"
+        body = super().format(record)
+        if self._colour:
+            colour = _OUTCOMES.get(getattr(record, "outcome", ""), _LEVELS.get(record.levelno))
+            body = click.style(body, fg=colour) if colour else body
+        return line + body
+
+
+class JsonFormat(logging.Formatter):
+    """One JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields: dict[str, Any] = {
+            "time": iso(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        fields |= {name: getattr(record, name) for name in _ABOUT if hasattr(record, name)}
+        fields |= getattr(record, "serving", {})
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+def set_up(log_format: str | None, verbosity: int, *, supervised: bool) -> None:
+    """Write what is logged to stderr. An app that has set up logging keeps its own, unless a format is asked for."""
+    log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
+    root = logging.getLogger()
+    if root.handlers and log_format is None:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormat()
+        if log_format == "json"
+        else TextFormat(colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"), pid=supervised)
+    )
+    if root.handlers:
+        log.addHandler(handler)
+        log.propagate = False
+        return
+    root.addHandler(handler)
+    if verbosity > 0:
+        root.setLevel(logging.INFO)
+
+
+def announce(worker: Worker) -> None:
+    """Log what a worker is about to serve."""
+    found = serving(worker)
+    log.info("%s", _banner(found, worker.queue.now()), extra={"serving": {"event": "serving", **found}})
+    if not found["tasks"]:
+        log.warning("no tasks are declared on this queue; import the modules that have them with -I MODULE")
+
+
+def serving(worker: Worker) -> dict[str, Any]:
+    """Gather what a worker serves, as plain values."""
+    queue, store = worker.queue, worker.queue.store
+    return {
+        "file": str(store.path),
+        "driver": store.driver_name,
+        "sqlite": store.library_version,
+        "durability": store.durability,
+        "tasks": [_task_fields(task) for _, task in sorted(queue.tasks.items())],
+        "queues": None if worker.queues is None else list(worker.queues),
+        "schedules": _schedules(worker),
+        "timeout": limit_text(queue.timeout),
+        "result_ttl": limit_text(queue.result_ttl),
+        "failed_ttl": limit_text(queue.failed_ttl),
+        "threads": worker.threads,
+        "coroutines": worker.coroutines,
+        "grace": text(worker.grace),
+        "pid": os.getpid(),
+    }
+
+
+def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
+    options = task.options
+    return {
+        "task": task.name,
+        "queue": options.queue,
+        "retries": options.policy.retries,
+        "timeout": None if options.timeout is None else limit_text(options.timeout),
+    }
+
+
+def _schedules(worker: Worker) -> list[dict[str, Any]]:
+    """List those in the file, and those that this worker will put there."""
+    queue, now = worker.queue, worker.queue.now()
+    there = {record.name: record for record in queue.store.schedules() if record.task in queue.tasks}
+    rows: dict[str, tuple[str, float | None]] = {}
+    for task in queue.tasks.values():
+        if task.options.schedule is not None:
+            rows[task.name] = (triggers.describe(task.options.schedule), triggers.first(task.options.schedule, now))
+    for name, record in there.items():
+        try:
+            trigger = triggers.decode(record.trigger)
+        except ValueError:
+            continue  # of a newer release; the worker says so when it is due
+        if name not in rows or triggers.encode(trigger) == _declared(queue.tasks, name) or record.paused:
+            rows[name] = (triggers.describe(trigger), None if record.paused else record.next_at)
+    return [{"schedule": name, "trigger": when, "next_at": iso(at)} for name, (when, at) in sorted(rows.items())]
+
+
+def _declared(tasks: Any, name: str) -> str | None:
+    task = tasks.get(name)
+    return None if task is None or task.options.schedule is None else triggers.encode(task.options.schedule)
+
+
+def _banner(found: dict[str, Any], now: float) -> str:
+    library = f"{found['driver']}, SQLite {found['sqlite']}, durability {found['durability']}"
+    kept = f"results kept {found['result_ttl']}, failures {found['failed_ttl']}"
+    pairs = (
+        ("tasks", _listed(map(_task_text, found["tasks"]))),
+        ("queues", "all" if found["queues"] is None else ", ".join(found["queues"])),
+        ("schedules", _listed(_schedule_text(schedule, now) for schedule in found["schedules"])),
+        ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
+        ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
+    )
+    head = f"serving {found['file']} ({library}), pid {found['pid']}"
+    return "\n".join([head, *(f"    {name:<10} {value}" for name, value in pairs)])
+
+
+def _task_text(task: dict[str, Any]) -> str:
+    options = [f"queue {task['queue']}"]
+    options += [f"retries {task['retries']}"] if task["retries"] else []
+    options += [f"timeout {task['timeout']}"] if task["timeout"] is not None else []
+    return f"{task['task']} ({', '.join(options)})"
+
+
+def _schedule_text(schedule: dict[str, Any], now: float) -> str:
+    moment = schedule["next_at"]
+    return f"{schedule['schedule']} ({schedule['trigger']}, {distance(instant(moment), now) if moment else 'paused'})"
+
+
+def _listed(items: Iterable[str]) -> str:
+    shown = [one_line(item, 200) for item in items]
+    more = [f"and {len(shown) - _LONGEST_LIST} more"] if len(shown) > _LONGEST_LIST else []
+    return ", ".join(shown[:_LONGEST_LIST] + more) or "none"

@@ -1,0 +1,122 @@
+"""The command `run`: one worker process, or several under a supervisor."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import Any
+
+import click
+
+from litequeue.cli import arguments, lines
+from litequeue.cli.locate import Mistake, import_named, load, names_app
+from litequeue.duration import text
+from litequeue.queue import Queue, default_queue
+from litequeue.supervisor import PUT_BACK, Supervisor, Tether
+from litequeue.worker import Worker
+
+
+@click.command()
+@click.argument("target", metavar="APP", required=False, type=arguments.Target())
+@click.option("--threads", type=click.IntRange(1), help="Plain functions run at once (cores + 4, at most 8).")
+@click.option("--coroutines", type=click.IntRange(1), default=100, show_default=True, help="Coroutines run at once.")
+@click.option("--queues", type=arguments.Names(), help="Serve these queues, in turn, such as email,default.")
+@click.option(
+    "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs may take to end."
+)
+@click.option("--until-idle", is_flag=True, help="Work off what is ready, then stop.")
+@click.option("--processes", type=click.IntRange(1), help="Run so many worker processes, and replace those that die.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How to log (text).")
+@click.option("-v", "--verbose", count=True, help="Log more.")
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
+@click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
+@click.pass_context
+def run(ctx: click.Context, target: str | None, processes: int | None, supervised: str | None, **options: Any) -> None:
+    """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
+
+    The first SIGINT or SIGTERM lets running jobs end within --grace, the second puts them back at once. Exits 0 if
+    all that was begun was finished, 75 if jobs were put back.
+    """
+    if target is None and not options["imports"]:
+        raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
+    verbosity = -1 if options["quiet"] else min(options["verbose"], 1)
+    if processes is not None:
+        lines.set_up(options["log_format"], verbosity, supervised=True)
+        supervisor = Supervisor(
+            lambda first: _command(target, options, "first" if first else "other"),
+            processes,
+            until_idle=options["until_idle"],
+        )
+        ctx.exit(supervisor.run())
+    tether = Tether() if supervised else None
+    queue = _queue(target, options["imports"])
+    lines.set_up(options["log_format"], verbosity, supervised=tether is not None)
+    ctx.exit(_work(queue, options, tether, says_all=supervised != "other"))
+
+
+def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
+    """Import the app and the other modules. Those first: they may declare the tasks of the default queue."""
+    for module in imports:
+        import_named(module)
+    if target is None:
+        return default_queue
+    if not names_app(target) and not target.endswith(".py"):
+        raise Mistake(f"{target!r} is a file, and tasks are in the code: name the app, such as litequeue run app:queue")
+    return load(target)[0]
+
+
+def _command(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
+    """Return how a child is started, with the same options."""
+    command = [sys.executable, "-m", "litequeue", "run", "--supervised", supervised]
+    for name in ("threads", "coroutines", "log_format"):
+        if options[name] is not None:
+            command += [f"--{name.replace('_', '-')}", str(options[name])]
+    command += ["--grace", f"{options['grace']}s"]
+    command += ["--queues", ",".join(options["queues"])] if options["queues"] else []
+    command += ["--until-idle"] if options["until_idle"] else []
+    command += ["-v"] * options["verbose"] + ["-q"] * options["quiet"]
+    for module in options["imports"]:
+        command += ["--import", module]
+    return command if target is None else [*command, "--", target]
+
+
+def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_all: bool) -> int:
+    try:
+        worker = queue.worker(
+            threads=options["threads"],
+            coroutines=options["coroutines"],
+            queues=options["queues"],
+            grace=options["grace"],
+        )
+    except (ValueError, TypeError) as error:
+        raise Mistake(str(error)) from error
+    if says_all:
+        lines.announce(worker)
+    if tether is not None:
+        _fasten(worker, tether)
+    # a signal just before the worker listens, or just after, must not kill the process
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: worker.stop())
+    finished = worker.run(until_idle=options["until_idle"])
+    lines.log.info("%s has ended: %d jobs settled, %d put back", worker.name, worker.settled, worker.released)
+    queue.close()
+    return 0 if finished else PUT_BACK
+
+
+def _fasten(worker: Worker, tether: Tether) -> None:
+    """Tell the supervisor when the worker works; stop the worker when the supervisor is gone."""
+
+    def listen() -> None:
+        tether.wait_for_end()
+        lines.log.warning("the supervisor is gone: finishing what runs, up to %s", text(worker.grace))
+        worker.stop()
+
+    def tell() -> None:
+        worker._ready.wait()  # noqa: SLF001  set when it has signed on, or could not
+        if worker._failure is None:  # noqa: SLF001
+            tether.say_ready()
+
+    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=tell, daemon=True).start()

@@ -1,0 +1,273 @@
+"""Keep a number of worker processes running: start, replace, stop. Knows commands to run, and no queue.
+
+Each child is in a session of its own, so a terminal's Ctrl-C reaches only the supervisor. Its stdin is a socket of the
+supervisor's: the child writes a byte once it works, and ends by itself when the other end is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from litequeue.clock import Clock, SystemClock
+from litequeue.duration import text
+
+log = logging.getLogger("litequeue")
+
+PUT_BACK = 75  # EX_TEMPFAIL of sysexits.h: some jobs were put back
+FAILED_STARTS = 3  # in a row, after which the command cannot be right
+LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
+READY = b"+"
+WINDOWS = sys.platform == "win32"
+
+
+class Event(NamedTuple):
+    """What woke the supervisor."""
+
+    kind: Literal["ready", "died", "start", "signal"]
+    child: Child | None = None
+
+
+@dataclass(eq=False)
+class Child:
+    """One worker process."""
+
+    process: subprocess.Popen[bytes]
+    channel: Any  # a socket; on Windows the pipe of its stdin
+    started: float
+    ready: bool = False
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def let_go(self) -> None:
+        """Close our end, which tells a living child to finish and go."""
+        with suppress(OSError):
+            if isinstance(self.channel, socket.socket):
+                self.channel.shutdown(socket.SHUT_RDWR)  # a thread may be reading it
+            self.channel.close()
+
+
+class Supervisor:
+    """Runs `processes` children of one command; `run()` blocks and returns the exit code.
+
+    `command` is told whether it starts the first child, which alone says what it serves. The others are started when
+    the first has signed on, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[bool], Sequence[str]],
+        processes: int,
+        *,
+        until_idle: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.command, self.processes, self.until_idle = command, processes, until_idle
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.children: list[Child] = []
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._timers: set[threading.Timer] = set()
+        self._signals = 0
+        self._stopping = self._any_ready = False
+        self._failed_starts = self._early_deaths = 0
+        self._code = 0
+
+    def run(self) -> int:
+        """Supervise until every child has ended for good: 0, 75 if one put jobs back, 1 if they cannot start."""
+        with ExitStack() as stack:
+            stack.callback(self._let_all_go)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+            self._start()
+            while self.children or self._timers:
+                self._handle(self._events.get())
+        return self._code
+
+    # ---- signals: the handler only leaves a note
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        log.warning(
+            "%s: %s",
+            signal.Signals(number).name,
+            ("the workers finish what runs; again to put it back now", "putting running jobs back now", "killing")[
+                min(self._signals, 3) - 1
+            ],
+        )
+        self._events.put(Event("signal"))
+
+    def _forward(self) -> None:
+        """First: finish; second: put back now; third: die."""
+        self._stopping = True
+        self._cancel_timers()
+        for child in self.children:
+            if self._signals >= 3:
+                child.process.kill()
+            elif not WINDOWS:
+                child.process.send_signal(signal.SIGTERM)
+            elif self._signals >= 2:
+                child.process.terminate()
+            else:
+                child.let_go()
+
+    # ---- events
+
+    def _handle(self, event: Event) -> None:
+        child = event.child
+        match event.kind:
+            case "signal":
+                self._forward()
+            case "start":
+                self._timers = {timer for timer in self._timers if timer.is_alive()}
+                if not self._stopping:
+                    self._start()
+            case "ready" if child is not None:
+                self._on_ready(child)
+            case "died" if child is not None:
+                self._on_death(child)
+
+    def _on_ready(self, child: Child) -> None:
+        child.ready = True
+        self._failed_starts = 0
+        if not self._any_ready:
+            self._any_ready = True
+            for _ in range(0 if self._stopping else self.processes - 1):
+                self._start()
+
+    def _on_death(self, child: Child) -> None:
+        child.let_go()
+        self.children.remove(child)
+        code = child.process.returncode
+        if code == PUT_BACK or (code < 0 and child.ready and self._stopping):
+            self._code = self._code or PUT_BACK
+        if self._stopping:
+            if code > 0 and code != PUT_BACK:
+                self._code = 1
+            return
+        if self.until_idle and code in (0, PUT_BACK):
+            return
+        self._replace(child, code)
+
+    def _replace(self, child: Child, code: int) -> None:
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        if not child.ready:
+            self._failed_starts += 1
+            wrong = self._failed_starts >= FAILED_STARTS or (not self._any_ready and code > 0)
+            if wrong:
+                log.error("worker process %d %s before it began to work; stopping", child.process.pid, how)
+                self._code = 2 if code == 2 and not self._any_ready else 1
+                self._stop_all()
+                return
+        lived = self.clock.monotonic() - child.started
+        self._early_deaths = self._early_deaths + 1 if lived < LONG_LIFE else 0
+        doublings = self._early_deaths - 2  # the first early death is replaced at once
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**doublings) if doublings >= 0 else 0.0
+        after = f" in {text(pause)}" if pause else ""
+        log.warning("worker process %d %s; another takes its place%s", child.process.pid, how, after)
+        if pause:
+            self._start_later(pause)
+        else:
+            self._start()
+
+    def _stop_all(self) -> None:
+        self._stopping = True
+        self._cancel_timers()
+        for child in self.children:
+            if WINDOWS:
+                child.let_go()
+            else:
+                child.process.send_signal(signal.SIGTERM)
+
+    # ---- starting
+
+    def _start(self) -> None:
+        command = list(self.command(not self._any_ready))
+        if WINDOWS:
+            flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, creationflags=flags)  # noqa: S603  our own
+            channel: Any = process.stdin
+        else:
+            channel, theirs = socket.socketpair()
+            with theirs:
+                process = subprocess.Popen(command, stdin=theirs, start_new_session=True)  # noqa: S603  our own
+        child = Child(process, channel, self.clock.monotonic())
+        self.children.append(child)
+        threading.Thread(target=self._watch_end, args=(child,), daemon=True).start()
+        threading.Thread(target=self._watch_start, args=(child,), daemon=True).start()
+
+    def _start_later(self, pause: float) -> None:
+        timer = threading.Timer(pause, self._events.put, (Event("start"),))
+        timer.daemon = True
+        self._timers.add(timer)
+        timer.start()
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _watch_end(self, child: Child) -> None:
+        child.process.wait()
+        child.left.set()
+        self._events.put(Event("died", child))
+
+    def _watch_start(self, child: Child) -> None:
+        if WINDOWS:  # its pipe goes one way only: who has lived for a while has signed on
+            is_ready = not child.left.wait(LONG_LIFE / 2)
+        else:
+            try:
+                is_ready = child.channel.recv(1) == READY
+            except OSError:
+                is_ready = False
+        if is_ready:
+            self._events.put(Event("ready", child))
+
+    def _let_all_go(self) -> None:
+        self._cancel_timers()
+        for child in self.children:
+            child.let_go()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor children={len(self.children)}/{self.processes}>"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Tether:
+    """A child's end: says that it works, and tells when the supervisor is gone.
+
+    It takes stdin away, so that nothing a task starts can read from it.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.dup(0)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+
+    def say_ready(self) -> None:
+        """Tell the supervisor that this process works."""
+        if not WINDOWS:
+            with suppress(OSError):
+                os.write(self._descriptor, READY)
+
+    def wait_for_end(self) -> None:
+        """Block until the supervisor has let go, or is no more."""
+        with suppress(OSError):
+            while os.read(self._descriptor, 1):
+                pass

@@ -1,0 +1,88 @@
+"""A worker process to kill, freeze and starve: `python -m tests.crash.program FILE [NAME=SECONDS ...]`.
+
+NAME is a constant of `litequeue.upkeep`, such as FROZEN_AFTER, or `worker.POLL`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import litequeue.upkeep
+from litequeue import Queue, current_job
+
+ROOT = Path(__file__).resolve().parents[2]
+WHOLE_LIFE = 60.0  # seconds; longer than any test
+
+
+def declare(path: str | Path) -> Queue:
+    queue = Queue(path)
+
+    @queue.task(name="pid")
+    def pid() -> int:
+        return os.getpid()
+
+    @queue.task(name="hold")
+    def hold() -> list[float]:
+        """Run for ever at the first attempt; at the second tell when it began."""
+        if current_job().attempt == 1:
+            time.sleep(WHOLE_LIFE)
+        return [os.getpid(), time.monotonic()]
+
+    @queue.task(name="nap")
+    def nap(seconds: float) -> int:
+        time.sleep(seconds)
+        return current_job().attempt
+
+    @queue.task(name="exits")
+    def exits() -> None:
+        os._exit(3)
+
+    @queue.task(name="suicide")
+    def suicide() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @queue.task(name="leaves_a_child")
+    def leaves_a_child() -> int:
+        """Fork a child that outlives this process."""
+        if current_job().attempt > 1:
+            return os.getpid()
+        if os.fork() == 0:
+            time.sleep(WHOLE_LIFE)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    @queue.task(name="thawed")
+    def thawed() -> str:
+        """Stop the whole process at the first attempt; whoever continues it gets an answer that is too late."""
+        if current_job().attempt == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return "too late"
+        return "in time"
+
+    return queue
+
+
+def start(path: Path, *settings: str, program: str = "tests.crash.program") -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "ignore", "-m", program, str(path), *settings]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def main(path: str, *settings: str) -> None:
+    logging.basicConfig(level=logging.WARNING)
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        setattr(litequeue.upkeep, name, float(value))
+    threading.excepthook = lambda arguments: os.abort()
+    declare(path).worker(threads=4).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+"""Each benchmark runs, at a hundredth of its size. What it measures is not asserted: the machine may be busy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SLOW = pytest.mark.slow
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+
+
+@pytest.mark.parametrize(
+    "name", ["throughput", "idle", pytest.param("latency", marks=SLOW), pytest.param("contention", marks=SLOW)]
+)
+def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
+    ended = run(name, "--rounds", 1, "--scale", 0.01, "--folder", tmp_path, "--json", tmp_path / "figures.json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert figures
+    assert all(figure["durability"] in {"full", "normal"} for figure in figures)
+    assert all(f"| {figure['name']} " in ended.stdout for figure in figures)
+
+
+def test_an_unknown_benchmark_is_refused():
+    ended = run("speed")
+    assert ended.returncode == 2
+    assert "no benchmark speed; there are throughput, latency, idle, contention" in ended.stderr

@@ -1,0 +1,212 @@
+"""Every statement by its plan, and the claim by the work it costs: neither grows with what a worker cannot take."""
+
+import re
+from pathlib import Path
+
+import pytest
+from contract.jobs import START, Hands, put
+
+import litequeue.sqlite
+from litequeue.sqlite.queries import SQL
+
+SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.glob("*.py"))
+
+# Statements that may read every job, or every row of a part of them, and why.
+SCANS = {
+    "list_jobs": "newest first by id until `limit` match; asked for by people",
+    "list_dead_jobs": "the same, over the index of what has failed",
+    "counts": "`status` counts all jobs",
+    "recent_durations": "newest first by id until `limit` have ended; asked for by `status`",
+    "health": "`doctor` and `status`",
+}
+
+
+def statements():
+    return [pytest.param(name, id=name) for name in SQL]
+
+
+def parameters(sql):
+    if "?1" in sql:
+        return tuple(range(1, 1 + max(int(number) for number in re.findall(r"\?(\d)", sql))))
+    return {name: "[]" if name in {"tasks", "queues", "broken"} else 1 for name in re.findall(r":([a-z_]+)", sql)}
+
+
+def plan(store, sql):
+    values = parameters(sql)
+    return [
+        row[3]
+        for row in store.read(
+            lambda db: db.raw.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall()
+        )
+    ]
+
+
+def scans_of_jobs(steps):
+    """The steps that read all jobs: a SCAN of the table, or of an index that holds every job."""
+    partial = r"(ready|due|running|expiring|ended|dead)\b"
+    return [
+        step
+        for step in steps
+        if re.match(r"SCAN (litequeue_jobs|job)\b", step) and not re.search(r"USING .*INDEX litequeue_jobs_" + partial, step)
+    ]
+
+
+@pytest.mark.parametrize("name", statements())
+def test_no_statement_scans_all_jobs(store, name):
+    scans = scans_of_jobs(plan(store, SQL[name]))
+    assert (scans == []) or name in SCANS, plan(store, SQL[name])
+
+
+# What holds only the part of the jobs that the statement is about may be read from end to end.
+PARTS = {
+    "ready_counts": "ready",
+    "lanes": "ready",
+    "horizon": "",
+    "ownerless": "running",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SQL if name not in SCANS and name not in PARTS])
+def test_every_other_statement_searches(store, name):
+    steps = [step for step in plan(store, SQL[name]) if re.match(r"SCAN (litequeue_jobs|job)\b", step)]
+    allowed = [step for step in steps if re.search(r"INDEX litequeue_jobs_(due|expiring|ended|ready)\b", step)]
+    assert steps == allowed
+
+
+@pytest.mark.parametrize("name", ["promote", "expire", "prune", "prune_errors", "claim"])
+def test_what_is_taken_in_order_is_read_in_order(store, name):
+    steps = plan(store, SQL[name])
+    sorts = [step for step in steps if "TEMP B-TREE" in step]
+    assert len(sorts) <= (1 if name == "claim" else 0), steps
+
+
+def test_every_statement_is_used_and_every_name_used_is_a_statement():
+    used = set(re.findall(r'SQL\["(\w+)"\]', SOURCES))
+    quoted = set(re.findall(r'"(\w+)"', SOURCES))
+    assert used <= set(SQL)
+    assert [name for name in SQL if name not in used and name not in quoted] == []
+
+
+def test_every_exception_is_a_statement():
+    assert {name for name in SCANS if name != "health"} | set(PARTS) <= set(SQL)
+
+
+# The cost of a turn: steps of SQLite's virtual machine, which no clock and no machine changes
+
+FILL = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
+INSERT INTO litequeue_jobs (task, queue, payload, state, priority, run_at, created_at, finished_at, delete_at, expires_at)
+SELECT :task, :queue, '[]', :state, :priority, :run_at, :now, :finished, :delete, :expires FROM n
+"""
+
+
+def fill(store, count, **fields):
+    given = {"task": "add", "queue": "default", "state": 1, "priority": 0, "run_at": START, "now": START}
+    given |= {"finished": None, "delete": None, "expires": None, "count": count} | fields
+    store._writer.run(lambda db: db.rows(FILL.replace("'[]'", "X'5b5d'"), given))
+
+
+def steps_of(store, work):
+    """Count the steps of SQLite's virtual machine that `work` takes on the write connection."""
+    count = [0]
+
+    def counting():
+        count[0] += 1
+        return False
+
+    raw = store._writer.run_outside(lambda db: db.raw)
+    set_handler = raw.set_progress_handler
+    handlers = (counting, 1)
+    set_handler(*handlers)
+    try:
+        work()
+    finally:
+        set_handler(None, 1)
+    return count[0]
+
+
+def cost(store, hands, limit=10):
+    """What a claim of `limit` jobs costs, and how many it brings."""
+    claimed = []
+    return steps_of(store, lambda: claimed.extend(hands.claim(limit))), len(claimed)
+
+
+@pytest.mark.parametrize("limit", [1, 10, 100])
+def test_a_claim_costs_the_same_at_any_backlog(open_store, tmp_path, limit):
+    costs = []
+    for count in (1_000, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, count)
+        costs.append(cost(store, Hands(store), limit))
+    (few, got), (many, got_too) = costs
+    assert got == got_too == limit
+    assert many <= few * 1.2
+
+
+IN_THE_WAY = {
+    "unknown tasks at the head": {"task": "unknown", "priority": 100},
+    "another queue": {"queue": "another"},
+    "scheduled": {"state": 0, "run_at": START + 1000},
+    "succeeded": {"state": 4, "finished": START, "delete": START + 1000},
+    "failed": {"state": 5, "finished": START, "delete": START + 1000},
+    "kept for ever": {"state": 4, "finished": START},
+    "to expire": {"task": "unknown", "expires": START + 1000},
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_a_claim_costs_the_same_whatever_it_cannot_take(open_store, tmp_path, what):
+    costs = []
+    for count in (10, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, count, **IN_THE_WAY[what])
+        fill(store, 100)
+        hands = Hands(store, queues=("default",))
+        costs.append(cost(store, hands))
+    (few, got), (many, got_too) = costs
+    assert got == got_too == 10
+    assert many <= few * 1.2 + 50
+
+
+def test_an_idle_turn_costs_the_same_at_any_backlog_it_cannot_take(open_store, tmp_path):
+    costs = []
+    for count in (10, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        for fields in IN_THE_WAY.values():
+            fill(store, count, **fields)
+        costs.append(cost(store, Hands(store, queues=("default",))))
+    (few, none), (many, none_too) = costs
+    assert none == none_too == 0
+    assert many <= few * 1.2 + 50
+
+
+def test_a_success_costs_the_same_at_any_backlog(open_store, tmp_path):
+    from contract.jobs import SUCCEEDED
+
+    costs = []
+    for count in (1_000, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, count)
+        hands = Hands(store)
+        job = hands.take()
+        costs.append(steps_of(store, lambda hands=hands, job=job: hands.settle((job, SUCCEEDED))))
+    assert costs[1] <= costs[0] * 1.2
+
+
+def test_a_keyed_submission_costs_the_same_at_any_backlog(open_store, tmp_path):
+    costs = []
+    for count in (1_000, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, count)
+        costs.append(steps_of(store, lambda store=store: put(store, key="k")))
+    assert costs[1] <= costs[0] * 1.2
+
+
+def test_the_lanes_are_found_by_one_probe_each(open_store, tmp_path):
+    store = open_store()
+    for number in range(20):
+        fill(store, 500, task=f"t{number}", queue=f"q{number % 4}")
+    hands = Hands(store, "t7")
+    spent, got = cost(store, hands, 1)
+    assert got == 1
+    assert spent < 20 * 100 + 1_000
