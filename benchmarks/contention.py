@@ -64,21 +64,14 @@ def _rate(samples: dict[str, list[float]], durability: str) -> Figure:
 def _waits(crowds: dict[str, list[Crowd]], samples: dict[str, list[float]], durability: str) -> list[Figure]:
     spans = {kind: [span for crowd in found for span in crowd.spans] for kind, found in crowds.items()}
     floor = 1e6 / statistics.median(samples["floor"])
+    name = f"enqueue, {PROCESSES} processes"
     figures = []
-    for name, percent in (("p50", 50.0), ("p99", 99.0), ("longest", 100.0)):
+    for percent in (50, 99):
         value = percentile(spans["crowd"], percent)
-        huey = percentile(spans["huey"], percent) if spans["huey"] else None
-        figures.append(
-            Figure(
-                f"enqueue, {PROCESSES} processes, {name}",
-                durability,
-                value,
-                "us",
-                value / floor,
-                value / huey if huey else None,
-            )
-        )
-    return figures
+        to_huey = value / percentile(spans["huey"], percent) if spans["huey"] else None
+        figures.append(Figure(f"{name}, p{percent}", durability, value, "us", value / floor, to_huey))
+    # no ratios: the longest wait grows with the length of the run, and huey's is shorter
+    return [*figures, Figure(f"{name}, longest", durability, max(spans["crowd"]), "us")]
 
 
 def _errors(crowds: dict[str, list[Crowd]], durability: str) -> Figure:

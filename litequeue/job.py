@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from litequeue.duration import seconds
 from litequeue.errors import JobCancelled, JobExpired, JobFailed
 
 if TYPE_CHECKING:
@@ -290,18 +291,18 @@ class Job(Generic[R]):
         """Async twin of `retry`."""
         await self._source.aretry(self.id)
 
-    def result(self, timeout: float | None = None) -> R:
-        """Wait for the job to end, at most `timeout` seconds (None: for ever), and return what its function returned.
+    def result(self, timeout: timedelta | float | str | None = None) -> R:
+        """Wait for the job to end, at most `timeout` (seconds or "5s"; None: for ever); return what it returned.
 
         Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, which says what the job is
         doing.
         """
-        self._record = self._source.wait(self.id, timeout)
+        self._record = self._source.wait(self.id, _span(timeout))
         return self._outcome(self._record)
 
-    async def aresult(self, timeout: float | None = None) -> R:
+    async def aresult(self, timeout: timedelta | float | str | None = None) -> R:
         """Async twin of `result`."""
-        self._record = await self._source.await_end(self.id, timeout)
+        self._record = await self._source.await_end(self.id, _span(timeout))
         return self._outcome(self._record)
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -332,6 +333,10 @@ class Job(Generic[R]):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def _span(timeout: timedelta | float | str | None) -> float | None:
+    return None if timeout is None else seconds(timeout, "timeout")
 
 
 def _as_submitted(job_id: str, new: NewJob) -> JobRecord:

@@ -58,6 +58,7 @@ class Runs:
     ) -> None:
         self.plain = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
         self.ended: deque[Ended] = deque()
+        self.cut_short = 0  # runs that had begun and were put back
         self.running: dict[str, Run] = {}
         self._tasks, self._limits = tasks, limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
@@ -153,6 +154,7 @@ class Runs:
     def _report(self, run: Run, outcome: Outcome) -> None:
         span = self._clock.monotonic() - run.started
         self._pace.note(span)
+        self.cut_short += run.put_back and isinstance(outcome, Released)
         kept = run.keep_for if isinstance(outcome, (Succeeded, Cancelled, Settled)) else self._limits.failed_ttl
         self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
         if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):

@@ -29,6 +29,7 @@ FAILED_STARTS = 3  # in a row, after which the command cannot be right
 LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
 READY = b"+"
+_ANSWERS = ("the workers finish what runs; again to put it back now", "putting running jobs back now", "killing them")
 WINDOWS = sys.platform == "win32"
 
 
@@ -37,6 +38,7 @@ class Event(NamedTuple):
 
     kind: Literal["ready", "died", "start", "signal"]
     child: Child | None = None
+    number: int = 0
 
 
 @dataclass(eq=False)
@@ -90,24 +92,20 @@ class Supervisor:
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             self._start()
             while self.children or self._timers:
-                self._handle(self._events.get())
+                with suppress(queue.Empty):
+                    # Windows tells of signals only between waits
+                    self._handle(self._events.get(timeout=1.0))
         return self._code
 
     # ---- signals: the handler only leaves a note
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        self._signals += 1
-        log.warning(
-            "%s: %s",
-            signal.Signals(number).name,
-            ("the workers finish what runs; again to put it back now", "putting running jobs back now", "killing")[
-                min(self._signals, 3) - 1
-            ],
-        )
-        self._events.put(Event("signal"))
+        self._events.put(Event("signal", number=number))
 
-    def _forward(self) -> None:
+    def _forward(self, number: int) -> None:
         """First: finish; second: put back now; third: die."""
+        self._signals += 1
+        log.warning("%s: %s", _signal_name(number), _ANSWERS[min(self._signals, 3) - 1])
         self._stopping = True
         self._cancel_timers()
         for child in self.children:
@@ -126,7 +124,7 @@ class Supervisor:
         child = event.child
         match event.kind:
             case "signal":
-                self._forward()
+                self._forward(event.number)
             case "start":
                 self._timers = {timer for timer in self._timers if timer.is_alive()}
                 if not self._stopping:
@@ -199,11 +197,12 @@ class Supervisor:
         else:
             channel, theirs = socket.socketpair()
             with theirs:
-                process = subprocess.Popen(command, stdin=theirs, start_new_session=True)  # noqa: S603  our own
+                process = subprocess.Popen(command, stdin=theirs.fileno(), start_new_session=True)  # noqa: S603  our own
         child = Child(process, channel, self.clock.monotonic())
         self.children.append(child)
-        threading.Thread(target=self._watch_end, args=(child,), daemon=True).start()
-        threading.Thread(target=self._watch_start, args=(child,), daemon=True).start()
+        start = threading.Thread(target=self._watch_start, args=(child,), daemon=True)
+        start.start()
+        threading.Thread(target=self._watch_end, args=(child, start), daemon=True).start()
 
     def _start_later(self, pause: float) -> None:
         timer = threading.Timer(pause, self._events.put, (Event("start"),))
@@ -216,9 +215,10 @@ class Supervisor:
             timer.cancel()
         self._timers.clear()
 
-    def _watch_end(self, child: Child) -> None:
+    def _watch_end(self, child: Child, start: threading.Thread) -> None:
         child.process.wait()
         child.left.set()
+        start.join(timeout=1.0)  # who signed on and went is told in that order
         self._events.put(Event("died", child))
 
     def _watch_start(self, child: Child) -> None:

@@ -80,7 +80,7 @@ class Worker:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
 
         In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a
-        second puts them back at once. Returns True if all that was begun was finished, False if jobs were put back.
+        second puts them back at once. Returns True if all that had begun was finished, False if some of it was put back.
         """
         if self._thread is not None:
             raise RuntimeError(STARTED)
@@ -89,7 +89,7 @@ class Worker:
             self._work()
         if self._failure is not None:
             raise self._failure
-        return self.released == 0
+        return self._runs.cut_short == 0
 
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming, and end when what runs has ended, or put it back `now`. From any thread; does not wait."""

@@ -61,6 +61,7 @@ BROAD: dict[str, str] = {
     "sqlite/writer.py _leave": "leaves a transaction as the with statement would",
     "sqlite/writer.py finish": "raised again by future.result()",
     "worker.py Worker._work": "the loop's end: handed to the one who started it",
+    "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",
 }
 
 LONGEST_FUNCTION = 50

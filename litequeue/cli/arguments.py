@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,10 +12,17 @@ from click.shell_completion import CompletionItem
 from litequeue.cli.locate import DRIVERS, modules_here
 from litequeue.duration import instant, seconds
 
+if TYPE_CHECKING:
+    TextType = click.ParamType[str]
+    SecondsType = click.ParamType[float]
+    NamesType = click.ParamType[tuple[str, ...]]
+else:  # generic since click 8.4, and only for checkers
+    TextType = SecondsType = NamesType = click.ParamType
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Target(click.ParamType):
+class Target(TextType):
     """A queue's file, or an app as `module:queue`."""
 
     name = "file or app"
@@ -27,7 +34,7 @@ class Target(click.ParamType):
         return [*modules, CompletionItem(incomplete, type="file")]
 
 
-class Duration(click.ParamType):
+class Duration(SecondsType):
     """A duration such as `90s` or `1h30m`, in seconds."""
 
     name = "duration"
@@ -40,7 +47,7 @@ class Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Moment(click.ParamType):
+class Moment(TextType):
     """An instant as ISO text with an offset."""
 
     name = "time"
@@ -54,7 +61,7 @@ class Moment(click.ParamType):
         return str(value)
 
 
-class Names(click.ParamType):
+class Names(NamesType):
     """Names with commas between them."""
 
     name = "names"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -32,7 +33,14 @@ _UNFINISHED = (Status.SCHEDULED, Status.QUEUED, Status.RUNNING)
 @arguments.driver
 @arguments.as_json
 def retry(
-    words: tuple[str, ...], driver: Driver, *, every: bool, status: str, task: str | None, queue: str | None, as_json: bool  # noqa: E501
+    words: tuple[str, ...],
+    driver: Driver,
+    *,
+    every: bool,
+    status: str,
+    task: str | None,
+    queue: str | None,
+    as_json: bool,
 ) -> None:
     """Queue ended jobs anew, with all their retries; a scheduled one runs at once."""
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue))
@@ -58,7 +66,14 @@ def retry(
 @arguments.driver
 @arguments.as_json
 def cancel(
-    words: tuple[str, ...], driver: Driver, *, every: bool, status: str | None, task: str | None, queue: str | None, as_json: bool  # noqa: E501
+    words: tuple[str, ...],
+    driver: Driver,
+    *,
+    every: bool,
+    status: str | None,
+    task: str | None,
+    queue: str | None,
+    as_json: bool,
 ) -> None:
     """Cancel jobs: one that has not begun ends at once, a running one is asked to."""
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue or status))
@@ -100,7 +115,7 @@ def _each(
     refused: dict[str, str] = {}
     chosen = list(ids)
     for start in range(0, len(chosen), CHUNK):
-        with store.transaction():
+        with store.transaction() if len(chosen) > 1 else nullcontext():
             for job_id in chosen[start : start + CHUNK]:
                 try:
                     if change(job_id):

@@ -99,7 +99,7 @@ def _surroundings(place: Path, driver: Driver) -> Iterator[Finding]:
 def _ownership(place: Path) -> Iterator[Finding]:
     status = place.stat()
     mode, user = stat.S_IMODE(status.st_mode), os.geteuid()
-    if status.st_uid not in (user, 0) or (status.st_uid != user and user != 0):
+    if user not in (status.st_uid, 0):
         yield Finding("warn", "owner", f"user {status.st_uid} owns the file, and this is user {user}")
     else:
         yield Finding("ok", "owner", f"user {status.st_uid}")
@@ -168,7 +168,7 @@ def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
         else:
             late = now - schedule.next_at if is_due(schedule, now) and schedule.next_at is not None else 0.0
             if schedule.task not in known:
-                found = Finding("warn", "schedules", f"{schedule.name}: no living worker knows its task {schedule.task}")
+                found = Finding("warn", "schedules", f"{schedule.name}: no living worker knows {schedule.task}")
             elif late > STUCK_AFTER:
                 found = Finding("fail", "schedules", f"{schedule.name} ought to have fired {text(late)} ago")
         if found is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from litequeue import schedule as triggers
-from litequeue.cli.printing import distance, iso, limit_text, one_line
+from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
 from litequeue.duration import instant, text
 from litequeue.task import Task
 from litequeue.worker import Worker
@@ -39,7 +39,7 @@ class TextFormat(logging.Formatter):
         moment = datetime.fromtimestamp(record.created, timezone.utc).astimezone()
         name = "" if record.name == "litequeue" else f"{record.name}: "
         line = f"{moment:%H:%M:%S}.{int(record.msecs):03d}{self._pid} {record.levelname:<7} {name}"
-        body = super().format(record)
+        body = harmless(super().format(record))
         if self._colour:
             colour = _OUTCOMES.get(getattr(record, "outcome", ""), _LEVELS.get(record.levelno))
             body = click.style(body, fg=colour) if colour else body

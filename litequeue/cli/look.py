@@ -140,7 +140,9 @@ def _failure_lines(rows: list[dict[str, Any]]) -> str:
 def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
     due = [schedule["name"] for schedule in schedules if schedule["due"]]
     coming = [(schedule["next_at"], schedule["name"]) for schedule in schedules if schedule["next_at"]]
-    line = f"{len(schedules)} schedules"
+    line = "1 schedule" if len(schedules) == 1 else f"{len(schedules)} schedules"
+    paused = sum(schedule["paused"] for schedule in schedules)
+    line += f", {paused} paused" if paused else ""
     if due:
         line += f", due now: {one_line(', '.join(due))}"
     elif coming:
@@ -160,7 +162,7 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
 @arguments.as_json
 def jobs(
     target: str | None, driver: Driver, *, status: str | None, before: int | None, as_json: bool, **where: Any
-) -> None:  # noqa: E501  click passes options by name
+) -> None:
     """List jobs, newest first."""
     place = open_place(target, driver)
     try:

@@ -35,16 +35,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iter
     lines = [[click.style(heading, bold=True) for heading in headings], *(list(row) for row in rows)]
     widths = [max(len(click.unstyle(line[number])) for line in lines) for number in range(len(headings))]
     to_right = frozenset(right)
-    return "\n".join(
-        "  ".join(_padded(cell, width, number in to_right) for number, (cell, width) in enumerate(zip(line, widths)))
-        .rstrip()
-        for line in lines
-    )  # fmt: skip
+    return "\n".join(_row(line, widths, to_right) for line in lines)
 
 
-def _padded(cell: str, width: int, right: bool) -> str:  # noqa: FBT001  a cell's own business
-    gap = " " * (width - len(click.unstyle(cell)))
-    return gap + cell if right else cell + gap
+def _row(cells: Sequence[str], widths: Sequence[int], to_right: frozenset[int]) -> str:
+    padded = []
+    for number, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        gap = " " * (width - len(click.unstyle(cell)))
+        padded.append(gap + cell if number in to_right else cell + gap)
+    return "  ".join(padded).rstrip()
 
 
 def one_line(value: object, longest: int = 70) -> str:
@@ -54,7 +53,7 @@ def one_line(value: object, longest: int = 70) -> str:
 
 
 def harmless(value: str) -> str:
-    """Return text of many lines without what a terminal would obey."""
+    """Return text of many lines without what a terminal would obey, its line breaks kept."""
     return "\n".join(_CONTROL.sub(" ", line.expandtabs()) for line in value.splitlines())
 
 

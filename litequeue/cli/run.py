@@ -23,7 +23,7 @@ from litequeue.worker import Worker
 @click.option("--coroutines", type=click.IntRange(1), default=100, show_default=True, help="Coroutines run at once.")
 @click.option("--queues", type=arguments.Names(), help="Serve these queues, in turn, such as email,default.")
 @click.option(
-    "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs may take to end."
+    "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs have to end."
 )
 @click.option("--until-idle", is_flag=True, help="Work off what is ready, then stop.")
 @click.option("--processes", type=click.IntRange(1), help="Run so many worker processes, and replace those that die.")
@@ -33,7 +33,9 @@ from litequeue.worker import Worker
 @click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
 @click.pass_context
-def run(ctx: click.Context, target: str | None, processes: int | None, supervised: str | None, **options: Any) -> None:
+def run(
+    ctx: click.Context, /, target: str | None, processes: int | None, supervised: str | None, **options: Any
+) -> None:
     """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
 
     The first SIGINT or SIGTERM lets running jobs end within --grace, the second puts them back at once. Exits 0 if

@@ -303,10 +303,6 @@ SELECT queue, state, count(*), min(created_at) FROM litequeue_jobs GROUP BY queu
 -- name: ready_counts
 SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task
 
--- name: unfinished_count
-SELECT (SELECT count(*) FROM litequeue_jobs WHERE state = 1 AND task IN (SELECT value FROM json_each(:tasks))
-        AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues))))
-
 -- name: recent_durations
 SELECT task, state, finished_at - started_at FROM litequeue_jobs
 WHERE id IN (SELECT id FROM litequeue_jobs WHERE state IN (4, 5) AND started_at IS NOT NULL ORDER BY id DESC LIMIT :limit)

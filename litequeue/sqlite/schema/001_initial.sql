@@ -41,7 +41,7 @@ CREATE TABLE litequeue_jobs (
     cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
     key              TEXT,
     key_scope        TEXT CHECK (key_scope IN ('kept', 'unfinished', 'queued')),
-    held_key         TEXT CHECK (held_key IS NULL OR held_key = key),
+    held_key         TEXT CHECK (held_key IS NULL OR held_key IS key),
     tags             TEXT,
     schedule         TEXT,
     progress         TEXT,
