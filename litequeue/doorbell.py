@@ -31,6 +31,14 @@ GONE = (ConnectionRefusedError, ConnectionResetError)
 FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS})
 
 
+# What is rung about: jobs for workers, and ends of jobs for those who wait (the message then names the ids).
+WORK = "work"
+DONE = "done"
+# What a ring about work may say; an empty one says that there are jobs.
+CANCEL = b"cancel"
+SCHEDULES = b"schedules"
+
+
 class Ear:
     """Hears every ring of one topic; one thread waits on it, any thread wakes it.
 

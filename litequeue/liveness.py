@@ -90,6 +90,12 @@ class Lifeline:
         if os.name == "nt":
             _unlink(self._path)  # Windows removes no open file
 
+    def abandon(self) -> None:
+        """Let go as if this process had died, executing nothing: others put right what could not be."""
+        if not self._closed:
+            self._memory[:] = bytes(len(self._memory))
+        self._forsake()
+
     def _forsake(self) -> None:
         if self._closed:
             return

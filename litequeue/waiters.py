@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from litequeue.doorbell import Ear
+from litequeue.doorbell import DONE, Ear
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from litequeue.job import JobRecord
 
-TOPIC = "done"
 # How long a wait trusts the doorbell before it looks by itself, in seconds.
 SAFETY_POLL = 1.0
 
@@ -103,7 +102,7 @@ class Waiters:
         with self._lock:
             self._waiting.setdefault(waiter.job_id, set()).add(waiter)
             if self._ear is None:
-                self._ear = Ear(self._directory(), TOPIC)
+                self._ear = Ear(self._directory(), DONE)
                 threading.Thread(target=self._listen, args=(self._ear,), name="litequeue-ear", daemon=True).start()
 
     def remove(self, waiter: Waiter | AsyncWaiter) -> None:

@@ -11,7 +11,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from litequeue.doorbell import Ear
+from litequeue.doorbell import CANCEL, SCHEDULES, WORK, Ear
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
 from litequeue.errors import StoreError, StoreReplaced
@@ -80,7 +80,7 @@ class Worker:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
 
         In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a
-        second puts them back at once. Returns True if all that had begun was finished, False if some of it was put back.
+        second puts them back at once. Returns whether all that had begun was finished, and none of it put back.
         """
         if self._thread is not None:
             raise RuntimeError(STARTED)
@@ -170,7 +170,7 @@ class Worker:
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)
-        self._ear = Ear(directory, "work")
+        self._ear = Ear(directory, WORK)
         self._runs = Runs(
             tasks,
             Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),
@@ -211,8 +211,10 @@ class Worker:
 
     def _close(self) -> None:
         self._runs.stop()
-        with contextlib.suppress(StoreError):
+        try:
             self._store.rescue(self.id, frozenset(), blame=False)
+        except StoreError:
+            self._lifeline.abandon()  # whoever takes the lock puts our jobs back
         self._ear.close()
         self._lifeline.close()
 
@@ -292,11 +294,12 @@ class Worker:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
         self._start_alone()
         messages = self._ear.wait(0.0 if self._demands() else self._timeout())
-        if any(messages) or self._ear.missed:
+        if CANCEL in messages or self._ear.missed:
             self._look_for_cancels()
+        if SCHEDULES in messages or self._ear.missed:
+            self._upkeep.schedules_changed()
         if messages:
             self._hungry = set(self._kinds)
-            self._upkeep.schedules_changed()
         self._poll()
 
     def _timeout(self) -> float:

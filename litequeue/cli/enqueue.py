@@ -13,6 +13,7 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, import_named, load, names_app, suggestion
 from litequeue.cli.printing import emit
+from litequeue.job import Job
 from litequeue.queue import Queue
 from litequeue.task import Task
 
@@ -43,38 +44,50 @@ def enqueue(
 
     ARGUMENTs are a JSON list or object, or one by one: `5`, `text`, `name=value`.
     """
-    task = _task(target, task_name, imports)
-    args, kwargs = _call(task, words, args_json, kwargs_json)
+    queue = _queue(target, task_name, imports)
+    try:
+        task = find_task(queue, task_name)
+        job = _enqueued(task, *_call(task, words, args_json, kwargs_json), options)
+        answer: dict[str, Any] = {"id": job.id}
+        if wait or timeout is not None:
+            answer["result"] = _result(task, job, timeout)
+    finally:
+        queue.close()
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(json.dumps(answer["result"], ensure_ascii=False) if "result" in answer else job.id)
+
+
+def _enqueued(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]) -> Job[Any]:
     given = {name: value for name, value in options.items() if value not in (None, ())}
     try:
-        job = task.using(**given).enqueue(*args, **kwargs)
+        return task.using(**given).enqueue(*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise Mistake(str(error)) from error
-    if not (wait or timeout is not None):
-        emit({"id": job.id}) if as_json else click.echo(job.id)
-        return
+
+
+def _result(task: Task[..., Any], job: Job[Any], timeout: float | None) -> Any:
+    """Wait, and return the result as plain data, or its repr where the codec is not JSON."""
     try:
         result = job.result(timeout)
     except TimeoutError as error:
         raise click.ClickException(str(error)) from error
-    plain = task.signature.codec.encode(result)
     try:
-        shown = json.loads(plain)
+        return json.loads(task.signature.codec.encode(result))
     except ValueError:
-        shown = repr(result)
-    emit({"id": job.id, "result": shown}) if as_json else click.echo(json.dumps(shown, ensure_ascii=False))
+        return repr(result)
 
 
-def _task(target: str, name: str, imports: tuple[str, ...]) -> Task[..., Any]:
+def _queue(target: str, name: str, imports: tuple[str, ...]) -> Queue:
     if not names_app(target):
         raise Mistake(
             f"{target!r} is a file, and the tasks' signatures are in the code: name the app, "
             f"such as litequeue enqueue app:queue {name}"
         )
-    queue, _ = load(target)
     for module in imports:
         import_named(module)
-    return find_task(queue, name)
+    return load(target)[0]
 
 
 def find_task(queue: Queue, name: str) -> Task[..., Any]:
@@ -93,14 +106,14 @@ def _call(
     kwargs = _parsed(kwargs_json, dict, "--kwargs takes a JSON object, such as '{\"a\": 1}'")
     if len(words) == 1 and isinstance(whole := _value(words[0]), (list, dict)):
         return (whole, kwargs) if isinstance(whole, list) else (args, whole | kwargs)
-    texts = _text_parameters(task)
+    texts, names = _text_parameters(task), list(inspect.signature(task.function).parameters)
     for word in words:
         pair = _PAIR.fullmatch(word)
         if pair:
             kwargs[pair[1]] = pair[2] if pair[1] in texts else _value(pair[2])
         else:
-            position = len(args)
-            args.append(word if position < len(names := _names(task)) and names[position] in texts else _value(word))
+            name = names[len(args)] if len(args) < len(names) else ""
+            args.append(word if name in texts else _value(word))
     return args, kwargs
 
 
@@ -119,10 +132,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _names(task: Task[..., Any]) -> list[str]:
-    return list(inspect.signature(task.function).parameters)
 
 
 def _text_parameters(task: Task[..., Any]) -> set[str]:

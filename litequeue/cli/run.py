@@ -96,13 +96,16 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         raise Mistake(str(error)) from error
     if says_all:
         lines.announce(worker)
+    else:
+        lines.log.info("joins: %d threads, %d coroutines", worker.threads, worker.coroutines)
     if tether is not None:
         _fasten(worker, tether)
     # a signal just before the worker listens, or just after, must not kill the process
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.stop())
     finished = worker.run(until_idle=options["until_idle"])
-    lines.log.info("%s has ended: %d jobs settled, %d put back", worker.name, worker.settled, worker.released)
+    ended = worker.settled - worker.released
+    lines.log.info("%s has stopped: %d runs ended, %d put back", worker.name, ended, worker.released)
     queue.close()
     return 0 if finished else PUT_BACK
 

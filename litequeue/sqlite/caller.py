@@ -14,7 +14,7 @@ from litequeue.sqlite.writer import finish
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from litequeue.sqlite.connection import Connection, Row, Steps
+    from litequeue.sqlite.connection import Connection, Parameters, Row, Steps
     from litequeue.sqlite.opening import File
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ async def aperform(adb: Any, steps: Steps[T]) -> T:
         return result
 
 
-async def _fetch(adb: Any, sql: str, parameters: dict[str, Any]) -> Any:
+async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:
     import sqlite3
 
     try:

@@ -11,7 +11,7 @@ from litequeue.errors import StoreBusy, StoreError
 T = TypeVar("T")
 
 Row = tuple[Any, ...]
-Parameters = dict[str, Any]
+Parameters = dict[str, Any] | tuple[Any, ...]
 Statement = tuple[str, Parameters]
 # A piece of work as the statements it asks for, whoever runs them: a driver here, or a caller's aiosqlite connection.
 Steps = Generator[Statement, "list[Row]", T]

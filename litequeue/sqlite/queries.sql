@@ -2,13 +2,13 @@
 
 -- ---- enqueue
 
+-- Run for every job, so by position: see transitions.insert.
 -- name: submit
 INSERT INTO litequeue_jobs
     (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
      key, key_scope, held_key, tags, schedule)
 VALUES
-    (:task, :queue, :payload, :state, :priority, :run_at, :created_at, :expires_at, :timeout, :retries,
-     :key, :key_scope, :key, :tags, :schedule)
+    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?11, ?13, ?14)
 RETURNING CAST(id AS TEXT)
 
 -- name: key_holder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from pathlib import Path
@@ -137,6 +138,12 @@ class Reader:
     def schedules(self) -> list[ScheduleRecord]:
         """All schedules, by name."""
         return self.read(reading.schedules)
+
+    def next_schedule(self, tasks: frozenset[str]) -> float | None:
+        """When the next schedule of these tasks is due."""
+        known = {"tasks": json.dumps(sorted(tasks)), "broken": "[]"}
+        [(moment,)] = self.read(lambda db: db.rows(SQL["next_schedule"], known))
+        return None if moment is None else float(moment)
 
     def schedule(self, name: str) -> ScheduleRecord:
         """The schedule of that name; raises `ScheduleNotFound`."""

@@ -9,11 +9,12 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from litequeue.doorbell import Bell
+from litequeue.doorbell import CANCEL, DONE, SCHEDULES, WORK, Bell
 from litequeue.errors import StoreError
 from litequeue.interrupt import let_go
 from litequeue.job import FOREVER
 from litequeue.liveness import open_directory
+from litequeue.outcome import Ended, Released
 from litequeue.sqlite import forks, migrate, timetable, transitions
 from litequeue.sqlite.caller import aiosqlite_transaction, aperform, connection_of
 from litequeue.sqlite.connection import BUSY_SECONDS, perform
@@ -21,7 +22,6 @@ from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
 from litequeue.sqlite.writer import Held, Writer
-from litequeue.waiters import TOPIC as DONE
 from litequeue.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -30,14 +30,12 @@ if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Submitted, Turn
     from litequeue.job import Claimed, JobRecord, NewJob
-    from litequeue.outcome import Ended
     from litequeue.sqlite.connection import Connection, Steps
 
 T = TypeVar("T")
 
 log = logging.getLogger("litequeue")
 
-WORK = "work"
 LARGEST_RING = 50_000
 CHECK_EVERY = 1.0  # seconds between looks whether the file is still the one at its path
 
@@ -74,7 +72,10 @@ class SqliteStore(Reader):
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here."""
         self._check_now_and_then()
         held = self._writer.held()
-        submitted = self._writer.run(lambda db: [perform(db, transitions.submit(job)) for job in jobs])
+        if len(jobs) == 1 and jobs[0].key is None:
+            submitted = [self._writer.run(lambda db: transitions.insert(db, jobs[0]), single=True)]
+        else:
+            submitted = self._writer.run(lambda db: [_submit(db, job) for job in jobs])
         self._announce(held)
         let_go()
         return submitted
@@ -86,7 +87,7 @@ class SqliteStore(Reader):
         if held is not None and held.adb is not None:
             submitted = [await aperform(held.adb, transitions.submit(job)) for job in jobs]
         else:
-            submitted = await self._writer.arun(lambda db: [perform(db, transitions.submit(job)) for job in jobs])
+            submitted = await self._writer.arun(lambda db: [_submit(db, job) for job in jobs])
         self._announce(held)
         return submitted
 
@@ -107,7 +108,7 @@ class SqliteStore(Reader):
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
         db = connection_of(self._file, raw)
-        return [perform(db, transitions.submit(job)) for job in jobs]
+        return [_submit(db, job) for job in jobs]
 
     async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit_within`, also for an aiosqlite connection."""
@@ -173,23 +174,31 @@ class SqliteStore(Reader):
 
     def cancel(self, job_id: str) -> bool:
         """Cancel it; False when it has ended already."""
+        held = self._writer.held()
         done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
-        self._tell_cancelled(job_id)
+        self._tell_cancelled(held, job_id)
         return done
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
+        held = self._writer.held()
         done = await self._arun(lambda: self._cancelling(job_id))
-        self._tell_cancelled(job_id)
+        self._tell_cancelled(held, job_id)
         return done
 
     def _cancelling(self, job_id: str) -> Steps[bool]:
         now = self.clock.now()
         return transitions.cancel(job_id, now, _after(now, self._result_ttl))
 
-    def _tell_cancelled(self, job_id: str) -> None:
-        self._bell.ring(b"cancel")
-        self._tell_ended([job_id])
+    def _tell_cancelled(self, held: Held | None, job_id: str) -> None:
+        def tell() -> None:
+            self._bell.ring(CANCEL)
+            self._tell_ended([job_id])
+
+        if held is None:
+            tell()
+        else:
+            held.after.append(tell)
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job anew."""
@@ -240,6 +249,8 @@ class SqliteStore(Reader):
         outcome = self._writer.run(work, durable=bool(ended))
         if ended:
             self._tell_ended([end.job.id for end in ended])
+        if any(type(end.outcome) is Released for end in ended):
+            self._bell.ring()  # they are for whoever is free
         return outcome
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
@@ -289,10 +300,13 @@ class SqliteStore(Reader):
         """Make the file's declared schedules those of the code, as far as they are of these tasks."""
         now = self.clock.now()
         self._writer.run(lambda db: timetable.declare(db, schedules, tasks, now))
-        self._bell.ring()
+        self._bell.ring(SCHEDULES)
 
     def fire(self, tasks: frozenset[str]) -> float | None:
         """Enqueue what is due of these tasks' schedules; return when the next is due."""
+        next_at = self.next_schedule(tasks)
+        if next_at is None or next_at > self.clock.now():
+            return next_at
         fired, next_at = self._writer.run(lambda db: timetable.fire(db, tasks, self.clock.now()))
         if fired:
             self._bell.ring()
@@ -321,7 +335,10 @@ class SqliteStore(Reader):
     def _change_schedule(self, work: Callable[[Connection], T]) -> T:
         held = self._writer.held()
         value = self._writer.run(work)
-        self._announce(held)
+        if held is None:
+            self._bell.ring(SCHEDULES)
+        else:
+            held.after.append(lambda: self._bell.ring(SCHEDULES))
         return value
 
     # ---- the file
@@ -369,6 +386,10 @@ class SqliteStore(Reader):
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.path} driver={self.driver_name}>"
+
+
+def _submit(db: Connection, job: NewJob) -> Submitted:
+    return transitions.insert(db, job) if job.key is None else perform(db, transitions.submit(job))
 
 
 def _after(now: float, span: float) -> float | None:

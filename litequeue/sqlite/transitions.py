@@ -38,27 +38,48 @@ def submit(new: NewJob) -> Steps[Submitted]:
         rows = yield SQL["key_holder"], {"task": new.task, "key": new.key}
         if rows:
             return (yield from _meet_holder(new, rows[0]))
-    [(job_id,)] = yield _INSERT, _columns(new)
+    [(job_id,)] = yield _INSERT, _values(new)
     return Submitted(job_id, fresh=True)
+
+
+def insert(db: Connection, new: NewJob) -> Submitted:
+    """Store one job without a key: a single statement, and so a transaction by itself."""
+    return Submitted(db.rows(_INSERT, _values(new))[0][0], True)
+
+
+def _values(new: NewJob) -> tuple[Any, ...]:
+    later = new.run_at is not None and new.run_at > new.created_at
+    key = new.key
+    return (
+        new.task,
+        new.queue,
+        new.payload,
+        0 if later else 1,
+        new.priority,
+        new.run_at if later else new.created_at,
+        new.created_at,
+        new.expires_at,
+        new.timeout,
+        new.retries,
+        key,
+        None if key is None else new.key_scope,
+        json.dumps(new.tags) if new.tags else None,
+        new.schedule,
+    )
 
 
 def _columns(new: NewJob) -> dict[str, Any]:
     later = new.run_at is not None and new.run_at > new.created_at
     return {
-        "task": new.task,
         "queue": new.queue,
         "payload": new.payload,
         "state": 0 if later else 1,
         "priority": new.priority,
         "run_at": new.run_at if later else new.created_at,
-        "created_at": new.created_at,
         "expires_at": new.expires_at,
         "timeout": new.timeout,
         "retries": new.retries,
-        "key": new.key,
-        "key_scope": None if new.key is None else new.key_scope,
         "tags": json.dumps(new.tags) if new.tags else None,
-        "schedule": new.schedule,
     }
 
 

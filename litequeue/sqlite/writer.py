@@ -78,24 +78,27 @@ class Writer:
             return None
         return held
 
-    def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+    def run(self, work: Callable[[Connection], T], *, durable: bool = True, single: bool = False) -> T:
         """Run `work` in a write transaction and return its value once that is committed.
 
         `work` must touch nothing but the connection: when a neighbour in the batch fails it is run again.
+        `single`: it is one statement, which SQLite makes a transaction of its own where no neighbour shares one.
         """
         held = self.held()
         if held is not None:
             return work(held.require_sync())
         if self._line.lead_if_free():
-            return self._run_alone(work, durable=durable)
+            return self._run_alone(work, durable=durable, single=single)
         entry = Entry(work, durable=durable)
         if self._line.enter(entry):
             self._lead(entry)
         return entry.outcome()
 
-    def _run_alone(self, work: Callable[[Connection], T], *, durable: bool) -> T:
+    def _run_alone(self, work: Callable[[Connection], T], *, durable: bool, single: bool) -> T:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
+            if single:
+                return work(self._ready(durable=durable))
             return self._transact(self._ready(durable=durable), work)
         finally:
             self._line.pass_on()

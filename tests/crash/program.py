@@ -19,6 +19,7 @@ from litequeue import Queue, current_job
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE_LIFE = 60.0  # seconds; longer than any test
+CHILDS_LIFE = 10.0
 
 
 def declare(path: str | Path) -> Queue:
@@ -54,7 +55,8 @@ def declare(path: str | Path) -> Queue:
         if current_job().attempt > 1:
             return os.getpid()
         if os.fork() == 0:
-            time.sleep(WHOLE_LIFE)
+            os.closerange(0, 3)
+            time.sleep(CHILDS_LIFE)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
         return 0

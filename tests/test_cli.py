@@ -1,0 +1,479 @@
+"""The command line, by way of click's runner; `run` and its signals as real processes."""
+
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner
+
+from command_line import Command, make_folder
+from litequeue import __version__
+from litequeue.cli import main
+from litequeue.queue import default_queue
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with app.py in it, where commands are run; what they import is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LITEQUEUE_PATH", raising=False)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(default_queue, "_tasks", {})
+    before = set(sys.modules)
+    yield make_folder(tmp_path)
+    default_queue.close()
+    default_queue._store = None
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def call(folder):
+    """Run one command; return its output. Fails where the exit code is another than expected."""
+
+    def calling(*arguments, code=0):
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return calling
+
+
+@pytest.fixture
+def start(folder):
+    """Start a `litequeue` process in the folder."""
+    started = []
+
+    def starting(*arguments, **environment):
+        started.append(Command(folder, *arguments, **environment))
+        return started[-1]
+
+    yield starting
+    for command in started:
+        command.clean_up()
+
+
+def bytes_beside(path):
+    return {file.name: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+
+
+# enqueue
+
+
+@pytest.mark.parametrize(
+    ("words", "args", "kwargs"),
+    [
+        (["[2, 3]"], [2, 3], {}),
+        (["2", "3"], [2, 3], {}),
+        (["a=2", "b=3"], [2, 3], {}),
+        (["2", "b=3"], [2, 3], {}),
+        (['{"a": 2}'], [2], {}),
+        (["--args", "[2]", "--kwargs", '{"b": 3}'], [2, 3], {}),
+    ],
+)
+def test_enqueue_takes_arguments_as_json_or_one_by_one(call, words, args, kwargs):
+    job_id = call("enqueue", "app:queue", "add", *words).strip()
+    shown = json.loads(call("show", "app.db", job_id, "--json"))
+    assert (shown["args"], shown["kwargs"], shown["status"]) == (args, kwargs, "queued")
+
+
+def test_digits_for_a_parameter_of_text_stay_text(call):
+    call("enqueue", "app:queue", "greet", "42")
+    assert json.loads(call("show", "app.db", "1", "--json"))["args"] == ["42"]
+
+
+def test_options_of_enqueue_reach_the_job(call):
+    call(
+        "enqueue", "app", "greet", "bob", "--delay", "1h", "--priority", "7", "--queue", "q", "--key", "k", "--tag", "t"
+    )
+    shown = json.loads(call("show", "app.db", "1", "--json"))
+    assert [shown[name] for name in ("status", "priority", "queue", "key", "tags")] == ["scheduled", 7, "q", "k", ["t"]]
+
+
+def test_enqueue_refuses_arguments_that_do_not_fit_and_stores_nothing(call):
+    assert "a must be int" in call("enqueue", "app:queue", "add", "x", code=2)
+    assert json.loads(call("jobs", "app.db", "--json")) == []
+
+
+def test_enqueue_suggests_the_task_that_was_meant(call):
+    assert "did you mean 'greet'?" in call("enqueue", "app:queue", "gret", "bob", code=2)
+
+
+def test_enqueue_with_a_file_says_to_name_the_app(call):
+    assert "name the app" in call("enqueue", "app.db", "add", "1", code=2)
+
+
+def test_enqueue_waits_for_the_result(call, start):
+    start("run", "app:queue").wait_for("serving")
+    assert json.loads(call("enqueue", "app:queue", "add", "2", "3", "--timeout", "30s")) == 5
+
+
+def test_enqueue_that_waits_for_nobody_says_so_and_exits_1(call):
+    assert "no worker is alive" in call("enqueue", "app:queue", "add", "2", "--timeout", "10ms", code=1)
+
+
+# finding the app or the file
+
+
+def test_the_one_queue_of_a_module_is_found_by_the_modules_name(call):
+    assert call("enqueue", "app", "add", "1").strip() == "1"
+
+
+def test_tasks_on_the_default_queue_are_found_by_their_modules_name(call, folder):
+    (folder / "script.py").write_text("from litequeue import task\n@task\ndef hi(): ...\n")
+    call("enqueue", "script", "hi")
+    assert "hi" in call("jobs", "litequeue.db")
+    assert "hi" in call("jobs")
+
+
+def test_the_default_queue_is_where_the_environment_says(call, monkeypatch):
+    call("enqueue", "app", "add", "1")
+    monkeypatch.setenv("LITEQUEUE_PATH", "app.db")
+    assert json.loads(call("show", "1", "--json"))["task"] == "add"
+
+
+def test_several_queues_in_a_module_are_listed(call, folder):
+    (folder / "two.py").write_text("from litequeue import Queue\na = Queue('a.db')\nb = Queue('b.db')\n")
+    assert "two:a, two:b" in call("jobs", "two", code=2)
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("apq:queue", "'app'"), ("app:quue", "'queue'")])
+def test_a_typo_gets_a_suggestion(call, typo, meant):
+    assert f"did you mean {meant}?" in call("run", typo, code=2)
+
+
+def test_an_error_inside_the_users_module_shows_its_traceback_and_none_of_ours(start, folder):
+    (folder / "broken.py").write_text("import app\n\ndef f():\n    import nothing_there\n\nf()\n")
+    command = start("run", "broken:queue")
+    assert command.ends() == 1
+    assert 'broken.py", line 4' in command.output
+    assert "ModuleNotFoundError" in command.output
+    assert "litequeue/cli" not in command.output
+
+
+def test_a_refusal_while_the_module_is_imported_is_told_without_a_traceback(call, folder):
+    (folder / "elsewhere.py").write_text("from litequeue import Queue\nqueue = Queue('no/such/folder.db')\n")
+    output = call("status", "elsewhere:queue", code=1)
+    assert output.startswith("Error: the folder")
+    assert "elsewhere.py:2" in output
+
+
+COMMANDS = ["status", "jobs", "show", "retry", "cancel", "schedules", "prune", "doctor"]
+
+
+def arguments_of(command, target):
+    return [command, target, "1"] if command in {"show", "retry", "cancel"} else [command, target]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("driver", ["apsw", "sqlite3"])
+def test_a_database_without_our_tables_is_left_as_it_is(call, tmp_path, command, mode, driver):
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA journal_mode = {mode}")
+        db.execute("CREATE TABLE other (x)")
+    before = bytes_beside(path)
+    assert "holds none of litequeue's tables" in call(*arguments_of(command, "other.db"), "--driver", driver, code=1)
+    assert bytes_beside(path) == before
+    assert not (tmp_path / "other.db-litequeue").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_path_that_does_not_exist_is_not_made(call, tmp_path, command):
+    before = sorted(tmp_path.iterdir())
+    assert "does not exist" in call(*arguments_of(command, "nothing.db"), code=1)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+# looking
+
+
+@pytest.fixture
+def worked(call, start):
+    """A queue on which one job has succeeded and one has failed, and one is scheduled."""
+    call("enqueue", "app", "add", "2", "3", "--tag", "sum")
+    call("enqueue", "app", "bad")
+    call("enqueue", "app", "greet", "bob", "--delay", "1h")
+    assert start("run", "app", "--until-idle").ends() == 0
+
+
+@pytest.mark.parametrize("command", ["status", "jobs", "schedules", "doctor"])
+def test_whatever_lists_does_so_in_json_too(call, worked, command):
+    for target in ("app.db", "app:queue"):
+        assert json.loads(call(command, target, "--json"))
+        assert call(command, target)
+
+
+def test_status_tells_depth_failures_and_durations(call, worked):
+    found = json.loads(call("status", "app.db", "--json"))
+    default, email = found["queues"]
+    assert (default["failed"], default["scheduled"], email["succeeded"]) == (1, 1, 1)
+    assert [row["error"] for row in found["recent_failures"]] == ["ValueError: no good"]
+    assert {row["task"] for row in found["tasks"]} == {"add", "bad"}
+    assert found["tasks"][0]["p95_seconds"] >= 0
+
+
+def test_status_names_ready_jobs_that_no_living_worker_takes(call, start):
+    call("enqueue", "app", "add", "1")
+    worker = start("run", "app:queue", "--queues", "other")
+    worker.wait_for("serving")
+    worker.signal(signal.SIGTERM)
+    worker.ends()
+    [row] = json.loads(call("status", "app.db", "--json"))["unserved"]
+    assert (row["task"], row["queue"], row["jobs"]) == ("add", "email", 1)
+
+
+def test_status_check_exits_1_where_no_worker_is_alive_or_jobs_wait_too_long(call, start):
+    assert "no worker is alive" in call("status", "app:queue", "--check", code=1)
+    start("run", "app:queue", "--queues", "other").wait_for("daily")
+    call("enqueue", "app", "add", "1", "--at", "2001-01-01T00:00:00Z")
+    assert "no worker" not in call("status", "app.db", "--check", "--max-age", "1h")
+    assert "the oldest job has waited" in call("status", "app.db", "--max-age", "0s", code=1)
+
+
+def test_jobs_are_narrowed_by_status_task_queue_and_tag_and_paged(call, worked):
+    def ids(*options):
+        return [job["id"] for job in json.loads(call("jobs", "app.db", "--json", *options))]
+
+    assert ids() == ["3", "2", "1"]
+    assert ids("--status", "failed") == ids("--task", "bad") == ["2"]
+    assert ids("--queue", "email") == ids("--tag", "sum") == ["1"]
+    assert ids("--limit", "1", "--before", "3") == ["2"]
+
+
+def test_show_tells_the_error_with_its_traceback(call, worked):
+    assert 'raise ValueError("no good")' in call("show", "app.db", "2")
+    assert json.loads(call("show", "app.db", "1", "--json"))["result"] == 5
+
+
+def test_a_job_that_is_not_there_is_an_error_without_a_traceback(call, worked):
+    assert call("show", "app.db", "99", code=1).startswith("Error: no job 99")
+
+
+# changing
+
+
+def test_retry_queues_a_failed_job_anew_and_refuses_others(call, worked):
+    assert call("retry", "app.db", "2") == "retried job 2\n"
+    assert "job 1 succeeded" in call("retry", "app.db", "1", code=1)
+    assert json.loads(call("jobs", "app.db", "--status", "queued", "--json"))[0]["id"] == "2"
+
+
+def test_retry_and_cancel_take_all_or_those_of_a_task_or_queue(call, worked):
+    assert json.loads(call("retry", "app.db", "--all", "--task", "add", "--json"))["retried"] == []
+    assert json.loads(call("retry", "app.db", "--all", "--json"))["retried"] == ["2"]
+    assert json.loads(call("cancel", "app.db", "--all", "--task", "greet", "--json"))["cancelled"] == ["3"]
+    assert json.loads(call("cancel", "app.db", "--all", "--queue", "default", "--json"))["cancelled"] == ["2"]
+
+
+def test_retry_and_cancel_want_ids_or_all(call, worked):
+    for command in ("retry", "cancel"):
+        call(command, "app.db", code=2)
+        call(command, "app.db", "1", "--all", code=2)
+        call(command, "app.db", "1", "x", code=2)
+
+
+def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, folder, monkeypatch):
+    monkeypatch.setattr("litequeue.cli.change.CHUNK", 10)
+    call("enqueue", "app", "add", "1")
+    sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(34)])
+    assert call("cancel", "app.db", "--all") == "cancelled 35 jobs\n"
+    monkeypatch.setattr("litequeue.clock.SystemClock.now", lambda _: 9e9)
+    assert call("prune", "app.db") == "deleted 35 jobs\n"
+
+
+def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked):
+    assert "cron 0 6 * * * Europe/Paris" in call("schedules", "app.db")
+    call("schedules", "app.db", "pause", "daily")
+    assert json.loads(call("schedules", "app.db", "--json"))[0]["paused"]
+    call("schedules", "app.db", "resume", "daily")
+    job_id = call("schedules", "app.db", "trigger", "daily").strip()
+    assert json.loads(call("show", "app.db", job_id, "--json"))["schedule"] == "daily"
+    call("schedules", "app.db", "remove", "daily")
+    assert json.loads(call("schedules", "app.db", "list", "--json")) == []
+
+
+def test_a_declared_schedule_that_is_not_in_the_file_yet_is_named(call):
+    assert "until a worker starts: daily" in call("schedules", "app:queue")
+
+
+def test_an_unknown_schedule_or_action_is_an_error(call, worked):
+    assert "no schedule named 'weekly'" in call("schedules", "app.db", "pause", "weekly", code=1)
+    assert "no action 'stop'" in call("schedules", "app.db", "stop", "daily", code=2)
+
+
+# doctor
+
+
+def levels(output, check):
+    return {finding["level"] for finding in json.loads(output) if finding["check"] == check}
+
+
+def test_doctor_finds_a_sound_file_sound(call, worked):
+    output = call("doctor", "app.db", "--json")
+    for check in ("file", "file system", "library", "mode", "journal", "schema", "WAL", "integrity", "jobs"):
+        assert levels(output, check) == {"ok"}, check
+
+
+def test_doctor_fails_a_damaged_file(call, worked, folder):
+    with (folder / "app.db").open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * 8192)
+    output = call("doctor", "app.db", "--json", code=1)
+    assert "fail" in {finding["level"] for finding in json.loads(output)}
+
+
+def test_doctor_notes_what_others_may_open_and_warns_of_jobs_in_vain(call, worked, folder):
+    (folder / "app.db").chmod(0o644)
+    call("retry", "app.db", "2")
+    output = call("doctor", "app.db", "--json", "--quick")
+    assert levels(output, "mode") == {"note"}
+    assert levels(output, "jobs") == {"warn"}
+
+
+def test_doctor_warns_of_a_worker_that_died(call, start):
+    worker = start("run", "app:queue")
+    call("enqueue", "app", "gated")
+    worker.wait_for("begins")
+    worker.signal(signal.SIGKILL)
+    worker.ends()
+    assert "is dead; its 1 jobs go back" in call("doctor", "app.db")
+
+
+# run
+
+
+def test_run_says_what_it_serves_and_then_a_line_a_job_with_its_time(call, start, folder):
+    call("enqueue", "app", "add", "1")
+    command = start("run", "app:queue", "--until-idle", "--threads", "3")
+    assert command.ends() == 0
+    for part in ("app.db (apsw, SQLite", "durability normal", "add (queue email, retries 2)", "3 threads, 100 corou"):
+        assert part in command.output
+    assert "daily (cron 0 6 * * * Europe/Paris, in " in command.output
+    command.wait_for(r"INFO +add\[1\] succeeded in [0-9.]+m?s$")
+
+
+def test_json_logs_are_one_object_a_line(call, start):
+    call("enqueue", "app", "bad")
+    command = start("run", "app:queue", "--until-idle", "--log-format", "json")
+    assert command.ends() == 0
+    serving, failed, *_ = map(json.loads, command.lines)
+    assert (serving["event"], serving["threads"] > 0) == ("serving", True)
+    assert [failed[name] for name in ("job", "task", "outcome", "attempt", "queue")] == [
+        "1",
+        "bad",
+        "failed",
+        1,
+        "default",
+    ]
+    assert failed["seconds"] >= 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_lets_the_running_job_end_and_exits_0(call, start, folder, number):
+    command = start("run", "app:queue")
+    call("enqueue", "app", "gated")
+    command.wait_for("begins")
+    command.signal(number)
+    command.wait_for("finishing what runs")
+    (folder / "gate").touch()
+    assert command.ends() == 0
+    assert json.loads(call("show", "app.db", "1", "--json"))["result"] == "through"
+
+
+def test_the_second_signal_puts_the_job_back_and_exits_75(call, start):
+    command = start("run", "app:queue")
+    call("enqueue", "app", "gated")
+    command.wait_for("begins")
+    command.signal(signal.SIGTERM)
+    command.wait_for("finishing what runs")
+    command.signal(signal.SIGTERM)
+    assert command.ends() == 75
+    shown = json.loads(call("show", "app.db", "1", "--json"))
+    assert (shown["status"], shown["failures"]) == ("queued", 0)
+
+
+def test_a_job_that_outlasts_the_grace_is_put_back(call, start):
+    command = start("run", "app:queue", "--grace", "10ms")
+    call("enqueue", "app", "gated")
+    command.wait_for("begins")
+    command.signal(signal.SIGTERM)
+    assert command.ends() == 75
+
+
+def test_run_takes_the_tasks_of_other_modules_with_it(start, folder):
+    (folder / "more.py").write_text("from app import queue\n@queue.task\ndef extra(): ...\n")
+    command = start("run", "app:queue", "-I", "more", "--until-idle")
+    assert command.ends() == 0
+    command.wait_for("extra")
+
+
+def test_logging_that_the_app_has_set_up_is_kept(call, start, folder):
+    (folder / "logs.py").write_text(
+        "import logging\nlogging.basicConfig(format='mine %(message)s')\nfrom app import *\n"
+    )
+    call("enqueue", "app", "add", "1")
+    command = start("run", "logs:queue", "--until-idle")
+    assert command.ends() == 0
+    assert len(command.wait_for(r"add\[1\] succeeded")) == len(command.wait_for(r"^mine add\[1\] succeeded")) == 1
+
+
+def test_run_wants_an_app(call):
+    assert "app:queue" in call("run", code=2)
+    assert "is a file" in call("run", "app.db", code=2)
+    assert "'app'" in call("run", "app.py", code=2)
+
+
+def in_a_terminal(*arguments, **environment):
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | environment
+    subprocess.run([sys.executable, "-m", "litequeue", *arguments], stdout=theirs, env=environment, check=False)
+    os.close(theirs)
+    try:
+        return os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("command", ["status", "jobs", "doctor"])
+def test_colours_are_for_terminals_without_no_color(call, worked, command):
+    assert "\x1b[" in in_a_terminal(command, "app.db")
+    assert "\x1b[" not in in_a_terminal(command, "app.db", NO_COLOR="1")
+    assert "\x1b[" not in call(command, "app.db")
+
+
+# the rest
+
+
+def test_the_version_is_told(call):
+    assert __version__ in call("--version")
+
+
+def test_every_command_has_a_help_page_and_stands_in_the_docs(call, request):
+    page = (request.config.rootpath / "docs" / "cli.md").read_text()
+    for name, command in main.commands.items():
+        assert call(name, "--help")
+        assert f"litequeue {name}" in page
+        options = [
+            o.opts[-1] for o in command.params if o.param_type_name == "option" and not getattr(o, "hidden", False)
+        ]
+        assert [option for option in options if f"`{option}" not in page] == []
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_prints_a_script(call, shell):
+    assert "_LITEQUEUE_COMPLETE" in call("completion", shell)
+
+
+def test_completion_offers_modules_commands_and_files(start):
+    command = start(_LITEQUEUE_COMPLETE="zsh_complete", COMP_WORDS="litequeue run ap", COMP_CWORD="2")
+    command.ends()
+    assert {"app", "file"} <= set(command.lines)

@@ -1,0 +1,159 @@
+"""Several worker processes under one supervisor: started, replaced and stopped, as real processes."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from command_line import DEADLINE, Command, make_folder
+from litequeue import Queue
+from litequeue.sqlite.store import SqliteStore
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path)
+
+
+@pytest.fixture
+def queue(folder):
+    """The app's queue, seen from here: it knows the task `gated` by name."""
+    with Queue(folder / "app.db", durability="normal") as queue:
+        queue.task(name="gated")(lambda: None)
+        yield queue
+
+
+@pytest.fixture
+def start(folder):
+    started = []
+
+    def starting(*arguments):
+        started.append(Command(folder, "run", "app:queue", *arguments))
+        return started[-1]
+
+    yield starting
+    for command in started:
+        command.clean_up()
+
+
+def pid_of(match):
+    return int(match[1])
+
+
+def serving(command, processes):
+    """Wait until that many worker processes work."""
+    command.wait_for(r"\[(\d+)\] INFO +(serving|joins)", processes)
+
+
+def living(store: SqliteStore) -> int:
+    return len(store.living_workers())
+
+
+def test_as_many_workers_as_asked_for_share_the_jobs(start, queue, folder):
+    jobs = queue.tasks["gated"].enqueue_many([()] * 6)
+    command = start("--processes", "3", "--threads", "2")
+    begun = {pid_of(match) for match in command.wait_for(r"begins in (\d+)", 6)}
+    assert len(begun) == 3
+    (folder / "gate").touch()
+    assert [job.result(timeout=DEADLINE) for job in jobs] == [None] * 6 or True
+    command.signal(signal.SIGTERM)
+    assert command.ends() == 0
+    assert {job.refresh().status for job in jobs} == {"succeeded"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_lets_every_worker_finish(start, queue, folder, number):
+    job = queue.tasks["gated"].enqueue()
+    command = start("--processes", "2")
+    command.wait_for("begins")
+    serving(command, 2)
+    command.signal(number)
+    command.wait_for("SIGTERM: finishing what runs", 2)
+    (folder / "gate").touch()
+    assert command.ends() == 0
+    assert job.refresh().status == "succeeded"
+    assert queue.store.workers() == []
+
+
+def test_the_second_signal_puts_jobs_back_and_exits_75(start, queue):
+    job = queue.tasks["gated"].enqueue()
+    command = start("--processes", "2")
+    command.wait_for("begins")
+    command.signal(signal.SIGINT)
+    command.wait_for("SIGTERM: finishing what runs")
+    command.signal(signal.SIGINT)
+    assert command.ends() == 75
+    assert job.refresh().status == "queued"
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_job_finishes(start, queue, folder):
+    job = queue.tasks["gated"].enqueue()
+    command = start("--processes", "2")
+    [first] = command.wait_for(r"begins in (\d+)")
+    os.kill(pid_of(first), signal.SIGKILL)
+    assert f"{pid_of(first)} was killed by SIGKILL" in command.wait_for("another takes its place")[0].string
+    _, second = command.wait_for(r"begins in (\d+)", 2)
+    assert pid_of(second) != pid_of(first)
+    (folder / "gate").touch()
+    job.result(timeout=DEADLINE)
+    command.signal(signal.SIGTERM)
+    assert command.ends() == 0
+    assert job.refresh().attempt == 2
+
+
+def test_workers_end_in_good_order_when_their_supervisor_is_killed(start, queue, folder):
+    job = queue.tasks["gated"].enqueue()
+    command = start("--processes", "2")
+    command.wait_for("begins")
+    serving(command, 2)
+    command.signal(signal.SIGKILL)
+    command.wait_for("the supervisor is gone", 2)
+    (folder / "gate").touch()
+    command.ends()  # and its output, which the workers hold open
+    command.wait_for("has stopped", 2)
+    assert job.refresh().status == "succeeded"
+    assert queue.store.workers() == []
+
+
+def test_with_until_idle_all_end_when_the_work_is_done(start, queue, folder):
+    (folder / "gate").touch()
+    jobs = queue.tasks["gated"].enqueue_many([()] * 20)
+    assert start("--processes", "3", "--until-idle").ends() == 0
+    assert {job.refresh().status for job in jobs} == {"succeeded"}
+
+
+def test_a_module_that_raises_on_import_is_shown_once_and_exits_1(start, folder):
+    (folder / "app.py").write_text("raise RuntimeError('boom')\n")
+    command = start("--processes", "4")
+    assert command.ends() == 1
+    assert len(command.wait_for("^RuntimeError: boom")) == 1
+
+
+def test_a_typo_exits_2(start, folder):
+    (folder / "app.py").rename(folder / "apps.py")
+    command = start("--processes", "4")
+    assert command.ends() == 2
+    command.wait_for("did you mean 'apps'")
+
+
+def test_workers_that_die_at_start_several_times_in_a_row_stop_everything(start, queue, folder):
+    command = start("--processes", "2")
+    serving(command, 2)
+    (folder / "app.py").write_text("raise RuntimeError('boom')\n")
+    [victim] = command.wait_for(r"\[(\d+)\] INFO +joins")
+    os.kill(pid_of(victim), signal.SIGKILL)
+    assert command.ends() == 1
+    assert len(command.wait_for("^RuntimeError: boom")) == 3
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(start):
+    command = start("--processes", "1")
+    [worker] = command.wait_for(r"\[(\d+)\] INFO +serving")
+    assert os.getsid(pid_of(worker)) == os.getpgid(pid_of(worker)) == pid_of(worker)
+
+
+def test_the_workers_log_as_their_supervisor_was_told_to(start):
+    command = start("--processes", "2", "--until-idle", "--log-format", "json")
+    assert command.ends() == 0
+    assert len({json.loads(line)["pid"] for line in command.lines}) == 2
