@@ -347,8 +347,11 @@ else:
 
 
 def _unlink(directory: Path, name: str) -> None:
+    """Take away what a dead ear left; a file of its name that is no socket is not ours."""
+    path = directory / name
     with suppress(OSError):
-        (directory / name).unlink()
+        if path.is_socket() or name.endswith(".udp"):
+            path.unlink()
 
 
 _inheritable: weakref.WeakSet[Ear | Bell] = weakref.WeakSet()

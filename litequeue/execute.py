@@ -183,6 +183,14 @@ def execute(run: Run) -> Outcome:
         _current.reset(token)
 
 
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def aexecute(run: Run) -> Outcome:
     """Run a coroutine function on this loop."""
     _current.set(run)
@@ -191,9 +199,6 @@ async def aexecute(run: Run) -> Outcome:
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
-    except GeneratorExit as error:
-        # no loop runs: ours was closed under it
-        return Released() if asyncio._get_running_loop() is None else _raised(run, error)
     except BaseException as error:
         return _raised(run, error)
 

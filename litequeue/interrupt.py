@@ -53,7 +53,7 @@ def let_go() -> None:
 
 
 def _amid_ours(ident: int) -> bool:
-    frame = sys._current_frames().get(ident)
+    frame = sys._current_frames().get(ident)  # noqa: SLF001  the documented way to see another thread's stack
     while frame is not None:
         place = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if place in _BASE:

@@ -205,22 +205,28 @@ class Runs:
             self._report(run, outcome)
             log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
 
-    def cancel(self, job_id: str, attempt: int) -> None:
-        """Cancel a job of ours: a coroutine at its next await; a plain function sees `current_job().cancelled`."""
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """Cancel a job of ours: a coroutine at its next await; a plain function sees `current_job().cancelled`.
+
+        False: it is about to begin, or has just ended; ask again soon.
+        """
         run = self.running.get(job_id)
         if run is None or run.attempt != attempt:
-            self._cancel_in_line(job_id, attempt)
-        elif not run.cancel_requested:
+            return self._cancel_in_line(job_id, attempt)
+        if not run.cancel_requested:
             run.cancel_requested = True
             if run.job.task not in self.plain:
                 self._coroutines.interrupt(run)
+        return True
 
-    def _cancel_in_line(self, job_id: str, attempt: int) -> None:
+    def _cancel_in_line(self, job_id: str, attempt: int) -> bool:
         for job in list(self._threads.line):
             if (job.id, job.attempt) == (job_id, attempt):
                 with contextlib.suppress(ValueError):  # a thread took it meanwhile
                     self._threads.line.remove(job)
                     self.ended.append(Ended(job, Cancelled(), self._clock.now(), self._limits.result_ttl))
+                    return True
+        return False
 
     # ---- the end
 

@@ -6,6 +6,7 @@ supervisor's: the child writes a byte once it works, and ends by itself when the
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import queue
@@ -78,7 +79,8 @@ class Supervisor:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.children: list[Child] = []
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._timers: set[threading.Timer] = set()
+        self._pauses: dict[int, threading.Timer] = {}
+        self._numbers = itertools.count()
         self._signals = 0
         self._stopping = self._any_ready = False
         self._failed_starts = self._early_deaths = 0
@@ -91,7 +93,7 @@ class Supervisor:
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             self._start()
-            while self.children or self._timers:
+            while self.children or self._pauses:
                 with suppress(queue.Empty):
                     # Windows tells of signals only between waits
                     self._handle(self._events.get(timeout=1.0))
@@ -107,7 +109,7 @@ class Supervisor:
         self._signals += 1
         log.warning("%s: %s", _signal_name(number), _ANSWERS[min(self._signals, 3) - 1])
         self._stopping = True
-        self._cancel_timers()
+        self._end_pauses()
         for child in self.children:
             if self._signals >= 3:
                 child.process.kill()
@@ -126,8 +128,7 @@ class Supervisor:
             case "signal":
                 self._forward(event.number)
             case "start":
-                self._timers = {timer for timer in self._timers if timer.is_alive()}
-                if not self._stopping:
+                if self._pauses.pop(event.number, None) is not None:
                     self._start()
             case "ready" if child is not None:
                 self._on_ready(child)
@@ -179,7 +180,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         self._stopping = True
-        self._cancel_timers()
+        self._end_pauses()
         for child in self.children:
             if WINDOWS:
                 child.let_go()
@@ -205,15 +206,15 @@ class Supervisor:
         threading.Thread(target=self._watch_end, args=(child, start), daemon=True).start()
 
     def _start_later(self, pause: float) -> None:
-        timer = threading.Timer(pause, self._events.put, (Event("start"),))
+        number = next(self._numbers)
+        timer = self._pauses[number] = threading.Timer(pause, self._events.put, (Event("start", number=number),))
         timer.daemon = True
-        self._timers.add(timer)
         timer.start()
 
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
+    def _end_pauses(self) -> None:
+        for timer in self._pauses.values():
             timer.cancel()
-        self._timers.clear()
+        self._pauses.clear()
 
     def _watch_end(self, child: Child, start: threading.Thread) -> None:
         child.process.wait()
@@ -233,7 +234,7 @@ class Supervisor:
             self._events.put(Event("ready", child))
 
     def _let_all_go(self) -> None:
-        self._cancel_timers()
+        self._end_pauses()
         for child in self.children:
             child.let_go()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -38,6 +39,7 @@ log = logging.getLogger("litequeue")
 
 POLL = 1.0  # seconds between looks when no bell rings
 BACK_OFF = 1.0  # seconds to wait after the store refused
+CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in line nor running
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
 LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
 STARTED = "this worker has been started already; make another with queue.worker()"
@@ -139,11 +141,8 @@ class Worker:
         if self._stopping:
             log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
         else:
-            log.warning(
-                "%s: finishing what runs, up to %s; again to put it back now",
-                signal.Signals(number).name,
-                text(self.grace),
-            )
+            advice = "%s: finishing what runs, up to %s; again to put it back now"
+            log.warning(advice, signal.Signals(number).name, text(self.grace))
         self.stop(now=self._stopping)
 
     def _work(self) -> None:
@@ -188,6 +187,7 @@ class Worker:
         self._alone: Claimed | None = None
         self._alone_begun = False
         self._version, self._polled = -1, 0.0
+        self._cancels_at = math.inf  # when to look again for cancels that found their job between two states
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._sign_on()
         scheduled = [(task, task.options.schedule) for task in tasks.values()]
@@ -294,7 +294,7 @@ class Worker:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
         self._start_alone()
         messages = self._ear.wait(0.0 if self._demands() else self._timeout())
-        if CANCEL in messages or self._ear.missed:
+        if CANCEL in messages or self._ear.missed or self._clock.monotonic() >= self._cancels_at:
             self._look_for_cancels()
         if SCHEDULES in messages or self._ear.missed:
             self._upkeep.schedules_changed()
@@ -304,7 +304,7 @@ class Worker:
 
     def _timeout(self) -> float:
         now = self._clock.now()
-        waits = [self._runs.due_in(), self._polled + POLL - self._clock.monotonic()]
+        waits = [self._runs.due_in(), min(self._polled + POLL, self._cancels_at) - self._clock.monotonic()]
         waits += [moment - now for moment in (self._next_at, self._upkeep.next_fire) if moment is not None]
         return max(0.0, min(waits))
 
@@ -321,12 +321,12 @@ class Worker:
             self._version = version
             self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()
-            if self._runs.running:
+            if self._runs.busy:
                 self._look_for_cancels()
 
     def _look_for_cancels(self) -> None:
-        for job_id, attempt in self._store.requested_cancels(self.id):
-            self._runs.cancel(job_id, attempt)
+        told = [self._runs.cancel(job_id, attempt) for job_id, attempt in self._store.requested_cancels(self.id)]
+        self._cancels_at = math.inf if all(told) else self._clock.monotonic() + CANCEL_AGAIN
 
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
         self.settled += len(ended) - len(lost)

@@ -9,7 +9,7 @@ import threading
 DEADLINE = 30.0  # seconds; only a defect waits so long
 
 APP = """
-import os, time
+import os, sys, time
 from pathlib import Path
 from litequeue import Queue, cron
 
@@ -25,7 +25,8 @@ async def greet(name: str) -> str:
 
 @queue.task
 def gated() -> str:
-    print(f"begins in {os.getpid()}", flush=True)
+    sys.stdout.write(f"begins in {os.getpid()}\\n")  # print() writes the line break by itself
+    sys.stdout.flush()
     while not Path("gate").exists():
         time.sleep(0.01)
     return "through"

@@ -233,7 +233,8 @@ def test_status_names_ready_jobs_that_no_living_worker_takes(call, start):
 
 def test_status_check_exits_1_where_no_worker_is_alive_or_jobs_wait_too_long(call, start):
     assert "no worker is alive" in call("status", "app:queue", "--check", code=1)
-    start("run", "app:queue", "--queues", "other").wait_for("daily")
+    call("enqueue", "app", "gated", "--queue", "other")
+    start("run", "app:queue", "--queues", "other").wait_for("begins")
     call("enqueue", "app", "add", "1", "--at", "2001-01-01T00:00:00Z")
     assert "no worker" not in call("status", "app.db", "--check", "--max-age", "1h")
     assert "the oldest job has waited" in call("status", "app.db", "--max-age", "0s", code=1)

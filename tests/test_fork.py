@@ -8,8 +8,8 @@ import warnings
 from contextlib import suppress
 
 import pytest
-from contract.jobs import new, put
 
+from contract.jobs import new, put
 from litequeue import StoreError
 
 pytestmark = [

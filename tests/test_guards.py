@@ -14,8 +14,8 @@ from pathlib import Path
 import aiosqlite
 import apsw
 import pytest
-from contract.jobs import put
 
+from contract.jobs import put
 from litequeue import (
     DriverConflict,
     NotAQueue,
@@ -33,7 +33,9 @@ sqlite3_only = pytest.mark.parametrize("driver", ["sqlite3"], indirect=True)
 
 def elsewhere(code, *arguments):
     """Run Python code in another process and return what it printed."""
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -120,10 +122,12 @@ def test_sqlite3_is_stopped_when_its_class_is_called(store):
 @apsw_only
 def test_aiosqlite_is_stopped_too(store):
     put(store)
+
     async def main():
+        connecting = aiosqlite.connect(store.path)
         with pytest.raises(DriverConflict, match="driver='sqlite3'"):
-            async with aiosqlite.connect(store.path):
-                pass
+            await connecting
+        await asyncio.to_thread(getattr(connecting, "_thread", connecting).join, 30)
 
     asyncio.run(main())
 
@@ -214,7 +218,7 @@ def test_with_the_sqlite3_driver_the_same_application_code_runs(store):
 
 
 OPENINGS = [
-    lambda path: open(path, "rb"),  # noqa: SIM115, PTH123
+    lambda path: open(path, "rb"),  # noqa: SIM115
     lambda path: path.read_bytes(),
     lambda path: io.FileIO(path),
     lambda path: os.open(path, os.O_RDONLY),

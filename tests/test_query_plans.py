@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from contract.jobs import START, Hands, put
 
 import litequeue.sqlite
+from contract.jobs import START, Hands, put
 from litequeue.sqlite.queries import SQL
 
 SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.glob("*.py"))
@@ -27,18 +27,13 @@ def statements():
 
 def parameters(sql):
     if "?1" in sql:
-        return tuple(range(1, 1 + max(int(number) for number in re.findall(r"\?(\d)", sql))))
+        return tuple(range(1, 1 + max(int(number) for number in re.findall(r"\?(\d+)", sql))))
     return {name: "[]" if name in {"tasks", "queues", "broken"} else 1 for name in re.findall(r":([a-z_]+)", sql)}
 
 
 def plan(store, sql):
     values = parameters(sql)
-    return [
-        row[3]
-        for row in store.read(
-            lambda db: db.raw.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall()
-        )
-    ]
+    return [row[3] for row in store.read(lambda db: db.raw.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall())]
 
 
 def scans_of_jobs(steps):
@@ -47,7 +42,8 @@ def scans_of_jobs(steps):
     return [
         step
         for step in steps
-        if re.match(r"SCAN (litequeue_jobs|job)\b", step) and not re.search(r"USING .*INDEX litequeue_jobs_" + partial, step)
+        if re.match(r"SCAN (litequeue_jobs|job)\b", step)
+        and not re.search(r"USING .*INDEX litequeue_jobs_" + partial, step)
     ]
 
 
@@ -95,7 +91,8 @@ def test_every_exception_is_a_statement():
 
 FILL = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
-INSERT INTO litequeue_jobs (task, queue, payload, state, priority, run_at, created_at, finished_at, delete_at, expires_at)
+INSERT INTO litequeue_jobs
+    (task, queue, payload, state, priority, run_at, created_at, finished_at, delete_at, expires_at)
 SELECT :task, :queue, '[]', :state, :priority, :run_at, :now, :finished, :delete, :expires FROM n
 """
 

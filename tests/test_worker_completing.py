@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
+from crash.watching import ended
 from litequeue import Queue, current_job
 from litequeue.errors import Fenced
-from crash.watching import ended
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -119,7 +119,6 @@ def test_what_is_enqueued_inside_the_block_is_stored_with_it(queue):
     with queue.worker():
         pay.enqueue().result(10)
         assert queue.jobs(task=after)[0].result(10) == "after"
-
 
 
 def test_nothing_is_kept_of_a_job_that_was_given_to_another_worker(queue, database):

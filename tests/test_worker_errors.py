@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from litequeue import GiveUp, JobFailed, Queue, Retry, Snooze, current_job
 from crash.watching import ended, until
+from litequeue import GiveUp, JobFailed, Queue, Retry, Snooze, current_job
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from litequeue import JobFailed, JobTimeout, Queue, runs
 from crash.watching import ended, until
+from litequeue import JobFailed, JobTimeout, Queue, runs
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from litequeue import Queue, current_job
 from crash.watching import ended, until
+from litequeue import Queue, current_job
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])

@@ -163,7 +163,7 @@ def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
 def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     """List what fires by itself, or change one: pause, resume, trigger or remove NAME."""
     target, rest = arguments.split_target(words, ACTIONS.__contains__)
-    action, names = (rest[0], rest[1:]) if rest else ("list", ())
+    action, *names = rest or ("list",)
     if action not in ACTIONS:
         raise click.UsageError(f"there is no action {action!r}; it is one of {', '.join(ACTIONS)}")
     if len(names) != (0 if action == "list" else 1):

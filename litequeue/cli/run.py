@@ -96,21 +96,20 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         raise Mistake(str(error)) from error
     if says_all:
         lines.announce(worker)
-    else:
-        lines.log.info("joins: %d threads, %d coroutines", worker.threads, worker.coroutines)
-    if tether is not None:
-        _fasten(worker, tether)
+    teller = None if tether is None else _fasten(worker, tether)
     # a signal just before the worker listens, or just after, must not kill the process
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.stop())
     finished = worker.run(until_idle=options["until_idle"])
+    if teller is not None:
+        teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
     lines.log.info("%s has stopped: %d runs ended, %d put back", worker.name, ended, worker.released)
     queue.close()
     return 0 if finished else PUT_BACK
 
 
-def _fasten(worker: Worker, tether: Tether) -> None:
+def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
     """Tell the supervisor when the worker works; stop the worker when the supervisor is gone."""
 
     def listen() -> None:
@@ -122,6 +121,9 @@ def _fasten(worker: Worker, tether: Tether) -> None:
         worker._ready.wait()  # noqa: SLF001  set when it has signed on, or could not
         if worker._failure is None:  # noqa: SLF001
             tether.say_ready()
+            lines.log.info("%s works", worker.name)
 
     threading.Thread(target=listen, daemon=True).start()
-    threading.Thread(target=tell, daemon=True).start()
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    return teller

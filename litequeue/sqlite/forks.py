@@ -1,9 +1,9 @@
 """No SQLite connection crosses a fork: close before, open anew after.
 
 A child that opens a file of which it inherited an open connection would believe in locks that only its parent holds
-(sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. Where that cannot be done, because the fork comes from
-inside a transaction, the child is refused the file: SQLite's own state of it, which the child has inherited, cannot be made anew.
-What could not be closed is abandoned in the child, and never closed there.
+(sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. Where
+that cannot be done, because the fork comes from inside a transaction, the child is refused the file: SQLite's own state
+of it, which the child has inherited, cannot be made anew. What could not be closed is abandoned, never closed, there.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def watch(store: SqliteStore) -> None:
 
 def _before() -> None:
     _forking.acquire()
-    for store in list(_stores):
-        _stopped.append((store, store.before_fork()))
+    _stopped.extend((store, store.before_fork()) for store in list(_stores))
 
 
 def _in_parent() -> None:

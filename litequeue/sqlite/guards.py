@@ -192,8 +192,8 @@ def _refuse_open(path: str) -> None:
     held = _holder(path[:-4] if path.endswith(("-wal", "-shm")) else path)
     if held:
         raise DriverConflict(
-            f"{path} is open in this process through {held}: closing a descriptor of it, from open() or a copy, would drop "
-            f"SQLite's locks and lose data. Copy a database with its backup API or VACUUM INTO, and take its size by os.stat()"
+            f"{path} is open in this process through {held}: closing a descriptor of it, from open() or a copy, would "
+            f"drop SQLite's locks and lose data. Copy a database by backup API or VACUUM INTO; its size is in os.stat()"
         )
 
 

@@ -16,7 +16,7 @@ from litequeue.job import FOREVER
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released
 from litequeue.sqlite import forks, migrate, timetable, transitions
-from litequeue.sqlite.caller import aiosqlite_transaction, aperform, connection_of
+from litequeue.sqlite.caller import aiosqlite_connection_of, aiosqlite_transaction, aperform, connection_of
 from litequeue.sqlite.connection import BUSY_SECONDS, perform
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
@@ -112,8 +112,6 @@ class SqliteStore(Reader):
 
     async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit_within`, also for an aiosqlite connection."""
-        from litequeue.sqlite.caller import aiosqlite_connection_of
-
         adb = await aiosqlite_connection_of(self._file, raw)
         if adb is None:
             return self.submit_within(raw, jobs)

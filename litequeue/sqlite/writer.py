@@ -97,9 +97,7 @@ class Writer:
     def _run_alone(self, work: Callable[[Connection], T], *, durable: bool, single: bool) -> T:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
-            if single:
-                return work(self._ready(durable=durable))
-            return self._transact(self._ready(durable=durable), work)
+            return self._timed(self._ready(durable=durable), work, single=single)
         finally:
             self._line.pass_on()
 
@@ -225,7 +223,7 @@ class Writer:
                 entry.value = entry.work(db)  # type: ignore[misc]
 
         try:
-            self._transact(db, work)
+            self._timed(db, work)
         except StoreBusy as error:  # each by itself would wait as long again
             _fail_all(batch, error)
             return True
@@ -237,14 +235,14 @@ class Writer:
 
     def _commit_alone(self, db: Connection, entry: Entry[Any]) -> None:
         try:
-            entry.value = self._transact(db, entry.work)  # type: ignore[arg-type]
+            entry.value = self._timed(db, entry.work)  # type: ignore[arg-type]
         except (Exception, Fenced) as error:  # not Ctrl-C: that is the leader's own, whosever work this is
             entry.error = error
         entry.done = True
 
-    def _transact(self, db: Connection, work: Callable[[Connection], T]) -> T:
+    def _timed(self, db: Connection, work: Callable[[Connection], T], *, single: bool = False) -> T:
         began = self._monotonic()
-        value = transact(db, work)
+        value = work(db) if single else transact(db, work)
         took = self._monotonic() - began
         if took > LONG_TRANSACTION:
             what = work.__qualname__.partition(".<locals>")[0]

@@ -1,8 +1,8 @@
 """What is submitted, what a worker is handed, and in what order."""
 
 import pytest
-from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, snoozed, states, status
 
+from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, snoozed, states, status
 from litequeue.engine import Demand
 from litequeue.errors import JobNotFound
 from litequeue.job import Status

@@ -1,10 +1,22 @@
 """Cancel and retry, in every state a job can be in."""
 
-import pytest
-from contract.jobs import (
-    CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status,
-)  # fmt: skip
+import asyncio
 
+import pytest
+
+from contract.jobs import (
+    CANCELLED,
+    FAILED,
+    RELEASED,
+    START,
+    SUCCEEDED,
+    Hands,
+    new,
+    put,
+    retried,
+    snoozed,
+    status,
+)  # fmt: skip
 from litequeue.errors import JobNotFound, Unsupported
 from litequeue.job import Status
 
@@ -139,6 +151,24 @@ def test_a_waiting_job_is_cancelled_at_once(store):
     store._writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET state = 3 WHERE id = :id", {"id": job_id}))
     assert store.cancel(job_id)
     assert status(store, job_id) is Status.CANCELLED
+
+
+def test_the_async_twins_do_the_same(store):
+    job_id = put(store)
+
+    async def main():
+        assert await store.acancel(job_id)
+        assert (await store.alook_up(job_id)).status is Status.CANCELLED
+        assert (await store.await_end(job_id, 0)).status is Status.CANCELLED
+        await store.aretry(job_id)
+        with pytest.raises(TimeoutError, match="no worker is alive"):
+            await store.await_end(job_id, 0)
+
+    asyncio.run(main())
+    with pytest.raises(TimeoutError, match="is still queued, and no worker is alive"):
+        store.wait(job_id, 0)
+    store.cancel(job_id)
+    assert store.wait(job_id, None).status is Status.CANCELLED
 
 
 # Rescue

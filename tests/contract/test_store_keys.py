@@ -1,8 +1,8 @@
 """Idempotency keys: who gets the existing job, who is refused, and when a key is free again."""
 
 import pytest
-from contract.jobs import CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status
 
+from contract.jobs import CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status
 from litequeue.errors import KeyConflict
 from litequeue.job import Status
 

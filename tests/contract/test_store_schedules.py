@@ -3,8 +3,8 @@
 from datetime import datetime, timezone
 
 import pytest
-from contract.jobs import START, Hands, status
 
+from contract.jobs import START, Hands, status
 from litequeue import at, cron, every
 from litequeue.errors import ScheduleExists, ScheduleNotFound
 from litequeue.job import Status
@@ -269,8 +269,8 @@ def test_schedules_of_other_tasks_and_those_added_by_hand_are_left_alone(queue, 
 def test_one_schedule_that_cannot_be_read_does_not_stop_the_others(queue, add, fire):
     add(every("1m"), name="broken")
     add(every("1m"), name="sound")
-    broken = """UPDATE litequeue_schedules SET trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos", "catch_up": "one"}'
-                WHERE name = 'broken'"""
+    trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos", "catch_up": "one"}'
+    broken = f"UPDATE litequeue_schedules SET trigger = '{trigger}' WHERE name = 'broken'"
     queue.store._writer.run(lambda db: db.rows(broken))
     assert fire(60) == 1
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from contract.jobs import BOOM, FAILED, START, SUCCEEDED, Hands, new, put
 
+from contract.jobs import BOOM, FAILED, START, SUCCEEDED, Hands, new, put
 from litequeue import StoreError
 from litequeue.sqlite import migrate
 
@@ -112,7 +112,9 @@ def test_a_shell_reads_the_last_error(store, shell):
 
 def test_a_shell_reads_every_state(store, shell):
     for state in range(8):
-        insert(store, **{0: {"state": "0"}, 1: {}, 2: RUNNING, 3: {"state": "3"}}.get(state, ENDED | {"state": str(state)}))
+        insert(
+            store, **{0: {"state": "0"}, 1: {}, 2: RUNNING, 3: {"state": "3"}}.get(state, ENDED | {"state": str(state)})
+        )
     words = "scheduled queued running waiting succeeded failed cancelled expired"
     assert shell("SELECT status FROM litequeue_jobs_view ORDER BY id") == words.split()
 
@@ -122,7 +124,9 @@ def test_a_shell_reads_workers_and_schedules(store, shell):
 
     Hands(store)
     record = {"name": "s", "task": "t", "queue": "q", "payload": b"[]", "priority": 0, "declared": False}
-    store.put_schedule(ScheduleRecord(trigger='{"every": 60.0, "jitter": 0.0, "catch_up": "one"}', **record), replace=True)
+    store.put_schedule(
+        ScheduleRecord(trigger='{"every": 60.0, "jitter": 0.0, "catch_up": "one"}', **record), replace=True
+    )
     assert shell("SELECT host, pid, tasks, threads FROM litequeue_workers_view") == ['here|1|["add"]|1']
     assert shell("SELECT name, origin, status, next_at FROM litequeue_schedules_view") == [
         "s|file|active|2023-11-14 22:14:20.000"
@@ -238,7 +242,7 @@ def test_sixteen_processes_with_the_same_thousand_keys_make_a_thousand_jobs(data
 
 def test_a_submission_of_many_keys_meets_another_process_halfway(store, open_store):
     other = open_store()
-    mine = store.submit([new(key=str(number)) for number in range(0, 10)])
+    mine = store.submit([new(key=str(number)) for number in range(10)])
     both = other.submit([new(key=str(number)) for number in range(5, 15)])
     assert [fresh for _, fresh in both] == [False] * 5 + [True] * 5
     assert [job_id for job_id, _ in both[:5]] == [job_id for job_id, _ in mine[5:]]

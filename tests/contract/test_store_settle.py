@@ -1,10 +1,22 @@
 """How runs end on record, and that only the run that holds a job can end it."""
 
 import pytest
-from contract.jobs import (
-    BOOM, CANCELLED, FAILED, RELEASED, SETTLED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status,
-)  # fmt: skip
 
+from contract.jobs import (
+    BOOM,
+    CANCELLED,
+    FAILED,
+    RELEASED,
+    SETTLED,
+    START,
+    SUCCEEDED,
+    Hands,
+    new,
+    put,
+    retried,
+    snoozed,
+    status,
+)  # fmt: skip
 from litequeue.errors import Fenced
 from litequeue.job import FOREVER, Status
 

@@ -7,8 +7,8 @@ import sys
 
 import aiosqlite
 import pytest
-from contract.jobs import Hands, put
 
+from contract.jobs import Hands, put
 from litequeue import DriverConflict, StoreError, Unsupported
 from litequeue.errors import Fenced
 from litequeue.job import Status

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import ctypes
+import signal
 import threading
 
 import pytest
-from contract.jobs import Hands, new, put
 
+from contract.jobs import Hands, new, put
 from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError
 from litequeue.sqlite import connection
 from litequeue.sqlite.writer import LARGEST_BATCH, Writer
@@ -211,28 +211,25 @@ def test_a_file_that_cannot_be_opened_refuses_the_whole_batch(store, database):
 # Interruptions
 
 
-def raise_in(thread, error):
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
-
-
 def test_a_caller_interrupted_in_line_does_not_block_the_others(store, writer):
-    """As Ctrl-C does: the exception is raised where the thread waits, once its wait returns."""
-    interrupted = threading.Event()
+    """Ctrl-C while the main thread waits for another's transaction."""
+    leading, go = threading.Event(), threading.Event()
 
-    def caller():
-        try:
-            writer.run(insert())
-        except KeyboardInterrupt:
-            interrupted.set()
+    def hold():
+        with writer.exclusive():
+            leading.set()
+            wait_for(lambda: len(writer._line._pending) == 1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            assert go.wait(DEADLINE)
 
-    with writer.exclusive():
-        thread = threading.Thread(target=caller)
-        thread.start()
-        wait_for(lambda: len(writer._line._pending) == 1)
-        raise_in(thread, KeyboardInterrupt)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    leading.wait(DEADLINE)
+    with pytest.raises(KeyboardInterrupt):
+        writer.run(insert("interrupted"))
+    go.set()
     thread.join(DEADLINE)
-    assert interrupted.is_set()
-    assert put(store)
+    assert [put(store)] == [job.id for job in store.list_jobs()]
 
 
 def test_a_leader_interrupted_at_work_tells_its_batch_and_passes_on(store, writer, line_up):
@@ -360,7 +357,7 @@ def test_one_durable_caller_makes_its_batch_durable(store, writer):
 
 
 def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
-    writer = Writer(store._connect, full=True, monotonic=clock.monotonic)
+    writer = Writer(store._file.connect, full=True, monotonic=clock.monotonic)
     caplog.set_level("INFO", "litequeue")
 
     def slow(db):

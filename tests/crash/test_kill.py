@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from crash.program import declare, start
 from crash.torture import torture
 from crash.watching import ended, until

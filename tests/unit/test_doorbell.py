@@ -215,7 +215,7 @@ def test_an_ear_made_later_is_found_even_within_one_tick_of_the_file_system(bell
 def test_a_settled_listing_is_not_read_again_until_the_directory_changes(bell, directory):
     directory.mkdir()
     bell.ring()
-    bell._monotonic.now += 0.02
+    bell._monotonic.now += 0.03
     bell.ring()
     assert bell._settled
     ear = Ear(directory, "jobs")

@@ -1,0 +1,145 @@
+"""The documentation names all there is, its programs run and print what they say, and its links lead somewhere.
+
+How programs are found: the python blocks below one heading, of whatever level, up to the next heading, are one program;
+a block whose line before is `<!-- no-run -->` is left out. It runs by itself in an empty folder, with warnings as errors,
+and must exit with 0. Where a line `print(...)` ends in a comment, that comment is what it prints, in that order.
+"""
+
+import ast
+import inspect
+import io
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import litequeue
+from litequeue.options import Using
+from litequeue.schedule import at, cron, every
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+WITH_PROGRAMS = [ROOT / "README.md", DOCS / "guide.md"]
+
+BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def sections(text):
+    """Return (heading, text) pairs; a line of a code block is no heading."""
+    masked = BLOCK.sub(lambda block: "\0" * len(block[0]), text)
+    heads = list(HEADING.finditer(masked))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    return [(head[1], text[head.end() : end]) for head, end in zip(heads, ends, strict=True)]
+
+
+def programs(page):
+    for heading, text in sections(text_of(page)):
+        blocks = [code for skipped, language, code in BLOCK.findall(text) if language == "python" and not skipped]
+        if blocks:
+            yield pytest.param("\n".join(blocks), id=f"{page.stem}: {heading}")
+
+
+def promised(program):
+    """Return the comments of the lines on which a print() ends: what they print."""
+    ends = {
+        node.end_lineno
+        for node in ast.walk(ast.parse(program))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    comments = tokenize.generate_tokens(io.StringIO(program).readline)
+    return [
+        token.string.removeprefix("#").strip()
+        for token in comments
+        if token.type == tokenize.COMMENT and token.start[0] in ends
+    ]
+
+
+def in_order(wanted, lines):
+    """Return the first wanted line that does not come after those before it, or None."""
+    rest = iter(lines)
+    return next((line for line in wanted if line not in rest), None)
+
+
+@pytest.mark.parametrize("program", [program for page in WITH_PROGRAMS for program in programs(page)])
+def test_a_program_of_the_documentation_runs_and_prints_what_it_says(program, tmp_path):
+    pytest.importorskip("fastapi")
+    kept = {name: value for name, value in os.environ.items() if name != "LITEQUEUE_PATH"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    missing = in_order(promised(program), ran.stdout.splitlines())
+    assert missing is None, f"{missing!r} was not printed in its place; printed were:\n{ran.stdout}"
+
+
+def parameters(function):
+    return [name for name in inspect.signature(function).parameters if name != "self" and not name.startswith("_")]
+
+
+def public_names():
+    yield from litequeue.__all__
+    for function in (
+        litequeue.Queue, litequeue.Queue.task, litequeue.Queue.worker, litequeue.Queue.jobs, litequeue.Worker.run,
+        litequeue.Worker.stop, litequeue.Schedules.add, litequeue.Job.result, litequeue.Run.progress, cron, every, at,
+        litequeue.Retry, litequeue.Snooze, litequeue.GiveUp,
+    ):  # fmt: skip
+        yield from parameters(function)
+    yield from Using.__annotations__
+    for kind in (litequeue.Task, litequeue.Job, litequeue.Schedules, litequeue.Schedule, litequeue.Worker):
+        yield from (name for name in vars(kind) if not name.startswith("_"))
+    yield from litequeue.Status
+
+
+@pytest.mark.parametrize("name", sorted(set(public_names())))
+def test_the_reference_has_every_public_name_and_option(name):
+    code = re.findall(r"`([^`]*)`|^```\w*\n(.*?)^```$", text_of(DOCS / "reference.md"), re.MULTILINE | re.DOTALL)
+    assert any(re.search(rf"\b{re.escape(name)}\b", "".join(both)) for both in code)
+
+
+def commands():
+    from litequeue.cli import main
+
+    for name, command in main.commands.items():
+        yield pytest.param(f"litequeue {name}", id=name)
+        for option in command.params:
+            if not getattr(option, "hidden", False):
+                yield from (pytest.param(word, id=f"{name} {word}") for word in option.opts if word.startswith("--"))
+
+
+@pytest.mark.parametrize("words", commands())
+def test_the_page_of_the_command_line_has_every_command_and_option(words):
+    assert re.search(rf"(?<![\w-]){re.escape(words)}(?![\w-])", text_of(DOCS / "cli.md"))
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading, _ in sections(text_of(page))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_the_documentation_leads_somewhere(page):
+    text = BLOCK.sub("", text_of(page))
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_index():
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(DOCS / "index.md"))}
+    assert [page.name for page in PAGES if page not in linked | {DOCS / "index.md", ROOT / "README.md"}] == []

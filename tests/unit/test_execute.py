@@ -1,0 +1,108 @@
+"""One run of one job, without a worker or a store."""
+
+import asyncio
+
+import pytest
+
+from litequeue import Queue, current_job
+from litequeue.errors import Fenced, JobCancelled, JobTimeout
+from litequeue.execute import Run, aexecute, execute, written_off
+from litequeue.job import Claimed
+from litequeue.outcome import Cancelled, Failed, Released, Retried, Succeeded
+from litequeue.testing import ManualClock
+
+
+@pytest.fixture
+def begin(database):
+    with Queue(database) as queue:
+
+        def begin(function, payload=b"[[],{}]", **options):
+            task = queue.task(name="t", **options)(function)
+            claimed = Claimed("7", 2, "t", "default", payload, 0, 0, 0, None, None, "key", 1_000.0)
+            return Run(claimed, task, ManualClock(), queue.store, 30.0, 60.0)
+
+        yield begin
+
+
+def raising(error):
+    def function():
+        raise error
+
+    return function
+
+
+def test_what_a_function_returns_is_encoded(begin):
+    assert execute(begin(lambda a, b: [a, b], b'[[1],{"b":2}]')) == Succeeded(b"[1,2]")
+
+
+def test_what_a_coroutine_returns_is_encoded(begin):
+    async def function():
+        return current_job().id
+
+    assert asyncio.run(aexecute(begin(function))) == Succeeded(b'"7"')
+
+
+def test_a_run_knows_its_job_only_while_it_runs(begin):
+    run = begin(lambda: current_job().attempt)
+    assert execute(run) == Succeeded(b"2")
+    with pytest.raises(LookupError):
+        current_job()
+
+
+def test_the_idempotency_key_is_the_same_at_every_attempt(begin):
+    run = begin(lambda: None)
+    again = Run(run.job._replace(attempt=3), run.task, run.clock, run.recorder, 30.0, 60.0)
+    assert run.idempotency_key == again.idempotency_key
+
+
+def test_an_error_is_an_outcome(begin):
+    outcome = execute(begin(raising(ValueError("no")), retries=1))
+    assert isinstance(outcome, Retried)
+    assert outcome.error.type == "ValueError"
+
+
+def test_arguments_that_do_not_fit_fail_the_run(begin):
+    outcome = execute(begin(lambda a: a, retries=5))
+    assert isinstance(outcome, Failed)
+    assert "DecodeError" in outcome.error.type
+
+
+def test_a_limit_passed_is_said_as_such(begin):
+    run = begin(raising(JobTimeout()))
+    run.timed_out = True
+    assert "t ran longer than its limit of 30 s" in execute(run).error.message
+
+
+def test_a_limit_passed_before_the_shutdown_counts_less_than_the_shutdown(begin):
+    run = begin(raising(JobTimeout()))
+    run.timed_out = run.put_back = True
+    assert execute(run) == Released()
+
+
+@pytest.mark.parametrize("error", [JobTimeout(), JobCancelled()])
+def test_what_ends_because_it_is_put_back_is_put_back(begin, error):
+    run = begin(raising(error))
+    run.put_back = True
+    assert execute(run) == Released()
+
+
+def test_what_is_both_cancelled_and_put_back_is_cancelled(begin):
+    run = begin(raising(JobCancelled()))
+    run.put_back = run.cancel_requested = True
+    assert execute(run) == Cancelled()
+
+
+def test_an_error_of_its_own_at_shutdown_is_an_error(begin):
+    run = begin(raising(ValueError()))
+    run.put_back = True
+    assert isinstance(execute(run), Failed)
+
+
+def test_what_was_given_to_another_worker_ends_without_a_word(begin):
+    assert execute(begin(raising(Fenced()), retries=5)) == Released()
+
+
+def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
+    run = begin(lambda: None)
+    run.put_back = True
+    assert written_off(run) == Released()
