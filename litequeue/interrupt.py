@@ -9,8 +9,11 @@ import threading
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
-# Left half done, these would stop every writer of the process.
-_OURS = ("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute")
+# Left half done, these would stop every writer of the process, or take the error for one of a value they encode.
+_OURS = (
+    *("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute"),
+    *("litequeue.codec", "litequeue.signature"),
+)
 _BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("litequeue.threads", "_finish")}
 _MAY_WAIT = {("litequeue.sqlite.store", "wait"), ("litequeue.waiters", "wait")}
 _held_back: dict[int, type[BaseException]] = {}

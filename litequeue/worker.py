@@ -185,9 +185,8 @@ class Worker:
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
         self._alone: Claimed | None = None
-        self._alone_begun = False
-        self._version, self._polled = -1, 0.0
-        self._cancels_at = math.inf  # when to look again for cancels that found their job between two states
+        # _cancels_at: when to look again for cancels that found their job between two states
+        self._version, self._polled, self._cancels_at, self._alone_begun = -1, 0.0, math.inf, False
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._sign_on()
         scheduled = [(task, task.options.schedule) for task in tasks.values()]

@@ -73,7 +73,8 @@ def in_order(wanted, lines):
 
 @pytest.mark.parametrize("program", [program for page in WITH_PROGRAMS for program in programs(page)])
 def test_a_program_of_the_documentation_runs_and_prints_what_it_says(program, tmp_path):
-    pytest.importorskip("fastapi")
+    if "fastapi" in program:
+        pytest.importorskip("fastapi")
     kept = {name: value for name, value in os.environ.items() if name != "LITEQUEUE_PATH"}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -118,7 +119,7 @@ def commands():
                 yield from (pytest.param(word, id=f"{name} {word}") for word in option.opts if word.startswith("--"))
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_the_page_of_the_command_line_has_every_command_and_option(words):
     assert re.search(rf"(?<![\w-]){re.escape(words)}(?![\w-])", text_of(DOCS / "cli.md"))
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -90,13 +91,19 @@ def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
     return found
 
 
-def register(path: str, library: str) -> FileId:
-    """Note that this library opens the file here; refuse if another library has it open in this process."""
+def register(path: str, library: str, *, holds: Callable[[str], bool]) -> FileId:
+    """Note that this library opens the file here; refuse if another library has it open in this process.
+
+    `holds` tells whether a descriptor that is open already may be the library's own.
+    """
     identity = file_id(path)
     if identity is None:
         raise StoreError(f"{path} vanished while it was being opened")
     _refuse_forsaken(path, identity)
     with _lock:
+        # under the lock: another thread that opens it for the first time must not look like another library
+        if identity not in _open_files and not holds(path):
+            _refuse_foreign_descriptors(path, identity)
         held, count = _open_files.get(identity, (library, 0))
         if held != library:
             raise _conflict(path, held, library)
@@ -128,11 +135,8 @@ def _refuse_forsaken(path: str, identity: FileId) -> None:
         )
 
 
-def refuse_foreign_descriptors(path: str) -> None:
+def _refuse_foreign_descriptors(path: str, identity: FileId) -> None:
     """Refuse to open, with a library of our own, a file this process holds open by other means (Linux)."""
-    identity = file_id(path)
-    if identity is None or identity in _open_files:
-        return
     try:
         descriptors = os.listdir("/proc/self/fd")  # noqa: PTH208  names are all it takes
     except OSError:

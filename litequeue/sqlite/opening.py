@@ -78,9 +78,7 @@ class File:
             self.created = _create(path) or self.created
         elif not path.exists():
             raise StoreError(f"{path} does not exist")
-        if not self.driver.holds(self.path):
-            guards.refuse_foreign_descriptors(self.path)
-        identity = guards.register(self.path, self.driver.LIBRARY)
+        identity = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
         try:
             if self.identity is not None and identity != self.identity:
                 guards.check_not_replaced(self.path, self.identity)

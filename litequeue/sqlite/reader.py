@@ -39,14 +39,18 @@ class Reader:
         self._prepare(create=create)
 
     def _prepare(self, *, create: bool) -> None:
+        """Make or check the tables. The connection stays open for reading: so the guards are up from now on."""
         db = self._file.connect(create=create)
         try:
             if create:
                 migrate.migrate(db, self._file.path)
             else:
                 migrate.check(db, self._file.path)
-        finally:
+            db.rows("PRAGMA query_only = on")
+        except BaseException:
             self._file.disconnect(db)
+            raise
+        self._reader = db
         warning = warn_of_old_library(self._file.driver)
         if warning and warning not in _warned:
             _warned.add(warning)
