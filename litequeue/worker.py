@@ -25,7 +25,7 @@ from litequeue.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType, TracebackType
+    from types import FrameType
 
     from typing_extensions import Self
 
@@ -105,9 +105,7 @@ class Worker:
         self._start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
         self._join()
 
@@ -116,9 +114,7 @@ class Worker:
         await asyncio.to_thread(self._start)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         self.stop()
         await asyncio.to_thread(self._join)
 
@@ -185,7 +181,6 @@ class Worker:
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
         self._alone: Claimed | None = None
-        # _cancels_at: when to look again for cancels that found their job between two states
         self._version, self._polled, self._cancels_at, self._alone_begun = -1, 0.0, math.inf, False
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._sign_on()

@@ -386,6 +386,7 @@ def test_a_replaced_file_is_noticed(store):
 
 def test_a_replaced_file_is_not_opened_anew_as_the_old_one(store):
     put(store)
+    store.close()
     store.path.with_name("new.db").touch()
     store.path.with_name("new.db").replace(store.path)
     with pytest.raises(StoreReplaced):
