@@ -4,7 +4,7 @@ ARGS ?=
 FOLDER ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench torture clean
 # Targets share one .venv, into which two pips must not write at once.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -15,10 +15,11 @@ PY := $(BIN)/python
 PYTHONS := $(PYTHON) $(if $(filter file,$(origin PYTHON)),python3.14 python3.13 python3.12 python3.11 python3.10)
 
 help:
-	@echo 'make demo   a short tour; FOLDER=... keeps its file there, ARGS=... is passed on'
+	@echo 'make demo   count a folder of files with two workers, one of them killed; FOLDER=... names another folder'
 	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey'
+	@echo 'make torture  200 kills of workers over 20,000 jobs in three processes (a minute or two; ARGS=...)'
 	@echo 'make clean  remove .venv and whatever was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
 
@@ -36,6 +37,9 @@ lint: .venv/.stamp-lint
 
 bench: .venv/.stamp-bench
 	@$(PY) -m benchmarks $(ARGS)
+
+torture: .venv/.stamp-test
+	@$(PY) -m tests.crash.torture --kills 200 --jobs 20000 $(ARGS)
 
 clean:
 	@rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -145,8 +145,10 @@ class Worker:
         """Sign on, loop, sign off; whatever goes wrong reaches the one who started us."""
         try:
             self._open()
-            self._ready.set()
             try:
+                self._sign_on()
+                self._declare()
+                self._ready.set()
                 self._serve()
             finally:
                 self._close()
@@ -183,9 +185,11 @@ class Worker:
         self._alone: Claimed | None = None
         self._version, self._polled, self._cancels_at, self._alone_begun = -1, 0.0, math.inf, False
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
-        self._sign_on()
-        scheduled = [(task, task.options.schedule) for task in tasks.values()]
-        self._store.declare([declared(task, when) for task, when in scheduled if when is not None], self._names)
+        self.id = 0
+
+    def _declare(self) -> None:
+        tasks = self.queue.tasks.values()
+        self._store.declare([declared(task, when) for task in tasks if (when := task.options.schedule)], self._names)
 
     def _sign_on(self) -> None:
         self.id = self._store.sign_on(
