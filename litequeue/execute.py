@@ -213,7 +213,7 @@ def _raised(run: Run, error: BaseException) -> Outcome:
         return Released()
     if isinstance(error, _STOPS):
         if run.timed_out:
-            error = timeout_error(run)
+            error = timeout_error(run).with_traceback(error.__traceback__)
         elif run.cancel_requested:
             return Cancelled()
     if isinstance(error, EncodeError) and error.path.startswith("result"):

@@ -15,11 +15,10 @@ from litequeue.options import UNSET, Options, Unique, Unset, check_name, limit, 
 from litequeue.schedule import At, Cron, Every
 from litequeue.schedules import Schedules
 from litequeue.sqlite.store import SqliteStore
-from litequeue.task import AsyncTask, Task
+from litequeue.task import AsyncTask, Registry, Task
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -74,7 +73,7 @@ class Queue:
         self._driver = driver
         self._durability = durability
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
-        self._tasks: dict[str, Task[..., Any]] = {}
+        self._tasks = Registry()
         self._store: SqliteStore | None = None
         self._open_at_once()
 
@@ -110,7 +109,7 @@ class Queue:
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
-        """The tasks declared on this queue, by name."""
+        """The tasks declared on this queue, by name; `queue.tasks[name]` raises `UnknownTask`."""
         return self._tasks
 
     def now(self) -> float:
@@ -314,9 +313,7 @@ class Queue:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -359,6 +356,8 @@ def _checked_schedule(schedule: Trigger | None) -> Trigger | None:
 
 
 def _check_callable_without_arguments(task: Task[..., Any]) -> None:
+    if task.options.unique or task.options.expires is not None:
+        raise ValueError(f"{task.name}: unique= and expires= are for calls, and say nothing of a schedule's; drop them")
     try:
         task.s()
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import msgspec
 
 from litequeue.codec import digest
 from litequeue.duration import seconds
-from litequeue.errors import PayloadTooLarge
+from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
 from litequeue.job import Job, NewJob
 from litequeue.options import Options, Using, call_field, expiry
 from litequeue.options import key as checked_key
@@ -130,7 +131,11 @@ class Task(Generic[P, R]):
         return other
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
-        """Return the call as a value, checked now: for schedules."""
+        """Return the call as a value, checked now: for schedules. Of `using()` it keeps the queue and the priority."""
+        lost = sorted(set(self._fields) - {"task", "queue", "priority"})
+        lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
+        if lost:
+            raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
         payload = self._checked(self.signature.encode_call(args, kwargs))
         options = self._fields
         return Call(self.name, options["queue"], options["priority"], payload)
@@ -239,6 +244,15 @@ class AsyncTask(Task[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
         return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+
+
+class Registry(dict[str, Task[..., Any]]):
+    """The tasks of one queue, by name."""
+
+    def __missing__(self, name: str) -> Task[..., Any]:
+        near = difflib.get_close_matches(name, self, n=1)
+        known = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(self)) or 'none'}"
+        raise UnknownTask(f"no task {name!r} is declared on this queue; {known}")
 
 
 class Call(msgspec.Struct, frozen=True):

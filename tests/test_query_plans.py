@@ -69,7 +69,7 @@ def test_every_other_statement_searches(store, name):
     assert steps == allowed
 
 
-@pytest.mark.parametrize("name", ["promote", "expire", "prune", "prune_errors", "claim"])
+@pytest.mark.parametrize("name", ["promote", "expire", "prune", "prune_errors", "heads"])
 def test_what_is_taken_in_order_is_read_in_order(store, name):
     steps = plan(store, SQL[name])
     sorts = [step for step in steps if "TEMP B-TREE" in step]

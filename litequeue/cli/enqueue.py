@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import Mistake, import_named, load, names_app, suggestion
+from litequeue.cli.locate import Mistake, import_named, load, names_app
 from litequeue.cli.printing import emit
+from litequeue.errors import UnknownTask
 from litequeue.job import Job
 from litequeue.queue import Queue
 from litequeue.task import Task
@@ -92,11 +93,10 @@ def _queue(target: str, name: str, imports: tuple[str, ...]) -> Queue:
 
 def find_task(queue: Queue, name: str) -> Task[..., Any]:
     """Return the task of that name, or say which it may have been."""
-    if name in queue.tasks:
+    try:
         return queue.tasks[name]
-    known = sorted(queue.tasks)
-    hint = suggestion(name, known) or (f"; it has: {', '.join(known)}" if known else "; no tasks are declared on it")
-    raise Mistake(f"the queue has no task {name!r}{hint}")
+    except UnknownTask as error:
+        raise Mistake(str(error)) from None
 
 
 def _call(

@@ -27,6 +27,7 @@ NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STAT
 
 _INSERT = SQL["submit"]
 _SUCCEED = SQL["succeed"]
+_TAKE = SQL["take"]
 
 
 # ---- submit
@@ -151,41 +152,36 @@ def _claim(
     names = sorted(lanes) if queues is None else [queue for queue in queues if queue in lanes]
     start = first_queue % len(names)
     rotated = names[start:] + names[:start]
-    rows: list[Row] = []
+    ids: list[int] = []
     for demand in demands:
-        rows += _claim_demand(db, worker, demand, [(queue, lanes[queue]) for queue in rotated], now)
-    return [Claimed._make(row) for row in rows]
+        lines = [_line(db, queue, lanes[queue], demand) for queue in rotated]
+        ids += _shares(lines, demand.limit)
+    if not ids:
+        return []
+    db.many(_TAKE, [(worker, now, job_id) for job_id in ids])
+    return [Claimed._make(row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
 
 
-def _claim_demand(
-    db: Connection, worker: int, demand: Demand, lanes: list[tuple[str, list[str]]], now: float
-) -> list[Row]:
+def _line(db: Connection, queue: str, tasks: list[str], demand: Demand) -> list[int]:
+    """The ids at the head of one queue, in the order in which they are to start."""
+    heads: list[Row] = []
+    mine = [task for task in tasks if task in demand.tasks]
+    for task in mine:
+        heads += db.rows(SQL["heads"], {"queue": queue, "task": task, "limit": demand.limit})
+    if len(mine) > 1:
+        heads.sort()
+    return [job_id for _, job_id in heads[: demand.limit]]
+
+
+def _shares(lines: list[list[int]], limit: int) -> list[int]:
     """Take an equal share from each queue that has something, so that a flood in one does not starve another."""
-    wanted = [(queue, [task for task in tasks if task in demand.tasks]) for queue, tasks in lanes]
-    wanted = [(queue, tasks) for queue, tasks in wanted if tasks]
-    rows: list[Row] = []
-    while wanted and len(rows) < demand.limit:
-        more = []
-        for place, (queue, tasks) in enumerate(wanted):
-            share = -(-(demand.limit - len(rows)) // (len(wanted) - place))
-            if share <= 0:
-                break
-            got = db.rows(
-                SQL["claim"],
-                {"worker": worker, "now": now, "tasks": json.dumps(tasks), "queue": queue, "limit": share},
-            )
-            got.sort(key=_claim_order)
-            rows += got
-            if len(got) == share:
-                more.append((queue, tasks))
-        if len(wanted) == 1:
-            break
-        wanted = more
-    return rows
-
-
-def _claim_order(row: Row) -> tuple[int, int]:
-    return -row[5], int(row[0])
+    taken: list[int] = []
+    while limit > len(taken) and (waiting := [line for line in lines if line]):
+        for place, line in enumerate(waiting):
+            share = -(-(limit - len(taken)) // (len(waiting) - place))
+            taken += line[:share]
+            del line[:share]
+    return taken
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
