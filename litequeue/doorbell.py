@@ -48,7 +48,7 @@ class Ear:
 
     def __init__(self, directory: Path, topic: str, *, loopback: bool = UNIX < 0) -> None:
         _check_topic(topic)
-        self.missed = False
+        self.missed: bool = False
         self._lock = threading.RLock()  # re-entrant: a signal handler may call wake() inside wait()
         self._waiting = self._watched = self._woken = self._closed = False
         self._place = _listen(directory, topic, loopback=loopback)

@@ -23,6 +23,10 @@ class Demand(NamedTuple):
     tasks: frozenset[str]
     limit: int
 
+    def met_by(self, claimed: Sequence[Claimed]) -> bool:
+        """Whether as many jobs came as were asked for: then there may be more."""
+        return sum(job.task in self.tasks for job in claimed) >= self.limit
+
 
 class Turn(NamedTuple):
     """What one round with the store brought: jobs to run, runs whose end came too late, and what to expect."""

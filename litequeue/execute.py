@@ -50,19 +50,19 @@ class Run:
     def __init__(
         self, job: Claimed, task: Task[..., Any], clock: Clock, recorder: Recorder, timeout: float, keep_for: float
     ) -> None:
-        self.job = job
-        self.task = task
-        self.keep_for = keep_for
-        self.started = clock.monotonic()
-        self.deadline = self.started + timeout if timeout != math.inf else math.inf
-        self.cancel_requested = False
-        self.timed_out = False
-        self.put_back = False
-        self.settled = False
-        self.interrupted = math.inf  # when it was told to stop, by the monotonic clock
-        self.written_off = False
-        self.clock = clock
-        self.recorder = recorder
+        self.job: Claimed = job
+        self.task: Task[..., Any] = task
+        self.keep_for: float = keep_for
+        self.started: float = clock.monotonic()
+        self.deadline: float = self.started + timeout if timeout != math.inf else math.inf
+        self.cancel_requested: bool = False
+        self.timed_out: bool = False
+        self.put_back: bool = False
+        self.settled: bool = False
+        self.interrupted: float = math.inf  # when it was told to stop, by the monotonic clock
+        self.written_off: bool = False
+        self.clock: Clock = clock
+        self.recorder: Recorder = recorder
         self._noted = -math.inf
 
     @property

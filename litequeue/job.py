@@ -175,7 +175,7 @@ class Job(Generic[R]):
         decode: Callable[[bytes | None], Any],
         record: JobRecord | NewJob | None = None,
     ) -> None:
-        self.id = job_id
+        self.id: str = job_id
         self._source = source
         self._decode = decode
         self._record = record

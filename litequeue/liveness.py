@@ -115,8 +115,8 @@ class Remains:
 
     def __init__(self, token: str, path: Path, descriptor: int | None = None, executing: Iterable[str] = ()) -> None:
         self.token = token
-        self.executing = frozenset(executing)
-        self.missing = descriptor is None
+        self.executing: frozenset[str] = frozenset(executing)
+        self.missing: bool = descriptor is None
         self._path = path
         self._descriptor = descriptor
         _inheritable.add(self)

@@ -16,7 +16,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: float | None = None
-        self.batch = 1
+        self.batch: int = 1
         self.patience = PATIENCE
 
     def note(self, span: float) -> None:

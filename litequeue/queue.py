@@ -63,9 +63,9 @@ class Queue:
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
             raise ValueError(f"max_payload must be a positive number of bytes, got {max_payload!r}")
-        self.timeout = limit(timeout, "timeout")
-        self.result_ttl = span(result_ttl, "result_ttl")
-        self.failed_ttl = span(failed_ttl, "failed_ttl")
+        self.timeout: float = limit(timeout, "timeout")
+        self.result_ttl: float = span(result_ttl, "result_ttl")
+        self.failed_ttl: float = span(failed_ttl, "failed_ttl")
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else codec
         self.clock: Clock = SystemClock()
@@ -345,7 +345,7 @@ class Decorator(Protocol):
         """Make the function a task."""
 
 
-default_queue = DefaultQueue()
+default_queue: DefaultQueue = DefaultQueue()
 task = default_queue.task
 
 

@@ -34,7 +34,7 @@ class Retry(Exception):
 
     def __init__(self, message: str = "", *, delay: Duration | None = None) -> None:
         super().__init__(message or "the task asked for another try")
-        self.delay = None if delay is None else seconds(delay, "Retry(delay=)")
+        self.delay: float | None = None if delay is None else seconds(delay, "Retry(delay=)")
 
 
 class Snooze(Exception):
@@ -42,7 +42,7 @@ class Snooze(Exception):
 
     def __init__(self, delay: Duration) -> None:
         super().__init__("the task asked to come back later")
-        self.delay = seconds(delay, "Snooze(delay)")
+        self.delay: float = seconds(delay, "Snooze(delay)")
 
 
 class GiveUp(Exception):

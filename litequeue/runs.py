@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.coroutines import Coroutines
 from litequeue.duration import text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from litequeue.liveness import Lifeline
     from litequeue.task import Task
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
 TELL_AGAIN = 0.005  # seconds until a run that could not be stopped just now is told again
@@ -33,11 +33,12 @@ SHORT_LIMIT = 1.0  # seconds; the worker looks that often by itself
 LARGEST_SETTLE = 500
 
 
-class Limits:
+class Limits(NamedTuple):
     """What holds for tasks that say nothing themselves, in seconds."""
 
-    def __init__(self, timeout: float, result_ttl: float, failed_ttl: float) -> None:
-        self.timeout, self.result_ttl, self.failed_ttl = timeout, result_ttl, failed_ttl
+    timeout: float
+    result_ttl: float
+    failed_ttl: float
 
 
 class Runs:
@@ -56,9 +57,9 @@ class Runs:
         lifeline: Lifeline,
         wake: Callable[[], None],
     ) -> None:
-        self.plain = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
+        self.plain: frozenset[str] = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
         self.ended: deque[Ended] = deque()
-        self.cut_short = 0  # runs that had begun and were put back
+        self.cut_short: int = 0  # runs that had begun and were put back
         self.running: dict[str, Run] = {}
         self._tasks, self._limits = tasks, limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake

@@ -29,7 +29,7 @@ else:
     _signature = inspect.signature
     _annotations = inspect.get_annotations
 
-NoneType = type(None)
+NoneType: type[None] = type(None)
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
 _Types = frozenset[type] | None
 # What JSON gives back as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
@@ -61,10 +61,10 @@ class Signature:
     def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{task_name}() is a generator function; a task gives one result, such as a list")
-        self.function = function
-        self.codec = codec
-        self.task_name = task_name
-        self.is_coroutine = any(map(inspect.iscoroutinefunction, _layers(function)))
+        self.function: Callable[..., Any] = function
+        self.codec: Codec = codec
+        self.task_name: str = task_name
+        self.is_coroutine: bool = any(map(inspect.iscoroutinefunction, _layers(function)))
         self._signature = _signature(function)
         self._writer = to_json if isinstance(codec, JsonCodec) else codec.encode
         self._known: _Plan | None = None

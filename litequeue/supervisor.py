@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 from litequeue.clock import Clock, SystemClock
 from litequeue.duration import text
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 PUT_BACK = 75  # EX_TEMPFAIL of sysexits.h: some jobs were put back
 FAILED_STARTS = 3  # in a row, after which the command cannot be right
@@ -75,7 +75,9 @@ class Supervisor:
         until_idle: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self.command, self.processes, self.until_idle = command, processes, until_idle
+        self.command: Callable[[bool], Sequence[str]] = command
+        self.processes: int = processes
+        self.until_idle: bool = until_idle
         self.clock: Clock = SystemClock() if clock is None else clock
         self.children: list[Child] = []
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()

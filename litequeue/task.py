@@ -60,7 +60,7 @@ class Task(Generic[P, R]):
         self.name = name
         self.function = function
         self.options = options
-        self.signature = Signature(function, owner.codec, name)
+        self.signature: Signature = Signature(function, owner.codec, name)
         self._owner = owner
         self._fields: dict[str, Any] = {}
         self._delay: float | None = None
@@ -72,7 +72,7 @@ class Task(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__module__ = getattr(function, "__module__", "")
         self.__qualname__ = getattr(function, "__qualname__", name)
-        self.__name__ = getattr(function, "__name__", name)
+        self.__name__: str = getattr(function, "__name__", name)
 
     def _start_fields(self, fields: dict[str, Any]) -> None:
         self._fields = {**self._fields, **fields}

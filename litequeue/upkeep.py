@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.engine import WorkerRecord
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
@@ -44,10 +44,10 @@ class Sight:
     __slots__ = ("beats", "cpu", "looks", "since")
 
     def __init__(self, beats: int, cpu: float | None, since: float) -> None:
-        self.beats = beats
-        self.cpu = cpu
-        self.since = since
-        self.looks = 1
+        self.beats: int = beats
+        self.cpu: float | None = cpu
+        self.since: float = since
+        self.looks: int = 1
 
 
 class Upkeep:

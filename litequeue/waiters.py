@@ -24,7 +24,7 @@ class Waiter:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.event = threading.Event()
+        self.event: threading.Event = threading.Event()
 
     def wake(self) -> None:
         """Tell the one who waits to look."""
@@ -36,7 +36,7 @@ class AsyncWaiter:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.event = asyncio.Event()
+        self.event: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def wake(self) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from litequeue.queue import Queue
     from litequeue.retry import Duration
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 POLL = 1.0  # seconds between looks when no bell rings
 BACK_OFF = 1.0  # seconds to wait after the store refused
@@ -64,12 +64,15 @@ class Worker:
         name: str | None = None,
     ) -> None:
         self.queue = queue
-        self.threads = positive(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
-        self.coroutines = positive(coroutines, "coroutines")
-        self.queues = queue_names(queues)
-        self.grace = seconds(grace, "grace")
-        self.name = name or f"worker-{os.getpid()}"
-        self.claimed = self.settled = self.lost = self.released = 0
+        self.threads: int = positive(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
+        self.coroutines: int = positive(coroutines, "coroutines")
+        self.queues: tuple[str, ...] | None = queue_names(queues)
+        self.grace: float = seconds(grace, "grace")
+        self.name: str = name or f"worker-{os.getpid()}"
+        self.claimed: int = 0
+        self.settled: int = 0
+        self.lost: int = 0
+        self.released: int = 0
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
@@ -185,7 +188,7 @@ class Worker:
         self._alone: Claimed | None = None
         self._version, self._polled, self._cancels_at, self._alone_begun = -1, 0.0, math.inf, False
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
-        self.id = 0
+        self.id: int = 0
 
     def _declare(self) -> None:
         tasks = self.queue.tasks.values()
@@ -248,7 +251,7 @@ class Worker:
             self._sign_on_anew()
             return
         # a demand that was not met in full: there is no more of its kind
-        self._hungry -= {demand.tasks for demand in demands if _count(turn.claimed, demand) < demand.limit}
+        self._hungry -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
         self._dispatch(turn.claimed)
 
     def _exchange(self, demands: list[Demand], ended: list[Ended]) -> Turn:
@@ -380,10 +383,6 @@ class Worker:
     def __repr__(self) -> str:
         running = len(self._runs.running) if hasattr(self, "_runs") else 0
         return f"<Worker running={running}/{self.threads + self.coroutines} claimed={self.claimed} lost={self.lost}>"
-
-
-def _count(claimed: list[Claimed], demand: Demand) -> int:
-    return sum(job.task in demand.tasks for job in claimed)
 
 
 @contextlib.contextmanager

@@ -57,5 +57,5 @@ def completion(shell: str) -> None:
     click.echo(found(main, {}, "litequeue", "_LITEQUEUE_COMPLETE").source())
 
 
-for command in (run, status, jobs, show, enqueue, retry, cancel, schedules, prune, doctor, completion):
-    main.add_command(command)
+for _command in (run, status, jobs, show, enqueue, retry, cancel, schedules, prune, doctor, completion):
+    main.add_command(_command)

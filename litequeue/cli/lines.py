@@ -18,7 +18,7 @@ from litequeue.duration import instant, text
 from litequeue.task import Task
 from litequeue.worker import Worker
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 _ABOUT = ("job", "task", "queue", "attempt", "seconds", "outcome")
 _OUTCOMES = {"succeeded": "green", "failed": "red", "retried": "yellow", "released": "yellow", "cancelled": "yellow"}

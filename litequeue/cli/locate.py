@@ -39,7 +39,7 @@ class BrokenModule(click.ClickException):
 
     def __init__(self, module: str, error: BaseException) -> None:
         super().__init__(f"{module} could not be imported: {type(error).__name__}: {error}")
-        self.trace = "".join(traceback.format_exception(type(error), error, _from_user_code(error.__traceback__)))
+        self.trace: str = "".join(traceback.format_exception(type(error), error, _from_user_code(error.__traceback__)))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the traceback, then what failed."""

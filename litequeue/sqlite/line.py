@@ -19,12 +19,12 @@ class Entry(Generic[T]):
     __slots__ = ("done", "durable", "error", "future", "leads", "lock", "value", "work")
 
     def __init__(self, work: Callable[[Any], T] | None, *, durable: bool) -> None:
-        self.work = work
-        self.durable = durable
+        self.work: Callable[[Any], T] | None = work
+        self.durable: bool = durable
         self.value: T | None = None
         self.error: BaseException | None = None
-        self.done = False
-        self.leads = False
+        self.done: bool = False
+        self.leads: bool = False
         self.lock: Any = None
         self.future: asyncio.Future[None] | None = None
 

@@ -13,7 +13,7 @@ from litequeue.sqlite import guards
 if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 Driver = Literal["apsw", "sqlite3"]
 Durability = Literal["full", "normal"]
@@ -63,10 +63,10 @@ class File:
     ) -> None:
         if durability not in ("full", "normal"):
             raise ValueError(f"durability must be 'full' or 'normal', got {durability!r}")
-        self.path = str(_absolute(path))
-        self.driver = driver_module(driver)
+        self.path: str = str(_absolute(path))
+        self.driver: DriverModule = driver_module(driver)
         self.durability = durability
-        self.created = False
+        self.created: bool = False
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self.identity: guards.FileId | None = None
 

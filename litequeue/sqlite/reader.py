@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 _warned: set[str] = set()
 
@@ -33,7 +33,7 @@ class Reader:
 
     def __init__(self, file: File, *, create: bool) -> None:
         self._file = file
-        self.path = Path(file.path)
+        self.path: Path = Path(file.path)
         self._reader: Connection | None = None
         self._reading = threading.Lock()
         self._prepare(create=create)

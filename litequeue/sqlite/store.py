@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 LARGEST_RING = 50_000
 CHECK_EVERY = 1.0  # seconds between looks whether the file is still the one at its path

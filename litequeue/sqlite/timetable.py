@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from litequeue.engine import ScheduleRecord
     from litequeue.sqlite.connection import Connection
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 
 def put(db: Connection, new: ScheduleRecord, now: float, *, replace: bool) -> None:

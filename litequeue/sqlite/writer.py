@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("litequeue")
+log: logging.Logger = logging.getLogger("litequeue")
 
 # A batch of callers larger than this is split, so that no transaction grows without bound.
 LARGEST_BATCH = 500
@@ -34,7 +34,7 @@ class Held:
     def __init__(self, db: Connection | None, adb: Any = None) -> None:
         self.db = db
         self.adb = adb
-        self.owner = _current_owner()
+        self.owner: object = _current_owner()
         self.open = True
         self.after: list[Callable[[], None]] = []
 
