@@ -65,7 +65,10 @@ class Signature:
         self.codec: Codec = codec
         self.task_name: str = task_name
         self.is_coroutine: bool = any(map(inspect.iscoroutinefunction, _layers(function)))
-        self._signature = _signature(function)
+        try:
+            self._signature: inspect.Signature = _signature(function)
+        except ValueError as error:
+            raise TypeError(f"{task_name}() tells no signature; wrap it in a function of your own") from error
         self._writer = to_json if isinstance(codec, JsonCodec) else codec.encode
         self._known: _Plan | None = None
 

@@ -150,11 +150,14 @@ def test_forks_from_two_threads_at_once_do_not_block_each_other(store):
     assert len(ids(store)) == 25
 
 
+def nothing(): ...
+
+
 def enqueue_in(path, driver, count):
     from litequeue import Queue
 
     with Queue(path, driver=driver) as queue:
-        add = queue.task(name="add")(print)
+        add = queue.task(name="add")(nothing)
         for _ in range(count):
             add.enqueue()
 
