@@ -47,6 +47,13 @@ class Held:
         return self.db
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def _current_owner() -> object:
     """Tell apart threads, and tasks of one loop: a context is copied to both."""
     try:
@@ -67,6 +74,7 @@ class Writer:
         self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
+        self._holder: asyncio.AbstractEventLoop | None = None  # whose coroutine has a transaction open
         self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
 
     # -- callers
@@ -89,6 +97,7 @@ class Writer:
             return work(held.require_sync())
         if self._line.lead_if_free():
             return self._run_alone(work, durable=durable, single=single)
+        self._refuse_to_block_the_holder()
         entry = Entry(work, durable=durable)
         if self._line.enter(entry):
             self._lead(entry)
@@ -157,6 +166,7 @@ class Writer:
     def exclusive(self) -> Generator[None, None, None]:
         """Keep every other writer of this process out for the block, without a transaction of our own."""
         self._refuse_nested()
+        self._refuse_to_block_the_holder()
         self._line.enter(Entry(None, durable=True))
         try:
             yield
@@ -168,10 +178,19 @@ class Writer:
         """Async twin of `exclusive`."""
         self._refuse_nested()
         await self._line.hand_in(Entry(None, durable=True))
+        self._holder = asyncio.get_running_loop()
         try:
             yield
         finally:
+            self._holder = None
             self._line.pass_on()
+
+    def _refuse_to_block_the_holder(self) -> None:
+        """Waiting here, on the loop whose coroutine has a transaction open, would be for ever."""
+        if self._holder is not None and self._holder is _running_loop():
+            raise StoreError(
+                "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
+            )
 
     def _refuse_nested(self) -> None:
         if self.held() is not None:

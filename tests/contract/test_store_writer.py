@@ -321,6 +321,21 @@ def test_work_of_a_loop_that_is_closed_is_still_done(store, writer):
         waiting.get_coro().close()
 
 
+def test_a_sync_call_on_the_loop_that_holds_a_transaction_is_refused_and_does_not_hang(store):
+    async def application():
+        async with store.atransaction():
+            return await asyncio.gather(asyncio.create_task(sync_call()), return_exceptions=True)
+
+    async def sync_call():
+        put(store)
+
+    [error] = asyncio.run(application())
+    assert isinstance(error, StoreError)
+    assert "use the async method" in str(error)
+    put(store)
+    assert len(store.list_jobs()) == 1
+
+
 # Ends
 
 
