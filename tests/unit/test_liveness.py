@@ -22,7 +22,8 @@ line.enter(1, "42:3")
 line.enter(7, "43:2")
 line.leave(0)
 """
-STAY = "\nprint(Identity.current().to_text(), flush=True); sys.stdin.read()"
+# One write a line: two processes share the pipe, and print() writes text and line end apart when unbuffered.
+STAY = "\nimport os; os.write(1, Identity.current().to_text().encode() + b'\\n'); sys.stdin.read()"
 FORK = "\nimport os\nif os.fork() == 0:\n    os.write(1, b'child ready\\n'); sys.stdin.read(); os._exit(0)"
 HALF_MADE = """
 import fcntl, sys
