@@ -118,8 +118,9 @@ class Ear:
         return self._place.genuine(taken) if self._place.password else taken
 
     def _forsake(self) -> None:
-        self._closed = True
-        self._place.close()
+        if not self._closed:  # a second close would hit whoever has the descriptor's number now
+            self._closed = True
+            self._place.close()
 
     _after_fork = _forsake
 
@@ -292,23 +293,36 @@ def _listen_loopback(directory: Path, name: str) -> Place:
 
 
 def _call(directory: Path, name: str) -> Line | None:
-    if name.endswith(".udp"):
-        _, token, port = name[:-4].split("-")
-        sender = _datagrams(socket.AF_INET)
-        sender.connect((LOOPBACK, int(port)))
-        return Line(sender, token.encode())
-    if not name.endswith(".sock") or UNIX < 0:
-        return None
-    sender = _datagrams(UNIX)
+    with suppress(OSError, ValueError, OverflowError):  # not an ear, or one we may not ring, or no descriptor is left
+        if name.endswith(".udp"):
+            return _call_loopback(name)
+        if name.endswith(".sock") and UNIX >= 0:
+            return _call_unix(directory, name)
+    return None
+
+
+def _call_loopback(name: str) -> Line:
+    _, token, port = name.removesuffix(".udp").split("-")
+    return Line(_connected(socket.AF_INET, (LOOPBACK, int(port))), token.encode())
+
+
+def _call_unix(directory: Path, name: str) -> Line | None:
     try:
         with _address(directory, name) as address:
-            sender.connect(address)
-    except OSError as error:
-        sender.close()
-        if isinstance(error, GONE):
-            _unlink(directory, name)
+            return Line(_connected(UNIX, address))
+    except GONE:
+        _unlink(directory, name)
         return None
-    return Line(sender)
+
+
+def _connected(family: int, address: str | tuple[str, int]) -> socket.socket:
+    made = _datagrams(family)
+    try:
+        made.connect(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _datagrams(family: int) -> socket.socket:
