@@ -280,6 +280,13 @@ def test_what_is_not_an_ear_is_left_alone(bell, directory, ear):
     assert len(os.listdir(directory)) == 3
 
 
+@pytest.mark.parametrize("name", ["jobs-notes.udp", "jobs-a-b.udp", "jobs-a-99999.udp"])
+def test_a_marker_that_names_no_port_does_not_stop_the_ring(bell, directory, ear, name):
+    (directory / name).touch()
+    bell.ring(b"x")
+    assert ear.wait(DEADLINE) == [b"x"]
+
+
 def test_a_topic_that_could_be_mistaken_for_another_is_refused(directory):
     with pytest.raises(ValueError, match="topic must be"):
         Ear(directory, "jobs-done")
@@ -308,6 +315,16 @@ def test_a_forked_child_rings_and_hears_for_itself(bell, directory, ear):
 
     assert in_child(child)
     assert ear.wait(DEADLINE) == [b"from the child"]
+
+
+def test_a_fork_closes_nothing_on_behalf_of_an_ear_closed_before(directory):
+    ear = Ear(directory, "jobs", loopback=True)
+    descriptor = ear._place.marker
+    ear.close()
+    with open(os.devnull, "rb") as other:
+        os.dup2(other.fileno(), descriptor)
+    assert in_child(lambda: os.fstat(descriptor))
+    os.close(descriptor)
 
 
 def test_a_fork_while_another_thread_holds_the_locks_leaves_the_child_free(bell, ear):
