@@ -115,8 +115,10 @@ class Upkeep:
             if record is not None:
                 executing = None if remains.missing else frozenset(remains.executing)
                 self._rescue(record, executing, "its process died")
-        finally:
-            remains.bury()
+        except BaseException:
+            remains.release()  # what it notes is needed at the next look
+            raise
+        remains.bury()
 
     def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str) -> None:
         identity = Identity.from_text(worker.identity)

@@ -73,8 +73,8 @@ def check_open(db: Any) -> None:
 def transaction(db: Connection) -> Generator[Connection, None, None]:
     """Run the block in one write transaction: all of it is on disk at the end, or none of it."""
     # IMMEDIATE: a read lock that must upgrade fails with busy at once.
-    db.script("BEGIN IMMEDIATE")
     try:
+        db.script("BEGIN IMMEDIATE")
         yield db
         check_open(db)
         db.script("COMMIT")
@@ -86,8 +86,8 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
 
 def transact(db: Connection, work: Callable[[Connection], T]) -> T:
     """Run `work` in one write transaction; the same as `transaction`, for code of our own, which ends none itself."""
-    db.script("BEGIN IMMEDIATE")
     try:
+        db.script("BEGIN IMMEDIATE")
         value = work(db)
         db.script("COMMIT")
     except BaseException:

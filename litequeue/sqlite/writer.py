@@ -274,6 +274,8 @@ class Writer:
         if db is None:
             db = self._db = self._connect()
             self._synchronous = self._full
+        if db.in_transaction:  # Ctrl-C fell between BEGIN and its clean-up
+            db.script("ROLLBACK")
         wanted = durable and self._full
         if wanted != self._synchronous:
             db.script(f"PRAGMA synchronous = {'full' if wanted else 'normal'}")
