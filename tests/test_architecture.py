@@ -55,7 +55,7 @@ BROAD: dict[str, str] = {
     "execute.py aexecute": "around the user's function",
     "retry.py after_error": "the user's own backoff function",
     "retry.py describe": "the exception's own __str__ and __repr__",
-    "sqlite/writer.py Writer._commit": "handed to the callers whose work it was",
+    "sqlite/writer.py Writer._commit_all": "handed to the callers whose work it was",
     "sqlite/writer.py Writer._commit_alone": "handed to the caller whose work it was",
     "sqlite/writer.py Writer._commit_together": "the one at fault meets it again alone",
     "sqlite/writer.py _leave": "leaves a transaction as the with statement would",

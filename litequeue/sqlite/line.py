@@ -1,38 +1,55 @@
-"""Who writes next: callers line up, the first one leads, and passes the lead on. Knows no connection."""
+"""Who writes next: callers line up, and are told when it is their turn to lead. Knows no connection."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import deque
+from contextlib import contextmanager
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from litequeue.errors import StoreBusy, StoreError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 T = TypeVar("T")
+
+LOOK_EVERY = 1.0  # seconds between looks of one who waits, should nobody tell
+LOOKS = 10  # after so many in vain, who waits is refused, as by another process's lock
+
+_WAITED = (
+    f"a transaction of this process was not over within {LOOKS * LOOK_EVERY:.0f} s, and nothing was stored; keep "
+    "transactions short, and write inside one only from the thread or coroutine that opened it"
+)
+_INTERRUPTED = "the process was interrupted during the commit; look whether this was stored"
 
 
 class Entry(Generic[T]):
     """One caller's work, and what became of it. `work` None asks for the lead itself."""
 
-    __slots__ = ("done", "durable", "error", "future", "leads", "lock", "value", "work")
+    __slots__ = ("begun", "done", "durable", "error", "future", "lock", "value", "work")
 
-    def __init__(self, work: Callable[[Any], T] | None, *, durable: bool) -> None:
+    def __init__(self, work: Callable[[Any], T] | None, *, durable: bool = True) -> None:
         self.work: Callable[[Any], T] | None = work
         self.durable: bool = durable
         self.value: T | None = None
         self.error: BaseException | None = None
+        self.begun: bool = False
         self.done: bool = False
-        self.leads: bool = False
         self.lock: Any = None
         self.future: asyncio.Future[None] | None = None
 
-    def wake(self) -> bool:
-        """Tell the caller; False when it can no longer be told, because its loop is closed."""
+    def fail(self, error: BaseException) -> None:
+        """Note that the work is over, and why nothing came of it."""
+        self.error, self.done = error, True
+
+    def tell(self) -> bool:
+        """Let the caller look again; False when it cannot be told, because its loop is closed."""
         if self.future is not None:
             return _wake_future(self.future)
-        if self.lock is not None:
+        if self.lock.locked():
             self.lock.release()
         return True
 
@@ -44,93 +61,171 @@ class Entry(Generic[T]):
 
 
 class Line:
-    """Threads and coroutines that want to write. At any time at most one of them leads."""
+    """Threads and coroutines that want to write: whoever holds `lead` does, and then tells the first in line.
 
-    def __init__(self, lead_by_thread: Callable[[], None]) -> None:
+    Python raises Ctrl-C between any two instructions of the main thread. So a thread takes the lead by `with lead`
+    alone, a C lock that cannot be lost; and since word can be, who waits also looks by himself every second.
+    """
+
+    def __init__(self, lead_by_thread: Callable[[], object]) -> None:
+        self.lead = threading.Lock()
         self._lead_by_thread = lead_by_thread
         self._gate = threading.Lock()
-        self._pending: deque[Entry[Any]] = deque()
-        self._leading = False
+        self._waiting: deque[Entry[Any]] = deque()
+        self._thread_called = False
 
-    def lead_if_free(self) -> bool:
-        """Take the lead if nobody has it; never waits."""
-        with self._gate:
-            free, self._leading = not self._leading, True
-        return free
+    @property
+    def free(self) -> bool:
+        """Whether nobody writes and nobody waits to."""
+        return not self._waiting and not self.lead.locked()
 
-    def enter(self, entry: Entry[Any], timeout: float = -1) -> bool:
-        """Queue up; return True to the one who now leads, else wait until the work is done or the lead is handed on.
+    def wait(self, entry: Entry[Any]) -> bool:
+        """Queue up and block; True: it is this caller's turn to take the lead, False: its work is done.
 
-        With a `timeout`, in seconds, one who waited in vain goes away.
+        Raises `StoreBusy` after `LOOKS` looks. Whoever leaves by an error calls `leave`.
         """
-        with self._gate:
-            self._pending.append(entry)
-            if not self._leading:
-                self._leading = True
-                self._take_lead(entry)
-                return True
+        if entry.lock is None:
             entry.lock = threading.Lock()
             entry.lock.acquire()
+            with self._gate:
+                self._waiting.append(entry)
+        looks = 0
+        while not entry.done:
+            if self._is_next(entry):
+                return True
+            if not entry.lock.acquire(timeout=LOOK_EVERY):
+                looks += 1
+                self._look_after(entry, looks)
+        return False
+
+    @contextmanager
+    def alone(self) -> Generator[None, None, None]:
+        """Lead for the block, for oneself alone."""
+        entry = Entry[None](None)
         try:
-            if not entry.lock.acquire(timeout=timeout):
-                self._abandon(entry)
+            self.wait(entry)
+            with self.lead:
+                self._remove(entry)
+                yield
+        finally:
+            self.leave(entry)
+
+    async def wait_async(self, entry: Entry[Any]) -> None:
+        """Queue up from a loop, and await until the work is done; for one without work, until it has the lead."""
+        loop = asyncio.get_running_loop()
+        entry.future = loop.create_future()
+        with self._gate:
+            self._waiting.append(entry)
+        self.tell_next()
+        timer = loop.call_later(LOOK_EVERY, self._look_from_loop, entry, loop)
+        try:
+            while not (entry.done or self._takes_lead(entry)):
+                await entry.future
+                entry.future = loop.create_future()
+        except BaseException:
+            self.leave(entry)
+            raise
+        finally:
+            timer.cancel()
+
+    def _is_next(self, entry: Entry[Any]) -> bool:
+        with self._gate:
+            # what is begun while nobody leads was left so by an interrupted leader; the next one deals with it
+            first = next((one for one in self._waiting if one is entry or not one.begun), None)
+            return first is entry and not self.lead.locked()
+
+    def _takes_lead(self, entry: Entry[Any]) -> bool:
+        # not by `with`: held across awaits; where Ctrl-C is raised into a loop's thread, the loop ends with it
+        if entry.work is not None or not self._is_next(entry) or not self.lead.acquire(blocking=False):
+            return False
+        self._remove(entry)
+        return True
+
+    def _look_after(self, entry: Entry[Any], looks: int) -> None:
+        """Word may have been lost: tell the first again. Raise `StoreBusy` for one who waited in vain."""
+        if looks >= LOOKS and self._remove(entry):
+            raise StoreBusy(_WAITED)
+        self.tell_next()
+
+    def _look_from_loop(self, entry: Entry[Any], loop: asyncio.AbstractEventLoop, looks: int = 1) -> None:
+        if entry.done or entry.future is None:
+            return
+        try:
+            self._look_after(entry, looks)
+        except StoreBusy as error:
+            entry.fail(error)
+            _resolve(entry.future)
+        else:
+            loop.call_later(LOOK_EVERY, self._look_from_loop, entry, loop, looks + 1)
+
+    def leave(self, entry: Entry[Any]) -> None:
+        """Go away, with the work unless it has been begun; and let the line go on."""
+        if not entry.done:
+            self._remove(entry)
+        self.tell_next()
+
+    def _remove(self, entry: Entry[Any]) -> bool:
+        """Take it out of the line; False when it is not there, or is being worked on."""
+        with self._gate:
+            if entry.begun or entry not in self._waiting:
                 return False
-        except BaseException:  # Ctrl-C while waiting
-            self._abandon(entry)
-            raise
-        return entry.leads
+            self._waiting.remove(entry)
+            return True
 
-    async def hand_in(self, entry: Entry[Any]) -> None:
-        """Queue up from a loop, and await until the work is done or, for one without work, the lead is handed on."""
-        entry.future = asyncio.get_running_loop().create_future()
-        with self._gate:
-            self._pending.append(entry)
-            first, self._leading = not self._leading, True
-        if first:
-            self.pass_on()
-        try:
-            await asyncio.shield(entry.future)
-        except asyncio.CancelledError:
-            self._abandon(entry)
-            raise
-
-    def _abandon(self, entry: Entry[Any]) -> None:
-        """An interrupted caller takes its work back if nobody has begun it, and passes on a lead it was given."""
-        with self._gate:
-            if entry in self._pending:
-                self._pending.remove(entry)
-        if entry.leads:
-            self.pass_on()
-
-    def _take_lead(self, entry: Entry[Any]) -> None:
-        """Under the gate: one who leads for itself alone leaves the line; others are taken with their batch."""
-        entry.leads = True
-        if entry.work is None:
-            self._pending.remove(entry)
-
-    def pass_on(self) -> None:
-        """Hand the lead to the first in line, if there is one; for a coroutine's work, to a thread."""
-        with self._gate:
-            if not self._pending:
-                self._leading = False
+    def tell_next(self) -> None:
+        """Tell the first in line, if there is one, that the lead is free; for a coroutine's work, call a thread."""
+        while self._waiting and not self.lead.locked():
+            with self._gate:
+                if not self._waiting:
+                    return
+                first = next((one for one in self._waiting if not one.begun), self._waiting[0])
+                if first.work is None or first.future is None:
+                    if first.tell():
+                        return
+                    self._waiting.remove(first)  # of a loop that is closed
+                    continue
+                called, self._thread_called = self._thread_called, True
+            if called or self._call_thread(first):
                 return
-            heir = self._pending[0]
-            by_thread = heir.work is not None and heir.future is not None
-            if not by_thread:
-                self._take_lead(heir)
-        if by_thread:
+
+    def _call_thread(self, first: Entry[Any]) -> bool:
+        try:
             self._lead_by_thread()
-        elif not heir.wake():
-            self._abandon(heir)
+        except RuntimeError as error:  # no thread can be started, or the interpreter is ending
+            self._thread_called = False
+            if self._remove(first):
+                first.fail(StoreError(f"nothing was stored: no thread to write with ({error})"))
+                first.tell()
+            return False
+        return True
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: those in line are not here, nor is whoever held a lock."""
+        self.lead, self._gate = threading.Lock(), threading.Lock()
+        self._waiting.clear()
+        self._thread_called = False
+
+    # ---- while one leads
 
     def take_batch(self, most: int) -> list[Entry[Any]]:
-        """Take the work at the head of the line, up to one that wants to lead alone."""
-        batch: list[Entry[Any]] = []
+        """Begin the work at the head of the line, up to one that wants to lead alone; `finish` takes it out."""
         with self._gate:
-            pending = self._pending
-            while pending and pending[0].work is not None and len(batch) < most:
-                batch.append(pending.popleft())
+            self._thread_called = False
+            batch = list(takewhile(lambda entry: entry.work is not None, islice(self._waiting, most)))
+            for entry in batch:
+                if entry.begun and not entry.done:  # by one who was interrupted, before it could tell
+                    entry.fail(StoreError(_INTERRUPTED))
+                entry.begun = True
         return batch
+
+    def finish(self, batch: list[Entry[Any]]) -> None:
+        """Take the batch out of the line and tell its callers; work that is not done was interrupted."""
+        with self._gate:
+            for entry in batch:
+                if not entry.done:
+                    entry.fail(StoreError(_INTERRUPTED))
+            while self._waiting and self._waiting[0].done:
+                self._waiting.popleft().tell()
 
 
 def _wake_future(future: asyncio.Future[None]) -> bool:

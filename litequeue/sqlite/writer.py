@@ -11,11 +11,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, StoreBusy, StoreError
-from litequeue.sqlite.connection import BUSY_SECONDS, transact, transaction
+from litequeue.sqlite.connection import transact, transaction
 from litequeue.sqlite.line import Entry, Line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+    from contextlib import AbstractContextManager
 
     from litequeue.sqlite.connection import Connection
 
@@ -35,7 +36,7 @@ class Held:
         self.db = db
         self.adb = adb
         self.owner: object = _current_owner()
-        self.open = True
+        self.scope = threading.Lock()  # held by `with` for the block's time: a Ctrl-C cannot leave it open
         self.after: list[Callable[[], None]] = []
 
     def require_sync(self) -> Connection:
@@ -75,6 +76,7 @@ class Writer:
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
         self._holder: asyncio.AbstractEventLoop | None = None  # whose coroutine has a transaction open
+        self._rest: AbstractContextManager[None] | None = None  # the lead, held for a fork
         self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
 
     # -- callers
@@ -82,7 +84,7 @@ class Writer:
     def held(self) -> Held | None:
         """The transaction this very caller has open, if any."""
         held = self._held.get()
-        if held is None or not held.open or held.owner != _current_owner():
+        if held is None or not held.scope.locked() or held.owner != _current_owner():
             return None
         return held
 
@@ -95,20 +97,25 @@ class Writer:
         held = self.held()
         if held is not None:
             return work(held.require_sync())
-        if self._line.lead_if_free():
+        if self._line.free:
             return self._run_alone(work, durable=durable, single=single)
         self._refuse_to_block_the_holder()
         entry = Entry(work, durable=durable)
-        if self._line.enter(entry):
-            self._lead(entry)
+        try:
+            while self._line.wait(entry):
+                self._lead()
+        except BaseException:
+            self._line.leave(entry)
+            raise
         return entry.outcome()
 
     def _run_alone(self, work: Callable[[Connection], T], *, durable: bool, single: bool) -> T:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
-            return self._timed(self._ready(durable=durable), work, single=single)
+            with self._line.lead:
+                return self._timed(self._ready(durable=durable), work, single=single)
         finally:
-            self._line.pass_on()
+            self._line.tell_next()
 
     async def arun(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
@@ -116,7 +123,7 @@ class Writer:
         if held is not None:
             return work(held.require_sync())
         entry = Entry(work, durable=durable)
-        await self._line.hand_in(entry)
+        await self._line.wait_async(entry)
         return entry.outcome()
 
     @contextmanager
@@ -155,35 +162,35 @@ class Writer:
 
     @contextmanager
     def _holding(self, held: Held) -> Generator[Held, None, None]:
-        self._held.set(held)
+        began = self._monotonic()
         try:
-            yield held
+            with held.scope:
+                self._held.set(held)
+                yield held
         finally:
-            held.open = False
             self._held.set(None)
+            self._note_span(began, "a transaction() or completing() block")
 
     @contextmanager
     def exclusive(self) -> Generator[None, None, None]:
         """Keep every other writer of this process out for the block, without a transaction of our own."""
         self._refuse_nested()
         self._refuse_to_block_the_holder()
-        self._line.enter(Entry(None, durable=True))
-        try:
+        with self._line.alone():
             yield
-        finally:
-            self._line.pass_on()
 
     @asynccontextmanager
     async def aexclusive(self) -> AsyncGenerator[None, None]:
         """Async twin of `exclusive`."""
         self._refuse_nested()
-        await self._line.hand_in(Entry(None, durable=True))
+        await self._line.wait_async(Entry(None))
         self._holder = asyncio.get_running_loop()
         try:
             yield
         finally:
             self._holder = None
-            self._line.pass_on()
+            self._line.lead.release()
+            self._line.tell_next()
 
     def _refuse_to_block_the_holder(self) -> None:
         """Waiting here, on the loop whose coroutine has a transaction open, would be for ever."""
@@ -205,25 +212,23 @@ class Writer:
 
     # -- committing
 
-    def _lead(self, own: Entry[Any] | None) -> None:
-        """Commit one batch, wake its callers, pass the lead on."""
-        batch: list[Entry[Any]] = []
+    def _lead(self) -> None:
+        """Commit one batch, tell its callers, and then the next in line."""
         try:
-            batch = self._line.take_batch(LARGEST_BATCH)
-            if batch:
-                self._commit(batch)
-        except BaseException:  # Ctrl-C in the thread that leads
-            for entry in batch:
-                if not entry.done and entry is not own:
-                    entry.error = StoreError(
-                        "the process was interrupted during the commit; look whether this was stored"
-                    )
-            raise
+            with self._line.lead:
+                self._commit(self._line.take_batch(LARGEST_BATCH))
         finally:
-            self._line.pass_on()
-            _wake_all(batch, own)
+            self._line.tell_next()
 
     def _commit(self, batch: list[Entry[Any]]) -> None:
+        try:
+            self._commit_all([entry for entry in batch if not entry.done])
+        finally:  # also on Ctrl-C in the thread that leads
+            self._line.finish(batch)
+
+    def _commit_all(self, batch: list[Entry[Any]]) -> None:
+        if not batch:
+            return
         try:
             db = self._ready(durable=any(entry.durable for entry in batch))
         except Exception as error:
@@ -262,11 +267,14 @@ class Writer:
     def _timed(self, db: Connection, work: Callable[[Connection], T], *, single: bool = False) -> T:
         began = self._monotonic()
         value = work(db) if single else transact(db, work)
+        self._note_span(began, work)
+        return value
+
+    def _note_span(self, began: float, what: Any) -> None:
         took = self._monotonic() - began
         if took > LONG_TRANSACTION:
-            what = work.__qualname__.partition(".<locals>")[0]
-            log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, what)
-        return value
+            name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
+            log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
 
     def _ready(self, *, durable: bool) -> Connection:
         """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
@@ -283,7 +291,7 @@ class Writer:
         return db
 
     def _lead_by_thread(self) -> None:
-        self._threads().submit(self._lead, None)
+        self._threads().submit(self._lead)
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -298,17 +306,20 @@ class Writer:
             db, self._db = self._db, None
             if db is not None:
                 disconnect(db)
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False)
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.shutdown(wait=False)
 
     # -- fork
 
     def quiesce(self, disconnect: Callable[[Connection], None]) -> bool:
         """Before a fork: close the connection and keep writers out; False when one does not end."""
-        entry = Entry[None](None, durable=False)
-        if self.held() is not None or not self._line.enter(entry, timeout=BUSY_SECONDS):
+        scope = self.exclusive()
+        try:
+            scope.__enter__()
+        except StoreError:  # this caller's own transaction is open, or one that lasts
             return False
+        self._rest = scope
         db, self._db = self._db, None
         if db is not None:
             disconnect(db)
@@ -316,26 +327,23 @@ class Writer:
 
     def go_on(self) -> None:
         """After a fork, in the parent: let writers in again."""
-        self._line.pass_on()
+        scope, self._rest = self._rest, None
+        if scope is not None:
+            scope.__exit__(None, None, None)
 
     def start_anew(self) -> Connection | None:
         """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
         db, self._db = self._db, None
-        self._line = Line(self._lead_by_thread)
-        self._pool = None
+        self._line.start_anew()
+        self.go_on()
+        self._pool = self._holder = None
         self._held = ContextVar("litequeue_held", default=None)
         return db
 
 
 def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:
     for entry in batch:
-        entry.error, entry.done = error, True
-
-
-def _wake_all(batch: list[Entry[Any]], own: Entry[Any] | None) -> None:
-    for entry in batch:
-        if entry is not own:
-            entry.wake()
+        entry.fail(error)
 
 
 def _leave(scope: Any, error: BaseException | None) -> None:

@@ -224,7 +224,7 @@ def test_an_atransaction_cancelled_while_it_waits_to_begin_leaves_the_file_unloc
     async def main():
         other.execute("BEGIN IMMEDIATE")
         task = asyncio.create_task(use(queue))
-        await until(lambda: queue.store._writer._line._leading)
+        await until(lambda: queue.store._writer._line.lead.locked())
         await asyncio.get_running_loop().run_in_executor(None, int)
         task.cancel()
         other.execute("COMMIT")

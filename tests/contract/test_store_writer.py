@@ -9,7 +9,7 @@ import pytest
 
 from contract.jobs import Hands, new, put
 from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError
-from litequeue.sqlite import connection
+from litequeue.sqlite import connection, line
 from litequeue.sqlite.writer import LARGEST_BATCH, Writer
 
 DEADLINE = 30.0
@@ -73,7 +73,7 @@ def line_up(writer, threads):
 
         def open_the_gate():
             begun.wait(DEADLINE)
-            wait_for(lambda: len(writer._line._pending) == len(works))
+            wait_for(lambda: len(writer._line._waiting) == len(works))
             go.set()
 
         first_end, *ends, _ = threads(lambda: writer.run(first), *map(later, works), open_the_gate)
@@ -218,7 +218,7 @@ def test_a_caller_interrupted_in_line_does_not_block_the_others(store, writer):
     def hold():
         with writer.exclusive():
             leading.set()
-            wait_for(lambda: len(writer._line._pending) == 1)
+            wait_for(lambda: len(writer._line._waiting) == 1)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert go.wait(DEADLINE)
 
@@ -336,6 +336,53 @@ def test_a_sync_call_on_the_loop_that_holds_a_transaction_is_refused_and_does_no
     assert len(store.list_jobs()) == 1
 
 
+# What would wait for ever
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """One who waits for the lead gives up after a tenth of a second."""
+    monkeypatch.setattr(line, "LOOK_EVERY", 0.01)
+
+
+def test_a_coroutine_started_inside_a_transaction_that_waits_for_it_is_refused(store, writer, soon):
+    async def application():
+        async with store.atransaction():
+            return await asyncio.gather(asyncio.create_task(writer.arun(insert())), return_exceptions=True)
+
+    [error] = asyncio.run(application())
+    assert isinstance(error, StoreBusy)
+    assert "only from the thread or coroutine that opened it" in str(error)
+    assert store.list_jobs() == []
+    assert put(store)
+
+
+def test_a_thread_started_inside_a_transaction_that_waits_for_it_is_refused(store, writer, threads, soon):
+    with store.transaction():
+        [error] = threads(lambda: writer.run(insert()))
+    assert isinstance(error, StoreBusy)
+    assert put(store)
+    assert len(store.list_jobs()) == 1
+
+
+def test_a_lead_refused_to_one_who_waited_too_long_goes_to_the_next(store, writer, threads, soon):
+    with writer.exclusive():
+        threads(lambda: writer.run(insert()))
+    assert asyncio.run(writer.arun(insert()))
+
+
+def test_when_no_thread_can_be_started_coroutines_are_refused_and_others_go_on(store, writer, monkeypatch):
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer._line, "_lead_by_thread", refuse)
+        with pytest.raises(StoreError, match=r"no thread to write with .can't start new thread."):
+            asyncio.run(writer.arun(insert()))
+    assert store.list_jobs() == []
+    assert {put(store), asyncio.run(writer.arun(insert()))} == {job.id for job in store.list_jobs()}
+
+
 # Ends
 
 
@@ -369,6 +416,14 @@ def test_one_durable_caller_makes_its_batch_durable(store, writer):
     put(store)
     levels = _all_behind_a_held_lead(writer, [lambda db: db.rows("PRAGMA synchronous")[0][0]] * 2)
     assert levels == [2, 2]
+
+
+def test_a_callers_long_transaction_is_logged(store, clock, caplog):
+    caplog.set_level("INFO", "litequeue")
+    with store.transaction():
+        clock.advance(1)
+    assert "took 1000 ms" in caplog.text
+    assert "transaction() or completing() block" in caplog.text
 
 
 def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):

@@ -1,0 +1,165 @@
+"""Ctrl-C may be raised between any two instructions of the main thread: no other writer is ever stopped by it."""
+
+import linecache
+import sys
+import threading
+
+import pytest
+
+from contract.jobs import put
+from contract.test_store_writer import DEADLINE, insert, wait_for
+from litequeue.errors import StoreError
+from litequeue.sqlite import connection, line, writer
+
+TRACED = {module.__file__ for module in (connection, line, writer)}
+MOST = 400
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch):
+    """Word that is lost is made up for at the next look."""
+    monkeypatch.setattr(line, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(line, "LOOKS", 200)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt before the n-th line that this thread executes in the modules that write."""
+
+    def __init__(self, n):
+        self.left = n
+        self.entered = set()
+
+    def __call__(self, frame, event, _argument):
+        if frame.f_code.co_filename not in TRACED:
+            return None
+        if event == "line" and not self.leaves_a_with(frame):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+    def leaves_a_with(self, frame):
+        """Python raises no signal between the end of a `with` block and its `__exit__`; a tracer could."""
+        if not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "async with")):
+            return False
+        place = id(frame), frame.f_lineno
+        again = place in self.entered
+        self.entered.add(place)
+        return again
+
+
+def interrupted(n, function):
+    """Call it with a Ctrl-C before its n-th line; return whether that came."""
+    before = sys.gettrace()
+    interrupter = Interrupter(n)
+    sys.settrace(interrupter)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def write_in_thread(store, ends):
+    def work():
+        try:
+            ends.append(store._writer.run(insert("other")))
+        except StoreError as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def alone(store):
+    """The main thread writes, with nobody else about."""
+    return lambda: store._writer.run(insert("main")), lambda: None
+
+
+def with_one_in_line(store):
+    """Another thread comes while the main thread writes; it must get its turn."""
+    ends, threads = [], []
+
+    def work(db):
+        if not threads:
+            threads.append(write_in_thread(store, ends))
+            wait_for(lambda: store._writer._line._waiting)
+        return insert("main")(db)
+
+    def check():
+        for thread in threads:
+            thread.join(DEADLINE)
+            assert not thread.is_alive(), "the other writer waits for ever"
+            assert ends
+            assert isinstance(ends[0], str), ends
+
+    return lambda: store._writer.run(work), check
+
+
+def in_line_itself(store):
+    """The main thread comes while another writes, and leads for itself and a third."""
+    writing, go, ends = threading.Event(), threading.Event(), []
+
+    def hold():
+        with store._writer.exclusive():
+            writing.set()
+            assert go.wait(DEADLINE)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    assert writing.wait(DEADLINE)
+    threads = [holder]
+
+    def release():
+        wait_for(lambda: store._writer._line._waiting or over)
+        threads.append(write_in_thread(store, ends))
+        wait_for(lambda: len(store._writer._line._waiting) >= 2 - bool(over))
+        go.set()
+
+    over = []
+    releaser = threading.Thread(target=release, daemon=True)
+    releaser.start()
+
+    def check():
+        over.append(True)
+        releaser.join(DEADLINE)
+        for thread in threads:
+            thread.join(DEADLINE)
+            assert not thread.is_alive(), "another writer waits for ever"
+        [end] = ends
+        if isinstance(end, StoreError):
+            assert "interrupted during the commit" in str(end)
+
+    return lambda: store._writer.run(insert("main")), check
+
+
+def in_a_transaction(store):
+    """The main thread holds a transaction of its own."""
+
+    def transaction():
+        with store.transaction():
+            put(store, task="main")
+
+    return transaction, lambda: None
+
+
+@pytest.mark.parametrize("scenario", [alone, with_one_in_line, in_line_itself, in_a_transaction])
+def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(store, scenario):
+    put(store)
+    for n in range(1, MOST):
+        act, check = scenario(store)
+        came = interrupted(n, act)
+        check()
+        ends = []
+        write_in_thread(store, ends).join(DEADLINE)
+        assert ends, f"writers wait for ever after a Ctrl-C before line {n}"
+        assert isinstance(ends[0], str), (n, ends)
+        assert not store._writer._db.in_transaction
+        assert ends[0] in {job.id for job in store.list_jobs(limit=5000)}
+        if not came:
+            return
+    pytest.fail("no run went through without a Ctrl-C")
