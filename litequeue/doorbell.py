@@ -122,7 +122,9 @@ class Ear:
             self._closed = True
             self._place.close()
 
-    _after_fork = _forsake
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # a thread that is not here may have held it
+        self._forsake()
 
     def __repr__(self) -> str:
         return f"<Ear {self._place.path.name} {'closed' if self._closed else 'waiting' if self._waiting else 'open'}>"

@@ -32,6 +32,9 @@ class Recorder(Protocol):
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record progress; return whether a cancel was asked for."""
 
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:
+        """Async twin of `note_progress`."""
+
     def completing(self, job: Claimed, result: bytes, keep_for: float) -> AbstractContextManager[Any]:
         """A write transaction whose commit holds the caller's rows and the job's success."""
 
@@ -96,12 +99,14 @@ class Run:
         Raises `Fenced` when the job was given to another worker.
         """
         if self._worth_noting(done, total):
-            self._note(Progress(done, total, note))
+            asked = self.recorder.note_progress(self.job, _encoded(Progress(done, total, note)))
+            self.cancel_requested = self.cancel_requested or asked
 
     async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Async twin of `progress`."""
         if self._worth_noting(done, total):
-            await asyncio.to_thread(self._note, Progress(done, total, note))
+            asked = await self.recorder.anote_progress(self.job, _encoded(Progress(done, total, note)))
+            self.cancel_requested = self.cancel_requested or asked
 
     def _worth_noting(self, done: float, total: float | None) -> bool:
         now = self.clock.monotonic()
@@ -109,10 +114,6 @@ class Run:
             return False
         self._noted = now
         return True
-
-    def _note(self, progress: Progress) -> None:
-        if self.recorder.note_progress(self.job, msgspec.json.encode(progress).decode()):
-            self.cancel_requested = True
 
     def completing(self, result: object = None) -> Completing:
         """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success.
@@ -129,6 +130,10 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run of job {self.id} {self.job.task} attempt={self.attempt}>"
+
+
+def _encoded(progress: Progress) -> str:
+    return msgspec.json.encode(progress).decode()
 
 
 class Completing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,10 @@ class Waiters:
             self._waiting.setdefault(waiter.job_id, set()).add(waiter)
             if self._ear is None:
                 self._ear = Ear(self._directory(), DONE)
-                threading.Thread(target=self._listen, args=(self._ear,), name="litequeue-ear", daemon=True).start()
+                # the thread holds us weakly: where a Queue is dropped, its ear closes, and the thread ends
+                weakref.finalize(self, _stop_listening, self._ear)
+                arguments = (weakref.ref(self), self._ear)
+                threading.Thread(target=_listen, args=arguments, name="litequeue-ear", daemon=True).start()
 
     def remove(self, waiter: Waiter | AsyncWaiter) -> None:
         """Forget it."""
@@ -122,24 +126,38 @@ class Waiters:
         for waiter in woken:
             waiter.wake()
 
-    def _listen(self, ear: Ear) -> None:
-        while ear is self._ear:
-            messages = ear.wait(None)
-            if ear.missed or b"" in messages:
-                self.ended(list(self._waiting))
-            else:
-                self.ended(job_id for message in messages for job_id in message.decode().split())
+    def heard(self, ear: Ear, messages: list[bytes]) -> bool:
+        """Wake whom these messages of other processes are about; False when we listen by this ear no more."""
+        if ear.missed or b"" in messages:
+            self.ended(list(self._waiting))
+        else:
+            self.ended(job_id for message in messages for job_id in message.decode(errors="replace").split())
+        return ear is self._ear
 
     def close(self) -> None:
         """Stop listening."""
         with self._lock:
             ear, self._ear = self._ear, None
         if ear is not None:
-            ear.wake()
-            ear.close()
+            _stop_listening(ear)
 
     def start_anew(self) -> None:
         """After a fork, in the child: the thread and its waiters are the parent's."""
         self._lock = threading.Lock()
         self._waiting = {}
         self._ear = None
+
+
+def _listen(waiters: weakref.ref[Waiters], ear: Ear) -> None:
+    with suppress(ValueError):  # it was closed before this wait
+        while True:
+            messages = ear.wait(None)
+            listener = waiters()
+            if listener is None or not listener.heard(ear, messages):
+                return
+            del listener
+
+
+def _stop_listening(ear: Ear) -> None:
+    ear.wake()
+    ear.close()

@@ -146,3 +146,32 @@ def test_nothing_is_kept_of_a_job_that_was_given_to_another_worker(queue, databa
         taken.set()
         assert job.result(10) == "second"
     assert (rows(queue), len(fenced), worker.lost) == ([], 1, 1)
+
+
+def test_a_coroutine_tells_its_progress_inside_the_block(queue):
+    sqlite3 = queue.store.driver_name == "sqlite3"
+
+    @queue.task
+    async def pay():
+        async with current_job().acompleting("receipt") as db:
+            inserted = db.execute("INSERT INTO paid VALUES (1)")
+            if sqlite3:
+                await inserted
+            await current_job().aprogress(1, 2)
+
+    with queue.worker():
+        job = pay.enqueue()
+        assert job.result(10) == "receipt"
+    assert (rows(queue), job.refresh().progress.done) == ([1], 1)
+
+
+def test_a_function_tells_its_progress_inside_the_block(queue):
+    @queue.task
+    def pay():
+        with current_job().completing("receipt"):
+            current_job().progress(1, 2)
+
+    with queue.worker():
+        job = pay.enqueue()
+        assert job.result(10) == "receipt"
+    assert job.refresh().progress.done == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import DriverConflict, StoreError, Unsupported
 from litequeue.sqlite import guards
-from litequeue.sqlite.connection import BUSY_SECONDS, check_open, translated
+from litequeue.sqlite.connection import BUSY_SECONDS, check_open, perform, translated
 from litequeue.sqlite.writer import finish
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from litequeue.sqlite.connection import Connection, Parameters, Row, Steps
     from litequeue.sqlite.opening import File
+    from litequeue.sqlite.writer import Held
 
 T = TypeVar("T")
 
@@ -80,6 +81,13 @@ async def aperform(adb: Any, steps: Steps[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+async def perform_held(held: Held, steps: Steps[T]) -> T:
+    """Run the statements that `steps` asks for in a transaction that is open, on whichever connection it is."""
+    if held.adb is not None:
+        return await aperform(held.adb, steps)
+    return perform(held.require_sync(), steps)
 
 
 async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:

@@ -27,7 +27,8 @@ _forking = threading.Lock()  # one fork at a time: each needs every store at res
 
 def watch(store: SqliteStore) -> None:
     """Take care of this store whenever the process forks."""
-    _stores.add(store)
+    with _forking:
+        _stores.add(store)
 
 
 def _before() -> None:

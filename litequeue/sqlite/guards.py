@@ -25,6 +25,7 @@ UNSAFE = frozenset({
 _open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times
 _forsaken: set[FileId] = set()  # inherited by a fork in a state that cannot be used
 _lock = threading.Lock()
+opening = threading.Lock()  # while one thread makes a file and opens it for the first time, others wait
 _hook_installed = False
 
 
@@ -212,5 +213,5 @@ def _plain_path(database: str | bytes) -> str:
 
 def start_anew() -> None:
     """After a fork, in the child: the lock may have been held by a thread that is not here."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    global _lock, opening
+    _lock, opening = threading.Lock(), threading.Lock()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from litequeue.errors import NotAQueue, SchemaTooNew, StoreError
-from litequeue.sqlite.connection import transaction
+from litequeue.errors import NotAQueue, SchemaTooNew, StoreBusy, StoreError
+from litequeue.sqlite.connection import BUSY_SECONDS, transaction
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
@@ -83,13 +84,27 @@ def _prepare(db: Connection) -> bool:
         db.rows("PRAGMA auto_vacuum = incremental")
     [(mode,)] = db.rows("PRAGMA journal_mode")
     if mode != "wal":
-        [(mode,)] = db.rows("PRAGMA journal_mode = wal")
+        mode = _switch_to_wal(db)
     if mode != "wal":
         raise StoreError(f"the file cannot be put into WAL mode (it stays in {mode!r}); is it on a local disk?")
     return fresh
 
 
+def _switch_to_wal(db: Connection) -> str:
+    """SQLite does not wait for others at this switch, so we do: another process may be making the same file."""
+    for _ in range(int(BUSY_SECONDS / SWITCH_EVERY)):
+        try:
+            [(mode,)] = db.rows("PRAGMA journal_mode = wal")
+        except StoreBusy:
+            time.sleep(SWITCH_EVERY)
+        else:
+            return str(mode)
+    [(mode,)] = db.rows("PRAGMA journal_mode = wal")
+    return str(mode)
+
+
 PAGES_A_STEP = 200
+SWITCH_EVERY = 0.02  # seconds
 
 
 def tidy(db: Connection) -> None:

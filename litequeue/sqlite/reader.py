@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.liveness import directory_of, take
-from litequeue.sqlite import migrate, reading, timetable
+from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.opening import Durability, File, warn_of_old_library
 from litequeue.sqlite.queries import SQL
 
@@ -36,7 +36,9 @@ class Reader:
         self.path: Path = Path(file.path)
         self._reader: Connection | None = None
         self._reading = threading.Lock()
-        self._prepare(create=create)
+        self._generation = 0  # how many times the reading connection was opened
+        with guards.opening:
+            self._prepare(create=create)
 
     def _prepare(self, *, create: bool) -> None:
         """Make or check the tables. The connection stays open for reading: so the guards are up from now on."""
@@ -84,6 +86,7 @@ class Reader:
             if self._reader is None:
                 self._reader = self._file.connect()
                 self._reader.rows("PRAGMA query_only = on")
+                self._generation += 1
             return look(self._reader)
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
@@ -168,7 +171,7 @@ class Reader:
     def version(self) -> int:
         """A number that changes when another connection has written to the file."""
         [(number,)] = self.read(lambda db: db.rows("PRAGMA data_version"))
-        return int(number)
+        return (self._generation << 32) + int(number)  # SQLite counts anew in each connection
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound."""

@@ -16,7 +16,13 @@ from litequeue.job import FOREVER
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released
 from litequeue.sqlite import forks, migrate, timetable, transitions
-from litequeue.sqlite.caller import aiosqlite_connection_of, aiosqlite_transaction, aperform, connection_of
+from litequeue.sqlite.caller import (
+    aiosqlite_connection_of,
+    aiosqlite_transaction,
+    aperform,
+    connection_of,
+    perform_held,
+)  # fmt: skip
 from litequeue.sqlite.connection import BUSY_SECONDS, perform
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
@@ -162,10 +168,10 @@ class SqliteStore(Reader):
     async def acompleting(self, job: Claimed, result: bytes, keep_for: float) -> AsyncGenerator[Any, None]:
         """Async twin of `completing`."""
         async with self._aheld() as held:
-            await _arun_held(held, transitions.require_mine(job))
+            await perform_held(held, transitions.require_mine(job))
             yield held.adb if held.adb is not None else held.require_sync().raw
             now = self.clock.now()
-            await _arun_held(held, transitions.complete(job, result, now, _after(now, keep_for)))
+            await perform_held(held, transitions.complete(job, result, now, _after(now, keep_for)))
         self._tell_ended([job.id])
 
     # ---- control
@@ -210,11 +216,11 @@ class SqliteStore(Reader):
         await self._arun(lambda: transitions.retry(job_id, self.clock.now()))
         self._announce(held)
 
-    async def _arun(self, steps: Callable[[], Steps[T]]) -> T:
+    async def _arun(self, steps: Callable[[], Steps[T]], *, durable: bool = True) -> T:
         held = self._writer.held()
         if held is not None:
-            return await _arun_held(held, steps())
-        return await self._writer.arun(lambda db: perform(db, steps()))
+            return await perform_held(held, steps())
+        return await self._writer.arun(lambda db: perform(db, steps()), durable=durable)
 
     # ---- waiting
 
@@ -280,7 +286,11 @@ class SqliteStore(Reader):
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was asked for. Raises `Fenced`."""
-        return self._writer.run(lambda db: transitions.note_progress(db, job, progress), durable=False)
+        return self._writer.run(lambda db: perform(db, transitions.note_progress(job, progress)), durable=False)
+
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:
+        """Async twin of `note_progress`."""
+        return await self._arun(lambda: transitions.note_progress(job, progress), durable=False)
 
     def sign_on(self, worker: NewWorker) -> int:
         """Enter a worker; return its number."""
@@ -392,9 +402,3 @@ def _submit(db: Connection, job: NewJob) -> Submitted:
 
 def _after(now: float, span: float) -> float | None:
     return None if span == FOREVER else now + span
-
-
-async def _arun_held(held: Held, steps: Steps[T]) -> T:
-    if held.adb is not None:
-        return await aperform(held.adb, steps)
-    return perform(held.require_sync(), steps)

@@ -364,9 +364,9 @@ def sign_on(db: Connection, worker: NewWorker, now: float) -> int:
     return int(number)
 
 
-def note_progress(db: Connection, job: Claimed, progress: str) -> bool:
+def note_progress(job: Claimed, progress: str) -> Steps[bool]:
     """Record what a running job says of itself; return whether its cancel was asked for."""
-    rows = db.rows(SQL["note_progress"], {"id": job.id, "attempt": job.attempt, "progress": progress})
+    rows = yield SQL["note_progress"], {"id": job.id, "attempt": job.attempt, "progress": progress}
     if not rows:
         raise Fenced(f"job {job.id} was given to another worker; attempt {job.attempt} may write nothing more")
     return bool(rows[0][0])

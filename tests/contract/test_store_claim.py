@@ -305,6 +305,14 @@ def test_the_version_changes_with_every_write_and_with_nothing_else(store, open_
     assert other.version() != before
 
 
+def test_a_write_is_seen_also_when_the_reading_connection_was_opened_anew(store, open_store):
+    other = open_store()
+    before = other.version()
+    other.close()
+    put(store)
+    assert other.version() != before
+
+
 def test_released_jobs_go_back_to_their_place_in_line(store):
     wanted = [put(store), put(store)]
     hands = Hands(store)

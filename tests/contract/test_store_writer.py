@@ -162,7 +162,7 @@ def test_a_fenced_caller_does_not_harm_its_batch(store, line_up):
     late = job._replace(attempt=9)
     from litequeue.sqlite import transitions
 
-    fenced, stored = line_up(lambda db: transitions.note_progress(db, late, "{}"), insert())
+    fenced, stored = line_up(lambda db: connection.perform(db, transitions.note_progress(late, "{}")), insert())
     assert isinstance(fenced, Fenced)
     assert isinstance(stored, str)
 

@@ -1,0 +1,48 @@
+"""Who waits for a job's end, in a process that hears others end it."""
+
+import gc
+import threading
+
+import pytest
+
+from litequeue import Queue
+
+
+def ears():
+    return [thread for thread in threading.enumerate() if thread.name == "litequeue-ear"]
+
+
+def wait_for_end(queue):
+    @queue.task(name="never")
+    def never(): ...
+
+    with pytest.raises(TimeoutError):
+        never.enqueue().result(0.01)
+
+
+def test_the_thread_that_listens_ends_with_a_queue_that_is_dropped(database):
+    queue = Queue(database)
+    wait_for_end(queue)
+    [ear] = ears()
+    del queue
+    gc.collect()
+    ear.join(10)
+    assert not ear.is_alive()
+    assert list(database.with_name("app.db-litequeue").glob("done-*")) == []
+
+
+def test_the_thread_that_listens_ends_with_a_queue_that_is_closed(database):
+    with Queue(database) as queue:
+        wait_for_end(queue)
+        [ear] = ears()
+    ear.join(10)
+    assert not ear.is_alive()
+
+
+def test_a_stray_message_wakes_nobody_and_ends_nothing(database):
+    with Queue(database) as queue:
+        wait_for_end(queue)
+        queue.store._done_bell.ring(b"\xff\xfe no text")
+        queue.store._done_bell.ring(b"12 13")
+        wait_for_end(queue)
+        assert len(ears()) == 1
