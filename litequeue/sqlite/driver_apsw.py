@@ -29,6 +29,11 @@ class ApswConnection:
         """Whether a transaction is open."""
         return bool(self.raw.in_transaction)
 
+    @property
+    def last_id(self) -> int:
+        """The rowid of the last row inserted on this connection."""
+        return int(self.raw.last_insert_rowid())
+
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
         try:

@@ -26,6 +26,12 @@ class Sqlite3Connection:
         """Whether a transaction is open."""
         return bool(self.raw.in_transaction)
 
+    @property
+    def last_id(self) -> int:
+        """The rowid of the last row inserted on this connection."""
+        [(number,)] = self.rows("SELECT last_insert_rowid()")
+        return int(number)
+
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
         try:

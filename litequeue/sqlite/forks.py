@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from litequeue.sqlite import guards
 
 if TYPE_CHECKING:
-    from litequeue.sqlite.store import SqliteStore
+    from litequeue.sqlite.serving import Serving
 
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-_stopped: list[tuple[SqliteStore, tuple[bool, bool]]] = []
+_stores: weakref.WeakSet[Serving] = weakref.WeakSet()
+_stopped: list[tuple[Serving, tuple[bool, bool]]] = []
 
 _forking = threading.Lock()  # one fork at a time: each needs every store at rest
 
 
-def watch(store: SqliteStore) -> None:
+def watch(store: Serving) -> None:
     """Take care of this store whenever the process forks."""
     with _forking:
         _stores.add(store)

@@ -1,15 +1,16 @@
 -- Every statement litequeue runs, by name. Written for SQLite 3.37. States are listed in schema/001_initial.sql.
+-- A parameter at which SQLite's planner looks, to compare it with an ORDER BY or to plan a LIMIT, has the statement prepared
+-- anew at each run, which can cost ten times what it does: hence +:queue, and CAST(:limit AS INTEGER).
 
 -- ---- enqueue
 
--- Run for every job, so by position: see transitions.insert.
--- name: submit
+-- Run for every job, so by position, and without RETURNING where that is safe: see transitions.insert.
+-- name: insert
 INSERT INTO litequeue_jobs
     (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
      key, key_scope, held_key, tags, schedule)
 VALUES
     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?11, ?13, ?14)
-RETURNING CAST(id AS TEXT)
 
 -- name: key_holder
 SELECT CAST(id AS TEXT), payload, state, attempt
@@ -30,14 +31,14 @@ SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
 
 -- name: promote
 UPDATE litequeue_jobs SET state = 1
-WHERE id IN (SELECT id FROM litequeue_jobs WHERE state = 0 AND run_at <= :now ORDER BY run_at LIMIT :limit)
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE state = 0 AND run_at <= :now ORDER BY run_at LIMIT CAST(:limit AS INTEGER))
 
 -- name: expire
 UPDATE litequeue_jobs
 SET state = 7, finished_at = :now, delete_at = :delete_at,
     held_key = CASE WHEN key_scope = 'kept' THEN held_key END
 WHERE id IN (SELECT id FROM litequeue_jobs
-             WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
+             WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER))
 RETURNING CAST(id AS TEXT)
 
 -- The distinct (queue, task) pairs with a ready job: one index probe a pair, however long the backlog.
@@ -57,8 +58,8 @@ SELECT queue, task FROM lane WHERE queue IS NOT NULL
 
 -- At most :limit index entries a task are read; jobs of other tasks are never touched.
 -- name: heads
-SELECT -priority, id FROM litequeue_jobs WHERE state = 1 AND queue = :queue AND task = :task
-ORDER BY -priority, id LIMIT :limit
+SELECT -priority, id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
 -- Run for many jobs at a time, so by position: worker, now, id. One UPDATE of all with RETURNING costs a temporary
 -- table or four each time, which is most of what a claim of one job takes.
@@ -186,7 +187,7 @@ RETURNING id
 
 -- name: runs_of
 SELECT CAST(id AS TEXT), attempt, deaths, task FROM litequeue_jobs
-WHERE state = 2 AND worker = :worker ORDER BY id
+WHERE state = 2 AND worker = +:worker ORDER BY id
 
 -- name: ownerless
 SELECT DISTINCT worker FROM litequeue_jobs
@@ -209,12 +210,12 @@ RETURNING id
 -- name: prune_errors
 DELETE FROM litequeue_errors
 WHERE job IN (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL AND delete_at <= :now
-              ORDER BY delete_at LIMIT :limit)
+              ORDER BY delete_at LIMIT CAST(:limit AS INTEGER))
 
 -- name: prune
 DELETE FROM litequeue_jobs
 WHERE id IN (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL AND delete_at <= :now
-             ORDER BY delete_at LIMIT :limit)
+             ORDER BY delete_at LIMIT CAST(:limit AS INTEGER))
 RETURNING id
 
 -- name: next_prune
@@ -288,7 +289,7 @@ FROM litequeue_jobs AS job
 WHERE (:state IS NULL OR state = :state) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
       AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = :tag))
       AND (:before IS NULL OR job.id < :before)
-ORDER BY job.id DESC LIMIT :limit
+ORDER BY job.id DESC LIMIT CAST(:limit AS INTEGER)
 
 -- name: list_dead_jobs
 SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
@@ -300,7 +301,7 @@ FROM litequeue_jobs AS job
 WHERE state > 4 AND state = :state AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
       AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = :tag))
       AND (:before IS NULL OR job.id < :before)
-ORDER BY job.id DESC LIMIT :limit
+ORDER BY job.id DESC LIMIT CAST(:limit AS INTEGER)
 
 -- name: counts
 SELECT queue, state, count(*), min(created_at) FROM litequeue_jobs GROUP BY queue, state
@@ -310,7 +311,7 @@ SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GR
 
 -- name: recent_durations
 SELECT task, state, finished_at - started_at FROM litequeue_jobs
-WHERE id IN (SELECT id FROM litequeue_jobs WHERE state IN (4, 5) AND started_at IS NOT NULL ORDER BY id DESC LIMIT :limit)
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE state IN (4, 5) AND started_at IS NOT NULL ORDER BY id DESC LIMIT CAST(:limit AS INTEGER))
 
 -- ---- the file
 

@@ -1,0 +1,206 @@
+"""The worker's side of the store: claim, settle, rescue, prune, and what fires by itself."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from litequeue.doorbell import DONE, SCHEDULES, WORK, Bell
+from litequeue.job import FOREVER
+from litequeue.liveness import open_directory
+from litequeue.outcome import Ended, Released
+from litequeue.sqlite import forks, migrate, timetable, transitions
+from litequeue.sqlite.connection import BUSY_SECONDS
+from litequeue.sqlite.opening import Driver, Durability, File
+from litequeue.sqlite.queries import SQL
+from litequeue.sqlite.reader import Reader
+from litequeue.sqlite.writer import Writer
+from litequeue.waiters import Waiters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from litequeue.clock import Clock
+    from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Turn
+    from litequeue.sqlite.connection import Connection
+
+T = TypeVar("T")
+
+LARGEST_RING = 50_000
+
+
+class Serving(Reader):
+    """A reader of the file that writes it, too, on one connection a process, and rings about what it wrote."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        driver: Driver,
+        durability: Durability,
+        clock: Clock,
+        result_ttl: float,
+        failed_ttl: float,
+        create: bool,
+        allow_unsafe_filesystem: bool = False,
+    ) -> None:
+        super().__init__(File(path, driver, durability, allow_unsafe_filesystem=allow_unsafe_filesystem), create=create)
+        self.clock = clock
+        self._result_ttl, self._failed_ttl = result_ttl, failed_ttl
+        self._writer = Writer(self._file.connect, full=durability == "full", monotonic=clock.monotonic)
+        self._turns = itertools.count()
+        self._bell = Bell(self.directory, WORK, clock.monotonic)
+        self._done_bell = Bell(self.directory, DONE, clock.monotonic)
+        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
+        forks.watch(self)
+
+    def claim(
+        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+    ) -> Turn:
+        """Record how runs ended and hand out jobs to start, in one transaction."""
+        turn = next(self._turns)
+
+        def work(db: Connection) -> Turn:
+            return transitions.turn(db, worker, demands, queues, ended, self.clock.now(), self._result_ttl, turn)
+
+        # a claim alone need not survive power loss: the job is then simply queued again
+        outcome = self._writer.run(work, durable=bool(ended))
+        if ended:
+            self._tell_ended([end.job.id for end in ended])
+        if any(type(end.outcome) is Released for end in ended):
+            self._bell.ring()  # they are for whoever is free
+        return outcome
+
+    def settle(self, ended: Sequence[Ended]) -> list[Ended]:
+        """Record how runs ended; return those that came too late and changed nothing."""
+        lost = self._writer.run(lambda db: transitions.settle(db, ended))
+        self._tell_ended([end.job.id for end in ended])
+        self._bell.ring()
+        return lost
+
+    def _tell_ended(self, job_ids: list[str]) -> None:
+        self._waiters.ended(job_ids)
+        message = " ".join(job_ids).encode()
+        self._done_bell.ring(message if len(message) < LARGEST_RING else b"")
+
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
+        """Put a dead worker's jobs back, and take it off the record."""
+        now = self.clock.now()
+        delete_at = until(now, self._failed_ttl)
+        rescued = self._writer.run(
+            lambda db: transitions.rescue(db, worker, executing, now, delete_at, blame=blame), durable=False
+        )
+        self._bell.ring()
+        self._tell_ended([*rescued.condemned, *rescued.cancelled])
+        return rescued
+
+    def prune(self, limit: int = transitions.CHUNK) -> int:
+        """Delete at most `limit` jobs whose time has come; return how many."""
+        return self._writer.run(lambda db: transitions.prune(db, self.clock.now(), limit), durable=False)
+
+    def sign_on(self, worker: NewWorker) -> int:
+        """Enter a worker; return its number."""
+        now = self.clock.now()
+        return self._writer.run(lambda db: transitions.sign_on(db, worker, now), durable=False)
+
+    def beat(self, worker: int) -> bool:
+        """Move the worker's heartbeat; False when it was declared dead meanwhile."""
+        values = {"worker": worker, "now": self.clock.now()}
+        return bool(self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False))
+
+    # ---- schedules
+
+    def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
+        """Make the file's declared schedules those of the code, as far as they are of these tasks."""
+        now = self.clock.now()
+        self._writer.run(lambda db: timetable.declare(db, schedules, tasks, now))
+        self._bell.ring(SCHEDULES)
+
+    def fire(self, tasks: frozenset[str]) -> float | None:
+        """Enqueue what is due of these tasks' schedules; return when the next is due."""
+        next_at = self.next_schedule(tasks)
+        if next_at is None or next_at > self.clock.now():
+            return next_at
+        fired, next_at = self._writer.run(lambda db: timetable.fire(db, tasks, self.clock.now()))
+        if fired:
+            self._bell.ring()
+        return next_at
+
+    def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
+        """Add a schedule, or change the one of its name."""
+        self._change_schedule(lambda db: timetable.put(db, schedule, self.clock.now(), replace=replace))
+
+    def remove_schedule(self, name: str) -> None:
+        """Delete a schedule."""
+        self._change_schedule(lambda db: timetable.remove(db, name))
+
+    def pause_schedule(self, name: str) -> None:
+        """Let it fire no more until it is resumed."""
+        self._change_schedule(lambda db: timetable.pause(db, name))
+
+    def resume_schedule(self, name: str) -> None:
+        """Let it go on from now."""
+        self._change_schedule(lambda db: timetable.resume(db, name, self.clock.now()))
+
+    def trigger_schedule(self, name: str) -> str:
+        """Enqueue its call at once; return the job's id."""
+        return self._change_schedule(lambda db: timetable.trigger_now(db, name, self.clock.now()))
+
+    def _change_schedule(self, work: Callable[[Connection], T]) -> T:
+        held = self._writer.held()
+        value = self._writer.run(work)
+        if held is None:
+            self._bell.ring(SCHEDULES)
+        else:
+            held.after.append(lambda: self._bell.ring(SCHEDULES))
+        return value
+
+    # ---- the file
+
+    def tidy(self) -> None:
+        """Idle work: hand free pages back in small steps, and move the WAL into the file without blocking anyone."""
+        self._writer.run_outside(migrate.tidy)
+
+    def close(self) -> None:
+        """Close the connections; they are opened anew when used again."""
+        self._waiters.close()
+        self._bell.close()
+        self._done_bell.close()
+        self._writer.close(self._file.disconnect)
+        self.close_reader()
+
+    # ---- fork
+
+    def before_fork(self) -> tuple[bool, bool]:
+        """Close what is open, so that the child inherits no lock state; tell what could be closed."""
+        quiet = self._writer.quiesce(self._file.disconnect)
+        reading_stopped = self._reading.acquire(timeout=BUSY_SECONDS)
+        if reading_stopped and self._reader is not None:
+            self._file.disconnect(self._reader)
+            self._reader = None
+        return quiet, reading_stopped
+
+    def after_fork_in_parent(self, stopped: tuple[bool, bool]) -> None:
+        """Go on as before."""
+        quiet, reading_stopped = stopped
+        if reading_stopped:
+            self._reading.release()
+        if quiet:
+            self._writer.go_on()
+
+    def after_fork_in_child(self, stopped: tuple[bool, bool]) -> list[Connection]:
+        """Forget what was inherited; return connections that must never be closed here."""
+        if not all(stopped):
+            self._file.forsake()
+        left = [self._writer.start_anew(), self._reader]
+        self._reader = None
+        self._reading = threading.Lock()
+        self._waiters.start_anew()
+        return [db for db in left if db is not None]
+
+
+def until(now: float, span: float) -> float | None:
+    """When what is kept for that many seconds is to be deleted; None: never."""
+    return None if span == FOREVER else now + span
