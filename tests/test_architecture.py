@@ -58,7 +58,6 @@ BROAD: dict[str, str] = {
     "sqlite/writer.py Writer._commit_all": "handed to the callers whose work it was",
     "sqlite/writer.py Writer._commit_alone": "handed to the caller whose work it was",
     "sqlite/writer.py Writer._commit_together": "the one at fault meets it again alone",
-    "sqlite/writer.py _leave": "leaves a transaction as the with statement would",
     "sqlite/writer.py finish": "raised again by future.result()",
     "worker.py Worker._work": "the loop's end: handed to the one who started it",
     "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",

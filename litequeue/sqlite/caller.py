@@ -108,10 +108,17 @@ async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:
 @asynccontextmanager
 async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
     """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close."""
+    import asyncio
+
     import aiosqlite
 
     file.check_not_replaced()
-    adb = await aiosqlite.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None)
+    connecting = _task(aiosqlite.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None).__aenter__())
+    try:
+        adb = await finish(connecting)
+    except asyncio.CancelledError:
+        await finish(_task(connecting.result().close()))  # its thread and its locks would outlive us
+        raise
     try:
         await _fetch(adb, f"PRAGMA synchronous = {file.durability}", {})
         await _fetch(adb, "BEGIN IMMEDIATE", {})

