@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litequeue.execute import aexecute
 
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from litequeue.execute import Run
     from litequeue.job import Claimed
     from litequeue.outcome import Outcome
+
+
+class _Task(asyncio.Task[None]):
+    """Remembers that it was cancelled: Python tells since 3.11 only."""
+
+    told = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        self.told = True
+        return super().cancel(msg)
 
 
 class Coroutines:
@@ -85,11 +95,12 @@ class Coroutines:
         return self._loop
 
     def _create(self, jobs: list[Claimed]) -> None:
-        create = asyncio.get_running_loop().create_task
+        loop = asyncio.get_running_loop()
         for job in jobs:
             slot = self._slots.pop()
             run = self._begin(job, slot)
-            self._tasks[run] = create(self._one(run, slot)), slot
+            # not by the loop's task factory, which may run it to its end before we know of it
+            self._tasks[run] = _Task(self._one(run, slot), loop=loop), slot
 
     def _cancel(self, run: Run) -> None:
         known = self._tasks.get(run)

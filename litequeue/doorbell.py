@@ -66,7 +66,8 @@ class Ear:
         with self._lock:  # wake() sees that we wait, or we see that it woke us: never neither
             self._waiting = True
             woken = self._woken
-        self._sleep(0.0 if woken else timeout)
+        if not self._sleep(0.0 if woken else timeout) and not self._closed:  # whoever waits in a loop would spin
+            raise OSError(errno.EBADF, "the doorbell's descriptor was closed by code that does not own it")
         return self.poll()
 
     def poll(self) -> list[bytes]:
@@ -238,8 +239,9 @@ class Place(NamedTuple):
 
     def close(self) -> None:
         """Close the sockets; the name stays."""
-        self.receiver.close()
-        self.waker.close()
+        for made in (self.receiver, self.waker):
+            with suppress(OSError):  # other code has closed its descriptor
+                made.close()
         if self.marker >= 0:
             with suppress(OSError):
                 os.close(self.marker)
@@ -351,15 +353,20 @@ def _address(directory: Path, name: str) -> Iterator[str]:
 
 if sys.platform == "win32":
 
-    def _sleeper(receiver: socket.socket) -> Callable[[float | None], object]:
-        return lambda timeout: select.select([receiver], [], [], timeout)
+    def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool]:
+        return lambda timeout: len(select.select([receiver], [], [], timeout)) > 0
 
 else:
 
-    def _sleeper(receiver: socket.socket) -> Callable[[float | None], object]:
+    def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool]:
         poller = select.poll()
         poller.register(receiver, select.POLLIN)
-        return lambda timeout: poller.poll(None if timeout is None else max(0.0, timeout * 1000))
+
+        def sleep(timeout: float | None) -> bool:
+            ready = poller.poll(None if timeout is None else max(0.0, timeout * 1000))
+            return not ready or not ready[0][1] & select.POLLNVAL
+
+        return sleep
 
 
 def _unlink(directory: Path, name: str) -> None:

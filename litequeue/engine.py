@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 # What a worker can take in one claim of one kind: these tasks, at most so many jobs.
 class Demand(NamedTuple):
-    """Which tasks a worker can start now, and how many jobs of them."""
+    """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most."""
 
     tasks: frozenset[str]
     limit: int
+    most_deaths: int | None = None
 
     def met_by(self, claimed: Sequence[Claimed]) -> bool:
         """Whether as many jobs came as were asked for: then there may be more."""

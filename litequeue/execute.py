@@ -11,7 +11,7 @@ import msgspec
 
 from litequeue.errors import EncodeError, Fenced, JobCancelled, JobTimeout
 from litequeue.job import Claimed, Progress
-from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Succeeded
+from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.retry import after_error, describe
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _STOPS = (asyncio.CancelledError, JobTimeout)
 # A job that reports its progress more often than this is written down only so often, in seconds.
 PROGRESS_EVERY = 0.2
+COMES_BACK = 1.0  # seconds until a coroutine is run again whose loop has ended
 
 
 class Recorder(Protocol):
@@ -46,8 +47,8 @@ class Run:
     """One job while it runs: what `current_job()` returns."""
 
     __slots__ = (
-        "_noted", "cancel_requested", "clock", "deadline", "interrupted", "job", "keep_for", "put_back", "recorder",
-        "settled", "started", "task", "timed_out", "written_off",
+        "_noted", "cancel_requested", "clock", "deadline", "interrupted", "job", "keep_for", "loop_ends", "put_back",
+        "recorder", "settled", "started", "task", "timed_out", "written_off",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Run:
         self.cancel_requested: bool = False
         self.timed_out: bool = False
         self.put_back: bool = False
+        self.loop_ends: bool = False
         self.settled: bool = False
         self.interrupted: float = math.inf  # when it was told to stop, by the monotonic clock
         self.written_off: bool = False
@@ -188,14 +190,6 @@ def execute(run: Run) -> Outcome:
         _current.reset(token)
 
 
-def _loop_runs() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 async def aexecute(run: Run) -> Outcome:
     """Run a coroutine function on this loop."""
     _current.set(run)
@@ -205,7 +199,14 @@ async def aexecute(run: Run) -> Outcome:
         value = await run.task.function(*args, **kwargs)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
+        run.loop_ends = isinstance(error, asyncio.CancelledError) and _was_cancelled(asyncio.current_task())
         return _raised(run, error)
+
+
+def _was_cancelled(task: Any) -> bool:
+    """Tell whether the task itself was cancelled, or what it awaited."""
+    count = getattr(task, "cancelling", None)  # since Python 3.11
+    return bool(count() if count is not None else task.told)
 
 
 def _raised(run: Run, error: BaseException) -> Outcome:
@@ -213,14 +214,16 @@ def _raised(run: Run, error: BaseException) -> Outcome:
     if run.settled:
         return Settled()
     if isinstance(error, Fenced):
-        return Released()  # matches nothing in the store: another worker has it
+        return Released(begun=True)  # matches nothing in the store: another worker has it
     if run.put_back and not run.cancel_requested and isinstance(error, (*_STOPS, JobCancelled)):
-        return Released()
+        return Released(begun=True)
     if isinstance(error, _STOPS):
         if run.timed_out:
             error = timeout_error(run).with_traceback(error.__traceback__)
         elif run.cancel_requested:
             return Cancelled()
+        elif run.loop_ends:  # the application's loop cancels whatever runs on it: the job did nothing wrong
+            return Snoozed(run.clock.now() + COMES_BACK)
     if isinstance(error, EncodeError) and error.path.startswith("result"):
         return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())

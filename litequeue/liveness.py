@@ -5,25 +5,18 @@ The kernel frees a lock however its owner dies; the notes of what ran are shared
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
-import socket
 import sys
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 if sys.platform == "win32":
     import msvcrt
-
-    TICKS_PER_SECOND = 1
 else:
     import fcntl
-
-    TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 RECORD = 32  # bytes; the run, spaces, and a newline at the end: proof that the whole record was written
 EMPTY = bytes(RECORD)
@@ -78,7 +71,8 @@ class Lifeline:
 
     def leave(self, slot: int) -> None:
         """Note that nothing is executing in this slot."""
-        self._memory[self._places[slot]] = EMPTY
+        with suppress(ValueError):  # closed: a run that was given up has outlived its worker
+            self._memory[self._places[slot]] = EMPTY
 
     def close(self) -> None:
         """Let go in good order: remove the file and free the lock. May be called again."""
@@ -161,6 +155,23 @@ def take(directory: Path, token: str) -> Remains | None:
         os.close(descriptor)
         return Remains(token, path)
     return Remains(token, path, descriptor, _runs(descriptor))
+
+
+def noted(directory: Path, token: str) -> frozenset[str]:
+    """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
+    try:
+        descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | BINARY)
+    except OSError:
+        return frozenset()
+    try:
+        return frozenset(_runs(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def forget(directory: Path, token: str) -> None:
+    """Remove the name of a lock whose owner is dead, though another process still holds it."""
+    _unlink(directory / f"{token}.lock")
 
 
 def tokens(directory: Path) -> list[str]:
@@ -268,119 +279,6 @@ else:
 def _unlink(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which process this is, among all that have ever been: texts are "" where the system does not tell.
-
-    `started` is field 22 of /proc/<pid>/stat (ticks since boot), `namespace` that of the pid: see proc(5).
-    """
-
-    host: str
-    pid: int
-    started: str
-    boot: str
-    namespace: str
-
-    @classmethod
-    def current(cls) -> Identity:
-        """Return the identity of this process."""
-        stat = _stat(os.getpid())
-        return cls(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=stat.started if stat else "",
-            boot=_boot(),
-            namespace=_namespace(),
-        )
-
-    def to_text(self) -> str:
-        """Return it as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_text(cls, text: str) -> Identity:
-        """Read what to_text() wrote, by this version or a later one."""
-        data = json.loads(text)
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
-
-    def same_boot(self, other: Identity) -> bool:
-        """Return whether both are known to run, or to have run, on one machine since it was started."""
-        return self.boot != "" and self.boot == other.boot
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What /proc/<pid>/stat tells that matters here."""
-
-    state: str
-    started: str
-    ticks: int
-
-
-def alive(identity: Identity) -> bool | None:
-    """Return whether that process runs (a zombie does not), or None where it cannot be told from here."""
-    if _boot_is_over(identity):
-        return False
-    if not _visible(identity):
-        return None
-    stat = _stat(identity.pid)
-    if stat is None:
-        return None if _may_be_hidden(identity.pid) else False
-    return stat.started == identity.started and stat.state not in "ZX"
-
-
-def cpu_seconds(identity: Identity) -> float | None:
-    """Return the seconds of CPU that process has used, user and system; None where it cannot be told, or it is dead."""
-    stat = _stat(identity.pid) if _visible(identity) else None
-    if stat is None or stat.started != identity.started or stat.state in "ZX":
-        return None
-    return stat.ticks / TICKS_PER_SECOND
-
-
-def _boot_is_over(identity: Identity) -> bool:
-    boot = _boot()
-    return bool(boot and identity.boot) and boot != identity.boot and identity.host == socket.gethostname()
-
-
-def _visible(identity: Identity) -> bool:
-    here = (_boot(), _namespace())
-    return "" not in here and here == (identity.boot, identity.namespace)
-
-
-def _may_be_hidden(pid: int) -> bool:
-    # /proc mounted with hidepid shows no process of another user.
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
-def _stat(pid: int) -> Stat | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
-    except OSError:
-        return None
-    after_name = text.rpartition(")")[2].split()  # from field 3 on: the name may hold spaces and brackets
-    return Stat(state=after_name[0], started=after_name[19], ticks=int(after_name[11]) + int(after_name[12]))
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - not a path
-    except OSError:
-        return ""
 
 
 _inheritable: weakref.WeakSet[Lifeline | Remains] = weakref.WeakSet()

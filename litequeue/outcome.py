@@ -47,7 +47,9 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Released(msgspec.Struct, frozen=True):
-    """The worker puts the job back, as if it had not been claimed; no attempt is used up."""
+    """The worker puts the job back; no attempt is used up. `begun`: its function had been called."""
+
+    begun: bool = False
 
 
 class Settled(msgspec.Struct, frozen=True):

@@ -109,6 +109,10 @@ class Runs:
         now = self._clock.now()
         self.ended.extend(Ended(job, Released(), now, 0.0) for job in jobs)
 
+    def forget_line(self) -> None:
+        """Let go of whatever has not begun, because others have it already."""
+        self._threads.take_back()
+
     def put_back_line(self) -> None:
         """Give back whatever has not begun."""
         self.put_back(self._threads.take_back())
@@ -241,7 +245,7 @@ class Runs:
     def write_off_all(self) -> None:
         """Put back whatever still runs, and count on it no more."""
         for run in list(self.running.values()):
-            self._write_off(run, Released())
+            self._write_off(run, Released(begun=True))
 
     def stop(self) -> None:
         """Let the threads and the loop of our own go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from litequeue.errors import JobTimeout
@@ -67,9 +68,12 @@ class Threads:
         """Put jobs in line and wake, or start, as many threads as can use them."""
         jobs = list(jobs)
         self.line.extend(jobs)
+        self._staff(len(jobs))
+
+    def _staff(self, wanted: int) -> None:
         with self._lock:
-            woken = [self._idle.pop() for _ in range(min(len(jobs), len(self._idle)))]
-            new = [self._new_thread() for _ in range(min(len(jobs) - len(woken), len(self._slots)))]
+            woken = [self._idle.pop() for _ in range(min(wanted, len(self._idle)))]
+            new = [self._new_thread() for _ in range(min(wanted - len(woken), len(self._slots)))]
         for thread in woken:
             thread.bell.release()
         for thread in new:
@@ -116,7 +120,7 @@ class Threads:
             self._threads.pop(thread.slot, None)
             self._slots.append(thread.slot)
         if self.line:
-            self.start(())
+            self._staff(1)
         return True
 
     def stop(self) -> None:
@@ -165,7 +169,7 @@ class Threads:
             thread.run = run
         outcome: Outcome | None = None
         try:
-            outcome = execute(run)
+            outcome = copy_context().run(execute, run)  # what a function sets is not there for the next
             self._finish(thread)
         except JobTimeout:  # it came after the function's end, which counts
             self._finish(thread)

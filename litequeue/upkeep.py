@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from litequeue.engine import Store
-from litequeue.liveness import Identity, Remains, alive, cpu_seconds, take, tokens
+from litequeue.identity import Identity, alive, cpu_seconds
+from litequeue.liveness import Remains, forget, noted, take, tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,13 +134,20 @@ class Upkeep:
 
     def _rescue_unlocked(self) -> None:
         """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""
-        locked = set(tokens(self._store.directory))
-        for worker in self._store.workers():
+        directory = self._store.directory
+        workers = self._store.workers()  # before the locks: whoever signs on meanwhile has had its lock already
+        locked = set(tokens(directory))
+        self._seen = {worker.id: self._seen[worker.id] for worker in workers if worker.id in self._seen}
+        for worker in workers:
             if worker.token == self._token:
                 continue
+            lives = alive(Identity.from_text(worker.identity))
             if worker.token not in locked:
-                if alive(Identity.from_text(worker.identity)) is not True:
+                if lives is not True:
                     self._rescue(worker, None, "its lock file is missing")
+            elif lives is False:
+                self._rescue(worker, noted(directory, worker.token), "its process died, and a child of it has its lock")
+                forget(directory, worker.token)
             elif self._is_frozen(worker):
                 self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s")
         for number in self._store.ownerless():

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import errno
 import logging
 import math
 import os
-import signal
-import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from litequeue.doorbell import CANCEL, SCHEDULES, WORK, Ear
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
 from litequeue.errors import StoreError, StoreReplaced
-from litequeue.liveness import Identity, Lifeline, open_directory
+from litequeue.identity import Identity
+from litequeue.lifecycle import Lifecycle
+from litequeue.liveness import Lifeline, open_directory
 from litequeue.options import positive, queue_names
 from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
@@ -25,9 +24,6 @@ from litequeue.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
-
-    from typing_extensions import Self
 
     from litequeue.engine import Turn
     from litequeue.job import Claimed
@@ -42,11 +38,12 @@ BACK_OFF = 1.0  # seconds to wait after the store refused
 CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in line nor running
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
 LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
-STARTED = "this worker has been started already; make another with queue.worker()"
+LAST_SETTLE = 5.0  # seconds in which the last ends are offered to a store that refuses
 SUSPECT = 2  # deaths under a job after which it is run alone
+SUSPECT_WAIT = 30.0  # seconds for which a suspect waits until nothing else runs here, and nothing is claimed
 
 
-class Worker:
+class Worker(Lifecycle):
     """Runs jobs of one queue's file: plain functions in threads, coroutines on a loop, together.
 
     Use it as a context manager, sync or async (it then runs beside your code and ends with the block: what runs is
@@ -63,6 +60,7 @@ class Worker:
         grace: Duration = "30s",
         name: str | None = None,
     ) -> None:
+        super().__init__()
         self.queue = queue
         self.threads: int = positive(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
         self.coroutines: int = positive(coroutines, "coroutines")
@@ -73,93 +71,10 @@ class Worker:
         self.settled: int = 0
         self.lost: int = 0
         self.released: int = 0
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._failure: BaseException | None = None
-        self._ready = threading.Event()
-        self._stopping = self._hurry = self._until_idle = False
+        self.id: int = 0
+        self._open_now = False
 
-    # ---- lifecycle
-
-    def run(self, *, until_idle: bool = False) -> bool:
-        """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
-
-        In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a
-        second puts them back at once. Returns whether all that had begun was finished, and none of it put back.
-        """
-        if self._thread is not None:
-            raise RuntimeError(STARTED)
-        self._until_idle = until_idle
-        with _signals(self._on_signal):
-            self._work()
-        if self._failure is not None:
-            raise self._failure
-        return self._runs.cut_short == 0
-
-    def stop(self, *, now: bool = False) -> None:
-        """Stop claiming, and end when what runs has ended, or put it back `now`. From any thread; does not wait."""
-        self._stopping = True
-        self._hurry = self._hurry or now
-        ear = getattr(self, "_ear", None)
-        if ear is not None:
-            ear.wake()
-
-    def __enter__(self) -> Self:
-        self._start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.stop()
-        self._join()
-
-    async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._start)
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        self.stop()
-        await asyncio.to_thread(self._join)
-
-    def _start(self) -> None:
-        if self._thread is not None:
-            raise RuntimeError(STARTED)
-        self._thread = threading.Thread(target=self._work, name=f"litequeue-{self.name}", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def _join(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stopping:
-            log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
-        else:
-            advice = "%s: finishing what runs, up to %s; again to put it back now"
-            log.warning(advice, signal.Signals(number).name, text(self.grace))
-        self.stop(now=self._stopping)
-
-    def _work(self) -> None:
-        """Sign on, loop, sign off; whatever goes wrong reaches the one who started us."""
-        try:
-            self._open()
-            try:
-                self._sign_on()
-                self._declare()
-                self._ready.set()
-                self._serve()
-            finally:
-                self._close()
-        except BaseException as error:
-            self._failure = error
-            log.critical("worker %s stops: %s", self.name, error)
-        finally:
-            self._ready.set()
+    # ---- start
 
     def _open(self) -> None:
         queue = self.queue
@@ -170,7 +85,11 @@ class Worker:
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)
-        self._ear = Ear(directory, WORK)
+        try:
+            self._ear = Ear(directory, WORK)
+        except BaseException:
+            self._lifeline.close()
+            raise
         self._runs = Runs(
             tasks,
             Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),
@@ -185,14 +104,11 @@ class Worker:
         self._kinds = frozenset(kind for kind in (self._runs.plain, self._names - self._runs.plain) if kind)
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
-        self._alone: Claimed | None = None
-        self._version, self._polled, self._cancels_at, self._alone_begun = -1, 0.0, math.inf, False
+        self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
+        self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
+        self._version, self._polled, self._cancels_at = -1, 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
-        self.id: int = 0
-
-    def _declare(self) -> None:
-        tasks = self.queue.tasks.values()
-        self._store.declare([declared(task, when) for task in tasks if (when := task.options.schedule)], self._names)
+        self._open_now = True
 
     def _sign_on(self) -> None:
         self.id = self._store.sign_on(
@@ -207,21 +123,38 @@ class Worker:
         )
 
     def _sign_on_anew(self) -> None:
+        """Whoever declared us dead has put back what we had; what has not begun is not begun any more."""
         log.warning("%s was declared dead while it stood still; it signs on anew", self.name)
+        self._runs.forget_line()
+        if not self._alone_begun:
+            self._alone = None
         self._sign_on()
 
     def _close(self) -> None:
-        self._runs.stop()
         try:
-            self._store.rescue(self.id, frozenset(), blame=False)
-        except StoreError:
+            self._runs.stop()
+            self._store.rescue(self.id, None, blame=False)
+        except BaseException as error:
             self._lifeline.abandon()  # whoever takes the lock puts our jobs back
-        self._ear.close()
-        self._lifeline.close()
+            if not isinstance(error, StoreError):
+                raise
+        finally:
+            self._ear.close()
+            self._lifeline.close()
+
+    def _wake(self) -> None:
+        if self._open_now:
+            self._ear.wake()
+
+    def _finished_all(self) -> bool:
+        return self._runs.cut_short == 0
 
     # ---- the loop
 
     def _serve(self) -> None:
+        tasks = self.queue.tasks.values()
+        self._store.declare([declared(task, when) for task in tasks if (when := task.options.schedule)], self._names)
+        self._ready.set()
         while not self._stopping:
             try:
                 self._round()
@@ -230,12 +163,20 @@ class Worker:
                 self._wait()
             except StoreReplaced:
                 raise
-            except StoreError as error:
-                # a full disk, a file locked for long: what has ended is kept and offered again
-                log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))  # noqa: TRY400
-                self._hungry = set(self._kinds)
-                self._ear.wait(BACK_OFF)
-        self._drain()
+            except Exception as error:
+                self._stumble(error)
+        self._end()
+
+    def _stumble(self, error: Exception) -> None:
+        """A full disk, a file locked for long, no descriptor left: what has ended is kept and offered again."""
+        if isinstance(error, StoreError):
+            log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))
+        elif isinstance(error, OSError) and error.errno == errno.EBADF:
+            raise error  # a job has closed descriptors that are ours, the lock among them
+        else:
+            log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), exc_info=error)
+        self._hungry = set(self._kinds)
+        self._ear.wait(BACK_OFF)
 
     def _round(self) -> None:
         """Settle what has ended and claim what can start, in one transaction."""
@@ -267,7 +208,10 @@ class Worker:
         """What could start now; nothing while stopping, or while a suspect runs or waits to run alone."""
         if self._stopping or self._alone is not None:
             return []
-        return [Demand(kind, room) for kind in self._hungry if (room := self._runs.room(kind)) > 0]
+        if self._shunning and not self._runs.busy:
+            self._shunning, self._hungry = False, set(self._kinds)
+        most = SUSPECT - 1 if self._shunning else None
+        return [Demand(kind, room, most) for kind in self._hungry if (room := self._runs.room(kind)) > 0]
 
     def _dispatch(self, claimed: list[Claimed]) -> None:
         self.claimed += len(claimed)
@@ -277,23 +221,32 @@ class Worker:
             return
         self._runs.put_back(job for job in claimed if job is not suspect)
         self._alone, self._alone_begun = suspect, False
+        self._alone_by = self._clock.monotonic() + SUSPECT_WAIT
         log.warning(
             "%s[%s] was running when %d workers died; it is run alone", suspect.task, suspect.id, suspect.deaths
         )
 
-    def _start_alone(self) -> None:
-        """Start the suspect once nothing else runs in this process."""
+    def _tend_suspect(self) -> None:
+        """Start the suspect once nothing else runs in this process; give it back when that takes too long."""
         suspect = self._alone
-        if suspect is not None and not self._alone_begun and not self._runs.busy:
+        if suspect is None or self._alone_begun:
+            return
+        if not self._runs.busy:
             self._alone_begun = True
             self._runs.start([suspect])
+        elif self._clock.monotonic() >= self._alone_by:
+            self._alone, self._shunning, self._hungry = None, True, set(self._kinds)
+            self._runs.put_back([suspect])
+            waited = text(SUSPECT_WAIT)
+            log.warning("%s[%s] is put back: other jobs have run here for %s", suspect.task, suspect.id, waited)
 
     def _is_idle(self) -> bool:
-        return not (self._hungry or self._runs.ended or self._runs.busy or self._alone)
+        known = self._hungry or self._runs.ended or self._runs.busy or self._alone or self._shunning
+        return not known and not self._is_due()
 
     def _wait(self) -> None:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
-        self._start_alone()
+        self._tend_suspect()
         messages = self._ear.wait(0.0 if self._demands() else self._timeout())
         if CANCEL in messages or self._ear.missed or self._clock.monotonic() >= self._cancels_at:
             self._look_for_cancels()
@@ -309,11 +262,14 @@ class Worker:
         waits += [moment - now for moment in (self._next_at, self._upkeep.next_fire) if moment is not None]
         return max(0.0, min(waits))
 
+    def _is_due(self) -> bool:
+        return self._next_at is not None and self._next_at <= self._clock.now()
+
     def _poll(self) -> None:
         """The safety net behind the doorbell: once a second, see whether anything was written."""
         now = self._clock.monotonic()
-        if self._next_at is not None and self._next_at <= self._clock.now():
-            self._hungry = set(self._kinds)
+        if self._is_due():  # forgotten until the next turn: with no room to claim, the loop must not spin
+            self._hungry, self._next_at = set(self._kinds), None
         if now - self._polled < POLL:
             return
         self._polled = now
@@ -341,14 +297,15 @@ class Worker:
 
     # ---- the end
 
-    def _drain(self) -> None:
+    def _end(self) -> None:
         """Let what runs end within the grace, put the rest back, and settle everything."""
         deadline = self._clock.monotonic() + self.grace
         self._runs.put_back_line()
         if self._alone is not None and not self._alone_begun:
             self._runs.put_back([self._alone])
+            self._alone = None
         while self._runs.busy and not self._hurry and self._clock.monotonic() < deadline:
-            self._settle()
+            self._settle(deadline)
             if self._runs.busy:
                 self._ear.wait(min(DRAIN_LOOK, max(0.0, deadline - self._clock.monotonic())))
                 self._keep_up()
@@ -358,42 +315,33 @@ class Worker:
             self._ear.wait(LAST_PATIENCE / 10)
             self._runs.interrupt_all()
         self._runs.write_off_all()
-        self._settle()
+        self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
 
     def _keep_up(self) -> None:
-        """While draining: keep beating, watch limits, hear cancels."""
+        """While ending: keep beating, watch limits, hear cancels."""
         self._runs.check()
-        with contextlib.suppress(StoreError):
+        try:
             self._upkeep.tick(self.id, idle=False)
             self._look_for_cancels()
+        except Exception as error:
+            log.warning("upkeep failed while the worker ends: %s", error)
 
-    def _settle(self) -> None:
+    def _settle(self, deadline: float) -> None:
+        """Record the ends, offering them again to a store that refuses until the deadline."""
         while ended := self._runs.take_ended():
             try:
                 self._note_settled(ended, self._store.settle(ended))
-            except StoreError as error:
-                log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))  # noqa: TRY400
+            except Exception as error:
                 self._runs.keep_ended(ended)
-                if self._hurry:
+                if self._hurry or self._clock.monotonic() >= deadline:
+                    jobs = ", ".join(f"{end.job.task}[{end.job.id}]" for end in self._runs.ended)
+                    log.critical("the store refused: %s; these ended, and will run again: %s", error, jobs)
                     return
-                self._ear.wait(BACK_OFF)
+                log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))  # noqa: TRY400
+                self._ear.wait(min(BACK_OFF, max(0.0, deadline - self._clock.monotonic())))
             else:
                 self.released += sum(isinstance(end.outcome, Released) for end in ended)
 
     def __repr__(self) -> str:
-        running = len(self._runs.running) if hasattr(self, "_runs") else 0
+        running = len(self._runs.running) if self._open_now else 0
         return f"<Worker running={running}/{self.threads + self.coroutines} claimed={self.claimed} lost={self.lost}>"
-
-
-@contextlib.contextmanager
-def _signals(handler: Any) -> Any:
-    """Handle SIGINT and SIGTERM for the block, in the main thread; elsewhere signals are the application's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -15,12 +15,12 @@ FLOORS: list[list[str] | set[str]] = [
     [
         *("errors", "clock", "duration", "codec", "signature", "job", "outcome", "retry", "schedule"),
         *("options", "pace"),
-        *("doorbell", "liveness", "waiters", "interrupt"),
+        *("doorbell", "identity", "liveness", "waiters", "interrupt"),
     ],
     {"engine", "task"},
     {"sqlite"},
     ["execute", "threads", "coroutines", "runs", "upkeep", "schedules", "queue"],
-    {"worker"},
+    ["lifecycle", "worker"],
     ["__init__", "testing", "supervisor", "cli", "__main__"],
 ]
 
@@ -59,7 +59,11 @@ BROAD: dict[str, str] = {
     "sqlite/writer.py Writer._commit_alone": "handed to the caller whose work it was",
     "sqlite/writer.py Writer._commit_together": "the one at fault meets it again alone",
     "sqlite/writer.py finish": "raised again by future.result()",
-    "worker.py Worker._work": "the loop's end: handed to the one who started it",
+    "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
+    "worker.py Worker._serve": "whatever a round meets, running jobs are not to be put back while they run",
+    "worker.py Worker._keep_up": "the same, while the worker ends",
+    "worker.py Worker._settle": "the same: the ends are offered again until the deadline",
+    "worker.py Worker._close": "whatever goes wrong, the lock is let go and others put the jobs back",
     "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",
 }
 

@@ -12,7 +12,8 @@ import pytest
 from crash.watching import ended, until
 from litequeue import Queue, cron, every, upkeep
 from litequeue.engine import Demand, NewWorker
-from litequeue.liveness import Identity, Lifeline, open_directory
+from litequeue.identity import Identity
+from litequeue.liveness import Lifeline, open_directory
 from litequeue.sqlite.migrate import PAGES_A_STEP
 from litequeue.testing import ManualClock
 from litequeue.upkeep import BEAT_EVERY, FROZEN_AFTER, Upkeep

@@ -18,7 +18,8 @@ from litequeue.cli.printing import emit, one_line, size
 from litequeue.cli.report import Crew, is_due, unserved
 from litequeue.duration import text
 from litequeue.errors import LiteQueueError
-from litequeue.liveness import Identity, directory_of
+from litequeue.identity import Identity
+from litequeue.liveness import directory_of
 from litequeue.sqlite import guards, health
 from litequeue.sqlite.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
 from litequeue.sqlite.store import SqliteStore

@@ -12,8 +12,8 @@ from litequeue.cli.printing import iso
 from litequeue.codec import Codec, JsonCodec
 from litequeue.engine import ScheduleRecord, WorkerRecord
 from litequeue.errors import LiteQueueError
+from litequeue.identity import Identity
 from litequeue.job import JobRecord, Status
-from litequeue.liveness import Identity
 from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5

@@ -13,7 +13,7 @@ VALUES
     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?11, ?13, ?14)
 
 -- name: key_holder
-SELECT CAST(id AS TEXT), payload, state, attempt
+SELECT CAST(id AS TEXT), payload, state, begun
 FROM litequeue_jobs WHERE task = :task AND held_key = :key
 
 -- name: replace
@@ -26,7 +26,7 @@ WHERE id = :id AND state < 2
 
 -- name: horizon
 SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
-       (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL),
+       (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL),
        EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 
 -- name: promote
@@ -38,7 +38,7 @@ UPDATE litequeue_jobs
 SET state = 7, finished_at = :now, delete_at = :delete_at,
     held_key = CASE WHEN key_scope = 'kept' THEN held_key END
 WHERE id IN (SELECT id FROM litequeue_jobs
-             WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER))
+             WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER))
 RETURNING CAST(id AS TEXT)
 
 -- The distinct (queue, task) pairs with a ready job: one index probe a pair, however long the backlog.
@@ -61,11 +61,17 @@ SELECT queue, task FROM lane WHERE queue IS NOT NULL
 SELECT -priority, id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
+-- The same without those under which workers died: it reads a row for each.
+-- name: unsuspected_heads
+SELECT -priority, id FROM litequeue_jobs
+WHERE state = 1 AND queue = +:queue AND task = +:task AND deaths <= +:most_deaths
+ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
+
 -- Run for many jobs at a time, so by position: worker, now, id. One UPDATE of all with RETURNING costs a temporary
 -- table or four each time, which is most of what a claim of one job takes.
 -- name: take
 UPDATE litequeue_jobs
-SET state = 2, attempt = attempt + 1, worker = ?1, started_at = ?2,
+SET state = 2, attempt = attempt + 1, begun = begun + 1, worker = ?1, started_at = ?2,
     held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
 WHERE id = ?3 AND state = 1
 
@@ -119,6 +125,13 @@ RETURNING id
 
 -- name: release
 UPDATE litequeue_jobs SET state = 1, worker = NULL
+WHERE id = :id AND attempt = :attempt AND state = 2
+RETURNING id
+
+-- The same for a claim whose function was never called: as if it had not been claimed.
+-- name: put_back
+UPDATE litequeue_jobs
+SET state = 1, worker = NULL, begun = begun - 1, started_at = CASE WHEN begun > 1 THEN started_at END
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
 

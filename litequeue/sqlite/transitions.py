@@ -97,11 +97,11 @@ def _columns(new: NewJob) -> dict[str, Any]:
 
 
 def _meet_holder(new: NewJob, holder: Row) -> Steps[Submitted]:
-    job_id, payload, state, attempt = holder
+    job_id, payload, state, begun = holder
     same = payload == new.payload
     if new.on_conflict == "raise":
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
-    if new.on_conflict == "replace" and state < 2 and attempt == 0:
+    if new.on_conflict == "replace" and state < 2 and not begun:
         yield SQL["replace"], _columns(new) | {"id": job_id}
         return Submitted(job_id, fresh=False)
     if same:
@@ -179,7 +179,11 @@ def _line(db: Connection, queue: str, tasks: list[str], demand: Demand) -> list[
     heads: list[Row] = []
     mine = [task for task in tasks if task in demand.tasks]
     for task in mine:
-        heads += db.rows(SQL["heads"], {"queue": queue, "task": task, "limit": demand.limit})
+        line = {"queue": queue, "task": task, "limit": demand.limit}
+        if demand.most_deaths is None:
+            heads += db.rows(SQL["heads"], line)
+        else:
+            heads += db.rows(SQL["unsuspected_heads"], line | {"most_deaths": demand.most_deaths})
     if len(mine) > 1:
         heads.sort()
     return [job_id for _, job_id in heads[: demand.limit]]
@@ -238,8 +242,8 @@ def _settle_one(db: Connection, end: Ended) -> bool:
             )
         case Snoozed(run_at):
             return _mark(db, "snooze", run | {"run_at": run_at}) and _returned(db, ending)
-        case Released():
-            return _mark(db, "release", run) and _returned(db, ending)
+        case Released(begun):
+            return _mark(db, "release" if begun else "put_back", run) and _returned(db, ending)
 
 
 def _mark(db: Connection, name: str, parameters: dict[str, Any]) -> bool:
@@ -334,12 +338,13 @@ def rescue(
     cancelled: list[str] = []
     for job_id, attempt, deaths, _task in runs:
         run = {"id": job_id, "attempt": attempt}
-        guilty = blame and f"{job_id}:{attempt}" in begun
+        had_begun = f"{job_id}:{attempt}" in begun
+        guilty = blame and had_begun
         if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
             _condemn(db, run, deaths + 1, now, delete_at)
             condemned.append(job_id)
             continue
-        db.rows(SQL["blame" if guilty else "release"], run)
+        db.rows(SQL["blame" if guilty else "release" if had_begun else "put_back"], run)
         gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": delete_at})
         (cancelled if gone else returned).append(job_id)
     db.rows(SQL["unregister"], {"worker": worker})

@@ -6,6 +6,7 @@ from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, snoozed, 
 from litequeue.engine import Demand
 from litequeue.errors import JobNotFound
 from litequeue.job import Status
+from litequeue.outcome import Released
 
 
 def ids(claimed):
@@ -200,6 +201,49 @@ def test_a_job_that_has_run_and_comes_back_does_not_expire(store, clock):
     hands.settle((hands.take(), snoozed(60)))
     clock.advance(60)
     assert hands.take().id == job_id
+
+
+def test_a_job_put_back_before_it_began_still_expires(store, clock):
+    job_id, hands = put(store, expires_at=START + 10), Hands(store)
+    hands.settle((hands.take(), Released(begun=False)))
+    assert store.look_up(job_id).started_at is None
+    clock.advance(10)
+    assert hands.claim() == []
+    assert states(store, [job_id]) == ["expired"]
+
+
+def test_a_job_put_back_unbegun_after_it_had_begun_once_does_not_expire(store, clock):
+    job_id, hands = put(store, expires_at=START + 10), Hands(store)
+    hands.settle((hands.take(), Released(begun=True)))
+    hands.settle((hands.take(), Released(begun=False)))
+    clock.advance(10)
+    assert ids(hands.claim()) == [job_id]
+
+
+def test_a_job_put_back_before_it_began_can_still_be_replaced(store):
+    hands = Hands(store)
+    put(store, key="k")
+    hands.settle((hands.take(), Released(begun=False)))
+    put(store, key="k", payload=b"[2]", on_conflict="replace")
+    assert hands.take().payload == b"[2]"
+
+
+def test_a_dead_workers_job_that_had_not_begun_still_expires(store, clock):
+    job_id, hands = put(store, expires_at=START + 10), Hands(store)
+    hands.take()
+    store.rescue(hands.number, frozenset(), blame=True)
+    clock.advance(10)
+    assert Hands(store).claim() == []
+    assert states(store, [job_id]) == ["expired"]
+
+
+def test_jobs_with_many_deaths_can_be_left_to_others(store):
+    suspect, innocent = put(store, priority=5), put(store)
+    store._writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET deaths = 2 WHERE id = ?", (int(suspect),)))
+    hands = Hands(store)
+    shunned = store.claim(hands.number, [Demand(frozenset({"add"}), 5, 1)], None)
+    assert ids(shunned.claimed) == [innocent]
+    assert ids(hands.claim(5)) == [suspect]
 
 
 def test_the_next_look_is_when_the_first_job_expires(store):

@@ -76,14 +76,14 @@ def test_a_limit_passed_is_said_as_such(begin):
 def test_a_limit_passed_before_the_shutdown_counts_less_than_the_shutdown(begin):
     run = begin(raising(JobTimeout()))
     run.timed_out = run.put_back = True
-    assert execute(run) == Released()
+    assert execute(run) == Released(begun=True)
 
 
 @pytest.mark.parametrize("error", [JobTimeout(), JobCancelled()])
 def test_what_ends_because_it_is_put_back_is_put_back(begin, error):
     run = begin(raising(error))
     run.put_back = True
-    assert execute(run) == Released()
+    assert execute(run) == Released(begun=True)
 
 
 def test_what_is_both_cancelled_and_put_back_is_cancelled(begin):
@@ -99,10 +99,10 @@ def test_an_error_of_its_own_at_shutdown_is_an_error(begin):
 
 
 def test_what_was_given_to_another_worker_ends_without_a_word(begin):
-    assert execute(begin(raising(Fenced()), retries=5)) == Released()
+    assert execute(begin(raising(Fenced()), retries=5)) == Released(begun=True)
 
 
 def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
     run = begin(lambda: None)
     run.put_back = True
-    assert written_off(run) == Released()
+    assert written_off(run) == Released(begun=True)

@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from litequeue.liveness import Identity, Lifeline, alive, cpu_seconds, directory_of, open_directory, take, tokens
+from litequeue.identity import Identity, alive, cpu_seconds
+from litequeue.liveness import Lifeline, directory_of, open_directory, take, tokens
 
 DEADLINE = 10
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 WORKER = """
 import sys
 from pathlib import Path
-from litequeue.liveness import Identity, Lifeline
+from litequeue.identity import Identity
+from litequeue.liveness import Lifeline
 line = Lifeline(Path(sys.argv[1]), "worker", 8)
 line.enter(0, "41:1")
 line.enter(1, "42:3")

@@ -29,6 +29,7 @@ CREATE TABLE litequeue_jobs (
     run_at           REAL NOT NULL,
     created_at       REAL NOT NULL,
     attempt          INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    begun            INTEGER NOT NULL DEFAULT 0 CHECK (begun BETWEEN 0 AND attempt), -- claims whose function may have been called
     failures         INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
     deaths           INTEGER NOT NULL DEFAULT 0 CHECK (deaths >= 0),
     worker           INTEGER,
@@ -56,7 +57,7 @@ CREATE TABLE litequeue_jobs (
 CREATE INDEX litequeue_jobs_ready ON litequeue_jobs (queue, task, -priority, id) WHERE state = 1;
 CREATE INDEX litequeue_jobs_due ON litequeue_jobs (run_at) WHERE state = 0;
 CREATE INDEX litequeue_jobs_running ON litequeue_jobs (worker) WHERE state = 2;
-CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 2 AND attempt = 0 AND expires_at IS NOT NULL;
+CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_ended ON litequeue_jobs (delete_at) WHERE delete_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_dead ON litequeue_jobs (state, id) WHERE state > 4;
 CREATE UNIQUE INDEX litequeue_jobs_key ON litequeue_jobs (task, held_key) WHERE held_key IS NOT NULL;

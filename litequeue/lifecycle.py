@@ -1,0 +1,155 @@
+"""How a worker is started and stopped: in this thread with signals, or beside the caller's code. Knows no job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from litequeue.duration import text
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from typing_extensions import Self
+
+log: logging.Logger = logging.getLogger("litequeue")
+
+STARTED = "this worker has been started already; make another with queue.worker()"
+
+
+class Lifecycle:
+    """Whoever inherits this does its work in `_serve`.
+
+    There it sets `_ready` when it works, and looks at `_stopping`; `_wake` makes it look.
+    """
+
+    name: str
+    grace: float
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure: BaseException | None = None
+        self._ready = threading.Event()
+        self._stopping = self._hurry = self._until_idle = False
+
+    def run(self, *, until_idle: bool = False) -> bool:
+        """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
+
+        In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a
+        second puts them back at once. Returns whether all that had begun was finished, and none of it put back.
+        """
+        if self._thread is not None:
+            raise RuntimeError(STARTED)
+        self._until_idle = until_idle
+        with _signals(self._on_signal):
+            self._work()
+        if self._failure is not None:
+            raise self._failure
+        return self._finished_all()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop claiming, and end when what runs has ended, or put it back `now`. From any thread; does not wait."""
+        self._stopping = True
+        self._hurry = self._hurry or now
+        self._wake()
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
+        self._join()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._start)
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.stop()
+        await asyncio.to_thread(self._join)
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            raise RuntimeError(STARTED)
+        self._thread = threading.Thread(target=self._work, name=f"litequeue-{self.name}", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping:
+            log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
+        else:
+            advice = "%s: finishing what runs, up to %s; again to put it back now"
+            log.warning(advice, signal.Signals(number).name, text(self.grace))
+        self.stop(now=self._stopping)
+
+    def _work(self) -> None:
+        """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
+        try:
+            self._open()
+            try:
+                self._sign_on()
+                self._serve()
+            except BaseException:
+                self._hurry = True  # what runs is not left to run on while its job is given back
+                self._end()
+                raise
+            finally:
+                self._close()
+        except BaseException as error:
+            self._failure = error
+            log.critical("worker %s stops: %s", self.name, error)
+        finally:
+            self._ready.set()
+
+    # ---- what the worker does
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def _sign_on(self) -> None:
+        raise NotImplementedError
+
+    def _serve(self) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        raise NotImplementedError
+
+    def _finished_all(self) -> bool:
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def _signals(handler: Any) -> Any:
+    """Handle SIGINT and SIGTERM for the block, in the main thread; elsewhere signals are the application's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
