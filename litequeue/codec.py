@@ -14,6 +14,8 @@ import msgspec
 from litequeue.errors import DecodeError, EncodeError
 
 _DEEPEST = 1_000  # how far down to look for a value that cannot be stored
+_ROWS = (list, tuple)
+_SETS = (set, frozenset)
 _REBUILT = (str, int, float, PurePath, OrderedDict, Counter)
 
 
@@ -103,6 +105,21 @@ def to_json(value: object) -> bytes:
     if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
         json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
     return data
+
+
+def faithful(value: Any, back: Any) -> bool:
+    """Say whether what comes back will do for what was given: it is equal, or the same with lists for tuples."""
+    kind: Any = type(value)
+    if value == back:
+        return True
+    if kind in _ROWS and type(back) in _ROWS:
+        return len(value) == len(back) and all(map(faithful, value, back))
+    if kind in _SETS and type(back) in _ROWS:
+        return bool(set(back) == value)
+    if isinstance(value, dict) and isinstance(back, dict):
+        return value.keys() == back.keys() and all(faithful(child, back[key]) for key, child in value.items())
+    compares: Any = kind.__eq__
+    return kind is type(back) and compares is object.__eq__  # it cannot be compared
 
 
 def refusal(encode: Callable[[object], bytes], value: object, path: str, error: Exception) -> EncodeError:

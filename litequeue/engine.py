@@ -39,10 +39,11 @@ class Turn(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """The id of the job that a submission led to, and whether it is a new one."""
+    """The id of the job that a submission led to, whether it is a new one, and whether it may be rolled back yet."""
 
     id: str
     fresh: bool
+    pending: bool = False
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,16 +98,18 @@ class Run:
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Say how far it is, for `job.progress` in any process; written down at most five times a second.
 
-        Raises `Fenced` when the job was given to another worker.
+        Raises `Fenced` when the job was given to another worker, `ValueError` for what is no number.
         """
+        progress = _progress(done, total, note)
         if self._worth_noting(done, total):
-            asked = self.recorder.note_progress(self.job, _encoded(Progress(done, total, note)))
+            asked = self.recorder.note_progress(self.job, msgspec.json.encode(progress).decode())
             self.cancel_requested = self.cancel_requested or asked
 
     async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Async twin of `progress`."""
+        progress = _progress(done, total, note)
         if self._worth_noting(done, total):
-            asked = await self.recorder.anote_progress(self.job, _encoded(Progress(done, total, note)))
+            asked = await self.recorder.anote_progress(self.job, msgspec.json.encode(progress).decode())
             self.cancel_requested = self.cancel_requested or asked
 
     def _worth_noting(self, done: float, total: float | None) -> bool:
@@ -134,8 +136,21 @@ class Run:
         return f"<Run of job {self.id} {self.job.task} attempt={self.attempt}>"
 
 
-def _encoded(progress: Progress) -> str:
-    return msgspec.json.encode(progress).decode()
+def _progress(done: float, total: float | None, note: str | None) -> Progress:
+    if not (note is None or isinstance(note, str)):
+        raise TypeError(f"progress() takes a note as text, got {note!r}")
+    return Progress(_number(done, "done"), None if total is None else _number(total, "total"), note)
+
+
+def _number(value: Any, name: str) -> float:
+    """Check that it can be read again; what is a number in Python, such as a Decimal, will do."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"progress() takes {name} as a finite number, got {value!r}")
+    return value if type(value) is int and value == number else number
 
 
 class Completing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, T
 import msgspec
 
 from litequeue.duration import seconds
-from litequeue.errors import JobCancelled, JobExpired, JobFailed
+from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -166,7 +166,7 @@ class Job(Generic[R]):
     `await job` waits for the result. Ids are opaque text.
     """
 
-    __slots__ = ("_decode", "_record", "_source", "id")
+    __slots__ = ("_born", "_decode", "_record", "_source", "id")
 
     def __init__(
         self,
@@ -174,8 +174,10 @@ class Job(Generic[R]):
         source: Source,
         decode: Callable[[bytes | None], Any],
         record: JobRecord | NewJob | None = None,
+        born: float | None = None,
     ) -> None:
         self.id: str = job_id
+        self._born = born  # when it was enqueued in a transaction that may be rolled back: its id is then another's
         self._source = source
         self._decode = decode
         self._record = record
@@ -185,8 +187,32 @@ class Job(Generic[R]):
         if isinstance(record, NewJob):
             record = self._record = _as_submitted(self.id, record)
         elif record is None:
-            record = self._record = self._source.look_up(self.id)
+            record = self._record = self._mine(self._source.look_up(self.id))
         return record
+
+    def _mine(self, record: JobRecord) -> JobRecord:
+        """Refuse another job's record; one that is found to be this job's is committed, and stays so."""
+        if self._born is not None and record.created_at != self._born:
+            raise JobNotFound(f"no job {self.id} of this call: the transaction it was enqueued in was rolled back")
+        self._born = None
+        return record
+
+    def _require_mine(self) -> None:
+        """Before anything is done to it: that must not hit another job."""
+        if self._born is not None:
+            try:
+                found = self._source.look_up(self.id)
+            except JobNotFound:
+                return  # its transaction is open yet
+            self._mine(found)
+
+    async def _arequire_mine(self) -> None:
+        if self._born is not None:
+            try:
+                found = await self._source.alook_up(self.id)
+            except JobNotFound:
+                return
+            self._mine(found)
 
     @property
     def task(self) -> str:
@@ -260,12 +286,12 @@ class Job(Generic[R]):
 
     def refresh(self) -> Job[R]:
         """Load the job's present state; raises `JobNotFound` once it has been pruned. Returns itself."""
-        self._record = self._source.look_up(self.id)
+        self._record = self._mine(self._source.look_up(self.id))
         return self
 
     async def arefresh(self) -> Job[R]:
         """Async twin of `refresh`."""
-        self._record = await self._source.alook_up(self.id)
+        self._record = self._mine(await self._source.alook_up(self.id))
         return self
 
     def cancel(self) -> bool:
@@ -274,10 +300,12 @@ class Job(Generic[R]):
         One that has not begun ends at once; a running coroutine is cancelled; a running function sees
         `current_job().cancelled`.
         """
+        self._require_mine()
         return self._source.cancel(self.id)
 
     async def acancel(self) -> bool:
         """Async twin of `cancel`."""
+        await self._arequire_mine()
         return await self._source.acancel(self.id)
 
     def retry(self) -> None:
@@ -285,10 +313,12 @@ class Job(Generic[R]):
 
         Raises `KeyConflict` when its key was taken meanwhile, `Unsupported` for a job that cannot be retried.
         """
+        self._require_mine()
         self._source.retry(self.id)
 
     async def aretry(self) -> None:
         """Async twin of `retry`."""
+        await self._arequire_mine()
         await self._source.aretry(self.id)
 
     def result(self, timeout: timedelta | float | str | None = None) -> R:
@@ -297,12 +327,14 @@ class Job(Generic[R]):
         Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, which says what the job is
         doing.
         """
-        self._record = self._source.wait(self.id, _span(timeout))
+        self._require_mine()
+        self._record = self._mine(self._source.wait(self.id, _span(timeout)))
         return self._outcome(self._record)
 
     async def aresult(self, timeout: timedelta | float | str | None = None) -> R:
         """Async twin of `result`."""
-        self._record = await self._source.await_end(self.id, _span(timeout))
+        await self._arequire_mine()
+        self._record = self._mine(await self._source.await_end(self.id, _span(timeout)))
         return self._outcome(self._record)
 
     def __await__(self) -> Generator[Any, None, R]:

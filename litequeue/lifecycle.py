@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class Lifecycle:
         self._failure: BaseException | None = None
         self._ready = threading.Event()
         self._stopping = self._hurry = self._until_idle = False
+        self._process = os.getpid()
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -46,6 +48,7 @@ class Lifecycle:
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._until_idle = until_idle
+        self._process = os.getpid()
         with _signals(self._on_signal):
             self._work()
         if self._failure is not None:
@@ -91,12 +94,15 @@ class Lifecycle:
             raise self._failure
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stopping:
+        if os.getpid() != self._process:
+            die_of(number)
+        elif self._stopping:
             log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
+            self.stop(now=True)
         else:
             advice = "%s: finishing what runs, up to %s; again to put it back now"
             log.warning(advice, signal.Signals(number).name, text(self.grace))
-        self.stop(now=self._stopping)
+            self.stop()
 
     def _work(self) -> None:
         """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
@@ -139,6 +145,12 @@ class Lifecycle:
 
     def _finished_all(self) -> bool:
         raise NotImplementedError
+
+
+def die_of(number: int) -> None:
+    """Let a signal do to a child that a task forked what it does by default: the handler is its parent's."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager

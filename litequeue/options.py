@@ -16,6 +16,7 @@ from litequeue.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.schedule import Trigger
 
 HIGHEST_PRIORITY = 100
+_NAME = re.compile(r"[^\s,\x00-\x1f\ud800-\udfff][^,\x00-\x1f\ud800-\udfff]{0,199}")  # no surrogates: it is UTF-8
 
 
 class Unset:
@@ -104,6 +105,10 @@ def task_options(
         raise TypeError(
             f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}"
         )
+    if key_scope is not None and not unique:
+        raise ValueError(
+            "key_scope says how long a key is held; give unique= as well, or give it beside key= in using()"
+        )
     return Options(
         queue=check_name(queue, "queue"),
         priority=check_priority(priority),
@@ -145,9 +150,9 @@ def check_priority(value: int) -> int:
     return value
 
 
-def check_name(value: str, what: str) -> str:
+def check_name(value: Any, what: str) -> str:
     """Refuse what cannot be named on a command line or listed."""
-    if not isinstance(value, str) or not re.fullmatch(r"[^\s,\x00-\x1f][^,\x00-\x1f]{0,199}", value):
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
     return value
 
@@ -161,8 +166,8 @@ def one_of(value: Any, choices: Any, what: str) -> Any:
 
 def key(value: object) -> str:
     """Refuse what is no key."""
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError(f"key must be text, and not empty, got {value!r}")
+    if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
+        raise ValueError(f"key must be text that UTF-8 can hold, and not empty, got {value!r}")
     return value
 
 

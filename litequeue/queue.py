@@ -198,7 +198,7 @@ class Queue:
             raise TypeError(
                 f"a task is made of a function, got {function!r}; options are given by keyword: @task(name=...)"
             )
-        named = check_name(str(name or getattr(function, "__qualname__", "")), "a task's name")
+        named = check_name(name or getattr(function, "__qualname__", ""), "a task's name")
         if "<lambda>" in named:
             raise ValueError("a lambda has no name to be found by; give one: task(name='...')(lambda ...)")
         there = self._tasks.get(named)
@@ -389,7 +389,7 @@ def _where(
         raise ValueError(
             f"limit must be a whole number from 1 to {LONGEST_LIST:,}, got {limit!r}; page on with before="
         )
-    if before is not None and not str(before).isdecimal():
+    if before is not None and not (str(before).isdecimal() and int(before) < 2**63):
         raise ValueError(f"before must be a job's id, got {before!r}")
     try:
         wanted = None if status is None else Status(status)

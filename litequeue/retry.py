@@ -23,6 +23,7 @@ FIRST_DELAY = 1.0
 LONGEST_DELAY = 3600.0
 LONGEST_TRACEBACK = 20_000
 LONGEST_MESSAGE = 4_000
+MOST_RETRIES = 1_000_000
 
 Duration = timedelta | float | int | str
 Backoff = Duration | Sequence[Duration] | Callable[[int], Duration] | None
@@ -63,8 +64,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 def policy(retries: int, backoff: Backoff, retry_on: Errors | None, give_up_on: Errors | None) -> Policy:
     """Check a task's retry options and make them a `Policy`."""
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries must be a whole number, 0 or more, got {retries!r}")
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MOST_RETRIES:
+        raise ValueError(f"retries must be a whole number from 0 to {MOST_RETRIES:,}, got {retries!r}")
     return Policy(
         retries=retries,
         backoff=_checked_backoff(backoff),

@@ -60,6 +60,7 @@ class Runs:
         self.plain: frozenset[str] = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
         self.ended: deque[Ended] = deque()
         self.cut_short: int = 0  # runs that had begun and were put back
+        self.left: int = 0  # runs that do not stop, and are counted on no more
         self.running: dict[str, Run] = {}
         self._tasks, self._limits = tasks, limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
@@ -207,6 +208,7 @@ class Runs:
     def _write_off(self, run: Run, outcome: Outcome) -> None:
         if self._pool_of(run).write_off(run):
             self.running.pop(run.job.id, None)
+            self.left += 1
             self._report(run, outcome)
             log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
 

@@ -16,7 +16,17 @@ from uuid import UUID
 
 import msgspec
 
-from litequeue.codec import Codec, JsonCodec, Opaque, first_failing, rebuild, refusal, to_canonical_json, to_json
+from litequeue.codec import (
+    Codec,
+    JsonCodec,
+    Opaque,
+    faithful,
+    first_failing,
+    rebuild,
+    refusal,
+    to_canonical_json,
+    to_json,
+)  # fmt: skip
 from litequeue.errors import DecodeError, EncodeError
 
 if sys.version_info >= (3, 14):
@@ -46,6 +56,7 @@ _NATIVE: dict[Any, frozenset[type]] = {
 }
 # These always come back equal, so `encode_call` need not try.
 _SURE = (bytes, date, datetime, time, timedelta, Decimal, UUID)
+_SCALARS: frozenset[type] = frozenset({str, int, float, bool, NoneType})
 
 
 class Signature:
@@ -121,8 +132,8 @@ class Signature:
             return value
 
     def _plan(self) -> _Plan:
-        hints = _hints(self.function) if isinstance(self.codec, JsonCodec) else {}
-        self._known = _plan(self._signature, hints)
+        checked = isinstance(self.codec, JsonCodec)
+        self._known = _plan(self._signature, _hints(self.function) if checked else {}, checked=checked)
         return self._known
 
     def _bind(self, plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
@@ -152,7 +163,10 @@ class Signature:
         pairs = zip(plan.each(args, kwargs), plan.each(*self._decode(data)), strict=True)
         try:
             for (label, slot, value), (_, _, plain) in pairs:
-                slot.restore(plain, label, given=type(value))
+                back = slot.restore(plain, label, given=type(value))
+                # plain data is given for what the annotation then makes of it
+                if not (faithful(value, back) or faithful(value, plain)):
+                    raise _unfaithful(label, slot.hint, value, back)
         except _Misfit as error:
             raise TypeError(f"{self.task_name}() {error}") from error.__cause__
 
@@ -236,9 +250,18 @@ class _Plan:
                 yield f"{self.others.name}[{name!r}]", self.others, value
 
 
-def _plan(signature: inspect.Signature, hints: Mapping[str, Any]) -> _Plan:
+def _unfaithful(label: str, hint: Any, value: object, back: object) -> EncodeError:
+    wanted = "annotate the parameter with its type, or pass" if hint is Any else f"{_spell(hint)} cannot carry it; pass"
+    came = f"{type(value).__name__} would come back as {type(back).__name__} {back!r:.60}"
+    return EncodeError(f"cannot store {label}: {came}; {wanted} plain data or an id", path=label)
+
+
+def _plan(signature: inspect.Signature, hints: Mapping[str, Any], *, checked: bool) -> _Plan:
     by, given = inspect.Parameter, signature.parameters.values()
-    slots = {p.name: _slot(p.name, hints.get(p.name, Any), optional=p.default is None) for p in given}
+    anything = _SCALARS if checked else None
+    slots = {
+        p.name: _slot(p.name, hints.get(p.name, Any), anything=anything, optional=p.default is None) for p in given
+    }
     required = [p.kind for p in given if p.default is by.empty]
 
     def of(*kinds: object) -> list[_Slot]:
@@ -249,26 +272,26 @@ def _plan(signature: inspect.Signature, hints: Mapping[str, Any]) -> _Plan:
         least=required.count(by.POSITIONAL_ONLY) + required.count(by.POSITIONAL_OR_KEYWORD),
         most=-1 if by.KEYWORD_ONLY in required else len(positional),
         positional=tuple(positional),
-        rest=[*of(by.VAR_POSITIONAL), _Slot("args")][0],
+        rest=[*of(by.VAR_POSITIONAL), _Slot("args", sendable=anything)][0],
         named={slot.name: slot for slot in of(by.POSITIONAL_OR_KEYWORD, by.KEYWORD_ONLY)},
-        others=[*of(by.VAR_KEYWORD), _Slot("kwargs")][0],
+        others=[*of(by.VAR_KEYWORD), _Slot("kwargs", sendable=anything)][0],
         result=_slot("result", hints.get("return", Any)),
         native=tuple(slot.native for slot in positional),
         sendable=tuple(slot.sendable for slot in positional),
     )
 
 
-def _slot(name: str, hint: Any, *, optional: bool = False) -> _Slot:
+def _slot(name: str, hint: Any, *, anything: _Types = None, optional: bool = False) -> _Slot:
     if hint is Any or hint is object:
-        return _Slot(name)
+        return _Slot(name, sendable=anything)
     try:
         msgspec.json.Decoder(hint, dec_hook=rebuild)
         native = _native(hint)
     except Exception:  # an annotation may be any object at all, and is no reason to refuse the task
-        return _Slot(name)
+        return _Slot(name, sendable=anything)
     if optional:
         native |= {NoneType}
-    return _Slot(name, hint, native, native | {kind for kind in _SURE if hint is kind})
+    return _Slot(name, hint, native, native & _SCALARS | {kind for kind in _SURE if hint is kind})
 
 
 def _native(hint: Any) -> frozenset[type]:

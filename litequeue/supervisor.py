@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import queue
 import signal
@@ -63,6 +64,7 @@ class Child:
 class Supervisor:
     """Runs `processes` children of one command; `run()` blocks and returns the exit code.
 
+    `patience`: seconds after a signal until children are killed.
     `command` is told whether it starts the first child, which alone says what it serves. The others are started when
     the first has signed on, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
     """
@@ -73,17 +75,20 @@ class Supervisor:
         processes: int,
         *,
         until_idle: bool = False,
+        patience: float = math.inf,
         clock: Clock | None = None,
     ) -> None:
         self.command: Callable[[bool], Sequence[str]] = command
         self.processes: int = processes
         self.until_idle: bool = until_idle
+        self.patience: float = patience
         self.clock: Clock = SystemClock() if clock is None else clock
         self.children: list[Child] = []
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._pauses: dict[int, threading.Timer] = {}
         self._numbers = itertools.count()
         self._signals = 0
+        self._kill_at = math.inf
         self._stopping = self._any_ready = False
         self._failed_starts = self._early_deaths = 0
         self._code = 0
@@ -99,9 +104,19 @@ class Supervisor:
                 with suppress(queue.Empty):
                     # Windows tells of signals only between waits
                     self._handle(self._events.get(timeout=1.0))
+                self._kill_the_late()
         return self._code
 
     # ---- signals: the handler only leaves a note
+
+    def _kill_the_late(self) -> None:
+        if self.clock.monotonic() >= self._kill_at:
+            log.error(
+                "%d worker processes have not ended within %s; killing them", len(self.children), text(self.patience)
+            )
+            self._kill_at = math.inf
+            for child in self.children:
+                child.process.kill()
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._events.put(Event("signal", number=number))
@@ -111,6 +126,7 @@ class Supervisor:
         self._signals += 1
         log.warning("%s: %s", _signal_name(number), _ANSWERS[min(self._signals, 3) - 1])
         self._stopping = True
+        self._kill_at = min(self._kill_at, self.clock.monotonic() + self.patience)
         self._end_pauses()
         for child in self.children:
             if self._signals >= 3:

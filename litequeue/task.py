@@ -82,6 +82,9 @@ class Task(Generic[P, R]):
         """Whether its function is `async def`: it then runs on the worker's loop, else in a thread."""
         return self.signature.is_coroutine
 
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled by name, as its function would be: a process pool can call it
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
         return cast("R", self.function(*args, **kwargs))
@@ -145,12 +148,14 @@ class Task(Generic[P, R]):
     def _new(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
         fields = self._fields
         keyed = not self._plain and bool(self.options.unique or fields.get("key"))
+        if not (keyed or self._plain or fields.keys().isdisjoint(("key_scope", "on_conflict"))):
+            raise ValueError(f"{self.name}: key_scope and on_conflict say what to do about a key; give key= as well")
         payload = self.signature.encode_call(args, kwargs, canonical=keyed)
         if len(payload) > LARGE_PAYLOAD:
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
-        return NewJob(payload=payload, **self._timed(self._owner.now()), **fields, **self._keyed(payload, args, kwargs))
+        return NewJob(payload=payload, **fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs))
 
     def _new_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[NewJob]:
         new, jobs = self._new, []
@@ -210,7 +215,8 @@ class Task(Generic[P, R]):
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
-        return Job(submitted.id, self._owner.source, self.signature.decode_result, record)
+        born = new.created_at if submitted.pending and submitted.fresh else None
+        return Job(submitted.id, self._owner.source, self.signature.decode_result, record, born)
 
     def _jobs(self, new: list[NewJob], submitted: list[Submitted]) -> list[Job[R]]:
         return [self._job(job, result) for job, result in zip(new, submitted, strict=True)]
@@ -225,6 +231,7 @@ class Task(Generic[P, R]):
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
+                fields |= {"run_at": None} if "run_at" in self._fields else {}  # the later of the two counts
                 self._delay = None if value is None else seconds(cast("Duration", value), "delay")
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
@@ -232,6 +239,7 @@ class Task(Generic[P, R]):
                 self._within = value
             else:
                 fields |= call_field(name, value)
+                self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
 
     def __repr__(self) -> str:

@@ -146,6 +146,11 @@ class Worker(Lifecycle):
         if self._open_now:
             self._ear.wake()
 
+    @property
+    def left_running(self) -> int:
+        """How many functions it had to leave behind: they did not stop when told, and run until the process ends."""
+        return self._runs.left if self._open_now else 0
+
     def _finished_all(self) -> bool:
         return self._runs.cut_short == 0
 

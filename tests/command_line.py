@@ -32,6 +32,28 @@ def gated() -> str:
     return "through"
 
 @queue.task
+def stuck() -> None:
+    # neither this function nor the thread it leaves lets the process end by itself
+    import threading
+    threading.Thread(target=lambda: time.sleep(600)).start()
+    sys.stdout.write("is stuck\\n")
+    sys.stdout.flush()
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            pass
+
+@queue.task
+def stops_a_child() -> int | None:
+    import multiprocessing
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(20)
+    return child.exitcode
+
+@queue.task
 def bad() -> None:
     raise ValueError("no good")
 

@@ -1,13 +1,19 @@
 """Several worker processes under one supervisor: started, replaced and stopped, as real processes."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from command_line import DEADLINE, Command, make_folder
+from crash.watching import until
 from litequeue import Queue
+from litequeue.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -165,3 +171,51 @@ def test_the_workers_log_as_their_supervisor_was_told_to(start):
     command = start("--processes", "2", "--until-idle", "--log-format", "json")
     assert command.ends() == 0
     assert len({json.loads(line)["pid"] for line in command.lines}) == 2
+
+
+def test_a_worker_that_cannot_end_is_killed_when_the_grace_is_long_over():
+    """As a child whose interpreter waits for a thread, at its very end."""
+    deaf = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(0, b'+'); time.sleep(600)"
+    supervisor = Supervisor(lambda _first: [sys.executable, "-c", deaf], 2, patience=0.2)
+
+    def when_all_work():
+        until(lambda: len(supervisor.children) == 2 and all(child.ready for child in supervisor.children))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=when_all_work)
+    thread.start()
+    assert supervisor.run() == 75
+    thread.join()
+
+
+def test_functions_that_do_not_stop_do_not_keep_the_command_from_ending(start, queue, folder):
+    queue.task(name="stuck")(lambda: None)
+    job = queue.tasks["stuck"].enqueue()
+    command = start("--grace", "0.1s")
+    command.wait_for("is stuck")
+    command.signal(signal.SIGTERM)
+    assert command.ends() == 75
+    assert job.refresh().status == "queued"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--processes", "1")])
+def test_a_child_that_a_task_forks_can_be_terminated(start, queue, arguments):
+    queue.task(name="stops_a_child")(lambda: None)
+    job = queue.tasks["stops_a_child"].enqueue()
+    command = start("--until-idle", *arguments)
+    assert command.ends() == 0
+    assert job.result(0) == -signal.SIGTERM
+    assert "SIGTERM" not in command.output
+
+
+@pytest.mark.parametrize("pause", [0.02, 0.05, 0.1])
+def test_a_second_signal_at_the_very_end_changes_no_exit_code(start, queue, pause):
+    command = start()
+    command.wait_for("serving")
+    until(lambda: queue.store.workers())
+    command.signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        command.process.wait(pause)
+    with contextlib.suppress(ProcessLookupError):
+        command.signal(signal.SIGTERM)
+    assert command.ends() == 0

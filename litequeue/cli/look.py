@@ -158,7 +158,9 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
 @click.option("--queue", help="Only this queue's.")
 @click.option("--tag", help="Only those with this tag.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
-@click.option("--before", metavar="ID", type=click.IntRange(0), help="Only older ones than this job: the next page.")
+@click.option(
+    "--before", metavar="ID", type=click.IntRange(0, 2**63 - 1), help="Only older ones than this job: the next page."
+)
 @arguments.as_json
 def jobs(
     target: str | None, driver: Driver, *, status: str | None, before: int | None, as_json: bool, **where: Any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
 import threading
@@ -15,6 +17,8 @@ from litequeue.duration import text
 from litequeue.queue import Queue, default_queue
 from litequeue.supervisor import PUT_BACK, Supervisor, Tether
 from litequeue.worker import Worker
+
+LAST_PATIENCE = 30.0  # seconds beyond the grace in which a worker process has to be gone
 
 
 @click.command()
@@ -50,12 +54,28 @@ def run(
             lambda first: _command(target, options, "first" if first else "other"),
             processes,
             until_idle=options["until_idle"],
+            patience=options["grace"] + LAST_PATIENCE,
         )
-        ctx.exit(supervisor.run())
+        code = supervisor.run()
+        _ignore_signals()
+        ctx.exit(code)
     tether = Tether() if supervised else None
     queue = _queue(target, options["imports"])
     lines.set_up(options["log_format"], verbosity, supervised=tether is not None)
-    ctx.exit(_work(queue, options, tether, says_all=supervised != "other"))
+    code, left = _work(queue, options, tether, says_all=supervised != "other")
+    _ignore_signals()
+    if left:  # a function that does not stop may hold up the interpreter's end as well
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    ctx.exit(code)
+
+
+def _ignore_signals() -> None:
+    """All is done: a signal that comes now must not turn the exit code into a death."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
@@ -84,7 +104,8 @@ def _command(target: str | None, options: dict[str, Any], supervised: str) -> li
     return command if target is None else [*command, "--", target]
 
 
-def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_all: bool) -> int:
+def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_all: bool) -> tuple[int, int]:
+    """Return the exit code, and how many functions were left running."""
     try:
         worker = queue.worker(
             threads=options["threads"],
@@ -99,14 +120,14 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     teller = None if tether is None else _fasten(worker, tether)
     # a signal just before the worker listens, or just after, must not kill the process
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: worker.stop())
+        signal.signal(number, worker._on_signal)  # noqa: SLF001  its own, from the start
     finished = worker.run(until_idle=options["until_idle"])
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
     lines.log.info("%s has stopped: %d runs ended, %d put back", worker.name, ended, worker.released)
     queue.close()
-    return 0 if finished else PUT_BACK
+    return (0 if finished else PUT_BACK), worker.left_running
 
 
 def _fasten(worker: Worker, tether: Tether) -> threading.Thread:

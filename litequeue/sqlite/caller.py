@@ -33,7 +33,8 @@ def connection_of(file: File, raw: Any) -> Connection:
     if db is None:
         if _is_aiosqlite(raw):
             raise Unsupported("an aiosqlite connection is for the async methods: use aenqueue() instead of enqueue()")
-        raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got=type(raw).__module__))
+        kind = f"{type(raw).__module__}.{type(raw).__qualname__}"
+        raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got=kind))
     _check_same_file(file, db.rows("PRAGMA database_list"))
     if not db.in_transaction:
         # with autocommit=True (Python 3.12) its commit() does nothing, so what is begun here would stay open

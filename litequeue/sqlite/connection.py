@@ -29,6 +29,10 @@ class Connection(Protocol):
         """Whether a transaction is open."""
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, by us or in a block of the caller's."""
+
+    @property
     def last_id(self) -> int:
         """The rowid of the last row inserted on this connection."""
 

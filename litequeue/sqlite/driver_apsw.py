@@ -21,13 +21,23 @@ class ApswConnection:
 
     def __init__(self, raw: apsw.Connection) -> None:
         self.raw: Any = raw
-        # a caller's connection may make dicts of rows, or anything else
-        self._execute = raw.execute if raw.row_trace is None else _plain_cursor(raw).execute
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return bool(self.raw.in_transaction)
+        try:
+            return bool(self.raw.in_transaction)
+        except apsw.ConnectionClosedError:
+            return False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by us or in a block of the caller's."""
+        try:
+            self.raw.total_changes()
+        except apsw.ConnectionClosedError:
+            return True
+        return False
 
     @property
     def last_id(self) -> int:
@@ -37,7 +47,10 @@ class ApswConnection:
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
         try:
-            return self._execute(sql, parameters).fetchall()
+            # whoever else has this connection may make dicts of rows, or anything else
+            execute = self.raw.execute if self.raw.row_trace is None else _plain_cursor(self.raw).execute
+            rows: list[Row] = execute(sql, parameters).fetchall()
+            return rows
         except apsw.Error as error:
             raise translated(error) from error
 
@@ -53,7 +66,7 @@ class ApswConnection:
     def script(self, sql: str) -> None:
         """Run a statement that takes no parameters and returns nothing."""
         try:
-            for _ in self._execute(sql):  # to its end: a pragma without rows takes a step a row
+            for _ in self.raw.execute(sql):  # to its end: a pragma without rows takes a step a row
                 pass
         except apsw.Error as error:
             raise translated(error) from error

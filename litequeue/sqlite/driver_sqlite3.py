@@ -24,7 +24,18 @@ class Sqlite3Connection:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return bool(self.raw.in_transaction)
+        try:
+            return bool(self.raw.in_transaction)
+        except sqlite3.ProgrammingError:  # it is closed
+            return False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by us or in a block of the caller's."""
+        try:
+            return bool(self.raw.total_changes < 0)
+        except sqlite3.ProgrammingError:
+            return True
 
     @property
     def last_id(self) -> int:
@@ -36,12 +47,21 @@ class Sqlite3Connection:
         """Run one statement to its end and return its rows."""
         try:
             cursor = self.raw.cursor()
-            # a caller's connection may make dicts of rows, or anything else
+            # whoever else has this connection may make dicts of rows, or anything else
             cursor.row_factory = None
+            if self.raw.text_factory is not str:
+                return self._with_text(cursor, sql, parameters)
             rows: list[Row] = cursor.execute(sql, parameters or ()).fetchall()
             return rows
         except sqlite3.Error as error:
             raise translated(error) from error
+
+    def _with_text(self, cursor: sqlite3.Cursor, sql: str, parameters: Parameters | None) -> list[Row]:
+        factory, self.raw.text_factory = self.raw.text_factory, str
+        try:
+            return cursor.execute(sql, parameters or ()).fetchall()
+        finally:
+            self.raw.text_factory = factory
 
     def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each set of parameters; return how many rows were changed."""

@@ -69,11 +69,18 @@ def _job(row: Row) -> JobRecord:
         schedule=schedule,
         worker=worker,
         cancel_requested=bool(cancel_requested),
-        progress=msgspec.json.decode(progress, type=Progress) if progress else None,
+        progress=_progress(progress) if progress else None,
         payload=payload,
         result=result,
         errors=tuple(_error(entry) for entry in json.loads(errors)),
     )
+
+
+def _progress(text: str) -> Progress | None:
+    try:
+        return msgspec.json.decode(text, type=Progress)
+    except msgspec.MsgspecError:  # of a foreign hand: no reason to hide the job
+        return None
 
 
 def _error(entry: list[Any]) -> JobError:

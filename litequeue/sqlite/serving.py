@@ -49,7 +49,8 @@ class Serving(Reader):
         super().__init__(File(path, driver, durability, allow_unsafe_filesystem=allow_unsafe_filesystem), create=create)
         self.clock = clock
         self._result_ttl, self._failed_ttl = result_ttl, failed_ttl
-        self._writer = Writer(self._file.connect, full=durability == "full", monotonic=clock.monotonic)
+        connect, disconnect = self._file.connect, self._file.disconnect
+        self._writer = Writer(connect, disconnect, full=durability == "full", monotonic=clock.monotonic)
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, clock.monotonic)
         self._done_bell = Bell(self.directory, DONE, clock.monotonic)
@@ -168,14 +169,14 @@ class Serving(Reader):
         self._waiters.close()
         self._bell.close()
         self._done_bell.close()
-        self._writer.close(self._file.disconnect)
+        self._writer.close()
         self.close_reader()
 
     # ---- fork
 
     def before_fork(self) -> tuple[bool, bool]:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
-        quiet = self._writer.quiesce(self._file.disconnect)
+        quiet = self._writer.quiesce()
         reading_stopped = self._reading.acquire(timeout=BUSY_SECONDS)
         if reading_stopped and self._reader is not None:
             self._file.disconnect(self._reader)

@@ -60,7 +60,7 @@ class SqliteStore(Serving):
         self._check_now_and_then()
         held = self._writer.held()
         if held is not None and held.adb is not None:
-            submitted = [await aperform(held.adb, transitions.submit(job)) for job in jobs]
+            submitted = _pending([await aperform(held.adb, transitions.submit(job)) for job in jobs])
         else:
             submitted = await self._writer.arun(lambda db: _submit(db, jobs, exclusive=held is None))
         self._announce(held)
@@ -90,7 +90,7 @@ class SqliteStore(Serving):
         adb = await aiosqlite_connection_of(self._file, raw)
         if adb is None:
             return self.submit_within(raw, jobs)
-        return [await aperform(adb, transitions.submit(job)) for job in jobs]
+        return _pending([await aperform(adb, transitions.submit(job)) for job in jobs])
 
     # ---- transactions of the caller's
 
@@ -222,4 +222,10 @@ class SqliteStore(Serving):
 def _submit(db: Connection, jobs: Sequence[NewJob], *, exclusive: bool) -> list[Submitted]:
     if exclusive and all(job.key is None for job in jobs):
         return transitions.insert_many(db, jobs)
-    return [perform(db, transitions.submit(job)) for job in jobs]
+    submitted = [perform(db, transitions.submit(job)) for job in jobs]
+    return submitted if exclusive else _pending(submitted)
+
+
+def _pending(submitted: list[Submitted]) -> list[Submitted]:
+    """Mark what a transaction of the caller's may yet roll back: its id is then given to another job."""
+    return [each._replace(pending=True) for each in submitted]

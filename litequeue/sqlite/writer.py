@@ -67,8 +67,15 @@ def _current_owner() -> object:
 class Writer:
     """The one write connection of this process. The first caller in commits for all who came meanwhile."""
 
-    def __init__(self, connect: Callable[[], Connection], *, full: bool, monotonic: Callable[[], float]) -> None:
-        self._connect = connect
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        disconnect: Callable[[Connection], None],
+        *,
+        full: bool,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._connect, self._disconnect = connect, disconnect
         self._monotonic = monotonic
         self._full = full
         self._db: Connection | None = None
@@ -131,8 +138,11 @@ class Writer:
         """Open a write transaction for the block; others wait meanwhile."""
         with self.exclusive():
             db = self._ready(durable=True)
-            with transaction(db), self._holding(Held(db)) as held:
-                yield held
+            try:
+                with transaction(db), self._holding(Held(db)) as held:
+                    yield held
+            finally:
+                self._take_back(db)
         for call in held.after:
             call()
 
@@ -150,7 +160,10 @@ class Writer:
             except BaseException as error:
                 await finish(loop.run_in_executor(pool, _leave, scope, error))
                 raise
-            await finish(loop.run_in_executor(pool, _leave, scope, None))
+            else:
+                await finish(loop.run_in_executor(pool, _leave, scope, None))
+            finally:
+                self._take_back(db)
         for call in held.after:
             call()
 
@@ -159,6 +172,12 @@ class Writer:
         """Hold a transaction that is open on a connection not our own; use within `aexclusive`."""
         with self._holding(Held(None, adb)) as held:
             yield held
+
+    def _take_back(self, db: Connection) -> None:
+        """A caller had it, and may have closed it: the next one gets another."""
+        if db is self._db and db.closed:  # a forked child has let go of it
+            self._db = None
+            self._disconnect(db)
 
     @contextmanager
     def _holding(self, held: Held) -> Generator[Held, None, None]:
@@ -300,19 +319,19 @@ class Writer:
 
     # -- ends
 
-    def close(self, disconnect: Callable[[Connection], None]) -> None:
+    def close(self) -> None:
         """Close the connection once nobody uses it; it is opened anew by the next caller."""
         with self.exclusive():
             db, self._db = self._db, None
             if db is not None:
-                disconnect(db)
+                self._disconnect(db)
             pool, self._pool = self._pool, None
             if pool is not None:
                 pool.shutdown(wait=False)
 
     # -- fork
 
-    def quiesce(self, disconnect: Callable[[Connection], None]) -> bool:
+    def quiesce(self) -> bool:
         """Before a fork: close the connection and keep writers out; False when one does not end."""
         scope = self.exclusive()
         try:
@@ -322,7 +341,7 @@ class Writer:
         self._rest = scope
         db, self._db = self._db, None
         if db is not None:
-            disconnect(db)
+            self._disconnect(db)
         return True
 
     def go_on(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from contract.jobs import CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status
+from litequeue.engine import Submitted
 from litequeue.errors import KeyConflict
 from litequeue.job import Status
 
@@ -19,7 +20,7 @@ def keyed(store, payload=SAME, **fields):
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_same_call_under_the_same_key_is_the_same_job(store, scope):
     first = keyed(store, key_scope=scope)
-    assert keyed(store, key_scope=scope) == (first.id, False)
+    assert keyed(store, key_scope=scope) == Submitted(first.id, False)
     assert first.fresh
 
 
@@ -43,7 +44,7 @@ def test_with_raise_any_second_call_is_refused(store, payload):
 def test_with_replace_a_job_that_has_not_begun_takes_everything_from_the_second_call(store, scope, payload):
     first = keyed(store, key_scope=scope)
     later = {"run_at": START + 60, "priority": 5, "queue": "q", "tags": ("t",), "timeout": 1.0, "retries": 3}
-    assert keyed(store, payload, key_scope=scope, on_conflict="replace", **later) == (first.id, False)
+    assert keyed(store, payload, key_scope=scope, on_conflict="replace", **later) == Submitted(first.id, False)
     job = store.look_up(first.id)
     assert (job.payload, job.status, job.run_at) == (payload, Status.SCHEDULED, START + 60)
     assert (job.priority, job.queue, job.tags) == (5, "q", ("t",))
@@ -58,7 +59,7 @@ def test_with_replace_a_scheduled_job_may_become_due_at_once(store):
 def test_with_replace_a_running_job_stays_and_other_arguments_are_refused(store):
     first = keyed(store)
     Hands(store).take()
-    assert keyed(store, on_conflict="replace") == (first.id, False)
+    assert keyed(store, on_conflict="replace") == Submitted(first.id, False)
     with pytest.raises(KeyConflict, match=r"has begun already \(running\)"):
         keyed(store, OTHER, on_conflict="replace")
 
@@ -81,7 +82,7 @@ def test_jobs_without_a_key_are_never_the_same(store):
 
 def test_one_submission_meets_its_own_keys(store):
     first, second = store.submit([new(key="k"), new(key="k")])
-    assert (first.fresh, second) == (True, (first.id, False))
+    assert (first.fresh, second) == (True, Submitted(first.id, False))
 
 
 def test_a_refused_key_leaves_nothing_of_the_submission(store):
@@ -173,7 +174,7 @@ def test_a_retried_job_holds_its_key_again(store, scope):
     first = keyed(store, key_scope=scope)
     store.cancel(first.id)
     store.retry(first.id)
-    assert keyed(store, key_scope=scope) == (first.id, False)
+    assert keyed(store, key_scope=scope) == Submitted(first.id, False)
 
 
 # Through the front door

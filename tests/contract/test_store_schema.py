@@ -244,5 +244,5 @@ def test_a_submission_of_many_keys_meets_another_process_halfway(store, open_sto
     other = open_store()
     mine = store.submit([new(key=str(number)) for number in range(10)])
     both = other.submit([new(key=str(number)) for number in range(5, 15)])
-    assert [fresh for _, fresh in both] == [False] * 5 + [True] * 5
-    assert [job_id for job_id, _ in both[:5]] == [job_id for job_id, _ in mine[5:]]
+    assert [each.fresh for each in both] == [False] * 5 + [True] * 5
+    assert [each.id for each in both[:5]] == [each.id for each in mine[5:]]

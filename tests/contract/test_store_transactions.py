@@ -11,7 +11,7 @@ import pytest
 
 from contract.jobs import Hands, put
 from litequeue import DriverConflict, StoreError, Unsupported
-from litequeue.errors import Fenced
+from litequeue.errors import Fenced, JobNotFound
 from litequeue.job import Status
 
 sqlite3_only = pytest.mark.parametrize("driver", ["sqlite3"], indirect=True)
@@ -522,3 +522,62 @@ def test_errors_on_the_callers_connection_come_as_ours(queue, add):
             await db.rollback()
 
     asyncio.run(main())
+
+
+# What a block leaves behind
+
+
+def rolled_back(queue, add):
+    with contextlib.suppress(ZeroDivisionError), queue.transaction():
+        lost = add.enqueue(1)
+        raise ZeroDivisionError
+    return lost
+
+
+def test_the_handle_of_a_job_that_was_rolled_back_is_no_other_jobs(queue, add, clock):
+    lost = rolled_back(queue, add)
+    clock.advance(1)
+    other = add.using(delay=60).enqueue(2)
+    assert other.id == lost.id  # SQLite gives the number again
+    for act in (lost.cancel, lost.retry, lost.refresh, lambda: lost.result(0.1)):
+        with pytest.raises(JobNotFound):
+            act()
+    for aact in (lost.acancel, lost.aretry, lost.arefresh, lambda: lost.aresult(0.1)):
+        with pytest.raises(JobNotFound):
+            asyncio.run(aact())
+    assert other.refresh().status == "scheduled"
+
+
+def test_a_job_can_be_cancelled_inside_the_block_that_enqueued_it_and_after(queue, add):
+    with queue.transaction():
+        inside, after = add.enqueue(1), add.enqueue(2)
+        assert inside.cancel()
+    assert after.cancel()
+    assert [inside.refresh().status, after.refresh().status] == ["cancelled", "cancelled"]
+
+
+def spoil(db, driver):
+    if driver == "apsw":
+        db.row_trace = lambda cursor, row: dict(zip([d[0] for d in cursor.get_description()], row, strict=True))
+    else:
+        db.row_factory = sqlite3.Row
+        db.text_factory = bytes
+
+
+def test_what_a_caller_does_to_the_rows_of_the_connection_is_no_business_of_ours(queue, add, driver, store):
+    with queue.transaction() as db:
+        spoil(db, driver)
+        inside = add.enqueue(1)
+    later = add.enqueue(2)
+    assert {inside.refresh().status, later.refresh().status} == {"queued"}
+    assert len(Hands(queue.store, "add").claim(5)) == 2
+
+
+def test_a_caller_who_closes_the_connection_loses_the_block_and_nothing_else(queue, add):
+    with pytest.raises(StoreError, match="ended inside the block"), queue.transaction() as db:
+        add.enqueue(1)
+        db.close()
+    assert [add.enqueue(2)] == queue.jobs()
+    with queue.transaction():
+        add.enqueue(3)
+    assert len(queue.jobs()) == 2

@@ -427,14 +427,14 @@ def test_a_callers_long_transaction_is_logged(store, clock, caplog):
 
 
 def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
-    writer = Writer(store._file.connect, full=True, monotonic=clock.monotonic)
+    writer = Writer(store._file.connect, store._file.disconnect, full=True, monotonic=clock.monotonic)
     caplog.set_level("INFO", "litequeue")
 
     def slow(db):
         clock.advance(1)
 
     writer.run(slow)
-    writer.close(store._file.disconnect)
+    writer.close()
     assert "took 1000 ms" in caplog.text
     assert "a_long_transaction" in caplog.text
 

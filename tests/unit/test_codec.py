@@ -554,3 +554,106 @@ def test_a_signature_shows_itself():
 def test_a_digest_is_short_and_the_same_everywhere():
     assert digest(b"[[1,2],{}]") == "b6204424e51bd0e1b4ffad1f0459e631"
     assert digest(b"") != digest(b" ")
+
+
+# What would come back as something else is refused
+
+
+class Secret(pydantic.BaseModel):
+    password: pydantic.SecretStr
+
+
+class Hiding(pydantic.BaseModel):
+    a: int
+    hidden: int = pydantic.Field(default=7, exclude=True)
+
+
+class Cat(pydantic.BaseModel):
+    meow: int
+
+
+class Dog(pydantic.BaseModel):
+    bark: int
+
+
+class Rate(enum.Enum):
+    LOW = 0.5
+
+
+@dataclass
+class Longer(Other):
+    y: int
+
+
+def one_argument(hint):
+    def f(x): ...
+
+    f.__annotations__ = {} if hint is None else {"x": hint}
+    return Signature(f, JsonCodec(), "f")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Secret, Secret(password="hunter2")),
+        (Hiding, Hiding(a=1, hidden=9)),
+        (Cat | Dog, Dog(bark=1)),
+        (Rate, Rate.LOW),
+        (dict[Rate, int], {Rate.LOW: 1}),
+        (Other, Longer(1, 2)),
+        (bytes | str, b"x"),
+        (UUID | str, UUID(int=7)),
+        (list, [b"x"]),
+        (None, b"x"),
+        (None, {1: 2}),
+        (None, [{"deep": (b"x",)}]),
+        (None, datetime(2026, 1, 1, tzinfo=timezone.utc)),
+        (None, Decimal("1.5")),
+        (None, Other(1)),
+        (None, Node("n")),
+    ],
+    ids=str,
+)
+def test_a_value_that_would_come_back_as_another_is_refused(hint, value):
+    with pytest.raises(EncodeError, match=r"cannot store x: .* would come back as .*; .* plain data") as caught:
+        one_argument(hint).encode_call((value,), {})
+    assert caught.value.path == "x"
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "got"),
+    [
+        (None, (1, (2, "x")), [1, [2, "x"]]),
+        (None, {"a": (1,)}, {"a": [1]}),
+        (None, OrderedDict(a=1), {"a": 1}),
+        (list[int], {1}, [1]),
+        (Other, {"x": 1}, Other(1)),
+        (datetime, "2026-01-01T00:00:00Z", datetime(2026, 1, 1, tzinfo=timezone.utc)),
+        (Path, "x", Path("x")),
+        (Cat | None, Cat(meow=1), Cat(meow=1)),
+        (Hiding, Hiding(a=1), Hiding(a=1)),
+    ],
+)
+def test_lists_for_tuples_and_plain_data_for_the_annotated_type_will_do(hint, value, got):
+    signature = one_argument(hint)
+    [back], _ = signature.decode_call(signature.encode_call((value,), {}))
+    assert back == got
+
+
+def test_another_codec_may_give_back_what_it_likes():
+    class Words:
+        name = "words"
+
+        def encode(self, value):
+            return repr(value).encode()
+
+        def decode(self, data):
+            return [[data], {}]
+
+    assert Signature(lambda x: x, Words(), "f").encode_call((b"x",), {}) == b"[(b'x',), {}]"
+
+
+def test_calls_with_equal_dicts_are_one_call_where_they_are_compared():
+    signature = one_argument(None)
+    one, other = ({"x": 1, "y": [2]},), ({"y": [2], "x": 1},)
+    assert signature.encode_call(one, {}, canonical=True) == signature.encode_call(other, {}, canonical=True)

@@ -1,6 +1,7 @@
 """One run of one job, without a worker or a store."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -106,3 +107,19 @@ def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
     run = begin(lambda: None)
     run.put_back = True
     assert written_off(run) == Released(begun=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(math.nan,), (math.inf,), (None,), ("1",), (10**400,), (1, "10"), (1, math.nan), (object(),)],
+    ids=repr,
+)
+def test_progress_that_is_no_number_is_refused(begin, arguments):
+    run = begin(lambda: None)
+    with pytest.raises(ValueError, match="finite number"):
+        run.progress(*arguments)
+
+
+def test_a_note_that_is_no_text_is_refused(begin):
+    with pytest.raises(TypeError, match="note as text, got 3"):
+        begin(lambda: None).progress(1, note=3)

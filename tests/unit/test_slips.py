@@ -1,0 +1,60 @@
+"""What users get wrong, and what they are told at once."""
+
+import pickle
+
+import pytest
+
+from litequeue import Queue
+from unit import picklable
+
+
+@pytest.fixture
+def queue(database):
+    with Queue(database) as queue:
+        yield queue
+
+
+@pytest.fixture
+def task(queue):
+    return queue.task(name="t")(lambda x=0: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key_scope": "queued"}, "give key= as well"),
+        ({"on_conflict": "raise"}, "give key= as well"),
+        ({"key": "\ud800"}, "UTF-8 can hold"),
+        ({"queue": "\ud800"}, "queue must be a name"),
+        ({"tags": ["\ud800"]}, "tag must be a name"),
+        ({"retries": 2**63}, "from 0 to 1,000,000"),
+    ],
+    ids=str,
+)
+def test_a_call_with_an_option_that_can_mean_nothing_is_refused_and_nothing_stored(queue, task, options, message):
+    with pytest.raises(ValueError, match=message):
+        task.using(**options).enqueue(1)
+    assert queue.jobs() == []
+
+
+def test_a_key_may_be_given_after_what_to_do_about_it(task):
+    assert task.using(on_conflict="raise").using(key="k").enqueue(1).key == "k"
+
+
+def test_a_scope_without_a_key_is_refused_where_the_task_is_declared(queue):
+    with pytest.raises(ValueError, match="give unique= as well"):
+        queue.task(name="u", key_scope="queued")
+
+
+def test_a_name_that_is_no_text_is_refused(queue):
+    with pytest.raises(ValueError, match="a task's name must be a name"):
+        queue.task(name=3)(lambda: None)
+
+
+def test_a_page_before_what_no_id_can_be_is_refused(queue):
+    with pytest.raises(ValueError, match="before must be a job's id"):
+        queue.jobs(before="9" * 30)
+
+
+def test_a_task_is_pickled_by_name_as_its_function_would_be():
+    assert pickle.loads(pickle.dumps(picklable.double)) is picklable.double
