@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("litequeue")
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 STARTED = "this worker has been started already; make another with queue.worker()"
 
 
@@ -37,7 +38,6 @@ class Lifecycle:
         self._failure: BaseException | None = None
         self._ready = threading.Event()
         self._stopping = self._hurry = self._until_idle = False
-        self._process = os.getpid()
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -48,7 +48,6 @@ class Lifecycle:
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._until_idle = until_idle
-        self._process = os.getpid()
         with _signals(self._on_signal):
             self._work()
         if self._failure is not None:
@@ -94,9 +93,7 @@ class Lifecycle:
             raise self._failure
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            die_of(number)
-        elif self._stopping:
+        if self._stopping:
             log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
             self.stop(now=True)
         else:
@@ -147,21 +144,40 @@ class Lifecycle:
         raise NotImplementedError
 
 
-def die_of(number: int) -> None:
-    """Let a signal do to a child that a task forked what it does by default: the handler is its parent's."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
 @contextlib.contextmanager
 def _signals(handler: Any) -> Any:
     """Handle SIGINT and SIGTERM for the block, in the main thread; elsewhere signals are the application's."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in STOPS}
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+# ---- fork: what a task starts is stopped by a signal as any process is, not asked to finish the parent's jobs
+
+_masks = threading.local()  # of the thread that forks
+
+
+def _before_fork() -> None:
+    # a signal that came between the fork and Python's own work in the child would be lost
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+
+
+def _in_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_child() -> None:
+    for number in STOPS:
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), Lifecycle):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

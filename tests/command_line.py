@@ -47,8 +47,11 @@ def stuck() -> None:
 @queue.task
 def stops_a_child() -> int | None:
     import multiprocessing
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    context = multiprocessing.get_context("fork")
+    runs = context.Event()
+    child = context.Process(target=lambda: (runs.set(), time.sleep(60)))
     child.start()
+    runs.wait(20)
     child.terminate()
     child.join(20)
     return child.exitcode
