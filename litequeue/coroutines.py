@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class _Task(asyncio.Task[None]):
-    """Remembers that it was cancelled: Python tells since 3.11 only."""
+    """Remembers that it was cancelled, and not by itself: Python tells since 3.11 only."""
 
     told = False
 
     def cancel(self, msg: Any = None) -> bool:
-        self.told = True
+        if asyncio.current_task(self.get_loop()) is not self:
+            self.told = True
         return super().cancel(msg)
 
 
@@ -46,6 +47,7 @@ class Coroutines:
         self._loop = loop
         self._own: threading.Thread | None = None
         self._busy = 0
+        self.coming: list[list[Claimed]] = []  # on their way to the loop
 
     @property
     def free(self) -> int:
@@ -62,6 +64,7 @@ class Coroutines:
         jobs = list(jobs)
         with self._lock:
             self._busy += len(jobs)
+            self.coming.append(jobs)
         self._running_loop().call_soon_threadsafe(self._create, jobs)
 
     def interrupt(self, run: Run) -> None:
@@ -101,6 +104,8 @@ class Coroutines:
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
             self._tasks[run] = _Task(self._one(run, slot), loop=loop), slot
+        with self._lock:
+            self.coming.remove(jobs)
 
     def _cancel(self, run: Run) -> None:
         known = self._tasks.get(run)

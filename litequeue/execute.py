@@ -219,9 +219,9 @@ async def aexecute(run: Run) -> Outcome:
 
 
 def _was_cancelled(task: Any) -> bool:
-    """Tell whether the task itself was cancelled, or what it awaited."""
+    """Tell whether the task itself was cancelled, from without, or what it awaited."""
     count = getattr(task, "cancelling", None)  # since Python 3.11
-    return bool(count() if count is not None else task.told)
+    return bool(getattr(task, "told", False) and (count is None or count()))
 
 
 def _raised(run: Run, error: BaseException) -> Outcome:

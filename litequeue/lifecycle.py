@@ -38,6 +38,7 @@ class Lifecycle:
         self._failure: BaseException | None = None
         self._ready = threading.Event()
         self._stopping = self._hurry = self._until_idle = False
+        self._signals = 0
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -93,13 +94,13 @@ class Lifecycle:
             raise self._failure
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stopping:
-            log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
-            self.stop(now=True)
-        else:
+        self._signals += 1  # first of all: the second one may come while this one is at work
+        if self._signals == 1:
             advice = "%s: finishing what runs, up to %s; again to put it back now"
             log.warning(advice, signal.Signals(number).name, text(self.grace))
-            self.stop()
+        else:
+            log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
+        self.stop(now=self._signals > 1)
 
     def _work(self) -> None:
         """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""

@@ -110,6 +110,13 @@ class Runs:
         now = self._clock.now()
         self.ended.extend(Ended(job, Released(), now, 0.0) for job in jobs)
 
+    def known(self) -> set[tuple[str, int]]:
+        """What was claimed and has not been settled, as (id, attempt)."""
+        coming = [job for jobs in list(self._coroutines.coming) for job in jobs]
+        running = [run.job for run in list(self.running.values())]
+        ended = [end.job for end in list(self.ended)]
+        return {(job.id, job.attempt) for job in [*self._threads.line, *coming, *running, *ended]}
+
     def forget_line(self) -> None:
         """Let go of whatever has not begun, because others have it already."""
         self._threads.take_back()

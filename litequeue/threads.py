@@ -79,7 +79,14 @@ class Threads:
         for thread in new:
             # a daemon: a function that never returns must not keep the process from ending
             name = f"litequeue-{thread.slot}"
-            threading.Thread(target=self._work, args=(thread,), name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._work, args=(thread,), name=name, daemon=True).start()
+            except RuntimeError:  # the system gives no more: those there are take the line
+                with self._lock:
+                    self._threads.pop(thread.slot)
+                    self._slots.append(thread.slot)
+                if not self._threads:
+                    raise
 
     def take_back(self) -> list[Claimed]:
         """Take all jobs out of the line that have not begun."""

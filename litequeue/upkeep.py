@@ -6,10 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from litequeue.engine import Store
+from litequeue.errors import StoreError
 from litequeue.identity import Identity, alive, cpu_seconds
 from litequeue.liveness import Remains, forget, noted, take, tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from litequeue.clock import Clock
@@ -68,18 +70,28 @@ class Upkeep:
 
     def tick(self, worker: int, *, idle: bool) -> bool:
         """Do what is due; return whether this worker is still on record."""
-        self._fire()
+        known = True
+        if self._is_due("beat", BEAT_EVERY):  # first: whoever does not beat is taken for frozen
+            known = self._store.beat(worker)
+            self._try(self._rescue_unlocked)
         if self._is_due("deaths", DEATHS_EVERY):
             self._store.check()
-            self._bury_the_dead()
+            self._try(self._bury_the_dead)
+        self._try(self._fire)
         if self._is_due("prune", PRUNE_EVERY):
-            self._prune()
+            self._try(self._prune)
         if idle and self._is_due("tidy", TIDY_EVERY):
-            self._store.tidy()
-        if self._is_due("beat", BEAT_EVERY):
-            self._rescue_unlocked()
-            return self._store.beat(worker)
-        return True
+            self._try(self._store.tidy)
+        return known
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do one thing; what is wrong with it, such as a foreign hand's row, must not keep others from being done."""
+        try:
+            step()
+        except StoreError:
+            raise
+        except Exception:
+            log.exception("upkeep failed at %s", step.__name__.strip("_"))
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()

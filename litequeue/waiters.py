@@ -149,7 +149,7 @@ class Waiters:
 
 
 def _listen(waiters: weakref.ref[Waiters], ear: Ear) -> None:
-    with suppress(ValueError):  # it was closed before this wait
+    with suppress(ValueError, OSError):  # it was closed before this wait, or its descriptor by other code
         while True:
             messages = ear.wait(None)
             listener = waiters()

@@ -14,6 +14,7 @@ from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
 from litequeue.errors import StoreError, StoreReplaced
 from litequeue.identity import Identity
+from litequeue.job import Claimed
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
 from litequeue.options import positive, queue_names
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from litequeue.engine import Turn
-    from litequeue.job import Claimed
     from litequeue.outcome import Ended
     from litequeue.queue import Queue
     from litequeue.retry import Duration
@@ -106,6 +106,7 @@ class Worker(Lifecycle):
         self._next_at: float | None = None
         self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
         self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
+        self._in_doubt = self._replaced = False
         self._version, self._polled, self._cancels_at = -1, 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._open_now = True
@@ -133,7 +134,10 @@ class Worker(Lifecycle):
     def _close(self) -> None:
         try:
             self._runs.stop()
-            self._store.rescue(self.id, None, blame=False)
+            if self._replaced:  # what is written now would go astray
+                self._lifeline.abandon()
+            else:
+                self._store.rescue(self.id, None, blame=False)
         except BaseException as error:
             self._lifeline.abandon()  # whoever takes the lock puts our jobs back
             if not isinstance(error, StoreError):
@@ -167,6 +171,7 @@ class Worker(Lifecycle):
                     break
                 self._wait()
             except StoreReplaced:
+                self._replaced = True
                 raise
             except Exception as error:
                 self._stumble(error)
@@ -180,14 +185,31 @@ class Worker(Lifecycle):
             raise error  # a job has closed descriptors that are ours, the lock among them
         else:
             log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), exc_info=error)
-        self._hungry = set(self._kinds)
-        self._ear.wait(BACK_OFF)
+        self._hungry, self._in_doubt = set(self._kinds), True
+        until = self._clock.monotonic() + BACK_OFF
+        while not self._stopping and (left := until - self._clock.monotonic()) > 0:
+            self._ear.wait(left)
+
+    def _put_right(self) -> None:
+        """After a failure: give back what the file says we have claimed, and we never got to hear of."""
+        before = self._runs.known()
+        missing = [(job_id, attempt, task) for job_id, attempt, task in self._store.runs_of(self.id)
+                   if (job_id, attempt) not in before]  # fmt: skip
+        known = self._runs.known() | ({(self._alone.id, self._alone.attempt)} if self._alone else set())
+        self._runs.put_back(
+            Claimed(job_id, attempt, task, "", b"", 0, 0, 0, None, None, None, 0.0)
+            for job_id, attempt, task in missing
+            if (job_id, attempt) not in known
+        )
+        self._in_doubt = False
 
     def _round(self) -> None:
         """Settle what has ended and claim what can start, in one transaction."""
         self._runs.check()
         if not self._upkeep.tick(self.id, idle=not self._runs.busy):
             self._sign_on_anew()
+        if self._in_doubt:
+            self._put_right()
         ended, demands = self._runs.take_ended(), self._demands()
         if not ended and not demands:
             return
@@ -320,6 +342,8 @@ class Worker(Lifecycle):
             self._ear.wait(LAST_PATIENCE / 10)
             self._runs.interrupt_all()
         self._runs.write_off_all()
+        while self._runs.running and self._clock.monotonic() < patience + LAST_PATIENCE:
+            self._ear.wait(LAST_PATIENCE / 10)  # these were just ending
         self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
 
     def _keep_up(self) -> None:
@@ -333,7 +357,7 @@ class Worker(Lifecycle):
 
     def _settle(self, deadline: float) -> None:
         """Record the ends, offering them again to a store that refuses until the deadline."""
-        while ended := self._runs.take_ended():
+        while not self._replaced and (ended := self._runs.take_ended()):
             try:
                 self._note_settled(ended, self._store.settle(ended))
             except Exception as error:

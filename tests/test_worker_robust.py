@@ -339,3 +339,74 @@ def test_a_child_that_holds_its_dead_parents_lock_does_not_hide_the_death(queue,
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
+
+
+# Claims that nobody heard of
+
+
+def test_jobs_claimed_by_a_turn_that_failed_after_its_commit_are_put_back_and_run(queue, soon, monkeypatch):
+    ran, failed = Counter(), []
+
+    @queue.task
+    def work(n: int):
+        ran[n] += 1
+
+    with queue.worker(threads=2) as working:
+        claim = queue.store.claim
+
+        def claiming(*args, **kwargs):
+            turn = claim(*args, **kwargs)
+            if turn.claimed and not failed:
+                failed.append(turn.claimed)
+                raise StoreError("interrupted during the commit")
+            return turn
+
+        monkeypatch.setattr(queue.store, "claim", claiming)
+        jobs = work.enqueue_many([(n,) for n in range(5)])
+        assert {str(ended(job).status) for job in jobs} == {"succeeded"}
+    assert failed
+    assert ran == dict.fromkeys(range(5), 1)
+    assert working.lost == 0
+
+
+def test_a_thread_that_cannot_be_started_costs_no_room_for_ever(queue, soon, monkeypatch):
+    start, refused = threading.Thread.start, []
+
+    def refusing(thread):
+        if thread.name.startswith("litequeue-0") and len(refused) < 2:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        return start(thread)
+
+    @queue.task
+    def work(): ...
+
+    with queue.worker(threads=1, grace=5) as working:
+        monkeypatch.setattr(threading.Thread, "start", refusing)
+        job = work.enqueue()
+        assert ended(job).status == "succeeded"
+        until(lambda: working._runs._threads.free == 1)
+    assert len(refused) == 2
+
+
+def test_a_step_of_upkeep_that_always_fails_stops_no_beat(queue, soon, monkeypatch):
+    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.05)
+    monkeypatch.setattr(Upkeep, "_rescue_unlocked", lambda _self: 1 / 0)
+    monkeypatch.setattr(Upkeep, "_fire", lambda _self: 1 / 0)
+
+    @queue.task
+    def work(): ...
+
+    with queue.worker(threads=1):
+        until(lambda: queue.store.workers()[0].beats >= 3)
+        assert ended(work.enqueue()).status == "succeeded"
+
+
+def test_a_coroutine_that_cancels_itself_fails(queue):
+    @queue.task
+    async def work():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(10)
+
+    with queue.worker():
+        assert ended(work.enqueue()).status == "failed"

@@ -20,7 +20,7 @@ LOOK_EVERY = 1.0  # seconds between looks of one who waits, should nobody tell
 LOOKS = 10  # after so many in vain, who waits is refused, as by another process's lock
 
 _WAITED = (
-    f"a transaction of this process was not over within {LOOKS * LOOK_EVERY:.0f} s, and nothing was stored; keep "
+    f"other writers of this process were not done within {LOOKS * LOOK_EVERY:.0f} s, and nothing was stored; keep "
     "transactions short, and write inside one only from the thread or coroutine that opened it"
 )
 _INTERRUPTED = "the process was interrupted during the commit; look whether this was stored"
@@ -112,7 +112,10 @@ class Line:
             self.leave(entry)
 
     async def wait_async(self, entry: Entry[Any]) -> None:
-        """Queue up from a loop, and await until the work is done; for one without work, until it has the lead."""
+        """Queue up from a loop, and await until the work is done; for one without work, until it has the lead.
+
+        Raises what the work raised, and `StoreBusy` as `wait` does: whoever returns without work has the lead.
+        """
         loop = asyncio.get_running_loop()
         entry.future = loop.create_future()
         with self._gate:
@@ -128,6 +131,8 @@ class Line:
             raise
         finally:
             entry.timer.cancel()
+        if entry.done:
+            entry.outcome()
 
     def _is_next(self, entry: Entry[Any]) -> bool:
         with self._gate:
@@ -146,7 +151,17 @@ class Line:
         """Word may have been lost: tell the first again. Raise `StoreBusy` for one who waited in vain."""
         if looks >= LOOKS and self._remove(entry):
             raise StoreBusy(_WAITED)
+        self._pass_over_the_absent()
+        self._thread_called = False
         self.tell_next()
+
+    def _pass_over_the_absent(self) -> None:
+        """Send to the end of the line whoever does not take the lead, because its loop stands still: maybe for us."""
+        with self._gate:
+            for _ in range(0 if self.lead.locked() else len(self._waiting)):
+                if self._waiting[0].work is not None or self._waiting[0].future is None:
+                    break
+                self._waiting.rotate(-1)
 
     def _look_from_loop(self, entry: Entry[Any], looks: int) -> None:
         loop = asyncio.get_running_loop()
@@ -206,6 +221,15 @@ class Line:
         self._thread_called = False
 
     # ---- while one leads
+
+    def thread_came(self) -> bool:
+        """In the thread that was called: take the lead if it is free. Whoever has it calls again, so never wait here.
+
+        That one may need this very thread to begin and to commit. No Ctrl-C is raised in it, so no `with`.
+        """
+        with self._gate:
+            self._thread_called = False
+        return self.lead.acquire(blocking=False)
 
     def take_batch(self, most: int) -> list[Entry[Any]]:
         """Begin the work at the head of the line, up to one that wants to lead alone; `finish` takes it out."""

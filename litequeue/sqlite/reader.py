@@ -187,6 +187,10 @@ class Reader:
         [(moment,)] = self.read(lambda db: db.rows(SQL["next_prune"]))
         return None if moment is None else float(moment)
 
+    def runs_of(self, worker: int) -> list[tuple[str, int, str]]:
+        """The jobs that stand as running under the worker, as (id, attempt, task)."""
+        return self.read(lambda db: [(row[0], row[1], row[3]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """The worker's running jobs that are to be cancelled, as (id, attempt)."""
         return self.read(lambda db: [(row[0], row[1]) for row in db.rows(SQL["requested_cancels"], {"worker": worker})])

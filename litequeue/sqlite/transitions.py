@@ -338,13 +338,13 @@ def rescue(
     cancelled: list[str] = []
     for job_id, attempt, deaths, _task in runs:
         run = {"id": job_id, "attempt": attempt}
-        had_begun = f"{job_id}:{attempt}" in begun
-        guilty = blame and had_begun
+        guilty = blame and f"{job_id}:{attempt}" in begun
         if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
             _condemn(db, run, deaths + 1, now, delete_at)
             condemned.append(job_id)
             continue
-        db.rows(SQL["blame" if guilty else "release" if had_begun else "put_back"], run)
+        # never as unbegun: what is not noted may have ended, and died before its end was stored
+        db.rows(SQL["blame" if guilty else "release"], run)
         gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": delete_at})
         (cancelled if gone else returned).append(job_id)
     db.rows(SQL["unregister"], {"worker": worker})

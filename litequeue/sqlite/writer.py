@@ -310,7 +310,16 @@ class Writer:
         return db
 
     def _lead_by_thread(self) -> None:
-        self._threads().submit(self._lead)
+        self._threads().submit(self._lead_if_free)
+
+    def _lead_if_free(self) -> None:
+        if not self._line.thread_came():
+            return
+        try:
+            self._commit(self._line.take_batch(LARGEST_BATCH))
+        finally:
+            self._line.lead.release()
+            self._line.tell_next()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:

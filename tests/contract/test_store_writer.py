@@ -450,3 +450,80 @@ def test_one_who_waited_for_seconds_leaves_no_timer_behind(store, writer, soon):
         return [handle for handle in loop._scheduled if not handle.cancelled()]
 
     assert asyncio.run(main()) == []
+
+
+# The lead has one holder
+
+
+def test_a_coroutine_that_waits_in_vain_for_a_transaction_is_refused_and_the_holder_loses_nothing(store, writer, soon):
+    holding, go = threading.Event(), threading.Event()
+
+    def hold():
+        with store.transaction():
+            put(store, "held")
+            holding.set()
+            assert go.wait(DEADLINE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holding.wait(DEADLINE)
+
+    async def intrude():
+        async with store.atransaction():
+            put(store, "intruder")
+
+    with pytest.raises(StoreBusy):
+        asyncio.run(intrude())
+    go.set()
+    thread.join(DEADLINE)
+    assert [job.task for job in store.list_jobs()] == ["held"]
+    assert put(store)
+
+
+def test_work_that_is_cancelled_as_a_thread_is_called_for_it_blocks_no_transaction(store, writer):
+    async def main():
+        for _ in range(50):
+            work = asyncio.ensure_future(writer.arun(insert("cancelled")))
+            await asyncio.sleep(0)
+            work.cancel()
+            async with store.atransaction():
+                await store.asubmit([new("inside")])
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
+    assert sum(job.task == "inside" for job in store.list_jobs(limit=200)) == 50
+
+
+def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_lead(store, writer, soon):
+    holding, go = threading.Event(), threading.Event()
+
+    def hold():
+        with writer.exclusive():
+            holding.set()
+            assert go.wait(DEADLINE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holding.wait(DEADLINE)
+
+    async def main():
+        waiting = asyncio.ensure_future(_enter(writer))
+        await asyncio.sleep(0)
+        threading.Timer(0.03, go.set).start()
+        job_id = put(store)
+        await waiting
+        return job_id
+
+    assert asyncio.run(main()) in {job.id for job in store.list_jobs()}
+    thread.join(DEADLINE)
+
+
+def test_a_coroutine_in_line_whose_loop_stands_still_holds_up_nobody(store, writer, soon):
+    loop = asyncio.new_event_loop()
+    with writer.exclusive():
+        waiting = loop.create_task(_enter(writer))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+    assert put(store)
+    assert asyncio.run(writer.arun(insert()))
+    loop.run_until_complete(waiting)  # and it has its turn
+    loop.close()
