@@ -17,7 +17,11 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["throughput", "idle", pytest.param("latency", marks=SLOW), pytest.param("contention", marks=SLOW)]
+    "name",
+    [
+        *("throughput", "idle"),
+        *(pytest.param(name, marks=SLOW) for name in ("latency", "contention", "backlog")),
+    ],
 )
 def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
     ended = run(name, "--rounds", 1, "--scale", 0.01, "--folder", tmp_path, "--json", tmp_path / "figures.json")
@@ -31,4 +35,28 @@ def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
 def test_an_unknown_benchmark_is_refused():
     ended = run("speed")
     assert ended.returncode == 2
-    assert "no benchmark speed; there are throughput, latency, idle, contention" in ended.stderr
+    assert "no benchmark speed; there are throughput, latency, idle, contention, backlog" in ended.stderr
+
+
+def run_peers(*arguments):
+    command = [sys.executable, "-m", "benchmarks.peers", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+
+
+@SLOW
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peers_benchmark_measures_litequeue_and_says_what_it_left_out(tmp_path):
+    ended = run_peers("litequeue", "rq", "--rounds", 1, "--scale", 0.02, "--json", tmp_path / "figures.json")
+    assert ended.returncode == 0, ended.stderr
+    kept = json.loads((tmp_path / "figures.json").read_text())
+    rows = {(row["peer"], row["setting"]): row["values"] for row in kept["rows"]}
+    assert {"enqueue", "drain", "pickup_p50", "round_trip_p99", "idle_cpu", "written"} <= set(
+        rows["litequeue", "default"]
+    )
+    assert ("rq", "default") in rows or "rq" in kept["left_out"]
+
+
+def test_an_unknown_peer_is_refused():
+    ended = run_peers("speed")
+    assert ended.returncode == 2
+    assert "no queue speed; there are litequeue, huey, rq" in ended.stderr
