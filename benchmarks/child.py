@@ -54,6 +54,11 @@ class Child:
         """Let the process go, and wait for that."""
         self._process.communicate(timeout=60)
 
+    def kill(self) -> None:
+        """End the process whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+
 
 @contextlib.contextmanager
 def child(role: str, side: str, folder: str, durability: str, *, counting: bool = False) -> Iterator[Child]:

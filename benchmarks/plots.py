@@ -25,6 +25,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 11.0,
     "axes.titlelocation": "left",
+    "axes.titlepad": 22.0,
     "grid.alpha": 0.3,
     "axes.axisbelow": True,
 }
@@ -41,7 +42,7 @@ def backlog(figures: Sequence[Figure], folder: Path) -> None:
     """Draw the rate of a drain against what else is in the file."""
     drains = [figure for figure in figures if figure.name.startswith("drain, 1")]
     if drains:
-        _save(folder / "backlog.svg", 0.45 * len(drains) + 1.2, lambda axes: _backlog(axes, drains))
+        _save(folder / "backlog.svg", 0.45 * len(drains) + 1.0, lambda axes: _backlog(axes, drains))
 
 
 def _save(path: Path, height: float, draw: Callable[[Any], None]) -> None:
@@ -67,8 +68,8 @@ def _throughput(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         for place, value in zip(places, values, strict=True):
             axes.text(value * 1.06, place, f"{value:,.0f}", va="center", fontsize=7)
     axes.set_xscale("log")
-    axes.set_xlim(right=max(row["values"]["drain"] for row in rows) * 2.2)
-    axes.set_title("Jobs a second (log scale; more is better)")
+    axes.set_xlim(10, max(row["values"]["drain"] for row in rows) * 2.2)
+    axes.set_title("Jobs a second (log scale, more is better)")
     _name_rows(axes, rows)
     _legend(axes)
 
@@ -78,10 +79,12 @@ def _latency(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         for place, row in enumerate(rows):
             low, high = row["values"][f"{name}_p50"], row["values"][f"{name}_p99"]
             axes.plot([low, high], [place + shift] * 2, color=colour, linewidth=2.5, alpha=0.55, solid_capstyle="round")
-            axes.plot([low], [place + shift], "o", color=colour, markersize=6, label=None if place else f"{label}, p50")
+            axes.plot(
+                [low], [place + shift], "o", color=colour, markersize=6, label=None if place else f"{label}: p50 to p99"
+            )
             axes.plot([high], [place + shift], "|", color=colour, markersize=9, markeredgewidth=2.0)
     axes.set_xscale("log")
-    axes.set_title("One job on an idle worker in another process, ms (log scale; less is better; lines end at p99)")
+    axes.set_title("One job on an idle worker in another process, ms (log scale, less is better)")
     _name_rows(axes, rows)
     _legend(axes)
 
@@ -96,6 +99,7 @@ def _backlog(axes: Any, drains: Sequence[Figure]) -> None:
     axes.set_yticks(range(len(drains)), names)
     axes.invert_yaxis()
     axes.grid(visible=True, axis="x")
+    axes.xaxis.set_major_formatter("{x:,g}")
     axes.set_title("Jobs a second while 10,000 are drained beside the rest of the file")
 
 
@@ -113,4 +117,7 @@ def _name_rows(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, loc="lower right", labelcolor=INK, ncols=2, bbox_to_anchor=(1.0, -0.01))
+    axes.legend(
+        frameon=False, loc="lower left", labelcolor=INK, ncols=2, bbox_to_anchor=(-0.01, 0.995), borderaxespad=0.2
+    )
+    axes.xaxis.set_major_formatter("{x:,g}")

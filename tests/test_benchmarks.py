@@ -1,11 +1,14 @@
 """Each benchmark runs, at a hundredth of its size. What it measures is not asserted: the machine may be busy."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.figures import Figure
 
 ROOT = Path(__file__).parent.parent
 SLOW = pytest.mark.slow
@@ -60,3 +63,14 @@ def test_an_unknown_peer_is_refused():
     ended = run_peers("speed")
     assert ended.returncode == 2
     assert "no queue speed; there are litequeue, huey, rq" in ended.stderr
+
+
+def test_a_plot_has_the_same_bytes_each_time(tmp_path):
+    pytest.importorskip("matplotlib", reason="of the extra bench")
+    plots = importlib.import_module("benchmarks.plots")
+    figures = [Figure("drain, 10,000 ready", "normal", 40_000, "jobs/s")]
+    for name in ("one", "two"):
+        plots.backlog(figures, tmp_path / name)
+    one, two = ((tmp_path / name / "backlog.svg").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert b"<dc:date>" not in one

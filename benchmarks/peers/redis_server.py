@@ -67,7 +67,7 @@ def redis_server(broker: str) -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="bench-redis") as folder:
         where = ("--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--logfile", f"{folder}/log")
         process = subprocess.Popen(
-            [*DYING_WITH_US, binary, *where, *OPTIONS[broker]], env=_environment(), start_new_session=True
+            [*dying_with_us("KILL"), binary, *where, *OPTIONS[broker]], env=_environment(), start_new_session=True
         )
         try:
             server = RedisServer(process, port)
@@ -76,6 +76,13 @@ def redis_server(broker: str) -> Iterator[RedisServer]:
         finally:
             process.send_signal(signal.SIGKILL)  # nothing of it is kept
             process.wait()
+
+
+def dying_with_us(sent: str) -> tuple[str, ...]:
+    """Have the kernel end a command when this process ends without its `finally`: the words that come before it."""
+    if sys.platform != "linux" or not shutil.which("setpriv"):
+        return ()
+    return ("setpriv", "--pdeathsig", sent)
 
 
 def _wait(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
@@ -105,7 +112,3 @@ def _environment() -> dict[str, str]:
     """Let a server that was unpacked rather than installed find its libraries."""
     folders = [str(folder) for folder in UNPACKED.glob("usr/lib/*") if folder.is_dir()]
     return {**os.environ, "LD_LIBRARY_PATH": ":".join([*folders, os.environ.get("LD_LIBRARY_PATH", "")]).strip(":")}
-
-
-# util-linux: the kernel ends the server when this process ends without its `finally`.
-DYING_WITH_US = ("setpriv", "--pdeathsig", "KILL") if sys.platform == "linux" and shutil.which("setpriv") else ()

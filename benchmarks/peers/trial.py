@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.child import ROOT, Child
-from benchmarks.peers.redis_server import DYING_WITH_US
+from benchmarks.peers.redis_server import dying_with_us
 from benchmarks.peers.usage import usage
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ def trial(peer: str, setting: Setting, servers: Mapping[Broker, RedisServer], pl
                 measured.drain.append(caller.ask(f"drain {max(count, drained)}"))
                 _note_writes(measured, session, max(count, drained), folder)
                 times = caller.ask(f"latency {plan.size(SAMPLES)} {SAMPLING * plan.scale} {setting.period}")
-        finally:
-            caller.end()
+        except BaseException:
+            caller.kill()
+            raise
+        caller.end()
     measured.pickup.extend(times["pickup"])
     measured.round_trip.extend(times["round_trip"])
 
@@ -121,7 +123,7 @@ def _worker(peer: str, name: str, folder: str, redis: str) -> Iterator[int]:
     command = [python_of(peer), "-m", "benchmarks.peers.child", "worker", peer, name, folder, redis]
     with tempfile.TemporaryFile(prefix="bench") as log:
         process = subprocess.Popen(
-            [*DYING_WITH_US, *command],
+            [*dying_with_us("TERM"), *command],
             cwd=ROOT,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
