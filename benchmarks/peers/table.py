@@ -137,7 +137,7 @@ def _number(value: float | None) -> str:
 def _ratio(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" if 0.1 <= value < 20 else f"{value:.3f}" if value < 0.1 else f"{value:,.0f}"
+    return f"{value:.2f}" if 0.1 <= value < 20 else f"{value:.2g}" if value < 0.1 else f"{value:,.0f}"
 
 
 def settings_of(rows: Sequence[Row]) -> str:
