@@ -4,7 +4,7 @@ ARGS ?=
 FOLDER ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench torture clean
+.PHONY: help demo test lint bench bench-peers torture clean
 # Targets share one .venv, into which two pips must not write at once.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -19,8 +19,9 @@ help:
 	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey'
+	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
 	@echo 'make torture  200 kills of workers over 20,000 jobs in three processes (a minute or two; ARGS=...)'
-	@echo 'make clean  remove .venv and whatever was built or cached'
+	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
 
 demo: .venv/.stamp-demo
@@ -38,11 +39,14 @@ lint: .venv/.stamp-lint
 bench: .venv/.stamp-bench
 	@$(PY) -m benchmarks $(ARGS)
 
+bench-peers: .venv-peers/.stamp-peers .venv-peers-arq/.stamp-peers-arq .venv-peers/redis
+	@.venv-peers/bin/python -m benchmarks.peers $(ARGS)
+
 torture: .venv/.stamp-test
 	@$(PY) -m tests.crash.torture --kills 200 --jobs 20000 $(ARGS)
 
 clean:
-	@rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-peers .venv-peers-arq build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp-%: pyproject.toml | $(PY)
@@ -50,6 +54,27 @@ clean:
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[$*]'
 	@touch $@
+
+# Peers have venvs of their own, for their requirements conflict with each other's.
+.venv-peers/.stamp-% .venv-peers-arq/.stamp-%: pyproject.toml | $(PY)
+	@echo 'installing litequeue[$*] into $(@D) ...'
+	@[ -x $(@D)/bin/python ] || $(PY) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# A redis-server from Debian's packages, unpacked and not installed: no root, and no service that starts by itself.
+.venv-peers/redis: | .venv-peers/.stamp-peers
+	@if command -v redis-server >/dev/null; then \
+	    mkdir -p $@; \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+	    echo 'unpacking redis-server into $@ ...'; \
+	    mkdir -p $@.part && cd $@.part && \
+	    apt-get download -qq $$(apt-get install --simulate --no-install-recommends redis-server | awk '$$1 == "Inst" {print $$2}') && \
+	    for package in *.deb; do dpkg-deb --extract $$package . || exit 1; done && \
+	    cd - >/dev/null && mv $@.part $@; \
+	else \
+	    echo 'there is no redis-server, and no apt-get to fetch one: the queues on Redis are left out' >&2; \
+	fi
 
 $(PY):
 	@for python in $(PYTHONS); do \

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import apsw
 
-from benchmarks import contention, idle, latency, throughput
+from benchmarks import backlog, contention, idle, latency, throughput
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
 from litequeue.sqlite.guards import filesystem_of
 
-BENCHMARKS = {"throughput": throughput, "latency": latency, "idle": idle, "contention": contention}
+BENCHMARKS = {"throughput": throughput, "latency": latency, "idle": idle, "contention": contention, "backlog": backlog}
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     plan = Plan(rounds=options.rounds, scale=options.scale if not options.quick else 0.1)
     tempfile.tempdir = options.folder
-    print(_machine())
+    print(machine())
     figures: list[Figure] = []
     for name in options.names or list(BENCHMARKS):
         began = time.monotonic()
@@ -33,8 +33,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\n{name} ({time.monotonic() - began:.0f} s)\n\n{table(found)}", flush=True)
         figures += found
     if options.json:
-        text = json.dumps({"machine": _machine(), "figures": [figure.plain() for figure in figures]}, indent=1)
+        text = json.dumps({"machine": machine(), "figures": [figure.plain() for figure in figures]}, indent=1)
         Path(options.json).write_text(text + "\n", encoding="utf-8")
+    if options.plots:
+        from benchmarks import plots
+
+        plots.backlog(figures, Path(options.plots))
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -45,6 +49,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every size by this (1)")
     parser.add_argument("--folder", help="where the files go; its disk is measured too (a temporary folder)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument("--plots", metavar="FOLDER", help="draw `backlog` into this folder as well (needs matplotlib)")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
@@ -52,7 +57,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _machine() -> str:
+def machine() -> str:
     """Say what the figures were taken on: they mean nothing beside another machine's."""
     folder = Path(tempfile.gettempdir())
     load = f"load {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
@@ -68,7 +73,7 @@ def _huey_version() -> str:
         return "not installed: no ratios to it"
     import huey
 
-    return huey.__version__
+    return str(huey.__version__)
 
 
 if __name__ == "__main__":

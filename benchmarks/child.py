@@ -25,11 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 class Child:
     """The process as its parent sees it: one question a line, one JSON answer a line."""
 
-    def __init__(self, role: str, side: str, folder: str, durability: str, *, counting: bool = False) -> None:
-        command = [sys.executable, "-m", "benchmarks.child", role, side, folder, durability]
-        self._process = subprocess.Popen(
-            command + ["--counting"] * counting, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, *arguments: str, python: str = sys.executable, module: str = "benchmarks.child") -> None:
+        command = [python, "-m", module, *arguments]
+        self._command = " ".join(command)
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.answer()  # it is ready
 
     def tell(self, question: str) -> None:
@@ -43,7 +42,7 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}")
+            raise RuntimeError(f"{self._command} ended with {self._process.wait()}")
         return json.loads(line)
 
     def ask(self, question: str) -> Any:
@@ -55,11 +54,16 @@ class Child:
         """Let the process go, and wait for that."""
         self._process.communicate(timeout=60)
 
+    def kill(self) -> None:
+        """End the process whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+
 
 @contextlib.contextmanager
 def child(role: str, side: str, folder: str, durability: str, *, counting: bool = False) -> Iterator[Child]:
     """Start a process for the block."""
-    started = Child(role, side, folder, durability, counting=counting)
+    started = Child(role, side, folder, durability, *["--counting"] * counting)
     try:
         yield started
     finally:

@@ -35,7 +35,7 @@ def measure(plan: Plan) -> list[Figure]:
     floors: dict[str, Times] = {"full": Times([], []), "normal": Times([], [])}
     for _ in range(plan.rounds):
         for durability, found in floors.items():
-            _add(found, _floor(durability, -(-samples // plan.rounds)))
+            _add(found, floor_times(durability, -(-samples // plan.rounds)))
         for across in (True, False):
             for durability in floors:
                 key = ("litequeue", durability, across)
@@ -56,7 +56,7 @@ def _add(all_times: Times, more: Times) -> None:
     all_times.round_trip.extend(more.round_trip)
 
 
-def _floor(durability: str, samples: int) -> Times:
+def floor_times(durability: str, samples: int) -> Times:
     """What the commits alone take, from rest: the job's and its claim's until it begins, its end's until the result."""
     times = Times([], [])
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
@@ -64,7 +64,7 @@ def _floor(durability: str, samples: int) -> Times:
         floor.enqueue_one(connection, 1)
         floor.drain_single(connection, 1)
         for _ in range(samples):
-            _rest()
+            rest()
             enqueued = 1e6 / floor.enqueue_one(connection, 1)
             with_claim_and_end = enqueued + 1e6 / floor.drain_single(connection, 1)
             times.pickup.append((enqueued + with_claim_and_end) / 2)
@@ -73,8 +73,8 @@ def _floor(durability: str, samples: int) -> Times:
     return times
 
 
-def _rest() -> None:
-    time.sleep(random.uniform(0.005, 0.030))
+def rest(longest: float = 0.030) -> None:
+    time.sleep(random.uniform(0.005, longest))
 
 
 def _round(name: str, durability: str, across: bool, samples: int) -> Times:  # noqa: FBT001 - part of a key
@@ -98,7 +98,7 @@ def _pair(name: str, folder: str, durability: str, across: bool) -> Iterator[Lit
 def _sample(side: LiteQueue | Huey, samples: int) -> Times:
     times = Times([], [])
     for _ in range(samples):
-        _rest()
+        rest()
         called = time.monotonic_ns()
         began = side.began()
         times.round_trip.append((time.monotonic_ns() - called) / 1e3)

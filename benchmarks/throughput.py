@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import floor
 from benchmarks.figures import Figure, Plan, rate_figure, take_turns
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from benchmarks.sides import Huey, LiteQueue
 
-    Work = Callable[[LiteQueue | Huey, int], float]
+    Work = Callable[[Any, int], float]
 
 # Jobs a round. A commit that is synced takes several times as long; huey takes one job a transaction.
 COUNTS = {
@@ -74,7 +74,7 @@ def limit(name: str, durability: str, count: int) -> float:
         try:
             if name == "drain":
                 floor.enqueue_many(connection, count)
-            return getattr(floor, name)(connection, count)
+            return float(getattr(floor, name)(connection, count))
         finally:
             connection.close()
 

@@ -1,11 +1,14 @@
 """Each benchmark runs, at a hundredth of its size. What it measures is not asserted: the machine may be busy."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.figures import Figure
 
 ROOT = Path(__file__).parent.parent
 SLOW = pytest.mark.slow
@@ -17,7 +20,11 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["throughput", "idle", pytest.param("latency", marks=SLOW), pytest.param("contention", marks=SLOW)]
+    "name",
+    [
+        *("throughput", "idle"),
+        *(pytest.param(name, marks=SLOW) for name in ("latency", "contention", "backlog")),
+    ],
 )
 def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
     ended = run(name, "--rounds", 1, "--scale", 0.01, "--folder", tmp_path, "--json", tmp_path / "figures.json")
@@ -31,4 +38,39 @@ def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
 def test_an_unknown_benchmark_is_refused():
     ended = run("speed")
     assert ended.returncode == 2
-    assert "no benchmark speed; there are throughput, latency, idle, contention" in ended.stderr
+    assert "no benchmark speed; there are throughput, latency, idle, contention, backlog" in ended.stderr
+
+
+def run_peers(*arguments):
+    command = [sys.executable, "-m", "benchmarks.peers", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+
+
+@SLOW
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peers_benchmark_measures_litequeue_and_says_what_it_left_out(tmp_path):
+    ended = run_peers("litequeue", "rq", "--rounds", 1, "--scale", 0.02, "--json", tmp_path / "figures.json")
+    assert ended.returncode == 0, ended.stderr
+    kept = json.loads((tmp_path / "figures.json").read_text())
+    rows = {(row["peer"], row["setting"]): row["values"] for row in kept["rows"]}
+    assert {"enqueue", "drain", "pickup_p50", "round_trip_p99", "idle_cpu", "written"} <= set(
+        rows["litequeue", "default"]
+    )
+    assert ("rq", "default") in rows or "rq" in kept["left_out"]
+
+
+def test_an_unknown_peer_is_refused():
+    ended = run_peers("speed")
+    assert ended.returncode == 2
+    assert "no queue speed; there are litequeue, huey, rq" in ended.stderr
+
+
+def test_a_plot_has_the_same_bytes_each_time(tmp_path):
+    pytest.importorskip("matplotlib", reason="of the extra bench")
+    plots = importlib.import_module("benchmarks.plots")
+    figures = [Figure("drain, 10,000 ready", "normal", 40_000, "jobs/s")]
+    for name in ("one", "two"):
+        plots.backlog(figures, tmp_path / name)
+    one, two = ((tmp_path / name / "backlog.svg").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert b"<dc:date>" not in one

@@ -1,0 +1,169 @@
+"""Measure other task queues beside litequeue and the speed limit of SQLite. `python -m benchmarks.peers --help`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.__main__ import machine
+from benchmarks.figures import Plan
+from benchmarks.latency import floor_times
+from benchmarks.peers.peer import PEERS, Setting, module
+from benchmarks.peers.redis_server import has_redis, redis_server, version
+from benchmarks.peers.table import Against, Row, row, settings_of, table, writes
+from benchmarks.peers.trial import SAMPLES, Measured, idle, trial, versions
+from benchmarks.throughput import limit
+
+if TYPE_CHECKING:
+    from benchmarks.peers.peer import Broker
+    from benchmarks.peers.redis_server import RedisServer
+
+Key = tuple[str, str]
+FILES = ("litequeue", "huey")  # whose writes are told
+FLOOR = "floor"
+
+
+@dataclass
+class About:
+    """What was measured, on what."""
+
+    machine: str
+    redis: str
+    packages: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started, as Ctrl-C does
+    plan = Plan(rounds=options.rounds, scale=options.scale if not options.quick else 0.1)
+    tempfile.tempdir = options.folder
+    about = About(machine(), version())
+    settings = _settings(options.names or PEERS, about)
+    print(f"{about.machine}\nredis-server {about.redis}; {'; '.join(about.packages.values())}")
+    began = time.monotonic()
+    measured = _measure(settings, plan, about)
+    rows = _rows(settings, measured)
+    print(f"\npeers ({time.monotonic() - began:.0f} s)\n\n{table(rows)}\n\n{settings_of(rows)}")
+    for name, why in about.left_out.items():
+        print(f"left out: {name}: {why}")
+    of_files = {f"{each.peer}, {each.setting}": each for each in rows if each.peer in FILES}
+    print(f"\nwrites of a worker that drains\n\n{writes(of_files)}", flush=True)
+    _keep(rows, about, options)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to measure, of {', '.join(PEERS)}; all")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; figures are medians over them (3)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply every size by this (1)")
+    parser.add_argument("--folder", help="where the files go; its disk is measured too (a temporary folder)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument(
+        "--plots", metavar="FOLDER", help="draw the figures into this folder as well (needs matplotlib)"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(PEERS)
+    if unknown:
+        parser.error(f"no queue {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    if options.names and "litequeue" not in options.names:
+        options.names.insert(0, "litequeue")
+    return options
+
+
+def _settings(names: list[str] | tuple[str, ...], about: About) -> dict[Key, Setting]:
+    """Find what can be measured here; note the versions, and why something cannot."""
+    settings: dict[Key, Setting] = {}
+    for name in names:
+        found = versions(name)
+        needs_redis = any(each.broker != "none" for each in module(name).SETTINGS)
+        if found is None:
+            about.left_out[name] = "not installed: `make bench-peers` installs it"
+        elif needs_redis and not has_redis():
+            about.left_out[name] = "there is no redis-server"
+        else:
+            about.packages[name] = ", ".join(f"{package} {number}" for package, number in found.items())
+            settings |= {(name, each.name): each for each in module(name).SETTINGS}
+    return settings
+
+
+def _measure(settings: dict[Key, Setting], plan: Plan, about: About) -> dict[Key, Measured]:
+    """Let all take turns, in an order that moves on; then watch them idle. What fails once is out."""
+    measured = {key: Measured() for key in [(FLOOR, "full"), (FLOOR, "normal"), *settings]}
+    with contextlib.ExitStack() as stack:
+        brokers = {each.broker for each in settings.values()} - {"none"}
+        servers = {broker: stack.enter_context(redis_server(broker)) for broker in sorted(brokers)}
+        for turn in range(plan.rounds):
+            keys = list(measured)
+            start = turn * len(keys) // plan.rounds
+            for key in keys[start:] + keys[:start]:
+                try:
+                    _turn(key, settings, servers, plan, measured[key])
+                except RuntimeError as error:
+                    if key[0] in {FLOOR, "litequeue"}:
+                        raise
+                    about.left_out[", ".join(key)] = f"failed: {error}"
+                    del measured[key], settings[key]
+        for key, (cpu, memory) in idle(settings, servers, plan).items():
+            measured[key].idle_cpu, measured[key].idle_memory = cpu, memory
+    return measured
+
+
+def _turn(
+    key: Key, settings: dict[Key, Setting], servers: dict[Broker, RedisServer], plan: Plan, measured: Measured
+) -> None:
+    began = time.monotonic()
+    name, setting = key
+    if name == FLOOR:
+        _floor(setting, plan, measured)
+    else:
+        trial(name, settings[key], servers, plan, measured)
+    rates = f"{measured.enqueue[-1]:,.0f} enqueued/s, {measured.drain[-1]:,.0f} drained/s"
+    print(f"  {name}, {setting}: {rates} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+
+
+def _floor(durability: str, plan: Plan, measured: Measured) -> None:
+    measured.enqueue.append(limit("enqueue_one", durability, plan.size(2_000, least=100)))
+    measured.drain.append(limit("drain", durability, plan.size(10_000, least=100)))
+    times = floor_times(durability, plan.size(SAMPLES))
+    measured.pickup.extend(each / 1e3 for each in times.pickup)
+    measured.round_trip.extend(each / 1e3 for each in times.round_trip)
+
+
+FLOORS = {
+    name: Setting(name=name, how="", concurrency="", durability=durability, synced=synced, jobs=2_000, drained=10_000)
+    for name, durability, synced in (("full", "fsync a commit", True), ("normal", "fsync a checkpoint", False))
+}
+
+
+def _rows(settings: dict[Key, Setting], measured: dict[Key, Measured]) -> list[Row]:
+    """Compare each with what promises the same: the floor and litequeue, synced or not."""
+    against = {
+        True: Against(measured[FLOOR, "full"], measured["litequeue", "default"]),
+        False: Against(measured[FLOOR, "normal"], measured["litequeue", "fast"]),
+    }
+    sides = {**{(FLOOR, name): setting for name, setting in FLOORS.items()}, **settings}
+    return [row(key[0], setting, measured[key], against[setting.synced]) for key, setting in sides.items()]
+
+
+def _keep(rows: list[Row], about: About, options: argparse.Namespace) -> None:
+    if options.json:
+        text = json.dumps({**asdict(about), "rows": [each.plain() for each in rows]}, indent=1)
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    if options.plots:
+        from benchmarks import plots
+
+        plots.peers([each.plain() for each in rows], Path(options.plots))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,92 @@
+"""Celery, with Redis as its broker and for its results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.peers import work
+from benchmarks.peers.peer import ALWAYS, SNAPSHOTS, Place, Setting
+
+QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+# Measured: faster than prefork of 2 or 4 with the same prefetch, or solo.
+FAST = {"worker": ("--pool=threads", "--concurrency=4", "--prefetch-multiplier=64", *QUIET)}
+SETTINGS = (
+    Setting(
+        name="default",
+        how="prefork",
+        concurrency="2 processes (1 a core)",
+        durability=SNAPSHOTS,
+        synced=False,
+        jobs=1_000,
+        drained=1_000,
+        broker="snapshots",
+        options={"worker": ()},
+    ),
+    Setting(
+        name="fast",
+        how="threads, prefetch 64, no gossip",
+        concurrency="4 threads",
+        durability=SNAPSHOTS,
+        synced=False,
+        jobs=1_000,
+        drained=1_000,
+        broker="snapshots",
+        options=FAST,
+    ),
+    Setting(
+        name="fast, fsync",
+        how="threads, prefetch 64, no gossip",
+        concurrency="4 threads",
+        durability=ALWAYS,
+        synced=True,
+        jobs=500,
+        drained=500,
+        broker="fsync",
+        options=FAST,
+    ),
+)
+PACKAGES = ("celery", "kombu", "redis")
+
+
+class Peer:
+    """A Celery app. Results are in a database of their own, so that counting them is one command."""
+
+    def __init__(self, place: Place) -> None:
+        from celery import Celery
+        from redis import Redis
+
+        self._options = place.setting.options["worker"]
+        self._results = Redis.from_url(f"{place.redis}/1")
+        self._app = Celery("bench", broker=f"{place.redis}/0", backend=f"{place.redis}/1")
+        self._app.conf.broker_connection_retry_on_startup = True
+        self._add = self._app.task(name="add")(work.add)
+        self._stamp = self._app.task(name="stamp")(work.stamp)
+
+    def enqueue(self, count: int) -> None:
+        """Enqueue one at a time."""
+        for number in range(count):
+            self._add.delay(number, 2)
+
+    def stamp(self) -> Any:
+        """Enqueue the clock's reader."""
+        return self._stamp.delay()
+
+    def result(self, job: Any) -> int:
+        """Wait for the published result."""
+        return int(job.get(timeout=60))
+
+    def done(self, count: int) -> bool:
+        """Whether so many results are stored."""
+        return bool(self._results.dbsize() >= count)
+
+    def work(self) -> None:
+        """Run `celery worker`."""
+        self._app.worker_main(["worker", *self._options])
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._app.close()
+        self._results.close()
+
+
+opened = Peer

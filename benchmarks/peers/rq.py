@@ -1,0 +1,93 @@
+"""RQ on Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.peers import work
+from benchmarks.peers.peer import ALWAYS, SNAPSHOTS, Place, Setting
+
+FAST = {"workers": 4}
+SETTINGS = (
+    Setting(
+        name="default",
+        how="rq worker: forks for each job",
+        concurrency="1 job at a time",
+        durability=SNAPSHOTS,
+        synced=False,
+        jobs=150,
+        drained=150,
+        broker="snapshots",
+    ),
+    Setting(
+        name="fast",
+        how="worker-pool of SimpleWorker",
+        concurrency="4 processes",
+        durability=SNAPSHOTS,
+        synced=False,
+        jobs=1_000,
+        drained=1_000,
+        broker="snapshots",
+        options=FAST,
+    ),
+    Setting(
+        name="fast, fsync",
+        how="worker-pool of SimpleWorker",
+        concurrency="4 processes",
+        durability=ALWAYS,
+        synced=True,
+        jobs=500,
+        drained=500,
+        broker="fsync",
+        options=FAST,
+    ),
+)
+PACKAGES = ("rq", "redis")
+
+
+class Peer:
+    """An RQ queue."""
+
+    def __init__(self, place: Place) -> None:
+        from redis import Redis
+        from rq import Queue
+
+        self._workers = place.setting.options.get("workers", 0)
+        self._redis = Redis.from_url(place.redis)
+        self._queue = Queue("default", connection=self._redis)
+        self._finished = self._queue.finished_job_registry
+
+    def enqueue(self, count: int) -> None:
+        """Enqueue one at a time."""
+        for number in range(count):
+            self._queue.enqueue(work.add, number, 2)
+
+    def stamp(self) -> Any:
+        """Enqueue the clock's reader."""
+        return self._queue.enqueue(work.stamp)
+
+    def result(self, job: Any) -> int:
+        """Wait on the job's stream of results."""
+        return int(job.latest_result(timeout=60).return_value)
+
+    def done(self, count: int) -> bool:
+        """Whether so many are on the list of the finished."""
+        return bool(self._redis.zcard(self._finished.key) >= count)
+
+    def work(self) -> None:
+        """Run `rq worker`, or `rq worker-pool`."""
+        from rq import SimpleWorker, Worker
+        from rq.worker_pool import WorkerPool
+
+        if self._workers:
+            options = {"num_workers": self._workers, "worker_class": SimpleWorker}
+            WorkerPool([self._queue], self._redis, **options).start(logging_level="WARNING")
+        else:
+            Worker([self._queue], connection=self._redis).work()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._redis.close()
+
+
+opened = Peer
