@@ -26,8 +26,8 @@ def look_often(monkeypatch):
 @pytest.fixture(autouse=True)
 def nothing_pending():
     """Up to Python 3.11 a traced call never returns while an exception raised for a thread stands that is gone."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(KeyError))
     with pytest.raises(KeyError):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(KeyError))
         wait_for(lambda: False)
 
 
