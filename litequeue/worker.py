@@ -314,6 +314,7 @@ class Worker(Lifecycle):
 
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
         self.settled += len(ended) - len(lost)
+        self.released += sum(type(end.outcome) is Released for end in ended)
         for end in lost:
             self.lost += 1
             log.warning("%s[%s]: attempt %d ended too late; dropped", end.job.task, end.job.id, end.job.attempt)
@@ -368,8 +369,6 @@ class Worker(Lifecycle):
                     return
                 log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))  # noqa: TRY400
                 self._ear.wait(min(BACK_OFF, max(0.0, deadline - self._clock.monotonic())))
-            else:
-                self.released += sum(isinstance(end.outcome, Released) for end in ended)
 
     def __repr__(self) -> str:
         running = len(self._runs.running) if self._open_now else 0
