@@ -58,7 +58,7 @@ BROAD: dict[str, str] = {
     "sqlite/writer.py Writer._commit_all": "handed to the callers whose work it was",
     "sqlite/writer.py Writer._commit_alone": "handed to the caller whose work it was",
     "sqlite/writer.py Writer._commit_together": "the one at fault meets it again alone",
-    "sqlite/writer.py finish": "raised again by future.result()",
+    "sqlite/line.py finish": "raised again by future.result()",
     "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
     "upkeep.py Upkeep._try": "one thing that fails keeps no other from being done, the beat least of all",
     "worker.py Worker._serve": "whatever a round meets, running jobs are not to be put back while they run",

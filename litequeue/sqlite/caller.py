@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from litequeue.errors import DriverConflict, StoreError, Unsupported
 from litequeue.sqlite import guards
 from litequeue.sqlite.connection import BUSY_SECONDS, check_open, perform, translated
-from litequeue.sqlite.writer import finish
+from litequeue.sqlite.line import finish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -8,6 +8,7 @@ of it, which the child has inherited, cannot be made anew. What could not be clo
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import threading
@@ -52,6 +53,13 @@ def _in_child() -> None:
             _keep_for_ever(db.raw)
             db.raw = _Forsaken()
     _stopped.clear()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Close what is idle, as Python closes files: a queue need not be closed by hand before the program ends."""
+    for store in list(_stores):
+        store.close_idle()
 
 
 class _Forsaken:

@@ -263,3 +263,19 @@ def _wake_future(future: asyncio.Future[None]) -> bool:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+async def finish(future: asyncio.Future[Any]) -> Any:
+    """Await to the end even when cancelled: a transaction left half begun would lock the file."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except BaseException:
+            break
+    value = future.result()
+    if cancelled is not None:
+        raise cancelled
+    return value

@@ -172,6 +172,17 @@ class Serving(Reader):
         self._writer.close()
         self.close_reader()
 
+    def close_idle(self) -> None:
+        """Close the connections that nobody is using at this moment; never waits."""
+        self._writer.close_idle()
+        if self._reading.acquire(blocking=False):
+            try:
+                if self._reader is not None:
+                    self._file.disconnect(self._reader)
+                    self._reader = None
+            finally:
+                self._reading.release()
+
     # ---- fork
 
     def before_fork(self) -> tuple[bool, bool]:

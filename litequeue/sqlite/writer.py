@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, StoreBusy, StoreError
 from litequeue.sqlite.connection import transact, transaction
-from litequeue.sqlite.line import Entry, Line
+from litequeue.sqlite.line import Entry, Line, finish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -331,12 +331,25 @@ class Writer:
     def close(self) -> None:
         """Close the connection once nobody uses it; it is opened anew by the next caller."""
         with self.exclusive():
-            db, self._db = self._db, None
-            if db is not None:
-                self._disconnect(db)
+            self._let_go()
             pool, self._pool = self._pool, None
             if pool is not None:
                 pool.shutdown(wait=False)
+
+    def _let_go(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            self._disconnect(db)
+
+    def close_idle(self) -> None:
+        """Close the connection if nobody is using it at this moment."""
+        if not self._line.lead.acquire(blocking=False):
+            return
+        try:
+            self._let_go()
+        finally:
+            self._line.lead.release()
+            self._line.tell_next()
 
     # -- fork
 
@@ -348,9 +361,7 @@ class Writer:
         except StoreError:  # this caller's own transaction is open, or one that lasts
             return False
         self._rest = scope
-        db, self._db = self._db, None
-        if db is not None:
-            self._disconnect(db)
+        self._let_go()
         return True
 
     def go_on(self) -> None:
@@ -377,19 +388,3 @@ def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:
 def _leave(scope: Any, error: BaseException | None) -> None:
     """Leave a transaction as the `with` statement would; raises only what is not that error."""
     scope.__exit__(*(None, None, None) if error is None else (type(error), error, error.__traceback__))
-
-
-async def finish(future: asyncio.Future[Any]) -> Any:
-    """Await to the end even when cancelled: a transaction left half begun would lock the file."""
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except BaseException:
-            break
-    value = future.result()
-    if cancelled is not None:
-        raise cancelled
-    return value
