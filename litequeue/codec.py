@@ -115,11 +115,20 @@ def faithful(value: Any, back: Any) -> bool:
     if kind in _ROWS and type(back) in _ROWS:
         return len(value) == len(back) and all(map(faithful, value, back))
     if kind in _SETS and type(back) in _ROWS:
-        return bool(set(back) == value)
+        return bool(_hashable(back) == value)
     if isinstance(value, dict) and isinstance(back, dict):
         return value.keys() == back.keys() and all(faithful(child, back[key]) for key, child in value.items())
     compares: Any = kind.__eq__
     return kind is type(back) and compares is object.__eq__  # it cannot be compared
+
+
+def _hashable(rows: Any) -> frozenset[Any]:
+    """Give the elements of what was a set: tuples among them have come back as lists."""
+
+    def tuples(child: Any) -> Any:
+        return tuple(map(tuples, child)) if isinstance(child, list) else child
+
+    return frozenset(map(tuples, rows))
 
 
 def refusal(encode: Callable[[object], bytes], value: object, path: str, error: Exception) -> EncodeError:

@@ -354,7 +354,11 @@ def _address(directory: Path, name: str) -> Iterator[str]:
 if sys.platform == "win32":
 
     def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool]:
-        return lambda timeout: len(select.select([receiver], [], [], timeout)) > 0
+        def sleep(timeout: float | None) -> bool:
+            select.select([receiver], [], [], timeout)  # raises by itself where the socket is gone
+            return True
+
+        return sleep
 
 else:
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from litequeue.duration import text
@@ -23,7 +24,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 STARTED = "this worker has been started already; make another with queue.worker()"
 
 
-class Lifecycle:
+class Lifecycle(ABC):
     """Whoever inherits this does its work in `_serve`.
 
     There it sets `_ready` when it works, and looks at `_stopping`; `_wake` makes it look.
@@ -123,26 +124,33 @@ class Lifecycle:
 
     # ---- what the worker does
 
+    @abstractmethod
     def _open(self) -> None:
-        raise NotImplementedError
+        """Make what the work needs."""
 
+    @abstractmethod
     def _sign_on(self) -> None:
-        raise NotImplementedError
+        """Enter the record."""
 
+    @abstractmethod
     def _serve(self) -> None:
-        raise NotImplementedError
+        """Work until told to stop, then end."""
 
+    @abstractmethod
     def _end(self) -> None:
-        raise NotImplementedError
+        """Let what runs end, or put it back where there is no time."""
 
+    @abstractmethod
     def _close(self) -> None:
-        raise NotImplementedError
+        """Leave the record, and let go of what `_open` made."""
 
+    @abstractmethod
     def _wake(self) -> None:
-        raise NotImplementedError
+        """Have the work look at what it is told; from any thread, and before `_open`."""
 
+    @abstractmethod
     def _finished_all(self) -> bool:
-        raise NotImplementedError
+        """Whether nothing that had begun was put back."""
 
 
 @contextlib.contextmanager

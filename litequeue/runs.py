@@ -112,10 +112,12 @@ class Runs:
 
     def known(self) -> set[tuple[str, int]]:
         """What was claimed and has not been settled, as (id, attempt)."""
-        coming = [job for jobs in list(self._coroutines.coming) for job in jobs]
-        running = [run.job for run in list(self.running.values())]
-        ended = [end.job for end in list(self.ended)]
-        return {(job.id, job.attempt) for job in [*self._threads.line, *coming, *running, *ended]}
+        # in the order in which jobs move on, so that one that does meanwhile is seen
+        jobs = list(self._threads.line)
+        jobs += [job for coming in list(self._coroutines.coming) for job in coming]
+        jobs += [run.job for run in list(self.running.values())]
+        jobs += [end.job for end in list(self.ended)]
+        return {(job.id, job.attempt) for job in jobs}
 
     def forget_line(self) -> None:
         """Let go of whatever has not begun, because others have it already."""

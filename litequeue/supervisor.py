@@ -64,9 +64,9 @@ class Child:
 class Supervisor:
     """Runs `processes` children of one command; `run()` blocks and returns the exit code.
 
-    `patience`: seconds after a signal until children are killed.
     `command` is told whether it starts the first child, which alone says what it serves. The others are started when
     the first has signed on, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
+    `patience`: seconds from the first word to stop until children that are still there are killed.
     """
 
     def __init__(
@@ -109,15 +109,6 @@ class Supervisor:
 
     # ---- signals: the handler only leaves a note
 
-    def _kill_the_late(self) -> None:
-        if self.clock.monotonic() >= self._kill_at:
-            log.error(
-                "%d worker processes have not ended within %s; killing them", len(self.children), text(self.patience)
-            )
-            self._kill_at = math.inf
-            for child in self.children:
-                child.process.kill()
-
     def _on_signal(self, number: int, _frame: object) -> None:
         self._events.put(Event("signal", number=number))
 
@@ -125,9 +116,7 @@ class Supervisor:
         """First: finish; second: put back now; third: die."""
         self._signals += 1
         log.warning("%s: %s", _signal_name(number), _ANSWERS[min(self._signals, 3) - 1])
-        self._stopping = True
-        self._kill_at = min(self._kill_at, self.clock.monotonic() + self.patience)
-        self._end_pauses()
+        self._begin_to_stop()
         for child in self.children:
             if self._signals >= 3:
                 child.process.kill()
@@ -137,6 +126,19 @@ class Supervisor:
                 child.process.terminate()
             else:
                 child.let_go()
+
+    def _begin_to_stop(self) -> None:
+        self._stopping = True
+        self._kill_at = min(self._kill_at, self.clock.monotonic() + self.patience)
+        self._end_pauses()
+
+    def _kill_the_late(self) -> None:
+        if self.clock.monotonic() >= self._kill_at:
+            late = "%d worker processes have not ended within %s; killing them"
+            log.error(late, len(self.children), text(self.patience))
+            self._kill_at = math.inf
+            for child in self.children:
+                child.process.kill()
 
     # ---- events
 
@@ -197,8 +199,7 @@ class Supervisor:
             self._start()
 
     def _stop_all(self) -> None:
-        self._stopping = True
-        self._end_pauses()
+        self._begin_to_stop()
         for child in self.children:
             if WINDOWS:
                 child.let_go()

@@ -22,6 +22,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
 BEAT_EVERY = 15.0
+FIRE_AGAIN = 1.0
 PRUNE_EVERY = 10.0
 TIDY_EVERY = 30.0
 # A worker whose beat has not moved for so long, over so many looks of ours, is dead.
@@ -60,7 +61,7 @@ class Upkeep:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}
-        self._due = {"deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
+        self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
         self.next_fire: float | None = None
         self._fire_known = False
 
@@ -103,8 +104,12 @@ class Upkeep:
     def _fire(self) -> None:
         if self._fire_known and (self.next_fire is None or self.next_fire > self._clock.now()):
             return
+        if self._clock.monotonic() < self._due["fire"]:
+            return
+        # until it has succeeded nothing is known to be due: a fire that fails must not keep the worker from sleeping
+        self.next_fire, self._fire_known, self._due["fire"] = None, False, self._clock.monotonic() + FIRE_AGAIN
         self.next_fire = self._store.fire(self._tasks)
-        self._fire_known = True
+        self._fire_known, self._due["fire"] = True, 0.0
 
     def _prune(self) -> None:
         moment = self._store.next_prune()

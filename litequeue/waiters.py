@@ -58,6 +58,7 @@ class Waiters:
         self._lock = threading.Lock()
         self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
         self._ear: Ear | None = None
+        self._let_go: weakref.finalize[..., Waiters] | None = None
 
     def wait(self, job_id: str, timeout: float | None, look_up: Callable[[str], JobRecord]) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
@@ -105,7 +106,7 @@ class Waiters:
             if self._ear is None:
                 self._ear = Ear(self._directory(), DONE)
                 # the thread holds us weakly: where a Queue is dropped, its ear closes, and the thread ends
-                weakref.finalize(self, _stop_listening, self._ear)
+                self._let_go = weakref.finalize(self, _stop_listening, self._ear)
                 arguments = (weakref.ref(self), self._ear)
                 threading.Thread(target=_listen, args=arguments, name="litequeue-ear", daemon=True).start()
 
@@ -138,14 +139,16 @@ class Waiters:
         """Stop listening."""
         with self._lock:
             ear, self._ear = self._ear, None
-        if ear is not None:
-            _stop_listening(ear)
+        if ear is not None and self._let_go is not None:
+            self._let_go()
 
     def start_anew(self) -> None:
         """After a fork, in the child: the thread and its waiters are the parent's."""
         self._lock = threading.Lock()
         self._waiting = {}
         self._ear = None
+        if self._let_go is not None:
+            self._let_go.detach()
 
 
 def _listen(waiters: weakref.ref[Waiters], ear: Ear) -> None:

@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import os
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
 from litequeue.errors import StoreError, StoreReplaced
 from litequeue.identity import Identity
-from litequeue.job import Claimed
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
 from litequeue.options import positive, queue_names
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from litequeue.engine import Turn
+    from litequeue.job import Claimed
     from litequeue.outcome import Ended
     from litequeue.queue import Queue
     from litequeue.retry import Duration
@@ -107,6 +108,8 @@ class Worker(Lifecycle):
         self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
         self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
         self._in_doubt = self._replaced = False
+        self._missing: set[tuple[str, int]] = set()  # claims we did not know of at the last look
+        self._look_at = 0.0
         self._version, self._polled, self._cancels_at = -1, 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._open_now = True
@@ -186,22 +189,26 @@ class Worker(Lifecycle):
         else:
             log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), exc_info=error)
         self._hungry, self._in_doubt = set(self._kinds), True
-        until = self._clock.monotonic() + BACK_OFF
-        while not self._stopping and (left := until - self._clock.monotonic()) > 0:
+        over = self._clock.monotonic() + BACK_OFF
+        while not self._stopping and (left := over - self._clock.monotonic()) > 0:
             self._ear.wait(left)
 
     def _put_right(self) -> None:
-        """After a failure: give back what the file says we have claimed, and we never got to hear of."""
-        before = self._runs.known()
-        missing = [(job_id, attempt, task) for job_id, attempt, task in self._store.runs_of(self.id)
-                   if (job_id, attempt) not in before]  # fmt: skip
-        known = self._runs.known() | ({(self._alone.id, self._alone.attempt)} if self._alone else set())
-        self._runs.put_back(
-            Claimed(job_id, attempt, task, "", b"", 0, 0, 0, None, None, None, 0.0)
-            for job_id, attempt, task in missing
-            if (job_id, attempt) not in known
-        )
-        self._in_doubt = False
+        """After a failure: give back what the file says we have claimed, and we never got to hear of.
+
+        A job on its way from the line to its thread is nowhere for a moment; so it must be missing at two looks.
+        """
+        if self._clock.monotonic() < self._look_at:
+            return
+        known = self._runs.known()
+        if self._alone is not None:
+            known.add((self._alone.id, self._alone.attempt))
+        missing = {(job.id, job.attempt): job for job in self._store.claims_of(self.id)}
+        for run in known | self._runs.known():
+            missing.pop(run, None)
+        self._runs.put_back(job for run, job in missing.items() if run in self._missing)
+        self._missing = missing.keys() - self._missing
+        self._in_doubt, self._look_at = bool(self._missing), self._clock.monotonic() + POLL
 
     def _round(self) -> None:
         """Settle what has ended and claim what can start, in one transaction."""
@@ -269,7 +276,7 @@ class Worker(Lifecycle):
 
     def _is_idle(self) -> bool:
         known = self._hungry or self._runs.ended or self._runs.busy or self._alone or self._shunning
-        return not known and not self._is_due()
+        return not (known or self._in_doubt or self._is_due())
 
     def _wait(self) -> None:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
@@ -335,16 +342,16 @@ class Worker(Lifecycle):
         while self._runs.busy and not self._hurry and self._clock.monotonic() < deadline:
             self._settle(deadline)
             if self._runs.busy:
-                self._ear.wait(min(DRAIN_LOOK, max(0.0, deadline - self._clock.monotonic())))
+                self._rest(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
                 self._keep_up()
         self._runs.interrupt_all()
         patience = self._clock.monotonic() + LAST_PATIENCE
         while self._runs.busy and self._clock.monotonic() < patience:
-            self._ear.wait(LAST_PATIENCE / 10)
+            self._rest(LAST_PATIENCE / 10)
             self._runs.interrupt_all()
         self._runs.write_off_all()
         while self._runs.running and self._clock.monotonic() < patience + LAST_PATIENCE:
-            self._ear.wait(LAST_PATIENCE / 10)  # these were just ending
+            self._rest(LAST_PATIENCE / 10)  # these were just ending
         self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
 
     def _keep_up(self) -> None:
@@ -368,7 +375,14 @@ class Worker(Lifecycle):
                     log.critical("the store refused: %s; these ended, and will run again: %s", error, jobs)
                     return
                 log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))  # noqa: TRY400
-                self._ear.wait(min(BACK_OFF, max(0.0, deadline - self._clock.monotonic())))
+                self._rest(min(BACK_OFF, deadline - self._clock.monotonic()))
+
+    def _rest(self, span: float) -> None:
+        """Sleep until a ring, at most so long; also where the bell is broken, which must not cost what has ended."""
+        try:
+            self._ear.wait(max(0.0, span))
+        except OSError:
+            time.sleep(max(0.0, span))
 
     def __repr__(self) -> str:
         running = len(self._runs.running) if self._open_now else 0

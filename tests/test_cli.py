@@ -149,6 +149,15 @@ def test_a_typo_gets_a_suggestion(call, typo, meant):
     assert f"did you mean {meant}?" in call("run", typo, code=2)
 
 
+@pytest.mark.parametrize("command", [("status", ""), ("jobs", ""), ("show", "", "1"), ("status", "a\0b")], ids=str)
+def test_what_is_no_path_is_refused_with_advice(call, command):
+    assert "is no path; name the queue's file (app.db) or the app (app:queue)" in call(*command, code=2)
+
+
+def test_a_page_before_what_no_id_can_be_is_refused(call, folder):
+    assert "is not in the range" in call("jobs", "app:queue", "--before", "9" * 30, code=2)
+
+
 def test_an_error_inside_the_users_module_shows_its_traceback_and_none_of_ours(start, folder):
     (folder / "broken.py").write_text("import app\n\ndef f():\n    import nothing_there\n\nf()\n")
     command = start("run", "broken:queue")

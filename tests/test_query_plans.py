@@ -26,8 +26,8 @@ def statements():
 
 
 def parameters(sql):
-    if "?1" in sql:
-        return tuple(range(1, 1 + max(int(number) for number in re.findall(r"\?(\d+)", sql))))
+    if "?" in sql:
+        return tuple(range(1, 1 + sql.count("?")))
     return {name: "[]" if name in {"tasks", "queues", "broken"} else 1 for name in re.findall(r":([a-z_]+)", sql)}
 
 

@@ -83,10 +83,10 @@ def test_a_worker_whose_descriptors_were_closed_ends_and_gives_back_what_runs(qu
     with pytest.raises(OSError, match="doorbell's descriptor was closed"), working:
         job = slow.enqueue()
         assert begun.wait(20)
-        closer.enqueue()
+        last = closer.enqueue()
         working._thread.join(20)
         go.set()
-    assert status_of(job) == "queued"
+    assert (status_of(job), status_of(last)) == ("queued", "succeeded")
     assert queue.store.workers() == []
 
 
@@ -400,6 +400,24 @@ def test_a_step_of_upkeep_that_always_fails_stops_no_beat(queue, soon, monkeypat
     with queue.worker(threads=1):
         until(lambda: queue.store.workers()[0].beats >= 3)
         assert ended(work.enqueue()).status == "succeeded"
+
+
+def test_a_schedule_that_cannot_fire_is_tried_again_later_and_keeps_nobody_awake(queue, monkeypatch):
+    clock, tries = ManualClock(), []
+
+    def fire(_tasks):
+        tries.append(clock.monotonic())
+        raise KeyError("a foreign hand's row")
+
+    monkeypatch.setattr(queue.store, "fire", fire)
+    keeper = Upkeep(queue.store, clock, "observer", frozenset())
+    keeper.next_fire = clock.now() - 1
+    for _ in range(5):
+        keeper.tick(1, idle=False)
+    assert (len(tries), keeper.next_fire) == (1, None)
+    clock.advance(upkeep.FIRE_AGAIN)
+    keeper.tick(1, idle=False)
+    assert len(tries) == 2
 
 
 def test_a_coroutine_that_cancels_itself_fails(queue):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks.__main__ import machine
 from benchmarks.figures import Plan
 from benchmarks.latency import floor_times
-from benchmarks.peers.peer import PEERS, Setting, module
+from benchmarks.peers.peer import CHECKPOINTED, PEERS, SYNCED, Setting, module
 from benchmarks.peers.redis_server import has_redis, redis_server, version
 from benchmarks.peers.table import Against, Row, row, settings_of, table, writes
 from benchmarks.peers.trial import SAMPLES, Measured, idle, trial, versions
@@ -85,7 +85,7 @@ def _settings(names: list[str] | tuple[str, ...], about: About) -> dict[Key, Set
     settings: dict[Key, Setting] = {}
     for name in names:
         found = versions(name)
-        needs_redis = any(each.broker != "none" for each in module(name).SETTINGS)
+        needs_redis = any(each.durability.broker != "none" for each in module(name).SETTINGS)
         if found is None:
             about.left_out[name] = "not installed: `make bench-peers` installs it"
         elif needs_redis and not has_redis():
@@ -100,7 +100,7 @@ def _measure(settings: dict[Key, Setting], plan: Plan, about: About) -> dict[Key
     """Let all take turns, in an order that moves on; then watch them idle. What fails once is out."""
     measured = {key: Measured() for key in [(FLOOR, "full"), (FLOOR, "normal"), *settings]}
     with contextlib.ExitStack() as stack:
-        brokers = {each.broker for each in settings.values()} - {"none"}
+        brokers = {each.durability.broker for each in settings.values()} - {"none"}
         servers = {broker: stack.enter_context(redis_server(broker)) for broker in sorted(brokers)}
         for turn in range(plan.rounds):
             keys = list(measured)
@@ -140,8 +140,8 @@ def _floor(durability: str, plan: Plan, measured: Measured) -> None:
 
 
 FLOORS = {
-    name: Setting(name=name, how="", concurrency="", durability=durability, synced=synced, jobs=2_000, drained=10_000)
-    for name, durability, synced in (("full", "fsync a commit", True), ("normal", "fsync a checkpoint", False))
+    name: Setting(name=name, concurrency="", durability=durability, jobs=2_000, drained=10_000)
+    for name, durability in (("full", SYNCED), ("normal", CHECKPOINTED))
 }
 
 
@@ -152,7 +152,7 @@ def _rows(settings: dict[Key, Setting], measured: dict[Key, Measured]) -> list[R
         False: Against(measured[FLOOR, "normal"], measured["litequeue", "fast"]),
     }
     sides = {**{(FLOOR, name): setting for name, setting in FLOORS.items()}, **settings}
-    return [row(key[0], setting, measured[key], against[setting.synced]) for key, setting in sides.items()]
+    return [row(key[0], setting, measured[key], against[setting.durability.synced]) for key, setting in sides.items()]
 
 
 def _keep(rows: list[Row], about: About, options: argparse.Namespace) -> None:

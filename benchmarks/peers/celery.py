@@ -5,46 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import ALWAYS, SNAPSHOTS, Place, Setting
+from benchmarks.peers.peer import SNAPSHOTS, Place, Setting
 
 QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 # Measured: faster than prefork of 2 or 4 with the same prefetch, or solo.
-FAST = {"worker": ("--pool=threads", "--concurrency=4", "--prefetch-multiplier=64", *QUIET)}
-SETTINGS = (
-    Setting(
-        name="default",
-        how="prefork",
-        concurrency="2 processes (1 a core)",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=1_000,
-        drained=1_000,
-        broker="snapshots",
-        options={"worker": ()},
-    ),
-    Setting(
-        name="fast",
-        how="threads, prefetch 64, no gossip",
-        concurrency="4 threads",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=1_000,
-        drained=1_000,
-        broker="snapshots",
-        options=FAST,
-    ),
-    Setting(
-        name="fast, fsync",
-        how="threads, prefetch 64, no gossip",
-        concurrency="4 threads",
-        durability=ALWAYS,
-        synced=True,
-        jobs=500,
-        drained=500,
-        broker="fsync",
-        options=FAST,
-    ),
+THREADED = ("--pool=threads", "--concurrency=4", "--prefetch-multiplier=64", *QUIET)
+DEFAULT = Setting(
+    how="prefork", concurrency="2 processes (1 a core)", jobs=1_000, options={"worker": ()}, durability=SNAPSHOTS
 )
+FAST = Setting(
+    name="fast",
+    how="threads, prefetch 64, no gossip",
+    concurrency="4 threads",
+    jobs=1_000,
+    options={"worker": THREADED},
+    durability=SNAPSHOTS,
+)
+SETTINGS = (DEFAULT, FAST, FAST.fsynced())
 PACKAGES = ("celery", "kombu", "redis")
 
 

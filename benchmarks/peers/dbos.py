@@ -9,17 +9,14 @@ import threading
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import SYNCED, Place, Setting
+from benchmarks.peers.peer import CHECKPOINTED, SYNCED, Place, Setting
 
 SETTINGS = (
     Setting(
-        name="default",
         how="polls every 1 s",
         concurrency="no limit",
         durability=SYNCED,
-        synced=True,
         jobs=100,
-        drained=100,
         period=1.0,
         options={"polling": 1.0, "wal": False},
     ),
@@ -27,10 +24,8 @@ SETTINGS = (
         name="fast",
         how="WAL, synchronous=NORMAL, polls every 10 ms",
         concurrency="no limit",
-        durability="fsync a checkpoint",
-        synced=False,
+        durability=CHECKPOINTED,
         jobs=200,
-        drained=200,
         options={"polling": 0.01, "wal": True},
     ),
 )

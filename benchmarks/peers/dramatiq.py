@@ -6,45 +6,20 @@ import os
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import ALWAYS, SNAPSHOTS, Place, Setting
+from benchmarks.peers.peer import SNAPSHOTS, Place, Setting
 
 URL = "BENCH_DRAMATIQ_REDIS"  # its processes import this module and call `broker`
-FAST = {"worker": (), "prefetch": "64"}  # measured: faster than 1 or 4 processes, or 2, 4 threads
-SETTINGS = (
-    Setting(
-        name="default",
-        how="",
-        concurrency="2 processes (1 a core) of 8 threads",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=2_000,
-        drained=2_000,
-        broker="snapshots",
-        options={"worker": ()},
-    ),
-    Setting(
-        name="fast",
-        how="prefetch 64",
-        concurrency="2 processes (1 a core) of 8 threads",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=2_000,
-        drained=2_000,
-        broker="snapshots",
-        options=FAST,
-    ),
-    Setting(
-        name="fast, fsync",
-        how="prefetch 64",
-        concurrency="2 processes (1 a core) of 8 threads",
-        durability=ALWAYS,
-        synced=True,
-        jobs=500,
-        drained=500,
-        broker="fsync",
-        options=FAST,
-    ),
+CONCURRENCY = "2 processes (1 a core) of 8 threads"  # measured: faster than 1 or 4 processes, or 2, 4 threads
+DEFAULT = Setting(concurrency=CONCURRENCY, jobs=2_000, durability=SNAPSHOTS)
+FAST = Setting(
+    name="fast",
+    how="prefetch 64",
+    concurrency=CONCURRENCY,
+    jobs=2_000,
+    options={"prefetch": "64"},
+    durability=SNAPSHOTS,
 )
+SETTINGS = (DEFAULT, FAST, FAST.fsynced())
 PACKAGES = ("dramatiq", "redis")
 
 
@@ -99,8 +74,7 @@ class Peer:
             os.environ["dramatiq_queue_prefetch"] = prefetch  # noqa: SIM112 - its name
         from dramatiq import cli
 
-        arguments = ["benchmarks.peers.dramatiq:broker", *self._options["worker"]]
-        cli.main(cli.make_argument_parser().parse_args(arguments))
+        cli.main(cli.make_argument_parser().parse_args(["benchmarks.peers.dramatiq:broker"]))
 
     def close(self) -> None:
         """Let go of the connections."""

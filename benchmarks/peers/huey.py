@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.peers.peer import SYNCED, Place, Setting
+from benchmarks.peers.peer import SYNCED, Durability, Place, Setting, Sided
 from benchmarks.sides import Huey
 
 SETTINGS = (
     Setting(
-        name="default",
         how="polls every 0.1 to 10 s",
         concurrency="4 threads",
         durability=SYNCED,
-        synced=True,
         jobs=400,
-        drained=400,
         period=0.1,
         options={"durability": "full"},
     ),
@@ -23,32 +20,25 @@ SETTINGS = (
         name="fast",
         how="fsync=False, polls every 10 ms",
         concurrency="4 threads",
-        durability="no fsync: may corrupt",
-        synced=False,
+        durability=Durability("no fsync: may corrupt", synced=False),
         jobs=2_000,
-        drained=2_000,
         options={"durability": "off", "polling": 0.01},
     ),
 )
 PACKAGES = ("huey",)
 
 
-class Peer:
+class Peer(Sided):
     """A SqliteHuey in a file of the folder."""
 
     def __init__(self, place: Place) -> None:
         options = place.setting.options
         self._polling = options.get("polling")
-        self._side = Huey(place.folder, options["durability"], polling=self._polling)
-
-    def enqueue(self, count: int) -> None:
-        """Enqueue one at a time."""
-        for number in range(count):
-            self._side.enqueue(number, 2)
+        super().__init__(Huey(place.folder, options["durability"], polling=self._polling))
 
     def stamp(self) -> Any:
         """Enqueue the clock's reader."""
-        return self._side.stamp()
+        return self.side.stamp()
 
     def result(self, job: Any) -> int:
         """Poll as huey does: every 0.1 to 1 s, or as often as its consumer."""
@@ -57,15 +47,11 @@ class Peer:
 
     def done(self, count: int) -> bool:
         """Whether so many results are stored."""
-        return bool(self._side.huey.storage.result_store_size() >= count)
+        return bool(self.side.huey.storage.result_store_size() >= count)
 
     def work(self) -> None:
         """Run as `huey_consumer` does."""
-        self._side.consumer().run()
-
-    def close(self) -> None:
-        """Close this thread's connection."""
-        self._side.close()
+        self.side.consumer().run()
 
 
 opened = Peer

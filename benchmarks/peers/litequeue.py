@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.peers.peer import SYNCED, THREADS, Place, Setting
+from benchmarks.peers.peer import CHECKPOINTED, SYNCED, THREADS, Place, Setting, Sided
 from benchmarks.sides import LiteQueue
 from litequeue import Status
 
 SETTINGS = (
     Setting(
-        name="default",
         how="durability full",
         concurrency="4 threads",
         durability=SYNCED,
-        synced=True,
         jobs=2_000,
         drained=20_000,
         options={"durability": "full"},
@@ -23,8 +21,7 @@ SETTINGS = (
         name="fast",
         how="durability normal",
         concurrency="4 threads",
-        durability="fsync a checkpoint",
-        synced=False,
+        durability=CHECKPOINTED,
         jobs=5_000,
         drained=20_000,
         options={"durability": "normal"},
@@ -33,24 +30,19 @@ SETTINGS = (
 PACKAGES = ("litequeue", "apsw")
 
 
-class Peer:
+class Peer(Sided):
     """A litequeue in a file of the folder."""
 
     def __init__(self, place: Place) -> None:
-        self._side = LiteQueue(place.folder, place.setting.options["durability"])
-
-    def enqueue(self, count: int) -> None:
-        """Enqueue one at a time."""
-        for number in range(count):
-            self._side.enqueue(number, 2)
+        super().__init__(LiteQueue(place.folder, place.setting.options["durability"]))
 
     def stock(self, count: int) -> None:
         """Enqueue in bulk, to have something to drain."""
-        self._side.enqueue_many([(number, 2) for number in range(count)])
+        self.side.enqueue_many([(number, 2) for number in range(count)])
 
     def stamp(self) -> Any:
         """Enqueue the clock's reader."""
-        return self._side.stamp.enqueue()
+        return self.side.stamp.enqueue()
 
     def result(self, job: Any) -> int:
         """Wait for the ring."""
@@ -58,16 +50,12 @@ class Peer:
 
     def done(self, _count: int) -> bool:
         """Whether none is left: a count reads all rows."""
-        jobs = self._side.queue.jobs
+        jobs = self.side.queue.jobs
         return not any(jobs(status=status, limit=1) for status in (Status.QUEUED, Status.RUNNING))
 
     def work(self) -> None:
         """Run as `litequeue run` does."""
-        self._side.queue.worker(threads=THREADS).run()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._side.close()
+        self.side.queue.worker(threads=THREADS).run()
 
 
 opened = Peer

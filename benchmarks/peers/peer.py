@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -18,25 +19,42 @@ PEERS = ("litequeue", "huey", "rq", "celery", "dramatiq", "arq", "saq", "persist
 THREADS = 4
 
 
+@dataclass(frozen=True)
+class Durability:
+    """What a power loss may take."""
+
+    words: str
+    synced: bool  # each enqueue is on the disk when it returns: compared with durability="full"
+    broker: Broker = "none"
+
+
+SYNCED = Durability("fsync a commit", synced=True)
+CHECKPOINTED = Durability("fsync a checkpoint", synced=False)
+SNAPSHOTS = Durability("RDB snapshots, no fsync a write", synced=False, broker="snapshots")
+ALWAYS = Durability("AOF, fsync a write", synced=True, broker="fsync")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """One way to set a queue up. `jobs` are enqueued one at a time, `drained` are worked off."""
 
-    name: str  # "default", "fast" ...
-    how: str  # what differs from the queue as it comes
+    name: str = "default"  # or "fast" ...
+    how: str = ""  # what differs from the queue as it comes
     concurrency: str
-    durability: str  # what a power loss may take
-    synced: bool  # each enqueue is on the disk when it returns: compared with durability="full"
+    durability: Durability
     jobs: int
-    drained: int
-    broker: Broker = "none"
+    drained: int = 0  # 0: as many
     period: float = 0.0  # seconds between its looks, over which the calls of the latency are spread
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def worked_off(self) -> int:
+        """How many jobs are drained."""
+        return self.drained or self.jobs
 
-SNAPSHOTS = "RDB snapshots, no fsync a write"
-ALWAYS = "AOF, fsync a write"
-SYNCED = "fsync a commit"
+    def fsynced(self, jobs: int = 500) -> Setting:
+        """Return the same on a Redis that syncs each write."""
+        return replace(self, name=f"{self.name}, fsync", durability=ALWAYS, jobs=jobs)
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,43 @@ class Peer(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+class Awaited:
+    """A queue of coroutines, which is awaited on a loop of its own, one call after the other."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.run = self.loop.run_until_complete
+
+    def enqueue(self, count: int) -> None:
+        """Await one after the other."""
+        self.run(self._enqueue(count))
+
+    async def _enqueue(self, count: int) -> None:
+        for number in range(count):
+            await self.submit(number)
+
+    async def submit(self, number: int) -> None:
+        """Enqueue one `add`."""
+        raise NotImplementedError
+
+
+class Sided:
+    """A queue that the other benchmarks measure, too."""
+
+    def __init__(self, side: Any) -> None:
+        self.side = side
+
+    def enqueue(self, count: int) -> None:
+        """Enqueue one at a time."""
+        for number in range(count):
+            self.side.enqueue(number, 2)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.side.close()
 
 
 class Module(Protocol):

@@ -7,17 +7,14 @@ import time
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import SYNCED, THREADS, Place, Setting, wait_for
+from benchmarks.peers.peer import CHECKPOINTED, SYNCED, THREADS, Place, Setting, wait_for
 
 SETTINGS = (
     Setting(
-        name="default",
         how="get() looks every 10 s",
         concurrency="4 threads",
         durability=SYNCED,
-        synced=True,
         jobs=500,
-        drained=500,
         period=10.0,
         options={"synchronous": "FULL", "polling": None},
     ),
@@ -25,10 +22,8 @@ SETTINGS = (
         name="fast",
         how="synchronous=NORMAL, looks every 10 ms",
         concurrency="4 threads",
-        durability="fsync a checkpoint",
-        synced=False,
+        durability=CHECKPOINTED,
         jobs=2_000,
-        drained=2_000,
         options={"synchronous": "NORMAL", "polling": 0.01},
     ),
 )

@@ -5,43 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import ALWAYS, SNAPSHOTS, Place, Setting
+from benchmarks.peers.peer import SNAPSHOTS, Place, Setting
 
-FAST = {"workers": 4}
-SETTINGS = (
-    Setting(
-        name="default",
-        how="rq worker: forks for each job",
-        concurrency="1 job at a time",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=150,
-        drained=150,
-        broker="snapshots",
-    ),
-    Setting(
-        name="fast",
-        how="worker-pool of SimpleWorker",
-        concurrency="4 processes",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=1_000,
-        drained=1_000,
-        broker="snapshots",
-        options=FAST,
-    ),
-    Setting(
-        name="fast, fsync",
-        how="worker-pool of SimpleWorker",
-        concurrency="4 processes",
-        durability=ALWAYS,
-        synced=True,
-        jobs=500,
-        drained=500,
-        broker="fsync",
-        options=FAST,
-    ),
+DEFAULT = Setting(how="rq worker: forks for each job", concurrency="1 job at a time", jobs=150, durability=SNAPSHOTS)
+FAST = Setting(
+    name="fast",
+    how="worker-pool of SimpleWorker",
+    concurrency="4 processes",
+    jobs=1_000,
+    options={"workers": 4},
+    durability=SNAPSHOTS,
 )
+SETTINGS = (DEFAULT, FAST, FAST.fsynced())
 PACKAGES = ("rq", "redis")
 
 

@@ -7,43 +7,18 @@ import contextlib
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import ALWAYS, SNAPSHOTS, Place, Setting
+from benchmarks.peers.peer import SNAPSHOTS, Awaited, Place, Setting
 
-FAST = {"concurrency": 50}
-SETTINGS = (
-    Setting(
-        name="default",
-        how="",
-        concurrency="10 coroutines",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=1_000,
-        drained=1_000,
-        broker="snapshots",
-    ),
-    Setting(
-        name="fast",
-        how="concurrency 50",
-        concurrency="50 coroutines",
-        durability=SNAPSHOTS,
-        synced=False,
-        jobs=1_000,
-        drained=1_000,
-        broker="snapshots",
-        options=FAST,
-    ),
-    Setting(
-        name="fast, fsync",
-        how="concurrency 50",
-        concurrency="50 coroutines",
-        durability=ALWAYS,
-        synced=True,
-        jobs=500,
-        drained=500,
-        broker="fsync",
-        options=FAST,
-    ),
+DEFAULT = Setting(concurrency="10 coroutines", jobs=1_000, durability=SNAPSHOTS)
+FAST = Setting(
+    name="fast",
+    how="concurrency 50",
+    concurrency="50 coroutines",
+    jobs=1_000,
+    options={"concurrency": 50},
+    durability=SNAPSHOTS,
 )
+SETTINGS = (DEFAULT, FAST, FAST.fsynced())
 PACKAGES = ("saq", "redis", "hiredis")
 
 
@@ -67,50 +42,45 @@ async def _completed(job: Any) -> Any:
     return job.result
 
 
-class Peer:
+class Peer(Awaited):
     """A queue and a loop to await it on."""
 
     def __init__(self, place: Place) -> None:
         from saq import Queue
 
+        super().__init__()
         self._options = place.setting.options
-        self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self._loop)
         self._queue = Queue.from_url(place.redis)
         # Takes the lock of the sweep, which would abort as stuck what a starting worker has just claimed (0.26.4).
-        self._loop.run_until_complete(self._queue.sweep(lock=60))
+        self.run(self._queue.sweep(lock=60))
 
-    def enqueue(self, count: int) -> None:
-        """Await one after the other."""
-        self._loop.run_until_complete(self._enqueue(count))
-
-    async def _enqueue(self, count: int) -> None:
-        for number in range(count):
-            await self._queue.enqueue("add", a=number, b=2)
+    async def submit(self, number: int) -> None:
+        """Enqueue one `add`."""
+        await self._queue.enqueue("add", a=number, b=2)
 
     def stamp(self) -> Any:
         """Enqueue the clock's reader."""
-        return self._loop.run_until_complete(self._queue.enqueue("stamp"))
+        return self.run(self._queue.enqueue("stamp"))
 
     def result(self, job: Any) -> int:
         """Listen until the job says that it is complete."""
-        return int(self._loop.run_until_complete(_completed(job)))
+        return int(self.run(_completed(job)))
 
     def done(self, _count: int) -> bool:
         """Whether none is left."""
-        return bool(self._loop.run_until_complete(self._queue.count("incomplete")) == 0)
+        return bool(self.run(self._queue.count("incomplete")) == 0)
 
     def work(self) -> None:
         """Run as `saq` does."""
         from saq import Worker
 
         worker: Any = Worker(self._queue, functions=[add, stamp], **self._options)
-        self._loop.run_until_complete(worker.start())
+        self.run(worker.start())
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._loop.run_until_complete(self._queue.disconnect())
-        self._loop.close()
+        self.run(self._queue.disconnect())
+        self.loop.close()
 
 
 opened = Peer

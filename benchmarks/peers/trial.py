@@ -65,7 +65,7 @@ def versions(peer: str) -> dict[str, str] | None:
 def trial(peer: str, setting: Setting, servers: Mapping[Broker, RedisServer], plan: Plan, measured: Measured) -> None:
     """Measure once, on an empty file or server."""
     redis = _emptied(setting, servers)
-    count, drained = plan.size(setting.jobs, least=10), plan.size(setting.drained, least=10)
+    count, drained = plan.size(setting.jobs, least=10), plan.size(setting.worked_off, least=10)
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         where = (peer, setting.name, folder, redis)
         caller = Child("caller", *where, python=python_of(peer), module="benchmarks.peers.child")
@@ -110,9 +110,9 @@ def idle(
 
 
 def _emptied(setting: Setting, servers: Mapping[Broker, RedisServer]) -> str:
-    if setting.broker == "none":
+    if setting.durability.broker == "none":
         return ""
-    server = servers[setting.broker]
+    server = servers[setting.durability.broker]
     server.empty()
     return server.url
 

@@ -72,7 +72,7 @@ def open_place(target: str | None, driver: Driver) -> Place:
 def open_file(path: str, driver: Driver, *, allow_unsafe_filesystem: bool = False) -> SqliteStore:
     """Open a file that has a queue in it; raises `StoreError` for any other, and makes nothing."""
     if not path or "\0" in path:
-        raise Mistake("an empty path names no queue; name its file (app.db) or the app (app:queue)")
+        raise Mistake(f"{path!r} is no path; name the queue's file (app.db) or the app (app:queue)")
     if not Path(path).exists():
         raise StoreError(f"{path} does not exist; name the queue's file (app.db) or the app (app:queue)")
     return SqliteStore(

@@ -18,7 +18,7 @@ from litequeue.queue import Queue, default_queue
 from litequeue.supervisor import PUT_BACK, Supervisor, Tether
 from litequeue.worker import Worker
 
-LAST_PATIENCE = 30.0  # seconds beyond the grace in which a worker process has to be gone
+BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
 
 
 @click.command()
@@ -54,7 +54,7 @@ def run(
             lambda first: _command(target, options, "first" if first else "other"),
             processes,
             until_idle=options["until_idle"],
-            patience=options["grace"] + LAST_PATIENCE,
+            patience=options["grace"] + BEYOND_GRACE,
         )
         code = supervisor.run()
         _ignore_signals()

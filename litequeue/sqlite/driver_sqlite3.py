@@ -33,9 +33,10 @@ class Sqlite3Connection:
     def closed(self) -> bool:
         """Whether it was closed, by us or in a block of the caller's."""
         try:
-            return bool(self.raw.total_changes < 0)
+            _ = self.raw.total_changes
         except sqlite3.ProgrammingError:
             return True
+        return False
 
     @property
     def last_id(self) -> int:

@@ -1,4 +1,4 @@
-"""No SQLite connection crosses a fork: close before, open anew after.
+"""No SQLite connection crosses a fork, or outlives the program: close before, open anew after.
 
 A child that opens a file of which it inherited an open connection would believe in locks that only its parent holds
 (sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. Where

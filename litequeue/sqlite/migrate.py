@@ -92,15 +92,17 @@ def _prepare(db: Connection) -> bool:
 
 def _switch_to_wal(db: Connection) -> str:
     """SQLite does not wait for others at this switch, so we do: another process may be making the same file."""
-    for _ in range(int(BUSY_SECONDS / SWITCH_EVERY)):
+    tries = int(BUSY_SECONDS / SWITCH_EVERY)
+    while True:
         try:
             [(mode,)] = db.rows("PRAGMA journal_mode = wal")
         except StoreBusy:
+            tries -= 1
+            if not tries:
+                raise
             time.sleep(SWITCH_EVERY)
         else:
             return str(mode)
-    [(mode,)] = db.rows("PRAGMA journal_mode = wal")
-    return str(mode)
 
 
 PAGES_A_STEP = 200

@@ -10,7 +10,7 @@ INSERT INTO litequeue_jobs
     (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
      key, key_scope, held_key, tags, schedule)
 VALUES
-    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?11, ?13, ?14)
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: key_holder
 SELECT CAST(id AS TEXT), payload, state, begun
@@ -71,9 +71,9 @@ ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 -- table or four each time, which is most of what a claim of one job takes.
 -- name: take
 UPDATE litequeue_jobs
-SET state = 2, attempt = attempt + 1, begun = begun + 1, worker = ?1, started_at = ?2,
+SET state = 2, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at = ?,
     held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
-WHERE id = ?3 AND state = 1
+WHERE id = ? AND state = 1
 
 -- name: taken
 SELECT CAST(job.id AS TEXT), attempt, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
@@ -88,9 +88,9 @@ WHERE state = 2 AND worker = :worker AND cancel_requested = 1
 -- Run for many jobs at a time, so by position: now, delete_at, result, id, attempt.
 -- name: succeed
 UPDATE litequeue_jobs
-SET state = 4, worker = NULL, finished_at = ?1, delete_at = ?2, result = ?3,
+SET state = 4, worker = NULL, finished_at = ?, delete_at = ?, result = ?,
     held_key = CASE WHEN key_scope = 'kept' THEN held_key END
-WHERE id = ?4 AND attempt = ?5 AND state = 2
+WHERE id = ? AND attempt = ? AND state = 2
 
 -- name: complete
 UPDATE litequeue_jobs

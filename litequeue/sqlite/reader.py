@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.liveness import directory_of, take
-from litequeue.sqlite import guards, migrate, reading, timetable
+from litequeue.sqlite import guards, migrate, reading, timetable, transitions
 from litequeue.sqlite.opening import Durability, File, warn_of_old_library
 from litequeue.sqlite.queries import SQL
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
-    from litequeue.job import JobRecord, Status
+    from litequeue.job import Claimed, JobRecord, Status
     from litequeue.sqlite.connection import Connection
 
 T = TypeVar("T")
@@ -187,9 +187,13 @@ class Reader:
         [(moment,)] = self.read(lambda db: db.rows(SQL["next_prune"]))
         return None if moment is None else float(moment)
 
-    def runs_of(self, worker: int) -> list[tuple[str, int, str]]:
-        """The jobs that stand as running under the worker, as (id, attempt, task)."""
-        return self.read(lambda db: [(row[0], row[1], row[3]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+    def claims_of(self, worker: int) -> list[Claimed]:
+        """The jobs that stand as running under the worker."""
+
+        def look(db: Connection) -> list[Claimed]:
+            return transitions.claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+
+        return self.read(look)
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """The worker's running jobs that are to be cancelled, as (id, attempt)."""
@@ -207,6 +211,10 @@ class Reader:
     def close_reader(self) -> None:
         """Close the reading connection; it is opened anew when used again."""
         with self._reading:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                self._file.disconnect(reader)
+            self._drop_reader()
+
+    def _drop_reader(self) -> None:
+        """Close it, by whoever holds `_reading`."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._file.disconnect(reader)

@@ -177,9 +177,7 @@ class Serving(Reader):
         self._writer.close_idle()
         if self._reading.acquire(blocking=False):
             try:
-                if self._reader is not None:
-                    self._file.disconnect(self._reader)
-                    self._reader = None
+                self._drop_reader()
             finally:
                 self._reading.release()
 
@@ -189,9 +187,8 @@ class Serving(Reader):
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
         quiet = self._writer.quiesce()
         reading_stopped = self._reading.acquire(timeout=BUSY_SECONDS)
-        if reading_stopped and self._reader is not None:
-            self._file.disconnect(self._reader)
-            self._reader = None
+        if reading_stopped:
+            self._drop_reader()
         return quiet, reading_stopped
 
     def after_fork_in_parent(self, stopped: tuple[bool, bool]) -> None:

@@ -76,6 +76,7 @@ def _values(new: NewJob) -> tuple[Any, ...]:
         new.retries,
         key,
         None if key is None else new.key_scope,
+        key,  # held
         json.dumps(new.tags) if new.tags else None,
         new.schedule,
     )
@@ -171,6 +172,11 @@ def _claim(
     if not ids:
         return []
     db.many(_TAKE, [(worker, now, job_id) for job_id in ids])
+    return claims(db, ids)
+
+
+def claims(db: Connection, ids: list[int]) -> list[Claimed]:
+    """Read what a worker needs of the jobs it has claimed."""
     return [Claimed._make(row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
 
 

@@ -164,6 +164,12 @@ def test_progress_is_noted_and_tells_of_a_cancel(store, hands, job):
     assert store.look_up(job.id).progress.note == "half"
 
 
+def test_progress_that_a_foreign_hand_wrote_hides_no_job(store, job):
+    for text in ("", "no JSON", "[1]", '{"done": "half"}', '{"done": 1, "note": 3}'):
+        store._writer.run(lambda db, text=text: db.rows("UPDATE litequeue_jobs SET progress = ?", (text,)))
+        assert [each.progress for each in store.list_jobs()] == [None]
+
+
 def test_a_late_worker_cannot_note_progress(store, hands, job):
     taken_over(store, job)
     with pytest.raises(Fenced, match="given to another worker"):

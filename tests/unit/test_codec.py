@@ -611,6 +611,7 @@ def one_argument(hint):
         (None, Decimal("1.5")),
         (None, Other(1)),
         (None, Node("n")),
+        (None, {frozenset({1})}),
     ],
     ids=str,
 )
@@ -627,6 +628,7 @@ def test_a_value_that_would_come_back_as_another_is_refused(hint, value):
         (None, {"a": (1,)}, {"a": [1]}),
         (None, OrderedDict(a=1), {"a": 1}),
         (list[int], {1}, [1]),
+        (None, {(1, 2)}, [[1, 2]]),
         (Other, {"x": 1}, Other(1)),
         (datetime, "2026-01-01T00:00:00Z", datetime(2026, 1, 1, tzinfo=timezone.utc)),
         (Path, "x", Path("x")),
