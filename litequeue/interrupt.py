@@ -15,7 +15,12 @@ _OURS = (
     *("litequeue.codec", "litequeue.signature"),
 )
 _BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("litequeue.threads", "_finish")}
-_MAY_WAIT = {("litequeue.sqlite.store", "wait"), ("litequeue.waiters", "wait")}
+# These leave nothing half done: waits for another job's result, which may take for ever, and what a running job looks
+# at again and again, in which a thread would be found at nearly every look of ours.
+_NOTHING_TO_SPOIL = {
+    *((module, "wait") for module in ("litequeue.sqlite.store", "litequeue.waiters")),
+    *(("litequeue.execute", name) for name in ("current_job", "id", "attempt", "key", "idempotency_key", "cancelled")),
+}
 _held_back: dict[int, type[BaseException]] = {}
 
 
@@ -61,8 +66,7 @@ def _amid_ours(ident: int) -> bool:
         place = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if place in _BASE:
             return False
-        # a wait for another job's result may take for ever, and leaves nothing half done
-        if place[0].startswith(_OURS) and place not in _MAY_WAIT:
+        if place[0].startswith(_OURS) and place not in _NOTHING_TO_SPOIL:
             return True
         frame = frame.f_back
     return False
