@@ -24,13 +24,9 @@ class Clock(Protocol):
 class SystemClock:
     """The clocks of this machine."""
 
-    def now(self) -> float:
-        """Unix seconds of the wall clock, which may jump either way."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
-        return time.monotonic()
+    # the C functions themselves: an idle worker that is rung asks some twenty times before the job begins
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
     def __repr__(self) -> str:
         return "<SystemClock>"

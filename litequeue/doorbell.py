@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -50,32 +50,33 @@ class Ear:
         _check_topic(topic)
         self.missed: bool = False
         self._lock = threading.RLock()  # re-entrant: a signal handler may call wake() inside wait()
-        self._waiting = self._watched = self._woken = self._closed = False
+        self._waiting = self._woken = self._closed = False
         self._place = _listen(directory, topic, loopback=loopback)
         self._socket = self._place.receiver
         self._sleep = _sleeper(self._socket)
         _inheritable.add(self)
 
     def wait(self, timeout: float | None) -> list[bytes]:
-        """Sleep until a ring, a wake or the timeout (seconds; None: for ever); return all that arrived, [] if nothing.
+        """Return what has arrived; if nothing has, sleep until a ring, a wake or the timeout (seconds; None: for ever).
 
         A wake(), and a ring without a message, is b"". Raises `ValueError` when the ear is closed.
         """
         if self._closed:
             raise ValueError("this ear is closed; make a new one (a forked child must, too)")
+        taken = self._take(LARGEST_DRAIN)
+        if taken or (timeout is not None and timeout <= 0):
+            return taken
         with self._lock:  # wake() sees that we wait, or we see that it woke us: never neither
-            self._waiting = True
-            woken = self._woken
-        if not self._sleep(0.0 if woken else timeout) and not self._closed:  # whoever waits in a loop would spin
+            self._waiting = not self._woken
+        if self._waiting and not self._sleep(timeout) and not self._closed:  # whoever waits in a loop would spin
             raise OSError(errno.EBADF, "the doorbell's descriptor was closed by code that does not own it")
-        return self.poll()
+        return self._take(1)  # whoever slept is in a hurry; the next wait takes the rest
 
-    def poll(self) -> list[bytes]:
-        """Return all that has arrived, at once."""
+    def _take(self, most: int) -> list[bytes]:
         with self._lock:
-            self._waiting = self._watched
+            self._waiting = False
             woken, self._woken = self._woken, False
-        taken = self._drain()
+        taken = self._drain(most)
         if woken and b"" not in taken:
             taken.append(b"")
         return taken
@@ -90,15 +91,6 @@ class Ear:
                 with suppress(OSError):
                     self._place.waker.send(self._place.password)
 
-    def fileno(self) -> int:
-        """Return the descriptor that turns readable, for a caller with a loop of its own who then calls poll()."""
-        with self._lock:
-            self._waiting = self._watched = True
-            woken, self._woken = self._woken, False
-        if woken:
-            self.wake()  # again, by a datagram this time
-        return self._socket.fileno()
-
     def close(self) -> None:
         """Stop hearing, and take the name out of the directory. May be called again."""
         if self._closed:
@@ -109,12 +101,14 @@ class Ear:
         self.wake()
         self._forsake()
 
-    def _drain(self) -> list[bytes]:
+    def _drain(self, most: int) -> list[bytes]:
         taken: list[bytes] = []
         receive = self._socket.recv
-        with suppress(OSError):
-            while len(taken) < LARGEST_DRAIN:
+        try:
+            while len(taken) < most:
                 taken.append(receive(LONGEST_MESSAGE))
+        except OSError:
+            pass
         self.missed = len(taken) >= CROWDED or sum(map(len, taken)) >= CROWDED_BYTES
         return self._place.genuine(taken) if self._place.password else taken
 
@@ -153,17 +147,22 @@ class Bell:
         An ear too full to take it has something to wake for already, and sees `missed`.
         """
         with self._lock:
+            known = self._lines
+            self._send(known, message)
             try:
                 changed = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - half the price of Path.stat
             except OSError:
                 return
             if changed != self._changed or not self._settled:
                 self._look(changed)
-            for name, line in self._lines:
-                try:
-                    line.sender.send(line.password + message)
-                except OSError as error:
-                    self._failed(name, error)
+                self._send([line for line in self._lines if line not in known], message)
+
+    def _send(self, lines: Iterable[tuple[str, Line]], message: bytes) -> None:
+        for name, line in lines:
+            try:
+                line.sender.send(line.password + message)
+            except OSError as error:
+                self._failed(name, error)
 
     def close(self) -> None:
         """Let go of the sockets; a later ring opens them anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING
@@ -76,6 +77,8 @@ class Threads:
             new = [self._new_thread() for _ in range(min(wanted - len(woken), len(self._slots)))]
         for thread in woken:
             thread.bell.release()
+        if woken:
+            time.sleep(0)  # they need the interpreter now, and we do not
         for thread in new:
             # a daemon: a function that never returns must not keep the process from ending
             name = f"litequeue-{thread.slot}"

@@ -170,6 +170,8 @@ class Worker(Lifecycle):
         while not self._stopping:
             try:
                 self._round()
+                if not self._upkeep.tick(self.id, idle=not self._runs.busy):
+                    self._sign_on_anew()
                 if self._until_idle and self._is_idle():
                     break
                 self._wait()
@@ -213,8 +215,6 @@ class Worker(Lifecycle):
     def _round(self) -> None:
         """Settle what has ended and claim what can start, in one transaction."""
         self._runs.check()
-        if not self._upkeep.tick(self.id, idle=not self._runs.busy):
-            self._sign_on_anew()
         if self._in_doubt:
             self._put_right()
         ended, demands = self._runs.take_ended(), self._demands()
@@ -235,7 +235,8 @@ class Worker(Lifecycle):
         except BaseException:
             self._runs.keep_ended(ended)
             raise
-        self._note_settled(ended, turn.lost)
+        if ended:
+            self._note_settled(ended, turn.lost)
         return turn
 
     def _demands(self) -> list[Demand]:
@@ -248,6 +249,8 @@ class Worker(Lifecycle):
         return [Demand(kind, room, most) for kind in self._hungry if (room := self._runs.room(kind)) > 0]
 
     def _dispatch(self, claimed: list[Claimed]) -> None:
+        if not claimed:
+            return
         self.claimed += len(claimed)
         suspect = next((job for job in claimed if job.deaths >= SUSPECT), None)
         if suspect is None:

@@ -56,8 +56,7 @@ def test_no_statement_scans_all_jobs(store, name):
 # What holds only the part of the jobs that the statement is about may be read from end to end.
 PARTS = {
     "ready_counts": "ready",
-    "lanes": "ready",
-    "horizon": "",
+    "look": "ready",
     "ownerless": "running",
 }
 
@@ -69,7 +68,7 @@ def test_every_other_statement_searches(store, name):
     assert steps == allowed
 
 
-@pytest.mark.parametrize("name", ["promote", "expire", "prune", "prune_errors", "heads"])
+@pytest.mark.parametrize("name", ["promote", "expire", "prune", "prune_errors", "front", "heads"])
 def test_what_is_taken_in_order_is_read_in_order(store, name):
     steps = plan(store, SQL[name])
     sorts = [step for step in steps if "TEMP B-TREE" in step]

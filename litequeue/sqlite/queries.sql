@@ -24,11 +24,6 @@ WHERE id = :id AND state < 2
 
 -- ---- claim
 
--- name: horizon
-SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
-       (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL),
-       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
-
 -- name: promote
 UPDATE litequeue_jobs SET state = 1
 WHERE id IN (SELECT id FROM litequeue_jobs WHERE state = 0 AND run_at <= :now ORDER BY run_at LIMIT CAST(:limit AS INTEGER))
@@ -41,8 +36,10 @@ WHERE id IN (SELECT id FROM litequeue_jobs
              WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER))
 RETURNING CAST(id AS TEXT)
 
--- The distinct (queue, task) pairs with a ready job: one index probe a pair, however long the backlog.
--- name: lanes
+-- Before a claim, in one statement, since each costs most where the processor has slept: first when something scheduled
+-- is due, when something expires, and whether the worker is on record; then the distinct (queue, task) pairs with a
+-- ready job, by one index probe a pair, however long the backlog.
+-- name: look
 WITH RECURSIVE lane (queue, task) AS (
     SELECT * FROM (SELECT queue, task FROM litequeue_jobs WHERE state = 1 ORDER BY queue, task LIMIT 1)
     UNION ALL
@@ -54,7 +51,17 @@ WITH RECURSIVE lane (queue, task) AS (
                   WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
                  (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue, task LIMIT 1))
     FROM lane WHERE lane.queue IS NOT NULL)
-SELECT queue, task FROM lane WHERE queue IS NOT NULL
+SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
+       (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL),
+       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
+UNION ALL
+SELECT queue, task, NULL FROM lane WHERE queue IS NOT NULL
+
+-- Where only one such pair is of interest, its first jobs are read at once, as they will be when they are claimed.
+-- name: front
+SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
+FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
 -- At most :limit index entries a task are read; jobs of other tasks are never touched.
 -- name: heads

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.liveness import directory_of, take
-from litequeue.sqlite import guards, migrate, reading, timetable, transitions
+from litequeue.sqlite import guards, migrate, reading, timetable
+from litequeue.sqlite.claim import claims
 from litequeue.sqlite.opening import Durability, File, warn_of_old_library
 from litequeue.sqlite.queries import SQL
 
@@ -191,7 +192,7 @@ class Reader:
         """The jobs that stand as running under the worker."""
 
         def look(db: Connection) -> list[Claimed]:
-            return transitions.claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+            return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
 
         return self.read(look)
 

@@ -9,6 +9,7 @@ from litequeue.engine import Rescued, Submitted, Turn
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
 from litequeue.job import FOREVER, Claimed, Status
 from litequeue.outcome import Cancelled, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.sqlite.claim import claim, in_turn
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STAT
 _INSERT = SQL["insert"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _SUCCEED = SQL["succeed"]
-_TAKE = SQL["take"]
 
 
 # ---- submit
@@ -132,7 +132,7 @@ def turn(
 ) -> Turn:
     """Record ends, wake what is due, and claim: one round of a worker."""
     lost = settle(db, ended) if ended else []
-    run_at, expires_at, registered = _horizon(db, worker)
+    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], {"worker": worker})
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
@@ -140,70 +140,15 @@ def turn(
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
     if overdue or due:
-        run_at, expires_at, _ = _horizon(db, worker)
+        (run_at, expires_at, _), *lanes = db.rows(SQL["look"], {"worker": worker})
     claimed: list[Claimed] = []
     # with expired jobs left over from a full chunk, none may be claimed before the rest are marked
-    if registered and demands and (expires_at is None or expires_at > now):
-        claimed = _claim(db, worker, demands, queues, now, first_queue)
+    if registered and (expires_at is None or expires_at > now):
+        rotated = in_turn(lanes, queues, first_queue)
+        for demand in demands:
+            claimed += claim(db, worker, demand, rotated, now)
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
     return Turn(claimed, lost, min(nexts, default=None), bool(registered))
-
-
-def _horizon(db: Connection, worker: int) -> Row:
-    return db.rows(SQL["horizon"], {"worker": worker})[0]
-
-
-def _claim(
-    db: Connection, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, now: float, first_queue: int
-) -> list[Claimed]:
-    lanes: dict[str, list[str]] = {}
-    for queue, task in db.rows(SQL["lanes"]):
-        if queues is None or queue in queues:
-            lanes.setdefault(queue, []).append(task)
-    if not lanes:
-        return []
-    names = sorted(lanes) if queues is None else [queue for queue in queues if queue in lanes]
-    start = first_queue % len(names)
-    rotated = names[start:] + names[:start]
-    ids: list[int] = []
-    for demand in demands:
-        lines = [_line(db, queue, lanes[queue], demand) for queue in rotated]
-        ids += _shares(lines, demand.limit)
-    if not ids:
-        return []
-    db.many(_TAKE, [(worker, now, job_id) for job_id in ids])
-    return claims(db, ids)
-
-
-def claims(db: Connection, ids: list[int]) -> list[Claimed]:
-    """Read what a worker needs of the jobs it has claimed."""
-    return [Claimed._make(row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
-
-
-def _line(db: Connection, queue: str, tasks: list[str], demand: Demand) -> list[int]:
-    """The ids at the head of one queue, in the order in which they are to start."""
-    heads: list[Row] = []
-    mine = [task for task in tasks if task in demand.tasks]
-    for task in mine:
-        line = {"queue": queue, "task": task, "limit": demand.limit}
-        if demand.most_deaths is None:
-            heads += db.rows(SQL["heads"], line)
-        else:
-            heads += db.rows(SQL["unsuspected_heads"], line | {"most_deaths": demand.most_deaths})
-    if len(mine) > 1:
-        heads.sort()
-    return [job_id for _, job_id in heads[: demand.limit]]
-
-
-def _shares(lines: list[list[int]], limit: int) -> list[int]:
-    """Take an equal share from each queue that has something, so that a flood in one does not starve another."""
-    taken: list[int] = []
-    while limit > len(taken) and (waiting := [line for line in lines if line]):
-        for place, line in enumerate(waiting):
-            share = -(-(limit - len(taken)) // (len(waiting) - place))
-            taken += line[:share]
-            del line[:share]
-    return taken
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
