@@ -46,10 +46,15 @@ class Recorder(Protocol):
 class Run:
     """One job while it runs: what `current_job()` returns."""
 
-    __slots__ = (
-        "_noted", "cancel_requested", "clock", "deadline", "interrupted", "job", "keep_for", "loop_ends", "put_back",
-        "recorder", "settled", "started", "task", "timed_out", "written_off",
-    )  # fmt: skip
+    # of the class, because most runs never set one: one is made for every job
+    cancel_requested: bool = False
+    timed_out: bool = False
+    put_back: bool = False
+    loop_ends: bool = False
+    settled: bool = False
+    interrupted: float = math.inf  # when it was told to stop, by the monotonic clock
+    written_off: bool = False
+    _noted: float = -math.inf
 
     def __init__(
         self, job: Claimed, task: Task[..., Any], clock: Clock, recorder: Recorder, timeout: float, keep_for: float
@@ -58,17 +63,9 @@ class Run:
         self.task: Task[..., Any] = task
         self.keep_for: float = keep_for
         self.started: float = clock.monotonic()
-        self.deadline: float = self.started + timeout if timeout != math.inf else math.inf
-        self.cancel_requested: bool = False
-        self.timed_out: bool = False
-        self.put_back: bool = False
-        self.loop_ends: bool = False
-        self.settled: bool = False
-        self.interrupted: float = math.inf  # when it was told to stop, by the monotonic clock
-        self.written_off: bool = False
+        self.deadline: float = self.started + timeout
         self.clock: Clock = clock
         self.recorder: Recorder = recorder
-        self._noted = -math.inf
 
     @property
     def id(self) -> str:

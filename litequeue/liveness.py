@@ -71,8 +71,10 @@ class Lifeline:
 
     def leave(self, slot: int) -> None:
         """Note that nothing is executing in this slot."""
-        with suppress(ValueError):  # closed: a run that was given up has outlived its worker
+        try:
             self._memory[self._places[slot]] = EMPTY
+        except ValueError:  # closed: a run that was given up has outlived its worker
+            return
 
     def close(self) -> None:
         """Let go in good order: remove the file and free the lock. May be called again."""

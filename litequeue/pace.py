@@ -6,6 +6,7 @@ from __future__ import annotations
 HORIZON = 0.010
 LARGEST_CLAIM = 400
 LARGEST_BATCH = 256
+SHORTEST = HORIZON / LARGEST_BATCH  # what is shorter makes no batch larger
 # A line that stands still for this many seconds is given back.
 PATIENCE = 0.050
 SMOOTHING = 0.2
@@ -22,10 +23,10 @@ class Pace:
     def note(self, span: float) -> None:
         """Take one more measured run into account."""
         known = self._seconds
-        self._seconds = span if known is None or span > known * 4 else known + SMOOTHING * (span - known)
-        self.batch = (
-            1 if self._seconds > HORIZON else min(LARGEST_BATCH, max(1, int(HORIZON / max(self._seconds, 1e-6))))
-        )
+        if known is None or span > known * 4:
+            known = span
+        self._seconds = known = known + SMOOTHING * (span - known)
+        self.batch = LARGEST_BATCH if known < SHORTEST else 1 if known > HORIZON else int(HORIZON / known)
 
     def slow_down(self) -> None:
         """Claimed jobs had to be given back: claim no more than can start at once, until runs are short again."""

@@ -62,7 +62,8 @@ class Runs:
         self.cut_short: int = 0  # runs that had begun and were put back
         self.left: int = 0  # runs that do not stop, and are counted on no more
         self.running: dict[str, Run] = {}
-        self._tasks, self._limits = tasks, limits
+        self._tasks = {name: _with_limits(task, limits) for name, task in tasks.items()}
+        self._limits = limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
         self._pace = Pace()
         self._line_since = 0.0
@@ -139,17 +140,8 @@ class Runs:
         self.ended.extendleft(reversed(ended))
 
     def _begin(self, job: Claimed, slot: int) -> Run:
-        task = self._tasks[job.task]
-        limit = job.timeout if job.timeout is not None else task.options.timeout
-        ttl = task.options.result_ttl
-        run = Run(
-            job,
-            task,
-            self._clock,
-            self._recorder,
-            self._limits.timeout if limit is None else limit,
-            self._limits.result_ttl if ttl is None else ttl,
-        )
+        task, timeout, keep_for = self._tasks[job.task]
+        run = Run(job, task, self._clock, self._recorder, timeout if job.timeout is None else job.timeout, keep_for)
         self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
         self.running[job.id] = run
         if run.deadline < self._check_at:
@@ -262,6 +254,11 @@ class Runs:
         """Let the threads and the loop of our own go."""
         self._threads.stop()
         self._coroutines.stop()
+
+
+def _with_limits(task: Task[..., Any], limits: Limits) -> tuple[Task[..., Any], float, float]:
+    timeout, ttl = task.options.timeout, task.options.result_ttl
+    return task, limits.timeout if timeout is None else timeout, limits.result_ttl if ttl is None else ttl
 
 
 def _log_end(run: Run, outcome: Outcome, span: float) -> None:

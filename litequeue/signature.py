@@ -55,6 +55,7 @@ _NATIVE: dict[Any, frozenset[type]] = {
     NoneType: frozenset({NoneType}),
 }
 # These always come back equal, so `encode_call` need not try.
+_calls = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _SURE = (bytes, date, datetime, time, timedelta, Decimal, UUID)
 _SCALARS: frozenset[type] = frozenset({str, int, float, bool, NoneType})
 
@@ -67,7 +68,7 @@ class Signature:
     the codec is a `JsonCodec`; what any other gives back is left alone.
     """
 
-    __slots__ = ("_known", "_signature", "_writer", "codec", "function", "is_coroutine", "task_name")
+    __slots__ = ("_known", "_own", "_signature", "_writer", "codec", "function", "is_coroutine", "task_name")
 
     def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -80,7 +81,8 @@ class Signature:
             self._signature: inspect.Signature = _signature(function)
         except ValueError as error:
             raise TypeError(f"{task_name}() tells no signature; wrap it in a function of your own") from error
-        self._writer = to_json if isinstance(codec, JsonCodec) else codec.encode
+        self._own: bool = type(codec) is JsonCodec  # a subclass may do anything
+        self._writer = to_json if self._own else codec.encode
         self._known: _Plan | None = None
 
     def __repr__(self) -> str:
@@ -117,7 +119,7 @@ class Signature:
     def encode_result(self, value: object) -> bytes:
         """Give the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
         try:
-            return self.codec.encode(value)
+            return self._writer(value)
         except Exception as error:
             raise refusal(self._writer, value, "result", error) from error.__cause__ or error
 
@@ -147,7 +149,7 @@ class Signature:
 
     def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         try:
-            return self.codec.encode([args, kwargs])
+            return self._writer([args, kwargs])
         except Exception as error:
             raise self._blame(args, kwargs, error) from error.__cause__ or error
 
@@ -179,6 +181,14 @@ class Signature:
             raise DecodeError(f"the codec {self.codec.name!r} cannot read what is stored: {error!r}") from error
 
     def _decode(self, data: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
+        if self._own:
+            try:
+                return _calls.decode(data)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                return self._decode_any(data)  # which tells what is wrong
+        return self._decode_any(data)
+
+    def _decode_any(self, data: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         match self._read(data):
             case [[*_] as args, dict() as kwargs]:
                 return args, kwargs
