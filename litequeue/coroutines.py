@@ -7,9 +7,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from litequeue.execute import aexecute
+from litequeue.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from litequeue.execute import Run
     from litequeue.job import Claimed
@@ -27,49 +28,41 @@ class _Task(asyncio.Task[None]):
         return super().cancel(msg)
 
 
-class Coroutines:
-    """At most `size` coroutines at a time, on the application's loop or on one of our own in a thread."""
+class Coroutines(Pool):
+    """Coroutines on the application's loop, or on one of our own in a thread."""
 
     def __init__(
         self,
         size: int,
         begin: Callable[[Claimed, int], Run],
         end: Callable[[Run, Outcome, int], None],
+        wake: Callable[[], None],
         *,
         first_slot: int,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self.size = size
-        self._begin, self._end = begin, end
+        super().__init__(size)
+        self._begin, self._end, self._wake = begin, end, wake
         self._slots = list(range(first_slot, first_slot + size))
-        self._lock = threading.Lock()
         self._tasks: dict[Run, tuple[asyncio.Task[None], int]] = {}
         self._loop = loop
         self._own: threading.Thread | None = None
-        self._busy = 0
-        self.coming: list[list[Claimed]] = []  # on their way to the loop
-
-    @property
-    def free(self) -> int:
-        """How many more could begin at once."""
-        return self.size - self._busy
+        self._calling = self._waking = False
 
     @property
     def busy(self) -> int:
         """How many are running."""
-        return self._busy
+        return self.size - len(self._slots)
 
-    def start(self, jobs: Iterable[Claimed]) -> None:
-        """Begin these jobs on the loop, all at once."""
-        jobs = list(jobs)
-        with self._lock:
-            self._busy += len(jobs)
-            self.coming.append(jobs)
-        self._running_loop().call_soon_threadsafe(self._create, jobs)
+    @property
+    def free(self) -> int:
+        """How many more jobs could begin at once: none while the loop, which may be the application's, stands still."""
+        return 0 if self._calling else super().free
 
-    def interrupt(self, run: Run) -> None:
+    def interrupt(self, run: Run) -> bool:
         """Cancel the coroutine of this run."""
         self._running_loop().call_soon_threadsafe(self._cancel, run)
+        return True
 
     def write_off(self, run: Run) -> bool:
         """Count on this run no more, though its coroutine goes on. False when it has ended meanwhile."""
@@ -79,8 +72,15 @@ class Coroutines:
                 return False
             run.written_off = True
             self._slots.append(known[1])
-            self._busy -= 1
+        if self.line:
+            self._staff(1)
         return True
+
+    def wake(self) -> None:
+        """Wake the worker's loop, once those have ended that end in this turn of the coroutines' own."""
+        if not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wake_now)
 
     def stop(self) -> None:
         """End our own loop; coroutines written off are cancelled with it."""
@@ -90,6 +90,10 @@ class Coroutines:
             if own is not threading.current_thread():
                 own.join(timeout=5.0)
 
+    def _wake_now(self) -> None:
+        self._waking = False
+        self._wake()
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
@@ -97,15 +101,30 @@ class Coroutines:
             self._own.start()
         return self._loop
 
-    def _create(self, jobs: list[Claimed]) -> None:
+    def _staff(self, wanted: int) -> None:  # noqa: ARG002 - whoever finds room begins
+        self._calling = True
+        self._running_loop().call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._calling = False
+        if self.line:
+            self._fill()
+        else:  # they were taken back meanwhile: the loop stood still for that long
+            self._wake()
+
+    def _fill(self) -> None:
+        """Begin what is in line, as far as there is room."""
         loop = asyncio.get_running_loop()
-        for job in jobs:
+        while self._slots:
             slot = self._slots.pop()
+            try:
+                job = self.line.popleft()
+            except IndexError:
+                self._slots.append(slot)
+                return
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
             self._tasks[run] = _Task(self._one(run, slot), loop=loop), slot
-        with self._lock:
-            self.coming.remove(jobs)
 
     def _cancel(self, run: Run) -> None:
         known = self._tasks.get(run)
@@ -117,10 +136,12 @@ class Coroutines:
         outcome = await aexecute(run)
         with self._lock:
             counted = self._tasks.pop(run, None) is not None
-            self._busy -= counted
-        if counted:
-            self._slots.append(slot)
-            self._end(run, outcome, slot)
+        if not counted:
+            return
+        self._end(run, outcome, slot)
+        self._slots.append(slot)
+        if self.line:
+            self._fill()
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

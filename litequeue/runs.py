@@ -13,7 +13,7 @@ from litequeue.duration import text
 from litequeue.execute import Run, written_off
 from litequeue.job import Claimed
 from litequeue.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
-from litequeue.pace import HORIZON, Pace
+from litequeue.pace import HORIZON
 from litequeue.threads import Threads
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.execute import Recorder
     from litequeue.liveness import Lifeline
+    from litequeue.pool import Pool
     from litequeue.task import Task
 
 log: logging.Logger = logging.getLogger("litequeue")
@@ -65,46 +66,40 @@ class Runs:
         self._tasks = {name: _with_limits(task, limits) for name, task in tasks.items()}
         self._limits = limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
-        self._pace = Pace()
-        self._line_since = 0.0
         self._check_at = math.inf
         self._threads = Threads(threads, self._begin, self._end, wake)
-        self._coroutines = Coroutines(coroutines, self._begin, self._end, first_slot=threads, loop=loop)
+        self._coroutines = Coroutines(coroutines, self._begin, self._end, wake, first_slot=threads, loop=loop)
+        self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
 
     # ---- room and idleness
 
     def room(self, kind: frozenset[str]) -> int:
         """How many more jobs of this kind of task, plain or coroutine, to claim now."""
-        if kind is not self.plain:
-            return self._coroutines.free
-        free = self._threads.free
-        return self._pace.claim_size(free, self._threads.size) if free > 0 else 0
+        return (self._threads if kind is self.plain else self._coroutines).room()
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs or waits in line."""
-        return bool(self.running or self._threads.line or self._threads.busy or self._coroutines.busy)
+        """Whether anything runs or waits in line. What has ended is in `ended` before it counts here no more."""
+        # in the order in which jobs move on
+        return any(pool.line or pool.busy for pool in self._pools) or bool(self.running)
 
     def due_in(self) -> float:
         """Seconds until something here wants to be looked at."""
-        now = self._clock.monotonic()
+        lines = [pool for pool in self._pools if pool.line]
         if self.ended:
-            return HORIZON if self._threads.line else 0.0
-        waits = [self._check_at - now]
-        if self._threads.line:
-            waits.append(self._line_since + self._pace.patience - now)
-        return min(waits)
+            return HORIZON if lines else 0.0
+        return min([self._check_at, *(pool.patient_until() for pool in lines)]) - self._clock.monotonic()
 
     # ---- begin and end
 
     def start(self, claimed: list[Claimed]) -> None:
-        """Begin these jobs, or put them in line for a thread."""
+        """Begin these jobs, or put them in line."""
+        now = self._clock.monotonic()
         plain = [job for job in claimed if job.task in self.plain]
         if plain:
-            self._line_since = self._clock.monotonic()
-            self._threads.start(plain)
+            self._threads.start(plain, now)
         if len(plain) < len(claimed):
-            self._coroutines.start(job for job in claimed if job.task not in self.plain)
+            self._coroutines.start([job for job in claimed if job.task not in self.plain], now)
 
     def put_back(self, jobs: Iterable[Claimed]) -> None:
         """Give back jobs that have not begun."""
@@ -114,19 +109,20 @@ class Runs:
     def known(self) -> set[tuple[str, int]]:
         """What was claimed and has not been settled, as (id, attempt)."""
         # in the order in which jobs move on, so that one that does meanwhile is seen
-        jobs = list(self._threads.line)
-        jobs += [job for coming in list(self._coroutines.coming) for job in coming]
+        jobs = [job for pool in self._pools for job in list(pool.line)]
         jobs += [run.job for run in list(self.running.values())]
         jobs += [end.job for end in list(self.ended)]
         return {(job.id, job.attempt) for job in jobs}
 
     def forget_line(self) -> None:
         """Let go of whatever has not begun, because others have it already."""
-        self._threads.take_back()
+        for pool in self._pools:
+            pool.take_back()
 
     def put_back_line(self) -> None:
         """Give back whatever has not begun."""
-        self.put_back(self._threads.take_back())
+        for pool in self._pools:
+            self.put_back(pool.take_back())
 
     def take_ended(self) -> list[Ended]:
         """Take away ends to settle, at most a transaction's worth."""
@@ -155,12 +151,13 @@ class Runs:
         self._lifeline.leave(slot)
         self.running.pop(run.job.id, None)
         self._report(run, outcome)
-        if not self._threads.line or len(self.ended) >= self._pace.batch:
-            self._wake()
+        pool = self._pool_of(run)
+        if not pool.line or len(self.ended) >= pool.pace.batch:
+            pool.wake()
 
     def _report(self, run: Run, outcome: Outcome) -> None:
         span = self._clock.monotonic() - run.started
-        self._pace.note(span)
+        self._pool_of(run).pace.note(span)
         self.cut_short += run.put_back and isinstance(outcome, Released)
         kept = run.keep_for if isinstance(outcome, (Succeeded, Cancelled, Settled)) else self._limits.failed_ttl
         self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
@@ -172,9 +169,10 @@ class Runs:
     def check(self) -> None:
         """Stop runs whose time is over, write off those that do not stop, give back a line that stands still."""
         now = self._clock.monotonic()
-        if self._threads.line and now - self._line_since > self._pace.patience:
-            self._pace.slow_down()
-            self.put_back_line()
+        for pool in self._pools:
+            if pool.line and now > pool.patient_until():
+                pool.pace.slow_down()
+                self.put_back(pool.take_back())
         if now < self._check_at:
             return
         self._check_at = math.inf
@@ -197,13 +195,12 @@ class Runs:
         """Tell a run to stop, once; False when it could not be told just now."""
         first = run.interrupted == math.inf
         run.interrupted = min(run.interrupted, now)
-        if run.job.task in self.plain:
-            return self._threads.interrupt(run)
-        if first:
-            self._coroutines.interrupt(run)
-        return True
+        # a thread is told again until it hears; a coroutine hears at once, and twice would be another cancel
+        return (
+            self._threads.interrupt(run) if run.job.task in self.plain else not first or self._coroutines.interrupt(run)
+        )
 
-    def _pool_of(self, run: Run) -> Threads | Coroutines:
+    def _pool_of(self, run: Run) -> Pool:
         return self._threads if run.job.task in self.plain else self._coroutines
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
@@ -228,12 +225,13 @@ class Runs:
         return True
 
     def _cancel_in_line(self, job_id: str, attempt: int) -> bool:
-        for job in list(self._threads.line):
-            if (job.id, job.attempt) == (job_id, attempt):
-                with contextlib.suppress(ValueError):  # a thread took it meanwhile
-                    self._threads.line.remove(job)
-                    self.ended.append(Ended(job, Cancelled(), self._clock.now(), self._limits.result_ttl))
-                    return True
+        for line in (pool.line for pool in self._pools):
+            for job in list(line):
+                if (job.id, job.attempt) == (job_id, attempt):
+                    with contextlib.suppress(ValueError):  # it begins at this moment
+                        line.remove(job)
+                        self.ended.append(Ended(job, Cancelled(), self._clock.now(), self._limits.result_ttl))
+                        return True
         return False
 
     # ---- the end
@@ -252,8 +250,8 @@ class Runs:
 
     def stop(self) -> None:
         """Let the threads and the loop of our own go."""
-        self._threads.stop()
-        self._coroutines.stop()
+        for pool in self._pools:
+            pool.stop()
 
 
 def _with_limits(task: Task[..., Any], limits: Limits) -> tuple[Task[..., Any], float, float]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from litequeue.errors import JobTimeout
 from litequeue.execute import execute, written_off
 from litequeue.interrupt import insist, interrupt, take_back
+from litequeue.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from litequeue.execute import Run
     from litequeue.job import Claimed
@@ -36,40 +36,31 @@ class _Thread:
         self.given_up = False
 
 
-class Threads:
-    """At most `size` threads, started as they are needed, that take jobs from one line."""
+class Threads(Pool):
+    """Threads, started as they are needed."""
 
     def __init__(
         self,
         size: int,
         begin: Callable[[Claimed, int], Run],
         end: Callable[[Run, Outcome, int], None],
-        drained: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
-        self.size = size
-        self.line: deque[Claimed] = deque()
-        self._begin, self._end, self._drained = begin, end, drained
-        self._lock = threading.Lock()
+        super().__init__(size)
+        self._begin, self._end, self._wake = begin, end, wake
         self._idle: list[_Thread] = []
         self._threads: dict[int, _Thread] = {}
         self._slots = list(range(size))
         self._stopping = False
 
     @property
-    def free(self) -> int:
-        """How many more jobs could begin at once."""
-        return self.size - len(self._threads) + len(self._idle) - len(self.line)
-
-    @property
     def busy(self) -> int:
         """How many threads are at a job."""
         return len(self._threads) - len(self._idle)
 
-    def start(self, jobs: Iterable[Claimed]) -> None:
-        """Put jobs in line and wake, or start, as many threads as can use them."""
-        jobs = list(jobs)
-        self.line.extend(jobs)
-        self._staff(len(jobs))
+    def wake(self) -> None:
+        """Wake the worker's loop."""
+        self._wake()
 
     def _staff(self, wanted: int) -> None:
         with self._lock:
@@ -90,15 +81,6 @@ class Threads:
                     self._slots.append(thread.slot)
                 if not self._threads:
                     raise
-
-    def take_back(self) -> list[Claimed]:
-        """Take all jobs out of the line that have not begun."""
-        taken = []
-        while True:
-            try:
-                taken.append(self.line.pop())
-            except IndexError:
-                return taken
 
     def interrupt(self, run: Run) -> bool:
         """Raise `JobTimeout` in the thread at this run. A thread inside a C call sees it when that returns.
@@ -169,7 +151,7 @@ class Threads:
             if self.line:
                 return True
             self._idle.append(thread)
-        self._drained()
+        self._wake()
         thread.bell.acquire()
         return True
 

@@ -173,7 +173,9 @@ class Worker(Lifecycle):
                 if not self._upkeep.tick(self.id, idle=not self._runs.busy):
                     self._sign_on_anew()
                 if self._until_idle and self._is_idle():
-                    break
+                    self._hear(self._ear.wait(0.0))  # upkeep may have put jobs back, or fired schedules
+                    if self._is_idle():
+                        break
                 self._wait()
             except StoreReplaced:
                 self._replaced = True
@@ -278,20 +280,22 @@ class Worker(Lifecycle):
             log.warning("%s[%s] is put back: other jobs have run here for %s", suspect.task, suspect.id, waited)
 
     def _is_idle(self) -> bool:
-        known = self._hungry or self._runs.ended or self._runs.busy or self._alone or self._shunning
+        known = self._hungry or self._runs.busy or self._runs.ended or self._alone or self._shunning
         return not (known or self._in_doubt or self._is_due())
 
     def _wait(self) -> None:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
         self._tend_suspect()
-        messages = self._ear.wait(0.0 if self._demands() else self._timeout())
+        self._hear(self._ear.wait(0.0 if self._demands() else self._timeout()))
+        self._poll()
+
+    def _hear(self, messages: list[bytes]) -> None:
         if CANCEL in messages or self._ear.missed or self._clock.monotonic() >= self._cancels_at:
             self._look_for_cancels()
         if SCHEDULES in messages or self._ear.missed:
             self._upkeep.schedules_changed()
         if messages:
             self._hungry = set(self._kinds)
-        self._poll()
 
     def _timeout(self) -> float:
         now = self._clock.now()

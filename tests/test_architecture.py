@@ -19,7 +19,7 @@ FLOORS: list[list[str] | set[str]] = [
     ],
     {"engine", "task"},
     {"sqlite"},
-    ["execute", "threads", "coroutines", "runs", "upkeep", "schedules", "queue"],
+    ["execute", "pool", "threads", "coroutines", "runs", "upkeep", "schedules", "queue"],
     ["lifecycle", "worker"],
     ["__init__", "testing", "supervisor", "cli", "__main__"],
 ]

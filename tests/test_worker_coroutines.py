@@ -1,10 +1,12 @@
 """The loop's side of a worker, at moments that a whole worker meets only by chance."""
 
+import asyncio
 import threading
+import time
 
 import pytest
 
-from litequeue import Queue
+from litequeue import JobCancelled, Queue
 from litequeue.coroutines import Coroutines
 from litequeue.execute import Run
 from litequeue.job import Claimed
@@ -15,6 +17,13 @@ from litequeue.outcome import Cancelled
 def queue(database):
     with Queue(database) as queue:
         yield queue
+
+
+def eventually(fact, seconds=10.0):
+    over = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < over
+        time.sleep(0.001)
 
 
 def claimed(number):
@@ -37,11 +46,70 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
             over.set()
 
     ends, over = [], threading.Event()
-    coroutines = Coroutines(3, begin, end, first_slot=0, loop=None)
+    coroutines = Coroutines(3, begin, end, lambda: None, first_slot=0, loop=None)
     try:
-        coroutines.start([claimed(number) for number in range(3)])
+        coroutines.start([claimed(number) for number in range(3)], 0.0)
         assert over.wait(10)
-        assert coroutines.free == 3
+        eventually(lambda: coroutines.free == 3)
         assert all(outcome == Cancelled() or outcome.result == b"null" for outcome in ends)
     finally:
         coroutines.stop()
+
+
+def test_what_waits_in_line_begins_as_others_end_and_never_more_than_the_limit(queue):
+    at_once, most = set(), []
+
+    @queue.task
+    async def step(number: int):
+        at_once.add(number)
+        most.append(len(at_once))
+        await asyncio.sleep(0)
+        at_once.remove(number)
+
+    step.enqueue_many([(number,) for number in range(500)])
+    queue.worker(coroutines=3).run(until_idle=True)
+    assert (len(most), max(most)) == (500, 3)
+
+
+def test_a_job_that_waits_in_line_for_a_coroutine_can_be_cancelled(queue):
+    @queue.task
+    async def short(): ...
+
+    @queue.task
+    async def long():
+        begun.set()
+        while not let_go.is_set():
+            await asyncio.sleep(0.001)
+
+    begun, let_go = threading.Event(), threading.Event()
+    short.enqueue_many([() for _ in range(100)])
+    with queue.worker(coroutines=1):
+        long.enqueue()
+        assert begun.wait(10)
+        waiting = short.enqueue()
+        assert waiting.cancel()
+        let_go.set()
+        with pytest.raises(JobCancelled):
+            waiting.result(timeout=10)
+
+
+def test_while_the_applications_loop_stands_still_its_jobs_are_for_others(queue):
+    @queue.task
+    async def where():
+        return threading.get_ident()
+
+    async def application():
+        async with queue.worker() as worker:
+            assert await where.enqueue().aresult(timeout=10) == threading.get_ident()
+            jobs = where.enqueue_many([() for _ in range(20)])
+            elsewhere = queue.worker()
+            with elsewhere:  # a loop of its own
+                assert all(job.result(timeout=10) != threading.get_ident() for job in jobs[:1])
+                ran = {job.result(timeout=10) for job in jobs}  # this blocks the loop, too
+            await asyncio.sleep(0.1)
+            assert await where.enqueue().aresult(timeout=10) == threading.get_ident()
+            return ran, worker.claimed
+
+    ran, claimed = asyncio.run(application())
+    assert threading.get_ident() not in ran
+    assert claimed <= 22  # taken once and given back once: not again and again while nothing can begin
