@@ -73,6 +73,13 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     coroutines: int
 
 
+class Beat(NamedTuple):
+    """What a worker learns by a heartbeat: whether it is on record, and whether there may be others to see to."""
+
+    known: bool
+    others: bool
+
+
 class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule as it stands in the file. `next_at` None: it will not fire again."""
 
@@ -152,8 +159,8 @@ class Store(Engine, Protocol):
     def sign_on(self, worker: NewWorker) -> int:
         """Enter a worker; return its number."""
 
-    def beat(self, worker: int) -> bool:
-        """Move the worker's heartbeat; False when it was declared dead meanwhile."""
+    def beat(self, worker: int) -> Beat:
+        """Move the worker's heartbeat; it is not on record when it was declared dead meanwhile."""
 
     def workers(self) -> list[WorkerRecord]:
         """The workers on record."""
@@ -167,8 +174,8 @@ class Store(Engine, Protocol):
     def fire(self, tasks: frozenset[str]) -> float | None:
         """Enqueue what is due of these tasks' schedules; return when the next is due."""
 
-    def version(self) -> int:
-        """A number that changes when another connection has written to the file."""
+    def version(self) -> object:
+        """What changes when there may be something new for a worker; None when that cannot be told just now."""
 
     def check(self) -> None:
         """Raise when the file was deleted or replaced."""

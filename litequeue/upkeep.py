@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from litequeue.engine import Store
@@ -64,22 +65,28 @@ class Upkeep:
         self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
         self.next_fire: float | None = None
         self._fire_known = False
+        self._prune_at = -math.inf  # by the wall clock, or so long as nothing is known
 
     def schedules_changed(self) -> None:
         """Look at the schedules at the next tick, whatever was last known."""
         self._fire_known = False
 
+    def jobs_changed(self) -> None:
+        """Look soon what is to be pruned, whatever was last known."""
+        self._prune_at = -math.inf
+
     def tick(self, worker: int, *, idle: bool) -> bool:
         """Do what is due; return whether this worker is still on record."""
         known = True
         if self._is_due("beat", BEAT_EVERY):  # first: whoever does not beat is taken for frozen
-            known = self._store.beat(worker)
-            self._try(self._rescue_unlocked)
+            known, others = self._store.beat(worker)
+            if others:
+                self._try(self._rescue_unlocked)
         if self._is_due("deaths", DEATHS_EVERY):
             self._store.check()
             self._try(self._bury_the_dead)
         self._try(self._fire)
-        if self._is_due("prune", PRUNE_EVERY):
+        if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
             self._try(self._prune)
         if idle and self._is_due("tidy", TIDY_EVERY):
             self._try(self._store.tidy)
@@ -113,8 +120,11 @@ class Upkeep:
 
     def _prune(self) -> None:
         moment = self._store.next_prune()
-        if moment is not None and moment <= self._clock.now() and self._store.prune(CHUNK) == CHUNK:
-            self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
+        if moment is not None and moment <= self._clock.now():
+            if self._store.prune(CHUNK) == CHUNK:
+                self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
+        else:
+            self._prune_at = math.inf if moment is None else moment
 
     # ---- deaths
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("litequeue")
 
-POLL = 1.0  # seconds between looks when no bell rings
+POLL = 1.1  # seconds between looks when no bell rings: with the beats that makes one statement a second
 BACK_OFF = 1.0  # seconds to wait after the store refused
 CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in line nor running
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
@@ -110,7 +110,8 @@ class Worker(Lifecycle):
         self._in_doubt = self._replaced = False
         self._missing: set[tuple[str, int]] = set()  # claims we did not know of at the last look
         self._look_at = 0.0
-        self._version, self._polled, self._cancels_at = -1, 0.0, math.inf
+        self._version: object = None
+        self._polled, self._cancels_at = 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._open_now = True
 
@@ -315,10 +316,11 @@ class Worker(Lifecycle):
             return
         self._polled = now
         version = self._store.version()
-        if version != self._version:
+        if version not in (None, self._version):
             self._version = version
             self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()
+            self._upkeep.jobs_changed()
             if self._runs.busy:
                 self._look_for_cancels()
 
@@ -327,6 +329,7 @@ class Worker(Lifecycle):
         self._cancels_at = math.inf if all(told) else self._clock.monotonic() + CANCEL_AGAIN
 
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
+        self._upkeep.jobs_changed()
         self.settled += len(ended) - len(lost)
         self.released += sum(type(end.outcome) is Released for end in ended)
         for end in lost:

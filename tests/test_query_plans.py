@@ -57,6 +57,7 @@ def test_no_statement_scans_all_jobs(store, name):
 PARTS = {
     "ready_counts": "ready",
     "look": "ready",
+    "beat": "running",
     "ownerless": "running",
 }
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from litequeue.sqlite.connection import Connection, Parameters, Row, Steps
+    from litequeue.sqlite.held import Held
     from litequeue.sqlite.opening import File
-    from litequeue.sqlite.writer import Held
 
 T = TypeVar("T")
 

@@ -194,7 +194,9 @@ RETURNING id
 
 -- name: beat
 UPDATE litequeue_workers SET beats = beats + 1, beat_at = :now WHERE id = :worker
-RETURNING id
+RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
+       OR EXISTS (SELECT 1 FROM litequeue_jobs
+                  WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers))
 
 -- name: workers
 SELECT id, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at,

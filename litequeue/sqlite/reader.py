@@ -37,7 +37,6 @@ class Reader:
         self.path: Path = Path(file.path)
         self._reader: Connection | None = None
         self._reading = threading.Lock()
-        self._generation = 0  # how many times the reading connection was opened
         with guards.opening:
             self._prepare(create=create)
 
@@ -87,7 +86,6 @@ class Reader:
             if self._reader is None:
                 self._reader = self._file.connect()
                 self._reader.rows("PRAGMA query_only = on")
-                self._generation += 1
             return look(self._reader)
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
@@ -168,11 +166,6 @@ class Reader:
     def durations(self, limit: int = 1000) -> dict[str, list[float]]:
         """Seconds of the last runs, by task."""
         return self.read(lambda db: reading.durations(db, limit))
-
-    def version(self) -> int:
-        """A number that changes when another connection has written to the file."""
-        [(number,)] = self.read(lambda db: db.rows("PRAGMA data_version"))
-        return (self._generation << 32) + int(number)  # SQLite counts anew in each connection
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound."""

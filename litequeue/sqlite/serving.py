@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.doorbell import DONE, SCHEDULES, WORK, Bell
+from litequeue.engine import Beat
 from litequeue.job import FOREVER
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released
@@ -106,10 +107,19 @@ class Serving(Reader):
         now = self.clock.now()
         return self._writer.run(lambda db: transitions.sign_on(db, worker, now), durable=False)
 
-    def beat(self, worker: int) -> bool:
-        """Move the worker's heartbeat; False when it was declared dead meanwhile."""
+    def beat(self, worker: int) -> Beat:
+        """Move the worker's heartbeat; tell whether it is on record, and whether there are others to see to."""
         values = {"worker": worker, "now": self.clock.now()}
-        return bool(self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False))
+        rows = self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False, single=True)
+        return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
+
+    def version(self) -> object:
+        """What changes when there may be something new for a worker; None when that cannot be told just now.
+
+        What only our own workers wrote, as their claims and beats, is nothing new.
+        """
+        written = self._writer.foreign_writes()
+        return None if written is None else (*written, self._bell.rung)
 
     # ---- schedules
 

@@ -17,8 +17,8 @@ from litequeue.sqlite.caller import (
     perform_held,
 )  # fmt: skip
 from litequeue.sqlite.connection import perform
+from litequeue.sqlite.held import Held
 from litequeue.sqlite.serving import Serving, until
-from litequeue.sqlite.writer import Held
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, StoreBusy, StoreError
 from litequeue.sqlite.connection import transact, transaction
+from litequeue.sqlite.held import Held, current_owner
 from litequeue.sqlite.line import Entry, Line, finish
 
 if TYPE_CHECKING:
@@ -29,41 +29,6 @@ LARGEST_BATCH = 500
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 
-class Held:
-    """The write transaction that a caller's block has open: on our connection `db`, or on an aiosqlite one, `adb`."""
-
-    def __init__(self, db: Connection | None, adb: Any = None) -> None:
-        self.db = db
-        self.adb = adb
-        self.owner: object = _current_owner()
-        self.scope = threading.Lock()  # held by `with` for the block's time: a Ctrl-C cannot leave it open
-        self.after: list[Callable[[], None]] = []
-
-    def require_sync(self) -> Connection:
-        """Return our connection, which a block on aiosqlite does not have."""
-        if self.db is None:
-            raise StoreError(
-                "inside atransaction() with driver='sqlite3' only the async methods work (aenqueue, acancel ...)"
-            )
-        return self.db
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _current_owner() -> object:
-    """Tell apart threads, and tasks of one loop: a context is copied to both."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    return task or threading.get_ident()
-
-
 class Writer:
     """The one write connection of this process. The first caller in commits for all who came meanwhile."""
 
@@ -79,6 +44,7 @@ class Writer:
         self._monotonic = monotonic
         self._full = full
         self._db: Connection | None = None
+        self._opened = 0
         self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
@@ -91,7 +57,7 @@ class Writer:
     def held(self) -> Held | None:
         """The transaction this very caller has open, if any."""
         held = self._held.get()
-        if held is None or not held.scope.locked() or held.owner != _current_owner():
+        if held is None or not held.scope.locked() or held.owner != current_owner():
             return None
         return held
 
@@ -229,6 +195,17 @@ class Writer:
         with self.exclusive():
             return work(self._ready(durable=False))
 
+    def foreign_writes(self) -> tuple[int, int] | None:
+        """What changes when any connection but ours has written to the file; None while somebody writes by ours."""
+        if not self._line.lead.acquire(blocking=False):
+            return None
+        try:
+            [(number,)] = self._ready(durable=False).rows("PRAGMA data_version")
+            return self._opened, number  # SQLite counts anew in each connection
+        finally:
+            self._line.lead.release()
+            self._line.tell_next()
+
     # -- committing
 
     def _lead(self) -> None:
@@ -300,6 +277,7 @@ class Writer:
         db = self._db
         if db is None:
             db = self._db = self._connect()
+            self._opened += 1
             self._synchronous = self._full
         if db.in_transaction:  # Ctrl-C fell between BEGIN and its clean-up
             db.script("ROLLBACK")
@@ -378,6 +356,13 @@ class Writer:
         self._pool = self._holder = None
         self._held = ContextVar("litequeue_held", default=None)
         return db
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:

@@ -335,21 +335,52 @@ def test_workers_are_listed_with_what_they_run(store):
 def test_a_beat_moves_the_count_and_says_whether_the_worker_is_on_record(store, clock):
     hands = Hands(store)
     clock.advance(15)
-    assert store.beat(hands.number)
+    assert store.beat(hands.number).known
     [worker] = store.workers()
     assert (worker.beats, worker.beat_at) == (1, START + 15)
-    assert not store.beat(hands.number + 1)
+    assert not store.beat(hands.number + 1).known
 
 
-def test_the_version_changes_with_every_write_and_with_nothing_else(store, open_store):
+def test_a_beat_tells_of_other_workers_and_of_jobs_that_nobody_has(store, connect):
+    first = Hands(store)
+    assert not store.beat(first.number).others
+    second = Hands(store)
+    assert store.beat(first.number).others
+    put(store)
+    second.take()
+    connect(store.path).execute("DELETE FROM litequeue_workers WHERE id = ?", (second.number,))
+    assert store.beat(first.number).others
+    store.rescue(second.number, None, blame=False)
+    assert not store.beat(first.number).others
+
+
+def test_the_version_changes_with_what_others_write_and_with_what_is_rung_here(store, open_store):
     other = open_store()
     before = other.version()
     assert other.version() == before
     put(store)
-    assert other.version() != before
+    after = other.version()
+    assert after != before
+    put(other)
+    assert other.version() != after
 
 
-def test_a_write_is_seen_also_when_the_reading_connection_was_opened_anew(store, open_store):
+def test_the_version_does_not_change_with_a_workers_own_beats_and_claims(store):
+    put(store)
+    hands, before = Hands(store), store.version()
+    store.beat(hands.number)
+    hands.take()
+    store.tidy()
+    assert store.version() == before
+
+
+def test_the_version_cannot_be_told_while_a_transaction_is_open(store):
+    with store.transaction():
+        assert store.version() is None
+    assert store.version() is not None
+
+
+def test_a_write_is_seen_also_when_the_connection_was_opened_anew(store, open_store):
     other = open_store()
     before = other.version()
     other.close()

@@ -1,0 +1,42 @@
+"""The write transaction that a caller has open, and who that is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from litequeue.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from litequeue.sqlite.connection import Connection
+
+
+class Held:
+    """The write transaction that a caller's block has open: on our connection `db`, or on an aiosqlite one, `adb`."""
+
+    def __init__(self, db: Connection | None, adb: Any = None) -> None:
+        self.db = db
+        self.adb = adb
+        self.owner: object = current_owner()
+        self.scope = threading.Lock()  # held by `with` for the block's time: a Ctrl-C cannot leave it open
+        self.after: list[Callable[[], None]] = []
+
+    def require_sync(self) -> Connection:
+        """Return our connection, which a block on aiosqlite does not have."""
+        if self.db is None:
+            raise StoreError(
+                "inside atransaction() with driver='sqlite3' only the async methods work (aenqueue, acancel ...)"
+            )
+        return self.db
+
+
+def current_owner() -> object:
+    """Tell apart threads, and tasks of one loop: a context is copied to both."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task or threading.get_ident()
