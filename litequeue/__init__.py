@@ -1,5 +1,7 @@
 """litequeue: the task queue that fits in one file."""
 
+from typing import TYPE_CHECKING
+
 from litequeue.codec import Codec
 from litequeue.errors import (
     DecodeError,
@@ -32,7 +34,19 @@ from litequeue.retry import GiveUp, Retry, Snooze
 from litequeue.schedule import at, cron, every
 from litequeue.schedules import Schedule, Schedules
 from litequeue.task import Call, Task
-from litequeue.worker import Worker
+
+if TYPE_CHECKING:
+    from litequeue.worker import Worker
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import the worker's side, asyncio among it, when it is asked for: most programs only enqueue."""
+        if name == "Worker":
+            from litequeue.worker import Worker
+
+            return Worker
+        raise AttributeError(f"module 'litequeue' has no attribute {name!r}")
+
 
 __all__ = [
     "Call",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,6 +52,8 @@ class JsonCodec:
 
 def digest(data: bytes) -> str:
     """Give 32 hex digits (BLAKE2b, 16 bytes) that are the same for the same bytes in every process."""
+    import hashlib
+
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import select
 import socket
 import sys
@@ -262,7 +261,7 @@ def _check_topic(topic: str) -> None:
 
 def _listen(directory: Path, topic: str, *, loopback: bool) -> Place:
     directory.mkdir(mode=0o700, exist_ok=True)
-    name = f"{topic}-{secrets.token_hex(8)}"
+    name = f"{topic}-{os.urandom(8).hex()}"
     if not loopback:
         with suppress(OSError):  # the path is too long, or the file system cannot hold sockets
             return _listen_unix(directory, f"{name}.sock")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.task import Task
 
-# What the worker raises in a function to stop it.
-_STOPS = (asyncio.CancelledError, JobTimeout)
 # A job that reports its progress more often than this is written down only so often, in seconds.
 PROGRESS_EVERY = 0.2
 COMES_BACK = 1.0  # seconds until a coroutine is run again whose loop has ended
@@ -211,25 +208,33 @@ async def aexecute(run: Run) -> Outcome:
         value = await run.task.function(*args, **kwargs)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
-        run.loop_ends = isinstance(error, asyncio.CancelledError) and _was_cancelled(asyncio.current_task())
+        run.loop_ends = _loop_ends(error)
         return _raised(run, error)
 
 
-def _was_cancelled(task: Any) -> bool:
-    """Tell whether the task itself was cancelled, from without, or what it awaited."""
+def _loop_ends(error: BaseException) -> bool:
+    """Tell whether the task itself was cancelled, from without; not what it awaited."""
+    import asyncio
+
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task: Any = asyncio.current_task()
     count = getattr(task, "cancelling", None)  # since Python 3.11
     return bool(getattr(task, "told", False) and (count is None or count()))
 
 
 def _raised(run: Run, error: BaseException) -> Outcome:
     """Say what an error makes of the run: ours (a limit, a cancel, a shutdown) or the function's own."""
+    import asyncio  # here and not above: whoever only enqueues need not wait for it
+
+    stops = (asyncio.CancelledError, JobTimeout)  # what the worker raises in a function to stop it
     if run.settled:
         return Settled()
     if isinstance(error, Fenced):
         return Released(begun=True)  # matches nothing in the store: another worker has it
-    if run.put_back and not run.cancel_requested and isinstance(error, (*_STOPS, JobCancelled)):
+    if run.put_back and not run.cancel_requested and isinstance(error, (*stops, JobCancelled)):
         return Released(begun=True)
-    if isinstance(error, _STOPS):
+    if isinstance(error, stops):
         if run.timed_out:
             error = timeout_error(run).with_traceback(error.__traceback__)
         elif run.cancel_requested:

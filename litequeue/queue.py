@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -254,6 +253,8 @@ class Queue:
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
+        import asyncio
+
         return await asyncio.to_thread(lambda: self.jobs(**where))
 
     def _known(self, record: JobRecord) -> Job[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from contextlib import suppress
@@ -36,6 +35,8 @@ class AsyncWaiter:
     """The same on an event loop."""
 
     def __init__(self, job_id: str) -> None:
+        import asyncio
+
         self.job_id = job_id
         self.event: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -78,6 +79,8 @@ class Waiters:
         self, job_id: str, timeout: float | None, look_up: Callable[[str], Awaitable[JobRecord]]
     ) -> JobRecord:
         """Async twin of `wait`."""
+        import asyncio
+
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = AsyncWaiter(job_id)
         self.add(waiter)

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from litequeue.doorbell import CANCEL, SCHEDULES, WORK, Ear
@@ -82,7 +81,7 @@ class Worker(Lifecycle):
         self._store, self._clock = queue.store, queue.clock
         tasks = dict(queue.tasks)
         self._names = frozenset(tasks)
-        self._token = uuid.uuid4().hex
+        self._token = os.urandom(16).hex()
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)

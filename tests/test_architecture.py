@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -382,3 +384,18 @@ def test_the_first_line_of_every_module_is_a_sentence():
         if not (ast.get_docstring(tree) or "").partition("\n")[0].endswith(".")
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "module", ["asyncio", "concurrent.futures", "hashlib", "croniter", "aiosqlite", "click", "litequeue.worker"]
+)
+def test_whoever_only_enqueues_does_not_wait_for_the_import_of(module, tmp_path):
+    program = f"""
+import sys, litequeue
+queue = litequeue.Queue({str(tmp_path / "app.db")!r})
+task = queue.task(lambda number: number, name="same")
+task.enqueue(1)
+print({module!r} in sys.modules, litequeue.Worker.__name__)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False Worker\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,18 @@ class Held:
 
 def current_owner() -> object:
     """Tell apart threads, and tasks of one loop: a context is copied to both."""
+    asyncio = sys.modules.get("asyncio")  # where nobody has imported it, no loop runs
     try:
-        task = asyncio.current_task()
+        task = asyncio and asyncio.current_task()
     except RuntimeError:
         task = None
     return task or threading.get_ident()
+
+
+def running_loop() -> Any:
+    """The event loop that runs in this thread, or None."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio and asyncio.get_running_loop()
+    except RuntimeError:
+        return None

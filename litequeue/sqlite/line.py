@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from litequeue.errors import StoreBusy, StoreError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
@@ -116,6 +116,8 @@ class Line:
 
         Raises what the work raised, and `StoreBusy` as `wait` does: whoever returns without work has the lead.
         """
+        import asyncio
+
         loop = asyncio.get_running_loop()
         entry.future = loop.create_future()
         with self._gate:
@@ -164,6 +166,8 @@ class Line:
                 self._waiting.rotate(-1)
 
     def _look_from_loop(self, entry: Entry[Any], looks: int) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         try:
             self._look_after(entry, looks)
@@ -267,6 +271,8 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 async def finish(future: asyncio.Future[Any]) -> Any:
     """Await to the end even when cancelled: a transaction left half begun would lock the file."""
+    import asyncio
+
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from litequeue.errors import NotAQueue, SchemaTooNew, StoreBusy, StoreError
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=1)
 def migrations() -> dict[int, list[str]]:
     """Return the statements of each numbered script in `schema/`."""
+    from importlib import resources
+
     folder = resources.files("litequeue.sqlite").joinpath("schema")
     scripts = {
         int(script.name[:3]): script.read_text(encoding="utf-8")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
-from importlib import resources
 
 
 def _load() -> dict[str, str]:
-    text = resources.files("litequeue.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
+    data = pkgutil.get_data("litequeue.sqlite", "queries.sql")  # also from a zip file
+    if data is None:
+        raise FileNotFoundError("queries.sql is missing from the installed package")
+    text = data.decode().replace("\r\n", "\n")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     statements = dict(zip(parts[::2], parts[1::2], strict=True))
     if len(statements) != len(parts) // 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import threading
@@ -90,6 +89,8 @@ class Reader:
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
+        import asyncio
+
         return await asyncio.to_thread(self.read, look)
 
     def look_up(self, job_id: str) -> JobRecord:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, StoreBusy, StoreError
 from litequeue.sqlite.connection import transact, transaction
-from litequeue.sqlite.held import Held, current_owner
+from litequeue.sqlite.held import Held, current_owner, running_loop
 from litequeue.sqlite.line import Entry, Line, finish
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Callable, Generator
+    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
 
     from litequeue.sqlite.connection import Connection
@@ -116,6 +116,8 @@ class Writer:
     async def atransaction(self) -> AsyncGenerator[Held, None]:
         """Async twin of `transaction`: waits, begins and commits off the loop; the block's statements run on it."""
         async with self.aexclusive():
+            import asyncio
+
             loop, pool = asyncio.get_running_loop(), self._threads()
             db = await finish(loop.run_in_executor(pool, lambda: self._ready(durable=True)))
             scope = transaction(db)
@@ -169,7 +171,7 @@ class Writer:
         """Async twin of `exclusive`."""
         self._refuse_nested()
         await self._line.wait_async(Entry(None))
-        self._holder = asyncio.get_running_loop()
+        self._holder = running_loop()
         try:
             yield
         finally:
@@ -179,7 +181,7 @@ class Writer:
 
     def _refuse_to_block_the_holder(self) -> None:
         """Waiting here, on the loop whose coroutine has a transaction open, would be for ever."""
-        if self._holder is not None and self._holder is _running_loop():
+        if self._holder is not None and self._holder is running_loop():
             raise StoreError(
                 "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
             )
@@ -301,6 +303,8 @@ class Writer:
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
         return self._pool
 
@@ -356,13 +360,6 @@ class Writer:
         self._pool = self._holder = None
         self._held = ContextVar("litequeue_held", default=None)
         return db
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:
