@@ -13,12 +13,20 @@ from pathlib import Path
 
 import apsw
 
-from benchmarks import backlog, contention, idle, latency, throughput
+from benchmarks import backlog, contention, footprint, idle, latency, overlap, throughput
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
 from litequeue.sqlite.guards import filesystem_of
 
-BENCHMARKS = {"throughput": throughput, "latency": latency, "idle": idle, "contention": contention, "backlog": backlog}
+BENCHMARKS = {
+    "throughput": throughput,
+    "latency": latency,
+    "overlap": overlap,
+    "idle": idle,
+    "contention": contention,
+    "footprint": footprint,
+    "backlog": backlog,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """A process that a measurement starts: it works, or enqueues, and answers on its standard output.
 
-`python -m benchmarks.child worker|caller SIDE FOLDER DURABILITY [--counting]`
+`python -m benchmarks.child worker|caller SIDE FOLDER DURABILITY [--counting] [--alone]`
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ class Child:
 
 
 @contextlib.contextmanager
-def child(role: str, side: str, folder: str, durability: str, *, counting: bool = False) -> Iterator[Child]:
-    """Start a process for the block."""
-    started = Child(role, side, folder, durability, *["--counting"] * counting)
+def child(
+    role: str, side: str, folder: str, durability: str, *, counting: bool = False, alone: bool = False
+) -> Iterator[Child]:
+    """Start a process for the block; a worker that is `alone` has one thread."""
+    started = Child(role, side, folder, durability, *["--counting"] * counting, *["--alone"] * alone)
     try:
         yield started
     finally:
@@ -76,7 +78,8 @@ def child(role: str, side: str, folder: str, durability: str, *, counting: bool 
 def main(arguments: list[str]) -> None:
     role, name, folder, durability, *flags = arguments
     side = opened(name, folder, durability, counting="--counting" in flags)
-    scope = side.worker() if role == "worker" else contextlib.nullcontext()
+    sizes = {"threads": 1} if "--alone" in flags else {}
+    scope = side.worker(**sizes) if role == "worker" else contextlib.nullcontext()
     with scope:
         say("ready")
         for line in sys.stdin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import threading
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 THREADS = 4
 NAMES = ("litequeue", "huey")
+
+
+def count(steps: int) -> None:
+    """Keep the interpreter busy with so many steps."""
+    while steps:
+        steps -= 1
 
 
 def has_huey() -> bool:
@@ -43,7 +50,26 @@ class LiteQueue:
         def stamp() -> int:
             return time.monotonic_ns()
 
-        self.add, self.aadd, self.stamp = add, aadd, stamp
+        @self.queue.task(name="nap")
+        def nap(seconds: float) -> tuple[int, int]:
+            began = time.monotonic_ns()
+            time.sleep(seconds)
+            return began, time.monotonic_ns()
+
+        @self.queue.task(name="anap")
+        async def anap(seconds: float) -> tuple[int, int]:
+            began = time.monotonic_ns()
+            await asyncio.sleep(seconds)
+            return began, time.monotonic_ns()
+
+        @self.queue.task(name="burn")
+        def burn(steps: int) -> tuple[int, int]:
+            began = time.monotonic_ns()
+            count(steps)
+            return began, time.monotonic_ns()
+
+        self.folder, self.add, self.aadd, self.stamp = folder, add, aadd, stamp
+        self.nap, self.anap, self.burn = nap, anap, burn
 
     def _count_statements(self) -> None:
         import apsw
@@ -78,9 +104,9 @@ class LiteQueue:
         return sum(count.jobs for count in self.queue.store.counts())
 
     @contextlib.contextmanager
-    def worker(self) -> Iterator[None]:
+    def worker(self, threads: int = THREADS) -> Iterator[None]:
         """Run a worker for the block, in this process."""
-        with self.queue.worker(threads=THREADS):
+        with self.queue.worker(threads=threads):
             yield
 
     def close(self) -> None:

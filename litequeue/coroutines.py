@@ -72,8 +72,6 @@ class Coroutines(Pool):
                 return False
             run.written_off = True
             self._slots.append(known[1])
-        if self.line:
-            self._staff(1)
         return True
 
     def wake(self) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -269,30 +269,24 @@ def _listen(directory: Path, topic: str, *, loopback: bool) -> Place:
 
 
 def _listen_unix(directory: Path, name: str) -> Place:
-    receiver, waker = _datagrams(UNIX), _datagrams(UNIX)
-    try:
+    with ExitStack() as made:
+        receiver, waker = made.enter_context(_datagrams(UNIX)), made.enter_context(_datagrams(UNIX))
         with _address(directory, name) as address:
             receiver.bind(address)
             waker.connect(address)
-    except BaseException:
-        receiver.close()
-        waker.close()
-        raise
+        made.pop_all()
     return Place(directory / name, receiver, waker)
 
 
 def _listen_loopback(directory: Path, name: str) -> Place:
-    receiver, waker = _datagrams(socket.AF_INET), _datagrams(socket.AF_INET)
-    try:
+    with ExitStack() as made:
+        receiver, waker = (made.enter_context(_datagrams(socket.AF_INET)) for _ in range(2))
         receiver.bind((LOOPBACK, 0))
         waker.connect(receiver.getsockname())
         path = directory / f"{name}-{receiver.getsockname()[1]}.udp"
         # Windows removes a temporary file when its owner dies.
         marker = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_TEMPORARY", 0), 0o600)
-    except BaseException:
-        receiver.close()
-        waker.close()
-        raise
+        made.pop_all()
     return Place(path, receiver, waker, name.partition("-")[2].encode(), marker)
 
 

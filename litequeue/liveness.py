@@ -22,11 +22,12 @@ RECORD = 32  # bytes; the run, spaces, and a newline at the end: proof that the 
 EMPTY = bytes(RECORD)
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
 BINARY = getattr(os, "O_BINARY", 0)
+BESIDE = "-litequeue"  # what the folder's name adds to the file's
 
 
 def directory_of(database: Path) -> Path:
     """Return the directory beside the database, made or not; links are followed, so that all its names give one."""
-    return Path(os.path.realpath(database) + "-litequeue")
+    return Path(os.path.realpath(database) + BESIDE)
 
 
 def open_directory(database: Path) -> Path:
@@ -61,7 +62,12 @@ class Lifeline:
         self._path = directory / f"{token}.lock"
         self._places = [slice(at, at + RECORD) for at in range(0, slots * RECORD, RECORD)]
         self._descriptor = _locked_file(self._path, slots * RECORD)
-        self._memory = mmap.mmap(self._descriptor, slots * RECORD)
+        try:
+            self._memory = mmap.mmap(self._descriptor, slots * RECORD)
+        except BaseException:  # it takes a descriptor more
+            os.close(self._descriptor)
+            _unlink(self._path)
+            raise
         self._closed = False
         _inheritable.add(self)
 

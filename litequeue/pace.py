@@ -8,7 +8,7 @@ LARGEST_CLAIM = 400
 LARGEST_BATCH = 256
 SHORTEST = HORIZON / LARGEST_BATCH  # what is shorter makes no batch larger
 # A line that stands still for this many seconds is given back.
-PATIENCE = 0.050
+PATIENCE = 0.025
 SMOOTHING = 0.2
 
 

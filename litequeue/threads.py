@@ -111,8 +111,6 @@ class Threads(Pool):
         with self._lock:
             self._threads.pop(thread.slot, None)
             self._slots.append(thread.slot)
-        if self.line:
-            self._staff(1)
         return True
 
     def stop(self) -> None:

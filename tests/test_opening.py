@@ -1,10 +1,15 @@
 """Many open one new file at once: threads of a process, and processes."""
 
+import contextlib
 import subprocess
 import sys
 import threading
 
-from litequeue import Queue
+import apsw
+import pytest
+
+from litequeue import Queue, StoreBusy, StoreError
+from litequeue.sqlite import driver_apsw, driver_sqlite3, migrate
 
 FILES = 40
 CROWD = 6
@@ -58,3 +63,90 @@ for line in sys.stdin:
         for process in crowd:
             process.kill()
             process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("name", ["x" * 246, "ä" * 123, "x" * 300])
+def test_a_name_to_which_nothing_can_be_added_is_refused(tmp_path, name):
+    with pytest.raises(StoreError, match="is too long: at most 245 bytes"):
+        Queue(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_name_is_taken(tmp_path, driver):
+    with Queue(tmp_path / ("x" * 245), driver=driver) as queue:
+        queue.task(name="t")(lambda: 1)
+        job = queue.tasks["t"].enqueue()
+        with queue.worker():
+            assert job.result(timeout=20) == 1
+
+
+def test_a_path_with_a_null_character_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="null character"):
+        Queue(tmp_path / "a\0b.db")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files")
+def test_a_file_that_cannot_be_created_says_why(driver):
+    with pytest.raises(StoreError, match=r"/proc/litequeue.db cannot be created: "):
+        Queue("/proc/litequeue.db", driver=driver)
+
+
+@pytest.mark.parametrize("library", [driver_apsw, driver_sqlite3], ids=["apsw", "sqlite3"])
+def test_a_driver_that_cannot_open_a_path_says_what_to_check(tmp_path, library):
+    with pytest.raises(StoreError, match="check that its folder exists"):
+        library.connect(str(tmp_path / "no" / "such.db"))
+
+
+class Switching:
+    """A connection to a file whose journal is switched by the answers given, in turn."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def rows(self, sql):
+        if not sql.startswith("PRAGMA journal_mode"):
+            return [(1,)]
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [(answer,)]
+
+
+def test_the_switch_to_wal_waits_for_others_who_open_the_same_file(monkeypatch):
+    monkeypatch.setattr(migrate, "SWITCH_EVERY", 0.001)
+    monkeypatch.setattr(migrate, "BUSY_SECONDS", 0.010)
+    busy = StoreBusy("the file was locked")
+    db = Switching("delete", busy, busy, "wal")
+    migrate._prepare(db)
+    assert db.answers == []
+    with pytest.raises(StoreBusy):
+        migrate._prepare(Switching("delete", *[busy] * 10))
+
+
+def test_a_file_that_stays_out_of_wal_mode_is_refused():
+    with pytest.raises(StoreError, match="cannot be put into WAL mode"):
+        migrate._prepare(Switching("delete", "delete"))
+
+
+def test_an_apsw_connection_that_is_closed_or_busy_elsewhere_is_told_apart(tmp_path):
+    path = str(tmp_path / "app.db")
+    closed, busy = apsw.Connection(path), apsw.Connection(path)
+    closed.close()
+    assert not driver_apsw._is_of(closed, path)
+    assert driver_apsw._is_of(busy, path)
+    assert not driver_apsw._is_of(busy, path + "2")
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    def work():
+        with contextlib.suppress(apsw.InterruptError):
+            busy.execute(count).fetchall()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(1_000):
+            assert driver_apsw._is_of(busy, path)
+    finally:
+        busy.interrupt()
+        thread.join(20)
+        busy.close()

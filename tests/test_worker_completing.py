@@ -175,3 +175,22 @@ def test_a_function_tells_its_progress_inside_the_block(queue):
         job = pay.enqueue()
         assert job.result(10) == "receipt"
     assert job.refresh().progress.done == 1
+
+
+def test_a_run_that_loses_its_job_inside_the_block_keeps_nothing(queue):
+    stopped = []
+
+    @queue.task(timeout=None)
+    def pay(n: int) -> None:
+        try:
+            with current_job().completing() as db:
+                db.execute("INSERT INTO paid VALUES (?)", (n,))
+                if not stopped:  # as a rescue in the block itself would
+                    db.execute("UPDATE litequeue_jobs SET attempt = attempt + 1")
+        except Fenced:
+            stopped.append(n)
+            raise
+
+    with queue.worker():
+        job = ended(pay.enqueue(7))
+    assert (rows(queue), stopped, job.status, job.attempt) == ([7], [7], "succeeded", 2)

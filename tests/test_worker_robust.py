@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from collections import Counter
 import pytest
 
 from crash.watching import ended, status_of, until
-from litequeue import Queue, StoreError, runs, upkeep, worker
+from litequeue import Queue, StoreBusy, StoreError, current_job, liveness, runs, upkeep, worker
+from litequeue.engine import Demand, NewWorker
 from litequeue.identity import Identity, alive
 from litequeue.testing import ManualClock
 from litequeue.upkeep import Upkeep
@@ -75,18 +77,14 @@ def test_a_worker_whose_descriptors_were_closed_ends_and_gives_back_what_runs(qu
         begun.set()
         go.wait(20)
 
-    @queue.task
-    def closer():
-        os.close(working._ear._socket.fileno())
-
     working = queue.worker(threads=2)
     with pytest.raises(OSError, match="doorbell's descriptor was closed"), working:
         job = slow.enqueue()
         assert begun.wait(20)
-        last = closer.enqueue()
+        os.close(working._ear._socket.fileno())
         working._thread.join(20)
         go.set()
-    assert (status_of(job), status_of(last)) == ("queued", "succeeded")
+    assert status_of(job) == "queued"
     assert queue.store.workers() == []
 
 
@@ -428,3 +426,181 @@ def test_a_coroutine_that_cancels_itself_fails(queue):
 
     with queue.worker():
         assert ended(work.enqueue()).status == "failed"
+
+
+# Starts and ends that fail
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behind(queue):
+    queue.task(name="work")(lambda: None)
+    with queue.worker():  # whatever is made once
+        ended(queue.tasks["work"].enqueue())
+    fillers = [os.open(os.devnull, os.O_RDONLY)]
+    while fillers[-1] < max(descriptors()):  # no gap is left below the limit
+        fillers.append(os.open(os.devnull, os.O_RDONLY))
+    before, limits, failures = descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE), []
+    for spare in range(20):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 1 + spare, limits[1]))
+        try:
+            with queue.worker():
+                queue.tasks["work"].enqueue()
+        except (OSError, StoreError) as error:
+            failures.append(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert upkeep.tokens(queue.store.directory) == []
+    assert 0 < len(failures) < 20
+    assert len(descriptors()) == len(before)
+    for filler in fillers:
+        os.close(filler)
+
+
+def descriptors():
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+
+
+def test_a_worker_that_is_stopped_while_a_suspect_waits_puts_it_back(queue, soon):
+    begun = threading.Event()
+
+    @queue.task
+    def long():
+        begun.set()
+        while not current_job().cancelled:
+            threading.Event().wait(0.01)
+
+    @queue.task
+    def work(): ...
+
+    with queue.worker(threads=2, grace="20ms") as working:
+        long.enqueue()
+        assert begun.wait(20)
+        with queue.transaction() as db:
+            suspect = work.enqueue()
+            db.execute("UPDATE litequeue_jobs SET deaths = 2 WHERE id = ?", (int(suspect.id),))
+        until(lambda: working._alone is not None)
+        working._in_doubt = True  # what waits to run alone is not given back as a claim that nobody heard of
+        until(lambda: not working._in_doubt)
+        assert status_of(suspect) == "running"
+    assert status_of(suspect) == "queued"
+
+
+def test_upkeep_that_fails_while_a_worker_ends_does_not_keep_it_from_ending(queue, monkeypatch, caplog):
+    begun, failed = threading.Event(), threading.Event()
+
+    @queue.task
+    def slow():
+        begun.set()
+        assert failed.wait(20)
+
+    def failing(*args, **kwargs):
+        failed.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(worker, "DRAIN_LOOK", 0.02)
+    with queue.worker() as working:
+        job = slow.enqueue()
+        assert begun.wait(20)
+        when_it_ends(working, lambda: monkeypatch.setattr(working._upkeep, "tick", failing))
+    assert ended(job).status == "succeeded"
+    assert "upkeep failed while the worker ends" in caplog.text
+
+
+def when_it_ends(working, prepare):
+    end = working._end
+
+    def ending():
+        prepare()
+        end()
+
+    working._end = ending
+
+
+def test_a_worker_whose_bell_breaks_while_it_ends_settles_what_runs(queue, monkeypatch):
+    begun, broken = threading.Event(), threading.Event()
+
+    @queue.task
+    def slow():
+        begun.set()
+        assert broken.wait(20)
+
+    def break_bell(_timeout):
+        broken.set()
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with queue.worker() as working:
+        job = slow.enqueue()
+        assert begun.wait(20)
+        when_it_ends(working, lambda: monkeypatch.setattr(working._ear, "wait", break_bell))
+    assert ended(job).status == "succeeded"
+
+
+def test_an_interrupt_while_a_worker_signs_off_reaches_the_caller_and_its_jobs_are_given_back(queue, monkeypatch):
+    queue.task(name="work")(lambda: None)
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    working = queue.worker()
+    with pytest.raises(KeyboardInterrupt), working:
+        monkeypatch.setattr(queue.store, "rescue", interrupted)
+    monkeypatch.undo()
+    assert len(upkeep.tokens(queue.store.directory)) == 1
+    Upkeep(queue.store, ManualClock(), "observer", frozenset({"work"})).tick(0, idle=False)
+    assert (queue.store.workers(), upkeep.tokens(queue.store.directory)) == ([], [])
+
+
+def test_a_full_worker_that_was_declared_dead_learns_it_by_its_beat(queue, monkeypatch):
+    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.05)
+    begun, go = threading.Event(), threading.Event()
+
+    @queue.task
+    def slow():
+        begun.set()
+        assert go.wait(20)
+
+    with queue.worker(threads=1) as working:
+        slow.enqueue()
+        assert begun.wait(20)
+        number = working.id
+        queue.store.rescue(number, None, blame=False)
+        until(lambda: working.id != number)
+        go.set()
+
+
+def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch):
+    queue.task(name="work")(lambda: None)
+    store, clock = queue.store, ManualClock()
+    keeper = Upkeep(store, clock, "observer", frozenset({"work"}))
+    lifeline = liveness.Lifeline(liveness.open_directory(queue.path), "dead", 1)
+    new = NewWorker(
+        token="dead", identity=Identity.current().to_text(), queues=None, tasks=("work",), threads=1, coroutines=0
+    )
+    number, job = store.sign_on(new), queue.tasks["work"].enqueue()
+    store.claim(number, [Demand(frozenset({"work"}), 1)], None)
+    lifeline.enter(0, f"{job.id}:1")
+    lifeline._forsake()  # the kernel does this where a process dies
+
+    def busy(*args, **kwargs):
+        raise StoreBusy("the file was locked")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreBusy):
+        patch.setattr(store, "rescue", busy)
+        keeper.tick(0, idle=False)
+    clock.advance(2)
+    keeper.tick(0, idle=False)
+    record = store.look_up(job.id)
+    assert (record.status, record.deaths) == ("queued", 1)
+
+
+def test_a_worker_run_in_a_thread_leaves_signals_to_the_application(queue):
+    queue.task(name="work")(lambda: None)
+    job, before = (
+        queue.tasks["work"].enqueue(),
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+    )
+    thread = threading.Thread(target=lambda: queue.worker().run(until_idle=True))
+    thread.start()
+    thread.join(20)
+    assert status_of(job) == "succeeded"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

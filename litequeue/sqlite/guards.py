@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from litequeue.errors import DriverConflict, StoreError, StoreReplaced, UnsafeFilesystem
+from litequeue.liveness import BESIDE
 
 FileId = tuple[int, int]
 
@@ -25,6 +26,7 @@ UNSAFE = frozenset({
 _open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times
 _forsaken: set[FileId] = set()  # inherited by a fork in a state that cannot be used
 _lock = threading.Lock()
+LONGEST_NAME = 255 - len(BESIDE)
 opening = threading.Lock()  # while one thread makes a file and opens it for the first time, others wait
 _hook_installed = False
 
@@ -40,6 +42,10 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
 
 def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
     """Refuse a path that can hold no database, or none that is safe."""
+    if "\0" in str(path):
+        raise StoreError(f"{str(path)!r} is no path: it holds a null character")
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise StoreError(f"the name of {path} is too long: at most {LONGEST_NAME} bytes, for {BESIDE} is added to it")
     if path.is_dir():
         raise StoreError(f"{path} is a directory; name a file in it, such as {path / 'litequeue.db'}")
     if not path.parent.is_dir():

@@ -123,3 +123,24 @@ def test_progress_that_is_no_number_is_refused(begin, arguments):
 def test_a_note_that_is_no_text_is_refused(begin):
     with pytest.raises(TypeError, match="note as text, got 3"):
         begin(lambda: None).progress(1, note=3)
+
+
+def test_progress_is_written_down_now_and_then_and_at_the_end(begin):
+    noted = []
+
+    class Recorder:
+        def note_progress(self, job, progress):
+            noted.append(progress)
+            return False
+
+    run = begin(lambda: None)
+    run.recorder = Recorder()
+    for done in range(5):
+        run.progress(done, 5)
+    run.progress(5, 5)
+    assert noted == ['{"done":0,"total":5,"note":null}', '{"done":5,"total":5,"note":null}']
+
+
+def test_a_run_shows_what_it_runs(begin):
+    run = begin(lambda: None)
+    assert repr(run) == f"<Run of job {run.id} {run.job.task} attempt={run.attempt}>"
