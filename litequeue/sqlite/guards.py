@@ -42,8 +42,6 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
 
 def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
     """Refuse a path that can hold no database, or none that is safe."""
-    if "\0" in str(path):
-        raise StoreError(f"{str(path)!r} is no path: it holds a null character")
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise StoreError(f"the name of {path} is too long: at most {LONGEST_NAME} bytes, for {BESIDE} is added to it")
     if path.is_dir():

@@ -117,7 +117,7 @@ class File:
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
-    if not isinstance(text, str) or not text:
+    if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"the path of a queue must be text, got {path!r}")
     if text == ":memory:" or text.startswith("file:"):
         raise ValueError(f"a queue needs a plain file path, got {text!r}: its workers and callers meet in the file")
