@@ -6,7 +6,7 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -48,6 +48,26 @@ class JsonCodec:
             return _decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise DecodeError(f"not JSON that litequeue wrote: {error}") from error
+
+
+def checked_writer(codec: Codec) -> Callable[[object], bytes]:
+    """Give the codec's `encode`, which may be anybody's, as one that gives bytes or raises `TypeError`."""
+
+    def encode(value: object) -> bytes:
+        data: object = codec.encode(value)
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return bytes(data)
+        name = getattr(codec, "name", type(codec).__name__)
+        raise TypeError(f"the codec {name!r} must give bytes, gave {type(data).__name__}")
+
+    return encode
+
+
+def checked_codec(codec: object) -> Codec:
+    """Raise `TypeError` for what is no codec."""
+    if not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
+        raise TypeError(f"codec must be an object with encode() and decode(), got {codec!r}")
+    return cast("Codec", codec)
 
 
 def digest(data: bytes) -> str:
@@ -106,6 +126,15 @@ def to_json(value: object) -> bytes:
     if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
         json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
     return data
+
+
+def drops(value: Any, back: Any) -> bool:
+    """Say whether a key of a dict, at any depth, is not there any more in what comes back as a dict."""
+    if isinstance(value, dict) and isinstance(back, dict):
+        return len(back) < len(value) or any(drops(value[key], back[key]) for key in value.keys() & back.keys())
+    if isinstance(value, _ROWS) and isinstance(back, _ROWS):
+        return any(map(drops, value, back))
+    return False
 
 
 def faithful(value: Any, back: Any) -> bool:

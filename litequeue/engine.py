@@ -38,7 +38,7 @@ class Turn(NamedTuple):
     registered: bool
 
 
-class Submitted(NamedTuple):
+class Submitted(msgspec.Struct, frozen=True):
     """The id of the job that a submission led to, whether it is a new one, and whether it may be rolled back yet."""
 
     id: str

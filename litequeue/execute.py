@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from litequeue.errors import EncodeError, Fenced, JobCancelled, JobTimeout
+from litequeue.errors import EncodeError, JobCancelled, JobTimeout
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.retry import after_error, describe
@@ -40,29 +40,24 @@ class Recorder(Protocol):
         """Async twin of `completing`."""
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """One job while it runs: what `current_job()` returns."""
 
-    # of the class, because most runs never set one: one is made for every job
+    job: Claimed
+    task: Task[..., Any]
+    clock: Clock
+    recorder: Recorder
+    keep_for: float
+    started: float  # by the monotonic clock, as all moments here
+    deadline: float
     cancel_requested: bool = False
     timed_out: bool = False
     put_back: bool = False
     loop_ends: bool = False
     settled: bool = False
-    interrupted: float = math.inf  # when it was told to stop, by the monotonic clock
+    interrupted: float = math.inf  # when it was told to stop
     written_off: bool = False
     _noted: float = -math.inf
-
-    def __init__(
-        self, job: Claimed, task: Task[..., Any], clock: Clock, recorder: Recorder, timeout: float, keep_for: float
-    ) -> None:
-        self.job: Claimed = job
-        self.task: Task[..., Any] = task
-        self.keep_for: float = keep_for
-        self.started: float = clock.monotonic()
-        self.deadline: float = self.started + timeout
-        self.clock: Clock = clock
-        self.recorder: Recorder = recorder
 
     @property
     def id(self) -> str:
@@ -133,6 +128,8 @@ class Run:
 def _progress(done: float, total: float | None, note: str | None) -> Progress:
     if not (note is None or isinstance(note, str)):
         raise TypeError(f"progress() takes a note as text, got {note!r}")
+    if note is not None:  # lone surrogates cannot be stored
+        note = note.encode("utf-8", "backslashreplace").decode("utf-8")
     return Progress(_number(done, "done"), None if total is None else _number(total, "total"), note)
 
 
@@ -230,8 +227,6 @@ def _raised(run: Run, error: BaseException) -> Outcome:
     stops = (asyncio.CancelledError, JobTimeout)  # what the worker raises in a function to stop it
     if run.settled:
         return Settled()
-    if isinstance(error, Fenced):
-        return Released(begun=True)  # matches nothing in the store: another worker has it
     if run.put_back and not run.cancel_requested and isinstance(error, (*stops, JobCancelled)):
         return Released(begun=True)
     if isinstance(error, stops):

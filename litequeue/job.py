@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -110,7 +110,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[JobError, ...]
 
 
-class Claimed(NamedTuple):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A job in a worker's hands; `(id, attempt)` is the fencing token."""
 
     id: str

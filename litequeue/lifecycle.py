@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("litequeue")
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+LAST_WAIT = 3.0  # seconds for what is put back in a hurry
 STARTED = "this worker has been started already; make another with queue.worker()"
 
 
@@ -37,7 +38,7 @@ class Lifecycle(ABC):
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
-        self._ready = threading.Event()
+        self._ready, self._over = threading.Event(), threading.Event()
         self._stopping = self._hurry = self._until_idle = False
         self._signals = 0
 
@@ -90,6 +91,12 @@ class Lifecycle(ABC):
 
     def _join(self) -> None:
         if self._thread is not None:
+            try:
+                self._over.wait()  # and not join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
+            except BaseException:  # a second Ctrl-C: the process goes, so what runs is put back now
+                self.stop(now=True)
+                self._over.wait(LAST_WAIT)
+                raise
             self._thread.join()
         if self._failure is not None:
             raise self._failure
@@ -121,6 +128,7 @@ class Lifecycle(ABC):
             log.critical("worker %s stops: %s", self.name, error)
         finally:
             self._ready.set()
+            self._over.set()
 
     # ---- what the worker does
 

@@ -171,9 +171,13 @@ def key(value: object) -> str:
     return value
 
 
-def _tags(value: Iterable[str]) -> tuple[str, ...]:
+def _tags(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError(f"tags must be a list of texts, got one text; write [{value!r}]")
+    if value is None:
+        return ()
+    if not isinstance(value, Iterable):
+        raise TypeError(f"tags must be a list of texts, got {value!r}")
     tags = tuple(value)
     for tag in tags:
         check_name(tag, "tag")
@@ -193,6 +197,8 @@ def queue_names(queues: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     if isinstance(queues, str):
         raise TypeError(f"queues must be a list of names, got one text; write [{queues!r}]")
+    if not isinstance(queues, Iterable):
+        raise TypeError(f"queues must be a list of names, got {queues!r}")
     names = tuple(dict.fromkeys(check_name(name, "a queue's name") for name in queues))
     if not names:
         raise ValueError("queues must name at least one queue, or be None for all")

@@ -17,7 +17,7 @@ class ErrorInfo(NamedTuple):
     traceback: str
 
 
-class Succeeded(msgspec.Struct, frozen=True):
+class Succeeded(msgspec.Struct, frozen=True, gc=False):
     """The function returned; `result` is its encoded value."""
 
     result: bytes
@@ -59,7 +59,7 @@ class Settled(msgspec.Struct, frozen=True):
 Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """How one run ended, when, and for how many seconds its record is to be kept."""
 
     job: Claimed

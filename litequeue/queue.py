@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from litequeue.clock import SystemClock
-from litequeue.codec import Codec, JsonCodec
+from litequeue.codec import Codec, JsonCodec, checked_codec
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, limit, span, task_options
 from litequeue.schedule import At, Cron, Every
@@ -66,7 +66,7 @@ class Queue:
         self.result_ttl: float = span(result_ttl, "result_ttl")
         self.failed_ttl: float = span(failed_ttl, "failed_ttl")
         self.max_payload = max_payload
-        self.codec: Codec = JsonCodec() if codec is None else codec
+        self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
         self._path = path
         self._driver = driver

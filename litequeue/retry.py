@@ -121,7 +121,7 @@ def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) ->
         delay = error.delay if isinstance(error, Retry) and error.delay is not None else None
         if delay is None:
             delay = delay_before(rule.backoff, job.failures + 1, random.random())
-    except Exception as wrong:  # the user's own backoff function
+    except BaseException as wrong:  # the user's own backoff function: even sys.exit() in it fails the job alone
         return Failed(describe(wrong))
     return Retried(now + delay, info)
 
@@ -144,11 +144,11 @@ def describe(error: BaseException) -> ErrorInfo:
     )
     try:
         message = str(error)
-    except Exception:
+    except BaseException:
         message = "<this exception has no readable message>"
     try:
         trace = "".join(traceback.format_exception(kind, error, _below_us(error)))
-    except Exception:
+    except BaseException:
         trace = ""
     return ErrorInfo(name, _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
 

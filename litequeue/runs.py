@@ -137,12 +137,14 @@ class Runs:
 
     def _begin(self, job: Claimed, slot: int) -> Run:
         task, timeout, keep_for = self._tasks[job.task]
-        run = Run(job, task, self._clock, self._recorder, timeout if job.timeout is None else job.timeout, keep_for)
+        now = self._clock.monotonic()
+        over = now + (timeout if job.timeout is None else job.timeout)
+        run = Run(job, task, self._clock, self._recorder, keep_for, now, over)
         self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
         self.running[job.id] = run
-        if run.deadline < self._check_at:
-            self._check_at = run.deadline
-            if run.deadline - run.started < SHORT_LIMIT:
+        if over < self._check_at:
+            self._check_at = over
+            if over - now < SHORT_LIMIT:
                 self._wake()
         return run
 
@@ -150,15 +152,16 @@ class Runs:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
         self.running.pop(run.job.id, None)
-        self._report(run, outcome)
         pool = self._pool_of(run)
+        self._report(run, outcome, pool)
         if not pool.line or len(self.ended) >= pool.pace.batch:
             pool.wake()
 
-    def _report(self, run: Run, outcome: Outcome) -> None:
+    def _report(self, run: Run, outcome: Outcome, pool: Pool) -> None:
         span = self._clock.monotonic() - run.started
-        self._pool_of(run).pace.note(span)
-        self.cut_short += run.put_back and isinstance(outcome, Released)
+        pool.pace.note(span)
+        if run.put_back and isinstance(outcome, Released):
+            self.cut_short += 1
         kept = run.keep_for if isinstance(outcome, (Succeeded, Cancelled, Settled)) else self._limits.failed_ttl
         self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
         if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):
@@ -204,10 +207,11 @@ class Runs:
         return self._threads if run.job.task in self.plain else self._coroutines
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
-        if self._pool_of(run).write_off(run):
+        pool = self._pool_of(run)
+        if pool.write_off(run):
             self.running.pop(run.job.id, None)
             self.left += 1
-            self._report(run, outcome)
+            self._report(run, outcome, pool)
             log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
 
     def cancel(self, job_id: str, attempt: int) -> bool:

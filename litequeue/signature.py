@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,8 @@ from litequeue.codec import (
     Codec,
     JsonCodec,
     Opaque,
+    checked_writer,
+    drops,
     faithful,
     first_failing,
     rebuild,
@@ -55,8 +57,9 @@ _NATIVE: dict[Any, frozenset[type]] = {
     NoneType: frozenset({NoneType}),
 }
 # These always come back equal, so `encode_call` need not try.
+LARGEST_RESULT = 900_000_000  # bytes; SQLite holds at most 1,000,000,000 in a row
 _calls = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
-_SURE = (bytes, date, datetime, time, timedelta, Decimal, UUID)
+_SURE = (bytes, date, timedelta, Decimal, UUID)  # not datetime and time: an offset with seconds is cut to minutes
 _SCALARS: frozenset[type] = frozenset({str, int, float, bool, NoneType})
 
 
@@ -82,7 +85,7 @@ class Signature:
         except ValueError as error:
             raise TypeError(f"{task_name}() tells no signature; wrap it in a function of your own") from error
         self._own: bool = type(codec) is JsonCodec  # a subclass may do anything
-        self._writer = to_json if self._own else codec.encode
+        self._writer = to_json if self._own else checked_writer(codec)
         self._known: _Plan | None = None
 
     def __repr__(self) -> str:
@@ -119,9 +122,13 @@ class Signature:
     def encode_result(self, value: object) -> bytes:
         """Give the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
         try:
-            return self._writer(value)
+            data = self._writer(value)
         except Exception as error:
             raise refusal(self._writer, value, "result", error) from error.__cause__ or error
+        if len(data) > LARGEST_RESULT:  # the store would refuse it, and whatever is settled with it
+            why = f"it takes {len(data):,} bytes, more than SQLite can hold; store the data elsewhere and return a path"
+            raise EncodeError(f"cannot store result: {why}", path="result")
+        return data
 
     def decode_result(self, data: bytes | None) -> Any:
         """Give the result as the return annotation has it, or else as plain data: a wrong hint hides no result."""
@@ -167,7 +174,7 @@ class Signature:
             for (label, slot, value), (_, _, plain) in pairs:
                 back = slot.restore(plain, label, given=type(value))
                 # plain data is given for what the annotation then makes of it
-                if not (faithful(value, back) or faithful(value, plain)):
+                if not (faithful(value, back) or (faithful(value, plain) and not drops(value, back))):
                     raise _unfaithful(label, slot.hint, value, back)
         except _Misfit as error:
             raise TypeError(f"{self.task_name}() {error}") from error.__cause__

@@ -77,14 +77,14 @@ class Upkeep:
 
     def tick(self, worker: int, *, idle: bool) -> bool:
         """Do what is due; return whether this worker is still on record."""
-        known = True
+        known, others = True, False
         if self._is_due("beat", BEAT_EVERY):  # first: whoever does not beat is taken for frozen
             known, others = self._store.beat(worker)
-            if others:
-                self._try(self._rescue_unlocked)
-        if self._is_due("deaths", DEATHS_EVERY):
+        if self._is_due("deaths", DEATHS_EVERY) or others:
             self._store.check()
             self._try(self._bury_the_dead)
+        if others:  # after the burials: it finds those that none can bury
+            self._try(self._rescue_unlocked)
         self._try(self._fire)
         if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
             self._try(self._prune)

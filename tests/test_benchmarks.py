@@ -38,7 +38,7 @@ def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
 def test_an_unknown_benchmark_is_refused():
     ended = run("speed")
     assert ended.returncode == 2
-    assert "no benchmark speed; there are throughput, latency, idle, contention, backlog" in ended.stderr
+    assert "no benchmark speed; there are throughput, latency, overlap, idle, contention" in ended.stderr
 
 
 def run_peers(*arguments):

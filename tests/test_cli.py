@@ -375,7 +375,8 @@ def test_json_logs_are_one_object_a_line(call, start):
     call("enqueue", "app", "bad")
     command = start("run", "app:queue", "--until-idle", "--log-format", "json")
     assert command.ends() == 0
-    serving, failed, *_ = map(json.loads, command.lines)
+    serving, *others = map(json.loads, command.lines)
+    failed = next(line for line in others if "job" in line)  # a slow disk has a line of its own
     assert (serving["event"], serving["threads"] > 0) == ("serving", True)
     assert [failed[name] for name in ("job", "task", "outcome", "attempt", "queue")] == [
         "1",
@@ -487,3 +488,14 @@ def test_completion_offers_modules_commands_and_files(start):
     command = start(_LITEQUEUE_COMPLETE="zsh_complete", COMP_WORDS="litequeue run ap", COMP_CWORD="2")
     command.ends()
     assert {"app", "file"} <= set(command.lines)
+
+
+def test_a_module_that_leaves_on_import_is_no_success(call, folder):
+    (folder / "app.py").write_text("import sys\nsys.exit(0)\n")
+    said = call("status", "app:queue", code=1)
+    assert "SystemExit: 0" in said
+
+
+def test_positional_arguments_come_as_words_or_as_json_and_not_both(call):
+    said = call("enqueue", "app", "add", "1", "--args", "[1]", code=2)
+    assert "as words or by --args, not both" in said

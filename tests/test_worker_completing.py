@@ -33,7 +33,7 @@ def test_the_rows_and_the_success_are_stored_together(queue):
         jobs = pay.enqueue_many([(n,) for n in range(50)])
         assert {job.result(10) for job in jobs} == {"receipt"}
     assert rows(queue) == list(range(50))
-    assert (worker.lost, worker.settled) == (0, 50)
+    assert (worker.lost, worker.settled - worker.released) == (0, 50)
 
 
 def test_a_coroutine_stores_the_rows_and_the_success_together(queue):
@@ -193,4 +193,25 @@ def test_a_run_that_loses_its_job_inside_the_block_keeps_nothing(queue):
 
     with queue.worker():
         job = ended(pay.enqueue(7))
-    assert (rows(queue), stopped, job.status, job.attempt) == ([7], [7], "succeeded", 2)
+    assert (rows(queue), stopped, job.status, job.attempt) == ([], [7], "failed", 1)
+
+
+def test_a_run_that_uses_another_jobs_handle_fails_and_does_not_come_back_for_ever(queue):
+    first = []
+
+    @queue.task
+    def work(n: int) -> None:
+        first.append(current_job())
+        first[0].progress(n, 10)
+
+    @queue.task
+    async def awork(n: int) -> None:
+        first.append(current_job())
+        await first[0].aprogress(n, 10)
+
+    with queue.worker(threads=1):
+        for task in (work, awork):
+            first.clear()
+            assert ended(task.enqueue(1)).status == "succeeded"
+            job = ended(task.enqueue(10))
+            assert (job.status, job.attempt, job.errors[0].type) == ("failed", 1, "litequeue.errors.Fenced")

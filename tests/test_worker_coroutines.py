@@ -35,7 +35,7 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
     async def never(): ...
 
     def begin(job, slot):
-        run = Run(job, never, queue.clock, queue.store, 60.0, 60.0)
+        run = Run(job, never, queue.clock, queue.store, 60.0, 0.0, 60.0)
         run.cancel_requested = True
         coroutines.interrupt(run)
         return run

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import json
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ from collections import Counter
 import pytest
 
 from crash.watching import ended, status_of, until
-from litequeue import Queue, StoreBusy, StoreError, current_job, liveness, runs, upkeep, worker
+from litequeue import EncodeError, Queue, StoreBusy, StoreError, current_job, liveness, runs, upkeep, worker
 from litequeue.engine import Demand, NewWorker
 from litequeue.identity import Identity, alive
 from litequeue.testing import ManualClock
@@ -568,7 +569,7 @@ def test_a_full_worker_that_was_declared_dead_learns_it_by_its_beat(queue, monke
         go.set()
 
 
-def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch):
+def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch, caplog):
     queue.task(name="work")(lambda: None)
     store, clock = queue.store, ManualClock()
     keeper = Upkeep(store, clock, "observer", frozenset({"work"}))
@@ -591,6 +592,7 @@ def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch):
     keeper.tick(0, idle=False)
     record = store.look_up(job.id)
     assert (record.status, record.deaths) == ("queued", 1)
+    assert "is gone: its process died; 1 jobs put back" in caplog.text
 
 
 def test_a_worker_run_in_a_thread_leaves_signals_to_the_application(queue):
@@ -604,3 +606,94 @@ def test_a_worker_run_in_a_thread_leaves_signals_to_the_application(queue):
     thread.join(20)
     assert status_of(job) == "succeeded"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+class Careless:
+    """A codec that lets some values through as they are."""
+
+    name = "careless"
+
+    def encode(self, value):
+        return value if isinstance(value, (str, int, dict)) else json.dumps(value).encode()
+
+    def decode(self, data):
+        return json.loads(data)
+
+
+@pytest.mark.parametrize("value", ["text", 5, {"a": 1}], ids=repr)
+def test_a_codec_that_gives_no_bytes_fails_its_job_alone(database, value):
+    with Queue(database, codec=Careless()) as queue:
+        queue.task(name="same")(lambda value: value)
+        bad, innocent = (queue.tasks["same"].enqueue(each) for each in (value, [1]))
+        with queue.worker():
+            record = ended(bad)
+            assert innocent.result(timeout=20) == [1]
+        assert (record.status, record.attempt) == ("failed", 1)
+        assert "must give bytes, gave" in record.errors[0].message
+
+
+def test_a_codec_that_gives_no_bytes_for_arguments_refuses_the_call(database):
+    class Nothing(Careless):
+        def encode(self, value):
+            return None
+
+    with Queue(database, codec=Nothing()) as queue:
+        queue.task(name="same")(lambda value: value)
+        with pytest.raises(EncodeError, match="must give bytes, gave NoneType"):
+            queue.tasks["same"].enqueue(1)
+        assert list(queue.jobs()) == []
+
+
+@pytest.mark.parametrize("codec", ["json", 7, {}, object()], ids=repr)
+def test_what_is_no_codec_is_refused_where_it_is_given(database, codec):
+    with pytest.raises(TypeError, match="codec must be an object with"):
+        Queue(database, codec=codec)
+    assert not database.exists()
+
+
+@pytest.mark.parametrize("tags", ["'urgent'", "'[1]'", "7", "'{'"])
+def test_tags_of_a_foreign_hand_hide_no_job(queue, tags):
+    queue.task(name="work")(lambda: None)
+    job = queue.tasks["work"].enqueue()
+    with queue.transaction() as db:
+        db.execute(f"UPDATE litequeue_jobs SET tags = {tags}")
+    [found] = queue.jobs()
+    assert (found.id, len(found.tags)) == (job.id, 1)
+    assert [each.id for each in queue.jobs(tag="work")] == []
+    assert [each.id for each in queue.jobs(tag=found.tags[0])] in ([job.id], [])
+
+
+TWICE = """
+import sys, time
+from litequeue import Queue
+queue = Queue(sys.argv[1])
+
+@queue.task(name="slow")
+def slow():
+    print("begins", flush=True)
+    for _ in range(3000):
+        time.sleep(0.01)
+
+slow.enqueue()
+with queue.worker(threads=2):
+    try:
+        time.sleep(60)
+    finally:
+        print("leaves", flush=True)
+"""
+
+
+def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, database):
+    queue.task(name="slow")(lambda: None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWICE, str(database)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout.readline() == "begins\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "leaves\n"
+    threading.Event().wait(0.3)  # it waits for the job now, which takes another half minute
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    process.stdout.close()
+    [job] = queue.jobs()
+    assert (job.status, job._record.deaths, queue.store.workers()) == ("queued", 0, [])

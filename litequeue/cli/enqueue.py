@@ -104,13 +104,18 @@ def _call(
 ) -> tuple[list[Any], dict[str, Any]]:
     args = _parsed(args_json, list, "--args takes a JSON list, such as '[1, 2]'")
     kwargs = _parsed(kwargs_json, dict, "--kwargs takes a JSON object, such as '{\"a\": 1}'")
-    if len(words) == 1 and isinstance(whole := _value(words[0]), (list, dict)):
-        return (whole, kwargs) if isinstance(whole, list) else (args, whole | kwargs)
+    whole = _value(words[0]) if len(words) == 1 else None
+    if isinstance(whole, dict):
+        return args, whole | kwargs
+    if isinstance(whole, list) and args_json is None:
+        return whole, kwargs
     texts, names = _text_parameters(task), list(inspect.signature(task.function).parameters)
     for word in words:
         pair = _PAIR.fullmatch(word)
         if pair:
             kwargs[pair[1]] = pair[2] if pair[1] in texts else _value(pair[2])
+        elif args_json is not None:
+            raise click.UsageError("give positional arguments as words or by --args, not both")
         else:
             name = names[len(args)] if len(args) < len(names) else ""
             args.append(word if name in texts else _value(word))

@@ -122,7 +122,7 @@ def import_named(name: str) -> ModuleType:
     except LiteQueueError as error:
         where = [f"{frame.filename}:{frame.lineno}" for frame in _user_frames(error)]
         raise click.ClickException(f"{error} (raised {'at ' + where[0] + ' ' if where else ''}by {name})") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise Mistake(_no_module(name, error.name)) from None
         raise BrokenModule(name, error) from error

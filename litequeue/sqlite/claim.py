@@ -34,7 +34,7 @@ def claim(
     if len(mine) == 1 and demand.most_deaths is None:
         [(queue, task)] = mine
         rows = db.rows(SQL["front"], {"queue": queue, "task": task, "limit": demand.limit})
-        claimed = [Claimed._make(row) for row in rows]
+        claimed = [Claimed(*row) for row in rows]
         db.many(_TAKE, [(worker, now, job.id) for job in claimed])
         return claimed
     lines = [_line(db, queue, tasks, demand) for queue, tasks in queues]
@@ -47,7 +47,7 @@ def claims(db: Connection, ids: list[int]) -> list[Claimed]:
     """Read what a worker needs of the jobs it has claimed."""
     if not ids:
         return []
-    return [Claimed._make(row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
+    return [Claimed(*row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
 
 
 def _line(db: Connection, queue: str, tasks: list[str], demand: Demand) -> list[int]:

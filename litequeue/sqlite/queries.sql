@@ -309,7 +309,8 @@ SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, de
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
 FROM litequeue_jobs AS job
 WHERE (:state IS NULL OR state = :state) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
-      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = :tag))
+      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(job.tags) THEN job.tags ELSE json_array(job.tags) END)
+                                    WHERE value = :tag))
       AND (:before IS NULL OR job.id < :before)
 ORDER BY job.id DESC LIMIT CAST(:limit AS INTEGER)
 
@@ -321,7 +322,8 @@ SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, de
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
 FROM litequeue_jobs AS job
 WHERE state > 4 AND state = :state AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
-      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = :tag))
+      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(job.tags) THEN job.tags ELSE json_array(job.tags) END)
+                                    WHERE value = :tag))
       AND (:before IS NULL OR job.id < :before)
 ORDER BY job.id DESC LIMIT CAST(:limit AS INTEGER)
 

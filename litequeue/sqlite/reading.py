@@ -65,7 +65,7 @@ def _job(row: Row) -> JobRecord:
         finished_at=finished_at,
         expires_at=expires_at,
         key=key,
-        tags=tuple(json.loads(tags)) if tags else (),
+        tags=_tags(tags) if tags else (),
         schedule=schedule,
         worker=worker,
         cancel_requested=bool(cancel_requested),
@@ -74,6 +74,13 @@ def _job(row: Row) -> JobRecord:
         result=result,
         errors=tuple(_error(entry) for entry in json.loads(errors)),
     )
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except msgspec.MsgspecError:  # of a foreign hand: no reason to hide the job
+        return (text,)
 
 
 def _progress(text: str) -> Progress | None:

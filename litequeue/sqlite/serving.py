@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.doorbell import DONE, SCHEDULES, WORK, Bell
 from litequeue.engine import Beat
-from litequeue.job import FOREVER
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released
 from litequeue.sqlite import forks, migrate, timetable, transitions
@@ -17,6 +16,7 @@ from litequeue.sqlite.connection import BUSY_SECONDS
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
+from litequeue.sqlite.transitions import until
 from litequeue.sqlite.writer import Writer
 from litequeue.waiters import Waiters
 
@@ -218,8 +218,3 @@ class Serving(Reader):
         self._reading = threading.Lock()
         self._waiters.start_anew()
         return [db for db in left if db is not None]
-
-
-def until(now: float, span: float) -> float | None:
-    """When what is kept for that many seconds is to be deleted; None: never."""
-    return None if span == FOREVER else now + span

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from litequeue.doorbell import CANCEL
 from litequeue.errors import StoreError
 from litequeue.interrupt import let_go
@@ -18,7 +20,8 @@ from litequeue.sqlite.caller import (
 )  # fmt: skip
 from litequeue.sqlite.connection import perform
 from litequeue.sqlite.held import Held
-from litequeue.sqlite.serving import Serving, until
+from litequeue.sqlite.serving import Serving
+from litequeue.sqlite.transitions import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
@@ -224,4 +227,4 @@ def _submit(db: Connection, jobs: Sequence[NewJob], *, exclusive: bool) -> list[
 
 def _pending(submitted: list[Submitted]) -> list[Submitted]:
     """Mark what a transaction of the caller's may yet roll back: its id is then given to another job."""
-    return [each._replace(pending=True) for each in submitted]
+    return [msgspec.structs.replace(each, pending=True) for each in submitted]

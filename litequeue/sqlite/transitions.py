@@ -153,16 +153,17 @@ def turn(
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
-    good = [
-        (end.at, _until(end), end.outcome.result, end.job.id, end.job.attempt)
-        for end in ended
-        if type(end.outcome) is Succeeded
-    ]
-    lost: list[Ended] = []
+    good: list[tuple[Any, ...]] = []
+    others: list[Ended] = []
+    for end in ended:
+        outcome, job = end.outcome, end.job
+        if type(outcome) is Succeeded:
+            good.append((end.at, until(end.at, end.keep_for), outcome.result, job.id, job.attempt))
+        else:
+            others.append(end)
+    lost = [end for end in others if not _settle_one(db, end)]
     if good and db.many(_SUCCEED, good) != len(good):
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
-    if len(good) != len(ended):
-        lost += [end for end in ended if type(end.outcome) is not Succeeded and not _settle_one(db, end)]
     return lost
 
 
@@ -171,15 +172,16 @@ def _on_record(db: Connection, end: Ended) -> bool:
     return rows == [(NUMBER[Status.SUCCEEDED], end.job.attempt)]
 
 
-def _until(end: Ended) -> float | None:
-    return None if end.keep_for == FOREVER else end.at + end.keep_for
+def until(now: float, span: float) -> float | None:
+    """When what is kept for that many seconds is to be deleted; None: never."""
+    return None if span == FOREVER else now + span
 
 
 def _settle_one(db: Connection, end: Ended) -> bool:
     """Record one end that is no plain success; False when it came too late."""
     job, outcome = end.job, end.outcome
     run: dict[str, Any] = {"id": job.id, "attempt": job.attempt}
-    ending = run | {"now": end.at, "delete_at": _until(end)}
+    ending = run | {"now": end.at, "delete_at": until(end.at, end.keep_for)}
     match outcome:
         case Settled() | Succeeded():  # on record already: by `completing()`, or with all the other successes
             return True
@@ -229,7 +231,7 @@ def require_mine(job: Claimed) -> Steps[None]:
 
 def expire(db: Connection, now: float, result_ttl: float) -> list[str]:
     """Mark what has not begun by its `expires`."""
-    delete_at = None if result_ttl == FOREVER else now + result_ttl
+    delete_at = until(now, result_ttl)
     return [job_id for (job_id,) in db.rows(SQL["expire"], {"now": now, "delete_at": delete_at, "limit": CHUNK})]
 
 

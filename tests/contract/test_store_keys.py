@@ -53,7 +53,7 @@ def test_with_replace_a_job_that_has_not_begun_takes_everything_from_the_second_
 def test_with_replace_a_scheduled_job_may_become_due_at_once(store):
     first = keyed(store, run_at=START + 60)
     keyed(store, OTHER, on_conflict="replace")
-    assert Hands(store).take()[:1] == (first.id,)
+    assert Hands(store).take().id == first.id
 
 
 def test_with_replace_a_running_job_stays_and_other_arguments_are_refused(store):

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import threading
 
+import msgspec
 import pytest
 
 from contract.jobs import Hands, new, put
@@ -159,7 +160,7 @@ def test_one_refused_caller_does_not_harm_its_batch(store, line_up):
 def test_a_fenced_caller_does_not_harm_its_batch(store, line_up):
     put(store)
     job = Hands(store).take()
-    late = job._replace(attempt=9)
+    late = msgspec.structs.replace(job, attempt=9)
     from litequeue.sqlite import transitions
 
     fenced, stored = line_up(lambda db: connection.perform(db, transitions.note_progress(late, "{}")), insert())

@@ -659,3 +659,33 @@ def test_calls_with_equal_dicts_are_one_call_where_they_are_compared():
     signature = one_argument(None)
     one, other = ({"x": 1, "y": [2]},), ({"y": [2], "x": 1},)
     assert signature.encode_call(one, {}, canonical=True) == signature.encode_call(other, {}, canonical=True)
+
+
+PARIS_MEAN_TIME = timezone(timedelta(minutes=9, seconds=21))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [datetime(1900, 1, 1, tzinfo=PARIS_MEAN_TIME), time(1, 2, tzinfo=PARIS_MEAN_TIME)],
+    ids=["datetime", "time"],
+)
+def test_a_moment_whose_offset_has_seconds_is_refused_and_not_moved(value):
+    def function(when: type(value)): ...
+
+    with pytest.raises(EncodeError, match="would come back as"):
+        Signature(function, JsonCodec(), "function").encode_call((value,), {})
+
+
+class Address(TypedDict):
+    street: str
+
+
+def test_a_key_that_a_typed_dict_does_not_have_is_refused_and_not_dropped():
+    def function(one: Address, many: list[Address]): ...
+
+    signature = Signature(function, JsonCodec(), "function")
+    more = {"street": "a", "number": 5}
+    for arguments in ((more, []), ({"street": "a"}, [{"street": "b"}, more])):
+        with pytest.raises(EncodeError, match="would come back as"):
+            signature.encode_call(arguments, {})
+    signature.encode_call(({"street": "a"}, [{"street": "b"}]), {})

@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+import msgspec
 import pytest
 
 from litequeue import Queue, current_job
@@ -10,6 +11,7 @@ from litequeue.errors import Fenced, JobCancelled, JobTimeout
 from litequeue.execute import Run, aexecute, execute, written_off
 from litequeue.job import Claimed
 from litequeue.outcome import Cancelled, Failed, Released, Retried, Succeeded
+from litequeue.retry import policy
 from litequeue.testing import ManualClock
 
 
@@ -20,7 +22,7 @@ def begin(database):
         def begin(function, payload=b"[[],{}]", **options):
             task = queue.task(name="t", **options)(function)
             claimed = Claimed("7", 2, "t", "default", payload, 0, 0, 0, None, None, "key", 1_000.0)
-            return Run(claimed, task, ManualClock(), queue.store, 30.0, 60.0)
+            return Run(claimed, task, ManualClock(), queue.store, 60.0, 1_000.0, 1_030.0)
 
         yield begin
 
@@ -52,7 +54,7 @@ def test_a_run_knows_its_job_only_while_it_runs(begin):
 
 def test_the_idempotency_key_is_the_same_at_every_attempt(begin):
     run = begin(lambda: None)
-    again = Run(run.job._replace(attempt=3), run.task, run.clock, run.recorder, 30.0, 60.0)
+    again = Run(msgspec.structs.replace(run.job, attempt=3), run.task, run.clock, run.recorder, 60.0, 1_000.0, 1_030.0)
     assert run.idempotency_key == again.idempotency_key
 
 
@@ -99,8 +101,24 @@ def test_an_error_of_its_own_at_shutdown_is_an_error(begin):
     assert isinstance(execute(run), Failed)
 
 
-def test_what_was_given_to_another_worker_ends_without_a_word(begin):
-    assert execute(begin(raising(Fenced()), retries=5)) == Released(begun=True)
+def test_what_was_given_to_another_worker_is_not_tried_again(begin):
+    # the store drops the end of a run that is fenced; one that is not must not come back for ever
+    assert type(execute(begin(raising(Fenced("to another worker")), retries=5))) is Failed
+
+
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_whatever_a_users_code_around_the_function_raises_fails_the_job_alone(begin, leave):
+    class Unreadable(Exception):
+        def __str__(self):
+            raise leave
+
+    def backoff(_failures):
+        raise leave
+
+    assert type(execute(begin(raising(Unreadable())))) is Failed
+    run = begin(raising(ValueError()), retries=1)
+    run.task.options = msgspec.structs.replace(run.task.options, policy=policy(1, backoff, None, None))
+    assert execute(run).error.type == leave.__name__
 
 
 def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
@@ -144,3 +162,16 @@ def test_progress_is_written_down_now_and_then_and_at_the_end(begin):
 def test_a_run_shows_what_it_runs(begin):
     run = begin(lambda: None)
     assert repr(run) == f"<Run of job {run.id} {run.job.task} attempt={run.attempt}>"
+
+
+def test_a_note_that_utf8_cannot_hold_is_escaped(begin):
+    noted = []
+
+    class Recorder:
+        def note_progress(self, job, progress):
+            noted.append(progress)
+
+    run = begin(lambda: None)
+    run.recorder = Recorder()
+    run.progress(1, note="a\ud800")
+    assert noted == ['{"done":1,"total":null,"note":"a\\\\ud800"}']
