@@ -47,7 +47,7 @@ class Coroutines(Pool):
         self._tasks: dict[Run, tuple[asyncio.Task[None], int]] = {}
         self._loop = loop
         self._own: threading.Thread | None = None
-        self._calling = self._waking = False
+        self._calling = self._asked = self._waking = False
 
     @property
     def busy(self) -> int:
@@ -57,7 +57,11 @@ class Coroutines(Pool):
     @property
     def free(self) -> int:
         """How many more jobs could begin at once: none while the loop, which may be the application's, stands still."""
-        return 0 if self._calling else super().free
+        self._asked = True  # before the look: so either we see that it has answered, or it sees that we asked
+        if self._calling:
+            return 0
+        self._asked = False
+        return super().free
 
     def interrupt(self, run: Run) -> bool:
         """Cancel the coroutine of this run."""
@@ -105,9 +109,9 @@ class Coroutines(Pool):
 
     def _answer(self) -> None:
         self._calling = False
-        if self.line:
-            self._fill()
-        else:  # they were taken back meanwhile: the loop stood still for that long
+        self._fill()
+        if self._asked:  # while we stood still, so nothing was claimed
+            self._asked = False
             self._wake()
 
     def _fill(self) -> None:

@@ -237,6 +237,7 @@ class Worker(Lifecycle):
         except BaseException:
             self._runs.keep_ended(ended)
             raise
+        self._upkeep.jobs_changed()  # a turn also marks what has expired
         if ended:
             self._note_settled(ended, turn.lost)
         return turn
@@ -328,7 +329,6 @@ class Worker(Lifecycle):
         self._cancels_at = math.inf if all(told) else self._clock.monotonic() + CANCEL_AGAIN
 
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
-        self._upkeep.jobs_changed()
         self.settled += len(ended) - len(lost)
         self.released += sum(type(end.outcome) is Released for end in ended)
         for end in lost:

@@ -113,3 +113,22 @@ def test_while_the_applications_loop_stands_still_its_jobs_are_for_others(queue)
     ran, claimed = asyncio.run(application())
     assert threading.get_ident() not in ran
     assert claimed <= 22  # taken once and given back once: not again and again while nothing can begin
+
+
+def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_on(queue):
+    @queue.task(name="t")
+    async def nothing(): ...
+
+    def begin(job, slot):
+        return Run(job, nothing, queue.clock, queue.store, 60.0, 0.0, 60.0)
+
+    loop, told = asyncio.new_event_loop(), []
+    coroutines = Coroutines(3, begin, lambda *end: None, lambda: told.append(True), first_slot=0, loop=loop)
+    for asks in (True, False):
+        coroutines.start([claimed(1)], 0.0)
+        assert not asks or coroutines.free == 0
+        loop.run_until_complete(asyncio.sleep(0))
+        assert told == [True]
+        loop.run_until_complete(asyncio.sleep(0.01))
+        assert (coroutines.free, coroutines.busy) == (3, 0)
+    loop.close()
