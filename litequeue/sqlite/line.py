@@ -215,8 +215,8 @@ class Line:
             if self._remove(first):
                 first.fail(StoreError(f"nothing was stored: no thread to write with ({error})"))
                 first.tell()
-            return False
-        return True
+                return False  # it has been dealt with: the next one is told
+        return True  # what somebody has begun is dealt with by the next who leads: asking again would never end
 
     def start_anew(self) -> None:
         """After a fork, in the child: those in line are not here, nor is whoever held a lock."""
