@@ -21,6 +21,11 @@ SCANS = {
 }
 
 
+def test_no_two_statements_have_one_name():
+    text = Path(litequeue.sqlite.__file__).with_name("queries.sql").read_text()
+    assert text.count("\n-- name: ") + text.startswith("-- name: ") == len(SQL)
+
+
 def statements():
     return [pytest.param(name, id=name) for name in SQL]
 

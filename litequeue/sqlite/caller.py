@@ -65,7 +65,7 @@ def _is_aiosqlite(raw: Any) -> bool:
 
 
 def _check_same_file(file: File, databases: list[Row]) -> None:
-    main = next((place for _, name, place in databases if name == "main"), "")
+    main = next(place for _, name, place in databases if name == "main")
     if not main or guards.file_id(main) != guards.file_id(file.path):
         raise StoreError(
             f"the connection given as within= is to {main or 'memory'}, but the queue's file is {file.path}"

@@ -15,6 +15,7 @@ from litequeue.errors import DriverConflict, StoreError, StoreReplaced, UnsafeFi
 from litequeue.liveness import BESIDE
 
 FileId = tuple[int, int]
+NO_FILE: FileId = (-1, -1)
 
 # Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html,
 # "WAL does not work over a network filesystem").

@@ -21,11 +21,7 @@ def migrations() -> dict[int, list[str]]:
     from importlib import resources
 
     folder = resources.files("litequeue.sqlite").joinpath("schema")
-    scripts = {
-        int(script.name[:3]): script.read_text(encoding="utf-8")
-        for script in folder.iterdir()
-        if script.name.endswith(".sql")
-    }
+    scripts = {int(script.name[:3]): script.read_text(encoding="utf-8") for script in folder.iterdir()}
     return {number: _statements(scripts[number]) for number in sorted(scripts)}
 
 

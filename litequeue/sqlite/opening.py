@@ -68,7 +68,7 @@ class File:
         self.durability = durability
         self.created: bool = False
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
-        self.identity: guards.FileId | None = None
+        self.identity: guards.FileId = guards.NO_FILE  # until the first connection
 
     def connect(self, *, create: bool = False) -> Connection:
         """Open one more connection, with every guard; with `create`, a missing file is made first."""
@@ -80,7 +80,7 @@ class File:
             raise StoreError(f"{path} does not exist")
         identity = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
         try:
-            if self.identity is not None and identity != self.identity:
+            if self.identity not in (guards.NO_FILE, identity):
                 guards.check_not_replaced(self.path, self.identity)
             self.identity = identity
             return self._opened()
@@ -101,18 +101,15 @@ class File:
     def disconnect(self, db: Connection) -> None:
         """Close a connection that `connect` opened."""
         db.close()
-        if self.identity is not None:
-            guards.forget(self.identity)
+        guards.forget(self.identity)
 
     def forsake(self) -> None:
         """Open the file in this process no more: it was forked while a connection to it was at work."""
-        if self.identity is not None:
-            guards.forsake(self.identity)
+        guards.forsake(self.identity)
 
     def check_not_replaced(self) -> None:
         """Raise `StoreReplaced` when the path now names another file, or none."""
-        if self.identity is not None:
-            guards.check_not_replaced(self.path, self.identity)
+        guards.check_not_replaced(self.path, self.identity)
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

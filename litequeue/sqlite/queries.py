@@ -12,10 +12,8 @@ def _load() -> dict[str, str]:
         raise FileNotFoundError("queries.sql is missing from the installed package")
     text = data.decode().replace("\r\n", "\n")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
-    statements = dict(zip(parts[::2], parts[1::2], strict=True))
-    if len(statements) != len(parts) // 2:
-        raise RuntimeError("two statements in queries.sql have one name")
-    return {name: re.sub(r"^--.*\n", "", sql, flags=re.MULTILINE).strip() for name, sql in statements.items()}
+    statements = zip(parts[::2], parts[1::2], strict=True)
+    return {name: re.sub(r"^--.*\n", "", sql, flags=re.MULTILINE).strip() for name, sql in statements}
 
 
 SQL: dict[str, str] = _load()

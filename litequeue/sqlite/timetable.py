@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from litequeue import schedule as triggers
 from litequeue.errors import ScheduleExists, ScheduleNotFound
@@ -128,7 +128,7 @@ def fire(db: Connection, tasks: frozenset[str], now: float) -> tuple[int, float 
 
 
 def _fire_one(db: Connection, schedule: ScheduleRecord, trigger: triggers.Trigger, now: float) -> int:
-    due = triggers.due(trigger, schedule.next_at or now, now)
+    due = triggers.due(trigger, cast("float", schedule.next_at), now)  # it is due, so it has one
     job_id = None
     for tick in due.ticks:
         job_id = _enqueue(db, schedule, now, run_at=_jittered(trigger, tick))
