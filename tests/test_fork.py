@@ -11,6 +11,7 @@ import pytest
 
 from contract.jobs import new, put
 from litequeue import StoreError
+from litequeue.sqlite import serving
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -99,6 +100,32 @@ def test_a_child_forked_inside_a_transaction_is_refused_and_the_parent_commits(s
         assert forked(child) == 0
         put(store)
     assert (ids(store), store.integrity()) == ([1, 2], [])
+
+
+def test_a_child_forked_while_a_look_does_not_end_is_refused_and_the_parent_goes_on(store, monkeypatch):
+    monkeypatch.setattr(serving, "BUSY_SECONDS", 0.05)
+    put(store)
+    looking, go = threading.Event(), threading.Event()
+
+    def look(db):
+        looking.set()
+        assert go.wait(30)
+        return db.rows("SELECT count(*) FROM litequeue_jobs")
+
+    counted = []
+    thread = threading.Thread(target=lambda: counted.append(store.read(look)))
+    thread.start()
+    assert looking.wait(30)
+
+    def child():
+        with pytest.raises(StoreError, match="forked inside a transaction"):
+            store.list_jobs()
+
+    assert forked(child) == 0
+    go.set()
+    thread.join(30)
+    put(store)
+    assert (counted, ids(store), store.integrity()) == ([[(1,)]], [1, 2], [])
 
 
 def test_a_child_that_leaves_its_parents_transaction_commits_nothing(store):

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from litequeue import (
     StoreReplaced,
     UnsafeFilesystem,
 )
-from litequeue.sqlite import guards, opening
+from litequeue.sqlite import driver_apsw, guards, opening
 
 apsw_only = pytest.mark.parametrize("driver", ["apsw"], indirect=True)
 sqlite3_only = pytest.mark.parametrize("driver", ["sqlite3"], indirect=True)
@@ -184,6 +185,31 @@ def test_a_file_that_the_application_has_open_through_apsw_is_opened(driver, dat
         assert db.execute("SELECT count(*) FROM mine").fetchall() == [(1,)]
 
 
+@apsw_only
+def test_a_connection_of_the_applications_own_may_be_busy_in_another_thread(driver, database):
+    asked, go = threading.Event(), threading.Event()
+
+    def hold():
+        asked.set()
+        return go.wait(30)
+
+    with closing(apsw.Connection(str(database))) as db:
+        db.create_scalar_function("hold", hold)
+        thread = threading.Thread(target=lambda: db.execute("SELECT hold()").fetchall())
+        thread.start()
+        assert asked.wait(30)
+        Queue(database).close()
+        go.set()
+        thread.join(30)
+
+
+def test_a_connection_that_was_closed_holds_no_file(database):
+    db = apsw.Connection(str(database))
+    assert driver_apsw._is_of(db, str(database))
+    db.close()
+    assert not driver_apsw._is_of(db, str(database))
+
+
 def test_two_queues_of_two_drivers_on_one_file_are_refused(open_store, driver):
     store = open_store()
     put(store)
@@ -274,6 +300,50 @@ def test_a_missing_folder_is_not_made(refused, tmp_path):
 def test_a_read_only_file_is_refused(refused, database):
     database.touch(0o444)
     assert "is read-only for this user" in refused(database)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize(("mode", "there"), [(0o555, False), (0o755, True)], ids=["folder", "file"])
+def test_what_another_user_may_not_write_is_refused(tmp_path, mode, there):
+    """Root may write anything, so this is looked at by a child that is nobody."""
+    if there:
+        (tmp_path / "app.db").touch(0o644)
+    tmp_path.chmod(mode)
+    pid = os.fork()
+    if pid == 0:
+        with suppress(StoreError):
+            os.chdir(tmp_path)
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            elif there:
+                os.chmod("app.db", 0o444)
+            guards.check_place(Path("app.db"), allow_unsafe_filesystem=True)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_NOFILE")
+@pytest.mark.parametrize(("there", "why"), [(False, "cannot be created: Too many"), (True, "cannot be opened")])
+def test_without_a_descriptor_left_a_queue_is_refused_and_opens_later(open_store, database, there, why):
+    import resource
+
+    if there:
+        open_store().close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StoreError, match=why):
+            open_store(create=not there)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert put(open_store())
+
+
+def test_a_file_that_goes_while_it_is_opened_is_refused(database):
+    with pytest.raises(StoreError, match="vanished while it was being opened"):
+        guards.register(str(database), "apsw", holds=bool)
 
 
 @pytest.mark.parametrize("content", [b"hello", b"x" * 5000, b"SQLite format 3\0" + b"\xff" * 5000])
@@ -426,6 +496,7 @@ MOUNTS = r"""
 31 22 0:36 / /twice rw - nfs server:/y rw
 32 22 0:37 / /twice rw - tmpfs tmpfs rw
 33 22 0:38 /sub /btrfs rw - btrfs /dev/vdb rw
+34 22 0:39 /x.db /data/one.db rw - virtiofs host rw
 """.strip().splitlines()
 
 
@@ -444,6 +515,8 @@ MOUNTS = r"""
         ("/twice/x.db", "0:37", "tmpfs"),
         ("/twice/x.db", "9:99", "tmpfs"),
         ("/btrfs/x.db", "0:99", "btrfs"),
+        ("/data/one.db", "0:39", "virtiofs"),
+        ("/data/one.db-wal", "254:0", "ext4"),
     ],
 )
 def test_the_file_system_of_a_path_is_that_of_its_innermost_mount(path, device, expected):

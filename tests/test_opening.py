@@ -151,3 +151,43 @@ def test_an_apsw_connection_that_is_closed_or_busy_elsewhere_is_told_apart(tmp_p
             busy.interrupt()
             thread.join(0.01)
         busy.close()
+
+
+LEFT_OPEN = """
+import sys, threading
+from litequeue import Queue
+queue = Queue(sys.argv[1], driver=sys.argv[2])
+queue.task(name="add")(lambda: None).enqueue()
+queue.jobs()
+"""
+IN_USE = """
+inside = threading.Barrier(3)
+
+def write():
+    with queue.transaction():
+        inside.wait()
+        threading.Event().wait()
+
+def look(db):
+    inside.wait()
+    threading.Event().wait()
+
+threading.Thread(target=write, daemon=True).start()
+threading.Thread(target=queue.store.read, args=(look,), daemon=True).start()
+inside.wait()
+"""
+
+
+def end_of(program, *arguments):
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_program_that_leaves_its_queue_open_ends_without_a_word_of_it(database, driver):
+    done = end_of(LEFT_OPEN, database, driver)
+    assert (done.returncode, "ResourceWarning" in done.stderr) == (0, False)
+    assert not database.with_name("app.db-wal").exists()
+
+
+def test_a_program_ends_also_while_threads_of_it_use_the_queue(database, driver):
+    assert end_of(LEFT_OPEN + IN_USE, database, driver).returncode == 0

@@ -98,6 +98,12 @@ def test_what_one_queue_leaves_the_others_take(store):
     assert sorted({job.queue for job in claimed}) == ["few", "many", "more"]
 
 
+def test_what_the_last_queue_leaves_the_first_takes(store):
+    store.submit([new(queue="few"), *[new(queue="many") for _ in range(20)]])
+    hands = Hands(store, queues=("many", "few"))
+    assert [job.queue for job in hands.claim(10)].count("many") == 9
+
+
 def test_a_worker_serves_its_own_queues_only(store):
     put(store, queue="other")
     mine = put(store, queue="mine")
@@ -275,6 +281,10 @@ def test_an_unknown_job_is_not_found(store):
     for wrong in ("999", "", "x", "1; DROP TABLE litequeue_jobs"):
         with pytest.raises(JobNotFound, match="never was, or it has been pruned"):
             store.look_up(wrong)
+
+
+def test_a_store_says_what_it_is(store, driver):
+    assert repr(store) == f"<SqliteStore {store.path} driver={driver}>"
 
 
 def test_jobs_are_listed_newest_first_and_paged(store):

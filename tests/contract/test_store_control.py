@@ -18,7 +18,7 @@ from contract.jobs import (
     status,
 )  # fmt: skip
 from litequeue.errors import JobNotFound, Unsupported
-from litequeue.job import Status
+from litequeue.job import FOREVER, Status
 
 
 def in_state(store, state):
@@ -48,6 +48,16 @@ def test_a_job_that_has_not_begun_is_cancelled_at_once(store, clock, state):
     job = store.look_up(job_id)
     assert (job.status, job.finished_at, job.cancel_requested) == (Status.CANCELLED, START + 1, True)
     assert store.next_prune() == START + 1 + 86_400
+
+
+def test_what_is_kept_for_ever_is_never_pruned_however_it_ended(open_store, clock):
+    store = open_store(result_ttl=FOREVER, failed_ttl=FOREVER)
+    cancelled, expired = put(store), put(store, expires_at=START + 1)
+    store.cancel(cancelled)
+    clock.advance(2)
+    Hands(store).claim()
+    assert (status(store, cancelled), status(store, expired)) == (Status.CANCELLED, Status.EXPIRED)
+    assert store.next_prune() is None
 
 
 def test_a_running_job_is_asked_to_end(store):

@@ -66,10 +66,10 @@ def interrupted(n, function):
     try:
         function()
     except KeyboardInterrupt:
-        return True
+        pass
     finally:
         sys.settrace(before)
-    return False
+    return interrupter.left <= 0
 
 
 def write_in_thread(store, ends):
@@ -87,6 +87,16 @@ def write_in_thread(store, ends):
 def alone(store):
     """The main thread writes, with nobody else about."""
     return lambda: store._writer.run(insert("main")), lambda: None
+
+
+def a_second_time(store):
+    """The main thread writes, and is at its clean-up after a Ctrl-C amid the work."""
+
+    def work(db):
+        insert("main")(db)
+        raise KeyboardInterrupt
+
+    return lambda: store._writer.run(work), lambda: None
 
 
 def with_one_in_line(store):
@@ -156,7 +166,7 @@ def in_a_transaction(store):
     return transaction, lambda: None
 
 
-@pytest.mark.parametrize("scenario", [alone, with_one_in_line, in_line_itself, in_a_transaction])
+@pytest.mark.parametrize("scenario", [alone, a_second_time, with_one_in_line, in_line_itself, in_a_transaction])
 def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(store, scenario):
     put(store)
     for n in range(1, MOST):

@@ -85,6 +85,11 @@ def test_one_tick_fires_once_though_two_stores_fire_it(queue, open_store, add, c
     assert len(queue.jobs()) == 1
 
 
+def test_a_schedule_that_is_not_there_is_told_of_also_in_a_file_without_any(queue):
+    with pytest.raises(ScheduleNotFound, match="in this file; it has: none"):
+        queue.schedules.pause("x")
+
+
 @pytest.mark.parametrize(("catch_up", "expected"), [("one", 1), ("all", 5), ("none", 1)])
 def test_ticks_missed_up_to_this_very_moment_are_caught_up(add, fire, catch_up, expected):
     add(every("1m", catch_up=catch_up))

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from contract.jobs import BOOM, FAILED, START, SUCCEEDED, Hands, new, put
-from litequeue import StoreError
+from litequeue import StoreBusy, StoreError
 from litequeue.sqlite import migrate
+from litequeue.sqlite.health import journal_mode
+from litequeue.sqlite.opening import driver_module
 
 COLUMNS = {
     "task": "'t'", "queue": "'q'", "payload": "x'5b5d'", "state": "1", "priority": "0",
@@ -176,6 +179,72 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(open_store, connect, d
     assert [name for _, name, _, _ in schema(connect())] == ["mine"]
 
 
+@pytest.fixture
+def bare(database, driver):
+    """Connections of our own to a file that no queue has been made in."""
+    module = driver_module(driver)
+    opened = []
+
+    def opening(path=str(database)):
+        opened.append(module.connect(path))
+        return opened[-1]
+
+    yield opening
+    for db in opened:
+        db.close()
+
+
+def test_a_file_that_cannot_be_in_wal_mode_is_refused(bare):
+    with pytest.raises(StoreError, match="stays in 'memory'"):
+        migrate.migrate(bare(":memory:"), ":memory:")
+
+
+@pytest.fixture
+def read_by_another(bare):
+    """A file in the mode SQLite makes it in, amid somebody's look: the switch to WAL needs it alone."""
+    other = bare()
+    other.script("CREATE TABLE mine (x)")
+    other.script("BEGIN")
+    other.rows("SELECT * FROM mine")
+    return other
+
+
+def test_the_switch_to_wal_waits_for_who_reads(bare, read_by_another, monkeypatch):
+    slept = []
+
+    def sleep(span):
+        slept.append(span)
+        if len(slept) == 3:
+            read_by_another.script("COMMIT")
+
+    monkeypatch.setattr(migrate, "time", SimpleNamespace(sleep=sleep))
+    db = bare()
+    db.rows("PRAGMA busy_timeout = 0")
+    migrate.migrate(db, "app.db")
+    assert (len(slept), migrate.version(db), journal_mode(db)) == (3, migrate.newest(), "wal")
+
+
+def test_the_switch_to_wal_does_not_wait_for_ever(bare, read_by_another, monkeypatch):
+    monkeypatch.setattr(migrate, "time", SimpleNamespace(sleep=lambda span: None))
+    db = bare()
+    db.rows("PRAGMA busy_timeout = 0")
+    with pytest.raises(StoreBusy):
+        migrate.migrate(db, "app.db")
+    assert migrate.version(db) == 0
+
+
+def test_a_damaged_file_is_told_of(store, connect):
+    """Two tables on one page: made by hand, for SQLite makes no such thing."""
+    put(store)
+    db = connect()
+    db.execute("PRAGMA writable_schema = on")
+    other = "(SELECT rootpage FROM sqlite_schema WHERE name = 'litequeue_meta')"
+    db.execute(f"UPDATE sqlite_schema SET rootpage = {other} WHERE name = 'litequeue_errors'")
+    db.execute("PRAGMA writable_schema = off")
+    store.close()
+    assert store.integrity() != []
+
+
 def test_every_statement_of_a_migration_is_found():
     text = "\n".join(statement for statements in migrate.migrations().values() for statement in statements)
     assert text.count("CREATE ") == sum(map(len, migrate.migrations().values()))
@@ -189,7 +258,7 @@ from litequeue import Queue
 print("ready", flush=True)
 sys.stdin.read()
 with Queue(sys.argv[1], driver=sys.argv[2]) as queue:
-    queue.task(name="add")(print).enqueue()
+    queue.task(name="add")(lambda: None).enqueue()
 """
 
 SAME_KEYS = """

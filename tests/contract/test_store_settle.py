@@ -1,5 +1,7 @@
 """How runs end on record, and that only the run that holds a job can end it."""
 
+from contextlib import closing
+
 import pytest
 
 from contract.jobs import (
@@ -17,8 +19,10 @@ from contract.jobs import (
     snoozed,
     status,
 )  # fmt: skip
+from litequeue.doorbell import DONE, Ear
 from litequeue.errors import Fenced
 from litequeue.job import FOREVER, Status
+from litequeue.sqlite import serving
 
 EVERY_OUTCOME = [SUCCEEDED, FAILED, CANCELLED, RELEASED, retried(), snoozed()]
 
@@ -142,6 +146,16 @@ def test_what_is_lost_does_not_harm_the_others_in_the_batch(store, hands, job, o
     assert (status(store, good), status(store, bad)) == (Status.SUCCEEDED, Status.FAILED)
 
 
+def test_ends_too_many_to_be_named_in_one_ring_are_rung_without_names(store, hands, job, monkeypatch):
+    put(store)
+    with closing(Ear(store.directory, DONE)) as ear:
+        hands.settle((job, SUCCEEDED))
+        assert ear.wait(30) == [job.id.encode()]
+        monkeypatch.setattr(serving, "LARGEST_RING", 1)
+        hands.settle((hands.take(), SUCCEEDED))
+        assert ear.wait(30) == [b""]
+
+
 def test_settling_again_what_is_on_record_already_is_no_loss_for_a_success(store, hands, job):
     hands.settle((job, SUCCEEDED))
     assert hands.settle((job, SUCCEEDED)) == []
@@ -207,6 +221,13 @@ def test_completing_is_refused_at_once_to_a_late_worker(store, hands, job, effec
     with pytest.raises(Fenced), store.completing(job, b"5", 60.0):
         pytest.fail("the block must not be entered")
     assert status(store, job.id) is Status.RUNNING
+
+
+def test_a_job_that_is_given_away_inside_completing_takes_the_callers_rows_with_it(store, hands, job, effects):
+    with pytest.raises(Fenced, match="is rolled back"), store.completing(job, b"5", 60.0) as db:
+        db.execute("INSERT INTO effects VALUES (1)")
+        store.rescue(hands.number, None, blame=False)
+    assert (effects(), status(store, job.id)) == (0, Status.RUNNING)
 
 
 def test_completing_twice_is_refused(store, hands, job, effects):

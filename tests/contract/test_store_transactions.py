@@ -418,6 +418,12 @@ def test_within_what_is_no_connection_is_refused(queue, add):
         add.using(within="app.db").enqueue(1)
 
 
+def test_within_what_is_no_connection_is_refused_also_where_aiosqlite_was_never_imported(queue, add, monkeypatch):
+    monkeypatch.delitem(sys.modules, "aiosqlite")
+    with pytest.raises(DriverConflict, match="got builtins"):
+        add.using(within="app.db").enqueue(1)
+
+
 def as_dict(cursor, row):
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
@@ -451,7 +457,7 @@ def test_a_sqlite3_connection_that_begins_by_itself_is_begun(queue, add, connect
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has autocommit= since 3.12")
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_a_sqlite3_connection_with_autocommit_keeps_to_its_kind(queue, add, connect, autocommit):
-    connection = connect(autocommit=autocommit)
+    connection = connect(autocommit=autocommit, isolation_level="IMMEDIATE")
     if autocommit:  # its commit() does nothing: a transaction begun by us would stay open
         with pytest.raises(StoreError, match="no transaction open"):
             add.using(within=connection).enqueue(1)

@@ -366,6 +366,22 @@ def test_a_thread_started_inside_a_transaction_that_waits_for_it_is_refused(stor
     assert len(store.list_jobs()) == 1
 
 
+def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, line_up, soon, monkeypatch):
+    looks, look_after = [], writer._line._look_after
+
+    def counting(entry, count):
+        looks.append(count)
+        look_after(entry, count)
+
+    def slow(db):
+        begun = len(looks)
+        wait_for(lambda: len(looks) > begun + 2 * line.LOOKS)
+        return "slow"
+
+    monkeypatch.setattr(writer._line, "_look_after", counting)
+    assert line_up(slow, lambda db: "neighbour") == ["slow", "neighbour"]
+
+
 def test_a_lead_refused_to_one_who_waited_too_long_goes_to_the_next(store, writer, threads, soon):
     with writer.exclusive():
         threads(lambda: writer.run(insert()))
