@@ -62,7 +62,7 @@ class Runs:
         self.ended: deque[Ended] = deque()
         self.cut_short: int = 0  # runs that had begun and were put back
         self.left: int = 0  # runs that do not stop, and are counted on no more
-        self.running: dict[str, Run] = {}
+        self.running: dict[tuple[str, int], Run] = {}  # by id and attempt: after a death told too soon there are two
         self._tasks = {name: _with_limits(task, limits) for name, task in tasks.items()}
         self._limits = limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
@@ -141,7 +141,7 @@ class Runs:
         over = now + (timeout if job.timeout is None else job.timeout)
         run = Run(job, task, self._clock, self._recorder, keep_for, now, over)
         self._lifeline.enter(slot, f"{job.id}:{job.attempt}")
-        self.running[job.id] = run
+        self.running[job.id, job.attempt] = run
         if over < self._check_at:
             self._check_at = over
             if over - now < SHORT_LIMIT:
@@ -151,7 +151,7 @@ class Runs:
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
-        self.running.pop(run.job.id, None)
+        self.running.pop((run.id, run.attempt), None)
         pool = self._pool_of(run)
         self._report(run, outcome, pool)
         if not pool.line or len(self.ended) >= pool.pace.batch:
@@ -209,7 +209,7 @@ class Runs:
     def _write_off(self, run: Run, outcome: Outcome) -> None:
         pool = self._pool_of(run)
         if pool.write_off(run):
-            self.running.pop(run.job.id, None)
+            self.running.pop((run.id, run.attempt), None)
             self.left += 1
             self._report(run, outcome, pool)
             log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
@@ -219,8 +219,8 @@ class Runs:
 
         False: it is about to begin, or has just ended; ask again soon.
         """
-        run = self.running.get(job_id)
-        if run is None or run.attempt != attempt:
+        run = self.running.get((job_id, attempt))
+        if run is None:
             return self._cancel_in_line(job_id, attempt)
         if not run.cancel_requested:
             run.cancel_requested = True

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crash.watching import ended, until
-from litequeue import Queue, cron, every, upkeep
+from litequeue import Queue, cron, current_job, every, upkeep
 from litequeue.engine import Demand, NewWorker
 from litequeue.identity import Identity
 from litequeue.liveness import Lifeline, open_directory
@@ -175,6 +175,52 @@ def test_a_worker_declared_dead_signs_on_anew_and_drops_its_late_answer(database
             until(lambda: worker.lost == 1)
             assert worker.id != old
             assert [known.id for known in queue.store.workers()] == [worker.id]
+
+
+def test_two_runs_of_one_job_in_one_worker_are_each_stopped_when_it_ends(database):
+    """It was declared dead while it stood still, and took the job anew beside its own late run."""
+    begun, go = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+    with Queue(database, durability="normal") as queue:
+
+        @queue.task
+        def work():
+            run = current_job().attempt - 1
+            begun[run].set()
+            go[run].wait(20)
+
+        with queue.worker(threads=2, grace=0) as worker:
+            job = work.enqueue()
+            assert begun[0].wait(10)
+            queue.store.rescue(worker.id, None, blame=False)
+            assert begun[1].wait(10)
+            go[0].set()
+            until(lambda: worker.lost == 1)
+            assert repr(worker) == "<Worker running=1/102 claimed=2 lost=1>"
+        assert (job.refresh().status, worker.left_running) == ("queued", 1)
+        go[1].set()
+
+
+def test_a_worker_declared_dead_while_a_suspect_runs_alone_learns_of_it_by_its_beat(database, monkeypatch):
+    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.02)
+    begun, go = threading.Event(), threading.Event()
+    with Queue(database, durability="normal") as queue:
+
+        @queue.task
+        def work():
+            begun.set()
+            go.wait(20)
+
+        job = work.enqueue()
+        with queue.transaction() as db:
+            db.execute("UPDATE litequeue_jobs SET deaths = 2")
+        with queue.worker(threads=2) as worker:
+            assert begun.wait(10)
+            old = worker.id
+            queue.store.rescue(old, None, blame=False)
+            until(lambda: worker.id != old)
+            go.set()
+            record = ended(job)
+        assert (record.status, record.attempt, worker.lost) == ("succeeded", 2, 1)
 
 
 # Results
