@@ -137,7 +137,6 @@ class Bell:
         self._path = os.fspath(directory)
         self._prefix = f"{topic}-"
         self._monotonic = monotonic
-        self.rung: int = 0  # how many times, heard or not
         self._start()
         _inheritable.add(self)
 
@@ -147,7 +146,6 @@ class Bell:
         An ear too full to take it has something to wake for already, and sees `missed`.
         """
         with self._lock:
-            self.rung += 1
             known = self._lines
             self._send(known, message)
             try:

@@ -92,7 +92,9 @@ class Lifecycle(ABC):
     def _join(self) -> None:
         if self._thread is not None:
             try:
-                self._over.wait()  # and not join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
+                # not by join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
+                if self._thread.is_alive():  # in a forked child it is not
+                    self._over.wait()
             except BaseException:  # a second Ctrl-C: the process goes, so what runs is put back now
                 self.stop(now=True)
                 self._over.wait(LAST_WAIT)

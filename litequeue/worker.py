@@ -316,7 +316,7 @@ class Worker(Lifecycle):
             return
         self._polled = now
         version = self._store.version()
-        if version not in (None, self._version):
+        if version is None or version != self._version:
             self._version = version
             self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()

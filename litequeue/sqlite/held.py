@@ -35,9 +35,10 @@ class Held:
 
 def current_owner() -> object:
     """Tell apart threads, and tasks of one loop: a context is copied to both."""
-    asyncio = sys.modules.get("asyncio")  # where nobody has imported it, no loop runs
+    # where nobody has imported it, or another thread is about to, no loop runs here
+    current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
     try:
-        task = asyncio and asyncio.current_task()
+        task = current_task and current_task()
     except RuntimeError:
         task = None
     return task or threading.get_ident()
@@ -45,8 +46,8 @@ def current_owner() -> object:
 
 def running_loop() -> Any:
     """The event loop that runs in this thread, or None."""
-    asyncio = sys.modules.get("asyncio")
+    get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
     try:
-        return asyncio and asyncio.get_running_loop()
+        return get_running_loop and get_running_loop()
     except RuntimeError:
         return None

@@ -68,7 +68,7 @@ class Serving(Reader):
             return transitions.turn(db, worker, demands, queues, ended, self.clock.now(), self._result_ttl, turn)
 
         # a claim alone need not survive power loss: the job is then simply queued again
-        outcome = self._writer.run(work, durable=bool(ended))
+        outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))
         if ended:
             self._tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released for end in ended):
@@ -110,16 +110,15 @@ class Serving(Reader):
     def beat(self, worker: int) -> Beat:
         """Move the worker's heartbeat; tell whether it is on record, and whether there are others to see to."""
         values = {"worker": worker, "now": self.clock.now()}
-        rows = self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False, single=True)
+        rows = self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False, single=True, news=False)
         return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
 
     def version(self) -> object:
-        """What changes when there may be something new for a worker; None when that cannot be told just now.
+        """What changes when there may be something new for a worker; None while this process writes, which may be it.
 
-        What only our own workers wrote, as their claims and beats, is nothing new.
+        The beats of our own workers, and claims alone, are nothing new.
         """
-        written = self._writer.foreign_writes()
-        return None if written is None else (*written, self._bell.rung)
+        return self._writer.changes()
 
     # ---- schedules
 

@@ -44,7 +44,7 @@ class Writer:
         self._monotonic = monotonic
         self._full = full
         self._db: Connection | None = None
-        self._opened = 0
+        self._opened = self._news = 0
         self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
@@ -61,17 +61,20 @@ class Writer:
             return None
         return held
 
-    def run(self, work: Callable[[Connection], T], *, durable: bool = True, single: bool = False) -> T:
+    def run(
+        self, work: Callable[[Connection], T], *, durable: bool = True, single: bool = False, news: bool = True
+    ) -> T:
         """Run `work` in a write transaction and return its value once that is committed.
 
         `work` must touch nothing but the connection: when a neighbour in the batch fails it is run again.
         `single`: it is one statement, which SQLite makes a transaction of its own where no neighbour shares one.
+        `news`: there may be something in it for a worker (`changes`).
         """
         held = self.held()
         if held is not None:
             return work(held.require_sync())
         if self._line.free:
-            return self._run_alone(work, durable=durable, single=single)
+            return self._run_alone(work, durable=durable, single=single, news=news)
         self._refuse_to_block_the_holder()
         entry = Entry(work, durable=durable)
         try:
@@ -82,11 +85,11 @@ class Writer:
             raise
         return entry.outcome()
 
-    def _run_alone(self, work: Callable[[Connection], T], *, durable: bool, single: bool) -> T:
+    def _run_alone(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
             with self._line.lead:
-                return self._timed(self._ready(durable=durable), work, single=single)
+                return self._timed(self._ready(durable=durable, news=news), work, single=single)
         finally:
             self._line.tell_next()
 
@@ -195,15 +198,15 @@ class Writer:
     def run_outside(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
         with self.exclusive():
-            return work(self._ready(durable=False))
+            return work(self._ready(durable=False, news=False))
 
-    def foreign_writes(self) -> tuple[int, int] | None:
-        """What changes when any connection but ours has written to the file; None while somebody writes by ours."""
+    def changes(self) -> tuple[int, int, int] | None:
+        """What changes with each write to the file that may be news, whoever's; None while one of our own is on."""
         if not self._line.lead.acquire(blocking=False):
             return None
         try:
-            [(number,)] = self._ready(durable=False).rows("PRAGMA data_version")
-            return self._opened, number  # SQLite counts anew in each connection
+            [(others,)] = self._ready(durable=False, news=False).rows("PRAGMA data_version")
+            return self._opened, others, self._news  # SQLite counts anew in each connection
         finally:
             self._line.lead.release()
             self._line.tell_next()
@@ -274,8 +277,9 @@ class Writer:
             name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
             log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
 
-    def _ready(self, *, durable: bool) -> Connection:
+    def _ready(self, *, durable: bool, news: bool = True) -> Connection:
         """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
+        self._news += news  # before the commit: whoever is interrupted after it may not get to tell of it
         db = self._db
         if db is None:
             db = self._db = self._connect()
