@@ -162,6 +162,30 @@ def test_until_idle_comes_to_an_end_behind_what_has_expired(queue):
     assert ran == {"new": 10}
 
 
+# Rings that were never heard
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_job_that_was_written_by_this_process_and_never_rung_is_run(queue, soon, monkeypatch, busy):
+    """Whoever is interrupted between the commit and the ring never rings."""
+    add, over = queue.task(name="add")(lambda: None), threading.Event()
+
+    def write():
+        while busy and not over.is_set():
+            with queue.transaction():
+                over.wait(0.005)
+
+    with queue.worker():
+        ended(add.enqueue())
+        writing = threading.Thread(target=write)
+        writing.start()
+        monkeypatch.setattr(queue.store._bell, "ring", lambda message=b"": None)
+        record = ended(add.enqueue())
+        over.set()
+        writing.join()
+    assert record.status == "succeeded"
+
+
 # Suspects
 
 
@@ -697,3 +721,28 @@ def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, databa
     process.stdout.close()
     [job] = queue.jobs()
     assert (job.status, job._record.deaths, queue.store.workers()) == ("queued", 0, [])
+
+
+FORKS = """
+import os, sys
+from litequeue import Queue
+queue = Queue(sys.argv[1])
+
+with queue.worker():
+    child = os.fork()
+    if child == 0:
+        sys.exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_may_leave_the_block_of_a_worker_that_it_has_not(database):
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS, str(database)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.stdout, run.returncode) == ("7\n", 0)

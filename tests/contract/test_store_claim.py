@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, snoozed, states, status
+from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, states, status
 from litequeue.engine import Demand
 from litequeue.errors import JobNotFound
 from litequeue.job import Status
@@ -364,7 +364,7 @@ def test_a_beat_tells_of_other_workers_and_of_jobs_that_nobody_has(store, connec
     assert not store.beat(first.number).others
 
 
-def test_the_version_changes_with_what_others_write_and_with_what_is_rung_here(store, open_store):
+def test_the_version_changes_with_what_is_written_by_another_store_and_by_this_one(store, open_store):
     other = open_store()
     before = other.version()
     assert other.version() == before
@@ -373,6 +373,22 @@ def test_the_version_changes_with_what_others_write_and_with_what_is_rung_here(s
     assert after != before
     put(other)
     assert other.version() != after
+
+
+@pytest.mark.parametrize("outcome", [retried(0), RELEASED, SUCCEEDED])
+def test_the_version_changes_with_what_this_process_settles_as_its_other_workers_may_run_it(store, outcome):
+    put(store)
+    hands = Hands(store)
+    job, before = hands.take(), store.version()
+    hands.settle((job, outcome))
+    assert store.version() != before
+
+
+def test_the_version_changes_with_what_is_written_within_a_transaction_of_our_own(store):
+    before = store.version()
+    with store.transaction() as db:
+        store.submit_within(db, [new()])
+    assert (len(store.list_jobs()), store.version() == before) == (1, False)
 
 
 def test_the_version_does_not_change_with_a_workers_own_beats_and_claims(store):

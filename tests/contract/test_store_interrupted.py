@@ -182,3 +182,16 @@ def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(stor
         if not came:
             return
     pytest.fail("no run went through without a Ctrl-C")
+
+
+def test_a_ctrl_c_anywhere_leaves_no_job_that_the_workers_of_this_process_are_not_told_of(store):
+    """The ring comes after the commit, so whoever is interrupted between the two never rings."""
+    put(store)
+    for n in range(1, MOST):
+        version, jobs = store.version(), len(store.list_jobs(limit=5000))
+        came = interrupted(n, lambda: put(store))
+        if len(store.list_jobs(limit=5000)) > jobs:
+            assert store.version() != version, f"after a Ctrl-C before line {n}"
+        if not came:
+            return
+    pytest.fail("no run went through without a Ctrl-C")

@@ -255,6 +255,41 @@ def test_an_atransaction_cancelled_at_any_step_leaves_no_connection_behind(queue
     assert [add.enqueue(2)] == queue.jobs()
 
 
+@pytest.mark.parametrize("way", ["aenqueue", "atransaction"])
+def test_a_job_whose_caller_was_cancelled_at_any_step_is_news_to_the_workers_here(queue, add, connect, way):
+    """Whoever is cancelled between the commit and the ring never rings."""
+    other, kept = connect(), []
+
+    async def enqueue():
+        if way == "aenqueue":
+            await add.aenqueue(1)
+        else:
+            async with queue.atransaction():
+                await add.aenqueue(1)
+
+    async def main(steps, busy):
+        if busy:
+            other.execute("BEGIN IMMEDIATE")
+        task = asyncio.create_task(enqueue())
+        for _ in range(steps * steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        if busy:
+            other.execute("COMMIT")
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    for steps in range(40):
+        before, jobs = queue.store.version(), len(queue.jobs(limit=1000))
+        asyncio.run(main(steps, busy=steps % 2))
+        with queue.store._writer.exclusive():
+            pass  # whatever was handed in is through
+        if len(queue.jobs(limit=1000)) > jobs:
+            kept.append(steps)
+            assert queue.store.version() != before, steps
+    assert kept
+
+
 async def use(queue):
     async with queue.atransaction():
         pass

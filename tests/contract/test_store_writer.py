@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
+import types
 
 import msgspec
 import pytest
@@ -102,6 +104,13 @@ def insert(task="add", payload=b"[]", key=None):
 
 def boom(db):
     raise ZeroDivisionError
+
+
+def test_a_write_beside_a_first_import_of_asyncio_in_another_thread_goes_through(queue, add, monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncio", types.ModuleType("asyncio"))
+    with queue.transaction():
+        job = add.enqueue(1)
+    assert queue.jobs() == [job]
 
 
 # Many callers
