@@ -11,11 +11,13 @@ from typing import Any, Final, TypedDict, get_args
 import msgspec
 
 from litequeue.duration import instant, seconds
-from litequeue.job import FOREVER, KeyScope, OnConflict
+from litequeue.job import FOREVER, KeyScope, OnConflict, Status
 from litequeue.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.schedule import Trigger
 
 HIGHEST_PRIORITY = 100
+LONGEST_LIST = 10_000
+MOST_AT_ONCE = 100_000
 _NAME = re.compile(r"[^\s,\x00-\x1f\ud800-\udfff][^,\x00-\x1f\ud800-\udfff]{0,199}")  # no surrogates: it is UTF-8
 
 
@@ -101,8 +103,8 @@ def task_options(
     expires: Duration | None,
 ) -> Options:
     """Check what a task is declared with."""
-    if not (isinstance(unique, (bool, str)) or callable(unique)):
-        raise TypeError(
+    if not (isinstance(unique, (bool, str)) or callable(unique)) or unique == "":
+        raise ValueError(
             f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}"
         )
     if key_scope is not None and not unique:
@@ -116,7 +118,7 @@ def task_options(
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
         unique=unique,
         key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
-        expires=None if expires is None else seconds(expires, "expires"),
+        expires=None if expires is None else limit(expires, "expires"),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
         schedule=schedule,
     )
@@ -184,10 +186,14 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tags
 
 
-def positive(value: int, what: str) -> int:
-    """Refuse what is no number of things."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{what} must be a positive whole number, got {value!r}")
+def at_once(value: int, what: str) -> int:
+    """Refuse what is no number of jobs to run at once."""
+    return _whole(value, what, MOST_AT_ONCE)
+
+
+def _whole(value: int, what: str, most: int, advice: str = "") -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{what} must be a whole number from 1 to {most:,}, got {value!r}{advice}")
     return value
 
 
@@ -203,3 +209,18 @@ def queue_names(queues: Sequence[str] | None) -> tuple[str, ...] | None:
     if not names:
         raise ValueError("queues must name at least one queue, or be None for all")
     return names
+
+
+def jobs_where(status: Status | str | None, *, limit: int, before: str | None, **names: str | None) -> dict[str, Any]:
+    """Check which jobs are to be listed; `names`: the task, the queue and the tag asked for, or None."""
+    _whole(limit, "limit", LONGEST_LIST, "; page on with before=")
+    if before is not None and not (str(before).isdecimal() and int(before) < 2**63):
+        raise ValueError(f"before must be a job's id, got {before!r}")
+    for what, name in names.items():
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"{what} must be a name, got {name!r}")
+    try:
+        wanted = None if status is None else Status(status)
+    except ValueError:
+        raise ValueError(f"status must be one of {', '.join(Status)}, got {status!r}") from None
+    return {"status": wanted, "limit": limit, "before": before, **names}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
 from litequeue.job import Job, JobRecord, Source, Status
-from litequeue.options import UNSET, Options, Unique, Unset, check_name, limit, span, task_options
+from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
 from litequeue.schedule import At, Cron, Every
 from litequeue.schedules import Schedules
 from litequeue.sqlite.store import SqliteStore
@@ -33,7 +33,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PAYLOAD = 4 * 1024 * 1024
-LONGEST_LIST = 10_000
 
 
 class Queue:
@@ -247,9 +246,9 @@ class Queue:
         before: str | None = None,
     ) -> list[Job[Any]]:
         """List jobs, newest first, at most `limit`; `before` (a job's id) pages on."""
-        return [
-            self._known(record) for record in self.store.list_jobs(**_where(status, task, queue, tag, limit, before))
-        ]
+        name = task.name if isinstance(task, Task) else task
+        where = jobs_where(status, task=name, queue=queue, tag=tag, limit=limit, before=before)
+        return [self._known(record) for record in self.store.list_jobs(**where)]
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
@@ -376,25 +375,3 @@ def _same_source(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
     if None in codes or old.__module__ != new.__module__:
         return False
     return all(getattr(codes[0], name) == getattr(codes[1], name) for name in ("co_filename", "co_firstlineno"))
-
-
-def _where(
-    status: Status | str | None,
-    task: str | Task[..., Any] | None,
-    queue: str | None,
-    tag: str | None,
-    limit: int,
-    before: str | None,
-) -> dict[str, Any]:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LONGEST_LIST:
-        raise ValueError(
-            f"limit must be a whole number from 1 to {LONGEST_LIST:,}, got {limit!r}; page on with before="
-        )
-    if before is not None and not (str(before).isdecimal() and int(before) < 2**63):
-        raise ValueError(f"before must be a job's id, got {before!r}")
-    try:
-        wanted = None if status is None else Status(status)
-    except ValueError:
-        raise ValueError(f"status must be one of {', '.join(Status)}, got {status!r}") from None
-    name = task.name if isinstance(task, Task) else task
-    return {"status": wanted, "task": name, "queue": queue, "tag": tag, "limit": limit, "before": before}

@@ -78,8 +78,8 @@ def _checked_backoff(backoff: Backoff) -> Backoff:
     if backoff is None or backoff == "exponential" or callable(backoff):
         return None if backoff == "exponential" else backoff
     if isinstance(backoff, Sequence) and not isinstance(backoff, str):
-        if not backoff:
-            raise ValueError("backoff must name at least one delay")
+        if not backoff or isinstance(backoff, bytes):
+            raise ValueError(f"backoff must name at least one delay, got {backoff!r}")
         return tuple(seconds(delay, "backoff") for delay in backoff)
     return seconds(backoff, "backoff")
 

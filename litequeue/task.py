@@ -158,6 +158,8 @@ class Task(Generic[P, R]):
         return NewJob(payload=payload, **fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs))
 
     def _new_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[NewJob]:
+        if not isinstance(calls, Iterable):
+            raise TypeError(f"enqueue_many() takes the calls in a list or another iterable, got {calls!r}")
         new, jobs = self._new, []
         for call in calls:
             if isinstance(call, tuple):

@@ -16,7 +16,7 @@ from litequeue.errors import StoreError, StoreReplaced
 from litequeue.identity import Identity
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
-from litequeue.options import positive, queue_names
+from litequeue.options import at_once, check_name, queue_names
 from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
 from litequeue.schedules import declared
@@ -62,11 +62,11 @@ class Worker(Lifecycle):
     ) -> None:
         super().__init__()
         self.queue = queue
-        self.threads: int = positive(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
-        self.coroutines: int = positive(coroutines, "coroutines")
+        self.threads: int = at_once(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
+        self.coroutines: int = at_once(coroutines, "coroutines")
         self.queues: tuple[str, ...] | None = queue_names(queues)
         self.grace: float = seconds(grace, "grace")
-        self.name: str = name or f"worker-{os.getpid()}"
+        self.name: str = f"worker-{os.getpid()}" if name is None else check_name(name, "a worker's name")
         self.claimed: int = 0
         self.settled: int = 0
         self.lost: int = 0

@@ -253,7 +253,9 @@ def test_a_worker_serves_only_the_queues_it_was_given(queue):
     assert (fast.refresh().status, slow.refresh().status) == ("succeeded", "queued")
 
 
-@pytest.mark.parametrize("options", [{"threads": 0}, {"coroutines": True}, {"queues": []}, {"grace": -1}])
+@pytest.mark.parametrize(
+    "options", [{"threads": 0}, {"threads": 10**30}, {"coroutines": True}, {"queues": []}, {"grace": -1}, {"name": ""}]
+)
 def test_a_worker_refuses_options_that_make_no_sense(queue, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         queue.worker(**options)

@@ -81,7 +81,15 @@ def test_backoff_may_be_a_duration_a_list_or_a_function():
 
 @pytest.mark.parametrize(
     "options",
-    [{"retries": -1}, {"retries": True}, {"retries": 1.5}, {"backoff": []}, {"backoff": -1}, {"backoff": "soon"}],
+    [
+        {"retries": -1},
+        {"retries": True},
+        {"retries": 1.5},
+        {"backoff": []},
+        {"backoff": -1},
+        {"backoff": "soon"},
+        {"backoff": b"x"},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -51,6 +51,26 @@ def test_a_name_that_is_no_text_is_refused(queue):
         queue.task(name=3)(lambda: None)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"unique": ""}, "unique must be True, a format"), ({"expires": 0}, "expires must be positive")],
+)
+def test_an_option_that_can_mean_nothing_is_refused_where_the_task_is_declared(queue, options, message):
+    with pytest.raises(ValueError, match=message):
+        queue.task(name="u", **options)
+
+
+def test_many_calls_that_are_no_list_are_refused(task):
+    with pytest.raises(TypeError, match=r"takes the calls in a list .* got 5"):
+        task.enqueue_many(5)
+
+
+@pytest.mark.parametrize("where", [{"task": 10**30}, {"queue": float("nan")}, {"tag": b"x"}])
+def test_a_list_of_what_can_have_no_such_name_is_refused(queue, where):
+    with pytest.raises(TypeError, match=f"{next(iter(where))} must be a name"):
+        queue.jobs(**where)
+
+
 def test_a_page_before_what_no_id_can_be_is_refused(queue):
     with pytest.raises(ValueError, match="before must be a job's id"):
         queue.jobs(before="9" * 30)
