@@ -47,6 +47,9 @@ else:
             return Worker
         raise AttributeError(f"module 'litequeue' has no attribute {name!r}")
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Call",

@@ -78,7 +78,11 @@ class Lifecycle(ABC):
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
-        await asyncio.to_thread(self._join)
+        try:
+            await asyncio.to_thread(self._join)
+        except BaseException:  # cancelled, as by a second Ctrl-C: what runs is put back now
+            self.stop(now=True)
+            raise
 
     def _start(self) -> None:
         if self._thread is not None:

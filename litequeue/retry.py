@@ -150,7 +150,7 @@ def describe(error: BaseException) -> ErrorInfo:
         trace = "".join(traceback.format_exception(kind, error, _below_us(error)))
     except BaseException:
         trace = ""
-    return ErrorInfo(name, _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
+    return ErrorInfo(_storable(name), _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
 
 
 def _below_us(error: BaseException) -> TracebackType | None:

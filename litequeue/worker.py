@@ -169,9 +169,11 @@ class Worker(Lifecycle):
         self._ready.set()
         while not self._stopping:
             try:
-                self._round()
-                if not self._upkeep.tick(self.id, idle=not self._runs.busy):
-                    self._sign_on_anew()
+                try:
+                    self._round()
+                finally:  # claims that are refused must not keep it from beating
+                    if not self._upkeep.tick(self.id, idle=not self._runs.busy):
+                        self._sign_on_anew()
                 if self._until_idle and self._is_idle():
                     self._hear(self._ear.wait(0.0))  # upkeep may have put jobs back, or fired schedules
                     if self._is_idle():
@@ -316,7 +318,7 @@ class Worker(Lifecycle):
             return
         self._polled = now
         version = self._store.version()
-        if version is None or version != self._version:
+        if version not in (None, self._version):
             self._version = version
             self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()
@@ -334,7 +336,7 @@ class Worker(Lifecycle):
         for end in lost:
             self.lost += 1
             log.warning("%s[%s]: attempt %d ended too late; dropped", end.job.task, end.job.id, end.job.attempt)
-        if self._alone is not None and any(end.job.id == self._alone.id for end in ended):
+        if self._alone is not None and any(end.job is self._alone for end in ended):
             self._alone, self._hungry = None, set(self._kinds)
         if ended and self._until_idle:
             self._hungry = set(self._kinds)  # they may have enqueued more, whose ring is not heard yet

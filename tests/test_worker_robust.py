@@ -186,7 +186,75 @@ def test_a_job_that_was_written_by_this_process_and_never_rung_is_run(queue, soo
     assert record.status == "succeeded"
 
 
+def test_a_limit_holds_while_the_application_has_a_transaction_open(queue, soon):
+    """A worker with nothing to claim must not go and wait for it."""
+    begun, over = threading.Event(), threading.Event()
+
+    @queue.task(timeout=1)
+    def endless():
+        begun.set()
+        try:
+            while True:
+                threading.Event().wait(0.01)
+        finally:
+            over.set()
+
+    with queue.worker(threads=2):
+        job = endless.enqueue()
+        assert begun.wait(20)
+        with queue.transaction():
+            assert over.wait(8)  # less than a caller waits for the transaction to end
+        assert ended(job).status == "failed"
+
+
+def test_a_worker_whose_claims_are_refused_beats_all_the_same(queue, soon, monkeypatch):
+    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.02)
+    refused = queue.task(name="refused")(lambda: None)
+    with queue.transaction() as db:
+        db.execute(
+            "CREATE TRIGGER audit BEFORE UPDATE OF state ON litequeue_jobs WHEN NEW.state = 2"
+            " BEGIN SELECT RAISE(ABORT, 'not now'); END"
+        )
+    with queue.worker():
+        job = refused.enqueue()
+        for _ in range(3):
+            seen = queue.store.workers()[0].beats
+            until(lambda seen=seen: queue.store.workers()[0].beats > seen)
+        assert status_of(job) == "queued"
+        with queue.transaction() as db:
+            db.execute("DROP TRIGGER audit")
+        assert ended(job).status == "succeeded"
+
+
 # Suspects
+
+
+def test_a_suspect_is_not_forgotten_when_an_older_run_of_it_ends_here(queue, soon):
+    begun, gates = [], [threading.Event() for _ in range(4)]
+
+    @queue.task
+    def slow():
+        attempt = current_job().attempt
+        begun.append(attempt)
+        assert gates[attempt].wait(20)
+
+    def declared_dead():
+        queue.store.rescue(working.id, None, blame=True)
+        queue.task(name="other")(lambda: None).enqueue()  # so that the worker hears of it
+
+    with queue.worker(threads=4) as working:
+        job = slow.enqueue()
+        until(lambda: begun == [1])
+        declared_dead()
+        until(lambda: begun == [1, 2])
+        gates[1].set()
+        until(lambda: working.lost == 1)
+        declared_dead()
+        until(lambda: working._alone)  # it waits for the run before it to end here
+        for gate in gates:
+            gate.set()
+        record = ended(job)
+    assert (begun, record.status, record.attempt) == ([1, 2, 3], "succeeded", 3)
 
 
 def test_a_suspect_does_not_stop_the_others_beside_an_endless_run(queue, soon, monkeypatch):
@@ -688,7 +756,7 @@ def test_tags_of_a_foreign_hand_hide_no_job(queue, tags):
 
 
 TWICE = """
-import sys, time
+import asyncio, sys, time
 from litequeue import Queue
 queue = Queue(sys.argv[1])
 
@@ -698,20 +766,31 @@ def slow():
     for _ in range(3000):
         time.sleep(0.01)
 
+def plain():
+    with queue.worker(threads=2):
+        try:
+            time.sleep(60)
+        finally:
+            print("leaves", flush=True)
+
+async def on_the_loop():
+    async with queue.worker(threads=2):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            print("leaves", flush=True)
+
 slow.enqueue()
-with queue.worker(threads=2):
-    try:
-        time.sleep(60)
-    finally:
-        print("leaves", flush=True)
+plain() if sys.argv[2] == "plain" else asyncio.run(on_the_loop())
 """
 
 
-def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, database):
+@pytest.mark.parametrize("block", ["plain", *(["on the loop"] if sys.version_info >= (3, 11) else [])])
+def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, database, block):
+    """Up to Python 3.10 `asyncio.run()` leaves the block to itself at the second."""
     queue.task(name="slow")(lambda: None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", TWICE, str(database)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    command = [sys.executable, "-c", TWICE, str(database), block]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout.readline() == "begins\n"
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "leaves\n"

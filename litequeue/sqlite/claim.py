@@ -30,14 +30,14 @@ def claim(
     db: Connection, worker: int, demand: Demand, queues: list[tuple[str, list[str]]], now: float
 ) -> list[Claimed]:
     """Give the worker jobs of these queues, which are asked in this order, as far as the demand goes."""
-    mine = [(queue, task) for queue, tasks in queues for task in tasks if task in demand.tasks]
-    if len(mine) == 1 and demand.most_deaths is None:
-        [(queue, task)] = mine
+    wanted = [(queue, mine) for queue, tasks in queues if (mine := [task for task in tasks if task in demand.tasks])]
+    if [len(mine) for _, mine in wanted] == [1] and demand.most_deaths is None:
+        [(queue, [task])] = wanted
         rows = db.rows(SQL["front"], {"queue": queue, "task": task, "limit": demand.limit})
         claimed = [Claimed(*row) for row in rows]
         db.many(_TAKE, [(worker, now, job.id) for job in claimed])
         return claimed
-    lines = [_line(db, queue, tasks, demand) for queue, tasks in queues]
+    lines = [_line(db, queue, mine, demand) for queue, mine in wanted]
     ids = _shares(lines, demand.limit)
     db.many(_TAKE, [(worker, now, job_id) for job_id in ids])
     return claims(db, ids)
@@ -53,14 +53,13 @@ def claims(db: Connection, ids: list[int]) -> list[Claimed]:
 def _line(db: Connection, queue: str, tasks: list[str], demand: Demand) -> list[int]:
     """The ids at the head of one queue, in the order in which they are to start."""
     heads: list[Row] = []
-    mine = [task for task in tasks if task in demand.tasks]
-    for task in mine:
+    for task in tasks:
         line = {"queue": queue, "task": task, "limit": demand.limit}
         if demand.most_deaths is None:
             heads += db.rows(SQL["heads"], line)
         else:
             heads += db.rows(SQL["unsuspected_heads"], line | {"most_deaths": demand.most_deaths})
-    if len(mine) > 1:
+    if len(tasks) > 1:
         heads.sort()
     return [job_id for _, job_id in heads[: demand.limit]]
 

@@ -114,7 +114,7 @@ class Serving(Reader):
         return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
 
     def version(self) -> object:
-        """What changes when there may be something new for a worker; None while this process writes, which may be it.
+        """What changes when there may be something new for a worker; None when that cannot be told just now.
 
         The beats of our own workers, and claims alone, are nothing new.
         """

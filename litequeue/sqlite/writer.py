@@ -201,8 +201,8 @@ class Writer:
             return work(self._ready(durable=False, news=False))
 
     def changes(self) -> tuple[int, int, int] | None:
-        """What changes with each write to the file that may be news, whoever's; None while one of our own is on."""
-        if not self._line.lead.acquire(blocking=False):
+        """What changes with each write to the file that may be news, whoever's; None while one of ours takes long."""
+        if not self._line.lead.acquire(timeout=LONG_TRANSACTION):
             return None
         try:
             [(others,)] = self._ready(durable=False, news=False).rows("PRAGMA data_version")

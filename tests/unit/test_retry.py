@@ -127,3 +127,8 @@ def test_a_cause_is_part_of_the_trace():
 
 def test_the_end_of_a_long_trace_is_kept():
     assert describe(ValueError("x" * 100_000 + "end")).traceback.rstrip().endswith("end")
+
+
+def test_an_exception_whose_very_name_cannot_be_stored_is_described():
+    odd = type("Odd", (Exception,), {"__module__": "app", "__qualname__": "Odd\ud800"})
+    assert describe(odd("x")).type == "app.Odd\\ud800"
