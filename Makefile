@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 FOLDER ?=
+KEPT := --readme benchmarks/README.md --plots benchmarks/plots
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench bench-peers torture clean
@@ -18,7 +19,7 @@ help:
 	@echo 'make demo   count a folder of files with two workers, one of them killed; FOLDER=... names another folder'
 	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
-	@echo 'make bench  the measurements, beside huey'
+	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... asks for something else'
 	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
 	@echo 'make torture  200 kills of workers over 20,000 jobs in three processes (ARGS=...), and each call of the disk failing in turn; 8 minutes'
 	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
@@ -37,10 +38,10 @@ lint: .venv/.stamp-lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes litequeue --ignoreexternal --outputjson | $(PY) -c "$$TYPES_KNOWN"
 
 bench: .venv/.stamp-bench
-	@$(PY) -m benchmarks $(ARGS)
+	@$(PY) -m benchmarks $(or $(ARGS),$(KEPT))
 
 bench-peers: .venv-peers/.stamp-peers .venv-peers-arq/.stamp-peers-arq .venv-peers/redis
-	@.venv-peers/bin/python -m benchmarks.peers $(ARGS)
+	@.venv-peers/bin/python -m benchmarks.peers $(or $(ARGS),$(KEPT))
 
 torture: .venv/.stamp-test
 	@$(PY) -m tests.crash.torture --kills 200 --jobs 20000 $(ARGS)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from benchmarks import backlog, contention, footprint, idle, latency, overlap, throughput
+from benchmarks import backlog, contention, footprint, idle, latency, overlap, report, throughput
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
 from litequeue.sqlite.guards import filesystem_of
@@ -33,20 +33,24 @@ def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     plan = Plan(rounds=options.rounds, scale=options.scale if not options.quick else 0.1)
     tempfile.tempdir = options.folder
-    print(machine())
+    about, sections = machine(), []
+    print(about)
     figures: list[Figure] = []
     for name in options.names or list(BENCHMARKS):
         began = time.monotonic()
         found = BENCHMARKS[name].measure(plan)
-        print(f"\n{name} ({time.monotonic() - began:.0f} s)\n\n{table(found)}", flush=True)
+        sections.append(f"{name} ({time.monotonic() - began:.0f} s)\n\n{table(found)}")
+        print("", sections[-1], sep="\n", flush=True)
         figures += found
     if options.json:
-        text = json.dumps({"machine": machine(), "figures": [figure.plain() for figure in figures]}, indent=1)
+        text = json.dumps({"machine": about, "figures": [figure.plain() for figure in figures]}, indent=1)
         Path(options.json).write_text(text + "\n", encoding="utf-8")
     if options.plots:
         from benchmarks import plots
 
         plots.backlog(figures, Path(options.plots))
+    if options.readme:
+        report.replace(options.readme, "figures", "\n\n".join([about, *sections]))
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,6 +61,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every size by this (1)")
     parser.add_argument("--folder", help="where the files go; its disk is measured too (a temporary folder)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument("--readme", metavar="FILE", help="put the tables into this file as well, between its markers")
     parser.add_argument("--plots", metavar="FOLDER", help="draw `backlog` into this folder as well (needs matplotlib)")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - set(BENCHMARKS)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import report
 from benchmarks.__main__ import machine
 from benchmarks.figures import Plan
 from benchmarks.latency import floor_times
@@ -48,16 +49,21 @@ def main(arguments: list[str] | None = None) -> None:
     tempfile.tempdir = options.folder
     about = About(machine(), version())
     settings = _settings(options.names or PEERS, about)
-    print(f"{about.machine}\nredis-server {about.redis}; {'; '.join(about.packages.values())}")
+    print(head := f"{about.machine}\nredis-server {about.redis}; {'; '.join(about.packages.values())}")
     began = time.monotonic()
     measured = _measure(settings, plan, about)
     rows = _rows(settings, measured)
-    print(f"\npeers ({time.monotonic() - began:.0f} s)\n\n{table(rows)}\n\n{settings_of(rows)}")
-    for name, why in about.left_out.items():
-        print(f"left out: {name}: {why}")
     of_files = {f"{each.peer}, {each.setting}": each for each in rows if each.peer in FILES}
-    print(f"\nwrites of a worker that drains\n\n{writes(of_files)}", flush=True)
+    text = [
+        f"peers ({time.monotonic() - began:.0f} s)",
+        table(rows),
+        "\n".join([settings_of(rows), *(f"- left out: {name}: {why}" for name, why in about.left_out.items())]),
+        f"writes of a worker that drains\n\n{writes(of_files)}",
+    ]
+    print("", *text, sep="\n\n", flush=True)
     _keep(rows, about, options)
+    if options.readme:
+        report.replace(options.readme, "peers", "\n\n".join([head, *text]))
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,6 +74,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every size by this (1)")
     parser.add_argument("--folder", help="where the files go; its disk is measured too (a temporary folder)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument("--readme", metavar="FILE", help="put the tables into this file as well, between its markers")
     parser.add_argument(
         "--plots", metavar="FOLDER", help="draw the figures into this folder as well (needs matplotlib)"
     )
