@@ -49,7 +49,7 @@ class Entry(Generic[T]):
     def tell(self) -> bool:
         """Let the caller look again; False when it cannot be told, because its loop is closed."""
         if self.future is not None:
-            return _wake_future(self.future)
+            return _wake(self.future.get_loop(), [self.future])
         if self.lock.locked():
             self.lock.release()
         return True
@@ -173,6 +173,7 @@ class Line:
             self._look_after(entry, looks)
         except StoreBusy as error:
             entry.fail(error)
+        if entry.done:
             entry.tell()
         else:
             entry.timer = loop.call_later(LOOK_EVERY, self._look_from_loop, entry, looks + 1)
@@ -248,25 +249,33 @@ class Line:
 
     def finish(self, batch: list[Entry[Any]]) -> None:
         """Take the batch out of the line and tell its callers; work that is not done was interrupted."""
+        told: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}  # a loop is woken once for all
         with self._gate:
             for entry in batch:
                 if not entry.done:
                     entry.fail(StoreError(_INTERRUPTED))
             while self._waiting and self._waiting[0].done:
-                self._waiting.popleft().tell()
+                entry = self._waiting.popleft()
+                if entry.future is None:
+                    entry.tell()
+                else:
+                    told.setdefault(entry.future.get_loop(), []).append(entry.future)
+        for loop, futures in told.items():
+            _wake(loop, futures)
 
 
-def _wake_future(future: asyncio.Future[None]) -> bool:
+def _wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> bool:
     try:
-        future.get_loop().call_soon_threadsafe(_resolve, future)
+        loop.call_soon_threadsafe(_resolve, futures)
     except RuntimeError:
         return False
     return True
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 async def finish(future: asyncio.Future[Any]) -> Any:

@@ -39,6 +39,7 @@ class SqliteStore(Serving):
     """A reader of the file that writes it, too, on one connection a process. Safe for threads, loops and forks."""
 
     _checked: float = 0.0
+    _rung: int = 0  # up to which of the writer's commits
 
     # ---- enqueue
 
@@ -75,7 +76,10 @@ class SqliteStore(Serving):
     def _announce(self, held: Held | None) -> None:
         """Wake workers now, or when the transaction that is open here has been committed."""
         if held is None:
-            self._bell.ring()
+            commits = self._writer.commits
+            if commits != self._rung:  # else a neighbour has rung for the same commit
+                self._rung = commits
+                self._bell.ring()
         elif self._bell.ring not in held.after:
             held.after.append(self._bell.ring)
 

@@ -45,6 +45,7 @@ class Writer:
         self._full = full
         self._db: Connection | None = None
         self._opened = self._news = 0
+        self.commits: int = 0  # counted when done, unlike news; those of blocks are not
         self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
@@ -268,6 +269,7 @@ class Writer:
     def _timed(self, db: Connection, work: Callable[[Connection], T], *, single: bool = False) -> T:
         began = self._monotonic()
         value = work(db) if single else transact(db, work)
+        self.commits += 1
         self._note_span(began, work)
         return value
 

@@ -130,6 +130,24 @@ def test_sixty_four_coroutines_enqueue_at_once(queue, add):
     assert len(set(jobs)) == 64 == len(queue.jobs())
 
 
+def test_coroutines_whose_jobs_share_a_commit_ring_once_and_each_commit_is_rung_for(queue, add, monkeypatch):
+    add.enqueue(0)
+    store, rung = queue.store, []
+    monkeypatch.setattr(store._bell, "ring", lambda: rung.append(store._writer.commits))
+
+    async def main():
+        before = store._writer.commits
+        await asyncio.gather(*[add.aenqueue(number) for number in range(64)])
+        assert rung[-1] == store._writer.commits
+        assert len(rung) <= store._writer.commits - before < 32
+
+    asyncio.run(main())
+    for _ in range(2):
+        rung.clear()
+        add.enqueue(1)
+        assert rung == [store._writer.commits]
+
+
 def test_threads_and_loops_enqueue_at_once(queue, add, threads):
     async def main():
         return [job.id for job in await asyncio.gather(*[add.aenqueue(number) for number in range(16)])]

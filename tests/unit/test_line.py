@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from litequeue.errors import StoreError
+from litequeue.sqlite import line as line_module
 from litequeue.sqlite.line import Entry, Line
 
 DEADLINE = 30.0
@@ -120,3 +121,18 @@ def test_work_is_refused_when_no_thread_can_be_called():
 
     with pytest.raises(StoreError, match="can't start new thread"):
         asyncio.run(Line(refuse).wait_async(Entry(work)))
+
+
+def test_a_coroutine_whose_word_was_lost_looks_by_itself(loop, monkeypatch):
+    """As by a Ctrl-C in the thread that leads, between the commit and the word."""
+    monkeypatch.setattr(line_module, "LOOK_EVERY", 0.02)
+    line, entry = Line(lambda: None), Entry(work)
+    waiting = enter(line, loop, entry)
+    wake = line_module._wake
+    monkeypatch.setattr(line_module, "_wake", lambda *_: True)
+    [begun] = line.take_batch(10)
+    begun.value, begun.done = 5, True
+    line.finish([begun])
+    monkeypatch.setattr(line_module, "_wake", wake)
+    loop.run_until_complete(asyncio.wait_for(waiting, DEADLINE))
+    assert entry.outcome() == 5
