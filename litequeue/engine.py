@@ -171,6 +171,9 @@ class Store(Engine, Protocol):
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
         """Make the file's declared schedules those of the code, as far as they are of these tasks."""
 
+    def bring_near(self, tasks: frozenset[str]) -> None:
+        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
+
     def fire(self, tasks: frozenset[str]) -> float | None:
         """Enqueue what is due of these tasks' schedules; return when the next is due."""
 

@@ -23,6 +23,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
 BEAT_EVERY = 15.0
+SET_BACK = 1.0  # seconds that the wall clock must lose on the monotonic one at once
 FIRE_AGAIN = 1.0
 PRUNE_EVERY = 10.0
 TIDY_EVERY = 30.0
@@ -62,6 +63,7 @@ class Upkeep:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}
+        self._ahead = -math.inf  # the wall clock of the monotonic one, at the last look
         self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
         self.next_fire: float | None = None
         self._fire_known = False
@@ -85,6 +87,7 @@ class Upkeep:
             self._try(self._bury_the_dead)
         if others:  # after the burials: it finds those that none can bury
             self._try(self._rescue_unlocked)
+        self._try(self._look_at_the_clock)
         self._try(self._fire)
         if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
             self._try(self._prune)
@@ -107,6 +110,14 @@ class Upkeep:
             return False
         self._due[what] = now + every
         return True
+
+    def _look_at_the_clock(self) -> None:
+        """Let schedules not wait until a wall clock that was set back is where it has been before."""
+        ahead = self._clock.now() - self._clock.monotonic()
+        if ahead < self._ahead - SET_BACK:
+            self._store.bring_near(self._tasks)
+            self._fire_known = False
+        self._ahead = ahead
 
     def _fire(self) -> None:
         if self._fire_known and (self.next_fire is None or self.next_fire > self._clock.now()):

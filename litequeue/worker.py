@@ -106,7 +106,7 @@ class Worker(Lifecycle):
         self._next_at: float | None = None
         self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
         self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
-        self._in_doubt = self._replaced = False
+        self._in_doubt = self._replaced = self._wary = False
         self._missing: set[tuple[str, int]] = set()  # claims we did not know of at the last look
         self._look_at = 0.0
         self._version: object = None
@@ -251,22 +251,22 @@ class Worker(Lifecycle):
         if self._shunning and not self._runs.busy:
             self._shunning, self._hungry = False, set(self._kinds)
         most = SUSPECT - 1 if self._shunning else None
-        return [Demand(kind, room, most) for kind in self._hungry if (room := self._runs.room(kind)) > 0]
+        rooms = ((kind, self._runs.room(kind)) for kind in self._hungry)
+        return [Demand(kind, 1 if self._wary else room, most) for kind, room in rooms if room > 0]
 
     def _dispatch(self, claimed: list[Claimed]) -> None:
         if not claimed:
             return
         self.claimed += len(claimed)
-        suspect = next((job for job in claimed if job.deaths >= SUSPECT), None)
-        if suspect is None:
-            self._runs.start(claimed)
-            return
-        self._runs.put_back(job for job in claimed if job is not suspect)
-        self._alone, self._alone_begun = suspect, False
-        self._alone_by = self._clock.monotonic() + SUSPECT_WAIT
-        log.warning(
-            "%s[%s] was running when %d workers died; it is run alone", suspect.task, suspect.id, suspect.deaths
-        )
+        self._runs.start([job for job in claimed if job.deaths < SUSPECT])
+        suspects = [job for job in claimed if job.deaths >= SUSPECT]
+        self._wary = bool(suspects)  # more may follow, and only one at a time is run
+        if suspects:
+            self._alone, self._alone_begun = suspects.pop(0), False
+            self._alone_by = self._clock.monotonic() + SUSPECT_WAIT
+            self._runs.put_back(suspects)
+            about = self._alone.task, self._alone.id, self._alone.deaths
+            log.warning("%s[%s] was running when %d workers died; it is run alone", *about)
 
     def _tend_suspect(self) -> None:
         """Start the suspect once nothing else runs in this process; give it back when that takes too long."""

@@ -443,6 +443,15 @@ def test_run_wants_an_app(call):
     assert "'app'" in call("run", "app.py", code=2)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
+def test_output_that_cannot_be_written_is_told_in_a_line(call, worked):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "litequeue", "jobs", "app.db", "--json"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("Error: the system refused: [Errno 28]")
+
+
 def in_a_terminal(*arguments, **environment):
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | environment

@@ -463,6 +463,34 @@ def test_a_replaced_file_is_not_opened_anew_as_the_old_one(store):
         store.list_jobs()
 
 
+def ways_to_use_it(queue, job):
+    add = queue.tasks["add"]
+    return {
+        "enqueue": lambda: add.enqueue(1),
+        "aenqueue": lambda: asyncio.run(add.aenqueue(1)),
+        "enqueue_many": lambda: add.enqueue_many([(1,), (2,)]),
+        "transaction": lambda: queue.transaction().__enter__(),
+        "refresh": job.refresh,
+        "cancel": job.cancel,
+        "acancel": lambda: asyncio.run(job.acancel()),
+        "retry": job.retry,
+        "result": job.result,
+        "aresult": lambda: asyncio.run(job.aresult()),
+        "jobs": queue.jobs,
+    }
+
+
+def test_a_file_that_was_noticed_to_be_gone_is_used_no_more_in_any_way(queue, clock):
+    """What is stored there is lost, and who waits for it would wait for ever."""
+    job = queue.task(name="add")(lambda a=0: a).enqueue()
+    queue.store.path.unlink()
+    clock.advance(2)
+    for _ in range(2):
+        for way, use in ways_to_use_it(queue, job).items():
+            with pytest.raises(StoreReplaced):
+                pytest.fail(f"{way} went on: {use()}")
+
+
 def test_a_file_in_its_place_passes_the_check(store):
     put(store)
     store.check()

@@ -257,6 +257,19 @@ def test_a_suspect_is_not_forgotten_when_an_older_run_of_it_ends_here(queue, soo
     assert (begun, record.status, record.attempt) == ([1, 2, 3], "succeeded", 3)
 
 
+def test_many_suspects_are_run_one_by_one_and_the_innocent_among_them_are_claimed_once(queue, soon):
+    attempts = []
+    work = queue.task(name="work")(lambda: attempts.append(current_job().attempt))
+    with queue.transaction() as db:
+        suspects = work.enqueue_many([()] * 20)
+        db.execute("UPDATE litequeue_jobs SET deaths = 2")
+        innocent = work.enqueue_many([()] * 50)
+    with queue.worker(threads=4):
+        assert {str(ended(job).status) for job in suspects + innocent} == {"succeeded"}
+    assert sum(job.refresh().attempt for job in suspects) <= 3 * len(suspects)
+    assert {job.refresh().attempt for job in innocent} == {1}
+
+
 def test_a_suspect_does_not_stop_the_others_beside_an_endless_run(queue, soon, monkeypatch):
     monkeypatch.setattr(worker, "SUSPECT_WAIT", 0.2)
     begun, go = threading.Event(), threading.Event()

@@ -327,6 +327,31 @@ def test_missed_ticks_are_made_up_for_by_one(queue, clock, keeper):
     assert len(queue.jobs()) == 2
 
 
+@pytest.mark.parametrize("trigger", [every("1m"), cron("* * * * *", tz="UTC")])
+def test_a_clock_that_is_set_back_silences_no_schedule(queue, clock, keeper, trigger):
+    queue.schedules.add("tick", queue.tasks["work"].s(), trigger)
+    queue.schedules.add("paused", queue.tasks["work"].s(), trigger)
+    queue.schedules.pause("paused")
+    for _ in range(2):
+        clock.advance("1m")
+        keeper.tick(0, idle=False)
+    fired = len(queue.jobs())
+    clock.step(-3600)
+    keeper.tick(0, idle=False)
+    assert len(queue.jobs()) == fired
+    clock.advance("2m")
+    keeper.tick(0, idle=False)
+    assert len(queue.jobs()) == fired + 1
+    assert [schedule.paused for schedule in queue.schedules] == [True, False]
+
+
+def test_a_worker_that_starts_after_the_clock_was_set_right_waits_for_no_tick_by_the_wrong_one(queue, clock):
+    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
+    clock.step(-86_400 * 365)
+    queue.store.declare([], frozenset({"work"}))
+    assert [schedule.next_at.timestamp() for schedule in queue.schedules] == [clock.now() + 60]
+
+
 def test_the_ticks_of_tasks_this_worker_does_not_know_wait_for_one_that_does(queue, clock):
     queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
     clock.advance("1m")

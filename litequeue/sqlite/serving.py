@@ -128,6 +128,10 @@ class Serving(Reader):
         self._writer.run(lambda db: timetable.declare(db, schedules, tasks, now))
         self._bell.ring(SCHEDULES)
 
+    def bring_near(self, tasks: frozenset[str]) -> None:
+        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
+        self._writer.run(lambda db: timetable.bring_near(db, tasks, self.clock.now()))
+
     def fire(self, tasks: frozenset[str]) -> float | None:
         """Enqueue what is due of these tasks' schedules; return when the next is due."""
         next_at = self.next_schedule(tasks)

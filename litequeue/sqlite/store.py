@@ -41,6 +41,11 @@ class SqliteStore(Serving):
     _checked: float = 0.0
     _rung: int = 0  # up to which of the writer's commits
 
+    def read(self, look: Callable[[Connection], T]) -> T:
+        """Run `look` on the reading connection; it must read to the end what it asks for."""
+        self._check_now_and_then()
+        return super().read(look)
+
     # ---- enqueue
 
     def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
@@ -67,11 +72,11 @@ class SqliteStore(Serving):
         return submitted
 
     def _check_now_and_then(self) -> None:
-        """A job stored in a file that was deleted or replaced would be lost."""
+        """What is stored in a file that was deleted or replaced is lost, and what is read there is no longer true."""
         now = self.clock.monotonic()
         if now - self._checked >= CHECK_EVERY:
-            self._checked = now
             self.check()
+            self._checked = now  # and not before: once noticed, it is refused for good
 
     def _announce(self, held: Held | None) -> None:
         """Wake workers now, or when the transaction that is open here has been committed."""
@@ -100,6 +105,7 @@ class SqliteStore(Serving):
     @contextmanager
     def transaction(self) -> Generator[Any, None, None]:
         """A write transaction; yields the driver's own connection."""
+        self._check_now_and_then()
         with self._writer.transaction() as held:
             yield held.require_sync().raw
         let_go()
@@ -112,6 +118,7 @@ class SqliteStore(Serving):
 
     @asynccontextmanager
     async def _aheld(self) -> AsyncGenerator[Held, None]:
+        self._check_now_and_then()
         if self.driver_name != "sqlite3":
             async with self._writer.atransaction() as held:
                 yield held
@@ -158,6 +165,7 @@ class SqliteStore(Serving):
 
     def cancel(self, job_id: str) -> bool:
         """Cancel it; False when it has ended already."""
+        self._check_now_and_then()
         held = self._writer.held()
         done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
         self._tell_cancelled(held, job_id)
@@ -186,6 +194,7 @@ class SqliteStore(Serving):
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job anew."""
+        self._check_now_and_then()
         held = self._writer.held()
         self._writer.run(lambda db: perform(db, transitions.retry(job_id, self.clock.now())))
         self._announce(held)
@@ -197,6 +206,7 @@ class SqliteStore(Serving):
         self._announce(held)
 
     async def _arun(self, steps: Callable[[], Steps[T]], *, durable: bool = True) -> T:
+        self._check_now_and_then()
         held = self._writer.held()
         if held is not None:
             return await perform_held(held, steps())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from litequeue import schedule as triggers
@@ -59,6 +60,7 @@ def declare(db: Connection, declared: Sequence[ScheduleRecord], tasks: frozenset
             db.rows(SQL["remove_schedule"], {"name": old.name})
     for new in declared:
         put(db, new, now, replace=True)
+    bring_near(db, tasks, now)
 
 
 def find(db: Connection, name: str) -> ScheduleRecord | None:
@@ -125,6 +127,18 @@ def fire(db: Connection, tasks: frozenset[str], now: float) -> tuple[int, float 
             fired += _fire_one(db, schedule, trigger, now)
     [(next_at,)] = db.rows(SQL["next_schedule"], {"tasks": known, "broken": json.dumps(broken)})
     return fired, next_at
+
+
+def bring_near(db: Connection, tasks: frozenset[str], now: float) -> None:
+    """Where the clock was set back, a tick can be due so far ahead that it is not this schedule's next."""
+    for schedule in reading.schedules(db):
+        if schedule.next_at is None or schedule.next_at <= now or schedule.paused or schedule.task not in tasks:
+            continue
+        with suppress(ValueError):  # of a newer release, or in a zone this machine does not know
+            near = triggers.due(triggers.decode(schedule.trigger), schedule.next_at, now).next_at
+            if near != schedule.next_at:
+                log.warning("the clock was set back: the schedule %r is brought near again", schedule.name)
+                db.rows(SQL["resume_schedule"], {"name": schedule.name, "next_at": near})
 
 
 def _fire_one(db: Connection, schedule: ScheduleRecord, trigger: triggers.Trigger, now: float) -> int:
