@@ -17,6 +17,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: float | None = None
+        self._careful = False
         self.batch: int = 1
         self.patience = PATIENCE
 
@@ -26,19 +27,23 @@ class Pace:
         if known is None or span > known * 4:
             known = span
         self._seconds = known = known + SMOOTHING * (span - known)
+        self._careful = self._careful and known >= HORIZON
         self.batch = LARGEST_BATCH if known < SHORTEST else 1 if known > HORIZON else int(HORIZON / known)
 
     def slow_down(self) -> None:
         """Claimed jobs had to be given back: claim no more than can start at once, until runs are short again."""
-        self._seconds = max(self._seconds or 0.0, HORIZON)
+        self._seconds, self._careful = max(self._seconds or 0.0, HORIZON), True
         self.batch = 1
 
     def claim_size(self, room: int, threads: int) -> int:
         """How many jobs to claim with `room` of so many threads free."""
-        if self._seconds is None or self._seconds >= HORIZON:
+        known = self._seconds
+        if known is None:
             return room
-        ahead = int(HORIZON / max(self._seconds, 1e-6) * threads)
-        return max(room, min(LARGEST_CLAIM, ahead) - (threads - room))
+        soon = int(HORIZON / max(known, 1e-6) * threads)  # so many begin within the horizon
+        if known >= HORIZON:
+            return room if self._careful else room + soon
+        return max(room, min(LARGEST_CLAIM, soon) - (threads - room))
 
     def __repr__(self) -> str:
         return f"<Pace {self._seconds}>"

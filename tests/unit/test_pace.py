@@ -16,9 +16,13 @@ def test_nothing_is_known_at_first_so_only_what_can_start_is_claimed():
     assert Pace().claim_size(3, 4) == 3
 
 
-@pytest.mark.parametrize("span", [HORIZON, 0.5, 600.0])
+@pytest.mark.parametrize("span", [0.081, 0.5, 600.0])
 def test_slow_jobs_are_claimed_only_as_they_can_start(span):
     assert paced(*[span] * 5).claim_size(2, 8) == 2
+
+
+def test_many_threads_of_slow_jobs_have_those_ahead_that_one_of_them_will_soon_be_free_for():
+    assert paced(*[0.02] * 5).claim_size(1, 50) == 1 + 25
 
 
 def test_tiny_jobs_are_claimed_by_the_hundred_but_not_without_end():
@@ -62,3 +66,10 @@ def test_slowing_down_claims_only_what_can_start_until_runs_are_short_again():
     for _ in range(60):
         pace.note(1e-5)
     assert pace.claim_size(3, 4) > 100
+
+
+def test_slowing_down_claims_none_ahead_of_slow_jobs_either():
+    pace = paced(*[0.02] * 5)
+    pace.slow_down()
+    pace.note(0.02)
+    assert pace.claim_size(1, 50) == 1
