@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from string import Formatter
 from typing import Any, Final, TypedDict, get_args
 
 import msgspec
@@ -122,6 +124,20 @@ def task_options(
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
         schedule=schedule,
     )
+
+
+def check_template(template: str, function: Callable[..., Any]) -> None:
+    """Refuse a format for keys that names what the function does not take."""
+    known = inspect.signature(function).parameters
+    try:
+        names = {re.split(r"[.\[]", name)[0] for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"unique={template!r} is no format: {error}") from None
+    unknown = ", ".join(sorted(names - set(known)))
+    if unknown or "" in names:
+        raise ValueError(
+            f"unique={template!r} must name arguments of the task ({', '.join(known)}), not {unknown or '{}'}"
+        )
 
 
 def limit(value: Duration | None, what: str) -> float:

@@ -452,6 +452,23 @@ def test_output_that_cannot_be_written_is_told_in_a_line(call, worked):
     assert ended.stderr.startswith("Error: the system refused: [Errno 28]")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("options", ["", "--log-format json", "--processes 1"])
+def test_a_closed_standard_stream_stops_no_worker(call, folder, closed, options):
+    """What is opened next would get its number, and what is printed would go into that."""
+    call("enqueue", "app", "add", "1")
+    line = f'exec "{sys.executable}" -m litequeue run app:queue --until-idle {options} {closed}'
+    assert subprocess.run(["/bin/sh", "-c", line], cwd=folder, timeout=30, check=False).returncode == 0
+    assert "succeeded" in call("jobs", "app.db")
+
+
+@pytest.mark.parametrize("arguments", ["status app.db", "--help", "no-such-command"])
+def test_a_closed_standard_stream_stops_no_command(worked, folder, arguments):
+    line = f'exec "{sys.executable}" -m litequeue {arguments} >&- 2>&-'
+    ended = subprocess.run(["/bin/sh", "-c", line], cwd=folder, timeout=30, check=False)
+    assert ended.returncode == (2 if arguments == "no-such-command" else 0)
+
+
 def in_a_terminal(*arguments, **environment):
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | environment

@@ -1,5 +1,6 @@
 """`current_job().completing()`: the caller's rows and the job's success are one commit."""
 
+import contextlib
 import threading
 
 import pytest
@@ -51,6 +52,55 @@ def test_a_coroutine_stores_the_rows_and_the_success_together(queue):
         assert {job.result(10) for job in jobs} == {"receipt"}
     assert rows(queue) == list(range(20))
     assert worker.lost == 0
+
+
+# what ends the transaction inside the block: the caller, and SQLite at an error
+ENDS = {
+    "rollback": "ROLLBACK",
+    "insert or rollback": "INSERT OR ROLLBACK INTO once VALUES (1)",
+    "trigger": "INSERT INTO watched VALUES (1)",
+}
+
+
+@pytest.fixture
+def ends(queue):
+    with queue.transaction() as db:
+        db.execute("CREATE TABLE once (n PRIMARY KEY)")
+        db.execute("INSERT INTO once VALUES (1)")
+        db.execute("CREATE TABLE watched (n)")
+        db.execute("CREATE TRIGGER no BEFORE INSERT ON watched BEGIN SELECT raise(ROLLBACK, 'no'); END")
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_block_that_was_rolled_back_inside_is_no_success(queue, ends, end):
+    @queue.task
+    def pay():
+        with current_job().completing("receipt") as db:
+            db.execute("INSERT INTO paid VALUES (1)")
+            with contextlib.suppress(Exception):
+                db.execute(end)
+
+    job = pay.enqueue()
+    queue.worker().run(until_idle=True)
+    assert (job.refresh().status, rows(queue)) == ("failed", [])
+    assert "ended inside the block" in job.errors[-1].message
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_coroutines_block_that_was_rolled_back_inside_is_no_success(queue, ends, end):
+    @queue.task
+    async def pay():
+        async with current_job().acompleting("receipt") as db:
+            for sql in ("INSERT INTO paid VALUES (1)", end):
+                with contextlib.suppress(Exception):
+                    ran = db.execute(sql)
+                    if queue.store.driver_name == "sqlite3":
+                        await ran
+
+    job = pay.enqueue()
+    queue.worker().run(until_idle=True)
+    assert (job.refresh().status, rows(queue)) == ("failed", [])
+    assert "ended inside the block" in job.errors[-1].message
 
 
 def test_an_error_inside_the_block_rolls_both_back_and_fails_the_job(queue):

@@ -782,6 +782,7 @@ def slow():
 def plain():
     with queue.worker(threads=2):
         try:
+            slow.enqueue()
             time.sleep(60)
         finally:
             print("leaves", flush=True)
@@ -789,11 +790,11 @@ def plain():
 async def on_the_loop():
     async with queue.worker(threads=2):
         try:
+            slow.enqueue()
             await asyncio.sleep(60)
         finally:
             print("leaves", flush=True)
 
-slow.enqueue()
 plain() if sys.argv[2] == "plain" else asyncio.run(on_the_loop())
 """
 
@@ -803,14 +804,16 @@ def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, databa
     """Up to Python 3.10 `asyncio.run()` leaves the block to itself at the second."""
     queue.task(name="slow")(lambda: None)
     command = [sys.executable, "-c", TWICE, str(database), block]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout.readline() == "begins\n"
-    process.send_signal(signal.SIGINT)
-    assert process.stdout.readline() == "leaves\n"
-    threading.Event().wait(0.3)  # it waits for the job now, which takes another half minute
-    process.send_signal(signal.SIGINT)
-    process.wait(20)
-    process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begins\n"  # the block was entered before it was enqueued
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "leaves\n"
+            threading.Event().wait(0.3)  # it waits for the job now, which takes another half minute
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        finally:
+            process.kill()
     [job] = queue.jobs()
     assert (job.status, job._record.deaths, queue.store.workers()) == ("queued", 0, [])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Any
 
 import click
@@ -23,6 +24,11 @@ __all__ = ["main"]
 class Commands(click.Group):
     """The commands, in the order of their use; what litequeue refuses is told without a traceback."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Start; the console script and `python -m litequeue` come here."""
+        open_missing_streams()
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return them as they were added."""
         del ctx
@@ -38,6 +44,20 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE:  # click ends quietly then
                 raise
             raise click.ClickException(f"the system refused: {error}") from error
+
+
+def open_missing_streams() -> None:
+    """Put the null device where whoever started us has closed a standard stream.
+
+    HAZARD: the next file to be opened gets the free number, and what is printed would go into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

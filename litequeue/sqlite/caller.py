@@ -86,8 +86,9 @@ async def aperform(adb: Any, steps: Steps[T]) -> T:
 
 async def perform_held(held: Held, steps: Steps[T]) -> T:
     """Run the statements that `steps` asks for in a transaction that is open, on whichever connection it is."""
-    if held.adb is not None:
-        return await aperform(held.adb, steps)
+    adb = held.require_async()
+    if adb is not None:
+        return await aperform(adb, steps)
     return perform(held.require_sync(), steps)
 
 

@@ -72,9 +72,12 @@ def translated(error: Exception) -> StoreError:
 
 
 def check_open(db: Any) -> None:
-    """Refuse to commit what the caller's block has ended by itself, here or on an aiosqlite connection."""
+    """Refuse to go on in a transaction that the caller's block has ended, here or on an aiosqlite connection."""
     if not db.in_transaction:
-        raise StoreError("the transaction was ended inside the block; leave commit and rollback to litequeue")
+        raise StoreError(
+            "the transaction was ended inside the block, by a commit, a rollback or an error after which SQLite "
+            "rolls back; leave commit and rollback to litequeue"
+        )
 
 
 @contextmanager

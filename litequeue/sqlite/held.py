@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from litequeue.errors import StoreError
+from litequeue.sqlite.connection import check_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +26,22 @@ class Held:
         self.after: list[Callable[[], None]] = []
 
     def require_sync(self) -> Connection:
-        """Return our connection, which a block on aiosqlite does not have."""
+        """Return our connection, which a block on aiosqlite does not have.
+
+        HAZARD: once the caller's block has been rolled back, each statement of ours would be committed by itself.
+        """
         if self.db is None:
             raise StoreError(
                 "inside atransaction() with driver='sqlite3' only the async methods work (aenqueue, acancel ...)"
             )
+        check_open(self.db)
         return self.db
+
+    def require_async(self) -> Any:
+        """Return the aiosqlite connection of the block, or None where it is on ours. The same hazard."""
+        if self.adb is not None:
+            check_open(self.adb)
+        return self.adb
 
 
 def current_owner() -> object:

@@ -65,7 +65,7 @@ class SqliteStore(Serving):
         self._check_now_and_then()
         held = self._writer.held()
         if held is not None and held.adb is not None:
-            submitted = _pending([await aperform(held.adb, transitions.submit(job)) for job in jobs])
+            submitted = _pending([await perform_held(held, transitions.submit(job)) for job in jobs])
         else:
             submitted = await self._writer.arun(lambda db: _submit(db, jobs, exclusive=held is None))
         self._announce(held)
@@ -136,11 +136,10 @@ class SqliteStore(Serving):
     def completing(self, job: Claimed, result: bytes, keep_for: float) -> Generator[Any, None, None]:
         """A write transaction whose commit holds the caller's rows and the job's success."""
         with self._writer.transaction() as held:
-            db = held.require_sync()
-            perform(db, transitions.require_mine(job))
-            yield db.raw
+            perform(held.require_sync(), transitions.require_mine(job))
+            yield held.require_sync().raw
             now = self.clock.now()
-            perform(db, transitions.complete(job, result, now, until(now, keep_for)))
+            perform(held.require_sync(), transitions.complete(job, result, now, until(now, keep_for)))
         self._tell_ended([job.id])
 
     @asynccontextmanager

@@ -622,3 +622,48 @@ def test_a_caller_who_closes_the_connection_loses_the_block_and_nothing_else(que
     with queue.transaction():
         add.enqueue(3)
     assert len(queue.jobs()) == 2
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda add, old: add.enqueue(2),
+        lambda add, old: add.enqueue_many([(2,), (3,)]),
+        lambda add, old: add.using(key="k").enqueue(2),
+        lambda add, old: old.cancel(),
+    ],
+    ids=["enqueue", "enqueue_many", "key", "cancel"],
+)
+@pytest.mark.parametrize("verb", ["rollback", "commit", "close"])
+def test_after_an_end_inside_the_block_nothing_more_is_stored(queue, add, rows, verb, write):
+    """Each statement would be a transaction of its own, and stay though the block raises."""
+    old = add.enqueue(1)
+    with pytest.raises(StoreError, match="ended inside the block"), queue.transaction() as db:
+        db.execute(INSERT)
+        db.close() if verb == "close" else db.execute(verb)
+        write(add, old)
+    assert (rows(), queue.jobs(), old.refresh().status) == (verb == "commit", [old], "queued")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda add, old: add.aenqueue(2),
+        lambda add, old: add.aenqueue_many([(2,), (3,)]),
+        lambda add, old: old.acancel(),
+    ],
+    ids=["aenqueue", "aenqueue_many", "acancel"],
+)
+@pytest.mark.parametrize("verb", ["rollback", "commit"])
+def test_after_an_end_inside_the_block_nothing_more_is_stored_from_a_loop(queue, add, rows, verb, write):
+    old = add.enqueue(1)
+
+    async def main():
+        async with queue.atransaction() as db:
+            await execute(db, INSERT)
+            await execute(db, verb)
+            await write(add, old)
+
+    with pytest.raises(StoreError, match="ended inside the block"):
+        asyncio.run(main())
+    assert (rows(), queue.jobs(), old.refresh().status) == (verb == "commit", [old], "queued")

@@ -78,3 +78,14 @@ def test_a_page_before_what_no_id_can_be_is_refused(queue):
 
 def test_a_task_is_pickled_by_name_as_its_function_would_be():
     assert pickle.loads(pickle.dumps(picklable.double)) is picklable.double
+
+
+@pytest.mark.parametrize("template", ["{nope}", "{x", "{}", "{0}", "{x}:{nope.y[1]}"])
+def test_a_key_format_that_no_call_can_fill_is_refused_where_the_task_is_declared(queue, template):
+    with pytest.raises(ValueError, match="unique="):
+        queue.task(name="u", unique=template)(lambda x: x)
+
+
+def test_a_key_format_may_look_into_arguments_and_defaults(queue):
+    task = queue.task(name="u", unique="{x[0]}/{mode!r:>5}/{{}}")(lambda x, mode=None: x)
+    assert task.enqueue([7]).key == "7/ None/{}"
