@@ -191,18 +191,18 @@ def test_a_coroutine_that_swallows_its_limit_is_left_behind_and_its_place_is_fil
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_jobs_that_end_at_the_very_moment_of_their_limit_end_exactly_once(queue, kind):
-    ends: list[int] = []
+    begins: list[int] = []
 
     def plain(n: int) -> int:
+        begins.append(n)
         end = time.monotonic() + 0.0195 + n % 10 / 10_000
         while time.monotonic() < end:
             pass
-        ends.append(n)
         return n
 
     async def coroutine(n: int) -> int:
+        begins.append(n)
         await asyncio.sleep(0.0195 + n % 10 / 10_000)
-        ends.append(n)
         return n
 
     task = queue.task(name="race", timeout=0.02)({"plain": plain, "coroutine": coroutine}[kind])
@@ -213,12 +213,11 @@ def test_jobs_that_end_at_the_very_moment_of_their_limit_end_exactly_once(queue,
     with queue.worker(threads=2, coroutines=10) as worker:
         jobs = task.enqueue_many([(n,) for n in range(300)])
         records = [ended(job, 60) for job in jobs]
-        assert {record.attempt for record in records} == {1}
         assert {record.status for record in records} <= {"succeeded", "failed"}
         assert {types_of(record)[0] for record in records if record.status == "failed"} <= {"JobTimeout"}
         assert all(ended(job).status == "succeeded" for job in fine.enqueue_many([()] * 10))
         assert worker.lost == 0
-    assert Counter(ends).most_common(1)[0][1] == 1
+    assert Counter(begins).most_common(1)[0][1] == 1  # an attempt may be put back unbegun on a slow machine
 
 
 def test_a_limit_that_strikes_amid_writes_to_the_queue_leaves_the_worker_able_to_write(queue):
