@@ -303,7 +303,15 @@ class Queue:
 
         return Worker(self, threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name)
 
-    # ---- ends
+    # ---- the file
+
+    def backup(self, copy: str | os.PathLike[str]) -> Path:
+        """Copy the file while it is in use; return the copy's path: `copy`, a new file, or a name in `copy`, a folder.
+
+        It is checked, synced to disk, and holds what was committed when this was called; what was running then is
+        queued in it. Raises `StoreError` if it cannot be made; nothing is left then.
+        """
+        return self.store.backup(copy)
 
     def close(self) -> None:
         """Close the file's connections; they are opened anew when used again."""

@@ -443,6 +443,23 @@ def test_run_wants_an_app(call):
     assert "'app'" in call("run", "app.py", code=2)
 
 
+def test_backup_copies_to_a_file_or_into_a_folder_and_overwrites_nothing(call, worked, folder):
+    assert "copied to" in call("backup", "app.db", "copy.db")
+    assert call("jobs", "copy.db", "--json") == call("jobs", "app.db", "--json")
+    assert "exists already" in call("backup", "app.db", "copy.db", code=1)
+    (folder / "copies").mkdir()
+    made = json.loads(call("backup", "app:queue", "copies", "--json"))
+    assert made["bytes"] == os.stat(made["copy"]).st_size
+    assert [path.name for path in (folder / "copies").iterdir()] == [os.path.basename(made["copy"])]
+
+
+def test_backup_wants_a_queue_and_a_new_name(call, worked, folder):
+    call("backup", code=2)
+    assert "not 3 things" in call("backup", "app.db", "b.db", "c.db", code=2)
+    assert "does not exist" in call("backup", "nothing.db", "b.db", code=1)
+    assert not (folder / "b.db").exists()
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
 def test_output_that_cannot_be_written_is_told_in_a_line(call, worked):
     with open("/dev/full", "w") as full:

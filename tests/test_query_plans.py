@@ -64,6 +64,7 @@ PARTS = {
     "look": "ready",
     "beat": "running",
     "ownerless": "running",
+    "everyone": "running",
 }
 
 

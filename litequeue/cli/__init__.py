@@ -11,6 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from litequeue import __version__
+from litequeue.cli.backup import backup
 from litequeue.cli.change import cancel, prune, retry, schedules
 from litequeue.cli.doctor import doctor
 from litequeue.cli.enqueue import enqueue
@@ -82,5 +83,5 @@ def completion(shell: str) -> None:
     click.echo(found(main, {}, "litequeue", "_LITEQUEUE_COMPLETE").source())
 
 
-for _command in (run, status, jobs, show, enqueue, retry, cancel, schedules, prune, doctor, completion):
+for _command in (run, status, jobs, show, enqueue, retry, cancel, schedules, prune, backup, doctor, completion):
     main.add_command(_command)

@@ -45,6 +45,9 @@ class Connection(Protocol):
     def script(self, sql: str) -> None:
         """Run a statement that takes no parameters and returns nothing."""
 
+    def copy_into(self, target: Connection, pages: int) -> None:
+        """Make the other connection's file, of the same driver, a copy of this one's, so many pages at a time."""
+
     def close(self) -> None:
         """Close; the connection cannot be used again."""
 

@@ -11,7 +11,7 @@ from litequeue.sqlite.connection import BUSY_SECONDS, translated
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from litequeue.sqlite.connection import Parameters, Row
+    from litequeue.sqlite.connection import Connection, Parameters, Row
 
 LIBRARY = "apsw"
 
@@ -68,6 +68,15 @@ class ApswConnection:
         try:
             for _ in self.raw.execute(sql):  # to its end: a pragma without rows takes a step a row
                 pass
+        except apsw.Error as error:
+            raise translated(error) from error
+
+    def copy_into(self, target: Connection, pages: int) -> None:
+        """Make the other connection's file a copy of this one's, so many pages at a time."""
+        try:
+            with target.raw.backup("main", self.raw, "main") as copying:
+                while not copying.done:
+                    copying.step(pages)
         except apsw.Error as error:
             raise translated(error) from error
 

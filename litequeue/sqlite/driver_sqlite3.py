@@ -10,7 +10,7 @@ from litequeue.sqlite.connection import BUSY_SECONDS, translated
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from litequeue.sqlite.connection import Parameters, Row
+    from litequeue.sqlite.connection import Connection, Parameters, Row
 
 LIBRARY = "sqlite3"
 
@@ -79,6 +79,13 @@ class Sqlite3Connection:
         # execute() would take a single step of a pragma without rows; executescript() commits, so only out here
         try:
             self.raw.executescript(sql)
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+    def copy_into(self, target: Connection, pages: int) -> None:
+        """Make the other connection's file a copy of this one's, so many pages at a time."""
+        try:
+            self.raw.backup(target.raw, pages=pages)
         except sqlite3.Error as error:
             raise translated(error) from error
 

@@ -215,6 +215,10 @@ WHERE state = 2 AND worker = +:worker ORDER BY id
 SELECT DISTINCT worker FROM litequeue_jobs
 WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers)
 
+-- Workers on record, and those that are not but hold running jobs.
+-- name: everyone
+SELECT id FROM litequeue_workers UNION SELECT worker FROM litequeue_jobs WHERE state = 2
+
 -- name: blame
 UPDATE litequeue_jobs SET state = 1, worker = NULL, deaths = deaths + 1
 WHERE id = :id AND attempt = :attempt AND state = 2

@@ -12,6 +12,7 @@ from litequeue.engine import Beat
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released
 from litequeue.sqlite import forks, migrate, timetable, transitions
+from litequeue.sqlite.backup import backup
 from litequeue.sqlite.connection import BUSY_SECONDS
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
@@ -22,6 +23,7 @@ from litequeue.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from litequeue.clock import Clock
     from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Turn
@@ -176,6 +178,12 @@ class Serving(Reader):
     def tidy(self) -> None:
         """Idle work: hand free pages back in small steps, and move the WAL into the file without blocking anyone."""
         self._writer.run_outside(migrate.tidy)
+
+    def backup(self, copy: str | os.PathLike[str], *, checked: bool = True) -> Path:
+        """Copy the file while it is in use; in the copy no worker is on record, and what was running is queued."""
+        self.check()
+        now = self.clock.now()
+        return backup(self._file, copy, now, until(now, self._failed_ttl), checked=checked)
 
     def close(self) -> None:
         """Close the connections; they are opened anew when used again."""

@@ -368,3 +368,25 @@ class Change(Scenario):
         attempt(book, lambda: queue.job("2").cancel() and book.ended.update({"2": "cancelled"}))
         attempt(book, lambda: queue.job("1").retry())
         book.jobs += ["1", "2"]
+
+
+class Backup(Scenario):
+    """A copy is made: whole, or not at all."""
+
+    JOBS = 40
+
+    def prepare(self, path: Path) -> None:
+        with create(path) as queue:
+            queue.tasks["plain"].enqueue_many([(number,) for number in range(self.JOBS)])
+
+    def use(self, queue: Queue, book: Book) -> None:
+        attempt(book, lambda: queue.backup(queue.path.with_name("copy.db")))
+
+    def check(self, queue: Queue, book: Book) -> None:
+        copy = queue.path.with_name("copy.db")
+        assert copy.exists() != bool(book.refused)
+        assert [path.name for path in copy.parent.iterdir() if ".part-" in path.name] == []
+        if copy.exists():
+            with declare(copy) as whole:
+                assert whole.store.integrity() == []
+                assert len(whole.jobs(limit=1000)) == self.JOBS

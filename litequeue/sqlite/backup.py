@@ -1,0 +1,98 @@
+"""Copy a file while it is in use. Knows where jobs stand as running, and nothing else of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from litequeue.errors import StoreError
+from litequeue.sqlite import transitions
+from litequeue.sqlite.connection import transact
+from litequeue.sqlite.queries import SQL
+
+if TYPE_CHECKING:
+    from litequeue.sqlite.connection import Connection
+    from litequeue.sqlite.opening import File
+
+STEP = 4096  # pages copied at a time
+
+
+def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
+    """Where the copy goes: the path itself, or a name with the time in the folder that it is."""
+    place = Path(copy)
+    if place.is_dir():
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        place = place / f"{original.stem}-{moment}{original.suffix}"
+    if place.exists() or place.is_symlink():
+        raise StoreError(f"{place} exists already; name a new file, or a folder to put it in")
+    if not place.parent.is_dir():
+        raise StoreError(f"the folder {place.parent} does not exist; create it first")
+    return place
+
+
+def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: float | None, *, checked: bool) -> Path:
+    """Copy the file as it is at this moment, and sync the copy to disk. It appears under its name once it is whole."""
+    place = place_of(copy, Path(file.path), now)
+    part = place.with_name(f"{place.name}.part-{os.getpid()}")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"{part} cannot be created: {error.strerror}") from error
+    try:
+        _fill(file, part, now, delete_at, checked=checked)
+        _sync(part)
+        place_of(place, place, now)  # it may have come to be meanwhile
+        part.rename(place)
+        _sync(place.parent)
+    except OSError as error:
+        raise StoreError(f"{place} cannot be written: {error.strerror}") from error
+    finally:
+        for left in (part, Path(f"{part}-wal"), Path(f"{part}-journal")):
+            left.unlink(missing_ok=True)
+    return place
+
+
+def _fill(file: File, part: Path, now: float, delete_at: float | None, *, checked: bool) -> None:
+    source = file.connect()
+    try:
+        db = file.driver.connect(str(part))
+        try:
+            db.rows("PRAGMA synchronous = off")  # it is synced as a whole
+            db.rows("PRAGMA locking_mode = exclusive")  # no shared memory: the copy may lie on any file system
+            # one read transaction: what is written meanwhile would make the copy begin anew
+            source.script("BEGIN")
+            source.rows(SQL["any_table"])
+            source.copy_into(db, STEP)
+            if checked and (faults := [text for (text,) in db.rows("PRAGMA integrity_check") if text != "ok"]):
+                raise StoreError(
+                    f"{file.path} is damaged, and so would be the copy ({'; '.join(faults[:3])}); "
+                    f"see `litequeue doctor`, and keep your last good copy"
+                )
+            transact(db, lambda db: _let_go_of_workers(db, now, delete_at))
+        finally:
+            db.close()
+    finally:
+        if source.in_transaction:
+            source.script("ROLLBACK")
+        file.disconnect(source)
+
+
+def _let_go_of_workers(db: Connection, now: float, delete_at: float | None) -> None:
+    """The workers are at work on the original: what they were running is to run again where the copy is used."""
+    for (number,) in db.rows(SQL["everyone"]):
+        transitions.rescue(db, number, None, now, delete_at, blame=False)
+
+
+def _sync(path: Path) -> None:
+    """Put a file or a folder on disk; a folder only where the system can."""
+    folder = path.is_dir()
+    with contextlib.suppress(PermissionError) if folder else contextlib.nullcontext():  # Windows opens no folder
+        # by hand only here: no connection to the copy is open any more
+        number = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

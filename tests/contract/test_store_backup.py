@@ -1,0 +1,177 @@
+"""Copies of a file that is in use."""
+
+import stat
+import sys
+import threading
+import time
+
+import pytest
+
+from contract.jobs import Hands
+from litequeue import Queue, StoreError, current_job
+from litequeue.sqlite import backup as copying
+
+
+@pytest.fixture
+def add(queue):
+    @queue.task(name="add")
+    def add(a=0):
+        return a
+
+    return add
+
+
+@pytest.fixture
+def opened(driver):
+    """Open a copy as an application would."""
+    queues = []
+
+    def opening(path):
+        queues.append(Queue(path, driver=driver))
+        queues[-1].task(name="add")(lambda a=0: a)
+        return queues[-1]
+
+    yield opening
+    for queue in queues:
+        queue.close()
+
+
+def test_a_copy_holds_what_was_committed_and_its_jobs_run_there(queue, add, opened, tmp_path):
+    first, second = add.enqueue(1), add.enqueue(2)
+    copy = opened(queue.backup(tmp_path / "copy.db"))
+    add.enqueue(3)
+    assert [job.id for job in copy.jobs()] == [second.id, first.id]
+    copy.worker().run(until_idle=True)
+    assert [job.result(0) for job in copy.jobs()] == [2, 1]
+    assert {job.status for job in queue.jobs()} == {"queued"}
+
+
+def test_what_was_running_is_queued_in_the_copy_and_goes_on_in_the_original(queue, add, opened, tmp_path):
+    add.enqueue_many([(1,), (2,)])
+    hands = Hands(queue.store, "add")
+    running = hands.take()
+    copy = opened(queue.backup(tmp_path / "copy.db"))
+    assert ({job.status for job in copy.jobs()}, copy.store.workers()) == ({"queued"}, [])
+    assert queue.job(running.id).status == "running"
+    assert len(queue.store.workers()) == 1
+    copy.worker().run(until_idle=True)
+    assert copy.job(running.id).refresh().result(0) == 1
+
+
+def test_a_cancel_that_was_asked_for_is_done_in_the_copy(queue, add, opened, tmp_path):
+    job = add.enqueue(1)
+    Hands(queue.store, "add").take()
+    assert job.cancel()
+    assert opened(queue.backup(tmp_path / "copy.db")).job(job.id).status == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_a_copy_is_one_file_that_only_its_owner_may_read(queue, add, tmp_path):
+    add.enqueue(1)
+    (tmp_path / "copies").mkdir()
+    copy = queue.backup(tmp_path / "copies" / "copy.db")
+    assert list(copy.parent.iterdir()) == [copy]
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
+def test_in_a_folder_the_copy_is_named_by_the_time(queue, add, clock, tmp_path):
+    (tmp_path / "copies").mkdir()
+    first = queue.backup(tmp_path / "copies")
+    clock.advance(1)
+    second = queue.backup(tmp_path / "copies")
+    assert sorted((tmp_path / "copies").iterdir()) == [first, second]
+    assert first.stem.startswith(f"{queue.path.stem}-2")
+    assert first.suffix == queue.path.suffix
+
+
+def test_nothing_is_overwritten(queue, add, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path / "notes.txt", queue.path):
+        with pytest.raises(StoreError, match="exists already"):
+            queue.backup(place)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    with pytest.raises(StoreError, match="create it first"):
+        queue.backup(tmp_path / "nowhere" / "copy.db")
+
+
+def test_a_name_taken_while_the_copy_was_made_is_left_alone(queue, add, tmp_path, monkeypatch):
+    fill = copying._fill
+
+    def slowly(*arguments, **options):
+        fill(*arguments, **options)
+        (tmp_path / "copy.db").write_text("theirs")
+
+    monkeypatch.setattr(copying, "_fill", slowly)
+    with pytest.raises(StoreError, match="exists already"):
+        queue.backup(tmp_path / "copy.db")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("copy.db")] == ["copy.db"]
+    assert (tmp_path / "copy.db").read_text() == "theirs"
+
+
+def test_a_damaged_file_gives_no_copy_and_leaves_nothing(queue, add, tmp_path):
+    add.enqueue_many([(number,) for number in range(200)])
+    queue.close()
+    with queue.path.open("r+b") as file:  # closed: nobody has a lock to lose
+        file.seek(4096 * 9)
+        file.write(b"\xa5" * 4096 * 4)
+    (tmp_path / "copies").mkdir()
+    with pytest.raises(StoreError, match="damaged"):
+        queue.backup(tmp_path / "copies" / "copy.db")
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_a_transaction_that_is_open_is_not_in_the_copy(queue, add, opened, tmp_path):
+    with queue.transaction():
+        add.enqueue(1)
+        copy = queue.backup(tmp_path / "copy.db")
+    assert (opened(copy).jobs(), len(queue.jobs())) == ([], 1)
+
+
+def test_copies_taken_under_load_are_whole_and_can_be_worked_off(driver, tmp_path):
+    """Three callers and a worker go on; each copy has all that was acknowledged before, and no effect is half done."""
+
+    def declare(queue):
+        @queue.task(name="effect")
+        def effect(n: int) -> None:
+            with current_job().completing(n) as db:
+                db.execute("INSERT INTO effects VALUES (?)", (n,))
+
+        return effect
+
+    queue = Queue(tmp_path / "app.db", driver=driver, durability="normal")
+    with queue.transaction() as db:
+        db.execute("CREATE TABLE effects (n INTEGER)")
+    effect = declare(queue)
+    acknowledged: list[str] = []
+    over = threading.Event()
+
+    def calls():
+        number = 0
+        while not over.is_set():
+            acknowledged.append(effect.enqueue(number := number + 1).id)
+
+    callers = [threading.Thread(target=calls) for _ in range(3)]
+    copies = []
+    with queue.worker(threads=2):
+        for caller in callers:
+            caller.start()
+        for number in range(5):
+            time.sleep(0.1)
+            known = list(acknowledged)
+            copies.append((known, queue.backup(tmp_path / f"copy{number}.db")))
+        over.set()
+        for caller in callers:
+            caller.join(30)
+    queue.close()
+    assert len(copies[-1][0]) > len(copies[0][0]) > 0
+    for known, path in copies:
+        with Queue(path, driver=driver) as copy:
+            declare(copy)
+            assert copy.store.integrity() == []
+            for job_id in known:
+                copy.job(job_id)
+            copy.worker().run(until_idle=True)
+            with copy.transaction() as db:
+                [(effects,)] = db.execute("SELECT count(*) FROM effects")
+                [(jobs, succeeded)] = db.execute("SELECT count(*), sum(state = 4) FROM litequeue_jobs")
+            assert effects == jobs == succeeded >= len(known)
