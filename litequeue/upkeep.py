@@ -139,6 +139,11 @@ class Upkeep:
 
     # ---- deaths
 
+    def bury(self) -> None:
+        """See to every worker that is dead, and to jobs of workers that nobody knows."""
+        self._bury_the_dead()
+        self._rescue_unlocked()
+
     def _bury_the_dead(self) -> None:
         """Take the lock of every other worker that can be taken: the kernel frees it when its process dies."""
         for token in tokens(self._store.directory):

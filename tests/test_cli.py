@@ -358,6 +358,86 @@ def test_doctor_warns_of_a_worker_that_died(call, start):
     assert "is dead; its 1 jobs go back" in call("doctor", "app.db")
 
 
+# doctor --repair
+
+
+def findings(output, level="fail"):
+    return {finding["check"] for finding in json.loads(output) if finding["level"] == level}
+
+
+def spoil(folder, root):
+    """Overwrite the page at which a table or an index begins."""
+    with closing(sqlite3.connect(folder / "app.db")) as db:
+        db.execute("PRAGMA wal_checkpoint(truncate)")
+        [(page,)] = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (root,)).fetchall()
+        [(size,)] = db.execute("PRAGMA page_size").fetchall()
+    with (folder / "app.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def test_repair_builds_a_damaged_index_anew_after_a_copy(call, worked, folder):
+    before = call("jobs", "app.db", "--json")
+    spoil(folder, "litequeue_jobs_ended")
+    assert "integrity" in findings(call("doctor", "app.db", "--json", code=1))
+    output = call("doctor", "app.db", "--repair", "--json")
+    assert (findings(output), findings(output, "note") >= {"backup", "mended"}) == (set(), True)
+    assert call("jobs", "app.db", "--json") == before
+    [copy] = [path.name for path in folder.iterdir() if "before-repair" in path.name and path.is_file()]
+    assert "integrity" in findings(call("doctor", copy, "--json", code=1))
+
+
+def test_repair_says_what_it_cannot_mend(call, worked, folder):
+    spoil(folder, "litequeue_jobs")
+    output = call("doctor", "app.db", "--repair", "--json", code=1)
+    assert "integrity" in findings(output)
+    assert "put a backup in its place" in output
+
+
+def test_repair_of_the_whole_file_waits_for_no_worker(call, start, worked, folder):
+    spoil(folder, "litequeue_jobs_ended")
+    worker = start("run", "app:queue")
+    worker.wait_for("serving")
+    assert "stop them first" in call("doctor", "app.db", "--repair", code=1)
+    worker.signal(signal.SIGTERM)
+    worker.ends()
+    call("doctor", "app.db", "--repair")
+
+
+def test_repair_strikes_off_the_dead_and_queues_what_they_were_running(call, start, folder):
+    worker = start("run", "app:queue")
+    call("enqueue", "app", "gated")
+    worker.wait_for("begins")
+    worker.signal(signal.SIGKILL)
+    worker.ends()
+    output = call("doctor", "app.db", "--repair")
+    assert "1 dead workers were struck off" in output
+    assert json.loads(call("jobs", "app.db", "--json"))[0]["status"] == "queued"
+    assert "is dead" not in output.partition("struck off")[2]
+
+
+def test_repair_mends_what_foreign_hands_and_clocks_have_done(call, worked, folder):
+    with closing(sqlite3.connect(folder / "app.db")) as db:
+        db.execute("DELETE FROM litequeue_jobs WHERE state = 5")
+        db.execute("UPDATE litequeue_schedules SET next_at = next_at + 1e8")
+        db.execute("UPDATE litequeue_jobs SET state = 2, worker = 99, attempt = 1, started_at = 1 WHERE state < 2")
+        db.commit()
+        db.execute("PRAGMA journal_mode = delete")
+    found = call("doctor", "app.db", "--json", code=1)
+    assert findings(found) == {"journal", "schedules"}
+    assert {"errors", "jobs"} <= findings(found, "warn")
+    output = call("doctor", "app.db", "--repair", "--json")
+    assert findings(output) == set()
+    assert "errors" not in findings(output, "warn")
+    assert "not on record" not in output.partition('"mended"')[2].rpartition('"mended"')[2]
+
+
+def test_repair_of_a_sound_file_changes_nothing(call, worked, folder):
+    before = {path.name for path in folder.iterdir()}
+    assert findings(call("doctor", "app.db", "--repair", "--json"), "note") == set()
+    assert {path.name for path in folder.iterdir()} == before
+
+
 # run
 
 

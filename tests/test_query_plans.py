@@ -26,8 +26,11 @@ def test_no_two_statements_have_one_name():
     assert text.count("\n-- name: ") + text.startswith("-- name: ") == len(SQL)
 
 
+REPAIRS = {"forget_indexes"}  # has no plan: SQLite refuses it but where a repair has allowed it
+
+
 def statements():
-    return [pytest.param(name, id=name) for name in SQL]
+    return [pytest.param(name, id=name) for name in SQL if name not in REPAIRS]
 
 
 def parameters(sql):
@@ -68,7 +71,7 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in SQL if name not in SCANS and name not in PARTS])
+@pytest.mark.parametrize("name", [name for name in SQL if name not in {*SCANS, *PARTS, *REPAIRS}])
 def test_every_other_statement_searches(store, name):
     steps = [step for step in plan(store, SQL[name]) if re.match(r"SCAN (litequeue_jobs|job)\b", step)]
     allowed = [step for step in steps if re.search(r"INDEX litequeue_jobs_(due|expiring|ended|ready)\b", step)]

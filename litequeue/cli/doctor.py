@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,33 +18,44 @@ from litequeue.cli.locate import default_path, load, names_app, open_file
 from litequeue.cli.printing import emit, one_line, size
 from litequeue.cli.report import Crew, is_due, unserved
 from litequeue.duration import text
-from litequeue.errors import LiteQueueError
+from litequeue.engine import ScheduleRecord
+from litequeue.errors import LiteQueueError, StoreError
 from litequeue.identity import Identity
 from litequeue.liveness import directory_of
-from litequeue.sqlite import guards, health
+from litequeue.sqlite import guards, health, repair
 from litequeue.sqlite.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
 from litequeue.sqlite.store import SqliteStore
+from litequeue.upkeep import Upkeep
 
 Level = Literal["ok", "note", "warn", "fail"]
+Mend = Callable[[SqliteStore], str]  # returns what it has done
 _COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 STUCK_AFTER = 60.0  # seconds that a schedule may be late while a worker lives that knows its task
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at, and what was seen."""
+    """One thing that was looked at, what was seen, and how it is mended where it can be."""
 
     level: Level
     check: str
     text: str
+    mend: Mend | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Return what is told of it."""
+        return {"level": self.level, "check": self.check, "text": self.text}
 
 
 @click.command()
 @arguments.target
 @arguments.as_json
 @click.option("--quick", is_flag=True, help="Leave out the check of the whole file's integrity.")
+@click.option("--repair", "repairs", is_flag=True, help="Mend what can be mended, after a backup beside the file.")
 @click.pass_context
-def doctor(ctx: click.Context, target: str | None, driver: Driver, *, as_json: bool, quick: bool) -> None:
-    """Check the file, its surroundings and its workers; exit 1 when something fails."""
+def doctor(
+    ctx: click.Context, target: str | None, driver: Driver, *, as_json: bool, quick: bool, repairs: bool
+) -> None:
+    """Check the file, its surroundings and its workers; exit 1 when something fails, or still does after a repair."""
     if target is not None and names_app(target):
         queue, _ = load(target)
         path, driver = str(queue.path), "sqlite3" if queue.store.driver_name == "sqlite3" else "apsw"
@@ -51,8 +63,11 @@ def doctor(ctx: click.Context, target: str | None, driver: Driver, *, as_json: b
     else:
         path = default_path() if target is None else target
     findings = list(examine(path, driver, quick=quick))
+    if repairs:
+        done = list(mend(path, driver, findings))
+        findings = [*done, *examine(path, driver, quick=quick)] if done else findings
     if as_json:
-        emit([finding._asdict() for finding in findings])
+        emit([finding.to_json() for finding in findings])
     else:
         for finding in findings:
             mark = click.style(f"{finding.level:<5}", fg=_COLOURS[finding.level])
@@ -77,6 +92,25 @@ def examine(path: str, driver: Driver, *, quick: bool) -> Iterator[Finding]:
         yield from _inside(store, quick=quick)
     except LiteQueueError as error:
         yield Finding("fail", "queue", str(error))
+    finally:
+        store.close()
+
+
+def mend(path: str, driver: Driver, findings: list[Finding]) -> Iterator[Finding]:
+    """Copy the file as it is, then mend what can be; yield what was done."""
+    mends = {finding.mend: finding.check for finding in findings if finding.mend is not None}
+    if not mends:
+        return
+    store = open_file(os.path.realpath(path), driver, allow_unsafe_filesystem=True)
+    try:
+        moment = datetime.fromtimestamp(store.clock.now(), timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+        copy = store.backup(f"{store.path}.before-repair-{moment}", as_it_is=True)
+        yield Finding("note", "backup", f"the file as it was is {copy}")
+        for one, check in mends.items():
+            try:
+                yield Finding("note", "mended", f"{check}: {one(store)}")
+            except LiteQueueError as error:
+                yield Finding("warn", "not mended", f"{check}: {error}")
     finally:
         store.close()
 
@@ -115,7 +149,10 @@ def _ownership(place: Path) -> Iterator[Finding]:
 
 def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:
     mode = store.read(health.journal_mode)
-    yield Finding("ok" if mode == "wal" else "fail", "journal", mode if mode == "wal" else f"{mode}, and not wal")
+    if mode == "wal":
+        yield Finding("ok", "journal", mode)
+    else:
+        yield Finding("fail", "journal", f"{mode}, and not wal", lambda store: store.mend(repair.write_ahead))
     found, newest = store.read(health.version), health.newest()
     if found < newest:
         yield Finding("note", "schema", f"version {found}; the app brings it to {newest} when it opens the file")
@@ -123,12 +160,18 @@ def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:
         yield Finding("ok", "schema", f"version {found}")
     wal = store.wal_size()
     if wal > JOURNAL_LIMIT:
-        yield Finding("warn", "WAL", f"{size(wal)}: something reads in one long transaction, or no worker checkpoints")
+        why = f"{size(wal)}: something reads in one long transaction, or no worker checkpoints"
+        yield Finding("warn", "WAL", why, lambda store: store.mend(repair.checkpoint))
     else:
         yield Finding("ok", "WAL", size(wal))
     if not quick:
-        faults = store.integrity()
-        yield Finding("fail", "integrity", "; ".join(faults)) if faults else Finding("ok", "integrity", "sound")
+        try:
+            faults = store.integrity()
+        except StoreError as error:
+            faults = [str(error)]
+        yield (
+            Finding("fail", "integrity", "; ".join(faults), _rebuild) if faults else Finding("ok", "integrity", "sound")
+        )
     crew = Crew.of(store)
     yield from _workers(store, crew)
     yield from _jobs(store, crew)
@@ -141,14 +184,31 @@ def _workers(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     for worker in crew.dead:
         pid = Identity.from_text(worker.identity).pid
         held = f"its {worker.running} jobs go back" if worker.running else "it is struck off"
-        yield Finding("warn", "workers", f"worker {worker.id} (pid {pid}) is dead; {held} when another worker looks")
+        text = f"worker {worker.id} (pid {pid}) is dead; {held} when another worker looks"
+        yield Finding("warn", "workers", text, _bury)
     ownerless = store.ownerless()
     if ownerless:
         numbers = ", ".join(map(str, ownerless))
-        yield Finding("warn", "jobs", f"running jobs belong to workers not on record ({numbers}); a worker frees them")
+        text = f"running jobs belong to workers not on record ({numbers}); a worker frees them"
+        yield Finding("warn", "jobs", text, _bury)
+
+
+def _bury(store: SqliteStore) -> str:
+    before = len(store.workers())
+    Upkeep(store, store.clock, "", frozenset()).bury()
+    return f"{before - len(store.workers())} dead workers were struck off, and what they were running is queued"
+
+
+def _rebuild(store: SqliteStore) -> str:
+    if store.living_workers():
+        raise StoreError("workers are alive; stop them first, and whatever else has the file open")
+    return store.mend(repair.rebuild)
 
 
 def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
+    if orphans := store.orphans():
+        text = f"{orphans} errors are kept of jobs that are gone"
+        yield Finding("warn", "errors", text, lambda store: store.mend(repair.drop_orphans))
     waiting = unserved(store, crew)
     for row in waiting:
         yield Finding("warn", "jobs", f"{row['jobs']} of {row['task']} wait in queue {row['queue']}: {row['why']}")
@@ -157,23 +217,31 @@ def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
 
 
 def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
-    now, schedules = store.clock.now(), store.schedules()
     known = {task for worker in crew.living for task in worker.tasks}
-    wrong = False
-    for schedule in schedules:
-        found: Finding | None = None
-        try:
-            triggers.decode(schedule.trigger)
-        except ValueError as error:
-            found = Finding("fail", "schedules", f"{schedule.name} cannot fire here: {error}")
-        else:
-            late = now - schedule.next_at if is_due(schedule, now) and schedule.next_at is not None else 0.0
-            if schedule.task not in known:
-                found = Finding("warn", "schedules", f"{schedule.name}: no living worker knows {schedule.task}")
-            elif late > STUCK_AFTER:
-                found = Finding("fail", "schedules", f"{schedule.name} ought to have fired {text(late)} ago")
-        if found is not None:
-            wrong = True
-            yield found
-    if not wrong:
-        yield Finding("ok", "schedules", f"{len(schedules)} of them")
+    schedules = store.schedules()
+    wrong = [found for one in schedules if (found := _wrong(one, known, store.clock.now())) is not None]
+    yield from wrong or [Finding("ok", "schedules", f"{len(schedules)} of them")]
+
+
+def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | None:
+    """Say what keeps a schedule from firing; None where nothing does."""
+    name, next_at = schedule.name, schedule.next_at
+    try:
+        trigger = triggers.decode(schedule.trigger)
+    except ValueError as error:
+        return Finding("fail", "schedules", f"{name} cannot fire here: {error}")
+    if next_at is not None and next_at > now and not schedule.paused:
+        near = triggers.due(trigger, next_at, now).next_at
+        if near != next_at:
+            return Finding("fail", "schedules", f"{name} waits too long: the clock was set back", _bring_near)
+    if schedule.task not in known:
+        return Finding("warn", "schedules", f"{name}: no living worker knows {schedule.task}")
+    late = now - next_at if is_due(schedule, now) and next_at is not None else 0.0
+    if late > STUCK_AFTER:
+        return Finding("fail", "schedules", f"{name} ought to have fired {text(late)} ago")
+    return None
+
+
+def _bring_near(store: SqliteStore) -> str:
+    store.bring_near(frozenset(schedule.task for schedule in store.schedules()))
+    return "they fire at their next ticks by the clock as it is now"

@@ -33,8 +33,11 @@ def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
     return place
 
 
-def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: float | None, *, checked: bool) -> Path:
-    """Copy the file as it is at this moment, and sync the copy to disk. It appears under its name once it is whole."""
+def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: float | None, *, as_it_is: bool) -> Path:
+    """Copy the file as it is at this moment, and sync the copy to disk. It appears under its name once it is whole.
+
+    `as_it_is`: also where it is damaged, and with its workers on record.
+    """
     place = place_of(copy, Path(file.path), now)
     part = place.with_name(f"{place.name}.part-{os.getpid()}")
     try:
@@ -42,7 +45,7 @@ def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: floa
     except OSError as error:
         raise StoreError(f"{part} cannot be created: {error.strerror}") from error
     try:
-        _fill(file, part, now, delete_at, checked=checked)
+        _fill(file, part, now, delete_at, as_it_is=as_it_is)
         _sync(part)
         place_of(place, place, now)  # it may have come to be meanwhile
         part.rename(place)
@@ -55,7 +58,7 @@ def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: floa
     return place
 
 
-def _fill(file: File, part: Path, now: float, delete_at: float | None, *, checked: bool) -> None:
+def _fill(file: File, part: Path, now: float, delete_at: float | None, *, as_it_is: bool) -> None:
     source = file.connect()
     try:
         db = file.driver.connect(str(part))
@@ -66,7 +69,9 @@ def _fill(file: File, part: Path, now: float, delete_at: float | None, *, checke
             source.script("BEGIN")
             source.rows(SQL["any_table"])
             source.copy_into(db, STEP)
-            if checked and (faults := [text for (text,) in db.rows("PRAGMA integrity_check") if text != "ok"]):
+            if as_it_is:
+                return
+            if faults := [text for (text,) in db.rows("PRAGMA integrity_check") if text != "ok"]:
                 raise StoreError(
                     f"{file.path} is damaged, and so would be the copy ({'; '.join(faults[:3])}); "
                     f"see `litequeue doctor`, and keep your last good copy"

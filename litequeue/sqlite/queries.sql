@@ -219,6 +219,19 @@ WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers)
 -- name: everyone
 SELECT id FROM litequeue_workers UNION SELECT worker FROM litequeue_jobs WHERE state = 2
 
+-- name: orphans
+SELECT count(*) FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs)
+
+-- name: drop_orphans
+DELETE FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs) RETURNING job
+
+-- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
+-- name: indexes
+SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
+
+-- name: forget_indexes
+DELETE FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
+
 -- name: blame
 UPDATE litequeue_jobs SET state = 1, worker = NULL, deaths = deaths + 1
 WHERE id = :id AND attempt = :attempt AND state = 2

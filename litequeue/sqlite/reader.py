@@ -177,6 +177,11 @@ class Reader:
         """Numbers of workers that hold running jobs but are not on record."""
         return self.read(lambda db: [number for (number,) in db.rows(SQL["ownerless"])])
 
+    def orphans(self) -> int:
+        """How many errors are kept of jobs that are gone."""
+        [(count,)] = self.read(lambda db: db.rows(SQL["orphans"]))
+        return int(count)
+
     def next_prune(self) -> float | None:
         """When the next job is to be deleted."""
         [(moment,)] = self.read(lambda db: db.rows(SQL["next_prune"]))

@@ -179,11 +179,18 @@ class Serving(Reader):
         """Idle work: hand free pages back in small steps, and move the WAL into the file without blocking anyone."""
         self._writer.run_outside(migrate.tidy)
 
-    def backup(self, copy: str | os.PathLike[str], *, checked: bool = True) -> Path:
-        """Copy the file while it is in use; in the copy no worker is on record, and what was running is queued."""
+    def mend(self, repair: Callable[[Connection], str]) -> str:
+        """Run one of `sqlite.repair`; return what it has done."""
+        return self._writer.run_outside(repair)
+
+    def backup(self, copy: str | os.PathLike[str], *, as_it_is: bool = False) -> Path:
+        """Copy the file while it is in use; in the copy no worker is on record, and what was running is queued.
+
+        `as_it_is`: neither that nor a check, for a file that is to be mended.
+        """
         self.check()
         now = self.clock.now()
-        return backup(self._file, copy, now, until(now, self._failed_ttl), checked=checked)
+        return backup(self._file, copy, now, until(now, self._failed_ttl), as_it_is=as_it_is)
 
     def close(self) -> None:
         """Close the connections; they are opened anew when used again."""

@@ -8,8 +8,15 @@ import pytest
 from litequeue import Queue
 
 
+@pytest.fixture
 def ears():
-    return [thread for thread in threading.enumerate() if thread.name == "litequeue-ear"]
+    """The threads that listen since the test began; one of a test before may yet wait for a job left behind."""
+
+    def listening():
+        return {thread for thread in threading.enumerate() if thread.name == "litequeue-ear"}
+
+    others = listening()
+    return lambda: listening() - others
 
 
 def wait_for_end(queue):
@@ -20,7 +27,7 @@ def wait_for_end(queue):
         never.enqueue().result(0.01)
 
 
-def test_the_thread_that_listens_ends_with_a_queue_that_is_dropped(database):
+def test_the_thread_that_listens_ends_with_a_queue_that_is_dropped(database, ears):
     queue = Queue(database)
     wait_for_end(queue)
     [ear] = ears()
@@ -31,7 +38,7 @@ def test_the_thread_that_listens_ends_with_a_queue_that_is_dropped(database):
     assert list(database.with_name("app.db-litequeue").glob("done-*")) == []
 
 
-def test_the_thread_that_listens_ends_with_a_queue_that_is_closed(database):
+def test_the_thread_that_listens_ends_with_a_queue_that_is_closed(database, ears):
     with Queue(database) as queue:
         wait_for_end(queue)
         [ear] = ears()
@@ -39,7 +46,7 @@ def test_the_thread_that_listens_ends_with_a_queue_that_is_closed(database):
     assert not ear.is_alive()
 
 
-def test_a_stray_message_wakes_nobody_and_ends_nothing(database):
+def test_a_stray_message_wakes_nobody_and_ends_nothing(database, ears):
     with Queue(database) as queue:
         wait_for_end(queue)
         queue.store._done_bell.ring(b"\xff\xfe no text")
