@@ -47,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     result_ttl: float | None = None
     schedule: Trigger | None = None
+    mask: tuple[str, ...] = ()
 
 
 class Using(TypedDict, total=False):
@@ -103,6 +104,7 @@ def task_options(
     schedule: Trigger | None,
     result_ttl: Duration | Unset | None,
     expires: Duration | None,
+    mask: Iterable[str],
 ) -> Options:
     """Check what a task is declared with."""
     if not (isinstance(unique, (bool, str)) or callable(unique)) or unique == "":
@@ -123,21 +125,40 @@ def task_options(
         expires=None if expires is None else limit(expires, "expires"),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
         schedule=schedule,
+        mask=_names(mask),
     )
 
 
-def check_template(template: str, function: Callable[..., Any]) -> None:
-    """Refuse a format for keys that names what the function does not take."""
-    known = inspect.signature(function).parameters
+def _names(mask: Iterable[str]) -> tuple[str, ...]:
+    names = None if isinstance(mask, str) or not isinstance(mask, Iterable) else tuple(mask)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"mask takes a list of the arguments' names, got {mask!r}")
+    return names
+
+
+def check_fits(options: Options, function: Callable[..., Any]) -> None:
+    """Refuse options that name what the function does not take."""
+    parameters = inspect.signature(function).parameters
+    others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = ", ".join(sorted(set(options.mask) - set(parameters)))
+    if unknown and not others:
+        raise ValueError(f"mask names {unknown}, which the task does not take ({', '.join(parameters)})")
+    if isinstance(options.unique, str):
+        named = _check_template(options.unique, set(parameters))
+        if shown := ", ".join(sorted(named & set(options.mask))):
+            raise ValueError(f"unique={options.unique!r} would show {shown}, which is masked, in the key of each job")
+
+
+def _check_template(template: str, known: set[str]) -> set[str]:
+    """Refuse a format for keys that no call can fill; return what it names."""
     try:
         names = {re.split(r"[.\[]", name)[0] for _, name, _, _ in Formatter().parse(template) if name is not None}
     except ValueError as error:
         raise ValueError(f"unique={template!r} is no format: {error}") from None
-    unknown = ", ".join(sorted(names - set(known)))
-    if unknown or "" in names:
-        raise ValueError(
-            f"unique={template!r} must name arguments of the task ({', '.join(known)}), not {unknown or '{}'}"
-        )
+    if unknown := ", ".join(sorted(f"{{{name}}}" for name in names - known)):
+        takes = ", ".join(sorted(known))
+        raise ValueError(f"unique={template!r} must name arguments of the task ({takes}), not {unknown}")
+    return names
 
 
 def limit(value: Duration | None, what: str) -> float:

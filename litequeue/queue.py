@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -139,6 +139,7 @@ class Queue:
         schedule: Trigger | None = None,
         result_ttl: Duration | Unset | None = UNSET,
         expires: Duration | None = None,
+        mask: Iterable[str] = (),
     ) -> Decorator: ...
 
     def task(
@@ -159,17 +160,17 @@ class Queue:
         schedule: Trigger | None = None,
         result_ttl: Duration | Unset | None = UNSET,
         expires: Duration | None = None,
+        mask: Iterable[str] = (),
     ) -> Any:
         """Make a function a task, bare (`@queue.task`) or with options (`@queue.task(retries=5)`).
 
         `name`: its qualified name unless given. `retries`: tries after the first, with `backoff` between them
         (exponential with full jitter from 1 s to 1 h, a duration, a list of them, or a function of the number of
-        failures), after
-        `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for none; the
-        queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or a
-        function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
+        failures), after `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for
+        none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
+        a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
         `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
-        unless given.
+        unless given. `mask`: names of arguments that listings are not to show.
         """
         options = task_options(
             queue=queue,
@@ -184,6 +185,7 @@ class Queue:
             schedule=_checked_schedule(schedule),
             result_ttl=result_ttl,
             expires=expires,
+            mask=mask,
         )
         if function is None:
             return lambda given: self._declare(given, name, options)

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -71,14 +71,15 @@ class Signature:
     the codec is a `JsonCodec`; what any other gives back is left alone.
     """
 
-    __slots__ = ("_known", "_own", "_signature", "_writer", "codec", "function", "is_coroutine", "task_name")
+    __slots__ = ("_known", "_own", "_signature", "_writer", "codec", "function", "is_coroutine", "mask", "task_name")
 
-    def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str) -> None:
+    def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str, mask: Iterable[str] = ()) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{task_name}() is a generator function; a task gives one result, such as a list")
         self.function: Callable[..., Any] = function
         self.codec: Codec = codec
         self.task_name: str = task_name
+        self.mask: frozenset[str] = frozenset(mask)
         self.is_coroutine: bool = any(map(inspect.iscoroutinefunction, _layers(function)))
         try:
             self._signature: inspect.Signature = _signature(function)
@@ -104,7 +105,7 @@ class Signature:
         data = self._encode(args, kwargs)
         if not plan.sends(args, kwargs):
             self._check(plan, args, kwargs, data)
-        return to_canonical_json([args, kwargs]) if canonical and isinstance(self.codec, JsonCodec) else data
+        return self._canonical(self._call(args, kwargs)) if canonical and isinstance(self.codec, JsonCodec) else data
 
     def decode_call(self, data: bytes) -> _Call:
         """Give the arguments, as annotated. Raises `DecodeError` where they do not fit the signature of today."""
@@ -156,9 +157,19 @@ class Signature:
 
     def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         try:
-            return self._writer([args, kwargs])
+            return self._writer([args, kwargs] if not self.mask else self._call(args, kwargs))
         except Exception as error:
             raise self._blame(args, kwargs, error) from error.__cause__ or error
+
+    def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """Give the call as it is stored: a third item tells whoever lists it what not to show."""
+        if not self.mask:
+            return [args, kwargs]
+        return [args, kwargs, (self._known or self._plan()).places(self.mask, args, kwargs)]
+
+    def _canonical(self, call: list[Any]) -> bytes:
+        data = to_canonical_json(call)
+        return data if self._own else self._writer(msgspec.json.decode(data))
 
     def _blame(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> EncodeError:
         plan = self._known or self._plan()
@@ -197,7 +208,7 @@ class Signature:
 
     def _decode_any(self, data: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         match self._read(data):
-            case [[*_] as args, dict() as kwargs]:
+            case [[*_] as args, dict() as kwargs] | [[*_] as args, dict() as kwargs, [*_]]:
                 return args, kwargs
         raise DecodeError(f"not a call of {self.task_name}(): expected [arguments, keyword arguments]")
 
@@ -265,6 +276,14 @@ class _Plan:
                 yield name, self.named[name], value
             else:
                 yield f"{self.others.name}[{name!r}]", self.others, value
+
+    def places(self, names: Container[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[int | str]:
+        """Give the positions and keywords of a call that go to parameters of these names."""
+        order = [slot.name for slot in self.positional]
+        order += [self.rest.name] * (len(args) - len(order))
+        given = [index for index in range(len(args)) if order[index] in names]
+        rest = self.others.name in names
+        return given + [name for name in kwargs if name in names or (rest and name not in self.named)]
 
 
 def _unfaithful(label: str, hint: Any, value: object, back: object) -> EncodeError:

@@ -15,7 +15,7 @@ from litequeue.codec import digest
 from litequeue.duration import seconds
 from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
 from litequeue.job import Job, NewJob
-from litequeue.options import Options, Using, call_field, check_template, expiry
+from litequeue.options import Options, Using, call_field, check_fits, expiry
 from litequeue.options import key as checked_key
 from litequeue.retry import Duration
 from litequeue.signature import Signature
@@ -60,9 +60,9 @@ class Task(Generic[P, R]):
         self.name = name
         self.function = function
         self.options = options
-        self.signature: Signature = Signature(function, owner.codec, name)
-        if isinstance(options.unique, str):
-            check_template(options.unique, function)
+        self.signature: Signature = Signature(function, owner.codec, name, options.mask)
+        if options.mask or isinstance(options.unique, str):
+            check_fits(options, function)
         self._owner = owner
         self._fields: dict[str, Any] = {}
         self._delay: float | None = None

@@ -17,6 +17,7 @@ from litequeue.job import JobRecord, Status
 from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5
+MASKED = "***"
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,7 @@ def _failure(job: JobRecord) -> dict[str, Any]:
 def job_fields(job: JobRecord, codec: Codec | None = None) -> dict[str, Any]:
     """Return a job as plain values; bytes that the codec does not read are None."""
     codec = JsonCodec() if codec is None else codec
-    call = decoded(codec, job.payload)
-    args, kwargs = call if isinstance(call, (list, tuple)) and len(call) == 2 else (None, None)
+    args, kwargs = _call(decoded(codec, job.payload))
     return {
         "id": job.id,
         "task": job.task,
@@ -204,6 +204,16 @@ def job_fields(job: JobRecord, codec: Codec | None = None) -> dict[str, Any]:
             for error in job.errors
         ],
     }
+
+
+def _call(call: Any) -> tuple[list[Any], dict[str, Any]] | tuple[None, None]:
+    """Return the arguments of a call, those that its task masks as stars."""
+    match call:
+        case [[*args], dict() as kwargs, *rest]:
+            hidden = rest[0] if rest and isinstance(rest[0], list) else []
+            shown = {name: MASKED if name in hidden else value for name, value in kwargs.items()}
+            return [MASKED if place in hidden else value for place, value in enumerate(args)], shown
+    return None, None
 
 
 def decoded(codec: Codec, data: bytes) -> Any:
