@@ -16,7 +16,6 @@ from litequeue.sqlite.connection import BUSY_SECONDS
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
-from litequeue.sqlite.transitions import until
 from litequeue.sqlite.writer import Writer
 from litequeue.waiters import Waiters
 
@@ -90,9 +89,9 @@ class Serving(Reader):
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Put a dead worker's jobs back, and take it off the record."""
         now = self.clock.now()
-        delete_at = until(now, self._failed_ttl)
+        ttls = {"result_ttl": self._result_ttl, "failed_ttl": self._failed_ttl}
         rescued = self._writer.run(
-            lambda db: transitions.rescue(db, worker, executing, now, delete_at, blame=blame), durable=False
+            lambda db: transitions.rescue(db, worker, executing, now, **ttls, blame=blame), durable=False
         )
         self._bell.ring()
         self._tell_ended([*rescued.condemned, *rescued.cancelled])

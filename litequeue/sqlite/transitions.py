@@ -279,7 +279,14 @@ def _unknown(job_id: str) -> JobNotFound:
 
 
 def rescue(
-    db: Connection, worker: int, executing: Iterable[str] | None, now: float, delete_at: float | None, *, blame: bool
+    db: Connection,
+    worker: int,
+    executing: Iterable[str] | None,
+    now: float,
+    *,
+    result_ttl: float,
+    failed_ttl: float,
+    blame: bool,
 ) -> Rescued:
     """Put a dead worker's jobs back; what it was executing is blamed, and fails the third time, when alone."""
     runs = db.rows(SQL["runs_of"], {"worker": worker})
@@ -293,12 +300,12 @@ def rescue(
         run = {"id": job_id, "attempt": attempt}
         guilty = blame and f"{job_id}:{attempt}" in begun
         if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
-            _condemn(db, run, deaths + 1, now, delete_at)
+            _condemn(db, run, deaths + 1, now, until(now, failed_ttl))
             condemned.append(job_id)
             continue
         # never as unbegun: what is not noted may have ended, and died before its end was stored
         db.rows(SQL["blame" if guilty else "release"], run)
-        gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": delete_at})
+        gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": until(now, result_ttl)})
         (cancelled if gone else returned).append(job_id)
     db.rows(SQL["unregister"], {"worker": worker})
     return Rescued(tuple(returned), tuple(condemned), tuple(cancelled))
