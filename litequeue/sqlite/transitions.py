@@ -44,6 +44,23 @@ def submit(new: NewJob) -> Steps[Submitted]:
     return Submitted(job_id, fresh=True)
 
 
+def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
+    """Store jobs, all or none, in a transaction whose owner may go on and commit after a `KeyConflict`."""
+    if len(jobs) == 1:
+        return [(yield from submit(jobs[0]))]
+    submitted: list[Submitted] = []
+    yield "SAVEPOINT litequeue_submit", ()
+    try:
+        for job in jobs:
+            submitted.append((yield from submit(job)))  # noqa: PERF401 - a comprehension cannot yield
+    except KeyConflict:
+        yield "ROLLBACK TO litequeue_submit", ()
+        yield "RELEASE litequeue_submit", ()
+        raise
+    yield "RELEASE litequeue_submit", ()
+    return submitted
+
+
 def insert(db: Connection, new: NewJob) -> list[Submitted]:
     """Store one job without a key: a single statement, and so a transaction by itself.
 
