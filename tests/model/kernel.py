@@ -9,7 +9,7 @@ from unittest import mock
 
 from litequeue import upkeep
 from litequeue.identity import Identity
-from model.truth import Broken
+from model.row import Broken
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
 from litequeue.job import JobRecord, Status
-from model.truth import STATES, Broken, Row, must_be
+from model.row import STATES, Broken, Row, must_be
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

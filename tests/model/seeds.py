@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from model.truth import Broken
+from model.row import Broken
 from model.world import Played, play
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from litequeue.outcome import Settled
 from litequeue.sqlite import claim, transitions
 from litequeue.sqlite.queries import SQL
-from model.truth import Broken
+from model.row import Broken
 from model.world import play, seeded
 
 STEPS = 1500

@@ -6,7 +6,6 @@ changes nothing then. Where the documentation leaves a choice (which queue comes
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,56 +15,30 @@ from litequeue.engine import Beat, Rescued, Submitted
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
 from litequeue.job import FOREVER, Claimed, NewJob, Status
 from litequeue.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
+from model.row import (
+    CANCELLED,
+    DEATHS,
+    EXPIRED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SCHEDULED,
+    STATES,
+    SUCCEEDED,
+    WAITING,
+    Row,
+    claimed,
+    expires,
+    must_be,
+    place,
+    replaceable,
+)
 from model.ticks import Ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
     from litequeue.engine import Demand, NewWorker, Turn
-
-SCHEDULED, QUEUED, RUNNING, WAITING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(8)
-STATES = tuple(Status)
-DEATHS = 3
-
-
-class Broken(BaseException):
-    """A promise is broken. No `Exception`: the product's own loops must not take it for a stumble of theirs."""
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One job, in the columns of the file."""
-
-    id: int
-    task: str
-    queue: str
-    payload: bytes
-    state: int
-    priority: int
-    run_at: float
-    created_at: float
-    attempt: int = 0
-    begun: int = 0
-    failures: int = 0
-    deaths: int = 0
-    worker: int | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    delete_at: float | None = None
-    expires_at: float | None = None
-    timeout: float | None = None
-    retries: int | None = None
-    cancel_requested: int = 0
-    key: str | None = None
-    key_scope: str | None = None
-    held_key: str | None = None
-    tags: str | None = None
-    schedule: str | None = None
-    progress: str | None = None
-    result: bytes | None = None
-
-
-COLUMNS = Row.__struct_fields__
-place = lambda row: (-row.priority, row.id)  # noqa: E731 - the order of a queue
 
 
 class Truth:
@@ -128,14 +101,14 @@ class Truth:
             return self._meet(new, holder)
         self.last_job += 1
         scope = None if new.key is None else new.key_scope
-        fields = {"task": new.task, "created_at": new.created_at, "schedule": new.schedule, **_replaceable(new)}
+        fields = {"task": new.task, "created_at": new.created_at, "schedule": new.schedule, **replaceable(new)}
         self.jobs[self.last_job] = Row(id=self.last_job, key=new.key, key_scope=scope, held_key=new.key, **fields)
         self.touched.add(self.last_job)
         return Submitted(str(self.last_job), fresh=True)
 
     def _meet(self, new: NewJob, holder: Row) -> Submitted:
         if new.on_conflict == "replace" and holder.state < RUNNING and not holder.begun:
-            self._set(holder, **_replaceable(new))
+            self._set(holder, **replaceable(new))
         elif new.on_conflict == "raise" or new.payload != holder.payload:
             raise KeyConflict("held", str(holder.id))
         return Submitted(str(holder.id), fresh=False)
@@ -153,19 +126,23 @@ class Truth:
     ) -> None:
         """Check what the store has told, and take over what was claimed."""
         self._check_lost(self.settle(ended), told.lost)
-        self._expire(now)
-        self._promote(now)
+        self.wake(now)
         must_be(told.registered == (worker in self.workers), "a worker is told wrongly whether it is on record")
         must_be(told.next_at == self.next_at(), f"next_at is {told.next_at}, must be {self.next_at()}")
         left = list(told.claimed)
-        if told.registered and not any(_expires(row, now) for row in self.jobs.values()):
+        if told.registered and not any(expires(row, now) for row in self.jobs.values()):
             for demand in demands:
                 mine = [job for job in left if job.task in demand.tasks]
                 left = [job for job in left if job.task not in demand.tasks]
                 self._check_claim(demand, queues, mine)
                 for job in mine:
-                    self._take(job, worker, now)
+                    self.take(job, worker, now)
         must_be(not left, f"claimed without being asked for: {left}")
+
+    def wake(self, now: float) -> None:
+        """What has expired ends, and what is due is ready."""
+        self._expire(now)
+        self._promote(now)
 
     def _check_lost(self, lost: list[Ended], told: list[Ended]) -> None:
         names = [
@@ -177,7 +154,7 @@ class Truth:
         """When a worker must look again: at what is scheduled, or expires."""
         moments = [row.run_at for row in self.jobs.values() if row.state == SCHEDULED]
         moments += [
-            row.expires_at for row in self.jobs.values() if _expires(row, FOREVER) and row.expires_at is not None
+            row.expires_at for row in self.jobs.values() if expires(row, FOREVER) and row.expires_at is not None
         ]
         return min(moments, default=None)
 
@@ -202,7 +179,7 @@ class Truth:
             len({job.id for job in claimed}) == sum(job.queue in lines for job in claimed), "claimed what is not ready"
         )
 
-    def _take(self, job: Claimed, worker: int, now: float) -> None:
+    def take(self, job: Claimed, worker: int, now: float) -> None:
         row = self.jobs[int(job.id)]
         held = None if row.key_scope == "queued" else row.held_key
         changes = {"attempt": row.attempt + 1, "begun": row.begun + 1, "worker": worker, "started_at": now}
@@ -211,7 +188,7 @@ class Truth:
 
     def _expire(self, now: float) -> None:
         overdue = sorted(
-            (row for row in self.jobs.values() if _expires(row, now)), key=lambda row: (row.expires_at, row.id)
+            (row for row in self.jobs.values() if expires(row, now)), key=lambda row: (row.expires_at, row.id)
         )
         for row in overdue[: self.chunk]:
             self._end(row, EXPIRED, now, self.result_ttl)
@@ -390,34 +367,3 @@ class Truth:
             place = row.queue, STATES[row.state]
             found[place] = found.get(place, 0) + 1
         return found
-
-
-def claimed(row: Row) -> Claimed:
-    """The row as its worker gets it."""
-    names = Claimed.__struct_fields__[1:]
-    return Claimed(str(row.id), *(getattr(row, name) for name in names))
-
-
-def _replaceable(new: NewJob) -> dict[str, Any]:
-    later = new.run_at is not None and new.run_at > new.created_at
-    return {
-        "queue": new.queue,
-        "payload": new.payload,
-        "state": SCHEDULED if later else QUEUED,
-        "priority": new.priority,
-        "run_at": new.run_at if later else new.created_at,
-        "expires_at": new.expires_at,
-        "timeout": new.timeout,
-        "retries": new.retries,
-        "tags": json.dumps(new.tags) if new.tags else None,
-    }
-
-
-def _expires(row: Row, now: float) -> bool:
-    """Whether it has not begun by its `expires`; what has begun once does not expire."""
-    return row.state < RUNNING and not row.begun and row.expires_at is not None and row.expires_at <= now
-
-
-def must_be(true: bool, what: str) -> None:
-    if not true:
-        raise Broken(what)

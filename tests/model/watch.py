@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
 
-from model.truth import COLUMNS, Broken, Row, Truth, must_be
+from model.row import COLUMNS, Broken, Row, must_be
+from model.truth import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

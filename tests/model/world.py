@@ -25,7 +25,8 @@ from model import watch
 from model.crew import Died, Worker
 from model.kernel import Kernel
 from model.mirror import Mirror, RolledBack
-from model.truth import RUNNING, Broken, Truth, must_be
+from model.row import RUNNING, Broken, must_be
+from model.truth import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
