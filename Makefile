@@ -46,7 +46,8 @@ bench-peers: .venv-peers/.stamp-peers .venv-peers-arq/.stamp-peers-arq .venv-pee
 torture: .venv/.stamp-test
 	@$(PY) -m tests.crash.torture --kills 200 --jobs 20000 $(ARGS)
 	@cd tests && ../$(PY) -m faults
-	@cd tests && ../$(PY) -m model --seconds 240
+	@cd tests && ../$(PY) -m model --seconds 200
+	@cd tests && ../$(PY) -m model --seconds 40 --remote
 
 clean:
 	@rm -rf .venv .venv-peers .venv-peers-arq build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -163,12 +163,12 @@ class Look(Actor):
 
 
 class Reopen(Actor):
-    """A process lets go of its connections, as before a fork."""
+    """A process lets go of its connections, or is killed with them open."""
 
     weight = 0.3
 
     def act(self, world: World) -> None:
-        world.caller().store.close()
+        world.chance.choice([world.caller(), *world.processes]).store.close()
 
 
 # ---- workers
@@ -299,7 +299,7 @@ class Freeze(Actor):
 class Stall(Actor):
     """A worker stands still until another has declared it dead and taken over; then it goes on, too late."""
 
-    weight = 1.0
+    weight = 1.5
 
     def act(self, world: World) -> None:
         late = world.worker(lambda worker: bool(worker.running))

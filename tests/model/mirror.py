@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
 from litequeue.job import JobRecord, Status
+from model.remote import Remote
 from model.row import STATES, Broken, Row, must_be
 
 if TYPE_CHECKING:
@@ -25,15 +26,24 @@ T = TypeVar("T")
 ROW = "INSERT INTO effects VALUES (?)"
 
 
-class RolledBack(Exception):
+class RolledBack(LiteQueueError):
     """A block of the caller's ends with an error of its own."""
+
+
+def complete(store: SqliteStore, job: Claimed, result: bytes, keep_for: float, fails: bool) -> None:
+    """What a function of a task does that stores its effect in the file."""
+    with store.completing(job, result, keep_for) as db:
+        db.execute(ROW, (int(job.id),))
+        if fails:
+            raise RolledBack
 
 
 class Mirror:
     """One process's store; the `Keeper` of its workers. Before each call others may get their turn."""
 
-    def __init__(self, world: World, store: SqliteStore) -> None:
-        self._world, self.store = world, store
+    def __init__(self, world: World, store: SqliteStore | Remote) -> None:
+        self._world = world
+        self.store: Any = store
 
     @property
     def now(self) -> float:
@@ -134,19 +144,17 @@ class Mirror:
     def completing(self, job: Claimed, result: bytes, keep_for: float, *, fails: bool) -> None:
         """The job's success, and a row of its own, in one transaction; `fails`: the function raises in the block."""
 
-        def act() -> None:
-            with self.store.completing(job, result, keep_for) as db:
-                db.execute(ROW, (int(job.id),))
-                if fails:
-                    raise RolledBack
-
         def expect(truth: Truth) -> None:
             truth.mine(job)
             if fails:
                 raise RolledBack
             truth.complete(job, result, keep_for, self.now)
 
-        self._write(act, expect)
+        arguments = (job, result, keep_for, fails)
+        if isinstance(self.store, Remote):
+            self._write(lambda: self.store.call(complete, *arguments), expect)
+        else:
+            self._write(lambda: complete(self.store, *arguments), expect)
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         act = lambda: self.store.note_progress(job, progress)  # noqa: E731

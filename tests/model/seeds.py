@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from model.row import Broken
-from model.world import Played, play
+from model.world import Limits, Played, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,17 +23,17 @@ class Ended(NamedTuple):
     broken: str = ""
 
 
-def one(seed: int, steps: int, until: float) -> Ended:
+def one(seed: int, steps: int, until: float, limits: Limits) -> Ended:
     """Play one seed in whichever process; `until` by the monotonic clock, which is that of the machine."""
     try:
-        return Ended(play(seed, steps, over=lambda: time.monotonic() > until))
+        return Ended(play(seed, steps, limits=limits, over=lambda: time.monotonic() > until))
     except Broken as broken:
         return Ended(Played(0, Counter()), str(broken))
 
 
-def all_of(seeds: Iterable[int], steps: int, until: float, processes: int) -> Iterator[Ended]:
+def all_of(seeds: Iterable[int], steps: int, until: float, processes: int, limits: Limits) -> Iterator[Ended]:
     """What came of each; until a moment of the monotonic clock no seed is cut short."""
-    work = partial(one, steps=steps, until=until)
+    work = partial(one, steps=steps, until=until, limits=limits)
     if processes == 1:
         yield from map(work, seeds)
         return

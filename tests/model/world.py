@@ -6,25 +6,24 @@ Actors take turns; inside one's turn, before each call of the store, another may
 from __future__ import annotations
 
 import copy
-import logging
 import random
 import shutil
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
-from unittest import mock
 
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy, StoreError
 from litequeue.job import FOREVER
-from litequeue.sqlite import driver_apsw, driver_sqlite3, transitions
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
 from model import watch
 from model.crew import Died, Worker
 from model.kernel import Kernel
 from model.mirror import Mirror, RolledBack
+from model.quick import CHUNK, quickly
+from model.remote import Remote
 from model.row import RUNNING, Broken, must_be
 from model.truth import Truth
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 SHARED_MEMORY = Path("/dev/shm")
-CHUNK = 7  # rows, instead of 500: so that there is more than one
 RESULT_TTL, FAILED_TTL = 600.0, 3600.0
 EVERY = 100  # steps between looks at the whole file
 DEEPEST = 2
@@ -48,6 +46,7 @@ class Limits(NamedTuple):
     callers: int = 2
     workers: int = 4
     backlog: int = 60
+    remote: bool = False  # each store of a worker is in a process of its own
 
 
 ORDINARY = Limits()
@@ -65,8 +64,11 @@ class World:
         self.kernel = Kernel()
         self.truth = Truth(RESULT_TTL, FAILED_TTL, CHUNK)
         self.steps = 0
-        self.callers = [Mirror(self, self._open(folder, driver)) for _ in range(limits.callers)]
-        self._processes = [Mirror(self, self._open(folder, driver)) for _ in range(limits.workers)]
+        options = {"driver": driver, "durability": "normal", "create": True}
+        options |= {"result_ttl": RESULT_TTL, "failed_ttl": FAILED_TTL}
+        path, kind = folder / "app.db", Remote if limits.remote else SqliteStore
+        self.callers = [Mirror(self, SqliteStore(path, clock=self.clock, **options)) for _ in range(limits.callers)]
+        self.processes = [Mirror(self, kind(path, clock=self.clock, **options)) for _ in range(limits.workers)]
         self.crew: list[Worker] = []
         self.tally: Counter[str] = Counter()  # what has come about, to see that nothing is left out
         self.acting: Worker | None = None
@@ -76,13 +78,8 @@ class World:
         self._quiet = False
         watch.set_up(self.callers[0].store)
 
-    def _open(self, folder: Path, driver: Literal["apsw", "sqlite3"]) -> SqliteStore:
-        ttls = {"result_ttl": RESULT_TTL, "failed_ttl": FAILED_TTL}
-        path = folder / "app.db"
-        return SqliteStore(path, driver=driver, durability="normal", clock=self.clock, create=True, **ttls)
-
     def close(self) -> None:
-        for mirror in (*self.callers, *self._processes):
+        for mirror in (*self.callers, *self.processes):
             mirror.store.close()
 
     # ---- steps
@@ -173,7 +170,7 @@ class World:
         return self.chance.choice(there) if there else None
 
     def hire(self, tasks: Sequence[str], queues: tuple[str, ...] | None) -> None:
-        mirror = self._processes[self.chance.randrange(len(self._processes))]
+        mirror = self.processes[self.chance.randrange(len(self.processes))]
         worker = Worker(self, mirror, frozenset(tasks), queues)
         with self.working(worker):
             try:
@@ -254,18 +251,6 @@ class Actor:
 
 
 @contextmanager
-def quickly() -> Generator[None, None, None]:
-    """With chunks small, refusals at once, and no log of what is meant to happen."""
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(transitions, "CHUNK", CHUNK))
-        for module in (driver_apsw, driver_sqlite3):
-            stack.enter_context(mock.patch.object(module, "BUSY_SECONDS", 0.0))
-        logging.disable(logging.CRITICAL)
-        stack.callback(logging.disable, logging.NOTSET)
-        yield
-
-
-@contextmanager
 def seeded(seed: int, limits: Limits = ORDINARY) -> Generator[World, None, None]:
     """The world of a seed, on a file of its own; the driver goes by the seed, too."""
     from model import actors  # noqa: F401  they enter themselves
@@ -274,9 +259,11 @@ def seeded(seed: int, limits: Limits = ORDINARY) -> Generator[World, None, None]
     try:
         with quickly():
             world = World(seed, folder, driver="sqlite3" if seed % 4 == 3 else "apsw", limits=limits)
-            with world.kernel.in_place():
-                yield world
-            world.close()
+            try:
+                with world.kernel.in_place():
+                    yield world
+            finally:
+                world.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
