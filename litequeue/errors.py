@@ -22,6 +22,9 @@ class JobFailed(LiteQueueError):
         self.message = message
         self.traceback = traceback
 
+    def __reduce__(self) -> tuple[type[JobFailed], tuple[str, ...]]:
+        return type(self), (self.job_id, self.error_type, self.message, self.traceback)
+
 
 class JobCancelled(LiteQueueError):
     """The job was cancelled. A task may raise it to end itself as `cancelled`."""
@@ -45,6 +48,9 @@ class KeyConflict(LiteQueueError):
     def __init__(self, message: str, job_id: str) -> None:
         super().__init__(message)
         self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[KeyConflict], tuple[str, ...]]:
+        return type(self), (str(self), self.job_id)
 
 
 class PayloadTooLarge(LiteQueueError, ValueError):

@@ -103,8 +103,8 @@ class Runs:
 
     def put_back(self, jobs: Iterable[Claimed]) -> None:
         """Give back jobs that have not begun."""
-        now = self._clock.now()
-        self.ended.extend(Ended(job, Released(), now, 0.0) for job in jobs)
+        now, keep_for = self._clock.now(), self._limits.result_ttl  # for those whose cancel was asked for meanwhile
+        self.ended.extend(Ended(job, Released(), now, keep_for) for job in jobs)
 
     def known(self) -> set[tuple[str, int]]:
         """What was claimed and has not been settled, as (id, attempt)."""
@@ -162,7 +162,8 @@ class Runs:
         pool.pace.note(span)
         if run.put_back and isinstance(outcome, Released):
             self.cut_short += 1
-        kept = run.keep_for if isinstance(outcome, (Succeeded, Cancelled, Settled)) else self._limits.failed_ttl
+        # what comes back ends as cancelled if that was asked for meanwhile
+        kept = self._limits.failed_ttl if isinstance(outcome, Failed) else run.keep_for
         self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
         if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):
             _log_end(run, outcome, span)

@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
+from contract.jobs import Hands
 from crash.watching import ended, until
-from litequeue import JobCancelled, Queue, current_job
+from litequeue import JobCancelled, Queue, Retry, Snooze, current_job
+from litequeue.runs import Limits, Runs
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -37,6 +39,34 @@ def test_a_scheduled_job_never_runs(queue):
     job = work.using(delay="1h").enqueue()
     assert job.cancel()
     assert job.refresh().status == "cancelled"
+
+
+@pytest.mark.parametrize("end", [Snooze("1h"), Retry(delay="1h")])
+def test_a_cancelled_job_that_would_have_come_back_is_kept_as_long_as_its_result(queue, end):
+    @queue.task(retries=1, result_ttl="1h")
+    def work():
+        queue.job(current_job().id).cancel()
+        raise end
+
+    job = work.enqueue()
+    queue.worker().run(until_idle=True)
+    assert job.refresh().status == "cancelled"
+    assert queue.store.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
+
+
+def test_what_is_put_back_unbegun_is_kept_as_a_cancelled_job_if_that_was_asked_for(queue):
+    @queue.task(name="add")
+    def add(): ...
+
+    hands, job = Hands(queue.store), add.enqueue()
+    limits = Limits(timeout=60.0, result_ttl=3600.0, failed_ttl=7200.0)
+    clock, wake = queue.clock, lambda: None
+    runs = Runs({}, limits, threads=1, coroutines=1, loop=None, clock=clock, recorder=None, lifeline=None, wake=wake)
+    runs.put_back([hands.take()])
+    job.cancel()
+    assert queue.store.settle(runs.take_ended()) == []
+    assert job.refresh().status == "cancelled"
+    assert queue.store.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
 
 
 def test_a_running_coroutine_is_cancelled(queue):

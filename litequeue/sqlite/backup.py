@@ -14,6 +14,8 @@ from litequeue.sqlite.connection import transact
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from litequeue.sqlite.connection import Connection
     from litequeue.sqlite.opening import File
 
@@ -33,7 +35,7 @@ def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
     return place
 
 
-def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: float | None, *, as_it_is: bool) -> Path:
+def backup(file: File, copy: str | os.PathLike[str], now: float, ttls: Mapping[str, float], *, as_it_is: bool) -> Path:
     """Copy the file as it is at this moment, and sync the copy to disk. It appears under its name once it is whole.
 
     `as_it_is`: also where it is damaged, and with its workers on record.
@@ -45,7 +47,7 @@ def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: floa
     except OSError as error:
         raise StoreError(f"{part} cannot be created: {error.strerror}") from error
     try:
-        _fill(file, part, now, delete_at, as_it_is=as_it_is)
+        _fill(file, part, now, ttls, as_it_is=as_it_is)
         _sync(part)
         place_of(place, place, now)  # it may have come to be meanwhile
         part.rename(place)
@@ -58,7 +60,7 @@ def backup(file: File, copy: str | os.PathLike[str], now: float, delete_at: floa
     return place
 
 
-def _fill(file: File, part: Path, now: float, delete_at: float | None, *, as_it_is: bool) -> None:
+def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_it_is: bool) -> None:
     source = file.connect()
     try:
         db = file.driver.connect(str(part))
@@ -76,7 +78,7 @@ def _fill(file: File, part: Path, now: float, delete_at: float | None, *, as_it_
                     f"{file.path} is damaged, and so would be the copy ({'; '.join(faults[:3])}); "
                     f"see `litequeue doctor`, and keep your last good copy"
                 )
-            transact(db, lambda db: _let_go_of_workers(db, now, delete_at))
+            transact(db, lambda db: _let_go_of_workers(db, now, ttls))
         finally:
             db.close()
     finally:
@@ -85,10 +87,10 @@ def _fill(file: File, part: Path, now: float, delete_at: float | None, *, as_it_
         file.disconnect(source)
 
 
-def _let_go_of_workers(db: Connection, now: float, delete_at: float | None) -> None:
+def _let_go_of_workers(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
     """The workers are at work on the original: what they were running is to run again where the copy is used."""
     for (number,) in db.rows(SQL["everyone"]):
-        transitions.rescue(db, number, None, now, delete_at, blame=False)
+        transitions.rescue(db, number, None, now, **ttls, blame=False)
 
 
 def _sync(path: Path) -> None:

@@ -135,10 +135,15 @@ UPDATE litequeue_jobs SET state = 1, worker = NULL
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
 
--- The same for a claim whose function was never called: as if it had not been claimed.
+-- The same for a claim whose function was never called: as if it had not been claimed. So it holds its key again, if
+-- none has taken that meanwhile.
 -- name: put_back
 UPDATE litequeue_jobs
-SET state = 1, worker = NULL, begun = begun - 1, started_at = CASE WHEN begun > 1 THEN started_at END
+SET state = 1, worker = NULL, begun = begun - 1, started_at = CASE WHEN begun > 1 THEN started_at END,
+    held_key = CASE WHEN key_scope = 'queued' AND begun = 1 AND NOT EXISTS
+                         (SELECT 1 FROM litequeue_jobs AS other
+                          WHERE other.task = litequeue_jobs.task AND other.held_key = litequeue_jobs.key)
+                    THEN key ELSE held_key END
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
 

@@ -17,7 +17,6 @@ from litequeue.sqlite.connection import BUSY_SECONDS
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
-from litequeue.sqlite.transitions import until
 from litequeue.sqlite.writer import Writer
 from litequeue.waiters import Waiters
 
@@ -51,7 +50,8 @@ class Serving(Reader):
     ) -> None:
         super().__init__(File(path, driver, durability, allow_unsafe_filesystem=allow_unsafe_filesystem), create=create)
         self.clock = clock
-        self._result_ttl, self._failed_ttl = result_ttl, failed_ttl
+        self._result_ttl = result_ttl
+        self._ttls = {"result_ttl": result_ttl, "failed_ttl": failed_ttl}
         connect, disconnect = self._file.connect, self._file.disconnect
         self._writer = Writer(connect, disconnect, full=durability == "full", monotonic=clock.monotonic)
         self._turns = itertools.count()
@@ -92,9 +92,8 @@ class Serving(Reader):
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Put a dead worker's jobs back, and take it off the record."""
         now = self.clock.now()
-        delete_at = until(now, self._failed_ttl)
         rescued = self._writer.run(
-            lambda db: transitions.rescue(db, worker, executing, now, delete_at, blame=blame), durable=False
+            lambda db: transitions.rescue(db, worker, executing, now, **self._ttls, blame=blame), durable=False
         )
         self._bell.ring()
         self._tell_ended([*rescued.condemned, *rescued.cancelled])
@@ -189,8 +188,7 @@ class Serving(Reader):
         `as_it_is`: neither that nor a check, for a file that is to be mended.
         """
         self.check()
-        now = self.clock.now()
-        return backup(self._file, copy, now, until(now, self._failed_ttl), as_it_is=as_it_is)
+        return backup(self._file, copy, self.clock.now(), self._ttls, as_it_is=as_it_is)
 
     def close(self) -> None:
         """Close the connections; they are opened anew when used again."""

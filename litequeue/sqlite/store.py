@@ -65,7 +65,7 @@ class SqliteStore(Serving):
         self._check_now_and_then()
         held = self._writer.held()
         if held is not None and held.adb is not None:
-            submitted = _pending([await perform_held(held, transitions.submit(job)) for job in jobs])
+            submitted = _pending(await perform_held(held, transitions.submit_among(jobs)))
         else:
             submitted = await self._writer.arun(lambda db: _submit(db, jobs, exclusive=held is None))
         self._announce(held)
@@ -98,7 +98,7 @@ class SqliteStore(Serving):
         adb = await aiosqlite_connection_of(self._file, raw)
         if adb is None:
             return self.submit_within(raw, jobs)
-        return _pending([await aperform(adb, transitions.submit(job)) for job in jobs])
+        return _pending(await aperform(adb, transitions.submit_among(jobs)))
 
     # ---- transactions of the caller's
 
@@ -234,8 +234,9 @@ class SqliteStore(Serving):
 def _submit(db: Connection, jobs: Sequence[NewJob], *, exclusive: bool) -> list[Submitted]:
     if exclusive and all(job.key is None for job in jobs):
         return transitions.insert_many(db, jobs)
-    submitted = [perform(db, transitions.submit(job)) for job in jobs]
-    return submitted if exclusive else _pending(submitted)
+    if exclusive:
+        return [perform(db, transitions.submit(job)) for job in jobs]
+    return _pending(perform(db, transitions.submit_among(jobs)))
 
 
 def _pending(submitted: list[Submitted]) -> list[Submitted]:

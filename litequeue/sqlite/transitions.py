@@ -44,6 +44,23 @@ def submit(new: NewJob) -> Steps[Submitted]:
     return Submitted(job_id, fresh=True)
 
 
+def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
+    """Store jobs, all or none, in a transaction whose owner may go on and commit after a `KeyConflict`."""
+    if len(jobs) == 1:
+        return [(yield from submit(jobs[0]))]
+    submitted: list[Submitted] = []
+    yield "SAVEPOINT litequeue_submit", ()
+    try:
+        for job in jobs:
+            submitted.append((yield from submit(job)))  # noqa: PERF401 - a comprehension cannot yield
+    except KeyConflict:
+        yield "ROLLBACK TO litequeue_submit", ()
+        yield "RELEASE litequeue_submit", ()
+        raise
+    yield "RELEASE litequeue_submit", ()
+    return submitted
+
+
 def insert(db: Connection, new: NewJob) -> list[Submitted]:
     """Store one job without a key: a single statement, and so a transaction by itself.
 
@@ -279,7 +296,14 @@ def _unknown(job_id: str) -> JobNotFound:
 
 
 def rescue(
-    db: Connection, worker: int, executing: Iterable[str] | None, now: float, delete_at: float | None, *, blame: bool
+    db: Connection,
+    worker: int,
+    executing: Iterable[str] | None,
+    now: float,
+    *,
+    result_ttl: float,
+    failed_ttl: float,
+    blame: bool,
 ) -> Rescued:
     """Put a dead worker's jobs back; what it was executing is blamed, and fails the third time, when alone."""
     runs = db.rows(SQL["runs_of"], {"worker": worker})
@@ -293,12 +317,12 @@ def rescue(
         run = {"id": job_id, "attempt": attempt}
         guilty = blame and f"{job_id}:{attempt}" in begun
         if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
-            _condemn(db, run, deaths + 1, now, delete_at)
+            _condemn(db, run, deaths + 1, now, until(now, failed_ttl))
             condemned.append(job_id)
             continue
         # never as unbegun: what is not noted may have ended, and died before its end was stored
         db.rows(SQL["blame" if guilty else "release"], run)
-        gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": delete_at})
+        gone = db.rows(SQL["cancel_returned"], {"id": job_id, "now": now, "delete_at": until(now, result_ttl)})
         (cancelled if gone else returned).append(job_id)
     db.rows(SQL["unregister"], {"worker": worker})
     return Rescued(tuple(returned), tuple(condemned), tuple(cancelled))

@@ -245,6 +245,14 @@ def test_a_job_under_which_three_workers_died_is_failed_as_poison(store):
     assert store.next_prune() == START + 30 * 86_400
 
 
+def test_a_cancelled_job_of_a_dead_worker_is_kept_as_long_as_any_cancelled_one(store):
+    job_id, hands = put(store), Hands(store)
+    hands.take()
+    store.cancel(job_id)
+    assert rescue(hands).cancelled == (job_id,)
+    assert store.next_prune() == START + 86_400
+
+
 def test_no_job_is_judged_while_another_ran_beside_it(store):
     ids = [submitted.id for submitted in store.submit([new(), new()])]
     for _ in range(4):

@@ -6,6 +6,7 @@ from contract.jobs import CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, 
 from litequeue.engine import Submitted
 from litequeue.errors import KeyConflict
 from litequeue.job import Status
+from litequeue.outcome import Released
 
 SCOPES = ["kept", "unfinished", "queued"]
 CONFLICTS = ["return", "raise", "replace"]
@@ -101,7 +102,7 @@ BEGUN = {
     "cancelled": (CANCELLED, {"kept"}),
     "to be retried": (retried(), {"kept", "unfinished"}),
     "snoozed": (snoozed(), {"kept", "unfinished"}),
-    "released": (RELEASED, {"kept", "unfinished"}),
+    "released": (Released(begun=True), {"kept", "unfinished"}),
 }
 
 
@@ -141,6 +142,22 @@ def test_a_condemned_job_keeps_its_key_only_while_kept(store, scope):
         store.rescue(hands.number, None, blame=True)
     assert status(store, first.id) is Status.FAILED
     assert (keyed(store, key_scope=scope).id == first.id) == (scope == "kept")
+
+
+@pytest.mark.parametrize(("begun", "held"), [(False, True), (True, False)])
+def test_a_job_that_was_claimed_and_put_back_unbegun_holds_its_key_until_it_begins(store, begun, held):
+    first, hands = keyed(store, key_scope="queued"), Hands(store)
+    hands.settle((hands.take(), Released(begun=begun)))
+    assert (keyed(store, key_scope="queued").id == first.id) == held
+
+
+def test_a_key_that_was_taken_while_its_job_was_claimed_stays_with_the_one_who_took_it(store):
+    keyed(store, key_scope="queued")
+    hands = Hands(store)
+    job = hands.take()
+    second = keyed(store, key_scope="queued")
+    hands.settle((job, RELEASED))
+    assert keyed(store, key_scope="queued") == Submitted(second.id, False)
 
 
 @pytest.mark.parametrize("scope", SCOPES)

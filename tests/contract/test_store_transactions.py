@@ -10,7 +10,7 @@ import aiosqlite
 import pytest
 
 from contract.jobs import Hands, put
-from litequeue import DriverConflict, StoreError, Unsupported
+from litequeue import DriverConflict, KeyConflict, StoreError, Unsupported
 from litequeue.errors import Fenced, JobNotFound
 from litequeue.job import Status
 
@@ -53,6 +53,49 @@ def test_an_error_rolls_both_back(queue, add, rows):
         add.enqueue(1)
         raise ZeroDivisionError
     assert (rows(), queue.jobs()) == (0, [])
+
+
+def conflicting(queue):
+    """Calls of which the second cannot be stored, as the arguments of the key's holder are others."""
+
+    @queue.task(name="keyed", unique="{key}")
+    def keyed(key, value): ...
+
+    keyed.enqueue("b", 1)
+    return keyed, [("a", 1), ("b", 2), ("c", 3)]
+
+
+def test_many_calls_one_of_which_is_refused_leave_nothing_in_a_transaction_that_goes_on(queue, add):
+    keyed, calls = conflicting(queue)
+    with queue.transaction():
+        with pytest.raises(KeyConflict):
+            keyed.enqueue_many(calls)
+        add.enqueue(1)
+        assert len(keyed.enqueue_many([("d", 1), ("e", 1)])) == 2
+    assert sorted(job.task for job in queue.jobs()) == ["add", "keyed", "keyed", "keyed"]
+
+
+def test_many_calls_one_of_which_is_refused_leave_nothing_in_a_coroutines_transaction(queue, add):
+    keyed, calls = conflicting(queue)
+
+    async def main():
+        async with queue.atransaction():
+            with pytest.raises(KeyConflict):
+                await keyed.aenqueue_many(calls)
+            await add.aenqueue(1)
+
+    asyncio.run(main())
+    assert sorted(job.task for job in queue.jobs()) == ["add", "keyed"]
+
+
+def test_many_calls_one_of_which_is_refused_leave_nothing_in_a_transaction_of_ones_own(queue, connect):
+    keyed, calls = conflicting(queue)
+    connection = connect()
+    connection.execute("BEGIN IMMEDIATE")
+    with pytest.raises(KeyConflict):
+        keyed.using(within=connection).enqueue_many(calls)
+    connection.execute("COMMIT")
+    assert len(queue.jobs()) == 1
 
 
 def test_the_next_caller_goes_on_after_a_rollback(queue, add):

@@ -1,0 +1,316 @@
+"""A store and the truth side by side: whatever is done is done to both, and must come out the same. Decides nothing."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from litequeue.errors import Fenced, LiteQueueError, StoreBusy
+from litequeue.job import JobRecord, Status
+from model.remote import Remote
+from model.row import STATES, Broken, Row, must_be
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from litequeue.engine import Beat, Demand, NewWorker, Rescued, ScheduleRecord, Submitted, Turn, WorkerRecord
+    from litequeue.job import Claimed, NewJob
+    from litequeue.outcome import Ended
+    from litequeue.sqlite.store import SqliteStore
+    from model.truth import Truth
+    from model.world import World
+
+T = TypeVar("T")
+
+ROW = "INSERT INTO effects VALUES (?)"
+
+
+class RolledBack(LiteQueueError):
+    """A block of the caller's ends with an error of its own."""
+
+
+def complete(store: SqliteStore, job: Claimed, result: bytes, keep_for: float, fails: bool) -> None:
+    """What a function of a task does that stores its effect in the file."""
+    with store.completing(job, result, keep_for) as db:
+        db.execute(ROW, (int(job.id),))
+        if fails:
+            raise RolledBack
+
+
+class Mirror:
+    """One process's store; the `Keeper` of its workers. Before each call others may get their turn."""
+
+    def __init__(self, world: World, store: SqliteStore | Remote) -> None:
+        self._world = world
+        self.store: Any = store
+
+    @property
+    def now(self) -> float:
+        return self._world.clock.now()
+
+    def _write(self, act: Callable[[], Any], expect: Callable[[Truth], Any]) -> Any:
+        """Do it on both sides; what comes out, value or error, must be the same."""
+        self._world.interleave()
+        if self._world.locked_against(self):
+            return self._refused(act)
+        return self._done(act, lambda: expect(self._world.truth))
+
+    def _done(self, act: Callable[[], Any], expect: Callable[[], Any]) -> Any:
+        value = self._same(act, expect)
+        self._world.perhaps_die()
+        return value
+
+    def _refused(self, act: Callable[[], Any]) -> Any:
+        """Another has a transaction open: nothing is written."""
+        value, error = _outcome(act)
+        if isinstance(error, StoreBusy):
+            raise error
+        raise Broken(f"beside another's transaction: {value!r}, {error!r}") from error
+
+    def _read(self, act: Callable[[], T], expect: Callable[[Truth], T]) -> T:
+        self._world.interleave()
+        with self._world.committed() as truth:
+            return self._same(act, lambda: expect(truth))
+
+    def _same(self, act: Callable[[], Any], expect: Callable[[], Any]) -> Any:
+        wanted, wrong = _outcome(expect)
+        value, error = _outcome(act)
+        if type(error) is not type(wrong):
+            raise Broken(f"{error!r} is raised, must be {wrong!r}") from error
+        if error is not None:
+            raise error
+        must_be(value == wanted, f"{value!r} is returned, must be {wanted!r}")
+        return value
+
+    # ---- enqueue and control
+
+    def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
+        pending = self._world.holds(self)
+
+        def act() -> list[Submitted]:
+            submitted = self.store.submit(jobs)
+            must_be(all(each.pending == pending for each in submitted), "pending is told wrongly")
+            return [type(each)(each.id, each.fresh) for each in submitted]
+
+        return self._write(act, lambda truth: truth.submit(jobs))
+
+    def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+        def act() -> list[Submitted]:
+            return [type(each)(each.id, each.fresh) for each in self.store.submit_within(raw, jobs)]
+
+        return self._same(act, lambda: self._world.truth.submit(jobs))
+
+    def cancel(self, job_id: str) -> bool:
+        return self._write(lambda: self.store.cancel(job_id), lambda truth: truth.cancel(job_id, self.now))
+
+    def retry(self, job_id: str) -> None:
+        self._write(lambda: self.store.retry(job_id), lambda truth: truth.retry(job_id, self.now))
+
+    @contextmanager
+    def transaction(self) -> Generator[Any, None, None]:
+        """A block of the caller's; with an error in it, nothing of it has happened."""
+        self._world.interleave()
+        if self._world.locked_against(self):
+            with suppress(StoreBusy), self.store.transaction():
+                raise Broken("two transactions are open")
+            raise StoreBusy("as it must be")
+        with self._world.holding(self), self.store.transaction() as db:
+            yield db
+
+    # ---- a worker's side
+
+    def claim(
+        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+    ) -> Turn:
+        self._world.interleave()
+        if self._world.locked_against(self):
+            return self._refused(lambda: self.store.claim(worker, demands, queues, ended))
+        turn, error = _outcome(lambda: self.store.claim(worker, demands, queues, ended))
+        if turn is None:
+            raise Broken(f"a claim is refused: {error!r}") from error
+        self._world.truth.turn(worker, demands, queues, ended, self.now, turn)
+        self._world.tally["claimed"] += len(turn.claimed)
+        self._world.tally["came too late"] += len(turn.lost)
+        self._world.perhaps_die()
+        return turn
+
+    def settle(self, ended: Sequence[Ended]) -> list[Ended]:
+        def names(lost: Sequence[Ended]) -> list[tuple[str, int]]:
+            return sorted((end.job.id, end.job.attempt) for end in lost)
+
+        return self._write(lambda: names(self.store.settle(ended)), lambda truth: names(truth.settle(ended)))
+
+    def completing(self, job: Claimed, result: bytes, keep_for: float, *, fails: bool) -> None:
+        """The job's success, and a row of its own, in one transaction; `fails`: the function raises in the block."""
+
+        def expect(truth: Truth) -> None:
+            truth.mine(job)
+            if fails:
+                raise RolledBack
+            truth.complete(job, result, keep_for, self.now)
+
+        arguments = (job, result, keep_for, fails)
+        if isinstance(self.store, Remote):
+            self._write(lambda: self.store.call(complete, *arguments), expect)
+        else:
+            self._write(lambda: complete(self.store, *arguments), expect)
+
+    def note_progress(self, job: Claimed, progress: str) -> bool:
+        act = lambda: self.store.note_progress(job, progress)  # noqa: E731
+        return self._write(act, lambda truth: truth.note_progress(job, progress))
+
+    def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
+        return self._read(
+            lambda: sorted(self.store.requested_cancels(worker)),
+            lambda truth: sorted((str(row.id), row.attempt) for row in truth.running(worker) if row.cancel_requested),
+        )
+
+    def claims_of(self, worker: int) -> list[str]:
+        return self._read(
+            lambda: [job.id for job in self.store.claims_of(worker)],
+            lambda truth: [str(row.id) for row in truth.running(worker)],
+        )
+
+    def sign_on(self, worker: NewWorker) -> int:
+        return self._write(lambda: self.store.sign_on(worker), lambda truth: truth.sign_on(worker))
+
+    def beat(self, worker: int) -> Beat:
+        return self._write(lambda: self.store.beat(worker), lambda truth: truth.beat(worker))
+
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
+        act = lambda: self.store.rescue(worker, executing, blame=blame)  # noqa: E731
+        rescued: Rescued = self._write(act, lambda truth: truth.rescue(worker, executing, self.now, blame=blame))
+        self._world.tally["rescued"] += len(rescued.returned) + len(rescued.cancelled)
+        self._world.tally["condemned"] += len(rescued.condemned)
+        return rescued
+
+    def prune(self, limit: int = 500) -> int:
+        pruned: int = self._write(lambda: self.store.prune(limit), lambda truth: truth.prune(self.now, limit))
+        self._world.tally["pruned"] += pruned
+        return pruned
+
+    def workers(self) -> list[WorkerRecord]:
+        self._world.interleave()
+        with self._world.committed() as truth:
+            found = self.store.workers()
+            held = [(worker.id, worker.token, worker.running) for worker in found]
+            must = [(number, worker.token, len(truth.running(number))) for number, worker in truth.workers.items()]
+            must_be(held == must, f"workers on record: {held}, must be {must}")
+        return found
+
+    def ownerless(self) -> list[int]:
+        return self._read(lambda: sorted(self.store.ownerless()), lambda truth: truth.ownerless())
+
+    def next_prune(self) -> float | None:
+        return self._read(lambda: self.store.next_prune(), lambda truth: truth.next_prune())
+
+    def check(self) -> None:
+        self.store.check()
+
+    def tidy(self) -> None:
+        self._world.interleave()
+        with suppress(StoreBusy):  # beside another's transaction it does what it can
+            self.store.tidy()
+
+    @property
+    def directory(self) -> Path:
+        return self.store.directory
+
+    # ---- schedules
+
+    def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
+        act = lambda: self.store.declare(schedules, tasks)  # noqa: E731
+        self._write(act, lambda truth: truth.ticks.declare(schedules, tasks, self.now))
+
+    def bring_near(self, tasks: frozenset[str]) -> None:
+        self._write(lambda: self.store.bring_near(tasks), lambda truth: truth.ticks.bring_near(tasks, self.now))
+
+    def fire(self, tasks: frozenset[str]) -> float | None:
+        self._world.interleave()
+        with self._world.committed() as truth:
+            next_at = truth.ticks.next_of(tasks)
+        if self._world.locked_against(self):
+            if next_at is not None and next_at <= self.now:
+                return self._refused(lambda: self.store.fire(tasks))
+            return self._same(lambda: self.store.fire(tasks), lambda: next_at)
+        return self._done(lambda: self.store.fire(tasks), lambda: self._world.truth.ticks.fire(tasks, self.now))
+
+    def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
+        act = lambda: self.store.put_schedule(schedule, replace=replace)  # noqa: E731
+        self._write(act, lambda truth: truth.ticks.put(schedule, self.now, replace_it=replace))
+
+    def remove_schedule(self, name: str) -> None:
+        self._write(lambda: self.store.remove_schedule(name), lambda truth: truth.ticks.remove(name))
+
+    def pause_schedule(self, name: str) -> None:
+        self._write(lambda: self.store.pause_schedule(name), lambda truth: truth.ticks.pause(name))
+
+    def resume_schedule(self, name: str) -> None:
+        act = lambda: self.store.resume_schedule(name)  # noqa: E731
+        self._write(act, lambda truth: truth.ticks.resume(name, self.now))
+
+    def trigger_schedule(self, name: str) -> str:
+        act = lambda: self.store.trigger_schedule(name)  # noqa: E731
+        return self._write(act, lambda truth: truth.ticks.trigger_now(name, self.now))
+
+    def next_schedule(self, tasks: frozenset[str]) -> float | None:
+        return self._read(lambda: self.store.next_schedule(tasks), lambda truth: truth.ticks.next_of(tasks))
+
+    # ---- look
+
+    def look_up(self, job_id: str) -> None:
+        self._read(
+            lambda: _seen(self.store.look_up(job_id)),
+            lambda truth: _must_be_seen(truth, truth.known(job_id)),
+        )
+
+    def list_jobs(self, *, limit: int, before: str | None, status: Status | None, **where: str | None) -> list[str]:
+        def wanted(row: Row) -> bool:
+            tag = where.get("tag")
+            names = all(where[name] in (None, getattr(row, name)) for name in ("task", "queue"))
+            return names and status in (None, STATES[row.state]) and (tag is None or f'"{tag}"' in (row.tags or ""))
+
+        options: dict[str, Any] = {"status": status, "limit": limit, "before": before, **where}
+        return self._read(
+            lambda: [job.id for job in self.store.list_jobs(**options)],
+            lambda truth: [str(number) for number in truth.listed(wanted, limit, before)],
+        )
+
+    def counts(self) -> None:
+        self._read(
+            lambda: {(count.queue, count.status): count.jobs for count in self.store.counts()},
+            lambda truth: truth.counts(),
+        )
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except (LiteQueueError, Fenced, RolledBack) as error:
+        return None, error
+
+
+SEEN = (
+    "task",
+    "queue",
+    "priority",
+    "attempt",
+    "failures",
+    "deaths",
+    "run_at",
+    "started_at",
+    "finished_at",
+    "expires_at",
+)
+
+
+def _seen(job: JobRecord) -> tuple[Any, ...]:
+    errors = [(error.attempt, error.type) for error in job.errors]
+    return (job.status, job.result, job.cancel_requested, errors, *(getattr(job, name) for name in SEEN))
+
+
+def _must_be_seen(truth: Truth, row: Row) -> tuple[Any, ...]:
+    errors = [(attempt, kind) for (job, attempt), (_, kind) in sorted(truth.errors.items()) if job == row.id]
+    fields = (getattr(row, name) for name in SEEN)
+    return (STATES[row.state], row.result, bool(row.cancel_requested), errors, *fields)

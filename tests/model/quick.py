@@ -1,0 +1,27 @@
+"""What every process of a simulation changes in the product: chunks small, refusals at once, no log."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from litequeue.sqlite import driver_apsw, driver_sqlite3, transitions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+CHUNK = 7  # rows, instead of 500: so that there is more than one
+
+
+@contextmanager
+def quickly() -> Generator[None, None, None]:
+    """With chunks small, refusals at once, and no log of what is meant to happen."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(transitions, "CHUNK", CHUNK))
+        for module in (driver_apsw, driver_sqlite3):
+            stack.enter_context(mock.patch.object(module, "BUSY_SECONDS", 0.0))
+        logging.disable(logging.CRITICAL)
+        stack.callback(logging.disable, logging.NOTSET)
+        yield

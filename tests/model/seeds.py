@@ -1,0 +1,43 @@
+"""Play many seeds, in several processes. Knows how to go on, and no actor."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from model.row import Broken
+from model.world import Limits, Played, play
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Ended(NamedTuple):
+    """What came of one seed: steps, or what is broken."""
+
+    played: Played
+    broken: str = ""
+
+
+def one(seed: int, steps: int, until: float, limits: Limits) -> Ended:
+    """Play one seed in whichever process; `until` by the monotonic clock, which is that of the machine."""
+    try:
+        return Ended(play(seed, steps, limits=limits, over=lambda: time.monotonic() > until))
+    except Broken as broken:
+        return Ended(Played(0, Counter()), str(broken))
+
+
+def all_of(seeds: Iterable[int], steps: int, until: float, processes: int, limits: Limits) -> Iterator[Ended]:
+    """What came of each; until a moment of the monotonic clock no seed is cut short."""
+    work = partial(one, steps=steps, until=until, limits=limits)
+    if processes == 1:
+        yield from map(work, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        seeds = iter(seeds)
+        while batch := list(islice(seeds, 8 * processes)):
+            yield from pool.imap_unordered(work, batch)
