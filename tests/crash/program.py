@@ -1,10 +1,12 @@
 """A worker process to kill, freeze and starve: `python -m tests.crash.program FILE [NAME=SECONDS ...]`.
 
-NAME is a constant of `litequeue.upkeep`, such as FROZEN_AFTER, or `worker.POLL`.
+NAME is a constant of `litequeue.upkeep`, such as FROZEN_AFTER, or of another module, such as `runs.LATE_GRACE`.
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import logging
 import os
 import signal
@@ -14,16 +16,19 @@ import threading
 import time
 from pathlib import Path
 
-import litequeue.upkeep
 from litequeue import Queue, current_job
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE_LIFE = 60.0  # seconds; longer than any test
 CHILDS_LIFE = 10.0
+TABLE = "CREATE TABLE effects (n INTEGER)"
+SPARE = 64 << 20  # bytes that may be allocated until memory is short
 
 
 def declare(path: str | Path) -> Queue:
     queue = Queue(path)
+    _declare_deaths(queue)
+    _declare_nuisances(queue)
 
     @queue.task(name="pid")
     def pid() -> int:
@@ -40,14 +45,6 @@ def declare(path: str | Path) -> Queue:
     def nap(seconds: float) -> int:
         time.sleep(seconds)
         return current_job().attempt
-
-    @queue.task(name="exits")
-    def exits() -> None:
-        os._exit(3)
-
-    @queue.task(name="suicide")
-    def suicide() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
 
     @queue.task(name="leaves_a_child")
     def leaves_a_child() -> int:
@@ -69,7 +66,61 @@ def declare(path: str | Path) -> Queue:
             return "too late"
         return "in time"
 
+    @queue.task(name="thawed_effect")
+    def thawed_effect(n: int) -> None:
+        """The same, with an effect that must happen once."""
+        if current_job().attempt == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        _effect(n)
+
+    @queue.task(name="stands_still_amid_its_effect")
+    def stands_still_amid_its_effect(n: int) -> None:
+        with current_job().completing() as db:
+            db.execute("INSERT INTO effects VALUES (?)", (n,))
+            os.kill(os.getpid(), signal.SIGSTOP)
+
     return queue
+
+
+def _effect(n: int) -> None:
+    with current_job().completing() as db:
+        db.execute("INSERT INTO effects VALUES (?)", (n,))
+
+
+def _declare_deaths(queue: Queue) -> None:
+    @queue.task(name="exits")
+    def exits() -> None:
+        os._exit(3)
+
+    @queue.task(name="suicide")
+    def suicide() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @queue.task(name="segfaults")
+    def segfaults() -> None:
+        ctypes.string_at(0)
+
+
+def _declare_nuisances(queue: Queue) -> None:
+    @queue.task(name="hoards")
+    def hoards() -> None:
+        """Take memory until there is none."""
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + SPARE, hard))
+        hoard = []
+        while True:
+            hoard.append(bytes(SPARE // 8))
+
+    @queue.task(name="swallows", timeout=0.1)
+    def swallows() -> None:
+        while True:
+            try:
+                time.sleep(0.005)
+            except BaseException:
+                continue
 
 
 def start(path: Path, *settings: str, program: str = "tests.crash.program") -> subprocess.Popen[str]:
@@ -81,7 +132,8 @@ def main(path: str, *settings: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     for setting in settings:
         name, _, value = setting.partition("=")
-        setattr(litequeue.upkeep, name, float(value))
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(f"litequeue.{module or 'upkeep'}"), constant, float(value))
     threading.excepthook = lambda arguments: os.abort()
     declare(path).worker(threads=4).run()
 

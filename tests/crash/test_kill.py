@@ -8,42 +8,14 @@ import time
 
 import pytest
 
-from crash.program import declare, start
+from crash.program import start
 from crash.torture import torture
-from crash.watching import ended, until
+from crash.watching import ended, running, until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP"),
 ]
-
-
-@pytest.fixture
-def queue(database):
-    with declare(database) as queue:
-        yield queue
-
-
-@pytest.fixture
-def launch(queue):
-    """Start worker processes, and end those that are left at the end."""
-    processes = []
-
-    def go(*settings):
-        living = len(queue.store.living_workers())
-        process = start(queue.path, *settings)
-        processes.append(process)
-        until(lambda: len(queue.store.living_workers()) > living, "a worker signs on")
-        return process
-
-    yield go
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def running(job):
-    return job.refresh().status == "running"
 
 
 def test_a_killed_workers_job_begins_on_another_within_two_seconds(queue, launch):
@@ -78,7 +50,7 @@ def test_a_living_workers_long_job_is_never_run_twice(queue, launch):
     assert job.result(20) == 1
 
 
-@pytest.mark.parametrize("task", ["exits", "suicide"])
+@pytest.mark.parametrize("task", ["exits", "suicide", "segfaults"])
 def test_a_job_that_kills_its_worker_fails_at_the_third_death_and_harms_no_other(queue, launch, task):
     poison = queue.tasks[task].enqueue()
     others = queue.tasks["nap"].enqueue_many([(0.2,)] * 6)

@@ -34,3 +34,8 @@ def until(condition: Callable[[], Any], what: str = "", deadline: float = DEADLI
 def status_of(job: Job[Any]) -> str:
     """Return the job's state as it is now on record."""
     return str(job.refresh().status)
+
+
+def running(job: Job[Any]) -> bool:
+    """Tell whether a worker has claimed it and not ended it."""
+    return status_of(job) == "running"
