@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +60,7 @@ class Run(msgspec.Struct, eq=False):
     interrupted: float = math.inf  # when it was told to stop
     written_off: bool = False
     _noted: float = -math.inf
+    pid: int = msgspec.field(default_factory=os.getpid)
 
     @property
     def id(self) -> str:
@@ -189,8 +192,10 @@ def execute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = run.task.function(*args, **kwargs)
+        _end_forked_child(run)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
+        _end_forked_child(run, error)
         return _raised(run, error)
     finally:
         _current.reset(token)
@@ -203,10 +208,25 @@ async def aexecute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
+        _end_forked_child(run)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
+        _end_forked_child(run, error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
+
+
+def _end_forked_child(run: Run, error: BaseException | None = None) -> None:
+    """End the process, if it is one that the function forked and came back in: the jobs are its parent's."""
+    if os.getpid() == run.pid:
+        return
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    os._exit(code)
 
 
 def _loop_ends(error: BaseException) -> bool:

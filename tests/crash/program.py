@@ -122,6 +122,41 @@ def _declare_nuisances(queue: Queue) -> None:
             except BaseException:
                 continue
 
+    @queue.task(name="forks")
+    def forks(how: str) -> int:
+        return _forked(how)
+
+    @queue.task(name="aforks")
+    async def aforks(how: str) -> int:
+        return _forked(how)
+
+    @queue.task(name="forks_and_both_go_on")
+    def forks_and_both_go_on(n: int) -> None:
+        child = _fork()
+        _effect(n)
+        if child:
+            os.waitpid(child, 0)
+
+
+def _fork() -> int:
+    """Fork a child that does not live for ever, whatever becomes of it."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(CHILDS_LIFE))
+    return child
+
+
+def _forked(how: str) -> int:
+    """Fork a child that comes back from its function, in one way or another; return its exit code."""
+    child = _fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "exits":
+        sys.exit(7)
+    if how == "raises":
+        raise ValueError(how)
+    return 0
+
 
 def start(path: Path, *settings: str, program: str = "tests.crash.program") -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "ignore", "-m", program, str(path), *settings]

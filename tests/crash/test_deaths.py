@@ -79,6 +79,22 @@ def test_want_of_memory_is_an_error_like_any_other(queue, launch):
     assert queue.tasks["pid"].enqueue().result(20) == worker.pid
 
 
+@pytest.mark.parametrize("task", ["forks", "aforks"])
+@pytest.mark.parametrize(("how", "code"), [("returns", 0), ("exits", 7), ("raises", 1)])
+def test_a_child_that_comes_back_from_the_function_that_forked_it_ends_there(queue, launch, task, how, code):
+    worker = launch()
+    assert queue.tasks[task].enqueue(how).result(20) == code
+    assert queue.tasks["pid"].enqueue().result(20) == worker.pid
+
+
+def test_an_effect_happens_once_though_the_job_has_forked(queue, launch, effects):
+    worker = launch()
+    job = queue.tasks["forks_and_both_go_on"].enqueue(1)
+    assert ended(job).status == "succeeded"
+    assert queue.tasks["pid"].enqueue().result(20) == worker.pid
+    assert effects() == [1]
+
+
 def test_a_job_that_catches_whatever_is_raised_in_it_stops_neither_others_nor_the_end(queue, launch):
     worker = launch("runs.LATE_GRACE=0.3")
     jobs = queue.tasks["swallows"].enqueue_many([()] * 6)  # more than there are threads
