@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WHOLE_LIFE = 60.0  # seconds; longer than any test
 CHILDS_LIFE = 10.0
 TABLE = "CREATE TABLE effects (n INTEGER)"
+MANY = 4096  # more descriptors than are open
 SPARE = 64 << 20  # bytes that may be allocated until memory is short
 
 
@@ -99,6 +100,19 @@ def _declare_deaths(queue: Queue) -> None:
     @queue.task(name="segfaults")
     def segfaults() -> None:
         ctypes.string_at(0)
+
+    @queue.task(name="closes_all")
+    def closes_all() -> None:
+        os.closerange(0, MANY)
+
+    @queue.task(name="closes_all_once")
+    def closes_all_once() -> int:
+        """Close every descriptor at the first attempt, and give their numbers to files of its own."""
+        if current_job().attempt == 1:
+            os.closerange(0, MANY)
+            while os.open(os.devnull, os.O_RDWR) < MANY // 64:
+                pass
+        return os.getpid()
 
 
 def _declare_nuisances(queue: Queue) -> None:

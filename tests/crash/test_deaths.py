@@ -79,6 +79,16 @@ def test_want_of_memory_is_an_error_like_any_other(queue, launch):
     assert queue.tasks["pid"].enqueue().result(20) == worker.pid
 
 
+def test_a_worker_whose_job_closes_all_descriptors_ends_and_harms_neither_the_file_nor_other_jobs(queue, launch):
+    first = launch()
+    job, beside = queue.tasks["closes_all_once"].enqueue(), queue.tasks["nap"].enqueue(0.5)
+    assert first.wait(20) == 1
+    second = launch()
+    assert job.result(20) == second.pid
+    assert beside.result(20) in (1, 2)
+    assert (ended(job).deaths, queue.store.integrity()) == (1, [])
+
+
 @pytest.mark.parametrize("task", ["forks", "aforks"])
 @pytest.mark.parametrize(("how", "code"), [("returns", 0), ("exits", 7), ("raises", 1)])
 def test_a_child_that_comes_back_from_the_function_that_forked_it_ends_there(queue, launch, task, how, code):

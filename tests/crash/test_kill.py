@@ -50,7 +50,7 @@ def test_a_living_workers_long_job_is_never_run_twice(queue, launch):
     assert job.result(20) == 1
 
 
-@pytest.mark.parametrize("task", ["exits", "suicide", "segfaults"])
+@pytest.mark.parametrize("task", ["exits", "suicide", "segfaults", "closes_all"])
 def test_a_job_that_kills_its_worker_fails_at_the_third_death_and_harms_no_other(queue, launch, task):
     poison = queue.tasks[task].enqueue()
     others = queue.tasks["nap"].enqueue_many([(0.2,)] * 6)
