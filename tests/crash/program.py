@@ -25,6 +25,8 @@ TABLE = "CREATE TABLE effects (n INTEGER)"
 MANY = 4096  # more descriptors than are open
 SPARE = 64 << 20  # bytes that may be allocated until memory is short
 
+_continued = threading.Event()
+
 
 def declare(path: str | Path) -> Queue:
     queue = Queue(path)
@@ -61,9 +63,9 @@ def declare(path: str | Path) -> Queue:
 
     @queue.task(name="thawed")
     def thawed() -> str:
-        """Stop the whole process at the first attempt; whoever continues it gets an answer that is too late."""
+        """At the first attempt wait until the process has stood still; whoever continues it is answered too late."""
         if current_job().attempt == 1:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _stand_still()
             return "too late"
         return "in time"
 
@@ -71,7 +73,7 @@ def declare(path: str | Path) -> Queue:
     def thawed_effect(n: int) -> None:
         """The same, with an effect that must happen once."""
         if current_job().attempt == 1:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _stand_still()
         _effect(n)
 
     @queue.task(name="stands_still_amid_its_effect")
@@ -81,6 +83,11 @@ def declare(path: str | Path) -> Queue:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     return queue
+
+
+def _stand_still() -> None:
+    current_job().progress(1)
+    _continued.wait(WHOLE_LIFE)
 
 
 def _effect(n: int) -> None:
@@ -183,6 +190,7 @@ def main(path: str, *settings: str) -> None:
         name, _, value = setting.partition("=")
         module, _, constant = name.rpartition(".")
         setattr(importlib.import_module(f"litequeue.{module or 'upkeep'}"), constant, float(value))
+    signal.signal(signal.SIGCONT, lambda *_: _continued.set())
     threading.excepthook = lambda arguments: os.abort()
     declare(path).worker(threads=4).run()
 

@@ -4,7 +4,6 @@ Deaths by SIGKILL, `os._exit` and a segmentation fault are in test_kill.py, and 
 test_supervisor.py. The kernel's answer to want of memory is a SIGKILL, too.
 """
 
-import os
 import signal
 import sys
 import threading
@@ -12,7 +11,7 @@ import threading
 import pytest
 
 from crash.program import TABLE
-from crash.watching import ended, until
+from crash.watching import ended, freeze, stopped, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,22 +29,14 @@ def effects(queue):
     return lambda: [n for (n,) in queue.store.read(lambda db: db.rows("SELECT n FROM effects"))]
 
 
-def stopped(*processes):
-    """Wait until one of them has stopped itself; return which."""
-
-    def look():
-        return [one for one in processes if os.WIFSTOPPED(os.waitpid(one.pid, os.WUNTRACED | os.WNOHANG)[1])]
-
-    return until(look)[0]
-
-
 # Stopped
 
 
 def test_a_frozen_workers_effect_happens_once_though_it_comes_back_to_it(queue, launch, effects):
     frozen = launch(*FAST)
     job = queue.tasks["thawed_effect"].enqueue(1)
-    stopped(frozen)
+    until(lambda: job.refresh().progress)
+    freeze(queue, frozen)
     launch(*FAST)
     assert ended(job).attempt == 2
     frozen.send_signal(signal.SIGCONT)

@@ -1,6 +1,5 @@
 """Real worker processes, killed with SIGKILL: jobs go on elsewhere, poison is stopped, nothing is lost or doubled."""
 
-import os
 import shutil
 import signal
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from crash.program import start
 from crash.torture import torture
-from crash.watching import ended, running, until
+from crash.watching import ended, freeze, running, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -108,7 +107,8 @@ def test_a_frozen_workers_job_is_taken_over_and_its_late_answer_is_dropped(queue
     fast = ("FROZEN_AFTER=0.8", "BEAT_EVERY=0.2", "DEATHS_EVERY=0.2")
     frozen = launch(*fast)
     job = queue.tasks["thawed"].enqueue()
-    until(lambda: running(job))
+    until(lambda: job.refresh().progress)
+    freeze(queue, frozen)
     launch(*fast)
     assert job.result(20) == "in time"
     before = {worker.id for worker in queue.store.workers()}
@@ -126,9 +126,9 @@ def test_a_frozen_worker_that_nobody_takes_for_dead_goes_on_as_if_nothing_had_be
     first = launch()
     job = queue.tasks["nap"].enqueue(0.5)
     until(lambda: running(job))
-    os.kill(first.pid, signal.SIGSTOP)
+    freeze(queue, first)
     launch()
-    os.kill(first.pid, signal.SIGCONT)
+    first.send_signal(signal.SIGCONT)
     assert job.result(20) == 1
 
 
