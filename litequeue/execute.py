@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -184,13 +186,15 @@ def current_job() -> Run:
 
 def execute(run: Run) -> Outcome:
     """Run a plain function in this thread."""
-    token = _current.set(run)
+    token, forks = _current.set(run), _forks
     try:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = run.task.function(*args, **kwargs)
+        _end_forked_child(forks)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
+        _end_forked_child(forks, error)
         return _raised(run, error)
     finally:
         _current.reset(token)
@@ -199,14 +203,42 @@ def execute(run: Run) -> Outcome:
 async def aexecute(run: Run) -> Outcome:
     """Run a coroutine function on this loop."""
     _current.set(run)
+    forks = _forks
     try:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
+        _end_forked_child(forks)
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
+        _end_forked_child(forks, error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
+
+
+_forks = 0  # how many lie between this process and the one that began
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+def _end_forked_child(forks: int, error: BaseException | None = None) -> None:
+    """End the process, if it is one that the function forked and came back in: the jobs are its parent's."""
+    if forks == _forks:
+        return
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    os._exit(code)
 
 
 def _loop_ends(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ The kernel frees a lock however its owner dies; the notes of what ran are shared
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -69,7 +70,21 @@ class Lifeline:
             _unlink(self._path)
             raise
         self._closed = False
+        self._stat = os.fstat(self._descriptor)
         _inheritable.add(self)
+
+    @property
+    def intact(self) -> bool:
+        """Whether the lock's descriptor is still its own: code that closes all of a process's closes SQLite's, too."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._stat)
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Raise `OSError` when it is not: what SQLite writes may go into whatever has its descriptors' numbers now."""
+        if not self.intact:
+            raise OSError(errno.EBADF, "the lock's descriptor was closed by code that does not own it")
 
     def enter(self, slot: int, run: str) -> None:
         """Note that the run (at most 31 ASCII characters) is executing in this slot; `IndexError` if it is longer."""
@@ -92,18 +107,21 @@ class Lifeline:
         if os.name == "nt":
             _unlink(self._path)  # Windows removes no open file
 
-    def abandon(self) -> None:
-        """Let go as if this process had died, executing nothing: others put right what could not be."""
+    def abandon(self, executing: Iterable[str] = ()) -> None:
+        """Let go as if this process had died executing these runs: others put right what could not be."""
         if not self._closed:
             self._memory[:] = bytes(len(self._memory))
+            for slot, run in zip(range(len(self._places)), executing, strict=False):
+                self.enter(slot, run)
         self._forsake()
 
     def _forsake(self) -> None:
         if self._closed:
             return
-        self._closed = True
+        intact, self._closed = self.intact, True
         self._memory.close()  # it holds a descriptor, and so the lock, of its own
-        os.close(self._descriptor)
+        if intact:  # else the number may be another file's by now
+            os.close(self._descriptor)
 
     def __repr__(self) -> str:
         return f"<Lifeline {self.token} {'closed' if self._closed else 'held'} slots={len(self._places)}>"

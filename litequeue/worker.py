@@ -80,8 +80,7 @@ class Worker(Lifecycle):
         queue = self.queue
         self._store, self._clock = queue.store, queue.clock
         tasks = dict(queue.tasks)
-        self._names = frozenset(tasks)
-        self._token = os.urandom(16).hex()
+        self._names, self._token = frozenset(tasks), os.urandom(16).hex()
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)
@@ -106,11 +105,10 @@ class Worker(Lifecycle):
         self._next_at: float | None = None
         self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
         self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
-        self._in_doubt = self._replaced = self._wary = False
+        self._in_doubt = self._astray = self._wary = False  # astray: what is written would go to a wrong place
         self._missing: set[tuple[str, int]] = set()  # claims we did not know of at the last look
-        self._look_at = 0.0
         self._version: object = None
-        self._polled, self._cancels_at = 0.0, math.inf
+        self._polled, self._look_at, self._cancels_at = 0.0, 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._open_now = True
 
@@ -130,15 +128,14 @@ class Worker(Lifecycle):
         """Whoever declared us dead has put back what we had; what has not begun is not begun any more."""
         log.warning("%s was declared dead while it stood still; it signs on anew", self.name)
         self._runs.forget_line()
-        if not self._alone_begun:
-            self._alone = None
+        self._alone = self._alone if self._alone_begun else None
         self._sign_on()
 
     def _close(self) -> None:
         try:
             self._runs.stop()
-            if self._replaced:  # what is written now would go astray
-                self._lifeline.abandon()
+            if self._astray:
+                self._lifeline.abandon(() if self._lifeline.intact else self._runs.begun())
             else:
                 self._store.rescue(self.id, None, blame=False)
         except BaseException as error:
@@ -172,6 +169,7 @@ class Worker(Lifecycle):
                 try:
                     self._round()
                 finally:  # claims that are refused must not keep it from beating
+                    self._lifeline.check()
                     if not self._upkeep.tick(self.id, idle=not self._runs.busy):
                         self._sign_on_anew()
                 if self._until_idle and self._is_idle():
@@ -180,7 +178,7 @@ class Worker(Lifecycle):
                         break
                 self._wait()
             except StoreReplaced:
-                self._replaced = True
+                self._astray = True
                 raise
             except Exception as error:
                 self._stumble(error)
@@ -218,6 +216,7 @@ class Worker(Lifecycle):
 
     def _round(self) -> None:
         """Settle what has ended and claim what can start, in one transaction."""
+        self._lifeline.check()
         self._runs.check()
         if self._in_doubt:
             self._put_right()
@@ -346,6 +345,7 @@ class Worker(Lifecycle):
     def _end(self) -> None:
         """Let what runs end within the grace, put the rest back, and settle everything."""
         deadline = self._clock.monotonic() + self.grace
+        self._astray = self._astray or not self._lifeline.intact
         self._runs.put_back_line()
         if self._alone is not None and not self._alone_begun:
             self._runs.put_back([self._alone])
@@ -376,7 +376,7 @@ class Worker(Lifecycle):
 
     def _settle(self, deadline: float) -> None:
         """Record the ends, offering them again to a store that refuses until the deadline."""
-        while not self._replaced and (ended := self._runs.take_ended()):
+        while not self._astray and (ended := self._runs.take_ended()):
             try:
                 self._note_settled(ended, self._store.settle(ended))
             except Exception as error:

@@ -1,6 +1,5 @@
 """Real worker processes, killed with SIGKILL: jobs go on elsewhere, poison is stopped, nothing is lost or doubled."""
 
-import os
 import shutil
 import signal
 import sys
@@ -8,42 +7,14 @@ import time
 
 import pytest
 
-from crash.program import declare, start
+from crash.program import start
 from crash.torture import torture
-from crash.watching import ended, until
+from crash.watching import ended, freeze, running, until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP"),
 ]
-
-
-@pytest.fixture
-def queue(database):
-    with declare(database) as queue:
-        yield queue
-
-
-@pytest.fixture
-def launch(queue):
-    """Start worker processes, and end those that are left at the end."""
-    processes = []
-
-    def go(*settings):
-        living = len(queue.store.living_workers())
-        process = start(queue.path, *settings)
-        processes.append(process)
-        until(lambda: len(queue.store.living_workers()) > living, "a worker signs on")
-        return process
-
-    yield go
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def running(job):
-    return job.refresh().status == "running"
 
 
 def test_a_killed_workers_job_begins_on_another_within_two_seconds(queue, launch):
@@ -78,7 +49,7 @@ def test_a_living_workers_long_job_is_never_run_twice(queue, launch):
     assert job.result(20) == 1
 
 
-@pytest.mark.parametrize("task", ["exits", "suicide"])
+@pytest.mark.parametrize("task", ["exits", "suicide", "segfaults", "closes_all"])
 def test_a_job_that_kills_its_worker_fails_at_the_third_death_and_harms_no_other(queue, launch, task):
     poison = queue.tasks[task].enqueue()
     others = queue.tasks["nap"].enqueue_many([(0.2,)] * 6)
@@ -136,7 +107,8 @@ def test_a_frozen_workers_job_is_taken_over_and_its_late_answer_is_dropped(queue
     fast = ("FROZEN_AFTER=0.8", "BEAT_EVERY=0.2", "DEATHS_EVERY=0.2")
     frozen = launch(*fast)
     job = queue.tasks["thawed"].enqueue()
-    until(lambda: running(job))
+    until(lambda: job.refresh().progress)
+    freeze(queue, frozen)
     launch(*fast)
     assert job.result(20) == "in time"
     before = {worker.id for worker in queue.store.workers()}
@@ -154,9 +126,9 @@ def test_a_frozen_worker_that_nobody_takes_for_dead_goes_on_as_if_nothing_had_be
     first = launch()
     job = queue.tasks["nap"].enqueue(0.5)
     until(lambda: running(job))
-    os.kill(first.pid, signal.SIGSTOP)
+    freeze(queue, first)
     launch()
-    os.kill(first.pid, signal.SIGCONT)
+    first.send_signal(signal.SIGCONT)
     assert job.result(20) == 1
 
 

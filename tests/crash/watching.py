@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
-    from litequeue import Job
+    from litequeue import Job, Queue
     from litequeue.job import JobRecord
 
 DEADLINE = 20.0  # seconds
@@ -34,3 +37,25 @@ def until(condition: Callable[[], Any], what: str = "", deadline: float = DEADLI
 def status_of(job: Job[Any]) -> str:
     """Return the job's state as it is now on record."""
     return str(job.refresh().status)
+
+
+def running(job: Job[Any]) -> bool:
+    """Tell whether a worker has claimed it and not ended it."""
+    return status_of(job) == "running"
+
+
+def freeze(queue: Queue, process: subprocess.Popen[str]) -> None:
+    """Stop it where it has no write transaction open: one that has would let nobody write, whoever is dead."""
+    with queue.transaction():
+        process.send_signal(signal.SIGSTOP)
+        stopped(process)
+
+
+def stopped(*processes: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """Wait until one of them stands still, and return it."""
+
+    def look() -> list[subprocess.Popen[str]]:
+        return [one for one in processes if os.WIFSTOPPED(os.waitpid(one.pid, os.WUNTRACED | os.WNOHANG)[1])]
+
+    stopping: list[subprocess.Popen[str]] = until(look)
+    return stopping[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +24,8 @@ from litequeue.identity import Identity
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from litequeue.sqlite.opening import Driver
 
 LONG = 30.0  # seconds; a worker that has not come to an end by then never will
 TABLES = "CREATE TABLE effects (n INTEGER); CREATE TABLE rows (n INTEGER)"
@@ -41,7 +44,7 @@ class Book:
 
 def declare(path: Path) -> Queue:
     """Open the file, with the tasks that the scenarios use."""
-    queue = Queue(path)
+    queue = Queue(path, driver=Scenario.driver)
 
     @queue.task(name="plain")
     def plain(n: int) -> int:
@@ -59,7 +62,7 @@ def declare(path: Path) -> Queue:
     @queue.task(name="aeffect", retries=100, backoff=0)
     async def aeffect(n: int) -> None:
         async with current_job().acompleting(n) as db:
-            db.execute("INSERT INTO effects VALUES (?)", (n,))
+            await _executed(db.execute("INSERT INTO effects VALUES (?)", (n,)))
 
     @queue.task(name="fails_once", retries=1, backoff=0)
     def fails_once(n: int) -> int:
@@ -77,6 +80,12 @@ def declare(path: Path) -> Queue:
     return queue
 
 
+async def _executed(made: object) -> None:
+    """Await what aiosqlite makes of a statement; the other connections have run it."""
+    if inspect.isawaitable(made):
+        await made
+
+
 def create(path: Path) -> Queue:
     queue = declare(path)
     with queue.transaction() as db:
@@ -89,6 +98,7 @@ class Scenario:
     """One thing that is done to a file while something goes wrong."""
 
     all: ClassVar[list[Scenario]] = []
+    driver: ClassVar[Driver] = "apsw"  # of every file that is opened; for a harness to set
 
     def __init_subclass__(cls) -> None:
         Scenario.all.append(cls())
@@ -247,7 +257,7 @@ class Transaction(Scenario):
 
         async def aboth() -> None:
             async with queue.atransaction() as db:
-                db.execute("INSERT INTO rows VALUES (2)")
+                await _executed(db.execute("INSERT INTO rows VALUES (2)"))
                 job = await plain.aenqueue(2)
             book.rows.append(2)
             book.jobs.append(job.id)

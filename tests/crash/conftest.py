@@ -1,0 +1,30 @@
+"""A queue and worker processes on it, for tests that end some of them."""
+
+import pytest
+
+from crash.program import declare, start
+from crash.watching import until
+
+
+@pytest.fixture
+def queue(database):
+    with declare(database) as queue:
+        yield queue
+
+
+@pytest.fixture
+def launch(queue):
+    """Start worker processes, and end those that are left at the end."""
+    processes = []
+
+    def go(*settings):
+        living = len(queue.store.living_workers())
+        process = start(queue.path, *settings)
+        processes.append(process)
+        until(lambda: len(queue.store.living_workers()) > living, "a worker signs on")
+        return process
+
+    yield go
+    for process in processes:
+        process.kill()
+        process.communicate()
