@@ -190,7 +190,7 @@ def test_a_limit_holds_while_the_application_has_a_transaction_open(queue, soon)
     """A worker with nothing to claim must not go and wait for it."""
     begun, over = threading.Event(), threading.Event()
 
-    @queue.task(timeout=1)
+    @queue.task(timeout=3)
     def endless():
         begun.set()
         try:
@@ -202,6 +202,7 @@ def test_a_limit_holds_while_the_application_has_a_transaction_open(queue, soon)
     with queue.worker(threads=2):
         job = endless.enqueue()
         assert begun.wait(20)
+        threading.Event().wait(1.5)  # the enqueue is no news any more
         with queue.transaction():
             assert over.wait(8)  # less than a caller waits for the transaction to end
         assert ended(job).status == "failed"
