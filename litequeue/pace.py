@@ -4,8 +4,8 @@ from __future__ import annotations
 
 # A claimed job should start within this, in seconds; what would wait longer is left for other workers.
 HORIZON = 0.010
-LARGEST_CLAIM = 400
-LARGEST_BATCH = 256
+LARGEST_CLAIM = 1000
+LARGEST_BATCH = 1000
 SHORTEST = HORIZON / LARGEST_BATCH  # what is shorter makes no batch larger
 # A line that stands still for this many seconds is given back.
 PATIENCE = 0.025

@@ -31,7 +31,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
 TELL_AGAIN = 0.005  # seconds until a run that could not be stopped just now is told again
 SHORT_LIMIT = 1.0  # seconds; the worker looks that often by itself
-LARGEST_SETTLE = 500
+LARGEST_SETTLE = 1000
 
 
 class Limits(NamedTuple):
