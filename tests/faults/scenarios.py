@@ -24,9 +24,12 @@ from litequeue.identity import Identity
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from litequeue.sqlite.opening import Durability
+
 LONG = 30.0  # seconds; a worker that has not come to an end by then never will
 TABLES = "CREATE TABLE effects (n INTEGER); CREATE TABLE rows (n INTEGER)"
 UNENDED = ("queued", "running", "waiting")
+DURABILITY: Durability = "full"  # of every queue; a harness may set another
 
 
 @dataclass
@@ -38,10 +41,14 @@ class Book:
     refused: list[BaseException] = field(default_factory=list)
     ended: dict[str, str] = field(default_factory=dict)  # the state in which somebody has seen a job
 
+    def so_far(self) -> Book:
+        """What it says at this moment."""
+        return Book(list(self.jobs), list(self.rows), list(self.refused), dict(self.ended))
+
 
 def declare(path: Path) -> Queue:
     """Open the file, with the tasks that the scenarios use."""
-    queue = Queue(path)
+    queue = Queue(path, durability=DURABILITY)
 
     @queue.task(name="plain")
     def plain(n: int) -> int:
