@@ -16,8 +16,8 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import traceback
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -31,19 +31,21 @@ from faults.points import SHARED_MEMORY, in_haste
 from faults.scenarios import Book, Scenario
 from litequeue import identity
 from litequeue.liveness import directory_of
+from litequeue.sqlite import migrate, opening
 from power.disk import Event, remembering
 from power.platter import Image, Platter
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from litequeue.sqlite.opening import Durability
 
+PAGE = 4096
 WHOLE, SYNCED = 0, 1  # images that are made of every cut; those of higher numbers are drawn by lot
 
 
 class Setting(NamedTuple):
-    """How a scenario is done. `checkpoint`: after a commit that leaves at least so many pages in the WAL."""
+    """How a scenario is done. `checkpoint`: after a commit that leaves so many pages in the WAL, or more."""
 
     durability: Durability
     checkpoint: int
@@ -52,7 +54,7 @@ class Setting(NamedTuple):
         return f"{self.durability}, checkpoints at {self.checkpoint} pages"
 
 
-SETTINGS = tuple(Setting(durability, pages) for durability in ("full", "normal") for pages in (1000, 8))
+SETTINGS = tuple(Setting(durability, pages) for durability in ("full", "normal") for pages in (1000, 8, 1))
 
 
 class Moment(NamedTuple):
@@ -66,9 +68,10 @@ class Moment(NamedTuple):
 class Recording:
     """One run of a scenario."""
 
-    scenario: str
+    scenario: Scenario
     setting: Setting
     before: Image
+    boot: int = 1
     events: list[Event] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)  # one more than events
 
@@ -82,15 +85,17 @@ class Cut(NamedTuple):
     seed: int
 
     def __str__(self) -> str:
-        scenario, setting = self.recording.scenario, self.recording.setting
-        return f"{scenario} ({setting}), cut {self.number}, image {self.image}, seed {self.seed}"
+        made = self.recording
+        twice = ", after a cut before" if made.boot > 1 else ""
+        return f"{made.scenario.name} ({made.setting}{twice}), cut {self.number}, image {self.image}, seed {self.seed}"
 
 
 class Broken(AssertionError):
     """A disk on which something that was promised is not so."""
 
     def __init__(self, cut: Cut, error: BaseException) -> None:
-        super().__init__(f"{cut}: {error!r}")
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        super().__init__(f"{cut}: {error!r} at {where.line}")
         self.cut = cut
 
 
@@ -110,26 +115,41 @@ class Harness:
 
     def record(self, scenario: Scenario, setting: Setting) -> Recording:
         """Do it, on a disk that remembers."""
-        with self._emptied(), mock.patch.object(scenarios, "DURABILITY", setting.durability):
+        with self._emptied(), in_boot(1):
             scenario.prepare(self._path)
-            shutil.rmtree(directory_of(self._path), ignore_errors=True)
-            made = Recording(scenario.name, setting, {path.name: path.read_bytes() for path in self._folder.iterdir()})
-            book = Book()
+            before = {path.name: path.read_bytes() for path in self._folder.iterdir() if path.is_file()}
+        made, book = Recording(scenario, setting, before), Book()
+        with self._laid(before, {}):
+            self._do(made, book, lambda: scenario.act(self._path, book))
+        assert not book.refused, book.refused
+        return made
 
-            def remember(event: Event) -> None:
-                made.moments.append(Moment(book.so_far(), self._locks()))
-                made.events.append(event)
+    def record_again(self, cut: Cut) -> Recording:
+        """Begin with the disk that a cut left, and remember how it is examined and worked on: for a second cut."""
+        scenario, setting, scene = cut.recording.scenario, cut.recording.setting, self._scene(cut)
+        disk, locks = draw(scene, cut)
+        book = scene.book(self._state(disk))
+        made = Recording(scenario, setting, disk, boot=cut.recording.boot + 1)
+        with self._laid(disk, locks):
+            self._do(made, book, lambda: scenario.examine(self._path, book))
+        return made
 
-            # whoever looks after the cut lives in another boot
-            with mock.patch.object(identity, "_boot", lambda: "before"), checkpoints_at(setting.checkpoint):
-                with remembering(self._folder, remember):
-                    scenario.act(self._path, book)
-            made.moments.append(Moment(book.so_far(), {}))
-            assert not book.refused, book.refused
-            return made
+    def _do(self, made: Recording, book: Book, act: Callable[[], None]) -> None:
+        def remember(event: Event) -> None:
+            made.moments.append(self._moment(book))
+            made.events.append(event)
 
-    def _locks(self) -> Image:
-        return {path.name: path.read_bytes() for path in directory_of(self._path).glob("*.lock")}
+        durability = mock.patch.object(scenarios, "DURABILITY", made.setting.durability)
+        with in_boot(made.boot), durability, small_steps(made.setting.checkpoint), remembering(self._folder, remember):
+            act()
+        made.moments.append(self._moment(book))
+
+    def _moment(self, book: Book) -> Moment:
+        locks = {}
+        for path in directory_of(self._path).glob("*.lock"):
+            with suppress(FileNotFoundError):  # its worker is just ending
+                locks[path.name] = path.read_bytes()
+        return Moment(book.so_far(), locks)
 
     def cut_at_each(self, recording: Recording, seed: int, *, images: int, step: int = 1) -> Tally:
         """Examine `images` disks for each `step`-th cut, or as many as are different; raises `Broken`."""
@@ -149,37 +169,44 @@ class Harness:
 
     def replay(self, cut: Cut) -> None:
         """Examine that one disk; raises `Broken`."""
-        scene = next(scene for scene in self._scenes(cut.recording) if scene.number == cut.number)
+        scene = self._scene(cut)
         self._judge(scene, cut, *draw(scene, cut))
+
+    def _scene(self, cut: Cut) -> Scene:
+        return next(scene for scene in self._scenes(cut.recording) if scene.number == cut.number)
 
     def _scenes(self, recording: Recording) -> Iterator[Scene]:
         platter, floor, states = Platter(recording.before), 0, []
-        for number, moment in enumerate(recording.moments):
+        for number in range(len(recording.moments)):
             if number:
                 platter.do(recording.events[number - 1])
             states.append(self._state(platter.whole()))
             if platter.settled:
                 floor = number
-            yield Scene(number, moment, platter, floor, states)
+            yield Scene(recording, number, platter, floor, states)
 
     def _judge(self, scene: Scene, cut: Cut, disk: Image, locks: Image) -> None:
-        durability = cut.recording.setting.durability
+        recording = cut.recording
         try:
-            first = scene.first_in(self._state(disk))
-            book = (scene.moment if durability == "full" else cut.recording.moments[first]).book
-            with self._laid(disk, locks), mock.patch.object(scenarios, "DURABILITY", durability):
-                scenario_of(cut.recording).examine(self._path, book)
+            state = self._state(disk)
+            book = scene.book(state)
+            with self._laid(disk, locks), mock.patch.object(scenarios, "DURABILITY", recording.setting.durability):
+                recording.scenario.examine(self._path, book)
+                assert self._look().deaths == state.deaths, "a job is blamed for the power cut"
         except BaseException as error:
             raise Broken(cut, error) from error
 
-    def _state(self, disk: Image) -> int:
-        """What SQLite finds in the file, as a number; the file itself is laid anew for whoever comes next."""
+    def _state(self, disk: Image) -> State:
+        """What SQLite finds in the file, which is laid anew for whoever comes next."""
         with self._laid(disk, {}):
-            db = apsw.Connection(str(self._path))
-            try:
-                return hash(_content(db))
-            finally:
-                db.close()
+            return self._look()
+
+    def _look(self) -> State:
+        db = apsw.Connection(str(self._path))
+        try:
+            return State.of(db)
+        finally:
+            db.close()
 
     @contextmanager
     def _laid(self, disk: Image, locks: Image) -> Generator[None, None, None]:
@@ -201,22 +228,44 @@ class Harness:
             shutil.rmtree(self._folder)
 
 
+class State(NamedTuple):
+    """What is in a file."""
+
+    content: int
+    deaths: int  # that jobs are blamed for
+
+    @classmethod
+    def of(cls, db: apsw.Connection) -> State:
+        schema = db.execute("SELECT name, type, sql FROM sqlite_schema").fetchall()
+        tables = [name for name, kind, _ in schema if kind == "table"]
+        content = [tuple(db.execute(f'SELECT * FROM "{name}"').fetchall()) for name in tables]
+        blamed = "SELECT coalesce(sum(deaths), 0) FROM litequeue_jobs"
+        deaths = db.execute(blamed).get if "litequeue_jobs" in tables else 0
+        return cls(hash((tuple(schema), *content)), int(deaths))
+
+
 @dataclass
 class Scene:
     """The disk at a cut. `states`: those of the file at this and all earlier cuts, had nothing been lost at them."""
 
+    recording: Recording
     number: int
-    moment: Moment
     platter: Platter
     floor: int  # the last cut at which all was synced
-    states: list[int]
+    states: list[State]
 
-    def first_in(self, state: int) -> int:
-        """The first cut at which the file was in this state."""
+    @property
+    def moment(self) -> Moment:
+        return self.recording.moments[self.number]
+
+    def book(self, state: State) -> Book:
+        """What must be true of a file that is found in this state."""
         assert state in self.states, "the file is in a state in which it never was"
         allowed = self.states[self.floor :]
         assert state in allowed, "what had been synced is lost"
-        return self.floor + allowed.index(state)
+        if self.recording.setting.durability == "full":
+            return self.moment.book
+        return self.recording.moments[self.floor + allowed.index(state)].book
 
 
 def draw(scene: Scene, cut: Cut) -> tuple[Image, Image]:
@@ -226,31 +275,30 @@ def draw(scene: Scene, cut: Cut) -> tuple[Image, Image]:
         return scene.platter.whole(), locks
     if cut.image == SYNCED:
         return scene.platter.synced(), {}
-    chance = Random(f"{cut.seed} {cut.recording.scenario} {cut.recording.setting} {cut.number} {cut.image}")
+    recording = cut.recording
+    chance = Random(
+        f"{cut.seed} {recording.scenario.name} {recording.setting} {recording.boot} {cut.number} {cut.image}"
+    )
     empty = {name: bytes(len(data)) for name, data in locks.items()}
     return scene.platter.after_cut(chance), chance.choice((locks, empty, {}))
 
 
-def scenario_of(recording: Recording) -> Scenario:
-    return next(one for one in Scenario.all if one.name == recording.scenario)
-
-
-def _content(db: apsw.Connection) -> tuple[object, ...]:
-    schema = db.execute("SELECT name, type, sql FROM sqlite_schema").fetchall()
-    tables = [name for name, kind, _ in schema if kind == "table"]
-    return tuple(schema), *(tuple(db.execute(f'SELECT * FROM "{name}"').fetchall()) for name in tables)
+def in_boot(number: int) -> AbstractContextManager[object]:
+    """What is recorded happens in boots of their own: whoever looks after a cut lives in another."""
+    return mock.patch.object(identity, "_boot", return_value=f"boot {number}")
 
 
 @contextmanager
-def checkpoints_at(pages: int) -> Generator[None, None, None]:
-    """Let every connection that is opened checkpoint after a commit, once there are so many pages."""
+def small_steps(pages: int) -> Generator[None, None, None]:
+    """Checkpoint after a commit once there are so many pages; let what a small file never comes to happen soon."""
 
     def hook(db: apsw.Connection) -> None:
         db.wal_autocheckpoint(pages)
 
     apsw.connection_hooks.append(hook)
     try:
-        yield
+        with mock.patch.object(opening, "JOURNAL_LIMIT", PAGE), mock.patch.object(migrate, "PAGES_A_STEP", 1):
+            yield
     finally:
         apsw.connection_hooks.remove(hook)
 
@@ -260,9 +308,7 @@ def harness() -> Generator[Harness, None, None]:
     """In shared memory, where there is any: the real disk has no part in this."""
     with ExitStack() as stack:
         stack.enter_context(in_haste())
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
-        )
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
         yield Harness(Path(folder) / "disk")
 
 

@@ -42,14 +42,14 @@ class Remembering(apsw.VFS):
         self._folder = folder
         self._files = {path.name for path in folder.iterdir()}
         super().__init__(NAME, self.base)
-        real = _OPEN_DIRECTORY(self.xGetSystemCall("openDirectory"))
+        real = _OPEN_DIRECTORY(self.xGetSystemCall("openDirectory") or 0)
 
         def open_directory(path: bytes, descriptor: int) -> int:
             remember(Event("sync folder"))  # SQLite opens a folder for nothing else
-            return real(path, descriptor)
+            return int(real(path, descriptor))
 
         self._shim = _OPEN_DIRECTORY(open_directory)
-        self.xSetSystemCall("openDirectory", ctypes.cast(self._shim, ctypes.c_void_p).value)
+        self.xSetSystemCall("openDirectory", ctypes.cast(self._shim, ctypes.c_void_p).value or 0)
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
         if name is None or flags[0] & TEMPORARY:

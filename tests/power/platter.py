@@ -1,6 +1,6 @@
 """What may be on the disk after the power is cut: all that was synced, and any part of what was not.
 
-The assumptions, which are those of SQLite's own crash tests (sqlite.org/atomiccommit.html, src/test6.c), but harsher:
+What is assumed, after sqlite.org/atomiccommit.html and SQLite's own crash tests (src/test6.c):
 
 - A sync of a file makes all that was done to it durable, its size too. Before, each write may be there or not, in any
   order, or in part: of each sector of 512 bytes the new, the old, zeroes, or anything.
@@ -13,6 +13,7 @@ The assumptions, which are those of SQLite's own crash tests (sqlite.org/atomicc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from power.disk import Event
@@ -125,10 +126,12 @@ class Platter:
 
     @property
     def settled(self) -> bool:
-        """Whether all that was written is durable. A deletion need not be: what comes back is what was checkpointed."""
+        """Whether all is durable. That a WAL is deleted need not be: one that comes back holds nothing that is news."""
         return all(
-            files[-1] is None or (len(files) == 1 and not files[-1].pending) for files in self._names.values()
-        )  # fmt: skip
+            (files[-1] is None and (len(files) == 1 or name.endswith("-wal")))
+            or (files[-1] is not None and len(files) == 1 and not files[-1].pending)
+            for name, files in self._names.items()
+        )
 
     def whole(self) -> Image:
         """All that was done, as a process that is killed leaves it."""
@@ -144,5 +147,5 @@ class Platter:
         return _image(chosen, lambda file: file.after_cut(chance))
 
 
-def _image(files, content) -> Image:
+def _image(files: dict[str, File | None], content: Callable[[File], bytes]) -> Image:
     return {name: content(file) for name, file in files.items() if file is not None}
