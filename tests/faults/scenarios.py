@@ -40,10 +40,11 @@ class Book:
     rows: list[int] = field(default_factory=list)  # of the caller's own, committed with a job
     refused: list[BaseException] = field(default_factory=list)
     ended: dict[str, str] = field(default_factory=dict)  # the state in which somebody has seen a job
+    told: set[str] = field(default_factory=set)  # anything else, in the words of the scenario
 
     def so_far(self) -> Book:
         """What it says at this moment."""
-        return Book(list(self.jobs), list(self.rows), list(self.refused), dict(self.ended))
+        return Book(list(self.jobs), list(self.rows), list(self.refused), dict(self.ended), set(self.told))
 
 
 def declare(path: Path) -> Queue:
@@ -353,13 +354,19 @@ class Schedule(Scenario):
         tick = queue.tasks["tick"]
         assert ended_within(lambda: attempt(book, lambda: queue.worker(threads=1).run(until_idle=True)))
         if attempt(book, lambda: queue.schedules.add("more", tick.s(), every("1h"))):
+            book.told.add("added")
             attempt(book, lambda: queue.schedules.pause("more"))
-            attempt(book, lambda: queue.schedules.remove("more"))
+            book.told.remove("added")  # from here on it may be gone
+            if attempt(book, lambda: queue.schedules.remove("more")):
+                book.told.add("removed")
 
     def check(self, queue: Queue, book: Book) -> None:
         work_off(queue)
         assert len(queue.jobs(task="tick")) == 1
-        assert all(schedule.next_at is None or schedule.next_at > time.time() for schedule in queue.store.schedules())
+        schedules = queue.store.schedules()
+        assert all(schedule.next_at is None or schedule.next_at > time.time() for schedule in schedules)
+        more = any(schedule.name == "more" for schedule in schedules)
+        assert not book.told & {"removed" if more else "added"}
 
 
 class Change(Scenario):
@@ -373,8 +380,13 @@ class Change(Scenario):
 
     def use(self, queue: Queue, book: Book) -> None:
         attempt(book, lambda: queue.job("2").cancel() and book.ended.update({"2": "cancelled"}))
-        attempt(book, lambda: queue.job("1").retry())
+        if attempt(book, lambda: queue.job("1").retry()):
+            book.told.add("retried")
         book.jobs += ["1", "2"]
+
+    def check(self, queue: Queue, book: Book) -> None:
+        job = queue.job("1")
+        assert "retried" not in book.told or job.status != "failed" or job.attempt > 1
 
 
 class Backup(Scenario):

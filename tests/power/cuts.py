@@ -130,8 +130,11 @@ class Harness:
         disk, locks = draw(scene, cut)
         book = scene.book(self._state(disk))
         made = Recording(scenario, setting, disk, boot=cut.recording.boot + 1)
-        with self._laid(disk, locks):
-            self._do(made, book, lambda: scenario.examine(self._path, book))
+        try:
+            with self._laid(disk, locks):
+                self._do(made, book, lambda: scenario.examine(self._path, book))
+        except BaseException as error:
+            raise Broken(cut, error) from error
         return made
 
     def _do(self, made: Recording, book: Book, act: Callable[[], None]) -> None:
