@@ -164,7 +164,9 @@ class Harness:
             for number in range(images):
                 cut = Cut(recording, scene.number, number, seed)
                 disk, locks = draw(scene, cut)
-                key = hash((frozenset(disk.items()), frozenset(locks.items()), repr(scene.moment.book)))
+                # what must be true of a disk depends on what was told, and synced, before the cut
+                told = repr(scene.moment.book), scene.floor
+                key = hash((frozenset(disk.items()), frozenset(locks.items()), told))
                 if key not in examined:
                     examined.add(key)
                     self._judge(scene, cut, disk, locks)
