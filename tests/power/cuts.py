@@ -26,7 +26,7 @@ from unittest import mock
 
 import apsw
 
-from faults import scenarios
+from faults import scenario as base
 from faults.points import SHARED_MEMORY, in_haste
 from faults.scenarios import Book, Scenario
 from litequeue import identity
@@ -142,7 +142,7 @@ class Harness:
             made.moments.append(self._moment(book))
             made.events.append(event)
 
-        durability = mock.patch.object(scenarios, "DURABILITY", made.setting.durability)
+        durability = mock.patch.object(base, "DURABILITY", made.setting.durability)
         with in_boot(made.boot), durability, small_steps(made.setting.checkpoint), remembering(self._folder, remember):
             act()
         made.moments.append(self._moment(book))
@@ -195,7 +195,7 @@ class Harness:
         try:
             state = self._state(disk)
             book = scene.book(state)
-            with self._laid(disk, locks), mock.patch.object(scenarios, "DURABILITY", recording.setting.durability):
+            with self._laid(disk, locks), mock.patch.object(base, "DURABILITY", recording.setting.durability):
                 recording.scenario.examine(self._path, book)
                 assert self._look().deaths == state.deaths, "a job is blamed for the power cut"
         except BaseException as error:

@@ -1,7 +1,7 @@
 """A disk that remembers what was done to it, call by call, under the real SQLite of apsw. Knows no litequeue.
 
-SQLite's unix VFS does the work; ours only writes down. Files are those of one folder, by name; the -shm is not among
-them, for it is memory.
+SQLite's unix VFS does the work; ours only writes down, and so do fsync, rename and unlink of Python's own. Files are
+those of one folder, by name; the -shm is not among them, for it is memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from unittest import mock
 
 import apsw
 
@@ -24,9 +25,9 @@ _OPEN_DIRECTORY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_
 
 
 class Event(NamedTuple):
-    """One thing that was done to a file; `at` is an offset in bytes, or the new size."""
+    """One thing that was done to a file; `at` is an offset in bytes, or the new size; `data` may be the new name."""
 
-    what: Literal["write", "truncate", "sync", "create", "delete", "sync folder"]
+    what: Literal["write", "truncate", "sync", "create", "delete", "rename", "sync folder"]
     file: str = ""
     at: int = 0
     data: bytes = b""
@@ -71,6 +72,29 @@ class Remembering(apsw.VFS):
                 self.remember(Event("delete", file))
             super().xDelete(name, syncdir)
 
+    def synced(self, path: Path) -> None:
+        """Python has synced a file, or the folder."""
+        with self.lock:
+            if path == self._folder:
+                self.remember(Event("sync folder"))
+            elif path.parent == self._folder and path.name in self._files:
+                self.remember(Event("sync", path.name))
+
+    def renamed(self, path: Path, new: Path) -> None:
+        """Python has renamed a file."""
+        with self.lock:
+            if path.parent == self._folder and path.name in self._files:
+                self._files.remove(path.name)
+                self._files.add(new.name)
+                self.remember(Event("rename", path.name, data=os.fsencode(new.name)))
+
+    def unlinked(self, path: Path) -> None:
+        """Python has deleted a file, if it was there."""
+        with self.lock:
+            if path.parent == self._folder and path.name in self._files:
+                self._files.remove(path.name)
+                self.remember(Event("delete", path.name))
+
     def restore(self) -> None:
         """Give SQLite its own call back."""
         self.xSetSystemCall("openDirectory", 0)
@@ -105,8 +129,27 @@ def remembering(folder: Path, remember: Callable[[Event], None]) -> Generator[No
     """Put it under every connection that is opened in the block; they must be closed at its end."""
     disk = Remembering(folder, remember)
     apsw.set_default_vfs(NAME)
+    fsync, rename, unlink = os.fsync, Path.rename, Path.unlink
+
+    def sync(descriptor: int) -> None:
+        disk.synced(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def move(path: Path, new: Path) -> Path:
+        disk.renamed(path, new)
+        return rename(path, new)
+
+    def delete(path: Path, missing_ok: bool = False) -> None:
+        disk.unlinked(path)
+        unlink(path, missing_ok=missing_ok)
+
     try:
-        yield
+        with (
+            mock.patch.object(os, "fsync", sync),
+            mock.patch.object(Path, "rename", move),
+            mock.patch.object(Path, "unlink", delete),
+        ):
+            yield
     finally:
         apsw.set_default_vfs(disk.base)
         disk.restore()

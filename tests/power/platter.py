@@ -6,9 +6,9 @@ What is assumed, after sqlite.org/atomiccommit.html and SQLite's own crash tests
   order, or in part: of each sector of 512 bytes the new, the old, zeroes, or anything.
 - Bytes outside of what was written are not harmed (SQLITE_IOCAP_POWERSAFE_OVERWRITE, which the unix VFS reports).
 - A file may have grown before anything is written into it; then there are zeroes, or anything.
-- That a file was made or deleted is durable once its folder has been synced, which SQLite does at the first sync of a
-  new journal or WAL. Before, each name stands for what it stood for at any moment since. fsync of a file does not make
-  its name durable, though on most file systems it does.
+- That a file was made, renamed or deleted is durable once its folder has been synced, which SQLite does at the first
+  sync of a new journal or WAL. Before, each name stands for what it stood for at any moment since. fsync of a file does
+  not make its name durable, though on most file systems it does.
 """
 
 from __future__ import annotations
@@ -111,6 +111,9 @@ class Platter:
             case "create":
                 names.setdefault(event.file, [None]).append(File())
             case "delete":
+                names[event.file].append(None)
+            case "rename":
+                names.setdefault(event.data.decode(), [None]).append(self._open(event.file))
                 names[event.file].append(None)
             case "sync folder":
                 self._names = {name: files[-1:] for name, files in names.items()}

@@ -8,14 +8,14 @@ import pytest
 from faults.scenarios import Enqueue, Scenario, Transaction
 from litequeue.sqlite import opening
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="SQLite's unix VFS")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="SQLite's unix VFS, and /proc")]
 
 SEED, IMAGES = 1, 8
 
 
 @pytest.fixture
 def made():
-    from power.cuts import harness  # the unix VFS is not everywhere
+    from power.cuts import harness  # which needs them
 
     with harness() as made:
         yield made
