@@ -76,8 +76,8 @@ class Harness:
 
 
 @contextmanager
-def harness() -> Generator[Harness, None, None]:
-    """With waits short, and no log of what is meant to fail."""
+def in_haste() -> Generator[None, None, None]:
+    """Keep waits short, and no log of what is meant to fail."""
     with ExitStack() as stack:
         for module, name, value in (
             (worker, "BACK_OFF", 0.01),
@@ -87,6 +87,13 @@ def harness() -> Generator[Harness, None, None]:
             stack.enter_context(mock.patch.object(module, name, value))
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)
+        yield
+
+
+@contextmanager
+def harness() -> Generator[Harness, None, None]:
+    """On a disk that fails when it is told to."""
+    with in_haste(), ExitStack() as stack:
         made = Harness(stack.enter_context(failing()))
         stack.callback(made.close)
         yield made

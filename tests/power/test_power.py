@@ -1,0 +1,91 @@
+"""What power cuts do to a queue: some of the cuts that `make torture` makes all of."""
+
+import sys
+from unittest import mock
+
+import pytest
+
+from faults.scenarios import Enqueue, Scenario, Transaction
+from litequeue.sqlite import opening
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="SQLite's unix VFS, and /proc")]
+
+SEED, IMAGES = 1, 8
+
+
+@pytest.fixture
+def made():
+    from power.cuts import harness  # which needs them
+
+    with harness() as made:
+        yield made
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+@pytest.mark.parametrize("scenario", Scenario.all, ids=lambda scenario: scenario.name)
+def test_a_power_cut_loses_nothing_that_was_promised(made, scenario, durability):
+    from power.cuts import Setting
+
+    tally = made.cut_at_each(made.record(scenario, Setting(durability, 8)), SEED, images=4, step=5)
+    assert tally.cuts >= 4
+    assert tally.images >= 5
+
+
+def test_what_the_harness_finds_is_found_again_in_its_recording(made, tmp_path):
+    from power.cuts import Broken, Setting, load, save
+
+    with unsynced("off"):
+        recording = made.record(Enqueue(), Setting("full", 1000))
+    with pytest.raises(Broken) as broken:
+        made.cut_at_each(recording, SEED, images=IMAGES)
+    cut = broken.value.cut
+    save(recording, tmp_path / "recording")
+    with pytest.raises(Broken) as again:
+        made.replay(cut._replace(recording=load(tmp_path / "recording")))
+    assert str(again.value) == str(broken.value)
+
+
+# ---- what it must see
+
+
+def unsynced(synchronous):
+    """A store that breaks its word: its connections sync less than it says."""
+
+    def settings(_durability):
+        return (*honest("full")[:-1], f"synchronous = {synchronous}")
+
+    honest = opening._settings
+    return mock.patch.object(opening, "_settings", settings)
+
+
+@pytest.mark.parametrize("synchronous", ["off", "normal"])
+def test_the_harness_sees_an_enqueue_that_is_not_synced(made, synchronous):
+    from power.cuts import Broken, Setting
+
+    with unsynced(synchronous):
+        recording = made.record(Enqueue(), Setting("full", 1000))
+    with pytest.raises(Broken, match="JobNotFound"):
+        made.cut_at_each(recording, SEED, images=IMAGES)
+
+
+def test_the_harness_sees_a_checkpoint_that_is_not_synced(made):
+    from power.cuts import Broken, Setting
+
+    with unsynced("off"):
+        recording = made.record(Enqueue(), Setting("normal", 1))
+    with pytest.raises(Broken, match="never was"):
+        made.cut_at_each(recording, SEED, images=IMAGES)
+
+
+def test_the_harness_sees_what_is_half_done(made):
+    from power.cuts import Broken, Setting
+
+    class Apart(Transaction):
+        def use(self, queue, book):
+            with queue.transaction() as db:
+                db.execute("INSERT INTO rows VALUES (1)")
+            queue.tasks["plain"].enqueue(1)
+
+    apart = Scenario.all.pop()
+    with pytest.raises(Broken, match="assert rows == sorted"):
+        made.cut_at_each(made.record(apart, Setting("full", 1000)), SEED, images=1)
