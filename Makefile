@@ -21,7 +21,7 @@ help:
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... asks for something else'
 	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
-	@echo 'make torture  200 kills of workers over 20,000 jobs in three processes (ARGS=...), and each call of the disk failing in turn; 8 minutes'
+	@echo 'make torture  200 kills of workers over 20,000 jobs in three processes (ARGS=...), each call of the disk failing in turn, and hostile input; 12 minutes'
 	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
 
@@ -46,6 +46,7 @@ bench-peers: .venv-peers/.stamp-peers .venv-peers-arq/.stamp-peers-arq .venv-pee
 torture: .venv/.stamp-test
 	@$(PY) -m tests.crash.torture --kills 200 --jobs 20000 $(ARGS)
 	@cd tests && ../$(PY) -m faults
+	@cd tests && PYTHONPATH=.. ../$(PY) -m fuzz
 
 clean:
 	@rm -rf .venv .venv-peers .venv-peers-arq build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
