@@ -173,4 +173,4 @@ def _short() -> list[Any]:
     ]
 
 
-TARGETS = (Target("commands", lines(), run_line, costly=True),)
+TARGETS = (Target("commands", lines(), run_line, share=4),)

@@ -274,6 +274,6 @@ TARGETS = (
         "rows",
         st.tuples(st.sampled_from(["apsw", "sqlite3"]), st.lists(written(), min_size=1, max_size=4)),
         live_with,
-        costly=True,
+        share=10,
     ),
 )

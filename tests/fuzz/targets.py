@@ -24,7 +24,7 @@ class Target:
     name: str
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any], object]
-    costly: bool = False
+    share: int = 1  # of the time there is; more than one where an input takes long
 
 
 @dataclass
@@ -83,7 +83,7 @@ def _shown(error: BaseException) -> str:
 def attempt_for(target: Target, number: int, span: float, known: Sequence[Any] = ()) -> Tried:
     """Try batches, each with a seed of its own, for so many seconds, and at least one."""
     total, over = Tried(), time.monotonic() + span
-    size = BATCH // 10 if target.costly else BATCH
+    size = BATCH // 10 if target.share > 1 else BATCH
     while not total.inputs or time.monotonic() < over:
         tried = attempt(target, number, size, () if total.inputs else known)
         total.inputs += tried.inputs
