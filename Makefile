@@ -21,7 +21,7 @@ help:
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... asks for something else'
 	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
-	@echo 'make torture  kills of workers (ARGS=...), each call of the disk failing in turn, power cuts, a death at each statement, races from seeds; 22 minutes'
+	@echo 'make torture  kills of workers (ARGS=...), each call of the disk failing in turn, power cuts, a death at each statement, races from seeds, hostile input; 26 minutes'
 	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
 
@@ -50,6 +50,7 @@ torture: .venv/.stamp-test
 	@cd tests && ../$(PY) -m crash.statements
 	@cd tests && ../$(PY) -m model --seconds 200
 	@cd tests && ../$(PY) -m model --seconds 40 --remote
+	@cd tests && PYTHONPATH=.. ../$(PY) -m fuzz
 
 clean:
 	@rm -rf .venv .venv-peers .venv-peers-arq build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
+# Seconds that a datetime holds in every time zone: days next to the first and the last are left out.
+EARLIEST, LATEST = -62_135_424_000.0, 253_402_128_000.0
 LONGEST = 1e11  # seconds, 3,000 years: what is longer is a mistake, and would overflow dates later
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)\s*"
@@ -75,7 +77,19 @@ def instant(value: datetime | str, what: str = "at") -> float:
         raise TypeError(f'{what} must be an aware datetime or ISO text ending in "+01:00" or "Z", got {value!r}')
     if moment.utcoffset() is None:
         raise ValueError(_naive(value, what))
-    return moment.timestamp()
+    found = moment.timestamp()
+    if not EARLIEST <= found <= LATEST:
+        raise ValueError(f"{what} must lie between the years 1 and 9999 everywhere on earth, got {value!r}")
+    return found
+
+
+def utc(seconds: float) -> datetime:
+    """Return unix seconds as a datetime in UTC; what none can hold, such as infinity, as the nearest that one can.
+
+    >>> utc(60)
+    datetime.datetime(1970, 1, 1, 0, 1, tzinfo=datetime.timezone.utc)
+    """
+    return datetime.fromtimestamp(min(max(seconds, EARLIEST), LATEST), timezone.utc)
 
 
 def _naive(value: datetime | str, what: str) -> str:

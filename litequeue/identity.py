@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+LARGEST_PID = 2**31 - 1  # what the system takes for one at all
 TICKS_PER_SECOND = 1 if sys.platform == "win32" else os.sysconf("SC_CLK_TCK")
 
 
@@ -46,12 +47,12 @@ class Identity:
         """Read what to_text() wrote, by this version or another; what a foreign hand wrote is nobody we know."""
         try:
             data = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         known = data if isinstance(data, dict) else {}
-        texts = {name: str(known.get(name, "")) for name in ("host", "started", "boot", "namespace")}
+        texts = {name: _printable(known.get(name)) for name in ("host", "started", "boot", "namespace")}
         pid = known.get("pid")
-        return cls(pid=pid if isinstance(pid, int) else 0, **texts)
+        return cls(pid=pid if isinstance(pid, int) and 0 < pid <= LARGEST_PID else 0, **texts)
 
     def same_boot(self, other: Identity) -> bool:
         """Return whether both are known to run, or to have run, on one machine since it was started."""
@@ -85,6 +86,10 @@ def cpu_seconds(identity: Identity) -> float | None:
     if stat is None or stat.started != identity.started or stat.state in "ZX":
         return None
     return stat.ticks / TICKS_PER_SECOND
+
+
+def _printable(value: object) -> str:
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""  # no lone surrogates
 
 
 def _boot_is_over(identity: Identity) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from litequeue.duration import seconds
+from litequeue.duration import seconds, utc
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Source(Protocol):
 
 def moment(seconds: float | None) -> datetime | None:
     """Turn unix seconds into an aware UTC datetime."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+    return None if seconds is None else utc(seconds)
 
 
 class Job(Generic[R]):
@@ -267,12 +267,12 @@ class Job(Generic[R]):
     @property
     def created_at(self) -> datetime:
         """When it was enqueued."""
-        return datetime.fromtimestamp(self._loaded().created_at, timezone.utc)
+        return utc(self._loaded().created_at)
 
     @property
     def run_at(self) -> datetime:
         """The earliest time for it to run."""
-        return datetime.fromtimestamp(self._loaded().run_at, timezone.utc)
+        return utc(self._loaded().run_at)
 
     @property
     def started_at(self) -> datetime | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
+import stat
 import sys
 import weakref
 from collections.abc import Iterable
@@ -19,10 +21,13 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-RECORD = 32  # bytes; the run, spaces, and a newline at the end: proof that the whole record was written
+RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
+LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY = bytes(RECORD)
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
 BINARY = getattr(os, "O_BINARY", 0)
+READY = BINARY | getattr(os, "O_NONBLOCK", 0)  # a pipe of that name must hold nobody up
+_TOKEN = re.compile(r"[\w-]{1,64}", re.ASCII)
 BESIDE = "-litequeue"  # what the folder's name adds to the file's
 
 
@@ -87,8 +92,8 @@ class Lifeline:
             raise OSError(errno.EBADF, "the lock's descriptor was closed by code that does not own it")
 
     def enter(self, slot: int, run: str) -> None:
-        """Note that the run (at most 31 ASCII characters) is executing in this slot; `IndexError` if it is longer."""
-        self._memory[self._places[slot]] = f"{run:<31}\n".encode()
+        """Note that the run (at most 47 ASCII characters) is executing in this slot; `IndexError` if it is longer."""
+        self._memory[self._places[slot]] = f"{run:<{RECORD - 1}}\n".encode()
 
     def leave(self, slot: int) -> None:
         """Note that nothing is executing in this slot."""
@@ -168,12 +173,17 @@ class Remains:
 def take(directory: Path, token: str) -> Remains | None:
     """Take what the process of that token left; None while it lives, or another holds it, or we may not look."""
     path = directory / f"{token}.lock"
+    if not _TOKEN.fullmatch(token):  # of a foreign hand: no lock of ours has such a name, and it may lead elsewhere
+        return Remains(token, path)
     try:
-        descriptor = os.open(path, os.O_RDWR | BINARY)
+        descriptor = os.open(path, os.O_RDWR | READY)
     except FileNotFoundError:
         return Remains(token, path)
-    except PermissionError:
+    except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return Remains(token, path)
     if not _try_lock(descriptor):
         os.close(descriptor)
         return None
@@ -186,7 +196,7 @@ def take(directory: Path, token: str) -> Remains | None:
 def noted(directory: Path, token: str) -> frozenset[str]:
     """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
     try:
-        descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | BINARY)
+        descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | READY)
     except OSError:
         return frozenset()
     try:
@@ -226,8 +236,10 @@ def _sweep(path: Path) -> None:
 
 
 def _runs(descriptor: int) -> list[str]:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return []
     os.lseek(descriptor, 0, os.SEEK_SET)
-    data = os.read(descriptor, os.fstat(descriptor).st_size)
+    data = os.read(descriptor, min(LARGEST, os.fstat(descriptor).st_size))
     records = (data[at : at + RECORD] for at in range(0, len(data), RECORD))
     return [record[:-1].decode(errors="replace").rstrip() for record in records if _whole(record)]
 

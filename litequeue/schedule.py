@@ -132,15 +132,16 @@ def due(trigger: Trigger, next_at: float, now: float, limit: int = 500) -> Due:
 
     `next_at` is the oldest tick not fired yet. With `catch_up="all"` at most `limit` ticks are returned, and the next
     due time may still be past: call again. A `next_at` so far ahead that the clock must have been set back is
-    brought near again.
+    brought near again. Raises `ValueError` for one before all dates, where floats are too far apart to count in.
     """
+    if next_at < duration.EARLIEST:
+        raise ValueError(f"its next due time, {next_at!r}, is before the year 1")
     match trigger:
         case At():
             return Due((next_at,), None) if next_at <= now else Due((), next_at)
         case Every():
             return _every_due(trigger, next_at, now, limit)
-        case Cron():
-            return _cron_due(trigger, next_at, now, limit)
+    return _cron_due(trigger, next_at, now, limit)
 
 
 def encode(trigger: Trigger) -> str:
@@ -174,7 +175,7 @@ def describe(trigger: Trigger) -> str:
         case Every(interval, jitter):
             return f"every {duration.text(interval)}" + (f" jitter {duration.text(jitter)}" if jitter else "")
         case At(when):
-            return f"at {(_EPOCH + timedelta(seconds=when)).isoformat()}"
+            return f"at {duration.utc(when).isoformat()}"
 
 
 # -- checks at the call --

@@ -65,7 +65,7 @@ class Schedule:
 
     @property
     def trigger(self) -> triggers.Trigger:
-        """When it fires."""
+        """When it fires; raises `ValueError` where this release or machine does not understand it."""
         return triggers.decode(self._record.trigger)
 
     @property
@@ -95,7 +95,11 @@ class Schedule:
 
     def __repr__(self) -> str:
         state = "paused" if self.paused else f"next {self.next_at}"
-        return f"<Schedule {self.name} {triggers.describe(self.trigger)} {state}>"
+        try:
+            when = triggers.describe(self.trigger)
+        except ValueError:
+            when = "not understood here"
+        return f"<Schedule {self.name} {when} {state}>"
 
 
 class Schedules:

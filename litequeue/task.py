@@ -195,10 +195,16 @@ class Task(Generic[P, R]):
         if unique is True:
             key = digest(payload)
         else:
-            key = unique.format(**self._arguments(args, kwargs)) if isinstance(unique, str) else unique(*args, **kwargs)
+            key = self._filled(unique, args, kwargs) if isinstance(unique, str) else unique(*args, **kwargs)
         scope = self._fields.get("key_scope") or self.options.key_scope or "unfinished"
         fields = {"key": checked_key(key)}
         return fields if "key_scope" in self._fields else {**fields, "key_scope": scope}
+
+    def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        try:
+            return template.format(**self._arguments(args, kwargs))
+        except (AttributeError, LookupError, ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         bound = inspect.signature(self.function).bind(*args, **kwargs)

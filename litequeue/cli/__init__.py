@@ -16,6 +16,7 @@ from litequeue.cli.change import cancel, prune, retry, schedules
 from litequeue.cli.doctor import doctor
 from litequeue.cli.enqueue import enqueue
 from litequeue.cli.look import jobs, show, status
+from litequeue.cli.printing import harmless
 from litequeue.cli.run import run
 from litequeue.errors import LiteQueueError
 
@@ -40,7 +41,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except LiteQueueError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(harmless(str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # click ends quietly then
                 raise

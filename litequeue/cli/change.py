@@ -236,4 +236,4 @@ def _change_schedule(store: SqliteStore, action: str, name: str, *, as_json: boo
     elif "job" in answer:
         click.echo(answer["job"])
     else:
-        click.echo({"pause": "paused", "resume": "resumed", "remove": "removed"}[action] + f" {name}")
+        click.echo({"pause": "paused", "resume": "resumed", "remove": "removed"}[action] + f" {one_line(name)}")

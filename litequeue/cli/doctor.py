@@ -228,12 +228,11 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
     name, next_at = schedule.name, schedule.next_at
     try:
         trigger = triggers.decode(schedule.trigger)
+        due = None if next_at is None else triggers.due(trigger, next_at, now, limit=1)
     except ValueError as error:
         return Finding("fail", "schedules", f"{name} cannot fire here: {error}")
-    if next_at is not None and next_at > now and not schedule.paused:
-        near = triggers.due(trigger, next_at, now).next_at
-        if near != next_at:
-            return Finding("fail", "schedules", f"{name} waits too long: the clock was set back", _bring_near)
+    if due is not None and next_at is not None and next_at > now and due.next_at != next_at and not schedule.paused:
+        return Finding("fail", "schedules", f"{name} waits too long: the clock was set back", _bring_near)
     if schedule.task not in known:
         return Finding("warn", "schedules", f"{name}: no living worker knows {schedule.task}")
     late = now - next_at if is_due(schedule, now) and next_at is not None else 0.0

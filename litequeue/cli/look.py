@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ from litequeue.cli.printing import (
     size,
     status_text,
     table,
+    to_json,
 )
 from litequeue.cli.report import job_fields, overview
 from litequeue.duration import instant, text
@@ -264,7 +264,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
     ]
     lines = [f"{name:<10} {value}" for name, value in pairs if value]
     for error in job.errors:
-        heading = f"attempt {error.attempt}, {iso(error.at)}: {error.type}: {one_line(error.message, 200)}"
+        heading = f"attempt {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
         lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
     return lines
 
@@ -272,10 +272,10 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
 def _call(fields: dict[str, Any]) -> str:
     if fields["args"] is None:
         return "not JSON: name the app, whose codec reads them"
-    given = [json.dumps(value, default=str) for value in fields["args"]]
-    given += [f"{name}={json.dumps(value, default=str)}" for name, value in fields["kwargs"].items()]
+    given = [to_json(value) for value in fields["args"]]
+    given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
     return f"({', '.join(given)})"
 
 
 def _result(job: JobRecord, fields: dict[str, Any]) -> str:
-    return "" if job.result is None else json.dumps(fields["result"], default=str)
+    return "" if job.result is None else to_json(fields["result"])

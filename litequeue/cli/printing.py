@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from litequeue.duration import text
+from litequeue.duration import text, utc
 from litequeue.job import Status
 
 _COLOURS = {
@@ -22,12 +22,29 @@ _COLOURS = {
     Status.EXPIRED: "yellow",
 }
 # what a terminal would obey: control characters, C1 included
+DEEPEST = 50  # levels that are shown of what is nested too deeply
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def emit(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(to_json(value, indent=2))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON; what is nested too deeply for that is cut."""
+    try:
+        return json.dumps(value, indent=indent, default=str)
+    except RecursionError:
+        return json.dumps(_cut(value, DEEPEST), indent=indent, default=str)
+
+
+def _cut(value: Any, depth: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _cut(inner, depth - 1) for name, inner in value.items()} if depth else "…"
+    if isinstance(value, (list, tuple)):
+        return [_cut(inner, depth - 1) for inner in value] if depth else "…"
+    return value
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
@@ -66,7 +83,7 @@ def iso(moment: float | datetime | None) -> str | None:
     """Return unix seconds or a datetime as ISO text in UTC, for JSON."""
     if moment is None:
         return None
-    value = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, timezone.utc)
+    value = moment if isinstance(moment, datetime) else utc(moment)
     return value.astimezone(timezone.utc).isoformat()
 
 
@@ -74,7 +91,7 @@ def local(moment: float | None, now: float) -> str:
     """Return unix seconds as local time and how far that is from now."""
     if moment is None:
         return "never"
-    return f"{datetime.fromtimestamp(moment, timezone.utc).astimezone():%Y-%m-%d %H:%M:%S} ({distance(moment, now)})"
+    return f"{utc(moment).astimezone():%Y-%m-%d %H:%M:%S} ({distance(moment, now)})"
 
 
 def distance(moment: float, now: float) -> str:

@@ -74,6 +74,11 @@ def translated(error: Exception) -> StoreError:
     return StoreError(f"SQLite refused: {text}")
 
 
+def only_reads(sql: str) -> bool:
+    """Whether the statement may be run a second time."""
+    return sql.startswith(("SELECT", "WITH"))
+
+
 def check_open(db: Any) -> None:
     """Refuse to go on in a transaction that the caller's block has ended, here or on an aiosqlite connection."""
     if not db.in_transaction:

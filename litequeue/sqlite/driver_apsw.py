@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from litequeue.sqlite.connection import BUSY_SECONDS, translated
+from litequeue.sqlite.connection import BUSY_SECONDS, only_reads, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,6 +53,22 @@ class ApswConnection:
             return rows
         except apsw.Error as error:
             raise translated(error) from error
+        except UnicodeDecodeError as error:
+            if not only_reads(sql):
+                raise translated(error) from error
+            return self._rows_not_in_utf8(sql, parameters)
+
+    def _rows_not_in_utf8(self, sql: str, parameters: Parameters | None) -> list[Row]:
+        """Read text that a foreign hand wrote: apsw takes UTF-8 only, so all text comes as bytes."""
+        cursor = _plain_cursor(self.raw)
+        names = [f"c{number}" for number in range(len(cursor.execute(sql, parameters).get_description()))]
+        cursor.close(True)
+        read = ", ".join(
+            f"iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name}), typeof({name})" for name in names
+        )
+        lenient = f"WITH found ({', '.join(names)}) AS ({sql}) SELECT {read} FROM found"  # noqa: S608  our own SQL
+        rows: list[Row] = _plain_cursor(self.raw).execute(lenient, parameters).fetchall()
+        return [tuple(map(_decoded, row[::2], row[1::2])) for row in rows]
 
     def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each set of parameters; return how many rows were changed."""
@@ -83,6 +99,10 @@ class ApswConnection:
     def close(self) -> None:
         """Close; the connection cannot be used again."""
         self.raw.close()
+
+
+def _decoded(value: Any, kind: str) -> Any:
+    return value.decode(errors="replace") if kind == "text" else value
 
 
 def _plain_cursor(raw: apsw.Connection) -> apsw.Cursor:

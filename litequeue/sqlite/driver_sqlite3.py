@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from litequeue.sqlite.connection import BUSY_SECONDS, translated
+from litequeue.sqlite.connection import BUSY_SECONDS, only_reads, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,12 +55,17 @@ class Sqlite3Connection:
             rows: list[Row] = cursor.execute(sql, parameters or ()).fetchall()
             return rows
         except sqlite3.Error as error:
+            if "decode to UTF-8" in str(error) and only_reads(sql):  # text that a foreign hand wrote
+                return self._with_text(self.raw.cursor(), sql, parameters, _decoded)
             raise translated(error) from error
 
-    def _with_text(self, cursor: sqlite3.Cursor, sql: str, parameters: Parameters | None) -> list[Row]:
-        factory, self.raw.text_factory = self.raw.text_factory, str
+    def _with_text(self, cursor: sqlite3.Cursor, sql: str, parameters: Parameters | None, text: Any = str) -> list[Row]:
+        cursor.row_factory = None
+        factory, self.raw.text_factory = self.raw.text_factory, text
         try:
             return cursor.execute(sql, parameters or ()).fetchall()
+        except sqlite3.Error as error:
+            raise translated(error) from error
         finally:
             self.raw.text_factory = factory
 
@@ -92,6 +97,10 @@ class Sqlite3Connection:
     def close(self) -> None:
         """Close; the connection cannot be used again."""
         self.raw.close()
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def connect(path: str) -> Sqlite3Connection:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection
 
 
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
 @lru_cache(maxsize=1)
 def migrations() -> dict[int, list[str]]:
     """Return the statements of each numbered script in `schema/`."""
@@ -39,8 +42,12 @@ def version(db: Connection) -> int:
     """Return the file's schema version; 0 when none of our tables are in it."""
     if not db.rows(SQL["ours"]):
         return 0
-    [(text,)] = db.rows(SQL["get_meta"], {"name": "schema_version"})
-    return int(text)
+    found = db.rows(SQL["get_meta"], {"name": "schema_version"})
+    if len(found) != 1 or not _VERSION.fullmatch(found[0][0]):
+        raise NotAQueue(
+            f"the schema version in litequeue_meta is not one that litequeue wrote: {found!r:.80}; restore a backup"
+        )
+    return int(found[0][0])
 
 
 def check(db: Connection, path: str) -> None:

@@ -1,6 +1,7 @@
 -- Every statement litequeue runs, by name. Written for SQLite 3.37. States are listed in schema/001_initial.sql.
 -- A parameter at which SQLite's planner looks, to compare it with an ORDER BY or to plan a LIMIT, has the statement prepared
 -- anew at each run, which can cost ten times what it does: hence +:queue, and CAST(:limit AS INTEGER).
+-- A count that a foreign hand has set to the largest number stays there: one more would be refused, and all beside it.
 
 -- ---- enqueue
 
@@ -59,7 +60,7 @@ SELECT queue, task, NULL FROM lane WHERE queue IS NOT NULL
 
 -- Where only one such pair is of interest, its first jobs are read at once, as they will be when they are claimed.
 -- name: front
-SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
+SELECT CAST(id AS TEXT), attempt + (attempt < 9223372036854775807), task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
 FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
@@ -78,7 +79,7 @@ ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 -- table or four each time, which is most of what a claim of one job takes.
 -- name: take
 UPDATE litequeue_jobs
-SET state = 2, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at = ?,
+SET state = 2, attempt = attempt + (attempt < 9223372036854775807), begun = begun + (begun < 9223372036854775807), worker = ?, started_at = ?,
     held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
 WHERE id = ? AND state = 1
 
@@ -108,7 +109,7 @@ RETURNING id
 
 -- name: fail
 UPDATE litequeue_jobs
-SET state = 5, worker = NULL, finished_at = :now, delete_at = :delete_at, failures = failures + 1,
+SET state = 5, worker = NULL, finished_at = :now, delete_at = :delete_at, failures = failures + (failures < 9223372036854775807),
     held_key = CASE WHEN key_scope = 'kept' THEN held_key END
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
@@ -121,7 +122,7 @@ WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
 
 -- name: retry_later
-UPDATE litequeue_jobs SET state = 0, worker = NULL, run_at = :run_at, failures = failures + 1
+UPDATE litequeue_jobs SET state = 0, worker = NULL, run_at = :run_at, failures = failures + (failures < 9223372036854775807)
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
 
@@ -139,7 +140,7 @@ RETURNING id
 -- none has taken that meanwhile.
 -- name: put_back
 UPDATE litequeue_jobs
-SET state = 1, worker = NULL, begun = begun - 1, started_at = CASE WHEN begun > 1 THEN started_at END,
+SET state = 1, worker = NULL, begun = max(0, begun - 1), started_at = CASE WHEN begun > 1 THEN started_at END,
     held_key = CASE WHEN key_scope = 'queued' AND begun = 1 AND NOT EXISTS
                          (SELECT 1 FROM litequeue_jobs AS other
                           WHERE other.task = litequeue_jobs.task AND other.held_key = litequeue_jobs.key)
@@ -198,7 +199,7 @@ VALUES (:token, :identity, :queues, :tasks, :threads, :coroutines, :now, :now)
 RETURNING id
 
 -- name: beat
-UPDATE litequeue_workers SET beats = beats + 1, beat_at = :now WHERE id = :worker
+UPDATE litequeue_workers SET beats = CASE beats WHEN 9223372036854775807 THEN 0 ELSE beats + 1 END, beat_at = :now WHERE id = :worker
 RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
        OR EXISTS (SELECT 1 FROM litequeue_jobs
                   WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers))
@@ -238,13 +239,13 @@ SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
 DELETE FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
 
 -- name: blame
-UPDATE litequeue_jobs SET state = 1, worker = NULL, deaths = deaths + 1
+UPDATE litequeue_jobs SET state = 1, worker = NULL, deaths = deaths + (deaths < 9223372036854775807)
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
 
 -- name: condemn
 UPDATE litequeue_jobs
-SET state = 5, worker = NULL, finished_at = :now, delete_at = :delete_at, deaths = deaths + 1,
+SET state = 5, worker = NULL, finished_at = :now, delete_at = :delete_at, deaths = deaths + (deaths < 9223372036854775807),
     held_key = CASE WHEN key_scope = 'kept' THEN held_key END
 WHERE id = :id AND attempt = :attempt AND state = 2
 RETURNING id
@@ -268,7 +269,8 @@ SELECT min(delete_at) FROM litequeue_jobs WHERE delete_at IS NOT NULL
 -- ---- schedules
 
 -- name: due_schedules
-SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT)
+SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT),
+       hex(name)
 FROM litequeue_schedules
 WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
 ORDER BY next_at
@@ -276,7 +278,7 @@ ORDER BY next_at
 -- name: next_schedule
 SELECT min(next_at) FROM litequeue_schedules
 WHERE next_at IS NOT NULL AND paused = 0 AND task IN (SELECT value FROM json_each(:tasks))
-      AND name NOT IN (SELECT value FROM json_each(:broken))
+      AND hex(name) NOT IN (SELECT value FROM json_each(:broken))
 
 -- name: schedules
 SELECT name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, CAST(last_job AS TEXT)
@@ -319,7 +321,7 @@ WHERE name = :name
 SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
        started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
        payload, result,
-       (SELECT json_group_array(json_array(error.attempt, error.at, error.type, error.message, error.traceback))
+       (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
 FROM litequeue_jobs AS job WHERE job.id = :id
 
@@ -327,7 +329,7 @@ FROM litequeue_jobs AS job WHERE job.id = :id
 SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
        started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
        payload, result,
-       (SELECT json_group_array(json_array(error.attempt, error.at, error.type, error.message, error.traceback))
+       (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
 FROM litequeue_jobs AS job
 WHERE (:state IS NULL OR state = :state) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
@@ -340,7 +342,7 @@ ORDER BY job.id DESC LIMIT CAST(:limit AS INTEGER)
 SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
        started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
        payload, result,
-       (SELECT json_group_array(json_array(error.attempt, error.at, error.type, error.message, error.traceback))
+       (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
 FROM litequeue_jobs AS job
 WHERE state > 4 AND state = :state AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
@@ -358,6 +360,7 @@ SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GR
 -- name: recent_durations
 SELECT task, state, finished_at - started_at FROM litequeue_jobs
 WHERE id IN (SELECT id FROM litequeue_jobs WHERE state IN (4, 5) AND started_at IS NOT NULL ORDER BY id DESC LIMIT CAST(:limit AS INTEGER))
+      AND finished_at - started_at IS NOT NULL
 
 -- ---- the file
 

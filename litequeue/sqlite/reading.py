@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from litequeue.duration import utc
 from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
 from litequeue.errors import JobNotFound
 from litequeue.job import JobError, JobRecord, Progress, Status
@@ -79,20 +79,20 @@ def _job(row: Row) -> JobRecord:
 def _tags(text: str) -> tuple[str, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
-    except msgspec.MsgspecError:  # of a foreign hand: no reason to hide the job
+    except (msgspec.MsgspecError, RecursionError):  # of a foreign hand: no reason to hide the job
         return (text,)
 
 
 def _progress(text: str) -> Progress | None:
     try:
         return msgspec.json.decode(text, type=Progress)
-    except msgspec.MsgspecError:  # of a foreign hand: no reason to hide the job
+    except (msgspec.MsgspecError, RecursionError):  # of a foreign hand: no reason to hide the job
         return None
 
 
 def _error(entry: list[Any]) -> JobError:
     attempt, at, kind, message, traceback = entry
-    return JobError(attempt, datetime.fromtimestamp(at, timezone.utc), kind, message, traceback)
+    return JobError(attempt, utc(at), kind, message, traceback)
 
 
 def workers(db: Connection) -> list[WorkerRecord]:
@@ -106,8 +106,8 @@ def _worker(row: Row) -> WorkerRecord:
         id=number,
         token=token,
         identity=identity,
-        queues=tuple(json.loads(queues)) if queues else None,
-        tasks=tuple(json.loads(tasks)),
+        queues=None if queues is None else _names(queues),
+        tasks=_names(tasks),
         threads=threads,
         coroutines=coroutines,
         started_at=started_at,
@@ -115,6 +115,13 @@ def _worker(row: Row) -> WorkerRecord:
         beat_at=beat_at,
         running=running,
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except (msgspec.MsgspecError, RecursionError):  # of a foreign hand: a worker that has none
+        return ()
 
 
 def schedules(db: Connection) -> list[ScheduleRecord]:

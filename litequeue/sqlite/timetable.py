@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from litequeue import schedule as triggers
-from litequeue.errors import ScheduleExists, ScheduleNotFound
+from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
 from litequeue.job import NewJob
 from litequeue.sqlite import reading
 from litequeue.sqlite.connection import perform
@@ -96,8 +96,17 @@ def resume(db: Connection, name: str, now: float) -> None:
     if schedule.paused:
         # one that will not fire again stays so
         spent = schedule.next_at is None
-        next_at = None if spent else triggers.first(triggers.decode(schedule.trigger), now)
+        next_at = None if spent else _first(schedule, now)
         db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at})
+
+
+def _first(schedule: ScheduleRecord, now: float) -> float | None:
+    try:
+        return triggers.first(triggers.decode(schedule.trigger), now)
+    except ValueError as error:
+        raise Unsupported(
+            f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it anew"
+        ) from error
 
 
 def trigger_now(db: Connection, name: str, now: float) -> str:
@@ -114,19 +123,26 @@ def fire(db: Connection, tasks: frozenset[str], now: float) -> tuple[int, float 
     """Enqueue each due tick of these tasks' schedules and move them on; return how many, and the next due time."""
     known = json.dumps(sorted(tasks))
     fired, broken = 0, []
-    for row in db.rows(SQL["due_schedules"], {"now": now, "tasks": known}):
-        schedule = reading.schedule(row)
+    for *row, name in db.rows(SQL["due_schedules"], {"now": now, "tasks": known}):
+        schedule = reading.schedule(tuple(row))
         try:
-            trigger = triggers.decode(schedule.trigger)
-        except (
-            ValueError
-        ) as error:  # of a newer release, or in a zone this machine does not know: it must not stop the others
+            trigger = _trigger(schedule, name)
+            due = triggers.due(trigger, cast("float", schedule.next_at), now)  # it is due, so it has one
+        # of a newer release, of a foreign hand, or in a zone this machine does not know: it must not stop the others
+        except ValueError as error:
             log.error("the schedule %r cannot fire here: %s", schedule.name, error)  # noqa: TRY400
-            broken.append(schedule.name)
+            broken.append(name)
         else:
-            fired += _fire_one(db, schedule, trigger, now)
+            fired += _fire_one(db, schedule, trigger, due, now)
     [(next_at,)] = db.rows(SQL["next_schedule"], {"tasks": known, "broken": json.dumps(broken)})
     return fired, next_at
+
+
+def _trigger(schedule: ScheduleRecord, name: str) -> triggers.Trigger:
+    """Decode the trigger of a schedule that can be moved on: one that cannot be named would fire for ever."""
+    if schedule.name.encode().hex() != name.lower():
+        raise ValueError("its name is not UTF-8")
+    return triggers.decode(schedule.trigger)
 
 
 def bring_near(db: Connection, tasks: frozenset[str], now: float) -> None:
@@ -141,8 +157,9 @@ def bring_near(db: Connection, tasks: frozenset[str], now: float) -> None:
                 db.rows(SQL["resume_schedule"], {"name": schedule.name, "next_at": near})
 
 
-def _fire_one(db: Connection, schedule: ScheduleRecord, trigger: triggers.Trigger, now: float) -> int:
-    due = triggers.due(trigger, cast("float", schedule.next_at), now)  # it is due, so it has one
+def _fire_one(
+    db: Connection, schedule: ScheduleRecord, trigger: triggers.Trigger, due: triggers.Due, now: float
+) -> int:
     job_id = None
     for tick in due.ticks:
         job_id = _enqueue(db, schedule, now, run_at=_jittered(trigger, tick))

@@ -43,15 +43,19 @@ def test_a_seed_plays_the_same_again():
 # That the harness can fail: a promise is broken on purpose, and is found
 
 
+def mistaken(name, old, new):
+    assert old in SQL[name]
+    return SQL[name].replace(old, new)
+
+
 def changed(names, old, new):
     """Statements of the product with a mistake in them."""
-    assert all(old in SQL[name] for name in names.split())
-    return mock.patch.dict(SQL, {name: SQL[name].replace(old, new) for name in names.split()})
+    return mock.patch.dict(SQL, {name: mistaken(name, old, new) for name in names.split()})
 
 
 MISTAKES = {
     "a success is settled without fencing": lambda: mock.patch.object(
-        transitions, "_SUCCEED", SQL["succeed"].replace("attempt = ?", "attempt >= ?")
+        transitions, "_SUCCEED", mistaken("succeed", "attempt = ?", "attempt >= ?")
     ),
     "other ends are settled without fencing": lambda: changed(
         "fail retry_later snooze release", "attempt = :attempt", "attempt >= :attempt"
@@ -60,7 +64,7 @@ MISTAKES = {
         "still_mine complete", "attempt = :attempt", "attempt >= :attempt"
     ),
     "a claim is no new attempt": lambda: mock.patch.object(
-        claim, "_TAKE", SQL["take"].replace("attempt = attempt + 1", "attempt = attempt")
+        claim, "_TAKE", mistaken("take", "attempt = attempt +", "attempt = attempt + 0 *")
     ),
     "priority is ignored": lambda: changed("heads", "ORDER BY -priority, id", "ORDER BY id"),
     "an ended job still holds its key": lambda: changed(

@@ -238,14 +238,29 @@ def test_a_half_made_lifeline_is_swept_away_only_when_its_maker_is_dead(director
     assert os.listdir(directory) == []
 
 
-def test_a_run_of_31_characters_is_noted_and_a_longer_one_refused(directory, line):
-    line.enter(3, "9" * 29 + ":1")
+def test_a_run_of_the_longest_numbers_is_noted_and_what_is_longer_than_a_record_refused(directory, line):
+    longest = f"{-(2**63)}:{2**63 - 1}"
+    line.enter(3, longest)
     with pytest.raises(IndexError):
-        line.enter(3, "9" * 30 + ":1")
+        line.enter(3, "9" * 46 + ":1")
     line._forsake()
     remains = take(directory, "mine")
-    assert remains.executing == {"9" * 29 + ":1"}
+    assert remains.executing == {longest}
     remains.bury()
+
+
+@pytest.mark.parametrize("token", ["../beyond", "", "\0", "a" * 300, "folder", "loop", "pipe"])
+def test_what_is_no_lock_file_is_nobodys_and_leads_nowhere(directory, token):
+    directory.mkdir(exist_ok=True)
+    beyond = directory.parent / "beyond.lock"
+    beyond.touch()
+    (directory / "folder.lock").mkdir()
+    (directory / "loop.lock").symlink_to("loop.lock")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(directory / "pipe.lock")
+    remains = take(directory, token)
+    assert remains is None or remains.missing
+    assert beyond.exists()
 
 
 def test_a_record_cut_off_in_the_middle_is_no_run(directory, line):

@@ -1,0 +1,133 @@
+"""What a foreign hand may write into the file harms no job beside it. The inputs are those that `tests/fuzz/` found."""
+
+import math
+
+import pytest
+
+from litequeue import NotAQueue, Queue, Unsupported, every
+from litequeue.cli.printing import to_json
+from litequeue.cli.report import overview
+from litequeue.identity import Identity, alive
+from litequeue.sqlite.store import SqliteStore
+from litequeue.upkeep import Upkeep
+
+LARGEST = 2**63 - 1
+NO_UTF8 = "CAST(x'ff' AS TEXT)"
+
+
+@pytest.fixture
+def write(queue):
+    """Change the file past litequeue."""
+    return lambda sql, *values: queue.store._writer.run(lambda db: db.rows(sql, values))
+
+
+@pytest.fixture
+def work(queue):
+    """Enqueue a job and one beside it that fails at its first attempt; afterwards let a worker work both off."""
+
+    @queue.task(name="plain")
+    def plain(n: int = 1) -> int:
+        return n
+
+    @queue.task(name="bad", retries=1, backoff="1h")
+    def bad() -> None:
+        raise RuntimeError
+
+    queue.tasks["bad"].enqueue()
+    beside = queue.tasks["plain"].enqueue()
+
+    def working():
+        queue.worker(threads=1).run(until_idle=True)
+        assert beside.result(0) == 1
+        return queue.jobs(task="bad")[0]
+
+    return working
+
+
+@pytest.mark.parametrize("column", ["attempt", "failures", "deaths"])
+def test_a_count_at_the_largest_number_stays_there_and_keeps_no_job_from_its_end(queue, write, work, column):
+    write(f"UPDATE litequeue_jobs SET attempt = 1, begun = 1, {column} = {LARGEST} WHERE task = 'bad'")
+    assert work().status in {"failed", "scheduled"}
+
+
+def test_a_job_that_stands_as_run_by_the_dead_is_judged_though_its_deaths_are_the_largest_number(queue, write, work):
+    write("INSERT INTO litequeue_workers VALUES (7, 'a', '{}', NULL, '[]', 1, 1, 1.0, 0, 1.0)")
+    running = "UPDATE litequeue_jobs SET state = 2, worker = 7, started_at = 1, attempt = 1, begun = 1, deaths = ?"
+    write(f"{running} WHERE task = 'bad'", LARGEST)
+    Upkeep(queue.store, queue.clock, "observer", frozenset()).bury()
+    assert work().status == "failed"
+
+
+def test_the_longest_id_and_attempt_are_run(queue, write, work):
+    write(f"UPDATE litequeue_jobs SET id = {-LARGEST}, attempt = {LARGEST - 1} WHERE task = 'bad'")
+    assert work().attempt == LARGEST
+
+
+@pytest.mark.parametrize("column", ["task", "queue", "key", "tags", "schedule", "progress"])
+def test_text_that_is_no_utf_8_hides_no_job(queue, write, work, column):
+    write(f"UPDATE litequeue_jobs SET {column} = {NO_UTF8} WHERE task = 'bad'")
+    queue.worker(threads=1).run(until_idle=True)
+    assert [job.status for job in queue.jobs(task="plain")] == ["succeeded"]
+    assert len(queue.jobs()) == 2
+
+
+@pytest.mark.parametrize("moment", [math.inf, -math.inf, 1e300, -1e11])
+def test_a_time_that_no_calendar_holds_is_shown_as_the_nearest(queue, write, work, moment):
+    work()
+    write("UPDATE litequeue_jobs SET created_at = ?, run_at = ?, started_at = ?", moment, moment, moment)
+    write("UPDATE litequeue_jobs SET finished_at = ? WHERE state > 3", moment)
+    write("UPDATE litequeue_errors SET at = ?", moment)
+    for job in queue.jobs():
+        assert {job.created_at.year, job.run_at.year, job.started_at.year} <= {1, 9999}
+    assert queue.jobs(task="bad")[0].errors[0].at.year in {1, 9999}
+    assert overview(queue.store)["tasks"] == [] or math.isfinite(moment)
+
+
+@pytest.mark.parametrize("text", ["no JSON", "7", "[[]]", ""])
+def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, write, text):
+    write("INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?, ?, 1, 1, 1e300, 0, 1.0)", text, text)
+    [found] = queue.store.workers()
+    assert (found.queues, found.tasks, queue.store.lives(found.token)) == ((), (), False)
+
+
+@pytest.mark.parametrize("wrong", ["next_at = -1e300", "next_at = -9e999", "next_at = -1e11", f"name = {NO_UTF8}"])
+def test_a_schedule_that_cannot_be_moved_on_does_not_fire_nor_stop_the_others(queue, write, work, wrong):
+    for name in ("broken", "sound"):
+        queue.schedules.add(name, queue.tasks["plain"].s(2), every("1m", catch_up="all"))
+    write("UPDATE litequeue_schedules SET next_at = ?", queue.now() - 1)
+    write(f"UPDATE litequeue_schedules SET {wrong} WHERE name = 'broken'")
+    assert queue.store.fire(frozenset({"plain"})) > queue.now()
+    assert [job.schedule for job in queue.jobs(task="plain")] == ["sound", None]
+
+
+def test_a_paused_schedule_that_is_not_understood_is_not_resumed_and_says_why(queue, write, work):
+    queue.schedules.add("broken", queue.tasks["plain"].s(2), every("1m"))
+    queue.schedules.pause("broken")
+    write("UPDATE litequeue_schedules SET trigger = ''")
+    assert "not understood" in repr(queue.schedules["broken"])
+    with pytest.raises(Unsupported, match="'broken' cannot fire here"):
+        queue.schedules.resume("broken")
+
+
+@pytest.mark.parametrize("version", ["x", "", "-1", "0", "9" * 5000])
+def test_a_schema_version_that_is_none_is_told(queue, write, driver, version):
+    write("UPDATE litequeue_meta SET value = ? WHERE name = 'schema_version'", version)
+    queue.close()
+    for opening in (Queue, lambda path, driver: SqliteStore(path, driver=driver, durability="full", clock=queue.clock,
+                                                            result_ttl=1.0, failed_ttl=1.0, create=False)):  # fmt: skip
+        with pytest.raises(NotAQueue, match="schema version"):
+            opening(queue.path, driver=driver)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"pid": 99999999999}', '{"pid": -1}', '{"host": "\\ud800"}'])
+def test_no_identity_is_too_odd_to_read(text):
+    identity = Identity.from_text(text)
+    identity.host.encode()
+    assert (identity.pid, alive(identity)) == (0, None)
+
+
+def test_what_is_nested_too_deeply_to_be_shown_is_cut():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    assert to_json({"args": value}).count("[") == 49

@@ -1,0 +1,123 @@
+"""What lies beside the file: datagrams on the doorbells' sockets, names in the folder, lock files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+
+from fuzz import hostile
+from fuzz.targets import Target
+from litequeue import liveness
+from litequeue.doorbell import LOOPBACK, UNIX, WORK, Bell, Ear
+from litequeue.waiters import Waiter, Waiters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOON = 1.0  # seconds
+messages = (
+    hostile.blobs
+    | st.binary(max_size=40)
+    | st.sampled_from([b"cancel", b"schedules", b"1 2", b"x" * 60_000, b"9" * 5000])
+)
+names = st.sampled_from(
+    ["work-.sock", "work-a.sock", "work-a.udp", "work-a-b.udp", "work-a-1-2.udp", "work-a-99999.udp",
+    "work-a--1.udp", "work-a-0.udp",
+     "work-a-٣.udp", "work-", "work-a", "done-a.sock", "a.lock", "a.tmp", ".lock", "é.lock", "a b.lock",
+     "a.lock.lock", "-.lock"]
+) | st.text("abworkdone-.socklktmpud0123", min_size=1, max_size=20)  # fmt: skip
+
+
+def _file(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _sparse(path: Path, _: bytes) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def _socket(path: Path, _: bytes) -> None:
+    with closing(socket.socket(UNIX, socket.SOCK_DGRAM)) as made:
+        made.bind(str(path))
+
+
+KINDS: tuple[Callable[[Path, bytes], object], ...] = (
+    _file,
+    _sparse,
+    lambda path, _: path.mkdir(),
+    lambda path, _: path.symlink_to(path.name),
+    lambda path, _: path.symlink_to("/dev/zero"),
+    lambda path, _: path.symlink_to("../beyond"),
+    *([lambda path, _: os.mkfifo(path)] if hasattr(os, "mkfifo") else []),
+    *([_socket] if UNIX >= 0 else []),
+)
+things = st.tuples(names, st.integers(0, len(KINDS) - 1), hostile.blobs | st.binary(min_size=40, max_size=100))
+
+
+def ring(case: tuple[list[bytes], bool]) -> None:
+    """Whatever is sent to an ear is bytes to its owner, and a wait ends."""
+    sent, loopback = case
+    with tempfile.TemporaryDirectory() as folder, closing(Ear(Path(folder), WORK, loopback=loopback)) as ear:
+        family, address = ear._socket.family, ear._socket.getsockname()
+        with closing(socket.socket(family, socket.SOCK_DGRAM)) as stranger:
+            stranger.setblocking(False)
+            for message in sent:
+                with suppress(OSError):  # full, or too long
+                    stranger.sendto(message, address)
+        heard = ear.wait(0.0)
+        if loopback and LOOPBACK:
+            assert heard == [], "a stranger was heard"
+        else:
+            assert all(any(one.startswith(message) for one in sent) for message in heard)  # a long one is cut
+        waiters = Waiters(lambda: Path(folder), time.monotonic, str)
+        waiters._waiting = {"1": {Waiter("1")}}
+        waiters.heard(ear, heard)
+        ear.wake()
+        assert b"" in ear.wait(SOON)
+
+
+def meet(case: list[tuple[str, int, bytes]]) -> None:
+    """Names that are not what they seem stop neither bell nor ear nor burial, and nothing beyond is touched."""
+    with tempfile.TemporaryDirectory() as above:
+        beyond, folder = Path(above) / "beyond", Path(above) / "beside"
+        beyond.write_bytes(b"not ours")
+        folder.mkdir()
+        for name, kind, data in case:
+            if not os.path.lexists(folder / name):
+                KINDS[kind](folder / name, data)
+        with closing(Bell(folder, WORK, time.monotonic)) as bell, closing(Ear(folder, WORK)) as ear:
+            bell.ring(b"x")
+            bell.ring(b"y")
+            assert set(ear.wait(SOON)) <= {b"x", b"y"}
+        line = liveness.Lifeline(folder, "f" * 32, 2)
+        line.enter(0, "1:1")
+        for token in [*liveness.tokens(folder), *(name for name, _, _ in case), "../beyond", "/etc/passwd", "\0", ""]:
+            assert token == line.token or _took(folder, token)
+        assert liveness.noted(folder, line.token) == {"1:1"}
+        assert liveness.take(folder, line.token) is None
+        line.close()
+        assert beyond.read_bytes() == b"not ours"
+
+
+def _took(folder: Path, token: str) -> bool:
+    with suppress(ValueError):  # no name of a file
+        liveness.noted(folder, token)
+    remains = liveness.take(folder, token)
+    if remains is not None:
+        assert all(isinstance(run, str) for run in remains.executing)
+        remains.bury()
+    return True
+
+
+TARGETS = (
+    Target("datagrams", st.tuples(st.lists(messages, max_size=12), st.booleans()), ring),
+    Target("files beside", st.lists(things, max_size=6), meet),
+)

@@ -1,0 +1,110 @@
+"""Inputs that once found something: each is tried first, whenever its target is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fuzz.hostile import DEEP, LARGEST, NOW, Raw
+from fuzz.rows import LAST_ID, PREFIX, Written
+
+EVERY, DAILY = (
+    '{"every": 3600, "jitter": 0, "catch_up": "all"}',
+    '{"cron": "0 6 * * *", "zone": "UTC", "catch_up": "one"}',
+)
+DEEP_CALL = b"[[" + b"[" * 900 + b"]" * 900 + b"],{}]"
+JOB = {
+    "task": "plain",
+    "queue": "default",
+    "payload": b"[[1],{}]",
+    "state": 1,
+    "priority": 0,
+    "run_at": NOW,
+    "created_at": NOW,
+}
+BEGUN = JOB | {"attempt": 1, "begun": 1}
+ENDED = BEGUN | {"state": 4, "started_at": NOW, "finished_at": NOW}
+RUNNING = BEGUN | {"state": 2, "worker": 7, "started_at": NOW}
+WORKER = {
+    "id": 7,
+    "token": "a" * 32,
+    "identity": "{}",
+    "tasks": '["plain"]',
+    "threads": 1,
+    "coroutines": 1,
+    "started_at": NOW,
+    "beat_at": NOW,
+}
+SCHEDULE = {"name": "extra", "task": "plain", "queue": "default", "payload": b"[[1],{}]", "priority": 0, "declared": 0,
+            "created_at": NOW, "next_at": NOW, "trigger": EVERY}  # fmt: skip
+ERROR = {"job": 1, "attempt": 1, "at": NOW, "type": "E", "message": "m", "traceback": "t"}
+META = {"name": "schema_version", "value": "1"}
+
+
+def _row(table: str, good: dict[str, Any], **hostile: Any) -> Written:
+    return Written(PREFIX + table, good, hostile)
+
+
+_ROWS = (
+    # one more than the largest number is no INTEGER: the claim, the end or the rescue was refused, with all beside it
+    [_row("jobs", BEGUN, attempt=LARGEST)],
+    [_row("jobs", BEGUN | {"task": "bad"}, failures=LARGEST, retries=LARGEST)],
+    [_row("jobs", BEGUN | {"task": "bad"}, failures=LARGEST)],
+    [_row("jobs", RUNNING, deaths=LARGEST), _row("workers", WORKER)],
+    # its note did not fit into the lock file, and the thread that was to run it died
+    [_row("jobs", BEGUN, id=LAST_ID, attempt=LARGEST - 1)],
+    [_row("jobs", BEGUN, id=-LAST_ID, attempt=LARGEST - 1)],
+    # no datetime holds it
+    [_row("jobs", ENDED, created_at=math.inf)],
+    [_row("jobs", ENDED, finished_at=1e300)],
+    [_row("jobs", ENDED | {"state": 7}, expires_at=-1e300)],
+    [_row("jobs", JOB, run_at=-math.inf)],
+    [_row("errors", ERROR, at=math.inf)],
+    [_row("workers", WORKER, started_at=-math.inf)],
+    # no number is their difference
+    [_row("jobs", ENDED, started_at=math.inf, finished_at=math.inf)],
+    # no UTF-8
+    *(
+        [_row("jobs", BEGUN, **{name: Raw(b"\xff")})]
+        for name in ("task", "queue", "key", "tags", "schedule", "progress")
+    ),
+    [_row("errors", ERROR, message=Raw(b"\xff"))],
+    [_row("schedules", SCHEDULE, name=Raw(b"\xff"))],
+    [_row("schedules", SCHEDULE, task=Raw(b"\xff"))],
+    [_row("workers", WORKER, identity=Raw(b"\xff"))],
+    [_row("meta", META, value=Raw(b"\xff"))],
+    # JSON that is none, is of another shape or too deep
+    [_row("jobs", BEGUN, progress='{"x":' * DEEP)],
+    [_row("jobs", BEGUN, payload=DEEP_CALL)],
+    [_row("jobs", ENDED, result=DEEP_CALL)],
+    *([_row("workers", WORKER, **{name: text})] for name in ("tasks", "queues") for text in ("no JSON", "7")),
+    [_row("workers", WORKER, identity="[" * DEEP)],
+    [_row("workers", WORKER, identity='{"host": "\\ud800"}')],
+    # no name of a lock, or one that leads elsewhere
+    *([_row("workers", WORKER, token=token)] for token in ("\0", "../app.db", "a" * 300)),
+    # what a terminal obeys
+    [_row("errors", ERROR | {"job": 3, "attempt": 9}, type="\x07")],
+    [_row("schedules", SCHEDULE, name="\x07")],
+    # no time to count from: the others did not fire, or this one did for ever
+    [_row("schedules", SCHEDULE, next_at=-1e300)],
+    [_row("schedules", SCHEDULE, next_at=-math.inf)],
+    [_row("schedules", SCHEDULE | {"trigger": DAILY}, next_at=-1e11)],
+    [_row("schedules", SCHEDULE, trigger="", name="a\0b")],
+    # a schema version that is none
+    *([_row("meta", META, value=text)] for text in ("x", "", "0", "-1", "9" * 5000, "\u0663")),
+    # claimed by nobody, or by whoever signs on next
+    [_row("jobs", RUNNING | {"worker": 2}, begun=0, cancel_requested=1)],
+    [_row("jobs", BEGUN, timeout=-1.0)],
+    [_row("jobs", BEGUN, timeout=math.inf)],
+)
+
+KNOWN: dict[str, tuple[Any, ...]] = {
+    "rows": tuple((driver, rows) for rows in _ROWS for driver in ("apsw", "sqlite3")),
+    "triggers": ((EVERY, -math.inf), (EVERY, -1e300), (DAILY, -1e11), ('{"at": 1e300}', NOW)),
+    "identities": (("", 2**31), ("", -LARGEST), ("[" * DEEP, 0), ('{"host": "\\ud800"}', 1)),
+    "tags and progress": ('{"x":' * DEEP,),
+    "durations, instants, cron": (("1s", "0001-01-01T00:00:00+23:59", "* * * * *", "UTC"),),
+    "key formats": (("{n.x}", None), ("{n[0]}", 1), ("{n:%Y}", "x")),
+    "files beside": ([("a.lock", 2, b"")], [("a.lock", 3, b"")]),
+    "commands": (("schedules", "app.db", "pause", "\x07"),),
+}

@@ -1,0 +1,279 @@
+"""Rows that a foreign hand may have written, of every table and column that the schema has: what becomes of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import threading
+from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
+
+import apsw
+from hypothesis import strategies as st
+
+from fuzz import hostile
+from fuzz.app import TASKS, declare, folder, only, prepared
+from fuzz.hostile import NOW, Raw
+from fuzz.looking import LOOKS, act_by_command, listed, look_by_command
+from fuzz.targets import Target
+from litequeue import Queue, worker
+from litequeue.errors import LiteQueueError
+from litequeue.identity import Identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 2.0  # seconds; a worker that is not idle by then is told to stop
+MOST_ROUNDS = 1_000  # a worker that spins makes some thousands a second
+PREFIX = "litequeue_"
+LAST_ID = hostile.LARGEST - 10_000  # AUTOINCREMENT refuses rows after the largest number, whoever took it
+STATES = range(8)
+FAULTS = ("loop failed", "upkeep failed", "the store refused", "cannot be read", "stops:")
+
+
+class Column(NamedTuple):
+    """What the schema says of one."""
+
+    name: str
+    kind: str
+    required: bool
+    filled: bool
+
+
+class Written(NamedTuple):
+    """One row of a foreign hand: the well-formed one, and what is hostile in it."""
+
+    table: str
+    good: dict[str, Any]
+    hostile: dict[str, Any]
+
+
+@cache
+def schema() -> dict[str, list[Column]]:
+    db = apsw.Connection(str(prepared() / "app.db"))
+    try:
+        tables = db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'litequeue~_%' ESCAPE '~'"
+        )
+        return {
+            table: [
+                Column(name, kind, bool(required), default is not None or (key and kind == "INTEGER"))
+                for _, name, kind, required, default, key in db.execute(f"PRAGMA table_info({table})").fetchall()
+            ]
+            for (table,) in tables.fetchall()
+        }
+    finally:
+        db.close()
+
+
+# ---- well-formed rows, of which something then is not
+
+
+def _job(draw: st.DrawFn) -> dict[str, Any]:
+    state = draw(st.sampled_from(STATES))
+    row: dict[str, Any] = {
+        "task": draw(st.sampled_from(TASKS)),
+        "queue": "default",
+        "payload": b"[[1],{}]",
+        "state": state,
+    }
+    row |= {"priority": 0, "run_at": NOW, "created_at": NOW, "attempt": 1, "begun": 1}
+    if state == 2:
+        row |= {"worker": draw(st.integers(1, 4)), "started_at": NOW}
+    if state >= 4:
+        row |= {"started_at": NOW, "finished_at": NOW + 1, "delete_at": NOW * 2}
+    return row
+
+
+def _worker(draw: st.DrawFn) -> dict[str, Any]:
+    identity = json.loads(Identity.current().to_text()) | draw(
+        st.just({})
+        | st.dictionaries(st.sampled_from(["pid", "host", "boot", "started", "namespace"]), hostile.plain, max_size=2)
+    )
+    row = {"token": draw(st.text("0123456789abcdef", min_size=32, max_size=32)), "identity": json.dumps(identity)}
+    return row | {
+        "queues": '["default"]',
+        "tasks": '["plain"]',
+        "threads": 1,
+        "coroutines": 1,
+        "started_at": NOW,
+        "beat_at": NOW,
+    }
+
+
+def _schedule(draw: st.DrawFn) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": draw(st.sampled_from(["ticks", "extra"])), "task": draw(st.sampled_from(TASKS))}
+    row |= {"queue": "default", "payload": b"[[],{}]", "priority": 0, "declared": 0, "created_at": NOW, "next_at": NOW}
+    trigger = (
+        st.sampled_from(['{"at": 1700000000}', '{"every": 3600, "jitter": 0, "catch_up": "one"}'])
+        | hostile.trigger_texts()
+    )
+    return row | {"trigger": draw(trigger.filter(hostile.decodable))}
+
+
+def _error(draw: st.DrawFn) -> dict[str, Any]:
+    return {"job": draw(st.integers(1, 6)), "attempt": 1, "at": NOW, "type": "E", "message": "m", "traceback": "t"}
+
+
+def _meta(draw: st.DrawFn) -> dict[str, Any]:
+    return {"name": draw(st.sampled_from(["schema_version", "made_by_litequeue", "x"])), "value": "1"}
+
+
+GOOD = {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "meta": _meta}
+PLAIN = {"INTEGER": 0, "REAL": 0.0, "TEXT": "", "BLOB": b""}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> Written:
+    """A row of any table; jobs more often, since they have most columns and states."""
+    table = draw(st.sampled_from([PREFIX + "jobs", PREFIX + "jobs", *schema()]))
+    columns = schema()[table]
+    good = {one.name: PLAIN[one.kind] for one in columns if one.required and not one.filled}
+    good |= GOOD[table.removeprefix(PREFIX)](draw) if table.removeprefix(PREFIX) in GOOD else {}
+    chosen = draw(st.lists(st.sampled_from(columns), min_size=1, max_size=3, unique=True))
+    return Written(table, good, {one.name: draw(_values(one)) for one in chosen})
+
+
+def _values(column: Column) -> st.SearchStrategy[Any]:
+    values = hostile.OF_TYPE[column.kind]
+    if column.name == "id":
+        values = values.filter(lambda number: number <= LAST_ID)
+    return values if column.required else st.none() | values
+
+
+def write(db: apsw.Connection, row: Written) -> set[str]:
+    """Insert the row, with as much of it hostile as typing and CHECKs allow; return those columns."""
+    taken = dict(row.hostile)
+    while True:
+        values = row.good | taken
+        marks = ["CAST(? AS TEXT)" if isinstance(value, Raw) else "?" for value in values.values()]
+        bound = [bytes(value) if isinstance(value, Raw) else value for value in values.values()]
+        sql = f"INSERT OR REPLACE INTO {row.table} ({', '.join(values)}) VALUES ({', '.join(marks)})"
+        try:
+            db.execute(sql, bound)
+        except apsw.ConstraintError:
+            if not taken:
+                raise
+            taken.popitem()
+        else:
+            return set(taken)
+
+
+# ---- what becomes of them
+
+
+class Heard(logging.Handler):
+    """What litequeue logs that it must not say because of a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if any(fault in text for fault in FAULTS):
+            self.faults.append(text)
+
+
+def live_with(case: tuple[str, list[Written]]) -> None:
+    """Write the rows, then list, work and list again: the jobs beside them succeed, and nothing crashes or spins."""
+    driver, rows = case
+    with folder() as place:
+        path = place / "app.db"
+        db = apsw.Connection(str(path))
+        try:
+            hit = {(row.table, column) for row in rows for column in write(db, row)}
+        finally:
+            db.close()
+        _serve(path, driver, refusable=any(table == PREFIX + "meta" for table, _ in hit))
+
+
+def _serve(path: Path, driver: str, *, refusable: bool) -> None:
+    try:
+        Queue(path, driver=driver).close()
+    except LiteQueueError:
+        assert refusable, "a queue does not open because of its rows"
+        look_by_command(path, driver, refused=True)
+        return
+    look_by_command(path, driver)
+    act_by_command(path, driver)
+    with declare(Queue(path, driver=driver, durability="normal")) as queue:
+        ours = [queue.tasks[name].enqueue(5) for name in ("plain", "nap")]
+        _look(queue)
+        heard = _work(queue)
+        for job in ours:
+            job.refresh()
+            assert job.status == "succeeded", f"the job beside them is {job.status}; {heard.faults}"
+            assert job.result(0) == 5
+        assert not heard.faults, "\n".join(heard.faults[:3])
+        _look(queue)
+    for command in LOOKS:
+        listed([command, str(path), "--driver", driver], (0, 1) if command == "doctor" else (0,))
+
+
+def _work(queue: Queue) -> Heard:
+    working = queue.worker(threads=2, coroutines=2, grace=1)
+    rounds = itertools.count()
+    made = working._round
+
+    def counted() -> None:
+        next(rounds)
+        made()
+
+    heard, log = Heard(), logging.getLogger("litequeue")
+    timer = threading.Timer(PATIENCE, working.stop)
+    died = lambda given: heard.faults.append(f"a thread died of {given.exc_value!r}")  # noqa: E731
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(working, "_round", counted))
+        stack.enter_context(mock.patch.object(worker, "BACK_OFF", 0.01))
+        stack.enter_context(mock.patch.object(threading, "excepthook", died))
+        stack.enter_context(only(log, heard))
+        timer.start()
+        stack.callback(timer.cancel)
+        working.run(until_idle=True)
+    count = next(rounds)
+    assert count < MOST_ROUNDS, f"the worker spins: {count} rounds"
+    return heard
+
+
+def _look(queue: Queue) -> None:
+    """Read all that a program can read of it."""
+    jobs = queue.jobs(limit=10_000)
+    [(count,)] = queue.store.read(lambda db: db.rows("SELECT count(*) FROM litequeue_jobs"))
+    assert len(jobs) == min(count, 10_000)
+    for job in jobs:
+        for name in (name for name, kind in vars(type(job)).items() if isinstance(kind, property)):
+            getattr(job, name)
+        repr(job)
+        if job.status.finished:
+            _answer(job)
+        queue.job(job.id)
+    for schedule in queue.schedules:
+        for name in (name for name, kind in vars(type(schedule)).items() if isinstance(kind, property)):
+            if name != "trigger":  # raises where it is not understood
+                getattr(schedule, name)
+        repr(schedule)
+    queue.jobs(tag="a")
+    queue.store.doing(queue.store.list_jobs(limit=1)[0])
+
+
+def _answer(job: Any) -> None:
+    try:
+        job.result(0)
+    except LiteQueueError as error:
+        if not str(error):
+            raise AssertionError("it does not say what is wrong") from error
+
+
+schema()  # now: what it draws at random is no part of an input
+TARGETS = (
+    Target(
+        "rows",
+        st.tuples(st.sampled_from(["apsw", "sqlite3"]), st.lists(written(), min_size=1, max_size=4)),
+        live_with,
+        share=10,
+    ),
+)

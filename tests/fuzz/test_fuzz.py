@@ -1,0 +1,46 @@
+"""What hostile input does to a queue: some of the inputs that `python -m fuzz` tries more of."""
+
+import logging
+
+import pytest
+
+from fuzz.all import TARGETS
+from fuzz.corpus import KNOWN
+from fuzz.hostile import CANARY, nothing_is_run
+from fuzz.targets import Target, attempt
+
+SEED = 1  # the same inputs in every run; `python -m fuzz` draws others each time
+EXAMPLES, FEW = 150, 60  # FEW where an input takes long
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.share > 1)) for one in TARGETS]
+)
+def test_hostile_input_is_refused_or_read_and_nothing_is_run_or_lost(target):
+    tried = attempt(target, SEED, EXAMPLES if target.share == 1 else FEW, KNOWN.get(target.name, ()))
+    assert tried.inputs >= 10
+
+
+def test_what_is_known_is_known_of_targets_that_there_are():
+    assert set(KNOWN) <= {target.name for target in TARGETS}
+
+
+def test_a_failure_says_how_it_is_replayed():
+    def check(value):
+        raise LookupError(value)
+
+    target = Target("made up", TARGETS[0].inputs, check)
+    with pytest.raises(AssertionError, match=r"replay: cd tests && python -m fuzz 'made up' --seed 7 --examples 5\n"):
+        attempt(target, 7, 5)
+
+
+def test_the_canary_is_heard():
+    with pytest.raises(AssertionError, match=f"was run: .*{CANARY}"), nothing_is_run(), pytest.raises(ImportError):
+        __import__(CANARY)
