@@ -5,7 +5,7 @@ FOLDER ?=
 KEPT := --readme benchmarks/README.md --plots benchmarks/plots
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-peers torture clean
+.PHONY: help demo test lint bench bench-peers torture soak clean
 # Targets share one .venv, into which two pips must not write at once.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... asks for something else'
 	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
 	@echo 'make torture  kills of workers (ARGS=...), each call of the disk failing in turn, power cuts, a death at each statement, races from seeds, hostile input; 26 minutes'
+	@echo 'make soak   32 processes enqueue and 4 work for an hour; ARGS="--minutes 10"'
 	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
 
@@ -51,6 +52,9 @@ torture: .venv/.stamp-test
 	@cd tests && ../$(PY) -m model --seconds 200
 	@cd tests && ../$(PY) -m model --seconds 40 --remote
 	@cd tests && PYTHONPATH=.. ../$(PY) -m fuzz
+
+soak: .venv/.stamp-test
+	@$(PY) -m tests.crash.soak $(ARGS)
 
 clean:
 	@rm -rf .venv .venv-peers .venv-peers-arq build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
