@@ -65,6 +65,8 @@ def check(db: Connection, path: str) -> None:
 
 def migrate(db: Connection, path: str) -> None:
     """Make our tables, or bring them up to date, in one transaction; safe when several processes do it at once."""
+    # HAZARD: before the file is in WAL mode, a power cut may damage it with less, whatever its durability is to be
+    db.rows("PRAGMA synchronous = full")
     fresh = _prepare(db)
     if version(db) == newest():
         return

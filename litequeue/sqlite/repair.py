@@ -48,6 +48,7 @@ def _replace_indexes(db: Connection) -> None:
 
 def write_ahead(db: Connection) -> str:
     """Let the file keep its journal as every connection of ours expects."""
+    db.rows("PRAGMA synchronous = full")  # see migrate.migrate
     [(mode,)] = db.rows("PRAGMA journal_mode = wal")
     if mode != "wal":
         raise StoreError(f"the journal stays {mode}; stop whatever else has the file open")

@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from faults.scenarios import Enqueue, Scenario, Transaction
+from faults.scenarios import Enqueue, Opening, Scenario, Transaction
 from litequeue.sqlite import opening
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="SQLite's unix VFS, and /proc")]
@@ -29,6 +29,17 @@ def test_a_power_cut_loses_nothing_that_was_promised(made, scenario, durability)
     tally = made.cut_at_each(made.record(scenario, Setting(durability, 8)), SEED, images=4, step=5)
     assert tally.cuts >= 4
     assert tally.images >= 5
+
+
+def test_a_file_that_is_just_being_made_is_damaged_by_no_cut(made):
+    """Before it is in WAL mode: there `synchronous = normal` would let a journal be torn, and undo what it never saw."""
+    from power.cuts import Cut, Setting
+
+    recording = made.record(Opening(), Setting("normal", 1000))
+    makes_wal = next(number for number, event in enumerate(recording.events) if event.file.endswith("-wal"))
+    for number in range(makes_wal + 1):
+        for image in range(40):
+            made.replay(Cut(recording, number, image, SEED))
 
 
 def test_what_the_harness_finds_is_found_again_in_its_recording(made, tmp_path):
