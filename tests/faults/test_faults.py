@@ -11,8 +11,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 
 def _further(first):
-    """1, 2, 3, 5, 8, 13 ...: most of what can go wrong does so at the beginning."""
-    return first + max(1, first * 3 // 5)
+    """1, 2, 4, 8 ...: most of what can go wrong does so at the beginning."""
+    return first * 2
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_half_done_whichever_call_of_the_disk_fails(made, sce
     from faults.points import fail_at_each
 
     tried = {fault.name: fail_at_each(made, scenario, fault, _further) for fault in FAULTS}
-    assert sum(tried.values()) > 40
+    assert sum(tried.values()) > 30
     assert tried["disk full"] > 2
 
 
