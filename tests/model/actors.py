@@ -309,6 +309,8 @@ class Stall(Actor):
             try:
                 for _ in range(FROZEN_LOOKS + 2):
                     world.clock.advance(BEAT_EVERY + 0.5)
+                    if other.gone:  # it died at the last look
+                        break
                     with world.working(other):
                         other.keep()
                         other.turn()
