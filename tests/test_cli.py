@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from command_line import Command, make_folder
+from crash.watching import until
 from litequeue import __version__
 from litequeue.cli import main
 from litequeue.queue import default_queue
@@ -397,7 +398,7 @@ def test_repair_says_what_it_cannot_mend(call, worked, folder):
 def test_repair_of_the_whole_file_waits_for_no_worker(call, start, worked, folder):
     spoil(folder, "litequeue_jobs_ended")
     worker = start("run", "app:queue")
-    worker.wait_for("serving")
+    until(lambda: json.loads(call("status", "app.db", "--json"))["workers"], "the worker is on record")
     assert "stop them first" in call("doctor", "app.db", "--repair", code=1)
     worker.signal(signal.SIGTERM)
     worker.ends()
