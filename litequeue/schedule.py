@@ -348,7 +348,7 @@ def _from_any_hour(expression: str, zone: tzinfo, start: int) -> int:
         elif tick == near:
             return tick
         else:
-            start = max(near, tick - _DAY)  # no zone shifts by a day: nothing named lies between
+            start = max(near, tick - 2 * _DAY)  # no zone shifts by more, Apia by 25 hours: nothing named lies between
 
 
 def _instant(zone: tzinfo, wall: int) -> int:

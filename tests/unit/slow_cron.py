@@ -1,0 +1,103 @@
+"""The ticks of a cron expression, found by walking the clock. Knows no croniter, and takes its time.
+
+The rule. With `*` in the hour field each real moment whose wall time is named is a tick. Otherwise each named wall time
+is one tick: the first moment that shows it, or the end of the gap where no moment does; those that a gap brings to one
+moment are one tick. A day is named by its day of the month or its weekday where neither field is `*`, else by both.
+"""
+
+from __future__ import annotations
+
+import calendar
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import NamedTuple
+
+LONGEST_BACK = 3 * 3600  # seconds: what comes again may have been there so long before
+
+
+class Named(NamedTuple):
+    """What an expression of numbers, `*`, `/`, `-`, `,` and a day `l` names."""
+
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    last_day: bool
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    seconds: frozenset[int]
+
+    @classmethod
+    def of(cls, expression: str) -> Named:
+        minute, hour, day, month, weekday, second = [*expression.split(), "0"][:6]
+        return cls(
+            _numbers(minute, 0, 59),
+            _numbers(hour, 0, 23),
+            frozenset() if day == "l" else _numbers(day, 1, 31),
+            day == "l",
+            _numbers(month, 1, 12),
+            frozenset(number % 7 for number in _numbers(weekday, 0, 6)),
+            _numbers(second, 0, 59),
+        )
+
+    @property
+    def any_hour(self) -> bool:
+        return len(self.hours) == 24
+
+    @property
+    def step(self) -> int:
+        return 60 if self.seconds == {0} else 1
+
+    def names(self, wall: datetime) -> bool:
+        return (
+            wall.minute in self.minutes
+            and wall.hour in self.hours
+            and wall.second in self.seconds
+            and self.names_date(wall)
+        )
+
+    def names_date(self, wall: datetime) -> bool:
+        last = calendar.monthrange(wall.year, wall.month)[1]
+        by_day = wall.day in self.days or (self.last_day and wall.day == last)
+        by_weekday = wall.isoweekday() % 7 in self.weekdays
+        either = len(self.days) < 31 and len(self.weekdays) < 7
+        return wall.month in self.months and (by_day or by_weekday if either else by_day and by_weekday)
+
+
+def _numbers(field: str, low: int, high: int) -> frozenset[int]:
+    found: set[int] = set()
+    for part in field.split(","):
+        span, _, step = part.partition("/")
+        first, _, last = (f"{low}-{high}" if span == "*" else span).partition("-")
+        found.update(range(int(first), int(last or first) + 1, int(step or 1)))
+    return frozenset(found)
+
+
+def ticks(expression: str, zone: tzinfo, start: int, end: int) -> list[int]:
+    """Every tick after `start` and up to `end`; both on a whole minute."""
+    named = Named.of(expression)
+    shown = _shown(zone, start - LONGEST_BACK, end, named.step)
+    if named.any_hour:
+        found = [moment for moment, wall in shown if named.names(wall)]
+    else:
+        found = [moment for wall, moment in _once_each(shown, named.step).items() if named.names(wall)]
+    return sorted({moment for moment in found if start < moment <= end})
+
+
+def _shown(zone: tzinfo, start: int, end: int, step: int) -> list[tuple[int, datetime]]:
+    """Every moment, and what the clock on the wall shows."""
+    whole = range(start - start % step, end + 1, step)
+    return [
+        (moment, datetime.fromtimestamp(moment, timezone.utc).astimezone(zone).replace(tzinfo=None, fold=0))
+        for moment in whole
+    ]
+
+
+def _once_each(shown: list[tuple[int, datetime]], step: int) -> dict[datetime, int]:
+    """When each wall time comes, once."""
+    comes: dict[datetime, int] = {}
+    due = shown[0][1]
+    for moment, wall in shown:
+        while due <= wall:  # more than one where some are skipped
+            comes.setdefault(due, moment)
+            due += timedelta(seconds=step)
+        due = max(due, wall + timedelta(seconds=step))
+    return comes
