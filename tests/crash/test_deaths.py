@@ -12,6 +12,7 @@ import pytest
 
 from crash.program import TABLE
 from crash.watching import ended, freeze, stopped, until
+from litequeue import every
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,6 +57,66 @@ def test_a_worker_that_stands_still_amid_an_effect_completes_it_as_if_nothing_ha
     record = ended(job)
     assert (record.status, record.attempt, effects()) == ("succeeded", 1, [1])
     assert {worker.poll() for worker in workers} == {None}
+
+
+@pytest.fixture
+def schedule(queue):
+    """Let one fire each 0.2 s, and tell which ticks of it have become jobs, as far as it has come."""
+
+    def adding(catch_up):
+        queue.schedules.add("tick", queue.tasks["pid"].s(), every(0.2, catch_up=catch_up))
+
+        def counts():
+            schedule = queue.store.schedule("tick")
+            ticks = round((schedule.next_at - schedule.created_at) / 0.2) - 1
+            return ticks, len(queue.jobs(limit=10_000))
+
+        return counts
+
+    return adding
+
+
+def test_of_ticks_in_which_the_only_worker_stood_still_the_latest_fires(queue, launch, schedule):
+    worker = launch()
+    counts = schedule("one")
+    until(lambda: counts()[1] > 2)
+    freeze(queue, worker)
+    at_first = counts()
+    threading.Event().wait(2.0)
+    assert counts() == at_first
+    worker.send_signal(signal.SIGCONT)
+    until(lambda: counts()[0] > at_first[0] + 12)
+    queue.schedules.pause("tick")
+    ticks, jobs = counts()
+    assert ticks - at_first[0] - (jobs - at_first[1]) >= 8  # 2 s are ten ticks, for which there is one job
+
+
+def test_with_catch_up_all_each_tick_fires_once_though_the_only_worker_stood_still(queue, launch, schedule):
+    worker = launch()
+    counts = schedule("all")
+    until(lambda: counts()[1] > 2)
+    freeze(queue, worker)
+    threading.Event().wait(2.0)
+    worker.send_signal(signal.SIGCONT)
+    until(lambda: counts()[1] > 15)
+    queue.schedules.pause("tick")
+    ticks, jobs = counts()
+    assert ticks == jobs
+
+
+def test_a_worker_that_comes_back_fires_no_tick_that_another_has_fired(queue, launch, schedule):
+    frozen, _ = launch(*FAST), launch(*FAST)
+    counts = schedule("all")
+    until(lambda: counts()[1] > 2)
+    freeze(queue, frozen)
+    until(lambda: len(queue.store.workers()) == 1, "it is declared dead")
+    frozen.send_signal(signal.SIGCONT)
+    until(lambda: len(queue.store.workers()) == 2, "it signs on anew")
+    sought = counts()[1] + 5
+    until(lambda: counts()[1] > sought)
+    queue.schedules.pause("tick")
+    ticks, jobs = counts()
+    assert ticks == jobs
 
 
 # What a job does to its process
