@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from litequeue.doorbell import CANCEL, SCHEDULES, WORK, Ear
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
-from litequeue.errors import StoreError, StoreReplaced
+from litequeue.errors import SchemaTooNew, StoreError, StoreReplaced
 from litequeue.identity import Identity
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
@@ -177,7 +177,7 @@ class Worker(Lifecycle):
                     if self._is_idle():
                         break
                 self._wait()
-            except StoreReplaced:
+            except (StoreReplaced, SchemaTooNew):
                 self._astray = True
                 raise
             except Exception as error:

@@ -103,10 +103,12 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
         raise
 
 
-def transact(db: Connection, work: Callable[[Connection], T]) -> T:
-    """Run `work` in one write transaction; the same as `transaction`, for code of our own, which ends none itself."""
+def transact(db: Connection, work: Callable[[Connection], T], check: Callable[[Connection], None] | None = None) -> T:
+    """Run `check`, then `work`, in one write transaction; for code of our own, which ends none itself."""
     try:
         db.script("BEGIN IMMEDIATE")
+        if check is not None:
+            check(db)
         value = work(db)
         db.script("COMMIT")
     except BaseException:

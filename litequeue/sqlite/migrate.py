@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from litequeue.errors import NotAQueue, SchemaTooNew, StoreBusy, StoreError
-from litequeue.sqlite.connection import BUSY_SECONDS, transaction
+from litequeue.sqlite.connection import BUSY_SECONDS, perform, transaction
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
-    from litequeue.sqlite.connection import Connection
+    from litequeue.sqlite.connection import Connection, Row, Steps
 
 
+VERSION = {"name": "schema_version"}
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -42,7 +44,10 @@ def version(db: Connection) -> int:
     """Return the file's schema version; 0 when none of our tables are in it."""
     if not db.rows(SQL["ours"]):
         return 0
-    found = db.rows(SQL["get_meta"], {"name": "schema_version"})
+    return _number(db.rows(SQL["get_meta"], VERSION))
+
+
+def _number(found: list[Row]) -> int:
     if len(found) != 1 or not _VERSION.fullmatch(found[0][0]):
         raise NotAQueue(
             f"the schema version in litequeue_meta is not one that litequeue wrote: {found!r:.80}; restore a backup"
@@ -57,10 +62,42 @@ def check(db: Connection, path: str) -> None:
         raise NotAQueue(
             f"{path} holds none of litequeue's tables; check the path (an application makes them with Queue(path))"
         )
+    _refuse_newer(found, path)
+
+
+def _refuse_newer(found: int, path: str) -> None:
     if found > newest():
         raise SchemaTooNew(
             f"{path} has schema version {found}; this litequeue knows up to {newest()}. Upgrade litequeue to open it"
         )
+
+
+class Fence:
+    """Keeps this release from writing to a file that a newer one has migrated since it was opened.
+
+    Asked in each write transaction: then nobody can migrate the file before the commit.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: list[Row] = []  # SQLite's own count of changes to any table, which is cheaper to ask for
+        self.version: str = str(newest())
+
+    def check(self, db: Connection) -> None:
+        """Raise `SchemaTooNew`, or do nothing; in a transaction that has changed nothing yet."""
+        changes = db.rows("PRAGMA schema_version")
+        if changes != self._seen:  # a count that is rolled back comes again, so it must be a committed one
+            perform(db, self.steps())
+            self._seen = changes
+
+    def steps(self) -> Steps[None]:
+        """The same in a transaction that may have changed anything, as the statements it takes."""
+        _refuse_newer(_number((yield SQL["get_meta"], VERSION)), self._path)
+
+    def explain(self, db: Connection) -> None:
+        """Raise `SchemaTooNew` if that is why a statement was refused."""
+        with suppress(NotAQueue):
+            check(db, self._path)
 
 
 def migrate(db: Connection, path: str) -> None:

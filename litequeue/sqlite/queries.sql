@@ -13,6 +13,15 @@ INSERT INTO litequeue_jobs
 VALUES
     (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- The same as a transaction of its own: into a schema of another version than the first parameter, no task is refused.
+-- name: insert_alone
+INSERT INTO litequeue_jobs
+    (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
+     key, key_scope, held_key, tags, schedule)
+VALUES
+    (CASE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') WHEN ? THEN ? END,
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: key_holder
 SELECT CAST(id AS TEXT), payload, state, begun
 FROM litequeue_jobs WHERE task = :task AND held_key = :key

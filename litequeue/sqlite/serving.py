@@ -53,7 +53,10 @@ class Serving(Reader):
         self._result_ttl = result_ttl
         self._ttls = {"result_ttl": result_ttl, "failed_ttl": failed_ttl}
         connect, disconnect = self._file.connect, self._file.disconnect
-        self._writer = Writer(connect, disconnect, full=durability == "full", monotonic=clock.monotonic)
+        self._fence = migrate.Fence(self._file.path)
+        self._writer = Writer(
+            connect, disconnect, full=durability == "full", monotonic=clock.monotonic, check=self._fence.check
+        )
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, clock.monotonic)
         self._done_bell = Bell(self.directory, DONE, clock.monotonic)
@@ -111,7 +114,7 @@ class Serving(Reader):
     def beat(self, worker: int) -> Beat:
         """Move the worker's heartbeat; tell whether it is on record, and whether there are others to see to."""
         values = {"worker": worker, "now": self.clock.now()}
-        rows = self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False, single=True, news=False)
+        rows = self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False, news=False)
         return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
 
     def version(self) -> object:

@@ -53,7 +53,7 @@ class SqliteStore(Serving):
         self._check_now_and_then()
         held = self._writer.held()
         if held is None and len(jobs) == 1 and jobs[0].key is None:
-            submitted = self._writer.run(lambda db: transitions.insert(db, jobs[0]), single=True)
+            submitted = self._writer.run(lambda db: transitions.insert(db, jobs[0], self._fence), single=True)
         else:
             submitted = self._writer.run(lambda db: _submit(db, jobs, exclusive=held is None))
         self._announce(held)
@@ -91,6 +91,7 @@ class SqliteStore(Serving):
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
         db = connection_of(self._file, raw)
+        perform(db, self._fence.steps())
         return _submit(db, jobs, exclusive=False)
 
     async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
@@ -98,6 +99,7 @@ class SqliteStore(Serving):
         adb = await aiosqlite_connection_of(self._file, raw)
         if adb is None:
             return self.submit_within(raw, jobs)
+        await aperform(adb, self._fence.steps())
         return _pending(await aperform(adb, transitions.submit_among(jobs)))
 
     # ---- transactions of the caller's
@@ -126,9 +128,10 @@ class SqliteStore(Serving):
         async with (
             self._writer.aexclusive(),
             aiosqlite_transaction(self._file) as adb,
-            self._writer.aforeign(adb) as held,
         ):
-            yield held
+            await aperform(adb, self._fence.steps())
+            async with self._writer.aforeign(adb) as held:
+                yield held
         for call in held.after:
             call()
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from litequeue.engine import Rescued, Submitted, Turn
-from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
+from litequeue.errors import Fenced, JobNotFound, KeyConflict, StoreError, Unsupported
 from litequeue.job import FOREVER, Claimed, Status
 from litequeue.outcome import Cancelled, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.sqlite.claim import claim, in_turn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from litequeue.job import NewJob
     from litequeue.outcome import Ended
     from litequeue.sqlite.connection import Connection, Row, Steps
+    from litequeue.sqlite.migrate import Fence
 
 CHUNK = 500
 DEATH_LIMIT = 3
@@ -27,6 +28,7 @@ STATES: tuple[Status, ...] = tuple(Status)
 NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STATES)}
 
 _INSERT = SQL["insert"]
+_INSERT_ALONE = SQL["insert_alone"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _SUCCEED = SQL["succeed"]
 
@@ -61,12 +63,16 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     return submitted
 
 
-def insert(db: Connection, new: NewJob) -> list[Submitted]:
+def insert(db: Connection, new: NewJob, fence: Fence) -> list[Submitted]:
     """Store one job without a key: a single statement, and so a transaction by itself.
 
     Only on a connection that nobody else uses meanwhile: RETURNING would cost half as much again as the INSERT.
     """
-    db.rows(_INSERT, _values(new))
+    try:
+        db.rows(_INSERT_ALONE, (fence.version, *_values(new)))
+    except StoreError:
+        fence.explain(db)
+        raise
     return [Submitted(str(db.last_id), True)]
 
 

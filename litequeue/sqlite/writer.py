@@ -39,9 +39,10 @@ class Writer:
         *,
         full: bool,
         monotonic: Callable[[], float],
+        check: Callable[[Connection], None] = lambda _db: None,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
-        self._monotonic = monotonic
+        self._monotonic, self._check = monotonic, check
         self._full = full
         self._db: Connection | None = None
         self._opened = self._news = 0
@@ -68,7 +69,8 @@ class Writer:
         """Run `work` in a write transaction and return its value once that is committed.
 
         `work` must touch nothing but the connection: when a neighbour in the batch fails it is run again.
-        `single`: it is one statement, which SQLite makes a transaction of its own where no neighbour shares one.
+        `single`: it is one statement, which SQLite makes a transaction of its own where no neighbour shares one; it
+        is not checked, so it must see by itself whether this release may write.
         `news`: there may be something in it for a worker (`changes`).
         """
         held = self.held()
@@ -109,8 +111,10 @@ class Writer:
         with self.exclusive():
             db = self._ready(durable=True)
             try:
-                with transaction(db), self._holding(Held(db)) as held:
-                    yield held
+                with transaction(db):
+                    self._check(db)
+                    with self._holding(Held(db)) as held:
+                        yield held
             finally:
                 self._take_back(db)
         for call in held.after:
@@ -127,6 +131,7 @@ class Writer:
             scope = transaction(db)
             try:
                 await finish(loop.run_in_executor(pool, scope.__enter__))
+                await finish(loop.run_in_executor(pool, self._check, db))
                 with self._holding(Held(db)) as held:
                     yield held
             except BaseException as error:
@@ -268,7 +273,7 @@ class Writer:
 
     def _timed(self, db: Connection, work: Callable[[Connection], T], *, single: bool = False) -> T:
         began = self._monotonic()
-        value = work(db) if single else transact(db, work)
+        value = work(db) if single else transact(db, work, self._check)
         self.commits += 1
         self._note_span(began, work)
         return value

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from litequeue import Queue, current_job
 
@@ -28,8 +29,8 @@ SPARE = 64 << 20  # bytes that may be allocated until memory is short
 _continued = threading.Event()
 
 
-def declare(path: str | Path) -> Queue:
-    queue = Queue(path)
+def declare(path: str | Path, **options: Any) -> Queue:
+    queue = Queue(path, **options)
     _declare_deaths(queue)
     _declare_nuisances(queue)
 
