@@ -43,16 +43,16 @@ def open_directory(database: Path) -> Path:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         return directory
-    _give_to_owner(directory, database)
+    give_to_owner(directory, database)
     return directory
 
 
-def _give_to_owner(directory: Path, database: Path) -> None:
-    # As SQLite does for -wal: else a look at the file by root would lock its owner's workers out.
+def give_to_owner(path: Path, database: Path) -> None:
+    """As SQLite does with -wal: else a look at the file by root would lock its owner's workers out."""
     if sys.platform != "win32" and os.geteuid() == 0:
         with suppress(OSError):
             owner = database.stat()
-            os.chown(directory, owner.st_uid, owner.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 class Lifeline:

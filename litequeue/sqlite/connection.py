@@ -103,6 +103,11 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
         raise
 
 
+def leave(scope: Any, error: BaseException | None) -> None:
+    """Leave a transaction as the `with` statement would; raises only what is not that error."""
+    scope.__exit__(*(None, None, None) if error is None else (type(error), error, error.__traceback__))
+
+
 def transact(db: Connection, work: Callable[[Connection], T], check: Callable[[Connection], None] | None = None) -> T:
     """Run `check`, then `work`, in one write transaction; for code of our own, which ends none itself."""
     try:

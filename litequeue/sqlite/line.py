@@ -264,6 +264,12 @@ class Line:
             _wake(loop, futures)
 
 
+def fail_all(batch: list[Entry[Any]], error: Exception) -> None:
+    """Note that nothing came of any of them."""
+    for entry in batch:
+        entry.fail(error)
+
+
 def _wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> bool:
     try:
         loop.call_soon_threadsafe(_resolve, futures)

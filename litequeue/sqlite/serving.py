@@ -17,6 +17,7 @@ from litequeue.sqlite.connection import BUSY_SECONDS
 from litequeue.sqlite.opening import Driver, Durability, File
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
+from litequeue.sqlite.turnstile import Turnstile
 from litequeue.sqlite.writer import Writer
 from litequeue.waiters import Waiters
 
@@ -55,7 +56,12 @@ class Serving(Reader):
         connect, disconnect = self._file.connect, self._file.disconnect
         self._fence = migrate.Fence(self._file.path)
         self._writer = Writer(
-            connect, disconnect, full=durability == "full", monotonic=clock.monotonic, check=self._fence.check
+            connect,
+            disconnect,
+            full=durability == "full",
+            monotonic=clock.monotonic,
+            turnstile=Turnstile(self.path),
+            check=self._fence.check,
         )
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, clock.monotonic)

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, StoreBusy, StoreError
-from litequeue.sqlite.connection import transact, transaction
+from litequeue.sqlite.connection import leave, transact, transaction
 from litequeue.sqlite.held import Held, current_owner, running_loop
-from litequeue.sqlite.line import Entry, Line, finish
+from litequeue.sqlite.line import Entry, Line, fail_all, finish
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from litequeue.sqlite.connection import Connection
+    from litequeue.sqlite.turnstile import Turnstile
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 
 # A batch of callers larger than this is split, so that no transaction grows without bound.
 LARGEST_BATCH = 500
+WAITED = 0.002  # seconds: a transaction that takes so long has waited for the file, or others have waited for it
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 
@@ -39,14 +41,14 @@ class Writer:
         *,
         full: bool,
         monotonic: Callable[[], float],
+        turnstile: Turnstile,
         check: Callable[[Connection], None] = lambda _db: None,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
-        self._monotonic, self._check = monotonic, check
+        self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
         self._full = full
         self._db: Connection | None = None
-        self._opened = self._news = 0
-        self.commits: int = 0  # counted when done, unlike news; those of blocks are not
+        self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
@@ -92,9 +94,16 @@ class Writer:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
             with self._line.lead:
-                return self._timed(self._ready(durable=durable, news=news), work, single=single)
+                return self._commit_one(work, durable=durable, single=single, news=news)
         finally:
             self._line.tell_next()
+
+    def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
+        try:  # apart from `with`: an error raised between the two would not be seen by either
+            self._turnstile.enter()
+            return self._timed(self._ready(durable=durable, news=news), work, single=single)
+        finally:
+            self._turnstile.leave()
 
     async def arun(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
@@ -111,11 +120,13 @@ class Writer:
         with self.exclusive():
             db = self._ready(durable=True)
             try:
+                self._turnstile.enter()
                 with transaction(db):
                     self._check(db)
                     with self._holding(Held(db)) as held:
                         yield held
             finally:
+                self._turnstile.leave()
                 self._take_back(db)
         for call in held.after:
             call()
@@ -135,10 +146,10 @@ class Writer:
                 with self._holding(Held(db)) as held:
                     yield held
             except BaseException as error:
-                await finish(loop.run_in_executor(pool, _leave, scope, error))
+                await finish(loop.run_in_executor(pool, leave, scope, error))
                 raise
             else:
-                await finish(loop.run_in_executor(pool, _leave, scope, None))
+                await finish(loop.run_in_executor(pool, leave, scope, None))
             finally:
                 self._take_back(db)
         for call in held.after:
@@ -177,13 +188,17 @@ class Writer:
 
     @asynccontextmanager
     async def aexclusive(self) -> AsyncGenerator[None, None]:
-        """Async twin of `exclusive`."""
+        """Async twin of `exclusive`, for a transaction: in turn among processes."""
+        import asyncio
+
         self._refuse_nested()
         await self._line.wait_async(Entry(None))
-        self._holder = running_loop()
+        loop = self._holder = asyncio.get_running_loop()
         try:
+            await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
             yield
         finally:
+            self._turnstile.leave()
             self._holder = None
             self._line.lead.release()
             self._line.tell_next()
@@ -223,9 +238,17 @@ class Writer:
         """Commit one batch, tell its callers, and then the next in line."""
         try:
             with self._line.lead:
-                self._commit(self._line.take_batch(LARGEST_BATCH))
+                self._commit_next()
         finally:
             self._line.tell_next()
+
+    def _commit_next(self) -> None:
+        """Commit the next batch, which grows until it is this process's turn."""
+        try:
+            self._turnstile.enter()
+            self._commit(self._line.take_batch(LARGEST_BATCH))
+        finally:
+            self._turnstile.leave()
 
     def _commit(self, batch: list[Entry[Any]]) -> None:
         try:
@@ -239,7 +262,7 @@ class Writer:
         try:
             db = self._ready(durable=any(entry.durable for entry in batch))
         except Exception as error:
-            _fail_all(batch, error)
+            fail_all(batch, error)
             return
         if len(batch) > 1 and self._commit_together(db, batch):
             return
@@ -256,7 +279,7 @@ class Writer:
         try:
             self._timed(db, work)
         except StoreBusy as error:  # each by itself would wait as long again
-            _fail_all(batch, error)
+            fail_all(batch, error)
             return True
         except (Exception, Fenced):
             return False
@@ -280,6 +303,8 @@ class Writer:
 
     def _note_span(self, began: float, what: Any) -> None:
         took = self._monotonic() - began
+        if took > WAITED:
+            self._turnstile.crowded()
         if took > LONG_TRANSACTION:
             name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
             log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
@@ -307,7 +332,7 @@ class Writer:
         if not self._line.thread_came():
             return
         try:
-            self._commit(self._line.take_batch(LARGEST_BATCH))
+            self._commit_next()
         finally:
             self._line.lead.release()
             self._line.tell_next()
@@ -331,6 +356,7 @@ class Writer:
 
     def _let_go(self) -> None:
         db, self._db = self._db, None
+        self._turnstile.close()
         if db is not None:
             self._disconnect(db)
 
@@ -367,17 +393,8 @@ class Writer:
         """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
         db, self._db = self._db, None
         self._line.start_anew()
+        self._turnstile.start_anew()
         self.go_on()
         self._pool = self._holder = None
         self._held = ContextVar("litequeue_held", default=None)
         return db
-
-
-def _fail_all(batch: list[Entry[Any]], error: Exception) -> None:
-    for entry in batch:
-        entry.fail(error)
-
-
-def _leave(scope: Any, error: BaseException | None) -> None:
-    """Leave a transaction as the `with` statement would; raises only what is not that error."""
-    scope.__exit__(*(None, None, None) if error is None else (type(error), error, error.__traceback__))

@@ -10,9 +10,9 @@ import pytest
 from contract.jobs import put
 from contract.test_store_writer import DEADLINE, insert, wait_for
 from litequeue.errors import StoreError
-from litequeue.sqlite import connection, line, writer
+from litequeue.sqlite import connection, line, turnstile, writer
 
-TRACED = {module.__file__ for module in (connection, line, writer)}
+TRACED = {module.__file__ for module in (connection, line, turnstile, writer)}
 MOST = 400
 
 
@@ -166,10 +166,20 @@ def in_a_transaction(store):
     return transaction, lambda: None
 
 
+def nobody_is_in_the_turnstile(store):
+    one = turnstile.Turnstile(store.path)
+    one.enter()
+    try:
+        return turnstile._try_lock(one._descriptor)
+    finally:
+        one.close()
+
+
 @pytest.mark.parametrize("scenario", [alone, a_second_time, with_one_in_line, in_line_itself, in_a_transaction])
 def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(store, scenario):
     put(store)
     for n in range(1, MOST):
+        store._writer._turnstile.crowded()
         act, check = scenario(store)
         came = interrupted(n, act)
         check()
@@ -178,6 +188,7 @@ def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(stor
         assert ends, f"writers wait for ever after a Ctrl-C before line {n}"
         assert isinstance(ends[0], str), (n, ends)
         assert not store._writer._db.in_transaction
+        assert nobody_is_in_the_turnstile(store)
         assert ends[0] in {job.id for job in store.list_jobs(limit=5000)}
         if not came:
             return

@@ -13,6 +13,7 @@ import pytest
 from contract.jobs import Hands, new, put
 from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError
 from litequeue.sqlite import connection, line
+from litequeue.sqlite.turnstile import Turnstile
 from litequeue.sqlite.writer import LARGEST_BATCH, Writer
 
 DEADLINE = 30.0
@@ -471,7 +472,9 @@ def test_a_callers_long_transaction_is_logged(store, clock, caplog):
 
 
 def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
-    writer = Writer(store._file.connect, store._file.disconnect, full=True, monotonic=clock.monotonic)
+    connect, disconnect = store._file.connect, store._file.disconnect
+    turnstile = Turnstile(store.path)
+    writer = Writer(connect, disconnect, full=True, monotonic=clock.monotonic, turnstile=turnstile)
     caplog.set_level("INFO", "litequeue")
 
     def slow(db):

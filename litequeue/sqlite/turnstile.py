@@ -1,0 +1,147 @@
+"""Let processes write in the order in which they came. A courtesy: what keeps writers apart is SQLite's own lock.
+
+Who waits for that one sleeps, longer each time, and looks again; among many that never rest one may look in vain for
+seconds. Who waits for a kernel lock is woken when it is free, first come first. That takes longer where nobody waits,
+so it is done from when somebody had to wait until `CROWDED` had not.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from litequeue.liveness import READY, give_to_owner, open_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+NAME = "turnstile"
+PATIENCE = 1.0  # seconds; whoever is in it for longer stands still, or has a long transaction open
+CROWDED = 255  # how many may find it free before it is left aside; what a byte holds
+
+
+class Turnstile:
+    """This process's place among those that write; used by whoever leads here. Nothing in it raises an error."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._opened = self._may_hold = False
+        self._descriptor = -1
+        # One byte that all share: how many have still to find it free. A change lost between two of them is no matter.
+        self._crowd: mmap.mmap | bytearray = bytearray(1)
+        self._waiting: threading.Thread | None = None  # of one who lost patience
+
+    def crowded(self) -> None:
+        """Note that somebody had to wait."""
+        self._crowd[0] = CROWDED
+
+    def enter(self) -> None:
+        """Wait for the turn; after `PATIENCE`, and where no such lock is to be had, go on without.
+
+        Called within `try`, with `leave` in its `finally`: a Ctrl-C may come when the lock is just taken.
+        """
+        if not self._opened:
+            self._open()
+        if self._crowd[0] and self._descriptor >= 0:
+            self._take_turn()
+
+    def leave(self) -> None:
+        """Let the next one in; also where the turn did not come."""
+        if self._may_hold:
+            _unlock(self._descriptor)
+            self._may_hold = False
+
+    def close(self) -> None:
+        """Let go of the file; `enter` opens it anew."""
+        self._opened, self._crowd = False, bytearray(1)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0 and self._waiting is None:  # else it stays open: its number must not come to be another's
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: closing the copy frees nothing of the parent's."""
+        self._waiting, self._may_hold = None, False
+        self.close()
+
+    def _open(self) -> None:
+        self._opened = True
+        with suppress(OSError, ValueError):
+            path = open_directory(self._database) / NAME
+            made = not path.exists()
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
+            if made:
+                give_to_owner(path, self._database)
+            if os.fstat(self._descriptor).st_size == 0:
+                # not by truncate(): the first touch of a hole on a full disk would kill us by SIGBUS
+                os.write(self._descriptor, b"\0")
+            self._crowd = mmap.mmap(self._descriptor, 1)
+
+    def _take_turn(self) -> None:
+        if self._waiting is not None:
+            if self._waiting.is_alive():
+                return
+            self._waiting = None
+        self._may_hold = True
+        with suppress(OSError):
+            if _try_lock(self._descriptor):
+                self._crowd[0] = max(0, self._crowd[0] - 1)
+            else:
+                self._crowd[0] = CROWDED
+                self._wait(self._descriptor)
+
+    def _wait(self, descriptor: int) -> None:
+        # in a thread, for a wait for this lock knows no limit; of the two that end it, the first to say so decides
+        ended: dict[str, bool] = {}
+        here = threading.Event()
+
+        def wait() -> None:
+            with suppress(OSError):
+                _lock(descriptor)
+            if ended.setdefault("in turn", True):
+                here.set()
+            else:
+                _unlock(descriptor)
+
+        thread = threading.Thread(target=wait, name="litequeue-turnstile", daemon=True)
+        try:
+            thread.start()
+            here.wait(PATIENCE)
+        except RuntimeError:  # no thread can be started, or the interpreter is ending
+            return
+        finally:
+            if not ended.setdefault("in turn", False):
+                self._waiting, self._may_hold = thread, False
+
+
+if sys.platform == "win32":  # no lock of that system is waited for in order
+
+    def _try_lock(descriptor: int) -> bool:  # noqa: ARG001
+        return True
+
+    def _lock(descriptor: int) -> None: ...
+
+    def _unlock(descriptor: int) -> None: ...
+
+else:
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def _unlock(descriptor: int) -> None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
