@@ -26,6 +26,7 @@ from litequeue import (
     StoreReplaced,
     UnsafeFilesystem,
 )
+from litequeue.liveness import directory_of
 from litequeue.sqlite import driver_apsw, guards, opening
 
 apsw_only = pytest.mark.parametrize("driver", ["apsw"], indirect=True)
@@ -407,6 +408,16 @@ def test_a_new_file_is_its_owners_alone_with_its_companions(store):
     put(store)
     for suffix in ("", "-wal", "-shm"):
         assert stat.S_IMODE(os.stat(f"{store.path}{suffix}").st_mode) == 0o600
+
+
+def test_what_lies_beside_it_is_its_owners_alone(database, driver):
+    with Queue(database, driver=driver) as queue, queue.worker(threads=1):
+        queue.task(name="t")(lambda: None).enqueue()
+        folder = directory_of(database)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if not path.is_socket()}
+        assert {name.rpartition(".")[2] for name in modes} >= {"lock", "turnstile"}
+        assert set(modes.values()) == {0o600}
 
 
 def test_a_file_of_the_applications_own_keeps_its_mode(open_store, connect, database):
