@@ -208,7 +208,8 @@ VALUES (:token, :identity, :queues, :tasks, :threads, :coroutines, :now, :now)
 RETURNING id
 
 -- name: beat
-UPDATE litequeue_workers SET beats = CASE beats WHEN 9223372036854775807 THEN 0 ELSE beats + 1 END, beat_at = :now WHERE id = :worker
+UPDATE litequeue_workers SET beats = CASE beats WHEN 9223372036854775807 THEN 0 ELSE beats + 1 END, beat_at = :now
+WHERE id = :worker AND (SELECT value FROM litequeue_meta WHERE name = 'schema_version') = :version
 RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
        OR EXISTS (SELECT 1 FROM litequeue_jobs
                   WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from litequeue.clock import Clock
     from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Turn
-    from litequeue.sqlite.connection import Connection
+    from litequeue.sqlite.connection import Connection, Row
 
 T = TypeVar("T")
 
@@ -119,8 +119,15 @@ class Serving(Reader):
 
     def beat(self, worker: int) -> Beat:
         """Move the worker's heartbeat; tell whether it is on record, and whether there are others to see to."""
-        values = {"worker": worker, "now": self.clock.now()}
-        rows = self._writer.run(lambda db: db.rows(SQL["beat"], values), durable=False, news=False)
+        values = {"worker": worker, "now": self.clock.now(), "version": self._fence.version}
+
+        def work(db: Connection) -> list[Row]:
+            rows = db.rows(SQL["beat"], values)
+            if not rows:
+                self._fence.explain(db)
+            return rows
+
+        rows = self._writer.run(work, durable=False, single=True, news=False)
         return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
 
     def version(self) -> object:
