@@ -30,6 +30,10 @@ def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
         place = place / f"{original.stem}-{moment}{original.suffix}"
     if place.exists() or place.is_symlink():
         raise StoreError(f"{place} exists already; name a new file, or a folder to put it in")
+    # HAZARD: SQLite would take what a database of that name has left for the copy's own, and put it into the copy
+    for left in (place.with_name(f"{place.name}{ending}") for ending in ("-wal", "-shm", "-journal")):
+        if left.exists() or left.is_symlink():
+            raise StoreError(f"{left} exists, of a database that is gone; delete it when nothing uses it any more")
     if not place.parent.is_dir():
         raise StoreError(f"the folder {place.parent} does not exist; create it first")
     return place

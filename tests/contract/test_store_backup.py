@@ -94,6 +94,15 @@ def test_nothing_is_overwritten(queue, add, tmp_path):
         queue.backup(tmp_path / "nowhere" / "copy.db")
 
 
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_what_another_database_of_that_name_has_left_is_not_taken_for_the_copys(queue, add, tmp_path, ending):
+    (tmp_path / f"copy.db{ending}").write_text("theirs")
+    with pytest.raises(StoreError, match=f"copy.db{ending} exists"):
+        queue.backup(tmp_path / "copy.db")
+    assert (tmp_path / f"copy.db{ending}").read_text() == "theirs"
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_a_name_taken_while_the_copy_was_made_is_left_alone(queue, add, tmp_path, monkeypatch):
     fill = copying._fill
 
