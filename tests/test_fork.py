@@ -11,7 +11,7 @@ import pytest
 
 from contract.jobs import new, put
 from litequeue import StoreError
-from litequeue.sqlite import serving
+from litequeue.sqlite import backup, serving
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -126,6 +126,35 @@ def test_a_child_forked_while_a_look_does_not_end_is_refused_and_the_parent_goes
     thread.join(30)
     put(store)
     assert (counted, ids(store), store.integrity()) == ([[(1,)]], [1, 2], [])
+
+
+def test_a_child_forked_amid_a_backup_is_refused_and_the_parent_goes_on(store, tmp_path, monkeypatch):
+    put(store)
+    copying, go, fill = threading.Event(), threading.Event(), backup._fill
+
+    def slowly(*arguments, **options):
+        copying.set()
+        assert go.wait(30)
+        fill(*arguments, **options)
+
+    monkeypatch.setattr(backup, "_fill", slowly)
+    thread = threading.Thread(target=store.backup, args=(tmp_path / "copy.db",))
+    thread.start()
+    assert copying.wait(30)
+
+    def child():
+        for use in (lambda: put(store), store.list_jobs):
+            with pytest.raises(StoreError, match="amid a backup"):
+                use()
+
+    assert forked(child) == 0
+    put(store)
+    go.set()
+    thread.join(30)
+    assert (ids(store), store.integrity()) == ([1, 2], [])
+    assert forked(lambda: store.backup(tmp_path / "child.db")) == 0
+    assert (tmp_path / "copy.db").exists()
+    assert (tmp_path / "child.db").exists()
 
 
 def test_a_child_that_leaves_its_parents_transaction_commits_nothing(store):

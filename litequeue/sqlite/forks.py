@@ -2,8 +2,9 @@
 
 A child that opens a file of which it inherited an open connection would believe in locks that only its parent holds
 (sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. Where
-that cannot be done, because the fork comes from inside a transaction, the child is refused the file: SQLite's own state
-of it, which the child has inherited, cannot be made anew. What could not be closed is abandoned, never closed, there.
+that cannot be done, because the fork comes from inside a transaction or amid a backup, the child is refused the file:
+SQLite's own state of it, which the child has inherited, cannot be made anew. What could not be closed is abandoned,
+never closed, there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.serving import Serving
 
 _stores: weakref.WeakSet[Serving] = weakref.WeakSet()
-_stopped: list[tuple[Serving, tuple[bool, bool]]] = []
+_stopped: list[tuple[Serving, tuple[bool, bool, bool]]] = []
 
 _forking = threading.Lock()  # one fork at a time: each needs every store at rest
 

@@ -136,8 +136,8 @@ def forsake(identity: FileId) -> None:
 def _refuse_forsaken(path: str, identity: FileId) -> None:
     if identity in _forsaken:
         raise StoreError(
-            f"this process was forked inside a transaction on {path}, so SQLite cannot use the file here; "
-            f"fork outside of transactions, or start processes by the spawn method"
+            f"this process was forked inside a transaction on {path}, or amid a backup, so SQLite cannot use the file "
+            f"here; fork outside of both, or start processes by the spawn method"
         )
 
 

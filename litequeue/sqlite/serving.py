@@ -63,6 +63,7 @@ class Serving(Reader):
             turnstile=Turnstile(self.path),
             check=self._fence.check,
         )
+        self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, clock.monotonic)
         self._done_bell = Bell(self.directory, DONE, clock.monotonic)
@@ -204,7 +205,8 @@ class Serving(Reader):
         `as_it_is`: neither that nor a check, for a file that is to be mended.
         """
         self.check()
-        return backup(self._file, copy, self.clock.now(), self._ttls, as_it_is=as_it_is)
+        with self._copying:
+            return backup(self._file, copy, self.clock.now(), self._ttls, as_it_is=as_it_is)
 
     def close(self) -> None:
         """Close the connections; they are opened anew when used again."""
@@ -225,28 +227,31 @@ class Serving(Reader):
 
     # ---- fork
 
-    def before_fork(self) -> tuple[bool, bool]:
+    def before_fork(self) -> tuple[bool, bool, bool]:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
+        no_copy = self._copying.acquire(blocking=False)  # one may take minutes: too long for a fork to wait
         quiet = self._writer.quiesce()
         reading_stopped = self._reading.acquire(timeout=BUSY_SECONDS)
         if reading_stopped:
             self._drop_reader()
-        return quiet, reading_stopped
+        return quiet, reading_stopped, no_copy
 
-    def after_fork_in_parent(self, stopped: tuple[bool, bool]) -> None:
+    def after_fork_in_parent(self, stopped: tuple[bool, bool, bool]) -> None:
         """Go on as before."""
-        quiet, reading_stopped = stopped
+        quiet, reading_stopped, no_copy = stopped
+        if no_copy:
+            self._copying.release()
         if reading_stopped:
             self._reading.release()
         if quiet:
             self._writer.go_on()
 
-    def after_fork_in_child(self, stopped: tuple[bool, bool]) -> list[Connection]:
+    def after_fork_in_child(self, stopped: tuple[bool, bool, bool]) -> list[Connection]:
         """Forget what was inherited; return connections that must never be closed here."""
         if not all(stopped):
             self._file.forsake()
         left = [self._writer.start_anew(), self._reader]
         self._reader = None
-        self._reading = threading.Lock()
+        self._reading, self._copying = threading.Lock(), threading.Lock()
         self._waiters.start_anew()
         return [db for db in left if db is not None]
