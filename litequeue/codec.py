@@ -49,6 +49,10 @@ class JsonCodec:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise DecodeError(f"not JSON that litequeue wrote: {error}") from error
 
+    def encodings(self, value: object) -> list[bytes]:
+        """Give all that `encode` may have given for `value` where this codec is used, today's first."""
+        return [self.encode(value)]
+
 
 def checked_writer(codec: Codec) -> Callable[[object], bytes]:
     """Give the codec's `encode`, which may be anybody's, as one that gives bytes or raises `TypeError`."""

@@ -23,9 +23,10 @@ def new_key() -> str:
 class EncryptedCodec(JsonCodec):
     """JSON under AES-SIV: what anybody else has changed, or encrypted with another key, is not read.
 
-    `keys`: those of `new_key()`. The first encrypts, all decrypt: to change keys, put the new one first, and drop the
-    old one when nothing that it encrypted is left. Equal arguments give equal bytes, as `unique` and keys need; so who
-    reads the file sees which calls are equal, how long they are, and all that is neither an argument nor a result.
+    `keys`: those of `new_key()`. The first encrypts, all decrypt: to change keys, put the new one second everywhere,
+    then first, and drop the old one when nothing that it encrypted is left. Equal arguments give equal bytes, as
+    `unique` and keys need; so who reads the file sees which calls are equal, how long they are, and all that is neither
+    an argument nor a result.
     """
 
     name: str = "aes-siv json"
@@ -43,6 +44,11 @@ class EncryptedCodec(JsonCodec):
     def encode(self, value: object) -> bytes:
         """Give `value` as encrypted JSON."""
         return self._ciphers[0].encrypt(super().encode(value), None)
+
+    def encodings(self, value: object) -> list[bytes]:
+        """Give `value` as JSON encrypted with each of the keys: calls are told to be equal while keys are changed."""
+        plain = super().encode(value)
+        return [cipher.encrypt(plain, None) for cipher in self._ciphers]
 
     def decode(self, data: bytes) -> Any:
         """Read what `encode` gave, under any of the keys. Raises `DecodeError`."""

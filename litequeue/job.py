@@ -63,6 +63,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     on_conflict: OnConflict = "return"
     tags: tuple[str, ...] = ()
     schedule: str | None = None
+    aliases: tuple[str, ...] = ()  # keys that the same call may have been given before
+    alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -178,9 +180,7 @@ class Job(Generic[R]):
     ) -> None:
         self.id: str = job_id
         self._born = born  # when it was enqueued in a transaction that may be rolled back: its id is then another's
-        self._source = source
-        self._decode = decode
-        self._record = record
+        self._source, self._decode, self._record = source, decode, record
 
     def _loaded(self) -> JobRecord:
         record = self._record

@@ -120,6 +120,21 @@ class Signature:
             raise DecodeError(f"the stored call does not fit {self.task_name}() as it is today: {error}") from error
         return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
 
+    def identities(self, data: bytes) -> list[bytes]:
+        """Give the bytes by which a canonical call is told from others, today's first; a mask makes it no other."""
+        if not isinstance(self.codec, JsonCodec) or (self._own and not self.mask):
+            return [data]
+        return self.codec.encodings(list(self._decode(data)))
+
+    def alike(self, one: bytes, other: bytes) -> bool:
+        """Whether they are one call: a mask that came or went, and a change of keys, alter no more than the bytes."""
+        if not isinstance(self.codec, JsonCodec):
+            return False
+        try:
+            return to_canonical_json(self._decode(one)) == to_canonical_json(self._decode(other))
+        except DecodeError:
+            return False
+
     def encode_result(self, value: object) -> bytes:
         """Give the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
         try:

@@ -157,7 +157,8 @@ class Task(Generic[P, R]):
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
-        return NewJob(payload=payload, **fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs))
+        given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
+        return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _new_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[NewJob]:
         if not isinstance(calls, Iterable):
@@ -192,12 +193,13 @@ class Task(Generic[P, R]):
         unique = self.options.unique
         if not unique or self._fields.get("key") is not None:
             return {}
+        aliases: list[str] = []
         if unique is True:
-            key = digest(payload)
+            key, *aliases = map(digest, self.signature.identities(payload))
         else:
             key = self._filled(unique, args, kwargs) if isinstance(unique, str) else unique(*args, **kwargs)
         scope = self._fields.get("key_scope") or self.options.key_scope or "unfinished"
-        fields = {"key": checked_key(key)}
+        fields = {"key": checked_key(key), "aliases": tuple(aliases)}
         return fields if "key_scope" in self._fields else {**fields, "key_scope": scope}
 
     def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -38,8 +38,8 @@ _SUCCEED = SQL["succeed"]
 
 def submit(new: NewJob) -> Steps[Submitted]:
     """Store one job, or find the one that holds its key."""
-    if new.key is not None:
-        rows = yield SQL["key_holder"], {"task": new.task, "key": new.key}
+    for key in () if new.key is None else (new.key, *new.aliases):
+        rows = yield SQL["key_holder"], {"task": new.task, "key": key}
         if rows:
             return (yield from _meet_holder(new, rows[0]))
     [(job_id,)] = yield _SUBMIT, _values(new)
@@ -122,7 +122,7 @@ def _columns(new: NewJob) -> dict[str, Any]:
 
 def _meet_holder(new: NewJob, holder: Row) -> Steps[Submitted]:
     job_id, payload, state, begun = holder
-    same = payload == new.payload
+    same = payload == new.payload or (new.alike is not None and new.alike(payload, new.payload))
     if new.on_conflict == "raise":
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < 2 and not begun:

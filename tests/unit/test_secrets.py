@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litequeue import DecodeError, EncodeError, Job, Queue
+from litequeue import DecodeError, EncodeError, Job, KeyConflict, Queue
 from litequeue.cli.report import job_fields
 from litequeue.codec import JsonCodec
 from litequeue.crypto import EncryptedCodec, new_key
@@ -95,6 +95,17 @@ def test_a_mask_may_come_and_go_while_jobs_wait(queue, database):
         assert [job.result(0) for job in later.jobs()] == [7, 3]
 
 
+def test_a_mask_that_comes_or_goes_makes_no_call_another(database, driver):
+    for mask in ([], ["token"], []):
+        with Queue(database, driver=driver) as queue:
+            task = queue.task(name="log_in", mask=mask, unique=True)(lambda token: None)
+            task.enqueue(SECRET)
+            task.using(key="k").enqueue(SECRET)
+            with pytest.raises(KeyConflict):
+                task.using(key="k").enqueue("another")
+            assert len(queue.jobs()) == 2
+
+
 def test_a_mask_works_under_a_codec_of_ones_own(database):
     class Pickled:
         name = "pickle"
@@ -158,6 +169,24 @@ def test_keys_are_changed_by_putting_the_new_one_first(database, key):
         queue.worker().run(until_idle=True)
     with Queue(database, codec=EncryptedCodec([newer])) as queue:
         assert [job.result(0) for job in queue.jobs()] == ["new", "old"]  # both ended under the new one
+
+
+def test_a_change_of_keys_makes_no_call_another(database, driver, key):
+    newer = new_key()
+    for keys in ([key], [key, newer], [newer, key]):
+        with Queue(database, driver=driver, codec=EncryptedCodec(keys)) as queue:
+            task = queue.task(name="charge", unique=True)(lambda options: None)
+            task.enqueue({"user": 1, "of": {2, 3}})
+            task.using(key="k").enqueue(SECRET)
+            with pytest.raises(KeyConflict):
+                task.using(key="k").enqueue("another")
+            assert len(queue.jobs()) == 2
+    with Queue(database, driver=driver, codec=EncryptedCodec([newer, key])) as queue:
+        task = queue.task(name="charge", unique=True)(lambda options: None)
+        late = task.enqueue({"user": 2})
+    with Queue(database, driver=driver, codec=EncryptedCodec([key, newer])) as queue:  # it has not heard of it yet
+        task = queue.task(name="charge", unique=True)(lambda options: None)
+        assert task.enqueue({"user": 2}).id == late.id
 
 
 def test_a_job_under_a_key_that_is_not_there_fails_alone(database, key):
