@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from litequeue.errors import DriverConflict, StoreError, Unsupported
 from litequeue.sqlite import guards
@@ -73,7 +73,14 @@ def _check_same_file(file: File, databases: list[Row]) -> None:
 
 
 async def aperform(adb: Any, steps: Steps[T]) -> T:
-    """Run the statements that `steps` asks for on an aiosqlite connection, and return what it returns."""
+    """Run the statements that `steps` asks for on an aiosqlite connection, and return what it returns.
+
+    All of them even when cancelled: whoever catches that may go on, and would commit a part.
+    """
+    return cast("T", await finish(_task(_performed(adb, steps))))
+
+
+async def _performed(adb: Any, steps: Steps[T]) -> T:
     rows: list[Row] | None = None
     try:
         while True:

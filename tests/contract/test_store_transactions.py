@@ -262,6 +262,18 @@ def test_a_cancelled_atransaction_leaves_the_file_unlocked_and_nothing_in_it(que
     assert [add.enqueue(2)] == queue.jobs()
 
 
+def test_of_calls_cancelled_while_they_are_stored_inside_an_atransaction_all_or_none_are(queue, add):
+    async def main():
+        async with queue.atransaction():
+            asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
+            with contextlib.suppress(asyncio.CancelledError):
+                await add.aenqueue_many([(number,) for number in range(400)])
+                await asyncio.sleep(5)
+
+    asyncio.run(main())
+    assert len(queue.jobs(limit=1000)) in {0, 400}
+
+
 def test_an_atransaction_cancelled_while_it_waits_to_begin_leaves_the_file_unlocked(queue, add, connect):
     other = connect()
 
