@@ -117,7 +117,7 @@ class Runs:
     def begun(self) -> set[str]:
         """What has begun and has not been settled, as it is noted in the lifeline."""
         jobs = [run.job for run in list(self.running.values())]
-        jobs += [end.job for end in self.ended if end.outcome != Released()]
+        jobs += [end.job for end in list(self.ended) if end.outcome != Released()]
         return {f"{job.id}:{job.attempt}" for job in jobs}
 
     def forget_line(self) -> None:

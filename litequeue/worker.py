@@ -78,8 +78,7 @@ class Worker(Lifecycle):
 
     def _open(self) -> None:
         queue = self.queue
-        self._store, self._clock = queue.store, queue.clock
-        tasks = dict(queue.tasks)
+        self._store, self._clock, tasks = queue.store, queue.clock, dict(queue.tasks)
         self._names, self._token = frozenset(tasks), os.urandom(16).hex()
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
@@ -134,7 +133,7 @@ class Worker(Lifecycle):
     def _close(self) -> None:
         try:
             self._runs.stop()
-            if self._astray:
+            if self._astray or not self._lifeline.intact:
                 self._lifeline.abandon(() if self._lifeline.intact else self._runs.begun())
             else:
                 self._store.rescue(self.id, None, blame=False)
@@ -183,6 +182,7 @@ class Worker(Lifecycle):
             except Exception as error:
                 self._stumble(error)
         self._end()
+        self._lifeline.check()
 
     def _stumble(self, error: Exception) -> None:
         """A full disk, a file locked for long, no descriptor left: what has ended is kept and offered again."""
@@ -345,7 +345,6 @@ class Worker(Lifecycle):
     def _end(self) -> None:
         """Let what runs end within the grace, put the rest back, and settle everything."""
         deadline = self._clock.monotonic() + self.grace
-        self._astray = self._astray or not self._lifeline.intact
         self._runs.put_back_line()
         if self._alone is not None and not self._alone_begun:
             self._runs.put_back([self._alone])
@@ -354,6 +353,7 @@ class Worker(Lifecycle):
             self._settle(deadline)
             if self._runs.busy:
                 self._rest(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
+                self._lifeline.check()
                 self._keep_up()
         self._runs.interrupt_all()
         patience = self._clock.monotonic() + LAST_PATIENCE
@@ -376,7 +376,7 @@ class Worker(Lifecycle):
 
     def _settle(self, deadline: float) -> None:
         """Record the ends, offering them again to a store that refuses until the deadline."""
-        while not self._astray and (ended := self._runs.take_ended()):
+        while self._lifeline.intact and not self._astray and (ended := self._runs.take_ended()):
             try:
                 self._note_settled(ended, self._store.settle(ended))
             except Exception as error:

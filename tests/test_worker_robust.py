@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -640,6 +641,42 @@ def test_a_worker_whose_bell_breaks_while_it_ends_settles_what_runs(queue, monke
         assert begun.wait(20)
         when_it_ends(working, lambda: monkeypatch.setattr(working._ear, "wait", break_bell))
     assert ended(job).status == "succeeded"
+
+
+def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queue, monkeypatch):
+    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.01)
+    monkeypatch.setattr(worker, "DRAIN_LOOK", 0.01)
+    begun, ending, astray = threading.Event(), threading.Event(), []
+
+    def watched(name, write):
+        def writes(*args, **options):
+            if not working._lifeline.intact:
+                astray.append(name)
+            return write(*args, **options)
+
+        return writes
+
+    for name in ("beat", "settle", "rescue"):
+        monkeypatch.setattr(queue.store, name, watched(name, getattr(queue.store, name)))
+
+    @queue.task
+    def careless():
+        begun.set()
+        assert ending.wait(20)
+        with open(os.devnull) as other:
+            os.dup2(other.fileno(), working._lifeline._descriptor)
+        time.sleep(0.2)
+
+    working = queue.worker(threads=1)
+    with pytest.raises(OSError, match="closed by code that does not own it"), working:
+        job = careless.enqueue()
+        assert begun.wait(20)
+        when_it_ends(working, ending.set)
+    assert (astray, job.refresh().status) == ([], "running")
+    remains = liveness.take(queue.store.directory, working._token)
+    assert remains.executing == {f"{job.id}:1"}
+    remains.release()
+    os.close(working._lifeline._descriptor)
 
 
 def test_an_interrupt_while_a_worker_signs_off_reaches_the_caller_and_its_jobs_are_given_back(queue, monkeypatch):
