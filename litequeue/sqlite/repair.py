@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from litequeue.errors import StoreError
+from litequeue.errors import StoreBusy, StoreError
 from litequeue.sqlite.connection import transaction
 from litequeue.sqlite.queries import SQL
 
@@ -17,14 +17,18 @@ log: logging.Logger = logging.getLogger("litequeue")
 
 def rebuild(db: Connection) -> str:
     """Build the indexes anew, where need be with the whole file; rows are only read."""
+    why = "faults are left"
     for what, build in (("the indexes were", _reindex), ("the indexes and the file were", _replace_indexes)):
         try:
             build(db)
             if db.rows("PRAGMA integrity_check") == [("ok",)]:
                 return f"{what} built anew"
+        except StoreBusy:  # which says nothing of the file
+            raise
         except StoreError as error:
             log.info("%s", error)
-    raise StoreError("rows of the file are damaged, and cannot be built anew; put a backup in its place")
+            why = str(error)
+    raise StoreError(f"it cannot be built anew: {why}; if its rows are damaged, put a backup in its place")
 
 
 def _reindex(db: Connection) -> None:

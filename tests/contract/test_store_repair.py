@@ -1,0 +1,31 @@
+"""What `litequeue doctor --repair` does to a file, and why it does not."""
+
+import pytest
+
+from contract.jobs import put
+from litequeue import StoreBusy, StoreError
+from litequeue.sqlite import repair
+
+
+def impatiently(db):
+    db.rows("PRAGMA busy_timeout = 20")
+    return repair.rebuild(db)
+
+
+def test_a_file_that_is_locked_is_not_taken_for_a_damaged_one(store, connect):
+    put(store)
+    connect().execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreBusy):
+        store.mend(impatiently)
+
+
+def test_what_keeps_a_file_from_being_built_anew_is_told(store, monkeypatch):
+    put(store)
+
+    def fails(_db):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(repair, "_reindex", fails)
+    monkeypatch.setattr(repair, "_replace_indexes", fails)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.mend(repair.rebuild)
