@@ -83,6 +83,8 @@ def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_i
                     f"see `litequeue doctor`, and keep your last good copy"
                 )
             transact(db, lambda db: _let_go_of_workers(db, now, ttls))
+            # HAZARD: close() would do it as well, and say nothing where it fails halfway
+            db.rows("PRAGMA wal_checkpoint(truncate)")
         finally:
             db.close()
     finally:

@@ -10,6 +10,7 @@ import pytest
 from contract.jobs import Hands
 from litequeue import Queue, StoreError, current_job
 from litequeue.sqlite import backup as copying
+from litequeue.sqlite import repair
 
 
 @pytest.fixture
@@ -127,6 +128,32 @@ def test_a_damaged_file_gives_no_copy_and_leaves_nothing(queue, add, tmp_path):
     with pytest.raises(StoreError, match="damaged"):
         queue.backup(tmp_path / "copies" / "copy.db")
     assert list((tmp_path / "copies").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened):
+    """What was running is queued in the copy, for which it grows; a limit on files' sizes is a disk that is full."""
+    import resource
+
+    add.enqueue_many([(number,) for number in range(3000)])
+    Hands(queue.store, "add").claim(3000)
+    queue.store.mend(lambda db: db.script("VACUUM") or repair.checkpoint(db))
+    limits, size = resource.getrlimit(resource.RLIMIT_FSIZE), queue.path.stat().st_size
+    outcomes = set()
+    for pages in range(0, 40, 2):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + pages * 4096, limits[1]))
+        try:
+            copy = queue.backup(tmp_path / f"copy{pages}.db")
+        except StoreError:
+            outcomes.add("refused")
+        else:
+            outcomes.add("whole")
+            whole = opened(copy)
+            assert (whole.store.integrity(), {job.status for job in whole.jobs(limit=9999)}) == ([], {"queued"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert outcomes == {"refused", "whole"}
+    assert not [path for path in tmp_path.iterdir() if ".part-" in path.name]
 
 
 def test_a_transaction_that_is_open_is_not_in_the_copy(queue, add, opened, tmp_path):
