@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from string import Formatter
 from typing import Any, Final, TypedDict, get_args
@@ -152,13 +152,21 @@ def check_fits(options: Options, function: Callable[..., Any]) -> None:
 def _check_template(template: str, known: set[str]) -> set[str]:
     """Refuse a format for keys that no call can fill; return what it names."""
     try:
-        names = {re.split(r"[.\[]", name)[0] for _, name, _, _ in Formatter().parse(template) if name is not None}
+        names = {re.split(r"[.\[]", name)[0] for name in _fields(template)}
     except ValueError as error:
         raise ValueError(f"unique={template!r} is no format: {error}") from None
     if unknown := ", ".join(sorted(f"{{{name}}}" for name in names - known)):
         takes = ", ".join(sorted(known))
         raise ValueError(f"unique={template!r} must name arguments of the task ({takes}), not {unknown}")
     return names
+
+
+def _fields(template: str) -> Iterator[str]:
+    """Give what a format names, also in how a value is to be written: `{user:{width}}` names two."""
+    for _, name, how, _ in Formatter().parse(template):
+        if name is not None:
+            yield name
+            yield from _fields(how or "")
 
 
 def limit(value: Duration | None, what: str) -> float:

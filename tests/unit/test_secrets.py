@@ -128,11 +128,13 @@ def test_a_mask_works_under_a_codec_of_ones_own(database):
         ({"mask": 5}, "takes a list"),
         ({"mask": ["tokn"]}, "mask names tokn, which the task does not take"),
         ({"mask": ["token"], "unique": "log-in:{token}"}, "would show token"),
+        ({"mask": ["token"], "unique": "log-in:{user:{token}}"}, "would show token"),
+        ({"unique": "log-in:{user:{tokn}}"}, "must name arguments of the task"),
     ],
 )
 def test_a_mask_that_hides_nothing_is_refused_where_it_is_given(queue, options, says):
     with pytest.raises((TypeError, ValueError), match=says):
-        queue.task(name="log_in", **options)(lambda token: None)
+        queue.task(name="log_in", **options)(lambda token, user=0: None)
 
 
 # EncryptedCodec
