@@ -117,7 +117,10 @@ class Signature:
             args, kwargs = self._bind(plan, args, kwargs)
             values = [slot.restore(value, label) for label, slot, value in plan.each(args, kwargs)]
         except (TypeError, _Misfit) as error:
-            raise DecodeError(f"the stored call does not fit {self.task_name}() as it is today: {error}") from error
+            why = f"the stored call does not fit {self.task_name}() as it is today: "
+            if isinstance(error, _Misfit) and error.name in self.mask:  # what it says of the value is for no listing
+                raise DecodeError(f"{why}{error.brief}") from None
+            raise DecodeError(f"{why}{error}") from error
         return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
 
     def identities(self, data: bytes) -> list[bytes]:
@@ -229,7 +232,12 @@ class Signature:
 
 
 class _Misfit(Exception):
-    """A value is not what its annotation asks for."""
+    """A value is not what its annotation asks for; `brief` says so without a word of the value."""
+
+    def __init__(self, name: str, brief: str, why: str) -> None:
+        super().__init__(brief + why)
+        self.name = name
+        self.brief = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +259,7 @@ class _Slot:
         except Exception as error:  # the user's own class may raise anything while it is built
             got, text = (given or type(value)).__name__, str(error)
             why = "" if text.startswith("Expected") and "$" not in text else f": {text}"
-            raise _Misfit(f"argument {label} must be {_spell(self.hint)}, got {got}{why}") from error
+            raise _Misfit(self.name, f"argument {label} must be {_spell(self.hint)}, got {got}", why) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import pytest
@@ -69,6 +70,26 @@ def test_what_further_keywords_bring_is_masked_by_its_own_name_or_by_theirs(queu
 
     assert shown(queue, one.enqueue(password=SECRET, user=1)) == ([], {"password": "***", "user": 1})
     assert shown(queue, every.enqueue(password=SECRET, user=SECRET)) == ([], {"password": "***", "user": "***"})
+
+
+def test_what_is_wrong_with_a_masked_argument_is_told_without_it(queue):
+    @dataclass
+    class Token:
+        text: str
+
+        def __post_init__(self):
+            raise ValueError(f"bad token {self.text}")
+
+    def log_in(user: str, token: Token): ...
+
+    queue.task(name="log_in", mask=["token"])(lambda user, token: None)
+    job = queue.tasks["log_in"].enqueue("ada", {"text": SECRET})
+    with Queue(queue.path) as later:
+        later.task(name="log_in", mask=["token"])(log_in)
+        later.worker().run(until_idle=True)
+    [error] = job.refresh().errors
+    assert "argument token must be" in error.message
+    assert SECRET not in error.message + error.traceback
 
 
 def test_a_mask_leaves_arguments_typed_and_calls_comparable(queue):
