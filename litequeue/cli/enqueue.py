@@ -13,6 +13,7 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, import_named, load, names_app
 from litequeue.cli.printing import emit
+from litequeue.codec import JsonCodec
 from litequeue.errors import UnknownTask
 from litequeue.job import Job
 from litequeue.queue import Queue
@@ -74,8 +75,11 @@ def _result(task: Task[..., Any], job: Job[Any], timeout: float | None) -> Any:
         result = job.result(timeout)
     except TimeoutError as error:
         raise click.ClickException(str(error)) from error
+    codec = task.signature.codec
+    if isinstance(codec, JsonCodec):  # also where that is encrypted on its way into the file
+        codec = JsonCodec()
     try:
-        return json.loads(task.signature.codec.encode(result))
+        return json.loads(codec.encode(result))
     except ValueError:
         return repr(result)
 

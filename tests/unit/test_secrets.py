@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litequeue import DecodeError, EncodeError, Job, KeyConflict, Queue
+from litequeue.cli.enqueue import _result
 from litequeue.cli.report import job_fields
 from litequeue.codec import JsonCodec
 from litequeue.crypto import EncryptedCodec, new_key
@@ -181,6 +182,14 @@ def test_payloads_and_results_are_read_with_the_key_alone(database, key):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
     with Queue(database) as other:
         assert (job_fields(other.store.look_up(job.id))["args"], SECRET in str(other.jobs())) == (None, False)
+
+
+def test_a_result_that_is_waited_for_is_printed_as_json_under_a_key_too(database, key):
+    with Queue(database, codec=EncryptedCodec(key)) as queue:
+        task = queue.task(name="count")(lambda: {"lines": 3, "of": None})
+        job = task.enqueue()
+        queue.worker().run(until_idle=True)
+        assert _result(task, job, 0) == {"lines": 3, "of": None}
 
 
 def test_keys_are_changed_by_putting_the_new_one_first(database, key):
