@@ -75,7 +75,8 @@ def _refuse_newer(found: int, path: str) -> None:
 class Fence:
     """Keeps this release from writing to a file that a newer one has migrated since it was opened.
 
-    Asked in each write transaction: then nobody can migrate the file before the commit.
+    Asked in each write transaction: then nobody can migrate the file before the commit. HAZARD: so that older releases
+    notice, each migration must make, change or drop a table, an index or a view; one of rows alone goes unseen.
     """
 
     def __init__(self, path: str) -> None:

@@ -315,3 +315,8 @@ def test_a_submission_of_many_keys_meets_another_process_halfway(store, open_sto
     both = other.submit([new(key=str(number)) for number in range(5, 15)])
     assert [each.fresh for each in both] == [False] * 5 + [True] * 5
     assert [each.id for each in both[:5]] == [each.id for each in mine[5:]]
+
+
+def test_each_migration_changes_the_schema_by_which_an_open_older_release_notices_it():
+    for statements in migrate.migrations().values():
+        assert any(statement.startswith(("CREATE ", "ALTER ", "DROP ")) for statement in statements)
