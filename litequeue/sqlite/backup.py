@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.opening import File
 
 STEP = 4096  # pages copied at a time
+BESIDE = ("-wal", "-shm", "-journal")  # what SQLite adds to a database's name
 
 
 def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
@@ -30,8 +31,10 @@ def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
         place = place / f"{original.stem}-{moment}{original.suffix}"
     if place.exists() or place.is_symlink():
         raise StoreError(f"{place} exists already; name a new file, or a folder to put it in")
+    if place.name.endswith(BESIDE):
+        raise StoreError(f"{place} is a name that SQLite gives to files of its own, which it deletes; choose another")
     # HAZARD: SQLite would take what a database of that name has left for the copy's own, and put it into the copy
-    for left in (place.with_name(f"{place.name}{ending}") for ending in ("-wal", "-shm", "-journal")):
+    for left in (place.with_name(f"{place.name}{ending}") for ending in BESIDE):
         if left.exists() or left.is_symlink():
             raise StoreError(f"{left} exists, of a database that is gone; delete it when nothing uses it any more")
     if not place.parent.is_dir():

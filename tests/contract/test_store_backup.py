@@ -96,6 +96,15 @@ def test_nothing_is_overwritten(queue, add, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_a_copy_is_not_put_where_sqlite_has_files_of_its_own(queue, add, ending):
+    add.enqueue(1)
+    queue.close()
+    with pytest.raises(StoreError, match="files of its own"):
+        queue.backup(f"{queue.path}{ending}")
+    assert len(queue.jobs()) == 1
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
 def test_what_another_database_of_that_name_has_left_is_not_taken_for_the_copys(queue, add, tmp_path, ending):
     (tmp_path / f"copy.db{ending}").write_text("theirs")
     with pytest.raises(StoreError, match=f"copy.db{ending} exists"):
