@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from contextvars import ContextVar
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -232,13 +233,16 @@ def _end_forked_child(forks: int, error: BaseException | None = None) -> None:
     """End the process, if it is one that the function forked and came back in: the jobs are its parent's."""
     if forks == _forks:
         return
-    code = 0
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif error is not None:
-        sys.excepthook(type(error), error, error.__traceback__)
-        code = 1
-    os._exit(code)
+    code = int(error is not None)
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if not isinstance(error.code, (int, NoneType)):
+                sys.stderr.write(f"{error.code}\n")
+        elif error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+    finally:  # the hook may be anybody's
+        os._exit(code)
 
 
 def _loop_ends(error: BaseException) -> bool:

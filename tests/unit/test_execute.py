@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import os
+import sys
 
 import msgspec
 import pytest
@@ -175,3 +177,31 @@ def test_a_note_that_utf8_cannot_hold_is_escaped(begin):
     run.recorder = Recorder()
     run.progress(1, note="a\ud800")
     assert noted == ['{"done":1,"total":null,"note":"a\\\\ud800"}']
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [(ZeroDivisionError("no"), 1, ""), (SystemExit("no more"), 1, "no more\n"), (SystemExit(3), 3, "")],
+)
+def test_a_forked_child_ends_whatever_is_wrong_with_the_hook_for_errors(begin, monkeypatch, tmp_path, ends, code, said):
+    def hook(*_error):
+        raise RuntimeError("the hook has failed")
+
+    monkeypatch.setattr(sys, "excepthook", hook)
+    parent, children = os.getpid(), []
+
+    def forks():
+        children.append(os.fork())
+        if children == [0]:
+            sys.stderr = (tmp_path / "said").open("w", buffering=1)
+            raise ends
+
+    try:
+        execute(begin(forks))
+    finally:
+        if os.getpid() != parent:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == code
+    assert (tmp_path / "said").read_text() == said
