@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litequeue.errors import StoreError
-from litequeue.sqlite import transitions
+from litequeue.sqlite import migrate, transitions
 from litequeue.sqlite.connection import transact
 from litequeue.sqlite.queries import SQL
 
@@ -85,7 +85,7 @@ def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_i
                     f"{file.path} is damaged, and so would be the copy ({'; '.join(faults[:3])}); "
                     f"see `litequeue doctor`, and keep your last good copy"
                 )
-            transact(db, lambda db: _let_go_of_workers(db, now, ttls))
+            transact(db, lambda db: _let_go_of_workers(db, now, ttls), lambda db: migrate.check(db, file.path))
             # HAZARD: close() would do it as well, and say nothing where it fails halfway
             db.rows("PRAGMA wal_checkpoint(truncate)")
         finally:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from contract.jobs import Hands
-from litequeue import Queue, StoreError, current_job
+from litequeue import Queue, SchemaTooNew, StoreError, current_job
 from litequeue.sqlite import backup as copying
 from litequeue.sqlite import repair
 
@@ -163,6 +163,16 @@ def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert outcomes == {"refused", "whole"}
     assert not [path for path in tmp_path.iterdir() if ".part-" in path.name]
+
+
+def test_a_file_that_a_newer_release_has_migrated_meanwhile_is_not_copied(queue, add, tmp_path):
+    add.enqueue(1)
+    Hands(queue.store, "add").take()
+    with queue.transaction() as db:
+        db.execute("UPDATE litequeue_meta SET value = '99' WHERE name = 'schema_version'")
+    with pytest.raises(SchemaTooNew):
+        queue.backup(tmp_path / "copy.db")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("copy.db")]
 
 
 def test_a_transaction_that_is_open_is_not_in_the_copy(queue, add, opened, tmp_path):
