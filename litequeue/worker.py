@@ -272,7 +272,7 @@ class Worker(Lifecycle):
         suspect = self._alone
         if suspect is None or self._alone_begun:
             return
-        if not self._runs.busy:
+        if not (self._runs.busy or self._runs.ended):  # what has not been settled would be blamed with it
             self._alone_begun = True
             self._runs.start([suspect])
         elif self._clock.monotonic() >= self._alone_by:
