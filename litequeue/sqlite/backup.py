@@ -48,7 +48,7 @@ def backup(file: File, copy: str | os.PathLike[str], now: float, ttls: Mapping[s
     `as_it_is`: also where it is damaged, and with its workers on record.
     """
     place = place_of(copy, Path(file.path), now)
-    part = place.with_name(f"{place.name}.part-{os.getpid()}")
+    part = place.with_name(f"{place.name}.part-{os.urandom(4).hex()}")  # in a container pids come again
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:

@@ -1,6 +1,7 @@
 """Copies of a file that is in use."""
 
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -163,6 +164,16 @@ def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert outcomes == {"refused", "whole"}
     assert not [path for path in tmp_path.iterdir() if ".part-" in path.name]
+
+
+def test_what_a_killed_backup_left_is_in_nobodys_way(queue, add, tmp_path):
+    script = "import os, sys; from litequeue.sqlite import backup; backup._sync = lambda _: os.kill(os.getpid(), 9)\n"
+    script += "from litequeue import Queue; Queue(sys.argv[1]).backup(sys.argv[2])"
+    command = [sys.executable, "-c", script, str(queue.path), str(tmp_path / "copy.db")]
+    assert subprocess.run(command, check=False).returncode == -9
+    [left] = [path for path in tmp_path.iterdir() if ".part-" in path.name]
+    queue.backup(tmp_path / "copy.db")
+    assert left.exists()
 
 
 def test_a_file_that_a_newer_release_has_migrated_meanwhile_is_not_copied(queue, add, tmp_path):
