@@ -66,6 +66,9 @@ class Turnstile:
             with suppress(OSError):
                 os.close(descriptor)
 
+    def __del__(self) -> None:  # its queue was dropped, as Python's own connections may be
+        self.close()
+
     def start_anew(self) -> None:
         """After a fork, in the child: closing the copy frees nothing of the parent's."""
         self._waiting, self._may_hold = None, False

@@ -1,4 +1,5 @@
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -221,6 +222,16 @@ def test_where_no_such_file_can_be_everybody_writes_without(tmp_path, kind):
         with queue.transaction():
             task.enqueue()
         assert len(queue.jobs()) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what is open")
+def test_a_queue_that_is_dropped_leaves_no_descriptor_open(tmp_path):
+    def use():
+        Queue(tmp_path / "app.db").task(name="t")(lambda: None).enqueue()
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    assert use() == use()
 
 
 def test_what_it_cannot_open_is_not_tried_at_each_write(database, path, monkeypatch):
