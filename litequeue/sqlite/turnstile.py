@@ -47,10 +47,26 @@ class Turnstile:
 
         Called within `try`, with `leave` in its `finally`: a Ctrl-C may come when the lock is just taken.
         """
+        if not self.enter_at_once():
+            self._wait(self._descriptor)
+
+    def enter_at_once(self) -> bool:
+        """Enter, or go on without, unless that takes a wait: then False."""
         if not self._opened:
             self._open()
-        if self._crowd[0] and self._descriptor >= 0:
-            self._take_turn()
+        if not self._crowd[0] or self._descriptor < 0:
+            return True
+        if self._waiting is not None:
+            if self._waiting.is_alive():
+                return True
+            self._waiting = None
+        self._may_hold = True
+        try:
+            free = _try_lock(self._descriptor)
+        except OSError:
+            return True
+        self._crowd[0] = max(0, self._crowd[0] - 1) if free else CROWDED
+        return free
 
     def leave(self) -> None:
         """Let the next one in; also where the turn did not come."""
@@ -86,19 +102,6 @@ class Turnstile:
                 # not by truncate(): the first touch of a hole on a full disk would kill us by SIGBUS
                 os.write(self._descriptor, b"\0")
             self._crowd = mmap.mmap(self._descriptor, 1)
-
-    def _take_turn(self) -> None:
-        if self._waiting is not None:
-            if self._waiting.is_alive():
-                return
-            self._waiting = None
-        self._may_hold = True
-        with suppress(OSError):
-            if _try_lock(self._descriptor):
-                self._crowd[0] = max(0, self._crowd[0] - 1)
-            else:
-                self._crowd[0] = CROWDED
-                self._wait(self._descriptor)
 
     def _wait(self, descriptor: int) -> None:
         # in a thread, for a wait for this lock knows no limit; of the two that end it, the first to say so decides

@@ -46,10 +46,9 @@ class Writer:
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
         self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
-        self._full = full
         self._db: Connection | None = None
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
-        self._synchronous = full
+        self._full = self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
         self._holder: asyncio.AbstractEventLoop | None = None  # whose coroutine has a transaction open
@@ -195,7 +194,8 @@ class Writer:
         await self._line.wait_async(Entry(None))
         loop = self._holder = asyncio.get_running_loop()
         try:
-            await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
+            if not self._turnstile.enter_at_once():
+                await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
             yield
         finally:
             self._turnstile.leave()

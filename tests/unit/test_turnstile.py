@@ -1,3 +1,4 @@
+import asyncio
 import fcntl
 import gc
 import os
@@ -145,6 +146,18 @@ def test_who_comes_while_another_is_in_waits_for_its_end(make, hold, monkeypatch
     assert is_in.is_set()
 
 
+def test_a_loop_that_must_not_wait_is_told_whether_it_would(make, hold, path):
+    one = make()
+    assert one.enter_at_once()
+    assert not is_free(path)
+    one.leave()
+    other = hold()
+    assert not one.enter_at_once()
+    one.leave()
+    fcntl.flock(other, fcntl.LOCK_UN)
+    assert is_free(path)
+
+
 def test_who_has_waited_long_enough_goes_on_without_and_leaves_one_thread_that_ends_with_the_wait(
     make, hold, path, monkeypatch
 ):
@@ -253,3 +266,33 @@ def test_while_no_thread_can_be_started_it_is_done_without(make, hold, monkeypat
     monkeypatch.setattr(threading.Thread, "start", start)
     one.enter()
     one.leave()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists who waits")
+@pytest.mark.parametrize("driver", ["apsw", "sqlite3"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_loop_goes_on_while_a_transaction_waits_for_its_turn(tmp_path, hold, path, monkeypatch, driver, cancelled):
+    monkeypatch.setattr(turnstile, "PATIENCE", 60.0)
+
+    async def main(queue, other):
+        task = queue.task(name="t")(lambda: None)
+
+        async def write():
+            async with queue.atransaction():
+                await task.aenqueue()
+
+        writing = asyncio.ensure_future(write())
+        while not waits():
+            await asyncio.sleep(0.01)
+        if cancelled:
+            writing.cancel()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        await asyncio.gather(writing, return_exceptions=True)
+        await task.aenqueue()
+        assert len(queue.jobs()) == 2 - cancelled
+        assert is_free(path)
+
+    with Queue(tmp_path / "app.db", driver=driver) as queue:
+        queue.store.prune()
+        queue.store._writer._turnstile.crowded()
+        asyncio.run(main(queue, hold()))
