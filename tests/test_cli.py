@@ -377,6 +377,15 @@ def spoil(folder, root):
         file.write(b"\xff" * size)
 
 
+@pytest.mark.parametrize("command", ["doctor", "status", "jobs", "backup"])
+def test_a_name_that_cannot_be_printed_is_told_all_the_same(folder, command):
+    asked = [sys.executable, "-m", "litequeue", command, os.fsdecode(b"no\xff.db"), *["copy"] * (command == "backup")]
+    done = subprocess.run(asked, cwd=folder, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert b"Traceback" not in done.stderr
+    assert b"no\\udcff.db" in done.stdout + done.stderr
+
+
 def test_repair_builds_a_damaged_index_anew_after_a_copy(call, worked, folder):
     before = call("jobs", "app.db", "--json")
     spoil(folder, "litequeue_jobs_ended")

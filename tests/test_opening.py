@@ -80,6 +80,12 @@ def test_the_longest_name_is_taken(tmp_path, driver):
             assert job.result(timeout=20) == 1
 
 
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_made(tmp_path, driver):
+    with pytest.raises(StoreError, match="UTF-8 only"):
+        Queue(tmp_path / "app\udcff.db", driver=driver)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_path_with_a_null_character_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be text, got"):
         Queue(tmp_path / "a\0b.db")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from litequeue.errors import StoreError
 from litequeue.sqlite import migrate, transitions
 from litequeue.sqlite.connection import transact
+from litequeue.sqlite.opening import check_name
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
         place = place / f"{original.stem}-{moment}{original.suffix}"
     if place.exists() or place.is_symlink():
         raise StoreError(f"{place} exists already; name a new file, or a folder to put it in")
+    check_name(place.absolute())
     if place.name.endswith(BESIDE):
         raise StoreError(f"{place} is a name that SQLite gives to files of its own, which it deletes; choose another")
     # HAZARD: SQLite would take what a database of that name has left for the copy's own, and put it into the copy

@@ -118,7 +118,17 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"the path of a queue must be text, got {path!r}")
     if text == ":memory:" or text.startswith("file:"):
         raise ValueError(f"a queue needs a plain file path, got {text!r}: its workers and callers meet in the file")
-    return Path(os.path.realpath(text))
+    path = Path(os.path.realpath(text))
+    check_name(path)
+    return path
+
+
+def check_name(path: Path) -> None:
+    """Raise `StoreError` for a name that SQLite cannot be given."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StoreError(f"SQLite opens files with names in UTF-8 only; {str(path)!r} is not") from None
 
 
 def _settings(durability: Durability) -> tuple[str, ...]:

@@ -166,6 +166,12 @@ def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened
     assert not [path for path in tmp_path.iterdir() if ".part-" in path.name]
 
 
+def test_a_name_that_is_not_utf_8_is_refused(queue, tmp_path):
+    with pytest.raises(StoreError, match="UTF-8 only"):
+        queue.backup(tmp_path / "copy\udcff.db")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("copy")]
+
+
 def test_what_a_killed_backup_left_is_in_nobodys_way(queue, add, tmp_path):
     script = "import os, sys; from litequeue.sqlite import backup; backup._sync = lambda _: os.kill(os.getpid(), 9)\n"
     script += "from litequeue import Queue; Queue(sys.argv[1]).backup(sys.argv[2])"
