@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,7 @@ _DEEPEST = 1_000  # how far down to look for a value that cannot be stored
 _ROWS = (list, tuple)
 _SETS = (set, frozenset)
 _REBUILT = (str, int, float, PurePath, OrderedDict, Counter)
+_BESIDE_FIELDS = ("__pydantic_extra__", "__pydantic_private__")
 
 
 class Codec(Protocol):
@@ -152,8 +154,22 @@ def faithful(value: Any, back: Any) -> bool:
         return bool(_hashable(back) == value)
     if isinstance(value, dict) and isinstance(back, dict):
         return value.keys() == back.keys() and all(faithful(child, back[key]) for key, child in value.items())
+    if isinstance(value, datetime) and isinstance(back, datetime):
+        return _same_moment(value, back)
+    if kind is not type(back):
+        return False
+    if isinstance(value, tuple):
+        return all(map(faithful, value, back))
+    if fields := _fields(kind):
+        names = (*fields, *_BESIDE_FIELDS)
+        return all(faithful(getattr(value, name, None), getattr(back, name, None)) for name in names)
     compares: Any = kind.__eq__
-    return kind is type(back) and compares is object.__eq__  # it cannot be compared
+    return bool(compares is object.__eq__)  # it cannot be compared
+
+
+def _same_moment(value: datetime, back: datetime) -> bool:
+    # Where clocks change, a time that comes twice or never equals none of another zone, not even itself (PEP 495).
+    return value.utcoffset() == back.utcoffset() and value.replace(tzinfo=None) == back.replace(tzinfo=None)
 
 
 def _hashable(rows: Any) -> frozenset[Any]:

@@ -7,6 +7,7 @@ import math
 import pickle
 import sys
 import typing
+import zoneinfo
 from collections import Counter, OrderedDict, namedtuple
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
@@ -674,6 +675,47 @@ def test_a_moment_whose_offset_has_seconds_is_refused_and_not_moved(value):
 
     with pytest.raises(EncodeError, match="would come back as"):
         Signature(function, JsonCodec(), "function").encode_call((value,), {})
+
+
+class Meeting(NamedTuple):
+    when: datetime
+
+
+class Visit(pydantic.BaseModel):
+    when: datetime
+    _room: int = pydantic.PrivateAttr(default=1)
+
+
+@dataclass
+class Night:
+    hours: list[datetime]
+
+
+PARIS = zoneinfo.ZoneInfo("Europe/Paris")
+WHERE_CLOCKS_CHANGE = [
+    datetime(2026, 10, 25, 2, 30, tzinfo=PARIS),
+    datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=PARIS),
+    datetime(2026, 3, 29, 2, 30, tzinfo=PARIS),
+]
+
+
+@pytest.mark.parametrize("when", WHERE_CLOCKS_CHANGE, ids=["first", "second", "never"])
+def test_a_time_that_comes_twice_or_never_where_clocks_change_is_kept_as_the_moment_it_is(when):
+    def function(a: datetime, b: dict[str, datetime], c: Meeting, d: Visit, e: Night | None): ...
+
+    signature = Signature(function, JsonCodec(), "function")
+    call = (when, {"x": when}, Meeting(when), Visit(when=when), Night([when]))
+    (a, b, c, d, e), _ = signature.decode_call(signature.encode_call(call, {}))
+    assert {each.astimezone(timezone.utc) for each in (a, b["x"], c.when, d.when, *e.hours)} == {
+        when.astimezone(timezone.utc)
+    }
+
+
+def test_what_else_would_be_lost_beside_such_a_time_is_refused():
+    visit = Visit(when=WHERE_CLOCKS_CHANGE[0])
+    visit._room = 2
+    with pytest.raises(EncodeError, match="would come back as"):
+        one_argument(Visit).encode_call((visit,), {})
 
 
 class Address(TypedDict):
