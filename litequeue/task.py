@@ -137,8 +137,10 @@ class Task(Generic[P, R]):
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
         """Return the call as a value, checked now: for schedules. Of `using()` it keeps the queue and the priority."""
-        lost = sorted(set(self._fields) - {"task", "queue", "priority"})
+        given = self._fields.keys() - {"task", "queue", "priority"}
+        lost = sorted("at" if name == "run_at" else name for name in given)
         lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
+        lost += ["expires"] if self._expires not in (None, self.options.expires) else []
         if lost:
             raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
         payload = self._checked(self.signature.encode_call(args, kwargs))

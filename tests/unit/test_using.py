@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from litequeue import Queue
+from litequeue import Queue, Unsupported
 
 THEN = datetime(2100, 1, 1, tzinfo=timezone.utc)
 
@@ -25,3 +25,18 @@ def test_of_delay_and_at_the_later_given_counts(task):
 def test_delay_and_at_together_are_refused(task):
     with pytest.raises(ValueError, match="delay or at, not both"):
         task.using(delay=1, at=THEN)
+
+
+@pytest.mark.parametrize(
+    "option", [{"expires": "1h"}, {"expires": THEN}, {"at": THEN}, {"delay": 1}, {"key": "k"}], ids=str
+)
+def test_a_call_as_a_value_names_the_option_that_it_cannot_keep(task, option):
+    with pytest.raises(Unsupported, match=f"not {next(iter(option))}$"):
+        task.using(**option).s()
+
+
+def test_a_call_as_a_value_keeps_queue_and_priority_whatever_the_task_says_of_expires(database):
+    with Queue(database) as queue:
+        task = queue.task(name="t", expires="1h")(lambda: None)
+        call = task.using(queue="q", priority=3).s()
+    assert (call.queue, call.priority) == ("q", 3)
