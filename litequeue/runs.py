@@ -172,7 +172,8 @@ class Runs:
         kept = self._limits.failed_ttl if isinstance(outcome, Failed) else run.keep_for
         self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
         if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):
-            _log_end(run, outcome, span)
+            with contextlib.suppress(Exception):  # a handler is the application's, and must not cost us a thread
+                _log_end(run, outcome, span)
 
     # ---- limits and cancels
 

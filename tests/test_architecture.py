@@ -55,6 +55,7 @@ BROAD: dict[str, str] = {
     "signature.py _resolved": "the same",
     "execute.py execute": "around the user's function",
     "execute.py aexecute": "around the user's function",
+    "runs.py Runs._report": "a handler of logs is the application's; the end is noted, and its thread goes on",
     "retry.py after_error": "the user's own backoff function",
     "retry.py describe": "the exception's own __str__ and __repr__",
     "sqlite/writer.py Writer._commit_all": "handed to the callers whose work it was",

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import errno
 import json
+import logging
 import os
 import resource
 import signal
@@ -38,6 +39,28 @@ def soon(monkeypatch):
 
 
 # The loop goes on
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_handler_of_logs_that_raises_costs_no_thread_and_no_place(queue, monkeypatch, kind):
+    def plain(n): ...
+
+    async def coroutine(n): ...
+
+    class Away(logging.Handler):
+        def emit(self, record):
+            raise ConnectionError("the log server is away")
+
+    log = logging.getLogger("litequeue")
+    monkeypatch.setattr(log, "handlers", [Away()])
+    monkeypatch.setattr(log, "propagate", False)
+    log.setLevel(logging.INFO)
+    try:
+        jobs = queue.task({"plain": plain, "coroutine": coroutine}[kind]).enqueue_many([(n,) for n in range(5)])
+        with queue.worker(threads=2, coroutines=2, grace=1):
+            assert [job.result(timeout=20) for job in jobs] == [None] * 5
+    finally:
+        log.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), KeyError("host"), StoreError("no")])
