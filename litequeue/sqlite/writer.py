@@ -27,7 +27,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 
 # A batch of callers larger than this is split, so that no transaction grows without bound.
 LARGEST_BATCH = 500
-WAITED = 0.002  # seconds: a transaction that takes so long has waited for the file, or others have waited for it
+WAITED = 0.01  # seconds: a transaction that takes so long has waited for the file, or others wait for it
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 
