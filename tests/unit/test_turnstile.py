@@ -290,7 +290,7 @@ def test_a_loop_goes_on_while_a_transaction_waits_for_its_turn(tmp_path, hold, p
         await asyncio.gather(writing, return_exceptions=True)
         await task.aenqueue()
         assert len(queue.jobs()) == 2 - cancelled
-        assert is_free(path)
+        until(lambda: is_free(path), "the thread that wrote has told us before it left")
 
     with Queue(tmp_path / "app.db", driver=driver) as queue:
         queue.store.prune()
