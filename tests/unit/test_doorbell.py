@@ -245,7 +245,9 @@ def test_a_stranger_on_the_loopback_port_is_not_heard(directory):
     ear = Ear(directory, "jobs", loopback=True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.sendto(b"job 42", ear._socket.getsockname())
-    assert ear.wait(DEADLINE) == []
+    Bell(directory, "jobs", Hand()).ring(b"job 7")
+    assert ear.wait(DEADLINE) == [b"job 7"]
+    assert ear.wait(0) == []
     ear.close()
 
 
