@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 
-_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_NOTHING = ctypes.py_object()  # NULL: takes back what has not been raised yet
 # Left half done, these would stop every writer of the process, or take the error for one of a value they encode.
 _OURS = (
     *("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute"),
@@ -35,7 +31,7 @@ def interrupt(ident: int, error: type[BaseException]) -> bool:
     _raise_in_thread(ident, error)
     if not _amid_ours(ident):
         return True
-    _raise_in_thread(ident, _NOTHING)  # it went on between the look and the raise
+    _raise_in_thread(ident, None)  # it went on between the look and the raise
     _held_back[ident] = error
     return False
 
@@ -49,7 +45,7 @@ def insist(ident: int) -> bool:
 def take_back(ident: int) -> None:
     """Forget what has not been raised yet in that thread."""
     _held_back.pop(ident, None)
-    _raise_in_thread(ident, _NOTHING)
+    _raise_in_thread(ident, None)
 
 
 def let_go() -> None:
@@ -58,6 +54,14 @@ def let_go() -> None:
         error = _held_back.pop(threading.get_ident(), None)
         if error is not None:
             raise error
+
+
+def _raise_in_thread(ident: int, error: type[BaseException] | None) -> None:
+    """Let it raise this error next; None takes back what has not been raised yet."""
+    import ctypes  # here: whoever only enqueues interrupts nobody
+
+    value = ctypes.py_object() if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value)
 
 
 def _amid_ours(ident: int) -> bool:

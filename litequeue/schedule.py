@@ -11,12 +11,15 @@ import functools
 import json
 import math
 import re
-import zoneinfo
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Any, Literal, TypeAlias, get_args
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from litequeue import clock, duration
+from litequeue import duration
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+    from zoneinfo import ZoneInfo
 
 CatchUp: TypeAlias = Literal["one", "all", "none"]
 
@@ -64,7 +67,7 @@ class Due:
     next_at: float | None
 
 
-def cron(expression: str, *, tz: str | zoneinfo.ZoneInfo | None = None, catch_up: CatchUp = "one") -> Cron:
+def cron(expression: str, *, tz: str | ZoneInfo | None = None, catch_up: CatchUp = "one") -> Cron:
     """Return a trigger for the wall times that a cron expression names.
 
     `expression` has 5 fields (minute hour day month weekday), 6 (the sixth is seconds) or is a word such as `@daily`.
@@ -77,8 +80,10 @@ def cron(expression: str, *, tz: str | zoneinfo.ZoneInfo | None = None, catch_up
     if not isinstance(expression, str):
         raise TypeError(f'a cron expression must be text such as "0 6 * * *", got {expression!r}')
     expression = " ".join(expression.split())
+    from litequeue import zones
+
     _check_expression(expression)
-    return Cron(expression, _zone_name(tz), _checked(catch_up))
+    return Cron(expression, zones.name_of(tz), _checked(catch_up))
 
 
 def every(
@@ -222,31 +227,6 @@ def _parses(expression: str) -> bool:
         return False
 
 
-def _zone_name(tz: str | zoneinfo.ZoneInfo | None) -> str:
-    name = clock.local_zone() if tz is None else tz.key if isinstance(tz, zoneinfo.ZoneInfo) else tz
-    if not isinstance(name, str):
-        raise TypeError(f'tz must be the name of a time zone such as "Europe/Paris", got {tz!r}')
-    try:
-        _zone(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a folder, such as "America"
-        raise ValueError(f"unknown time zone {name!r}; {_suggestion(name)}") from error
-    return name
-
-
-def _suggestion(name: str) -> str:
-    import difflib  # needed for an error only
-
-    names = zoneinfo.available_timezones()
-    if not names:
-        return "this machine has no time zone database: install the package tzdata"
-    wanted = name.strip().replace(" ", "_").lower()
-    by_city = sorted(zone for zone in names if zone.lower().rpartition("/")[2] == wanted.rpartition("/")[2])
-    lower = {zone.lower(): zone for zone in sorted(names)}
-    near = [lower[match] for match in difflib.get_close_matches(wanted, lower, n=1)]
-    found = near + by_city
-    return f"did you mean {found[0]!r}?" if found else 'write an IANA name such as "Europe/Paris"'
-
-
 def _from_fields(fields: dict[str, Any]) -> Trigger:
     match fields:
         case {"cron": expression, "zone": str(zone), "catch_up": catch_up}:
@@ -321,7 +301,9 @@ def _kept(catch_up: CatchUp, latest: float, now: float) -> tuple[float, ...]:
 
 
 def _cron_after(trigger: Cron, moment: float) -> float:
-    zone = _zone(trigger.zone)
+    from litequeue import zones
+
+    zone = zones.of(trigger.zone)
     start = math.floor(moment) + 1
     search = _from_any_hour if _has_any_hour(trigger.expression) else _from_fixed_hour
     return float(search(trigger.expression, zone, start))
@@ -376,10 +358,6 @@ def _offset(zone: tzinfo, moment: int) -> int:
 def _utc_offset(local: datetime) -> int:
     offset = local.utcoffset()
     return int(offset.total_seconds()) if offset else 0
-
-
-def _zone(name: str) -> tzinfo:
-    return timezone.utc if name == "UTC" else zoneinfo.ZoneInfo(name)  # UTC needs no time zone database
 
 
 def _has_any_hour(expression: str) -> bool:

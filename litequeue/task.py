@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -272,6 +271,8 @@ class Registry(dict[str, Task[..., Any]]):
     """The tasks of one queue, by name."""
 
     def __missing__(self, name: str) -> Task[..., Any]:
+        import difflib  # needed for an error only
+
         near = difflib.get_close_matches(name, self, n=1)
         known = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(self)) or 'none'}"
         raise UnknownTask(f"no task {name!r} is declared on this queue; {known}")

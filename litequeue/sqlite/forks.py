@@ -10,7 +10,6 @@ never closed, there.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import threading
 import weakref
@@ -34,6 +33,8 @@ def watch(store: Serving) -> None:
 
 
 def _before() -> None:
+    import ctypes  # noqa: F401  for the child, where another thread's import may stand half done for ever
+
     _forking.acquire()
     _stopped.extend((store, store.before_fork()) for store in list(_stores))
 
@@ -71,6 +72,8 @@ class _Forsaken:
 
 def _keep_for_ever(raw: Any) -> None:
     """Let no collector ever close this handle: closing it here would act on the parent's file."""
+    import ctypes
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
 
 

@@ -2,7 +2,9 @@
 
 The rule. With `*` in the hour field each real moment whose wall time is named is a tick. Otherwise each named wall time
 is one tick: the first moment that shows it, or the end of the gap where no moment does; those that a gap brings to one
-moment are one tick. A day is named by its day of the month or its weekday where neither field is `*`, else by both.
+moment are one tick. A day is named by its day of the month or its weekday where neither field is `*`, else by both; a
+list of all seven weekdays is as good as `*` beside a `*/2`, but not beside a plain day, which croniter then takes for
+either.
 """
 
 from __future__ import annotations
@@ -24,18 +26,22 @@ class Named(NamedTuple):
     months: frozenset[int]
     weekdays: frozenset[int]
     seconds: frozenset[int]
+    either: bool
 
     @classmethod
     def of(cls, expression: str) -> Named:
         minute, hour, day, month, weekday, second = [*expression.split(), "0"][:6]
+        weekdays = frozenset(number % 7 for number in _numbers(weekday, 0, 6))
+        any_weekday = weekday == "*" or (len(weekdays) == 7 and "*" in day)
         return cls(
             _numbers(minute, 0, 59),
             _numbers(hour, 0, 23),
             frozenset() if day == "l" else _numbers(day, 1, 31),
             day == "l",
             _numbers(month, 1, 12),
-            frozenset(number % 7 for number in _numbers(weekday, 0, 6)),
+            weekdays,
             _numbers(second, 0, 59),
+            day != "*" and not any_weekday,
         )
 
     @property
@@ -58,8 +64,7 @@ class Named(NamedTuple):
         last = calendar.monthrange(wall.year, wall.month)[1]
         by_day = wall.day in self.days or (self.last_day and wall.day == last)
         by_weekday = wall.isoweekday() % 7 in self.weekdays
-        either = len(self.days) < 31 and len(self.weekdays) < 7
-        return wall.month in self.months and (by_day or by_weekday if either else by_day and by_weekday)
+        return wall.month in self.months and (by_day or by_weekday if self.either else by_day and by_weekday)
 
 
 def _numbers(field: str, low: int, high: int) -> frozenset[int]:

@@ -92,6 +92,8 @@ def fast(expression, zone, start, end):
 
 @settings(max_examples=120, deadline=None)
 @given(near_a_change(), expressions, st.integers(1, 30))
+@example(("UTC", 157766400), "* * 2 * 0-6", 1)
+@example(("UTC", 157766400), "* * */2 * 0-6", 30)
 @example(("Pacific/Apia", 1325160000), "0 6 * * *", 30)
 @example(("Pacific/Apia", 1325160000), "0 * * * *", 30)
 def test_ticks_are_those_that_the_clock_on_the_wall_comes_to(where, expression, hours):

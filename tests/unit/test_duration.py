@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litequeue import clock, duration
+from litequeue import clock, duration, zones
 from litequeue.testing import ManualClock
 
 
@@ -172,11 +172,11 @@ def test_the_system_clock_goes_on():
 @pytest.mark.parametrize("text", ["Asia/Tokyo", ":Asia/Tokyo", "/usr/share/zoneinfo/Asia/Tokyo"])
 def test_the_variable_tz_names_the_local_zone(monkeypatch, text):
     monkeypatch.setenv("TZ", text)
-    assert clock.local_zone() == "Asia/Tokyo"
+    assert zones.local() == "Asia/Tokyo"
 
 
 @pytest.mark.parametrize("text", ["", "Nowhere/City", "America", "<+03>-3", "../x"])
 def test_a_variable_tz_that_is_no_zone_is_passed_over(monkeypatch, text):
     monkeypatch.setenv("TZ", text)
-    assert zoneinfo.ZoneInfo(clock.local_zone())
-    assert clock.local_zone() != text
+    assert zoneinfo.ZoneInfo(zones.local())
+    assert zones.local() != text
