@@ -11,9 +11,10 @@ import functools
 import json
 import math
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import msgspec
 
 from litequeue import duration
 
@@ -31,8 +32,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIELDS = ("minute", "hour", "day", "month", "weekday", "second")
 
 
-@dataclass(frozen=True, slots=True)
-class Cron:
+class Cron(msgspec.Struct, frozen=True):
     """Wall times in the IANA time zone `zone`; made by `cron()`."""
 
     expression: str
@@ -40,8 +40,7 @@ class Cron:
     catch_up: CatchUp = "one"
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+class Every(msgspec.Struct, frozen=True):
     """Ticks `interval` seconds apart; whoever fires one delays it by up to `jitter` seconds. Made by `every()`."""
 
     interval: float
@@ -49,8 +48,7 @@ class Every:
     catch_up: CatchUp = "one"
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(msgspec.Struct, frozen=True):
     """One tick, at `when` in unix seconds; made by `at()`."""
 
     when: float
@@ -59,8 +57,7 @@ class At:
 Trigger: TypeAlias = Cron | Every | At
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """The ticks to fire now, oldest first, and the next due time (None: there is none)."""
 
     ticks: tuple[float, ...]

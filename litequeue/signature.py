@@ -8,7 +8,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -240,8 +239,7 @@ class _Misfit(Exception):
         self.brief = brief
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
+class _Slot(msgspec.Struct, frozen=True):
     """One parameter, or the result: its hint, and the types that need no work on the way in and out."""
 
     name: str
@@ -262,8 +260,7 @@ class _Slot:
             raise _Misfit(self.name, f"argument {label} must be {_spell(self.hint)}, got {got}", why) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(msgspec.Struct, frozen=True):
     """A signature made ready: what each argument is, and how many may come by position with no keyword."""
 
     least: int
