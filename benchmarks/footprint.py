@@ -12,6 +12,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import litequeue
 from benchmarks.child import Child, child
 from benchmarks.figures import Figure, Plan
 from benchmarks.sides import LiteQueue
@@ -30,26 +31,56 @@ def measure(plan: Plan) -> list[Figure]:
 def import_time(plan: Plan) -> Figure:
     """Milliseconds that `import litequeue` adds to the start of Python, with its bytecode there."""
     starts = plan.size(STARTS, least=5)
-    _start("import litequeue")
-    pairs = [(_start("import litequeue"), _start("import asyncio"), _start("pass")) for _ in range(starts)]
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        python = _plain_environment(Path(folder))
+        _start(python, "import litequeue")
+        codes = ("import litequeue", "import asyncio", "pass")
+        pairs = [[_start(python, code) for code in codes] for _ in range(starts)]
     ours, asyncios = (statistics.median(pair[place] - pair[2] for pair in pairs) for place in (0, 1))
     note = f"`import asyncio` takes {asyncios:.0f}; target 50"
     return Figure("import, over bare Python", "", ours, "ms", note=note)
 
 
-def _start(code: str) -> float:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def _plain_environment(folder: Path) -> Path:
+    """Make what `pip install litequeue` makes in a new environment; return its Python.
+
+    What else is installed beside us here, such as typing_extensions, would be imported too where it is found.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    for name in _with_requirements("litequeue"):
+        for path in _top_level(name):
+            (site / path.name).symlink_to(path)
+    return folder / "bin" / "python"
+
+
+def _top_level(package: str) -> set[Path]:
+    """The modules of an installed package."""
+    if package == "litequeue":
+        return {Path(litequeue.__file__).parent}
+    distribution = metadata.distribution(package)
+    heads = {path.parts[0] for path in distribution.files or () if path.suffix in {".py", ".so"}}
+    return {Path(str(distribution.locate_file(head))) for head in heads if head != ".."}
+
+
+def _start(python: Path, code: str) -> float:
+    unwanted = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    subprocess.run([python, "-c", code], check=True, env=environment)
     return (time.perf_counter() - began) * 1e3
 
 
 def packages() -> Figure:
     """How many packages `pip install litequeue` brings, itself among them."""
+    found = _with_requirements("litequeue")
+    return Figure("packages installed", "", len(found), "", note=f"{', '.join(sorted(found))}; target 8")
+
+
+def _with_requirements(name: str) -> set[str]:
     found: set[str] = set()
-    _require("litequeue", found)
-    names = ", ".join(sorted(found))
-    return Figure("packages installed", "", len(found), "", note=f"{names}; target 8")
+    _require(name, found)
+    return found
 
 
 def _require(name: str, found: set[str]) -> None:
