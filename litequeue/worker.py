@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("litequeue")
 
-POLL = 1.1  # seconds between looks when no bell rings: with the beats that makes one statement a second
+POLL = 1.2  # seconds between looks when no bell rings: with the beats that stays under one statement a second
 BACK_OFF = 1.0  # seconds to wait after the store refused
 CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in line nor running
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
