@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from litequeue.job import Claimed
@@ -35,12 +36,25 @@ def claim(
         [(queue, [task])] = wanted
         rows = db.rows(SQL["front"], {"queue": queue, "task": task, "limit": demand.limit})
         claimed = [Claimed(*row) for row in rows]
-        db.many(_TAKE, [(worker, now, job.id) for job in claimed])
+        _take(db, worker, now, [int(job.id) for job in claimed])
         return claimed
     lines = [_line(db, queue, mine, demand) for queue, mine in wanted]
     ids = _shares(lines, demand.limit)
-    db.many(_TAKE, [(worker, now, job_id) for job_id in ids])
+    _take(db, worker, now, ids)
     return claims(db, ids)
+
+
+def _take(db: Connection, worker: int, now: float, ids: list[int]) -> None:
+    """Mark these ready jobs as the worker's: a backlog of one task, whose ids follow one another, by one statement."""
+    db.many(_TAKE, [(worker, now, first, last) for first, last in _runs(ids)])
+
+
+def _runs(ids: list[int]) -> list[tuple[int, int]]:
+    """The ids as runs without a gap, each by its first and its last."""
+    ids = sorted(ids)
+    gaps = [(one, other) for one, other in pairwise(ids) if other != one + 1]
+    firsts, lasts = [*ids[:1], *(other for _, other in gaps)], [*(one for one, _ in gaps), *ids[-1:]]
+    return list(zip(firsts, lasts, strict=True))
 
 
 def claims(db: Connection, ids: list[int]) -> list[Claimed]:

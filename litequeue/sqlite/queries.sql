@@ -84,13 +84,13 @@ SELECT -priority, id FROM litequeue_jobs
 WHERE state = 1 AND queue = +:queue AND task = +:task AND deaths <= +:most_deaths
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
--- Run for many jobs at a time, so by position: worker, now, id. One UPDATE of all with RETURNING costs a temporary
--- table or four each time, which is most of what a claim of one job takes.
+-- Run for one run of ids after another, so by position: worker, now, first, last. One UPDATE of all with RETURNING costs
+-- a temporary table or four each time, which is most of what a claim of one job takes.
 -- name: take
 UPDATE litequeue_jobs
 SET state = 2, attempt = attempt + (attempt < 9223372036854775807), begun = begun + (begun < 9223372036854775807), worker = ?, started_at = ?,
     held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
-WHERE id = ? AND state = 1
+WHERE id BETWEEN ? AND ? AND +state = 1
 
 -- name: taken
 SELECT CAST(job.id AS TEXT), attempt, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
