@@ -6,6 +6,7 @@ A ring is a hint, never the truth: it may be dropped, doubled or stray, so whoev
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import socket
@@ -25,10 +26,11 @@ BUFFER = 1 << 18  # bytes; macOS gives a Unix datagram socket 2 KiB to send from
 LARGEST_DRAIN = 64
 CROWDED = 8  # datagrams; Linux refuses the twelfth that waits (net.unix.max_dgram_qlen = 10)
 CROWDED_BYTES = 90_000  # a sender's buffer is full at about 100 KB of payload that nobody has taken
+LOOK_EVERY = 0.005  # seconds: a bell that has looked for ears just now rings those that it knows
+UNHEARD = 0.006  # seconds for which a new ear may be unknown to a bell; after them it rings for itself
 SETTLING = 0.020  # seconds; longer than the tick that any file system stamps its directories by
 GONE = (ConnectionRefusedError, ConnectionResetError)
 FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS})
-
 
 # What is rung about: jobs for workers, and ends of jobs for those who wait (the message then names the ids).
 WORK = "work"
@@ -41,7 +43,8 @@ SCHEDULES = b"schedules"
 class Ear:
     """Hears every ring of one topic; one thread waits on it, any thread wakes it.
 
-    `missed` tells that the last drain took so much that senders may have dropped some: check everything.
+    `missed` tells that senders may have dropped some: check everything. So it is where the last drain took much, and
+    once at the start, for bells look for new ears now and then only.
     Raises `OSError` when the directory cannot be written to.
     """
 
@@ -50,6 +53,7 @@ class Ear:
         self.missed: bool = False
         self._lock = threading.RLock()  # re-entrant: a signal handler may call wake() inside wait()
         self._waiting = self._woken = self._closed = False
+        self._young = True
         self._place = _listen(directory, topic, loopback=loopback)
         self._socket = self._place.receiver
         self._sleep = _sleeper(self._socket)
@@ -58,7 +62,8 @@ class Ear:
     def wait(self, timeout: float | None) -> list[bytes]:
         """Return what has arrived; if nothing has, sleep until a ring, a wake or the timeout (seconds; None: for ever).
 
-        A wake(), and a ring without a message, is b"". Raises `ValueError` when the ear is closed.
+        A wake(), and a ring without a message, is b""; one such comes by itself at the start. Raises `ValueError` when
+        the ear is closed.
         """
         if self._closed:
             raise ValueError("this ear is closed; make a new one (a forked child must, too)")
@@ -67,9 +72,15 @@ class Ear:
             return taken
         with self._lock:  # wake() sees that we wait, or we see that it woke us: never neither
             self._waiting = not self._woken
-        if self._waiting and not self._sleep(timeout) and not self._closed:  # whoever waits in a loop would spin
+        short = self._young and (timeout is None or timeout > UNHEARD)
+        fine = not self._waiting or self._sleep(UNHEARD if short else timeout)
+        if not (fine or self._closed):  # whoever waits in a loop would spin
             raise OSError(errno.EBADF, "the doorbell's descriptor was closed by code that does not own it")
-        return self._take(1)  # whoever slept is in a hurry; the next wait takes the rest
+        taken = self._take(1)  # whoever slept is in a hurry; the next wait takes the rest
+        if short and not taken:
+            self._young, self.missed = False, True
+            return [b""]
+        return taken
 
     def _take(self, most: int) -> list[bytes]:
         with self._lock:
@@ -103,11 +114,9 @@ class Ear:
     def _drain(self, most: int) -> list[bytes]:
         taken: list[bytes] = []
         receive = self._socket.recv
-        try:
+        with suppress(OSError):
             while len(taken) < most:
                 taken.append(receive(LONGEST_MESSAGE))
-        except OSError:
-            pass
         self.missed = len(taken) >= CROWDED or sum(map(len, taken)) >= CROWDED_BYTES
         return self._place.genuine(taken) if self._place.password else taken
 
@@ -127,11 +136,12 @@ class Ear:
 class Bell:
     """Rings every ear of one topic in the directory, in all processes; threads and forked children may share it.
 
-    `monotonic` tells seconds, as `Clock.monotonic` does; it decides when the cached listing can be trusted.
+    `monotonic` tells seconds, as `Clock.monotonic` does, but always goes on: it decides when to look for new ears.
     """
 
     def __init__(self, directory: Path, topic: str, monotonic: Callable[[], float]) -> None:
         self._ears: dict[str, Line] = {}
+        self._looked: float
         _check_topic(topic)
         self._directory = directory
         self._path = os.fspath(directory)
@@ -148,12 +158,16 @@ class Bell:
         with self._lock:
             known = self._lines
             self._send(known, message)
+            now = self._monotonic()
+            if now - self._looked < LOOK_EVERY:
+                return
+            self._looked = now
             try:
                 changed = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - half the price of Path.stat
             except OSError:
                 return
             if changed != self._changed or not self._settled:
-                self._look(changed)
+                self._look(changed, now)
                 self._send([line for line in self._lines if line not in known], message)
 
     def _send(self, lines: Iterable[tuple[str, Line]], message: bytes) -> None:
@@ -176,11 +190,11 @@ class Bell:
         self._lines = tuple(self._ears.items())
         self._changed = -1
         self._since = 0.0
+        self._looked = -math.inf
         self._settled = False
 
-    def _look(self, changed: int) -> None:
+    def _look(self, changed: int, now: float) -> None:
         # A change within the same tick leaves the same mtime: trust it once two listings 20 ms apart, or more, saw it.
-        now = self._monotonic()
         if changed != self._changed:
             self._changed, self._since, self._settled = changed, now, False
         self._settled = now - self._since >= SETTLING

@@ -93,7 +93,7 @@ class Lifeline:
 
     def enter(self, slot: int, run: str) -> None:
         """Note that the run (at most 47 ASCII characters) is executing in this slot; `IndexError` if it is longer."""
-        self._memory[self._places[slot]] = f"{run:<{RECORD - 1}}\n".encode()
+        self._memory[self._places[slot]] = b"%-*b\n" % (RECORD - 1, run.encode())
 
     def leave(self, slot: int) -> None:
         """Note that nothing is executing in this slot."""

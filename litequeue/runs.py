@@ -157,7 +157,8 @@ class Runs:
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
-        self.running.pop((run.id, run.attempt), None)
+        job = run.job  # not run.id: a property costs, and this is done for every job
+        self.running.pop((job.id, job.attempt), None)
         pool = self._pool_of(run)
         self._report(run, outcome, pool)
         if not pool.line or len(self.ended) >= pool.pace.batch:

@@ -154,9 +154,7 @@ class Threads(Pool):
         return True
 
     def _one(self, thread: _Thread, job: Claimed) -> None:
-        run = self._begin(job, thread.slot)
-        with thread.lock:
-            thread.run = run
+        run = thread.run = self._begin(job, thread.slot)
         outcome: Outcome | None = None
         try:
             outcome = copy_context().run(execute, run)  # what a function sets is not there for the next

@@ -18,7 +18,7 @@ from collections import Counter
 import pytest
 
 from crash.watching import ended, status_of, until
-from litequeue import EncodeError, Queue, StoreBusy, StoreError, current_job, liveness, runs, upkeep, worker
+from litequeue import EncodeError, Queue, StoreBusy, StoreError, current_job, doorbell, liveness, runs, upkeep, worker
 from litequeue.engine import Demand, NewWorker
 from litequeue.identity import Identity, alive
 from litequeue.testing import ManualClock
@@ -567,6 +567,12 @@ def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behin
     queue.task(name="work")(lambda: None)
     with queue.worker():  # whatever is made once
         ended(queue.tasks["work"].enqueue())
+
+    def let_go():  # who looks for ears lets go of what is gone
+        time.sleep(2 * doorbell.LOOK_EVERY)
+        queue.tasks["work"].enqueue()
+
+    let_go()
     fillers = [os.open(os.devnull, os.O_RDONLY)]
     while fillers[-1] < max(descriptors()):  # no gap is left below the limit
         fillers.append(os.open(os.devnull, os.O_RDONLY))
@@ -582,6 +588,7 @@ def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behin
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert upkeep.tokens(queue.store.directory) == []
     assert 0 < len(failures) < 20
+    let_go()
     assert len(descriptors()) == len(before)
     for filler in fillers:
         os.close(filler)

@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from litequeue.clock import SystemClock
 from litequeue.doorbell import DONE, SCHEDULES, WORK, Bell
 from litequeue.engine import Beat
 from litequeue.liveness import open_directory
@@ -65,8 +66,8 @@ class Serving(Reader):
         )
         self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()
-        self._bell = Bell(self.directory, WORK, clock.monotonic)
-        self._done_bell = Bell(self.directory, DONE, clock.monotonic)
+        self._bell = Bell(self.directory, WORK, SystemClock.monotonic)
+        self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
         self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
         forks.watch(self)
 

@@ -23,11 +23,13 @@ print(ear.wait(10), flush=True)
 
 
 class Hand:
-    """A monotonic clock moved by hand."""
+    """A monotonic clock moved by hand, which goes on by a second whenever it is asked, unless it stands."""
 
     now = 100.0
+    step = 1.0
 
     def __call__(self):
+        self.now += self.step
         return self.now
 
 
@@ -96,6 +98,35 @@ def test_wait_returns_nothing_when_the_time_is_up(ear):
     assert ear.wait(0) == []
     assert ear.wait(0.001) == []
     assert ear.wait(-1) == []
+
+
+def test_an_ear_rings_for_itself_once_because_bells_that_have_just_looked_do_not_know_it(directory, ear):
+    hand = Hand()
+    bell = Bell(directory, "jobs", hand)
+    bell.ring()
+    hand.step = 0.0
+    assert ear.wait(DEADLINE) == [b""]
+    new = Ear(directory, "jobs")
+    bell.ring(b"unheard")
+    assert new.wait(0) == []
+    assert new.wait(0.001) == []
+    assert new.wait(DEADLINE) == [b""]
+    assert new.missed
+    hand.step = 1.0
+    bell.ring(b"heard")
+    assert new.wait(DEADLINE) == [b"heard"]
+    assert not new.missed
+    assert new.wait(0.02) == []
+    new.close()
+    bell.close()
+
+
+def test_what_an_ear_hears_at_its_start_does_not_stand_for_its_own_ring(bell, ear):
+    bell.ring(b"heard")
+    assert ear.wait(DEADLINE) == [b"heard"]
+    assert ear.wait(DEADLINE) == [b""]
+    assert ear.missed
+    assert ear.wait(0.02) == []
 
 
 def test_one_wait_takes_all_that_came_meanwhile(bell, ear):
