@@ -109,6 +109,15 @@ SET state = 4, worker = NULL, finished_at = ?, delete_at = ?, result = ?,
     held_key = CASE WHEN key_scope = 'kept' THEN held_key END
 WHERE id = ? AND attempt = ? AND state = 2
 
+-- The same for so many at once as there are rows of values: a statement a job costs a third more.
+-- name: succeed_together
+WITH ended (finished_at, delete_at, result, id, attempt) AS (VALUES (?, ?, ?, ?, ?))
+UPDATE litequeue_jobs
+SET state = 4, worker = NULL, finished_at = ended.finished_at, delete_at = ended.delete_at, result = ended.result,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+FROM ended
+WHERE litequeue_jobs.id = ended.id AND litequeue_jobs.attempt = ended.attempt AND litequeue_jobs.state = 2
+
 -- name: complete
 UPDATE litequeue_jobs
 SET state = 4, worker = NULL, finished_at = :now, delete_at = :delete_at, result = :result,

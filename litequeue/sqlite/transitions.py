@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from litequeue.engine import Rescued, Submitted, Turn
@@ -31,6 +32,8 @@ _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _SUCCEED = SQL["succeed"]
+_TOGETHER = 100
+_SUCCEED_TOGETHER = SQL["succeed_together"].replace("(?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?)"] * _TOGETHER))
 
 
 # ---- submit
@@ -185,9 +188,16 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
         else:
             others.append(end)
     lost = [end for end in others if not _settle_one(db, end)]
-    if good and db.many(_SUCCEED, good) != len(good):
+    if good and _succeed(db, good) != len(good):
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
     return lost
+
+
+def _succeed(db: Connection, good: list[tuple[Any, ...]]) -> int:
+    """Record successes; return how many came in time."""
+    whole = len(good) - len(good) % _TOGETHER
+    together = (tuple(chain.from_iterable(good[at : at + _TOGETHER])) for at in range(0, whole, _TOGETHER))
+    return db.many(_SUCCEED_TOGETHER, together) + db.many(_SUCCEED, good[whole:])
 
 
 def _on_record(db: Connection, end: Ended) -> bool:

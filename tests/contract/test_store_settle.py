@@ -22,7 +22,8 @@ from contract.jobs import (
 from litequeue.doorbell import DONE, Ear
 from litequeue.errors import Fenced
 from litequeue.job import FOREVER, Status
-from litequeue.sqlite import serving
+from litequeue.outcome import Ended, Succeeded
+from litequeue.sqlite import serving, transitions
 
 EVERY_OUTCOME = [SUCCEEDED, FAILED, CANCELLED, RELEASED, retried(), snoozed()]
 
@@ -168,6 +169,26 @@ def test_many_successes_and_losses_are_told_apart(store, hands):
     Hands(store).claim(10)
     fresh = Hands(store)
     assert fresh.settle(*[(job, SUCCEEDED) for job in claimed]) == claimed
+
+
+def test_each_of_many_successes_has_its_own_result_and_time_and_what_came_late_changes_nothing(store, hands, clock):
+    jobs = 2 * transitions._TOGETHER + 7
+    store.submit([new() for _ in range(jobs)])
+    claimed = hands.claim(jobs)
+    late = claimed[:: jobs // 4]
+    hands.settle(*[(job, RELEASED) for job in late])
+    began = clock.now()
+    ends = [Ended(job, Succeeded(job.id.encode()), began + place, 60.0) for place, job in enumerate(claimed)]
+    assert [end.job for end in store.settle(ends)] == late
+    for end in ends:
+        record = store.look_up(end.job.id)
+        if end.job in late:
+            assert (record.status, record.result) == (Status.QUEUED, None)
+        else:
+            assert (record.status, record.result) == (Status.SUCCEEDED, end.job.id.encode())
+            assert record.finished_at == end.at
+    kept = store.read(lambda db: db.rows("SELECT DISTINCT delete_at - finished_at FROM litequeue_jobs WHERE state = 4"))
+    assert kept == [(60.0,)]
 
 
 def test_progress_is_noted_and_tells_of_a_cancel(store, hands, job):
