@@ -73,6 +73,18 @@ def test_the_order_holds_claim_by_claim(store):
     assert [hands.take().id for _ in wanted] == wanted
 
 
+def test_a_claim_takes_nothing_of_what_lies_between_the_jobs_it_takes(store):
+    first = put(store), put(store)
+    between = put(store, "other"), put(store, queue="elsewhere"), put(store, run_at=START + 60)
+    low, high = put(store, priority=-5), put(store, priority=5)
+    last = put(store), put(store)
+    taken = Hands(store, queues=("default",)).claim(5)
+    assert ids(taken) == [high, *first, *last]
+    assert states(store, ids(taken)) == ["running"] * 5
+    assert [store.look_up(job.id).attempt for job in taken] == [1] * 5
+    assert states(store, [*between, low]) == ["queued", "queued", "scheduled", "queued"]
+
+
 def test_no_more_is_claimed_than_asked_for(store):
     store.submit([new() for _ in range(10)])
     assert len(Hands(store).claim(3)) == 3
