@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "litequeue"
 # same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
 FLOORS: list[list[str] | set[str]] = [
     [
-        *("errors", "clock", "duration", "codec", "crypto", "signature", "job", "outcome", "retry", "schedule"),
-        *("options", "pace"),
+        *("errors", "clock", "zones", "duration", "codec", "crypto", "signature", "job", "outcome", "retry"),
+        *("schedule", "options", "pace"),
         *("doorbell", "identity", "liveness", "waiters", "interrupt"),
     ],
     {"engine", "task"},
@@ -41,7 +41,7 @@ CLOCKS = {
 }
 
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
-READS_ENVIRONMENT = {"cli", "queue", "clock"}  # options of commands, $LITEQUEUE_PATH of the default queue, $TZ
+READS_ENVIRONMENT = {"cli", "queue", "zones"}  # options of commands, $LITEQUEUE_PATH of the default queue, $TZ
 
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {
