@@ -171,7 +171,7 @@ class Threads(Pool):
                 with thread.lock:
                     thread.run = None
                     if thread.told:
-                        take_back(thread.ident)
+                        take_back()
                         thread.told = False
                 return
             except JobTimeout:

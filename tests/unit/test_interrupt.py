@@ -1,5 +1,7 @@
 """An error is raised in a thread at once where that leaves nothing half done, and held back elsewhere."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -57,10 +59,38 @@ def test_a_thread_amid_our_own_work_is_not(thread):
     start, paused, ends = thread
     amid = {"__name__": "litequeue.sqlite.writer", "look": paused.get}
     exec("def commit():\n look()", amid)
-    started = start(amid["commit"])
+
+    def work():
+        try:
+            amid["commit"]()
+        finally:
+            take_back()
+
+    started = start(work)
     assert not interrupt(started.ident, JobTimeout)
     assert not insist(started.ident)
-    take_back(started.ident)
     paused.go.set()
     started.join(DEADLINE)
     assert [type(end) for end in ends] == [LookupError]
+    assert insist(started.ident)
+
+
+TRACED = """
+import sys, threading
+from litequeue.interrupt import take_back
+
+thread = threading.Thread(target=take_back)
+thread.start()
+thread.join()
+
+def traced():
+    return "begun"
+
+sys.settrace(lambda *about: None)
+print(traced())
+"""
+
+
+def test_after_one_is_taken_back_functions_that_are_traced_still_begin():
+    ran = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert ran.stdout == "begun\n"
