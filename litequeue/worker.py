@@ -104,7 +104,7 @@ class Worker(Lifecycle):
         self._next_at: float | None = None
         self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
         self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
-        self._in_doubt = self._astray = self._wary = False  # astray: what is written would go to a wrong place
+        self._in_doubt = self._astray = self._wary = self._sure = False  # astray: what we write goes to a wrong place
         self._missing: set[tuple[str, int]] = set()  # claims we did not know of at the last look
         self._version: object = None
         self._polled, self._look_at, self._cancels_at = 0.0, 0.0, math.inf
@@ -172,9 +172,9 @@ class Worker(Lifecycle):
                     if not self._upkeep.tick(self.id, idle=not self._runs.busy):
                         self._sign_on_anew()
                 if self._until_idle and self._is_idle():
-                    self._hear(self._ear.wait(0.0))  # upkeep may have put jobs back, or fired schedules
-                    if self._is_idle():
+                    if self._sure:
                         break
+                    self._sure, self._hungry = True, set(self._kinds)  # not before a look after upkeep, which may fire
                 self._wait()
             except (StoreReplaced, SchemaTooNew):
                 self._astray = True
@@ -256,7 +256,7 @@ class Worker(Lifecycle):
     def _dispatch(self, claimed: list[Claimed]) -> None:
         if not claimed:
             return
-        self.claimed += len(claimed)
+        self.claimed, self._sure = self.claimed + len(claimed), False
         self._runs.start([job for job in claimed if job.deaths < SUSPECT])
         suspects = [job for job in claimed if job.deaths >= SUSPECT]
         self._wary = bool(suspects)  # more may follow, and only one at a time is run
@@ -332,13 +332,13 @@ class Worker(Lifecycle):
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
         self.settled += len(ended) - len(lost)
         self.released += sum(type(end.outcome) is Released for end in ended)
+        self.lost += len(lost)
         for end in lost:
-            self.lost += 1
             log.warning("%s[%s]: attempt %d ended too late; dropped", end.job.task, end.job.id, end.job.attempt)
         if self._alone is not None and any(end.job is self._alone for end in ended):
             self._alone, self._hungry = None, set(self._kinds)
         if ended and self._until_idle:
-            self._hungry = set(self._kinds)  # they may have enqueued more, whose ring is not heard yet
+            self._upkeep.schedules_changed()  # they may have added some, whose ring a young ear does not hear
 
     # ---- the end
 

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from litequeue import Queue
+from litequeue import Queue, at
+from litequeue.engine import Demand, NewWorker
 
 
 @pytest.fixture
@@ -93,3 +94,45 @@ def test_the_same_worker_may_run_until_idle_again(queue):
         job = once.enqueue()
         worker.run(until_idle=True)
         assert job.refresh().status == "succeeded"
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """A bell that was rung already learns of no new worker: none may rely on hearing what it does itself."""
+    monkeypatch.setattr("litequeue.doorbell.LOOK_EVERY", 3600.0)
+
+
+@pytest.mark.usefixtures("deaf")
+def test_what_upkeep_fires_is_worked_off_too(queue):
+    @queue.task
+    def due(): ...
+
+    queue.schedules.add("due", due.s(), at("2001-01-01T00:00:00Z"))
+    queue.worker().run(until_idle=True)
+    assert statuses(queue) == {"succeeded": 1}
+
+
+@pytest.mark.usefixtures("deaf")
+def test_a_due_schedule_that_a_job_adds_is_worked_off_too(queue):
+    @queue.task
+    def added(): ...
+
+    @queue.task
+    def adds():
+        queue.schedules.add("due", added.s(), at("2001-01-01T00:00:00Z"))
+
+    adds.enqueue()
+    queue.worker().run(until_idle=True)
+    assert statuses(queue) == {"succeeded": 2}
+
+
+@pytest.mark.usefixtures("deaf")
+def test_what_dead_workers_leave_is_worked_off_too(queue):
+    @queue.task(name="left")
+    def left(): ...
+
+    left.enqueue()
+    dead = NewWorker(token="0" * 32, identity="", queues=None, tasks=("left",), threads=1, coroutines=1)
+    assert queue.store.claim(queue.store.sign_on(dead), [Demand(frozenset({"left"}), 1)], None).claimed
+    queue.worker().run(until_idle=True)
+    assert statuses(queue) == {"succeeded": 1}
