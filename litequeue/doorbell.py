@@ -73,10 +73,10 @@ class Ear:
         with self._lock:  # wake() sees that we wait, or we see that it woke us: never neither
             self._waiting = not self._woken
         short = self._young and (timeout is None or timeout > UNHEARD)
-        fine = not self._waiting or self._sleep(UNHEARD if short else timeout)
-        if not (fine or self._closed):  # whoever waits in a loop would spin
+        came = not self._waiting or self._sleep(UNHEARD if short else timeout)
+        if came is None and not self._closed:  # whoever waits in a loop would spin
             raise OSError(errno.EBADF, "the doorbell's descriptor was closed by code that does not own it")
-        taken = self._take(1)  # whoever slept is in a hurry; the next wait takes the rest
+        taken = self._take(1 if came else 0)  # whoever slept is in a hurry; the next wait takes the rest
         if short and not taken:
             self._young, self.missed = False, True
             return [b""]
@@ -359,22 +359,21 @@ def _address(directory: Path, name: str) -> Iterator[str]:
 
 if sys.platform == "win32":
 
-    def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool]:
+    def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool | None]:
         def sleep(timeout: float | None) -> bool:
-            select.select([receiver], [], [], timeout)  # raises by itself where the socket is gone
-            return True
+            return bool(select.select([receiver], [], [], timeout)[0])  # raises by itself where the socket is gone
 
         return sleep
 
 else:
 
-    def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool]:
+    def _sleeper(receiver: socket.socket) -> Callable[[float | None], bool | None]:
         poller = select.poll()
         poller.register(receiver, select.POLLIN)
 
-        def sleep(timeout: float | None) -> bool:
+        def sleep(timeout: float | None) -> bool | None:
             ready = poller.poll(None if timeout is None else max(0.0, timeout * 1000))
-            return not ready or not ready[0][1] & select.POLLNVAL
+            return None if ready and ready[0][1] & select.POLLNVAL else bool(ready)
 
         return sleep
 

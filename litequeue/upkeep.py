@@ -61,6 +61,7 @@ class Upkeep:
 
     def __init__(self, store: Keeper, clock: Clock, token: str, tasks: frozenset[str]) -> None:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
+        self._directory = store.directory  # kept: to follow the path's links anew costs a look at each of its parts
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}
         self._ahead = -math.inf  # the wall clock of the monotonic one, at the last look
@@ -146,10 +147,10 @@ class Upkeep:
 
     def _bury_the_dead(self) -> None:
         """Take the lock of every other worker that can be taken: the kernel frees it when its process dies."""
-        for token in tokens(self._store.directory):
+        for token in tokens(self._directory):
             if token == self._token:
                 continue
-            remains = take(self._store.directory, token)
+            remains = take(self._directory, token)
             if remains is not None:
                 self._bury(token, remains)
 
@@ -177,7 +178,7 @@ class Upkeep:
 
     def _rescue_unlocked(self) -> None:
         """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""
-        directory = self._store.directory
+        directory = self._directory
         workers = self._store.workers()  # before the locks: whoever signs on meanwhile has had its lock already
         locked = set(tokens(directory))
         self._seen = {worker.id: self._seen[worker.id] for worker in workers if worker.id in self._seen}
