@@ -35,7 +35,7 @@ class Coroutines(Pool):
         self,
         size: int,
         begin: Callable[[Claimed, int], Run],
-        end: Callable[[Run, Outcome, int], None],
+        end: Callable[[Run, Outcome, int, Pool], None],
         wake: Callable[[], None],
         *,
         first_slot: int,
@@ -126,7 +126,7 @@ class Coroutines(Pool):
                 return
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
-            self._tasks[run] = _Task(self._one(run, slot), loop=loop), slot
+            self._tasks[run] = _Task(self._one(run, slot), loop=loop, name=job.task), slot
 
     def _cancel(self, run: Run) -> None:
         known = self._tasks.get(run)
@@ -140,7 +140,7 @@ class Coroutines(Pool):
             counted = self._tasks.pop(run, None) is not None
         if not counted:
             return
-        self._end(run, outcome, slot)
+        self._end(run, outcome, slot, self)
         self._slots.append(slot)
         if self.line:
             self._fill()

@@ -192,10 +192,12 @@ def execute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = run.task.function(*args, **kwargs)
-        _end_forked_child(forks)
+        if forks != _forks:
+            _end_forked_child()
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
-        _end_forked_child(forks, error)
+        if forks != _forks:
+            _end_forked_child(error)
         return _raised(run, error)
     finally:
         _current.reset(token)
@@ -209,10 +211,12 @@ async def aexecute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
-        _end_forked_child(forks)
+        if forks != _forks:
+            _end_forked_child()
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
-        _end_forked_child(forks, error)
+        if forks != _forks:
+            _end_forked_child(error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
 
@@ -229,10 +233,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
 
 
-def _end_forked_child(forks: int, error: BaseException | None = None) -> None:
-    """End the process, if it is one that the function forked and came back in: the jobs are its parent's."""
-    if forks == _forks:
-        return
+def _end_forked_child(error: BaseException | None = None) -> None:
+    """End this process, which the function forked and came back in: the jobs are its parent's."""
     code = int(error is not None)
     try:
         if isinstance(error, SystemExit):

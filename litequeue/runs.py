@@ -132,10 +132,8 @@ class Runs:
 
     def take_ended(self) -> list[Ended]:
         """Take away ends to settle, at most a transaction's worth."""
-        ended: list[Ended] = []
-        while self.ended and len(ended) < LARGEST_SETTLE:
-            ended.append(self.ended.popleft())
-        return ended
+        take = self.ended.popleft
+        return [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
 
     def keep_ended(self, ended: list[Ended]) -> None:
         """Put ends back that could not be settled."""
@@ -154,12 +152,11 @@ class Runs:
                 self._wake()
         return run
 
-    def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
+    def _end(self, run: Run, outcome: Outcome, slot: int, pool: Pool) -> None:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
         job = run.job  # not run.id: a property costs, and this is done for every job
         self.running.pop((job.id, job.attempt), None)
-        pool = self._pool_of(run)
         self._report(run, outcome, pool)
         if not pool.line or len(self.ended) >= pool.pace.batch:
             pool.wake()

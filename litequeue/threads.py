@@ -43,7 +43,7 @@ class Threads(Pool):
         self,
         size: int,
         begin: Callable[[Claimed, int], Run],
-        end: Callable[[Run, Outcome, int], None],
+        end: Callable[[Run, Outcome, int, Pool], None],
         wake: Callable[[], None],
     ) -> None:
         super().__init__(size)
@@ -162,7 +162,7 @@ class Threads(Pool):
         except JobTimeout:  # it came after the function's end, which counts
             self._finish(thread)
         if not thread.given_up:
-            self._end(run, written_off(run) if outcome is None else outcome, thread.slot)
+            self._end(run, written_off(run) if outcome is None else outcome, thread.slot, self)
 
     def _finish(self, thread: _Thread) -> None:
         """From here on no time limit can be raised in this thread; one that is on its way is caught."""

@@ -40,7 +40,7 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
         coroutines.interrupt(run)
         return run
 
-    def end(run, outcome, slot):
+    def end(run, outcome, slot, pool):
         ends.append(outcome)
         if len(ends) == 3:
             over.set()
