@@ -107,6 +107,18 @@ class Coroutines(Pool):
         self._calling = True
         self._running_loop().call_soon_threadsafe(self._answer)
 
+    def warm(self) -> None:
+        """Have a loop that `admit` finds running."""
+        self._running_loop()
+
+    def admit(self, job: Claimed, now: float) -> None:
+        """Put a job in line from any thread, where a Ctrl-C may come at any time; the loop begins it."""
+        self._since = now
+        self.line.append(job)
+        self._running_loop().call_soon_threadsafe(self._fill)
+
+    take_in = admit
+
     def _answer(self) -> None:
         self._calling = False
         self._fill()

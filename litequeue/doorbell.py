@@ -32,10 +32,13 @@ SETTLING = 0.020  # seconds; longer than the tick that any file system stamps it
 GONE = (ConnectionRefusedError, ConnectionResetError)
 FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS})
 
-# What is rung about: jobs for workers, and ends of jobs for those who wait (the message then names the ids).
+# What is rung about: jobs for workers, ends of jobs for those who wait (the message names the ids), and a job that is
+# handed to a worker (the message is the job).
 WORK = "work"
 DONE = "done"
-# What a ring about work may say; an empty one says that there are jobs.
+HAND = "hand"
+# What a ring about work may say.
+JOBS = b"jobs"
 CANCEL = b"cancel"
 SCHEDULES = b"schedules"
 
@@ -54,6 +57,7 @@ class Ear:
         self._lock = threading.RLock()  # re-entrant: a signal handler may call wake() inside wait()
         self._waiting = self._woken = self._closed = False
         self._young = True
+        self._buffer = memoryview(bytearray(LONGEST_MESSAGE))  # made once: to make it anew costs more than the rest
         self._place = _listen(directory, topic, loopback=loopback)
         self._socket = self._place.receiver
         self._sleep = _sleeper(self._socket)
@@ -91,6 +95,11 @@ class Ear:
             taken.append(b"")
         return taken
 
+    @property
+    def name(self) -> str:
+        """What `Bell.ring_one` knows it by."""
+        return self._place.path.name
+
     def wake(self) -> None:
         """Make the wait() of now, or else the next, return promptly; from any thread or signal handler here."""
         with self._lock:
@@ -113,10 +122,12 @@ class Ear:
 
     def _drain(self, most: int) -> list[bytes]:
         taken: list[bytes] = []
-        receive = self._socket.recv
-        with suppress(OSError):
+        receive, buffer = self._socket.recv_into, self._buffer
+        try:  # not suppress(): on the way of a job to an idle worker each call in Python costs
             while len(taken) < most:
-                taken.append(receive(LONGEST_MESSAGE))
+                taken.append(bytes(buffer[: receive(buffer)]))
+        except OSError:
+            pass
         self.missed = len(taken) >= CROWDED or sum(map(len, taken)) >= CROWDED_BYTES
         return self._place.genuine(taken) if self._place.password else taken
 
@@ -150,14 +161,14 @@ class Bell:
         self._start()
         _inheritable.add(self)
 
-    def ring(self, message: bytes = b"") -> None:
-        """Send the message (at most 60,000 bytes) to every ear; never blocks, never raises.
+    def ring(self, message: bytes = b"", *, but: str = "") -> None:
+        """Send the message (at most 60,000 bytes) to every ear but the one of that name; never blocks, never raises.
 
         An ear too full to take it has something to wake for already, and sees `missed`.
         """
         with self._lock:
             known = self._lines
-            self._send(known, message)
+            self._send(known, message, but)
             now = self._monotonic()
             if now - self._looked < LOOK_EVERY:
                 return
@@ -168,10 +179,33 @@ class Bell:
                 return
             if changed != self._changed or not self._settled:
                 self._look(changed, now)
-                self._send([line for line in self._lines if line not in known], message)
+                self._send([line for line in self._lines if line not in known], message, but)
 
-    def _send(self, lines: Iterable[tuple[str, Line]], message: bytes) -> None:
+    def reaches(self, name: str) -> bool:
+        """Whether the ear of that name can be rung by itself."""
+        with self._lock:
+            if name not in self._ears:
+                with suppress(OSError):
+                    self._look(os.stat(self._path).st_mtime_ns, self._monotonic())  # noqa: PTH116 - as above
+            return name in self._ears
+
+    def ring_one(self, name: str, message: bytes) -> bool:
+        """Send the message to the ear of that name alone; return whether it has it."""
+        with self._lock:
+            line = self._ears.get(name)
+            if line is None:
+                return False
+            try:
+                line.sender.send(line.password + message)
+            except OSError as error:
+                self._failed(name, error)
+                return False
+            return True
+
+    def _send(self, lines: Iterable[tuple[str, Line]], message: bytes, but: str) -> None:
         for name, line in lines:
+            if name == but:
+                continue
             try:
                 line.sender.send(line.password + message)
             except OSError as error:

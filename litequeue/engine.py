@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
+    from litequeue.handover import Taker
     from litequeue.job import Claimed, NewJob, Status
     from litequeue.outcome import Ended
 
@@ -134,6 +135,12 @@ class Store(Engine, Protocol):
         self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
     ) -> Turn:
         """Record how runs ended and hand out jobs to start, in one transaction."""
+
+    def offer(self, taker: Taker, ear: str, span: float) -> None:
+        """Let a worker be given a job by whoever enqueues one, while it rests, for `span` seconds at most."""
+
+    def withdraw(self, worker: int) -> None:
+        """It rests no more."""
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""

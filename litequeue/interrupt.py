@@ -15,7 +15,8 @@ _BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("lite
 # These leave nothing half done: waits for another job's result, which may take for ever, and what a running job looks
 # at again and again, in which a thread would be found at nearly every look of ours.
 _NOTHING_TO_SPOIL = {
-    *((module, "wait") for module in ("litequeue.sqlite.store", "litequeue.waiters")),
+    *((module, "wait") for module in ("litequeue.sqlite.store", "litequeue.waiters", "litequeue.doorbell")),
+    *(("litequeue.waiters", "listen"), ("litequeue.waiters", "_listen"), ("litequeue.doorbell", "sleep")),
     *(("litequeue.execute", name) for name in ("current_job", "id", "attempt", "key", "idempotency_key", "cancelled")),
 }
 _held_back: dict[int, type[BaseException]] = {}

@@ -55,6 +55,25 @@ def give_to_owner(path: Path, database: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
+def open_shared(database: Path, name: str, size: int) -> int:
+    """Open a file of at least that many bytes in the directory beside the database, for memory that processes share."""
+    path = open_directory(database) / name
+    made = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
+    try:
+        if made:
+            give_to_owner(path, database)
+        there = os.fstat(descriptor).st_size
+        if there < size:
+            # not by truncate(): the first touch of a hole on a full disk would kill us by SIGBUS
+            os.lseek(descriptor, there, os.SEEK_SET)
+            os.write(descriptor, bytes(size - there))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class Lifeline:
     """This process's lock: held as long as it lives, with notes of what it is executing.
 

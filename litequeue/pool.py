@@ -34,6 +34,14 @@ class Pool(ABC):
         """See that so many more jobs of the line begin, as far as there is room."""
 
     @abstractmethod
+    def admit(self, job: Claimed, now: float) -> None:
+        """Put a job in line and have it begun, from any thread, also one in which a Ctrl-C may come at any time."""
+
+    @abstractmethod
+    def take_in(self, job: Claimed, now: float) -> None:
+        """The same in the thread that hears of what is handed over."""
+
+    @abstractmethod
     def interrupt(self, run: Run) -> bool:
         """Tell a run to end. False: not now, because it is amid our own work; try again soon."""
 

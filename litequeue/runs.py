@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.coroutines import Coroutines
 from litequeue.duration import text
 from litequeue.execute import Run, written_off
+from litequeue.handover import handed
 from litequeue.job import Claimed
 from litequeue.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.pace import HORIZON
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from litequeue.clock import Clock
+    from litequeue.doorbell import Ear
     from litequeue.execute import Recorder
     from litequeue.liveness import Lifeline
     from litequeue.pool import Pool
@@ -57,6 +60,8 @@ class Runs:
         recorder: Recorder,
         lifeline: Lifeline,
         wake: Callable[[], None],
+        ear: Ear,
+        settle: Callable[[Ended], list[Ended] | None],
     ) -> None:
         self.plain: frozenset[str] = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
         self.ended: deque[Ended] = deque()
@@ -67,7 +72,13 @@ class Runs:
         self._limits = limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
         self._check_at = math.inf
-        self._threads = Threads(threads, self._begin, self._end, wake)
+        self._ear, self._settle = ear, settle
+        self.worker: int = 0  # its number in the file
+        self._accepting = threading.RLock()
+        self._closed = False
+        self._last_handed = self._handed = 0
+        self._settled: deque[tuple[Ended, list[Ended]]] = deque()
+        self._threads = Threads(threads, self._begin, self._end, wake, ear, self._receive)
         self._coroutines = Coroutines(coroutines, self._begin, self._end, wake, first_slot=threads, loop=loop)
         self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
 
@@ -101,10 +112,68 @@ class Runs:
         if len(plain) < len(claimed):
             self._coroutines.start([job for job in claimed if job.task not in self.plain], now)
 
+    # ---- what is handed over
+
+    def post_a_sentry(self) -> str:
+        """Be ready for a job that is handed over; return the name of the ear to which other processes send it."""
+        self._threads.post_a_sentry()
+        if len(self.plain) < len(self._tasks):
+            self._coroutines.warm()
+        return self._ear.name
+
+    def look_at_the_post(self) -> None:
+        """Take in what came while every thread was at work."""
+        self._threads.look_at_the_post()
+
+    def accept(self, worker: int, job: Claimed) -> bool:
+        """Begin a job that was claimed for that worker as it was stored; from any thread."""
+        with self._accepting:
+            if self._is_news(worker, job):
+                self._pool_for(job).admit(job, self._clock.monotonic())
+        return True
+
+    def _receive(self, message: bytes) -> None:
+        """The same, in the sentry's thread, which begins a plain function itself."""
+        found = handed(message)
+        if found is None:
+            return
+        worker, job = found
+        with self._accepting:
+            if self._is_news(worker, job):
+                self._pool_for(job).take_in(job, self._clock.monotonic())
+
+    def _is_news(self, worker: int, job: Claimed) -> bool:
+        """Nothing is begun twice, or late: of what is handed to us each id is larger than the one before.
+
+        Whatever was given back unseen counts as seen.
+        """
+        number = int(job.id)
+        if self._closed or worker != self.worker or number <= self._last_handed or job.task not in self._tasks:
+            return False
+        self._last_handed, self._handed = number, self._handed + 1
+        return True
+
+    def _pool_for(self, job: Claimed) -> Pool:
+        return self._threads if job.task in self.plain else self._coroutines
+
+    def accept_no_more(self) -> None:
+        """What is handed over from now on is given back when this worker signs off."""
+        with self._accepting:
+            self._closed = True
+
+    def take_notes(self) -> tuple[int, list[tuple[Ended, list[Ended]]]]:
+        """Take away how many jobs were accepted, and which ends are settled already, with those that were lost."""
+        with self._accepting:
+            count, self._handed = self._handed, 0
+        return count, [self._settled.popleft() for _ in range(len(self._settled))]
+
     def put_back(self, jobs: Iterable[Claimed]) -> None:
         """Give back jobs that have not begun."""
         now, keep_for = self._clock.now(), self._limits.result_ttl  # for those whose cancel was asked for meanwhile
-        self.ended.extend(Ended(job, Released(), now, keep_for) for job in jobs)
+        for job in jobs:
+            with self._accepting:
+                self._last_handed = max(self._last_handed, int(job.id))
+            self.ended.append(Ended(job, Released(), now, keep_for))
 
     def known(self) -> set[tuple[str, int]]:
         """What was claimed and has not been settled, as (id, attempt)."""
@@ -156,22 +225,37 @@ class Runs:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
         job = run.job  # not run.id: a property costs, and this is done for every job
+        alone = pool is self._threads and not pool.line and not self.ended and len(self.running) == 1
+        if alone and type(outcome) is Succeeded:
+            self._end_alone(run, outcome, pool)
+            return
         self.running.pop((job.id, job.attempt), None)
-        self._report(run, outcome, pool)
+        self.ended.append(self._report(run, outcome, pool))
         if not pool.line or len(self.ended) >= pool.pace.batch:
             pool.wake()
 
-    def _report(self, run: Run, outcome: Outcome, pool: Pool) -> None:
+    def _end_alone(self, run: Run, outcome: Outcome, pool: Pool) -> None:
+        """Settle the only run here and now, in its thread: whoever waits for it need not wait for the loop."""
+        end = self._report(run, outcome, pool)
+        lost = self._settle(end)
+        if lost is None:
+            self.ended.append(end)
+        else:
+            self._settled.append((end, lost))
+        self.running.pop((run.id, run.attempt), None)
+        pool.wake()
+
+    def _report(self, run: Run, outcome: Outcome, pool: Pool) -> Ended:
         span = self._clock.monotonic() - run.started
         pool.pace.note(span)
         if run.put_back and isinstance(outcome, Released):
             self.cut_short += 1
-        # what comes back ends as cancelled if that was asked for meanwhile
-        kept = self._limits.failed_ttl if isinstance(outcome, Failed) else run.keep_for
-        self.ended.append(Ended(run.job, outcome, self._clock.now(), kept))
         if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):
             with contextlib.suppress(Exception):  # a handler is the application's, and must not cost us a thread
                 _log_end(run, outcome, span)
+        # what comes back ends as cancelled if that was asked for meanwhile
+        kept = self._limits.failed_ttl if isinstance(outcome, Failed) else run.keep_for
+        return Ended(run.job, outcome, self._clock.now(), kept)
 
     # ---- limits and cancels
 
@@ -217,7 +301,7 @@ class Runs:
         if pool.write_off(run):
             self.running.pop((run.id, run.attempt), None)
             self.left += 1
-            self._report(run, outcome, pool)
+            self.ended.append(self._report(run, outcome, pool))
             log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
 
     def cancel(self, job_id: str, attempt: int) -> bool:

@@ -15,15 +15,16 @@ from litequeue.pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from litequeue.doorbell import Ear
     from litequeue.execute import Run
     from litequeue.job import Claimed
     from litequeue.outcome import Outcome
 
 
 class _Thread:
-    """One thread and the run it is at."""
+    """One thread and the run it is at. `ear`: where it waits, instead of at its bell, while it is the sentry."""
 
-    __slots__ = ("bell", "given_up", "ident", "lock", "run", "slot", "told")
+    __slots__ = ("bell", "ear", "given_up", "ident", "lock", "run", "slot", "told")
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
@@ -31,13 +32,28 @@ class _Thread:
         self.lock = threading.Lock()
         self.bell = threading.Lock()
         self.bell.acquire()
+        self.ear: Ear | None = None
         self.run: Run | None = None
         self.told = False
         self.given_up = False
 
+    def ring(self) -> None:
+        """Let it look at the line; one ring is as good as two."""
+        if self.ear is not None:
+            self.ear.wake()
+        elif self.bell.locked():
+            self.bell.release()
+
+    def wait(self) -> list[bytes]:
+        """Sleep until it is rung; return what was sent to it."""
+        if self.ear is None:
+            self.bell.acquire()
+            return []
+        return self.ear.wait(None)
+
 
 class Threads(Pool):
-    """Threads, started as they are needed."""
+    """Threads, started as they are needed. One that is idle is the sentry: it hears what is sent to `ear`."""
 
     def __init__(
         self,
@@ -45,9 +61,12 @@ class Threads(Pool):
         begin: Callable[[Claimed, int], Run],
         end: Callable[[Run, Outcome, int, Pool], None],
         wake: Callable[[], None],
+        ear: Ear,
+        receive: Callable[[bytes], None],
     ) -> None:
         super().__init__(size)
-        self._begin, self._end, self._wake = begin, end, wake
+        self._begin, self._end, self._wake, self._receive = begin, end, wake, receive
+        self._ear: Ear | None = ear  # None: somebody is the sentry
         self._idle: list[_Thread] = []
         self._threads: dict[int, _Thread] = {}
         self._slots = list(range(size))
@@ -64,12 +83,13 @@ class Threads(Pool):
 
     def _staff(self, wanted: int) -> None:
         with self._lock:
-            woken = [self._idle.pop() for _ in range(min(wanted, len(self._idle)))]
-            new = [self._new_thread() for _ in range(min(wanted - len(woken), len(self._slots)))]
-        for thread in woken:
-            thread.bell.release()
-        if woken:
+            rung = self._ring_idle(wanted)
+            new = [self._new_thread() for _ in range(min(wanted - rung, len(self._slots)))]
+        if rung:
             time.sleep(0)  # they need the interpreter now, and we do not
+        self._start(new)
+
+    def _start(self, new: list[_Thread]) -> None:
         for thread in new:
             # a daemon: a function that never returns must not keep the process from ending
             name = f"litequeue-{thread.slot}"
@@ -81,6 +101,53 @@ class Threads(Pool):
                     self._slots.append(thread.slot)
                 if not self._threads:
                     raise
+
+    def _ring_idle(self, wanted: int) -> int:
+        rung = min(wanted, len(self._idle))
+        for _ in range(rung):
+            self._idle[-1].ring()  # before it is taken out: a Ctrl-C between the two must not lose it
+            self._idle.pop()
+        return rung
+
+    # ---- what is handed over
+
+    def post_a_sentry(self) -> None:
+        """Have a thread that hears what other processes send, and one that is sooner begun with in this one."""
+        with self._lock:
+            new = [self._new_thread() for _ in range(min(2, self.size) - len(self._threads))]
+        self._start(new)
+
+    def look_at_the_post(self) -> None:
+        """Receive what came while there was no sentry."""
+        with self._lock:
+            ear, self._ear = self._ear, None
+        if ear is not None:
+            try:
+                self._open(ear.wait(0.0))
+            finally:
+                self._ear = ear
+            self._staff(len(self.line))
+
+    def _open(self, messages: list[bytes]) -> None:
+        for message in messages:
+            if message:
+                self._receive(message)
+
+    def take_in(self, job: Claimed, now: float) -> None:
+        """Put a job in line in a thread of our own, which looks there next; should others be in it, they are many."""
+        self._since = now
+        self.line.append(job)
+        if len(self.line) > 1:
+            self._staff(len(self.line) - 1)
+
+    def admit(self, job: Claimed, now: float) -> None:
+        """Put a job in line from any thread, where a Ctrl-C may come at any time; an idle thread begins it."""
+        self._since = now
+        self.line.append(job)
+        with self._lock:
+            rung = self._ring_idle(1)
+        if not rung:
+            self._wake()  # in vain for now: the line is given back when it has stood for too long
 
     def interrupt(self, run: Run) -> bool:
         """Raise `JobTimeout` in the thread at this run. A thread inside a C call sees it when that returns.
@@ -119,7 +186,7 @@ class Threads(Pool):
             self._stopping = True
             idle, self._idle = self._idle, []
         for thread in idle:
-            thread.bell.release()
+            thread.ring()
 
     def _thread_of(self, run: Run) -> _Thread | None:
         return next((thread for thread in list(self._threads.values()) if thread.run is run), None)
@@ -148,10 +215,29 @@ class Threads(Pool):
                 return False
             if self.line:
                 return True
-            self._idle.append(thread)
+            thread.ear, self._ear = self._ear, None
+            # the sentry first, so that it is the last to be called away
+            self._idle.insert(0 if thread.ear is not None else len(self._idle), thread)
         self._wake()
-        thread.bell.acquire()
+        messages = self._wait_for_a_ring(thread)
+        self._open(messages)
         return True
+
+    def _wait_for_a_ring(self, thread: _Thread) -> list[bytes]:
+        try:
+            return thread.wait()
+        except (OSError, ValueError):  # the ear was closed, by its worker or by code that does not own it
+            thread.ear = None
+            return []
+        finally:
+            self._rise(thread)
+
+    def _rise(self, thread: _Thread) -> None:
+        with self._lock:
+            if thread in self._idle:  # nobody rang it, or whoever did was interrupted
+                self._idle.remove(thread)
+            if thread.ear is not None:
+                self._ear, thread.ear = thread.ear, None
 
     def _one(self, thread: _Thread, job: Claimed) -> None:
         run = thread.run = self._begin(job, thread.slot)

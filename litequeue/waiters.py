@@ -20,15 +20,33 @@ SAFETY_POLL = 1.0
 
 
 class Waiter:
-    """One wait for one job; `event` is set when the job may have ended."""
+    """One wait for one job, by a thread. `ear`: where it listens, for itself and all others."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.event: threading.Event = threading.Event()
+        self.ear: Ear | None = None
+        self._bell = threading.Lock()  # an Event does the same in ten calls of Python
+        self._bell.acquire()
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until the job may have ended."""
+        self._bell.acquire(timeout=timeout)
+
+    def listen(self, ear: Ear, timeout: float) -> list[bytes]:
+        """The same, and return what other processes say meanwhile."""
+        self.ear = ear  # wake() sees that we listen, or we see that it woke us: never neither
+        try:
+            return [] if self._bell.acquire(blocking=False) else ear.wait(timeout)
+        finally:
+            self.ear = None
 
     def wake(self) -> None:
         """Tell the one who waits to look."""
-        self.event.set()
+        with suppress(RuntimeError):  # it has been told already
+            self._bell.release()
+        ear = self.ear
+        if ear is not None:
+            ear.wake()
 
 
 class AsyncWaiter:
@@ -50,7 +68,11 @@ class AsyncWaiter:
 
 
 class Waiters:
-    """All waits of this process on one file. The first one starts a thread that listens to other processes."""
+    """All waits of this process on one file.
+
+    One of the threads that wait listens to other processes, for all, so that it is told without a detour. Where only
+    coroutines wait, a thread of our own does.
+    """
 
     def __init__(
         self, directory: Callable[[], Path], monotonic: Callable[[], float], doing: Callable[[JobRecord], str]
@@ -59,19 +81,36 @@ class Waiters:
         self._lock = threading.Lock()
         self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
         self._ear: Ear | None = None
+        self._listener: Waiter | threading.Thread | None = None
         self._let_go: weakref.finalize[..., Waiters] | None = None
 
-    def wait(self, job_id: str, timeout: float | None, look_up: Callable[[str], JobRecord]) -> JobRecord:
+    @property
+    def ear(self) -> str:
+        """The name of the ear by which those here hear of others; empty when there is none."""
+        return "" if self._ear is None else self._ear.name
+
+    def wait(
+        self,
+        job_id: str,
+        timeout: float | None,
+        has_ended: Callable[[str], bool],
+        look_up: Callable[[str], JobRecord],
+    ) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = Waiter(job_id)
         # arm, then read, then wait: an end in between wakes us
         self.add(waiter)
         try:
-            while not (record := look_up(job_id)).status.finished:
-                waiter.event.wait(self._left(deadline, record, timeout))
-                waiter.event.clear()
-            return record
+            while not has_ended(job_id):
+                left = self._left(deadline)
+                if not left:
+                    raise self._timeout(look_up(job_id), timeout)
+                if self._listener is waiter and self._ear is not None:
+                    self._listen(waiter, self._ear, left)
+                else:
+                    waiter.wait(left)
+            return look_up(job_id)
         finally:
             self.remove(waiter)
 
@@ -86,7 +125,9 @@ class Waiters:
         self.add(waiter)
         try:
             while not (record := await look_up(job_id)).status.finished:
-                left = self._left(deadline, record, timeout)  # outside of `suppress`: it raises the same error
+                left = self._left(deadline)
+                if not left:
+                    raise self._timeout(record, timeout)
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(waiter.event.wait(), left)
                 waiter.event.clear()
@@ -94,13 +135,20 @@ class Waiters:
         finally:
             self.remove(waiter)
 
-    def _left(self, deadline: float | None, record: JobRecord, timeout: float | None) -> float:
-        if deadline is None:
-            return SAFETY_POLL
-        left = deadline - self._monotonic()
-        if left <= 0:
-            raise TimeoutError(f"job {record.id} ({record.task}) {self._doing(record)}; waited {timeout:g} s")
-        return min(left, SAFETY_POLL)
+    def _left(self, deadline: float | None) -> float:
+        """Seconds to wait until the next look; none once the deadline has passed."""
+        return SAFETY_POLL if deadline is None else max(0.0, min(deadline - self._monotonic(), SAFETY_POLL))
+
+    def _timeout(self, record: JobRecord, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"job {record.id} ({record.task}) {self._doing(record)}; waited {timeout:g} s")
+
+    def _listen(self, waiter: Waiter, ear: Ear, left: float) -> None:
+        try:
+            messages = waiter.listen(ear, left)
+        except (OSError, ValueError):  # it was closed, or its descriptor by other code: look now and then
+            waiter.wait(left)
+        else:
+            self.heard(ear, messages)
 
     def add(self, waiter: Waiter | AsyncWaiter) -> None:
         """Arm it: from now on no end goes unseen."""
@@ -110,16 +158,30 @@ class Waiters:
                 self._ear = Ear(self._directory(), DONE)
                 # the thread holds us weakly: where a Queue is dropped, its ear closes, and the thread ends
                 self._let_go = weakref.finalize(self, _stop_listening, self._ear)
-                arguments = (weakref.ref(self), self._ear)
-                threading.Thread(target=_listen, args=arguments, name="litequeue-ear", daemon=True).start()
+            if self._listener is None:
+                self._appoint(waiter, self._ear)
+
+    def _appoint(self, waiter: Waiter | AsyncWaiter, ear: Ear) -> None:
+        if isinstance(waiter, Waiter):
+            self._listener = waiter
+            return
+        arguments = (weakref.ref(self), ear)
+        self._listener = threading.Thread(target=_listen, args=arguments, name="litequeue-ear", daemon=True)
+        self._listener.start()
 
     def remove(self, waiter: Waiter | AsyncWaiter) -> None:
-        """Forget it."""
+        """Forget it; if it listened, another one does from now on."""
         with self._lock:
             waiting = self._waiting.get(waiter.job_id, set())
             waiting.discard(waiter)
             if not waiting:
                 self._waiting.pop(waiter.job_id, None)
+            if self._listener is waiter:
+                self._listener = None
+                heir = next((one for ones in self._waiting.values() for one in ones), None)
+                if heir is not None and self._ear is not None:
+                    self._appoint(heir, self._ear)
+                    heir.wake()
 
     def ended(self, job_ids: Iterable[str]) -> None:
         """Wake those who wait for these jobs."""
@@ -141,7 +203,7 @@ class Waiters:
     def close(self) -> None:
         """Stop listening."""
         with self._lock:
-            ear, self._ear = self._ear, None
+            ear, self._ear, self._listener = self._ear, None, None
         if ear is not None and self._let_go is not None:
             self._let_go()
 
@@ -149,7 +211,7 @@ class Waiters:
         """After a fork, in the child: the thread and its waiters are the parent's."""
         self._lock = threading.Lock()
         self._waiting = {}
-        self._ear = None
+        self._ear = self._listener = None
         if self._let_go is not None:
             self._let_go.detach()
 

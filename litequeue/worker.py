@@ -9,10 +9,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from litequeue.doorbell import CANCEL, SCHEDULES, WORK, Ear
+from litequeue.doorbell import CANCEL, HAND, JOBS, SCHEDULES, WORK, Ear
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
 from litequeue.errors import SchemaTooNew, StoreError, StoreReplaced
+from litequeue.handover import Serves, Taker
 from litequeue.identity import Identity
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
@@ -35,6 +36,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 
 POLL = 1.2  # seconds between looks when no bell rings: with the beats that stays under one statement a second
 BACK_OFF = 1.0  # seconds to wait after the store refused
+LATE = 0.3  # seconds by which a worker at rest may oversleep; one that is later is given no job
 CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in line nor running
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
 LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
@@ -84,7 +86,7 @@ class Worker(Lifecycle):
         # the lock first: nobody ever sees this worker on record without it
         self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)
         try:
-            self._ear = Ear(directory, WORK)
+            self._ear, self._handed_to = Ear(directory, WORK), Ear(directory, HAND)
         except BaseException:
             self._lifeline.close()
             raise
@@ -98,6 +100,8 @@ class Worker(Lifecycle):
             recorder=self._store,
             lifeline=self._lifeline,
             wake=self._ear.wake,
+            ear=self._handed_to,
+            settle=self._settle_at_once,
         )
         self._kinds = frozenset(kind for kind in (self._runs.plain, self._names - self._runs.plain) if kind)
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
@@ -112,7 +116,7 @@ class Worker(Lifecycle):
         self._open_now = True
 
     def _sign_on(self) -> None:
-        self.id = self._store.sign_on(
+        self.id = self._runs.worker = self._store.sign_on(
             NewWorker(
                 token=self._token,
                 identity=Identity.current().to_text(),
@@ -143,6 +147,7 @@ class Worker(Lifecycle):
                 raise
         finally:
             self._ear.close()
+            self._handed_to.close()
             self._lifeline.close()
 
     def _wake(self) -> None:
@@ -288,15 +293,54 @@ class Worker(Lifecycle):
     def _wait(self) -> None:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
         self._tend_suspect()
-        self._hear(self._ear.wait(0.0 if self._demands() else self._timeout()))
+        if self._demands():
+            messages = self._ear.wait(0.0)
+        elif self._rests():
+            messages = self._lie_in_wait()
+        else:
+            messages = self._ear.wait(self._timeout())
+        self._note_what_ran()
+        self._hear(messages)
         self._poll()
+
+    def _rests(self) -> bool:
+        """Whether it has nothing to do, and would take whatever comes."""
+        known = self._hungry or self._runs.busy or self._runs.ended or self._alone or self._shunning or self._wary
+        return not (known or self._in_doubt or self._until_idle or self._stopping)
+
+    def _lie_in_wait(self) -> list[bytes]:
+        """Sleep, and let whoever enqueues a job meanwhile hand it over."""
+        span = self._timeout()
+        ear = self._runs.post_a_sentry()
+        self._store.offer(Taker(self.id, Serves(self._names, self.queues), self._runs.accept), ear, span + LATE)
+        try:
+            return self._ear.wait(span)
+        finally:
+            self._store.withdraw(self.id)
+
+    def _settle_at_once(self, end: Ended) -> list[Ended] | None:
+        """In the thread that ran it: record the end of the only run, if there is nothing to claim along with it."""
+        if self._hungry or self._alone is not None:
+            return None
+        try:
+            return self._store.settle([end])
+        except StoreError:  # the loop tries again, and says what is wrong
+            return None
+
+    def _note_what_ran(self) -> None:
+        """Count the jobs that were handed to us, and those whose threads have settled them."""
+        handed, settled = self._runs.take_notes()
+        self.claimed += handed
+        for end, lost in settled:
+            self._note_settled([end], lost)
+            self._upkeep.jobs_changed()
 
     def _hear(self, messages: list[bytes]) -> None:
         if CANCEL in messages or self._ear.missed or self._clock.monotonic() >= self._cancels_at:
             self._look_for_cancels()
         if SCHEDULES in messages or self._ear.missed:
             self._upkeep.schedules_changed()
-        if messages:
+        if JOBS in messages or self._ear.missed:
             self._hungry = set(self._kinds)
 
     def _timeout(self) -> float:
@@ -316,12 +360,14 @@ class Worker(Lifecycle):
         if now - self._polled < POLL:
             return
         self._polled = now
+        self._runs.look_at_the_post()
         version = self._store.version()
         if version not in (None, self._version):
             self._version = version
             self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()
             self._upkeep.jobs_changed()
+            self._in_doubt = True  # a job may have been handed to us by one who died before it could tell
             if self._runs.busy:
                 self._look_for_cancels()
 
@@ -344,6 +390,7 @@ class Worker(Lifecycle):
 
     def _end(self) -> None:
         """Let what runs end within the grace, put the rest back, and settle everything."""
+        self._runs.accept_no_more()
         deadline = self._clock.monotonic() + self.grace
         self._runs.put_back_line()
         if self._alone is not None and not self._alone_begun:
@@ -364,6 +411,7 @@ class Worker(Lifecycle):
         while self._runs.running and self._clock.monotonic() < patience + LAST_PATIENCE:
             self._rest(LAST_PATIENCE / 10)  # these were just ending
         self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
+        self._note_what_ran()
 
     def _keep_up(self) -> None:
         """While ending: keep beating, watch limits, hear cancels."""

@@ -22,6 +22,17 @@ VALUES
     (CASE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') WHEN ? THEN ? END,
      ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- The same, and claimed at once by a worker at rest; nothing, unless it is on record and has nothing, and nothing is ready.
+-- name: insert_handed
+INSERT INTO litequeue_jobs
+    (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
+     key, key_scope, held_key, tags, schedule, attempt, begun, worker, started_at)
+SELECT ?2, ?3, ?4, 2, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 1, 1, ?17, ?8
+WHERE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') = ?1
+      AND EXISTS (SELECT 1 FROM litequeue_workers WHERE id = ?17)
+      AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 2 AND worker = ?17)
+      AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 1)
+
 -- name: key_holder
 SELECT CAST(id AS TEXT), payload, state, begun
 FROM litequeue_jobs WHERE task = :task AND held_key = :key
@@ -340,8 +351,9 @@ WHERE name = :name
 SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
        started_at, finished_at, expires_at, key, tags, schedule, CAST(worker AS TEXT), cancel_requested, progress,
        payload, result,
+       CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = job.id) THEN
        (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
-        FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
+        FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error) END
 FROM litequeue_jobs AS job WHERE job.id = :id
 
 -- name: list_jobs

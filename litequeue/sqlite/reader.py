@@ -93,6 +93,10 @@ class Reader:
 
         return await asyncio.to_thread(self.read, look)
 
+    def has_ended(self, job_id: str) -> bool:
+        """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
+        return self.read(lambda db: reading.has_ended(db, job_id))
+
     def look_up(self, job_id: str) -> JobRecord:
         """Return the job as it now stands, or raise `JobNotFound`."""
         return self.read(lambda db: reading.look_up(db, job_id))

@@ -22,10 +22,20 @@ _DEAD = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 def look_up(db: Connection, job_id: str) -> JobRecord:
     """Read one job."""
-    rows = db.rows(SQL["look_up"], {"id": job_id})
+    return _job(_row(db, "look_up", job_id))
+
+
+def has_ended(db: Connection, job_id: str) -> bool:
+    """Read whether it has ended."""
+    state, _ = _row(db, "run_state", job_id)
+    return STATES[state].finished
+
+
+def _row(db: Connection, statement: str, job_id: str) -> Row:
+    rows = db.rows(SQL[statement], {"id": job_id})
     if not rows:
         raise JobNotFound(f"no job {job_id} in this file: it never was, or it has been pruned")
-    return _job(rows[0])
+    return rows[0]
 
 
 def list_jobs(
@@ -72,7 +82,7 @@ def _job(row: Row) -> JobRecord:
         progress=_progress(progress) if progress else None,
         payload=payload,
         result=result,
-        errors=tuple(_error(entry) for entry in json.loads(errors)),
+        errors=tuple(_error(entry) for entry in json.loads(errors)) if errors else (),
     )
 
 

@@ -8,10 +8,11 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.clock import SystemClock
-from litequeue.doorbell import DONE, SCHEDULES, WORK, Bell
+from litequeue.doorbell import DONE, HAND, JOBS, SCHEDULES, WORK, Bell
 from litequeue.engine import Beat
+from litequeue.handover import Handover, Serves
 from litequeue.liveness import open_directory
-from litequeue.outcome import Ended, Released
+from litequeue.outcome import Ended, Released, Succeeded
 from litequeue.sqlite import forks, migrate, timetable, transitions
 from litequeue.sqlite.backup import backup
 from litequeue.sqlite.connection import BUSY_SECONDS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from litequeue.clock import Clock
     from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Turn
+    from litequeue.handover import Taker
     from litequeue.sqlite.connection import Connection, Row
 
 T = TypeVar("T")
@@ -68,6 +70,8 @@ class Serving(Reader):
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, SystemClock.monotonic)
         self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
+        self._hand_bell = Bell(self.directory, HAND, SystemClock.monotonic)
+        self._handover = Handover(self.path, self._hand_bell, self._served_by, SystemClock.monotonic)
         self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
         forks.watch(self)
 
@@ -85,20 +89,33 @@ class Serving(Reader):
         if ended:
             self._tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released for end in ended):
-            self._bell.ring()  # they are for whoever is free
+            self._bell.ring(JOBS)  # they are for whoever is free
         return outcome
+
+    def offer(self, taker: Taker, ear: str, span: float) -> None:
+        """Let a worker be given a job by whoever enqueues one, while it rests, for `span` seconds at most."""
+        self._handover.offer(taker, ear, span)
+
+    def withdraw(self, worker: int) -> None:
+        """It rests no more."""
+        self._handover.withdraw(worker)
+
+    def _served_by(self, number: int) -> Serves | None:
+        worker = next((worker for worker in self.workers() if worker.id == number), None)
+        return None if worker is None else Serves(frozenset(worker.tasks), worker.queues)
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
         lost = self._writer.run(lambda db: transitions.settle(db, ended))
         self._tell_ended([end.job.id for end in ended])
-        self._bell.ring()
+        if any(type(end.outcome) is not Succeeded for end in ended):
+            self._bell.ring(JOBS)  # what comes back is for whoever is free
         return lost
 
     def _tell_ended(self, job_ids: list[str]) -> None:
         self._waiters.ended(job_ids)
         message = " ".join(job_ids).encode()
-        self._done_bell.ring(message if len(message) < LARGEST_RING else b"")
+        self._done_bell.ring(message if len(message) < LARGEST_RING else b"", but=self._waiters.ear)
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Put a dead worker's jobs back, and take it off the record."""
@@ -106,7 +123,7 @@ class Serving(Reader):
         rescued = self._writer.run(
             lambda db: transitions.rescue(db, worker, executing, now, **self._ttls, blame=blame), durable=False
         )
-        self._bell.ring()
+        self._bell.ring(JOBS)
         self._tell_ended([*rescued.condemned, *rescued.cancelled])
         return rescued
 
@@ -158,7 +175,7 @@ class Serving(Reader):
             return next_at
         fired, next_at = self._writer.run(lambda db: timetable.fire(db, tasks, self.clock.now()))
         if fired:
-            self._bell.ring()
+            self._bell.ring(JOBS)
         return next_at
 
     def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
@@ -214,6 +231,7 @@ class Serving(Reader):
         self._waiters.close()
         self._bell.close()
         self._done_bell.close()
+        self._hand_bell.close()
         self._writer.close()
         self.close_reader()
 
@@ -255,4 +273,5 @@ class Serving(Reader):
         self._reader = None
         self._reading, self._copying = threading.Lock(), threading.Lock()
         self._waiters.start_anew()
+        self._handover.start_anew()
         return [db for db in left if db is not None]

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from litequeue.doorbell import CANCEL
+from litequeue.doorbell import CANCEL, JOBS
+from litequeue.engine import Submitted
 from litequeue.errors import StoreError
+from litequeue.handover import LARGEST
 from litequeue.interrupt import let_go
+from litequeue.outcome import Ended, Released
 from litequeue.sqlite import transitions
 from litequeue.sqlite.caller import (
     aiosqlite_connection_of,
@@ -26,7 +29,7 @@ from litequeue.sqlite.transitions import until
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
-    from litequeue.engine import Submitted
+    from litequeue.handover import Taker
     from litequeue.job import Claimed, JobRecord, NewJob
     from litequeue.sqlite.connection import Connection, Steps
 
@@ -53,17 +56,45 @@ class SqliteStore(Serving):
         self._check_now_and_then()
         held = self._writer.held()
         if held is None and len(jobs) == 1 and jobs[0].key is None:
-            submitted = self._writer.run(lambda db: transitions.insert(db, jobs[0], self._fence), single=True)
+            submitted = self._submit_one(jobs[0])
         else:
             submitted = self._writer.run(lambda db: _submit(db, jobs, exclusive=held is None))
-        self._announce(held)
+            self._announce(held)
         let_go()
         return submitted
+
+    def _submit_one(self, new: NewJob) -> list[Submitted]:
+        taker = self._taker(new)
+        if taker is not None:
+            number = taker.number
+            claimed = self._writer.run(lambda db: transitions.insert_handed(db, new, number, self._fence), single=True)
+            if claimed is not None:
+                return self._hand_over(taker, claimed)
+        submitted = self._writer.run(lambda db: transitions.insert(db, new, self._fence), single=True)
+        self._announce(None)
+        return submitted
+
+    def _taker(self, new: NewJob) -> Taker | None:
+        """A worker at rest for this job, if it is one that may begin at once, whenever that is."""
+        if new.run_at is not None or new.expires_at is not None or len(new.payload) > LARGEST:
+            return None
+        return self._handover.taker(new.task, new.queue)
+
+    def _hand_over(self, taker: Taker, claimed: Claimed) -> list[Submitted]:
+        """Give it the job that was claimed for it; where that cannot be, to whoever looks."""
+        if not taker.give(taker.number, claimed):
+            self.settle([Ended(claimed, Released(), self.clock.now(), self._result_ttl)])
+        return [Submitted(claimed.id, True)]
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
         self._check_now_and_then()
         held = self._writer.held()
+        if held is None and len(jobs) == 1 and jobs[0].key is None and (taker := self._taker(jobs[0])) is not None:
+            number = taker.number
+            claimed = await self._writer.arun(lambda db: transitions.insert_handed(db, jobs[0], number, self._fence))
+            if claimed is not None:
+                return self._hand_over(taker, claimed)
         if held is not None and held.adb is not None:
             submitted = _pending(await perform_held(held, transitions.submit_among(jobs)))
         else:
@@ -84,9 +115,12 @@ class SqliteStore(Serving):
             commits = self._writer.commits
             if commits != self._rung:  # else a neighbour has rung for the same commit
                 self._rung = commits
-                self._bell.ring()
-        elif self._bell.ring not in held.after:
-            held.after.append(self._bell.ring)
+                self._ring()
+        elif self._ring not in held.after:
+            held.after.append(self._ring)
+
+    def _ring(self) -> None:
+        self._bell.ring(JOBS)
 
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
@@ -219,7 +253,7 @@ class SqliteStore(Serving):
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
         self._refuse_wait_inside()
-        return self._waiters.wait(job_id, timeout, self.look_up)
+        return self._waiters.wait(job_id, timeout, self.has_ended, self.look_up)
 
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""

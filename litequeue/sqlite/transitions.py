@@ -30,6 +30,7 @@ NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STAT
 
 _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
+_INSERT_HANDED = SQL["insert_handed"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _SUCCEED = SQL["succeed"]
 _TOGETHER = 100
@@ -77,6 +78,16 @@ def insert(db: Connection, new: NewJob, fence: Fence) -> list[Submitted]:
         fence.explain(db)
         raise
     return [Submitted(str(db.last_id), True)]
+
+
+def insert_handed(db: Connection, new: NewJob, worker: int, fence: Fence) -> Claimed | None:
+    """Store it as this worker's own, under the same conditions; None, and nothing stored, if that one has work."""
+    if not db.many(_INSERT_HANDED, [(fence.version, *_values(new), worker)]):
+        return None
+    return Claimed(
+        str(db.last_id), 1, new.task, new.queue, new.payload, new.priority, 0, 0, new.timeout, new.retries,
+        None, new.created_at,
+    )  # fmt: skip
 
 
 def insert_many(db: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from litequeue.liveness import READY, give_to_owner, open_directory
+from litequeue.liveness import open_shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,14 +93,7 @@ class Turnstile:
     def _open(self) -> None:
         self._opened = True
         with suppress(OSError, ValueError):
-            path = open_directory(self._database) / NAME
-            made = not path.exists()
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
-            if made:
-                give_to_owner(path, self._database)
-            if os.fstat(self._descriptor).st_size == 0:
-                # not by truncate(): the first touch of a hole on a full disk would kill us by SIGBUS
-                os.write(self._descriptor, b"\0")
+            self._descriptor = open_shared(self._database, NAME, 1)
             self._crowd = mmap.mmap(self._descriptor, 1)
 
     def _wait(self, descriptor: int) -> None:
