@@ -8,7 +8,7 @@ from contextlib import suppress
 
 # Left half done, these would stop every writer of the process, or take the error for one of a value they encode.
 _OURS = (
-    *("litequeue.sqlite.", "litequeue.doorbell", "litequeue.waiters", "litequeue.execute"),
+    *("litequeue.sqlite.", "litequeue.doorbell", "litequeue.datagram", "litequeue.waiters", "litequeue.execute"),
     *("litequeue.codec", "litequeue.signature"),
 )
 _BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("litequeue.threads", "_finish")}
@@ -16,7 +16,7 @@ _BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("lite
 # at again and again, in which a thread would be found at nearly every look of ours.
 _NOTHING_TO_SPOIL = {
     *((module, "wait") for module in ("litequeue.sqlite.store", "litequeue.waiters", "litequeue.doorbell")),
-    *(("litequeue.waiters", "listen"), ("litequeue.waiters", "_listen"), ("litequeue.doorbell", "sleep")),
+    *(("litequeue.waiters", "listen"), ("litequeue.waiters", "_listen"), ("litequeue.datagram", "sleep")),
     *(("litequeue.execute", name) for name in ("current_job", "id", "attempt", "key", "idempotency_key", "cancelled")),
 }
 _held_back: dict[int, type[BaseException]] = {}

@@ -72,7 +72,7 @@ class Runs:
         self._limits = limits
         self._clock, self._recorder, self._lifeline, self._wake = clock, recorder, lifeline, wake
         self._check_at = math.inf
-        self._ear, self._settle = ear, settle
+        self._settle = settle
         self.worker: int = 0  # its number in the file
         self._accepting = threading.RLock()
         self._closed = False
@@ -114,12 +114,11 @@ class Runs:
 
     # ---- what is handed over
 
-    def post_a_sentry(self) -> str:
-        """Be ready for a job that is handed over; return the name of the ear to which other processes send it."""
+    def post_a_sentry(self) -> None:
+        """Be ready for a job that is handed over."""
         self._threads.post_a_sentry()
         if len(self.plain) < len(self._tasks):
             self._coroutines.warm()
-        return self._ear.name
 
     def look_at_the_post(self) -> None:
         """Take in what came while every thread was at work."""

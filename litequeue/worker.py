@@ -7,9 +7,11 @@ import logging
 import math
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from litequeue.doorbell import CANCEL, HAND, JOBS, SCHEDULES, WORK, Ear
+from litequeue.doubt import Doubt
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
 from litequeue.errors import SchemaTooNew, StoreError, StoreReplaced
@@ -21,13 +23,13 @@ from litequeue.options import at_once, check_name, queue_names
 from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
 from litequeue.schedules import declared
+from litequeue.suspects import Suspects
 from litequeue.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from litequeue.engine import Turn
-    from litequeue.job import Claimed
     from litequeue.outcome import Ended
     from litequeue.queue import Queue
     from litequeue.retry import Duration
@@ -41,8 +43,6 @@ CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neith
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
 LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
 LAST_SETTLE = 5.0  # seconds in which the last ends are offered to a store that refuses
-SUSPECT = 2  # deaths under a job after which it is run alone
-SUSPECT_WAIT = 30.0  # seconds for which a suspect waits until nothing else runs here, and nothing is claimed
 
 
 class Worker(Lifecycle):
@@ -82,6 +82,7 @@ class Worker(Lifecycle):
         queue = self.queue
         self._store, self._clock, tasks = queue.store, queue.clock, dict(queue.tasks)
         self._names, self._token = frozenset(tasks), os.urandom(16).hex()
+        self._serves = Serves(self._names, self.queues)
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)
@@ -106,12 +107,11 @@ class Worker(Lifecycle):
         self._kinds = frozenset(kind for kind in (self._runs.plain, self._names - self._runs.plain) if kind)
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
-        self._alone: Claimed | None = None  # a suspect, which is run while nothing else is
-        self._alone_by, self._alone_begun, self._shunning = math.inf, False, False
-        self._in_doubt = self._astray = self._wary = self._sure = False  # astray: what we write goes to a wrong place
-        self._missing: set[tuple[str, int]] = set()  # claims we did not know of at the last look
+        self._suspects = Suspects(self._runs, self._clock)
+        self._doubt = Doubt(self._store, self._runs, self._suspects, self._clock)
+        self._astray = self._sure = False  # astray: what we write goes to a wrong place
         self._version: object = None
-        self._polled, self._look_at, self._cancels_at = 0.0, 0.0, math.inf
+        self._polled, self._cancels_at = 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._open_now = True
 
@@ -131,7 +131,7 @@ class Worker(Lifecycle):
         """Whoever declared us dead has put back what we had; what has not begun is not begun any more."""
         log.warning("%s was declared dead while it stood still; it signs on anew", self.name)
         self._runs.forget_line()
-        self._alone = self._alone if self._alone_begun else None
+        self._suspects.forget_unbegun()
         self._sign_on()
 
     def _close(self) -> None:
@@ -197,34 +197,16 @@ class Worker(Lifecycle):
             raise error  # a job has closed descriptors that are ours, the lock among them
         else:
             log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), exc_info=error)
-        self._hungry, self._in_doubt = set(self._kinds), True
+        self._hungry, self._doubt.open = set(self._kinds), True
         over = self._clock.monotonic() + BACK_OFF
         while not self._stopping and (left := over - self._clock.monotonic()) > 0:
             self._ear.wait(left)
-
-    def _put_right(self) -> None:
-        """After a failure: give back what the file says we have claimed, and we never got to hear of.
-
-        A job on its way from the line to its thread is nowhere for a moment; so it must be missing at two looks.
-        """
-        if self._clock.monotonic() < self._look_at:
-            return
-        known = self._runs.known()
-        if self._alone is not None:
-            known.add((self._alone.id, self._alone.attempt))
-        missing = {(job.id, job.attempt): job for job in self._store.claims_of(self.id)}
-        for run in known | self._runs.known():
-            missing.pop(run, None)
-        self._runs.put_back(job for run, job in missing.items() if run in self._missing)
-        self._missing = missing.keys() - self._missing
-        self._in_doubt, self._look_at = bool(self._missing), self._clock.monotonic() + POLL
 
     def _round(self) -> None:
         """Settle what has ended and claim what can start, in one transaction."""
         self._lifeline.check()
         self._runs.check()
-        if self._in_doubt:
-            self._put_right()
+        self._doubt.settle(self.id)
         ended, demands = self._runs.take_ended(), self._demands()
         if not ended and not demands:
             return
@@ -235,7 +217,9 @@ class Worker(Lifecycle):
             return
         # a demand that was not met in full: there is no more of its kind
         self._hungry -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
-        self._dispatch(turn.claimed)
+        if turn.claimed:
+            self.claimed, self._sure = self.claimed + len(turn.claimed), False
+            self._runs.start(self._suspects.pick_out(turn.claimed))
 
     def _exchange(self, demands: list[Demand], ended: list[Ended]) -> Turn:
         try:
@@ -250,52 +234,26 @@ class Worker(Lifecycle):
 
     def _demands(self) -> list[Demand]:
         """What could start now; nothing while stopping, or while a suspect runs or waits to run alone."""
-        if self._stopping or self._alone is not None:
+        suspects = self._suspects
+        if self._stopping or suspects.one is not None:
             return []
-        if self._shunning and not self._runs.busy:
-            self._shunning, self._hungry = False, set(self._kinds)
-        most = SUSPECT - 1 if self._shunning else None
+        if suspects.shunning and not self._runs.busy:
+            suspects.shunning, self._hungry = False, set(self._kinds)
         rooms = ((kind, self._runs.room(kind)) for kind in self._hungry)
-        return [Demand(kind, 1 if self._wary else room, most) for kind, room in rooms if room > 0]
-
-    def _dispatch(self, claimed: list[Claimed]) -> None:
-        if not claimed:
-            return
-        self.claimed, self._sure = self.claimed + len(claimed), False
-        self._runs.start([job for job in claimed if job.deaths < SUSPECT])
-        suspects = [job for job in claimed if job.deaths >= SUSPECT]
-        self._wary = bool(suspects)  # more may follow, and only one at a time is run
-        if suspects:
-            self._alone, self._alone_begun = suspects.pop(0), False
-            self._alone_by = self._clock.monotonic() + SUSPECT_WAIT
-            self._runs.put_back(suspects)
-            about = self._alone.task, self._alone.id, self._alone.deaths
-            log.warning("%s[%s] was running when %d workers died; it is run alone", *about)
-
-    def _tend_suspect(self) -> None:
-        """Start the suspect once nothing else runs in this process; give it back when that takes too long."""
-        suspect = self._alone
-        if suspect is None or self._alone_begun:
-            return
-        if not (self._runs.busy or self._runs.ended):  # what has not been settled would be blamed with it
-            self._alone_begun = True
-            self._runs.start([suspect])
-        elif self._clock.monotonic() >= self._alone_by:
-            self._alone, self._shunning, self._hungry = None, True, set(self._kinds)
-            self._runs.put_back([suspect])
-            waited = text(SUSPECT_WAIT)
-            log.warning("%s[%s] is put back: other jobs have run here for %s", suspect.task, suspect.id, waited)
+        return [Demand(kind, 1 if suspects.wary else room, suspects.most_deaths) for kind, room in rooms if room > 0]
 
     def _is_idle(self) -> bool:
-        known = self._hungry or self._runs.busy or self._runs.ended or self._alone or self._shunning
-        return not (known or self._in_doubt or self._is_due())
+        """Whether nothing is at hand, and nothing is known to be ready."""
+        known = self._hungry or self._runs.busy or self._runs.ended or self._suspects.one or self._suspects.shunning
+        return not (known or self._doubt.open or self._is_due())
 
     def _wait(self) -> None:
         """Sleep until a bell, an end, or the time of what is due; at most `POLL` seconds."""
-        self._tend_suspect()
+        if self._suspects.tend():
+            self._hungry = set(self._kinds)
         if self._demands():
             messages = self._ear.wait(0.0)
-        elif self._rests():
+        elif self._is_idle() and self._suspects.none and not (self._until_idle or self._stopping):
             messages = self._lie_in_wait()
         else:
             messages = self._ear.wait(self._timeout())
@@ -303,29 +261,22 @@ class Worker(Lifecycle):
         self._hear(messages)
         self._poll()
 
-    def _rests(self) -> bool:
-        """Whether it has nothing to do, and would take whatever comes."""
-        known = self._hungry or self._runs.busy or self._runs.ended or self._alone or self._shunning or self._wary
-        return not (known or self._in_doubt or self._until_idle or self._stopping)
-
     def _lie_in_wait(self) -> list[bytes]:
         """Sleep, and let whoever enqueues a job meanwhile hand it over."""
         span = self._timeout()
-        ear = self._runs.post_a_sentry()
-        self._store.offer(Taker(self.id, Serves(self._names, self.queues), self._runs.accept), ear, span + LATE)
+        self._runs.post_a_sentry()
         try:
+            self._store.offer(Taker(self.id, self._serves, self._runs.accept), self._handed_to.name, span + LATE)
             return self._ear.wait(span)
         finally:
             self._store.withdraw(self.id)
 
     def _settle_at_once(self, end: Ended) -> list[Ended] | None:
         """In the thread that ran it: record the end of the only run, if there is nothing to claim along with it."""
-        if self._hungry or self._alone is not None:
-            return None
-        try:
-            return self._store.settle([end])
-        except StoreError:  # the loop tries again, and says what is wrong
-            return None
+        if not (self._hungry or self._suspects.one is not None or not self._lifeline.intact):
+            with suppress(StoreError):  # then the loop tries again, and says what is wrong
+                return self._store.settle([end])
+        return None
 
     def _note_what_ran(self) -> None:
         """Count the jobs that were handed to us, and those whose threads have settled them."""
@@ -367,7 +318,7 @@ class Worker(Lifecycle):
             self._hungry = set(self._kinds)
             self._upkeep.schedules_changed()
             self._upkeep.jobs_changed()
-            self._in_doubt = True  # a job may have been handed to us by one who died before it could tell
+            self._doubt.open = True
             if self._runs.busy:
                 self._look_for_cancels()
 
@@ -381,8 +332,8 @@ class Worker(Lifecycle):
         self.lost += len(lost)
         for end in lost:
             log.warning("%s[%s]: attempt %d ended too late; dropped", end.job.task, end.job.id, end.job.attempt)
-        if self._alone is not None and any(end.job is self._alone for end in ended):
-            self._alone, self._hungry = None, set(self._kinds)
+        if self._suspects.one is not None and any(end.job is self._suspects.one for end in ended):
+            self._suspects.one, self._hungry = None, set(self._kinds)
         if ended and self._until_idle:
             self._upkeep.schedules_changed()  # they may have added some, whose ring a young ear does not hear
 
@@ -393,9 +344,7 @@ class Worker(Lifecycle):
         self._runs.accept_no_more()
         deadline = self._clock.monotonic() + self.grace
         self._runs.put_back_line()
-        if self._alone is not None and not self._alone_begun:
-            self._runs.put_back([self._alone])
-            self._alone = None
+        self._suspects.put_back_unbegun()
         while self._runs.busy and not self._hurry and self._clock.monotonic() < deadline:
             self._settle(deadline)
             if self._runs.busy:

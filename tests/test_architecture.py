@@ -17,11 +17,11 @@ FLOORS: list[list[str] | set[str]] = [
     [
         *("errors", "clock", "zones", "duration", "codec", "crypto", "signature", "job", "outcome", "retry"),
         *("schedule", "options", "pace"),
-        *("doorbell", "identity", "liveness", "waiters", "interrupt"),
+        *("datagram", "doorbell", "identity", "liveness", "handover", "waiters", "interrupt"),
     ],
     {"engine", "task"},
     {"sqlite"},
-    ["execute", "pool", "threads", "coroutines", "runs", "upkeep", "schedules", "queue"],
+    ["execute", "pool", "threads", "coroutines", "runs", "suspects", "doubt", "upkeep", "schedules", "queue"],
     ["lifecycle", "worker"],
     ["__init__", "testing", "supervisor", "cli", "__main__"],
 ]

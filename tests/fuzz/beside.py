@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from fuzz import hostile
 from fuzz.targets import Target
 from litequeue import liveness
-from litequeue.doorbell import LOOPBACK, UNIX, WORK, Bell, Ear
+from litequeue.datagram import LOOPBACK, UNIX
+from litequeue.doorbell import WORK, Bell, Ear
 from litequeue.waiters import Waiter, Waiters
 
 if TYPE_CHECKING:
