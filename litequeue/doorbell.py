@@ -136,16 +136,18 @@ class Ear:
 class Bell:
     """Rings every ear of one topic in the directory, in all processes; threads and forked children may share it.
 
-    `monotonic` tells seconds, as `Clock.monotonic` does, but always goes on: it decides when to look for new ears.
+    Ears of the topic `private` are rung one by one, by name. `monotonic` tells seconds, as `Clock.monotonic` does, but
+    always goes on: it decides when to look for new ears.
     """
 
-    def __init__(self, directory: Path, topic: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, topic: str, monotonic: Callable[[], float], *, private: str = "") -> None:
         self._ears: dict[str, Line] = {}
         self._looked: float
         _check_topic(topic)
         self._directory = directory
         self._path = os.fspath(directory)
         self._prefix = f"{topic}-"
+        self._prefixes = (self._prefix, f"{private}-") if private else (self._prefix,)
         self._monotonic = monotonic
         self._start()
         _inheritable.add(self)
@@ -210,11 +212,14 @@ class Bell:
         self._forget_listing()
 
     def _forget_listing(self) -> None:
-        self._lines = tuple(self._ears.items())
+        self._list()
         self._changed = -1
         self._since = 0.0
         self._looked = -math.inf
         self._settled = False
+
+    def _list(self) -> None:
+        self._lines = tuple((name, line) for name, line in self._ears.items() if name.startswith(self._prefix))
 
     def _look(self, changed: int, now: float) -> None:
         # A change within the same tick leaves the same mtime: trust it once two listings 20 ms apart, or more, saw it.
@@ -222,7 +227,7 @@ class Bell:
             self._changed, self._since, self._settled = changed, now, False
         self._settled = now - self._since >= SETTLING
         try:
-            names = {name for name in os.listdir(self._path) if name.startswith(self._prefix)}  # noqa: PTH208
+            names = {name for name in os.listdir(self._path) if name.startswith(self._prefixes)}  # noqa: PTH208
         except OSError:
             names = set()
         for name in self._ears.keys() - names:
@@ -231,7 +236,7 @@ class Bell:
             line = call(self._directory, name)
             if line is not None:
                 self._ears[name] = line
-        self._lines = tuple(self._ears.items())
+        self._list()
 
     def _failed(self, name: str, error: OSError) -> None:
         if error.errno in FULL or error.errno == errno.EMSGSIZE:
@@ -239,7 +244,7 @@ class Bell:
         line = self._ears.pop(name, None)
         if line is not None:
             line.sender.close()
-        self._lines = tuple(self._ears.items())
+        self._list()
         if isinstance(error, GONE):
             unlink(self._directory, name)
 

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 from litequeue.doorbell import CANCEL, HAND, JOBS, SCHEDULES, WORK, Ear
@@ -85,12 +85,12 @@ class Worker(Lifecycle):
         self._serves = Serves(self._names, self.queues)
         directory = open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
-        self._lifeline = Lifeline(directory, self._token, self.threads + self.coroutines)
-        try:
-            self._ear, self._handed_to = Ear(directory, WORK), Ear(directory, HAND)
-        except BaseException:
-            self._lifeline.close()
-            raise
+        with ExitStack() as made:
+            slots = self.threads + self.coroutines
+            self._lifeline = made.enter_context(closing(Lifeline(directory, self._token, slots)))
+            self._ear = made.enter_context(closing(Ear(directory, WORK)))
+            self._handed_to = Ear(directory, HAND)
+            made.pop_all()
         self._runs = Runs(
             tasks,
             Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),

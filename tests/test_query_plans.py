@@ -34,6 +34,8 @@ def statements():
 
 
 def parameters(sql):
+    if numbered := re.findall(r"\?(\d+)", sql):
+        return tuple(range(1, 1 + max(map(int, numbered))))
     if "?" in sql:
         return tuple(range(1, 1 + sql.count("?")))
     return {name: "[]" if name in {"tasks", "queues", "broken"} else 1 for name in re.findall(r":([a-z_]+)", sql)}
@@ -66,6 +68,7 @@ PARTS = {
     "ready_counts": "ready",
     "look": "ready",
     "beat": "running",
+    "insert_handed": "ready",
     "ownerless": "running",
     "everyone": "running",
 }

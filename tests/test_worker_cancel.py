@@ -60,8 +60,8 @@ def test_what_is_put_back_unbegun_is_kept_as_a_cancelled_job_if_that_was_asked_f
 
     hands, job = Hands(queue.store), add.enqueue()
     limits = Limits(timeout=60.0, result_ttl=3600.0, failed_ttl=7200.0)
-    clock, wake = queue.clock, lambda: None
-    runs = Runs({}, limits, threads=1, coroutines=1, loop=None, clock=clock, recorder=None, lifeline=None, wake=wake)
+    nothing = dict.fromkeys(("loop", "recorder", "lifeline", "wake", "ear", "settle"))
+    runs = Runs({}, limits, threads=1, coroutines=1, clock=queue.clock, **nothing)
     runs.put_back([hands.take()])
     job.cancel()
     assert queue.store.settle(runs.take_ended()) == []

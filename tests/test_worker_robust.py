@@ -275,7 +275,7 @@ def test_a_suspect_is_not_forgotten_when_an_older_run_of_it_ends_here(queue, soo
         gates[1].set()
         until(lambda: working.lost == 1)
         declared_dead()
-        until(lambda: working._alone)  # it waits for the run before it to end here
+        until(lambda: working._suspects.one)  # it waits for the run before it to end here
         for gate in gates:
             gate.set()
         record = ended(job)
@@ -296,7 +296,7 @@ def test_many_suspects_are_run_one_by_one_and_the_innocent_among_them_are_claime
 
 
 def test_a_suspect_does_not_stop_the_others_beside_an_endless_run(queue, soon, monkeypatch):
-    monkeypatch.setattr(worker, "SUSPECT_WAIT", 0.2)
+    monkeypatch.setattr("litequeue.suspects.PATIENCE", 0.2)
     begun, go = threading.Event(), threading.Event()
 
     @queue.task
@@ -616,9 +616,9 @@ def test_a_worker_that_is_stopped_while_a_suspect_waits_puts_it_back(queue, soon
         with queue.transaction() as db:
             suspect = work.enqueue()
             db.execute("UPDATE litequeue_jobs SET deaths = 2 WHERE id = ?", (int(suspect.id),))
-        until(lambda: working._alone is not None)
-        working._in_doubt = True  # what waits to run alone is not given back as a claim that nobody heard of
-        until(lambda: not working._in_doubt)
+        until(lambda: working._suspects.one is not None)
+        working._doubt.open = True  # what waits to run alone is not given back as a claim that nobody heard of
+        until(lambda: not working._doubt.open)
         assert status_of(suspect) == "running"
     assert status_of(suspect) == "queued"
 

@@ -68,10 +68,9 @@ class Serving(Reader):
         )
         self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()
-        self._bell = Bell(self.directory, WORK, SystemClock.monotonic)
+        self._bell = Bell(self.directory, WORK, SystemClock.monotonic, private=HAND)
         self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
-        self._hand_bell = Bell(self.directory, HAND, SystemClock.monotonic)
-        self._handover = Handover(self.path, self._hand_bell, self._served_by, SystemClock.monotonic)
+        self._handover = Handover(self.path, self._bell, self._served_by, SystemClock.monotonic)
         self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
         forks.watch(self)
 
@@ -231,7 +230,6 @@ class Serving(Reader):
         self._waiters.close()
         self._bell.close()
         self._done_bell.close()
-        self._hand_bell.close()
         self._writer.close()
         self.close_reader()
 

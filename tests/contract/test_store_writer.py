@@ -134,7 +134,7 @@ def test_sixty_four_coroutines_enqueue_at_once(queue, add):
 def test_coroutines_whose_jobs_share_a_commit_ring_once_and_each_commit_is_rung_for(queue, add, monkeypatch):
     add.enqueue(0)
     store, rung = queue.store, []
-    monkeypatch.setattr(store._bell, "ring", lambda: rung.append(store._writer.commits))
+    monkeypatch.setattr(store._bell, "ring", lambda _: rung.append(store._writer.commits))
 
     async def main():
         before = store._writer.commits

@@ -1,11 +1,17 @@
 """Who waits for a job's end, in a process that hears others end it."""
 
+import asyncio
 import gc
 import threading
 
 import pytest
 
+from contract.jobs import SUCCEEDED, Hands
+from crash.watching import until
 from litequeue import Queue
+from litequeue.waiters import Waiter
+
+DEADLINE = 20
 
 
 @pytest.fixture
@@ -19,6 +25,12 @@ def ears():
     return lambda: listening() - others
 
 
+@pytest.fixture
+def names(database):
+    """The names by which this process hears of ends."""
+    return lambda: list(database.with_name("app.db-litequeue").glob("done-*"))
+
+
 def wait_for_end(queue):
     @queue.task(name="never")
     def never(): ...
@@ -27,29 +39,131 @@ def wait_for_end(queue):
         never.enqueue().result(0.01)
 
 
-def test_the_thread_that_listens_ends_with_a_queue_that_is_dropped(database, ears):
+def await_end(queue):
+    async def main():
+        with pytest.raises(TimeoutError):
+            await queue.task(name="awaited")(lambda: None).enqueue().aresult(0.01)
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_waits_listens_itself(database, ears, names):
+    with Queue(database) as queue:
+        wait_for_end(queue)
+        assert ears() == set()
+        assert len(names()) == 1
+    assert names() == []
+
+
+def test_the_name_goes_with_a_queue_that_is_dropped(database, names):
     queue = Queue(database)
     wait_for_end(queue)
+    del queue
+    gc.collect()
+    assert names() == []
+
+
+def test_the_thread_that_listens_for_coroutines_ends_with_a_queue_that_is_dropped(database, ears, names):
+    queue = Queue(database)
+    await_end(queue)
     [ear] = ears()
     del queue
     gc.collect()
-    ear.join(10)
+    ear.join(DEADLINE)
     assert not ear.is_alive()
-    assert list(database.with_name("app.db-litequeue").glob("done-*")) == []
+    assert names() == []
 
 
-def test_the_thread_that_listens_ends_with_a_queue_that_is_closed(database, ears):
+def test_the_thread_that_listens_for_coroutines_ends_with_a_queue_that_is_closed(database, ears):
     with Queue(database) as queue:
-        wait_for_end(queue)
+        await_end(queue)
         [ear] = ears()
-    ear.join(10)
+    ear.join(DEADLINE)
     assert not ear.is_alive()
 
 
-def test_a_stray_message_wakes_nobody_and_ends_nothing(database, ears):
+def test_a_stray_message_wakes_nobody_and_ends_nothing(database, names):
     with Queue(database) as queue:
         wait_for_end(queue)
         queue.store._done_bell.ring(b"\xff\xfe no text")
         queue.store._done_bell.ring(b"12 13")
-        wait_for_end(queue)
+        with pytest.raises(TimeoutError):
+            queue.tasks["never"].enqueue().result(0.01)
+        assert len(names()) == 1
+
+
+# ---- who listens, with nothing but the doorbell to rely on
+
+
+@pytest.fixture
+def waiting(open_queue, monkeypatch):
+    """Enqueue three jobs, and let another store, as another process would, end them one by one."""
+    monkeypatch.setattr("litequeue.waiters.SAFETY_POLL", 3600.0)
+    queue, other = open_queue(), open_queue()
+    jobs = queue.task(name="add")(lambda: 5).enqueue_many([()] * 3)
+    hands = Hands(other.store)
+
+    def end_next():
+        hands.settle((hands.take(), SUCCEEDED))
+
+    return queue, jobs, end_next
+
+
+def listener(queue):
+    return queue.store._waiters._listener
+
+
+def start(function, *arguments):
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_when_the_thread_that_listens_leaves_another_one_does(waiting):
+    queue, jobs, end_next = waiting
+    ends = []
+    started = []
+    for job in jobs:
+        started.append(start(lambda job=job: ends.append(job.result(DEADLINE))))
+        until(lambda: len(queue.store._waiters._waiting) == len(started))
+    for thread in started:
+        end_next()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    assert ends == [5, 5, 5]
+    assert listener(queue) is None
+
+
+def test_a_thread_listens_for_the_coroutines_of_its_process_and_leaves_them_one_that_does(waiting, ears):
+    queue, jobs, end_next = waiting
+
+    async def main():
+        thread = start(jobs[0].result, DEADLINE)
+        until(lambda: listener(queue) is not None)
+        rest = [asyncio.ensure_future(job.aresult(DEADLINE)) for job in jobs[1:]]
+        await asyncio.sleep(0.05)
+        assert ears() == set()
+        for waits in (asyncio.to_thread(thread.join, DEADLINE), *rest):
+            await asyncio.to_thread(end_next)
+            await waits
         assert len(ears()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_is_told_just_before_it_listens_does_not_sleep(waiting):
+    _, jobs, _ = waiting
+    waiter = Waiter(jobs[0].id)
+    waiter.wake()
+    assert waiter.listen(None, 3600.0) == []
+
+
+def test_a_wait_goes_on_by_looking_when_the_ear_is_closed_under_it(waiting, monkeypatch):
+    queue, jobs, end_next = waiting
+    monkeypatch.setattr("litequeue.waiters.SAFETY_POLL", 0.01)
+    thread = start(jobs[0].result, DEADLINE)
+    until(lambda: listener(queue) is not None)
+    queue.store._waiters._ear.close()
+    end_next()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
