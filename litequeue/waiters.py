@@ -99,9 +99,9 @@ class Waiters:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = Waiter(job_id)
-        # arm, then read, then wait: an end in between wakes us
-        self.add(waiter)
         try:
+            # arm, then read, then wait: an end in between wakes us
+            self.add(waiter)
             while not has_ended(job_id):
                 left = self._left(deadline)
                 if not left:
@@ -112,7 +112,10 @@ class Waiters:
                     waiter.wait(left)
             return look_up(job_id)
         finally:
-            self.remove(waiter)
+            try:
+                self.remove(waiter)
+            finally:
+                self.remove(waiter)  # again, should a Ctrl-C have come amid it: nobody would listen any more
 
     async def await_end(
         self, job_id: str, timeout: float | None, look_up: Callable[[str], Awaitable[JobRecord]]

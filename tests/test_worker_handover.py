@@ -1,0 +1,309 @@
+"""A worker at rest begins what is handed to it without a claim, and settles a lone run without its loop."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from crash.watching import ended, until
+from litequeue import Queue, current_job
+from litequeue.engine import Submitted
+from litequeue.errors import StoreError
+from litequeue.outcome import Succeeded
+
+
+@pytest.fixture(params=["apsw", "sqlite3"])
+def queue(request, database):
+    with Queue(database, driver=request.param, durability="normal") as queue:
+        yield queue
+
+
+@pytest.fixture
+def work(queue):
+    """A task that tells the thread that ran it."""
+    return queue.task(name="work")(lambda: [current_job().attempt, threading.current_thread().name])
+
+
+def at_rest(queue):
+    return until(lambda: queue.store._handover._near, "a worker rests")
+
+
+@pytest.fixture
+def calls(queue, monkeypatch):
+    """The jobs that the loop has claimed, and the threads that have settled some."""
+    seen = SimpleNamespace(claimed=[], settled=[])
+    claim, settle = queue.store.claim, queue.store.settle
+
+    def watched_claim(*arguments):
+        turn = claim(*arguments)
+        seen.claimed += turn.claimed
+        return turn
+
+    def watched_settle(ended_runs):
+        seen.settled.append(threading.current_thread().name)
+        return settle(ended_runs)
+
+    monkeypatch.setattr(queue.store, "claim", watched_claim)
+    monkeypatch.setattr(queue.store, "settle", watched_settle)
+    return seen
+
+
+def test_a_worker_at_rest_runs_what_is_enqueued_beside_it_without_a_claim(queue, work, calls):
+    with queue.worker(threads=2) as worker:
+        at_rest(queue)
+        attempt, thread = work.enqueue().result(20)
+        assert attempt == 1
+        assert calls.claimed == []
+        assert calls.settled == [thread]
+    assert (worker.claimed, worker.settled, worker.lost, worker.released) == (1, 1, 0, 0)
+
+
+def test_it_rests_again_after_that(queue, work, calls):
+    with queue.worker(threads=2) as worker:
+        for _ in range(5):
+            at_rest(queue)
+            work.enqueue().result(20)
+    assert calls.claimed == []
+    assert worker.claimed == 5
+
+
+def test_what_another_queue_object_enqueues_reaches_it_by_its_sentry(queue, work, calls):
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=3):
+        other.task(name="work")(lambda: None)
+        at_rest(queue)
+        attempt, _ = other.tasks["work"].enqueue().result(20)
+        assert attempt == 1
+        assert calls.claimed == []
+
+
+@pytest.mark.parametrize("afar", [False, True])
+def test_a_coroutine_is_handed_over_as_well(queue, calls, afar):
+    @queue.task(name="work")
+    async def work() -> int:
+        await asyncio.sleep(0)
+        return current_job().attempt
+
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=1):
+        given = other.task(name="work")(work.function) if afar else work
+        at_rest(queue)
+        assert given.enqueue().result(20) == 1
+        assert calls.claimed == []
+
+
+def test_a_worker_on_the_loop_of_the_application_takes_what_a_coroutine_enqueues(queue, work):
+    @queue.task
+    async def tell() -> int:
+        return current_job().attempt
+
+    async def main():
+        async with queue.worker():
+            for task in (work, tell, work, tell):
+                await asyncio.to_thread(at_rest, queue)
+                await (await task.aenqueue())
+
+    asyncio.run(main())
+
+
+def test_a_job_that_enqueues_another_does_not_hand_it_to_its_own_worker(queue, work):
+    @queue.task
+    def parent() -> str:
+        return work.enqueue().id
+
+    with queue.worker(threads=2):
+        at_rest(queue)
+        child = queue.job(parent.enqueue().result(20))
+        assert ended(child).status == "succeeded"
+
+
+def test_a_flood_to_a_worker_at_rest_runs_once_each(queue):
+    ran = []
+    work = queue.task(name="work")(lambda n: ran.append(n))
+    with queue.worker(threads=4), Queue(queue.path, driver=queue.store.driver_name) as other:
+        far = other.task(name="work")(lambda n: None)
+        numbers = iter(range(600))
+        lock = threading.Lock()
+
+        def enqueue(task):
+            while True:
+                with lock:
+                    n = next(numbers, None)
+                if n is None:
+                    return
+                jobs.append(task.enqueue(n))
+
+        jobs = []
+        threads = [threading.Thread(target=enqueue, args=(task,)) for task in (work, work, far, far)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert {str(ended(job).status) for job in jobs} == {"succeeded"}
+    assert sorted(ran) == list(range(600))
+    assert {job.refresh().attempt for job in jobs} == {1}
+
+
+def test_with_one_thread_the_order_is_kept(queue):
+    ran = []
+    work = queue.task(name="work")(lambda n: ran.append(n))
+    with queue.worker(threads=1):
+        at_rest(queue)
+        jobs = [work.enqueue(n) for n in range(200)]
+        for job in jobs:
+            ended(job)
+    assert ran == list(range(200))
+
+
+# ---- what is not delivered
+
+
+def keep_to_oneself(_taker, claimed):
+    return [Submitted(claimed.id, fresh=True)]
+
+
+def test_what_was_claimed_for_it_and_never_came_is_put_back_and_run(queue, work, monkeypatch):
+    """As when the process that enqueues dies between its commit and its word."""
+    with queue.worker(threads=2) as worker:
+        at_rest(queue)
+        with monkeypatch.context() as patch:
+            patch.setattr(queue.store, "_hand_over", keep_to_oneself)
+            job = work.enqueue()
+        assert job.refresh().status == "running"
+        assert job.result(20)[0] == 2
+        assert job.refresh().errors == ()
+    assert worker.released == 1
+
+
+def test_word_that_comes_when_the_job_has_been_put_back_is_not_taken(queue, work, monkeypatch):
+    late = []
+    with queue.worker(threads=2) as worker:
+        at_rest(queue)
+        with monkeypatch.context() as patch:
+            plain = queue.store._hand_over
+
+            def hold(taker, claimed):
+                late.append((taker, claimed))
+                return keep_to_oneself(taker, claimed)
+
+            patch.setattr(queue.store, "_hand_over", hold)
+            job = work.enqueue()
+        assert job.result(20)[0] == 2
+        [(taker, claimed)] = late
+        plain(taker, claimed)
+        at_rest(queue)
+        assert work.enqueue().result(20)[0] == 1
+    assert worker.claimed == 2
+    assert (worker.lost, worker.settled) == (0, 3)  # one of them is the one that was put back
+
+
+def test_word_that_comes_twice_is_taken_once(queue, monkeypatch):
+    ran = []
+    work = queue.task(name="work")(lambda: ran.append(current_job().id))
+    plain = queue.store._hand_over
+
+    def twice(taker, claimed):
+        plain(taker, claimed)
+        return plain(taker, claimed)
+
+    monkeypatch.setattr(queue.store, "_hand_over", twice)
+    with queue.worker(threads=4):
+        at_rest(queue)
+        job = work.enqueue()
+        ended(job)
+    assert ran == [job.id]
+
+
+def test_what_is_handed_to_a_worker_that_has_stopped_is_there_for_the_next(queue, work, monkeypatch):
+    with queue.worker(threads=2):
+        at_rest(queue)
+        with monkeypatch.context() as patch:
+            patch.setattr(queue.store, "_hand_over", keep_to_oneself)
+            job = work.enqueue()
+    assert job.refresh().status == "queued"
+    queue.worker().run(until_idle=True)
+    assert job.result(0)[0] == 2
+
+
+def test_a_worker_that_ends_accepts_no_more(queue, work):
+    with queue.worker(threads=2) as worker:
+        [taker] = at_rest(queue).values()
+    claimed = SimpleNamespace(id="1", attempt=1, task="work")
+    assert taker.give(taker.number, claimed)
+    assert worker.claimed == 0
+
+
+def test_a_lone_end_that_cannot_be_stored_at_once_is_stored_by_the_loop(queue, work, monkeypatch):
+    refusals = []
+    plain = queue.store.settle
+
+    def refuse(ended_runs):
+        if not refusals:
+            refusals.append(ended_runs)
+            raise StoreError("the disk is full")
+        return plain(ended_runs)
+
+    monkeypatch.setattr(queue.store, "settle", refuse)
+    with queue.worker(threads=2) as worker:
+        at_rest(queue)
+        assert work.enqueue().result(20)[0] == 1
+    assert len(refusals) == 1
+    assert isinstance(refusals[0][0].outcome, Succeeded)
+    assert worker.settled == 1
+
+
+def test_a_long_job_keeps_none_that_comes_after_it_waiting(queue, work):
+    go = threading.Event()
+
+    @queue.task
+    def long():
+        go.wait(20)
+
+    with queue.worker(threads=2):
+        at_rest(queue)
+        slow = long.enqueue()
+        assert [work.enqueue().result(20)[0] for _ in range(5)] == [1] * 5
+        go.set()
+        assert ended(slow).status == "succeeded"
+
+
+def test_a_sentry_that_is_called_away_leaves_its_post_to_another(queue, work):
+    """What is sent while a job of ten minutes runs in its thread is not left lying there."""
+    go = threading.Event()
+
+    @queue.task
+    def long():
+        go.wait(20)
+
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=2):
+        far_work, far_long = other.task(name="work")(lambda: None), other.task(name=long.name)(lambda: None)
+        at_rest(queue)
+        slow = far_long.enqueue()
+        until(lambda: slow.refresh().started_at)
+        assert far_work.enqueue().result(20)[0] == 1
+        go.set()
+        assert ended(slow).status == "succeeded"
+        for _ in range(3):
+            at_rest(queue)
+            assert far_work.enqueue().result(20)[0] == 1
+
+
+def test_when_every_thread_is_written_off_others_stand_sentry(queue, work, monkeypatch):
+    monkeypatch.setattr("litequeue.runs.LATE_GRACE", 0.05)
+    go = threading.Event()
+
+    @queue.task(timeout=0.05)
+    def stubborn():
+        while not go.is_set():
+            try:
+                go.wait(0.01)
+            except BaseException:
+                continue
+
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=2):
+        far = other.task(name="work")(lambda: None)
+        jobs = [stubborn.enqueue() for _ in range(2)]
+        for job in jobs:
+            assert ended(job).status == "failed"
+        at_rest(queue)
+        assert far.enqueue().result(20)[0] == 1
+        go.set()
