@@ -182,8 +182,11 @@ def test_one_closed_while_its_thread_waits_takes_no_turn_later(make, hold, path,
     one.leave()
     one.close()
     os.close(os.open(path, os.O_RDONLY))  # who comes by that number next must not be what the thread unlocks
+    [waiting] = [thread for thread in threading.enumerate() if thread.name == "litequeue-turnstile"]
     fcntl.flock(other, fcntl.LOCK_UN)
-    until(lambda: is_free(path))
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert is_free(path)
     one.enter()
     one.crowded()
     one.enter()
