@@ -223,15 +223,19 @@ class Runs:
     def _end(self, run: Run, outcome: Outcome, slot: int, pool: Pool) -> None:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
-        job = run.job  # not run.id: a property costs, and this is done for every job
-        alone = pool is self._threads and not pool.line and not self.ended and len(self.running) == 1
-        if alone and type(outcome) is Succeeded:
+        line = pool.line
+        if not line and self._is_alone(pool) and type(outcome) is Succeeded:
             self._end_alone(run, outcome, pool)
             return
+        job = run.job  # not run.id: a property costs, and this is done for every job
         self.running.pop((job.id, job.attempt), None)
         self.ended.append(self._report(run, outcome, pool))
-        if not pool.line or len(self.ended) >= pool.pace.batch:
+        if not line or len(self.ended) >= pool.pace.batch:
             pool.wake()
+
+    def _is_alone(self, pool: Pool) -> bool:
+        """Whether the run that ends in this thread is all there is."""
+        return pool is self._threads and not self.ended and len(self.running) == 1
 
     def _end_alone(self, run: Run, outcome: Outcome, pool: Pool) -> None:
         """Settle the only run here and now, in its thread: whoever waits for it need not wait for the loop."""

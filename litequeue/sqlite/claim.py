@@ -52,6 +52,8 @@ def _take(db: Connection, worker: int, now: float, ids: list[int]) -> None:
 def _runs(ids: list[int]) -> list[tuple[int, int]]:
     """The ids as runs without a gap, each by its first and its last."""
     ids = sorted(ids)
+    if ids and ids[-1] - ids[0] == len(ids) - 1:
+        return [(ids[0], ids[-1])]
     gaps = [(one, other) for one, other in pairwise(ids) if other != one + 1]
     firsts, lasts = [*ids[:1], *(other for _, other in gaps)], [*(one for one, _ in gaps), *ids[-1:]]
     return list(zip(firsts, lasts, strict=True))

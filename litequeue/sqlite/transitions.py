@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from litequeue.engine import Rescued, Submitted, Turn
@@ -34,6 +33,7 @@ _INSERT_HANDED = SQL["insert_handed"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _SUCCEED = SQL["succeed"]
 _TOGETHER = 100
+_ALL = 5 * _TOGETHER  # their parameters
 _SUCCEED_TOGETHER = SQL["succeed_together"].replace("(?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?)"] * _TOGETHER))
 
 
@@ -190,25 +190,26 @@ def turn(
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
-    good: list[tuple[Any, ...]] = []
+    good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
     others: list[Ended] = []
     for end in ended:
         outcome, job = end.outcome, end.job
         if type(outcome) is Succeeded:
-            good.append((end.at, until(end.at, end.keep_for), outcome.result, job.id, job.attempt))
+            at, keep_for = end.at, end.keep_for
+            good += at, None if keep_for == FOREVER else at + keep_for, outcome.result, job.id, job.attempt
         else:
             others.append(end)
     lost = [end for end in others if not _settle_one(db, end)]
-    if good and _succeed(db, good) != len(good):
+    if good and _succeed(db, good) != len(ended) - len(others):
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
     return lost
 
 
-def _succeed(db: Connection, good: list[tuple[Any, ...]]) -> int:
+def _succeed(db: Connection, good: list[Any]) -> int:
     """Record successes; return how many came in time."""
-    whole = len(good) - len(good) % _TOGETHER
-    together = (tuple(chain.from_iterable(good[at : at + _TOGETHER])) for at in range(0, whole, _TOGETHER))
-    return db.many(_SUCCEED_TOGETHER, together) + db.many(_SUCCEED, good[whole:])
+    whole, each, size = len(good) // _ALL * _ALL, _ALL // _TOGETHER, len(good)
+    together = db.many(_SUCCEED_TOGETHER, [good[at : at + _ALL] for at in range(0, whole, _ALL)]) if whole else 0
+    return together + db.many(_SUCCEED, [good[at : at + each] for at in range(whole, size, each)])
 
 
 def _on_record(db: Connection, end: Ended) -> bool:
