@@ -27,7 +27,7 @@ VALUES
 INSERT INTO litequeue_jobs
     (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
      key, key_scope, held_key, tags, schedule, attempt, begun, worker, started_at)
-SELECT ?2, ?3, ?4, 2, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 1, 1, ?17, ?8
+SELECT ?2, ?3, ?4, 2, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 1, 1, ?17, ?18
 WHERE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') = ?1
       AND EXISTS (SELECT 1 FROM litequeue_workers WHERE id = ?17)
       AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 2 AND worker = ?17)

@@ -66,8 +66,7 @@ class SqliteStore(Serving):
     def _submit_one(self, new: NewJob) -> list[Submitted]:
         taker = self._taker(new)
         if taker is not None:
-            number = taker.number
-            claimed = self._writer.run(lambda db: transitions.insert_handed(db, new, number, self._fence), single=True)
+            claimed = self._writer.run(self._handing(new, taker.number), single=True)
             if claimed is not None:
                 return self._hand_over(taker, claimed)
         submitted = self._writer.run(lambda db: transitions.insert(db, new, self._fence), single=True)
@@ -80,6 +79,9 @@ class SqliteStore(Serving):
             return None
         return self._handover.taker(new.task, new.queue)
 
+    def _handing(self, new: NewJob, worker: int) -> Callable[[Connection], Claimed | None]:
+        return lambda db: transitions.insert_handed(db, new, worker, self.clock.now(), self._fence)
+
     def _hand_over(self, taker: Taker, claimed: Claimed) -> list[Submitted]:
         """Give it the job that was claimed for it; where that cannot be, to whoever looks."""
         if not taker.give(taker.number, claimed):
@@ -91,8 +93,7 @@ class SqliteStore(Serving):
         self._check_now_and_then()
         held = self._writer.held()
         if held is None and len(jobs) == 1 and jobs[0].key is None and (taker := self._taker(jobs[0])) is not None:
-            number = taker.number
-            claimed = await self._writer.arun(lambda db: transitions.insert_handed(db, jobs[0], number, self._fence))
+            claimed = await self._writer.arun(self._handing(jobs[0], taker.number))
             if claimed is not None:
                 return self._hand_over(taker, claimed)
         if held is not None and held.adb is not None:

@@ -272,6 +272,44 @@ class Die(Crew):
         worker.die(child=worker.identity.pid % 5 == 0)
 
 
+class Rest(Crew):
+    weight = 4.0
+
+    def move(self, worker: Any) -> None:
+        worker.rest()
+
+
+class Lull(Actor):
+    """What is ready is worked off, and then a job comes while a worker rests."""
+
+    weight = 0.8
+
+    def act(self, world: World) -> None:
+        for worker in list(world.crew):
+            if not (worker.busy or worker.gone or worker.frozen):
+                with world.working(worker):
+                    self._work_off(worker)
+                    worker.rest()
+        call = {"task": world.chance.choice(TASKS), "payload": b"[]", "created_at": world.clock.now()}
+        world.caller().submit([NewJob(queue=QUEUES[0], **call)])
+
+    def _work_off(self, worker: Any) -> None:
+        worker.room = max(worker.room, 30)
+        for _ in range(3):
+            worker.turn()
+            while worker.line:
+                worker.begin()
+                worker.end()
+        worker.turn()
+
+
+class Hear(Crew):
+    weight = 5.0
+
+    def move(self, worker: Any) -> None:
+        worker.hear()
+
+
 class Poison(Actor):
     """One task's functions kill their workers, given a certain argument."""
 

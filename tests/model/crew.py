@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.engine import Demand, NewWorker, ScheduleRecord
 from litequeue.errors import StoreError
+from litequeue.handover import Serves, Taker
 from litequeue.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
 from litequeue.schedule import encode, every
 from litequeue.upkeep import Upkeep
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
 SUSPECT = 2
+REST = 1e9  # seconds for which one may be handed a job; no clock of a test's own goes by here
 
 
 class Died(BaseException):
@@ -39,6 +41,8 @@ class Worker:
         self.line: list[Claimed] = []  # claimed, not begun
         self.running: list[Claimed] = []
         self.ended: list[Ended] = []
+        self.mail: list[tuple[int, Claimed]] = []  # jobs handed over, of which it has not heard yet
+        self.last_handed = 0
         self.frozen = self.busy = self.gone = False
         self.lock = world.kernel.locks[self.token] = Lock()
         self.upkeep = Upkeep(mirror, world.clock, self.token, tasks)
@@ -83,6 +87,32 @@ class Worker:
     def _sign_on_anew(self) -> None:
         self.line.clear()  # whoever declared it dead has put them back
         self.sign_on()
+
+    # ---- what is handed over
+
+    def rest(self) -> None:
+        """Let whoever enqueues a job hand it over; what it says of itself may be true no more when that happens."""
+        if self.idle:
+            taker = Taker(self.number, Serves(self.tasks, self.queues), self._given)
+            for caller in self._world.callers:
+                caller.store.offer(taker, "", REST)
+
+    def _given(self, number: int, job: Claimed) -> bool:
+        """The word of it comes at once, later, or never; or it cannot be sent, and its sender knows."""
+        dice = self._world.chance.random()
+        if dice < 0.9:
+            self.mail.append((number, job))
+        sent = dice < 0.95
+        self._world.handed = number, job, sent
+        return sent
+
+    def hear(self) -> None:
+        """Read what has come."""
+        mail, self.mail = self.mail, []
+        for number, job in mail:
+            if number == self.number and int(job.id) > self.last_handed:
+                self.last_handed = int(job.id)
+                self.line.append(job)
 
     def begin(self) -> None:
         """Call the next function; a suspect's while nothing else runs."""
@@ -145,6 +175,7 @@ class Worker:
         known = {(job.id, job.attempt) for job in [*self.running, *(end.job for end in self.ended)]}
         claims = self._mirror.store.claims_of(self.number)
         self.ended += [self._released(job) for job in claims if (job.id, job.attempt) not in known]
+        self.last_handed = max([self.last_handed, *(int(end.job.id) for end in self.ended)])
 
     def _released(self, job: Claimed) -> Ended:
         return Ended(job, Released(), self._world.clock.now(), self._world.keep_for())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
 from litequeue.job import JobRecord, Status
+from litequeue.outcome import Ended, Released
 from model.remote import Remote
 from model.row import STATES, Broken, Row, must_be
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from litequeue.engine import Beat, Demand, NewWorker, Rescued, ScheduleRecord, Submitted, Turn, WorkerRecord
     from litequeue.job import Claimed, NewJob
-    from litequeue.outcome import Ended
     from litequeue.sqlite.store import SqliteStore
     from model.truth import Truth
     from model.world import World
@@ -89,11 +89,20 @@ class Mirror:
         pending = self._world.holds(self)
 
         def act() -> list[Submitted]:
+            self._world.handed = None
             submitted = self.store.submit(jobs)
+            if self._world.handed is not None:
+                self._handed_over(*self._world.handed)
             must_be(all(each.pending == pending for each in submitted), "pending is told wrongly")
             return [type(each)(each.id, each.fresh) for each in submitted]
 
         return self._write(act, lambda truth: truth.submit(jobs))
+
+    def _handed_over(self, worker: int, job: Claimed, sent: bool) -> None:
+        self._world.truth.hand_over(worker, job, self.now)
+        self._world.tally["handed over"] += 1
+        if not sent:
+            self._world.truth.settle([Ended(job, Released(), self.now, self._world.truth.result_ttl)])
 
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         def act() -> list[Submitted]:

@@ -179,6 +179,16 @@ class Truth:
             len({job.id for job in claimed}) == sum(job.queue in lines for job in claimed), "claimed what is not ready"
         )
 
+    def hand_over(self, worker: int, job: Claimed, now: float) -> None:
+        """A job was stored as a worker's run: only if that one has nothing to do, and nothing else is ready."""
+        must_be(worker in self.workers, f"a job is handed to {worker}, which is not on record")
+        must_be(self.running(worker) == [], f"a job is handed to {worker}, which has others")
+        ready = [row.id for row in self.jobs.values() if row.state == QUEUED and row.id != int(job.id)]
+        must_be(not ready, f"a job is handed over while others are ready: {ready}")
+        row = self.jobs[int(job.id)]
+        must_be(row.state == QUEUED and row.key is None, f"{row} is handed over")
+        self.take(job, worker, now)
+
     def take(self, job: Claimed, worker: int, now: float) -> None:
         row = self.jobs[int(job.id)]
         held = None if row.key_scope == "queued" else row.held_key

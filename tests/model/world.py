@@ -30,6 +30,8 @@ from model.truth import Truth
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from litequeue.job import Claimed
+
 SHARED_MEMORY = Path("/dev/shm")
 RESULT_TTL, FAILED_TTL = 600.0, 3600.0
 EVERY = 100  # steps between looks at the whole file
@@ -70,6 +72,7 @@ class World:
         self.callers = [Mirror(self, SqliteStore(path, clock=self.clock, **options)) for _ in range(limits.callers)]
         self.processes = [Mirror(self, kind(path, clock=self.clock, **options)) for _ in range(limits.workers)]
         self.crew: list[Worker] = []
+        self.handed: tuple[int, Claimed, bool] | None = None  # by the last call that enqueues: to whom, and was it told
         self.tally: Counter[str] = Counter()  # what has come about, to see that nothing is left out
         self.acting: Worker | None = None
         self._depth = 0
