@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from litequeue.execute import aexecute
@@ -114,8 +115,9 @@ class Coroutines(Pool):
     def admit(self, job: Claimed, now: float) -> None:
         """Put a job in line from any thread, where a Ctrl-C may come at any time; the loop begins it."""
         self._since = now
-        self.line.append(job)
-        self._running_loop().call_soon_threadsafe(self._fill)
+        self.line.appendleft(job)  # it is older than whatever was claimed meanwhile
+        with suppress(RuntimeError):  # the application's loop is closed: the line is given back
+            self._running_loop().call_soon_threadsafe(self._fill)
 
     take_in = admit
 

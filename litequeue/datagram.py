@@ -1,4 +1,4 @@
-"""How a datagram gets to another process: a socket named in a directory, or a loopback port. Knows no topic.
+"""How a datagram gets to another process: a socket named in a directory, or a loopback port. Knows no message.
 
 A Unix socket where there is one and its path can hold it; elsewhere a port of the loopback, and a file that tells it.
 """
@@ -51,10 +51,10 @@ class Line(NamedTuple):
     password: bytes = b""
 
 
-def listen(directory: Path, topic: str, *, loopback: bool) -> Place:
-    """Make a place for an ear of that topic."""
+def listen(directory: Path, prefix: str, *, loopback: bool) -> Place:
+    """Make a place whose name begins like that, and with a dash."""
     directory.mkdir(mode=0o700, exist_ok=True)
-    name = f"{topic}-{os.urandom(8).hex()}"
+    name = f"{prefix}-{os.urandom(8).hex()}"
     if not loopback:
         with suppress(OSError):  # the path is too long, or the file system cannot hold sockets
             return _listen_unix(directory, f"{name}.sock")

@@ -94,10 +94,10 @@ class Ear:
         with self._lock:
             if self._woken:
                 return
-            self._woken = True
             if self._waiting:
                 with suppress(OSError):
                     self._place.waker.send(self._place.password)
+            self._woken = True  # at last: a Ctrl-C before the send must leave the next wake() something to do
 
     def close(self) -> None:
         """Stop hearing, and take the name out of the directory. May be called again."""

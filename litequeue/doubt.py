@@ -29,15 +29,15 @@ class Doubt:
         self._missing: set[tuple[str, int]] = set()  # what we did not know of at the last look
         self._look_at = 0.0
 
-    def settle(self, worker: int) -> None:
-        """Look, and give back what is missing at two looks: a job that is about to begin is nowhere for a moment."""
+    def look(self, worker: int) -> None:
+        """Give back what is missing at two looks: a job that is about to begin is nowhere for a moment."""
         if not self.open or self._clock.monotonic() < self._look_at:
             return
         known = self._known()
         missing = {(job.id, job.attempt): job for job in self._claims.claims_of(worker)}
         for run in known | self._known():
             missing.pop(run, None)
-        self._runs.put_back(job for run, job in missing.items() if run in self._missing)
+        self._runs.put_back_unheard(job for run, job in missing.items() if run in self._missing)
         self._missing = missing.keys() - self._missing
         self.open, self._look_at = bool(self._missing), self._clock.monotonic() + EVERY
 

@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 
 NAME = "resting"
 LONGEST_NAME = 48  # characters of an ear's name
+LONGEST_REST = 10.0  # seconds; what says more was written before a reboot, or by a foreign hand
 SLOTS = 32  # workers that can be seen at rest by other processes; two whose numbers share one are seen in turn
 SLOT = struct.Struct(f"<qd{LONGEST_NAME}s")  # its number, until when it rests (monotonic), its ear's name
-EMPTY = bytes(SLOT.size)
+VACANT = bytes(SLOT.size)
 NOBODY = bytes(SLOTS * SLOT.size)
 LARGEST = 32_768  # bytes of a payload that is handed over; more does not fit into a datagram everywhere
 HANDED = b"job "  # begins a message that hands a job over
+KNOWN = 256  # workers of which it is remembered what they serve
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, Claimed]).decode
-KNOWN = 256  # workers of which it is remembered what they serve
 
 
 class Serves(NamedTuple):
@@ -44,22 +46,19 @@ class Serves(NamedTuple):
 
 
 class Taker(NamedTuple):
-    """A worker at rest; `give` hands it a job that is claimed for its number, and tells whether that could be done."""
+    """A worker at rest. `give` hands it a job that is claimed for its number; False when it could not be reached."""
 
     number: int
     serves: Serves
-    give: Callable[[int, Claimed], bool]
+    give: Callable[[Claimed], bool]
 
 
 class Handover:
-    """Who is at rest. `serves` says what the worker of a number takes, as it stands in the file."""
+    """Who is at rest."""
 
-    def __init__(
-        self, database: Path, bell: Bell, serves: Callable[[int], Serves | None], monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, database: Path, bell: Bell, monotonic: Callable[[], float]) -> None:
         self._database, self._bell, self._monotonic = database, bell, monotonic
-        self._serves = serves
-        self._known: dict[int, Serves | None] = {}
+        self._known: dict[int, Serves] = {}
         self._near: dict[int, Taker] = {}
         self._board: mmap.mmap | bytearray | None = None
 
@@ -79,35 +78,46 @@ class Handover:
 
     # ---- a caller's side
 
+    def strangers(self) -> list[int]:
+        """Workers at rest in other processes of which it is not known yet what they serve: see `introduce`."""
+        if self._near:
+            return []
+        memory = self._board or self._memory()
+        return [] if memory[:] == NOBODY else [number for number, _ in self._in_sight() if number not in self._known]
+
+    def introduce(self, number: int, serves: Serves | None) -> None:
+        """Say what that worker takes, as it stands in the file; None: it is not on record."""
+        if serves is None:
+            self._strike_out(number)
+            return
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        self._known[number] = serves
+
     def taker(self, task: str, queue: str) -> Taker | None:
         """Return a worker at rest that serves this task and queue; whoever asks next is told of another."""
         for number, taker in list(self._near.items()) if self._near else ():
-            (tasks, queues) = taker.serves
-            if task in tasks and (queues is None or queue in queues) and self._near.pop(number, None) is not None:
+            if _takes(taker.serves, task, queue) and self._near.pop(number, None) is not None:
                 return taker
         memory = self._board or self._memory()
-        return None if memory[:] == NOBODY else self._far_taker(task, queue, bytes(memory))
+        return None if memory[:] == NOBODY else self._far_taker(task, queue)
 
-    def _far_taker(self, task: str, queue: str, slots: bytes) -> Taker | None:
-        now = self._monotonic()
-        for number, until, name in SLOT.iter_unpack(slots):
-            if not number or until < now or (serves := self._served_by(number)) is None:
-                continue
-            (tasks, queues) = serves
-            if task in tasks and (queues is None or queue in queues):
-                ear = name.rstrip(b"\0").decode("ascii", "replace")
+    def _far_taker(self, task: str, queue: str) -> Taker | None:
+        for number, ear in self._in_sight():
+            serves = self._known.get(number)
+            if serves is not None and _takes(serves, task, queue):
                 self._strike_out(number)
                 if self._bell.reaches(ear):
-                    return Taker(number, serves, partial(self._send, ear))
+                    return Taker(number, serves, partial(self._send, ear, number))
         return None
 
-    def _served_by(self, number: int) -> Serves | None:
-        serves = self._known.get(number)
-        if serves is None:
-            if len(self._known) >= KNOWN:
-                self._known.clear()
-            serves = self._known[number] = self._serves(number)
-        return serves
+    def _in_sight(self) -> list[tuple[int, str]]:
+        now = self._monotonic()
+        return [
+            (number, name.rstrip(b"\0").decode("ascii", "replace"))
+            for number, until, name in SLOT.iter_unpack(bytes(self._memory()))
+            if number and now < until < now + LONGEST_REST
+        ]
 
     def _send(self, ear: str, number: int, job: Claimed) -> bool:
         return self._bell.ring_one(ear, HANDED + _encode((number, job)))
@@ -117,7 +127,7 @@ class Handover:
     def _strike_out(self, number: int) -> None:
         memory, place = self._memory(), _place(number)
         if SLOT.unpack(memory[place])[0] == number:
-            memory[place] = EMPTY
+            memory[place] = VACANT
 
     def _memory(self) -> mmap.mmap | bytearray:
         if self._board is None:
@@ -129,6 +139,10 @@ class Handover:
                 finally:
                     os.close(descriptor)
         return self._board
+
+    def close(self) -> None:
+        """Let go of that memory; it is opened anew when it is needed."""
+        self._board = None
 
     def start_anew(self) -> None:
         """After a fork, in the child: the workers of this process are the parent's."""
@@ -143,6 +157,11 @@ def handed(message: bytes) -> tuple[int, Claimed] | None:
         return _decode(message[len(HANDED) :])
     except msgspec.MsgspecError:
         return None
+
+
+def _takes(serves: Serves, task: str, queue: str) -> bool:
+    tasks, queues = serves
+    return task in tasks and (queues is None or queue in queues)
 
 
 def _place(number: int) -> slice:

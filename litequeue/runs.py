@@ -33,7 +33,7 @@ log: logging.Logger = logging.getLogger("litequeue")
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
 TELL_AGAIN = 0.005  # seconds until a run that could not be stopped just now is told again
-SHORT_LIMIT = 1.0  # seconds; the worker looks that often by itself
+SHORT_LIMIT = 1.5  # seconds; the worker looks more often than that by itself
 LARGEST_SETTLE = 1000
 
 
@@ -120,15 +120,18 @@ class Runs:
         if len(self.plain) < len(self._tasks):
             self._coroutines.warm()
 
-    def look_at_the_post(self) -> None:
+    def receive_waiting(self) -> None:
         """Take in what came while every thread was at work."""
-        self._threads.look_at_the_post()
+        self._threads.receive_waiting()
 
     def accept(self, worker: int, job: Claimed) -> bool:
-        """Begin a job that was claimed for that worker as it was stored; from any thread."""
+        """Begin a job that was claimed for that worker as it was stored; from any thread.
+
+        True, also of one that is not begun: it is known already, or is given back when that worker signs off.
+        """
         with self._accepting:
             if self._is_news(worker, job):
-                self._pool_for(job).admit(job, self._clock.monotonic())
+                self._pool_of(job).admit(job, self._clock.monotonic())
         return True
 
     def _receive(self, message: bytes) -> None:
@@ -139,7 +142,7 @@ class Runs:
         worker, job = found
         with self._accepting:
             if self._is_news(worker, job):
-                self._pool_for(job).take_in(job, self._clock.monotonic())
+                self._pool_of(job).take_in(job, self._clock.monotonic())
 
     def _is_news(self, worker: int, job: Claimed) -> bool:
         """Nothing is begun twice, or late: of what is handed to us each id is larger than the one before.
@@ -151,9 +154,6 @@ class Runs:
             return False
         self._last_handed, self._handed = number, self._handed + 1
         return True
-
-    def _pool_for(self, job: Claimed) -> Pool:
-        return self._threads if job.task in self.plain else self._coroutines
 
     def accept_no_more(self) -> None:
         """What is handed over from now on is given back when this worker signs off."""
@@ -169,10 +169,15 @@ class Runs:
     def put_back(self, jobs: Iterable[Claimed]) -> None:
         """Give back jobs that have not begun."""
         now, keep_for = self._clock.now(), self._limits.result_ttl  # for those whose cancel was asked for meanwhile
-        for job in jobs:
-            with self._accepting:
-                self._last_handed = max(self._last_handed, int(job.id))
-            self.ended.append(Ended(job, Released(), now, keep_for))
+        self.ended.extend(Ended(job, Released(), now, keep_for) for job in jobs)
+
+    def put_back_unheard(self, jobs: Iterable[Claimed]) -> None:
+        """The same of jobs that stand in the file as ours; should the word of one come yet, it is too late."""
+        with self._accepting:
+            known = self.known()
+            unheard = [job for job in jobs if (job.id, job.attempt) not in known]
+            self._last_handed = max([self._last_handed, *(int(job.id) for job in unheard)])
+            self.put_back(unheard)
 
     def known(self) -> set[tuple[str, int]]:
         """What was claimed and has not been settled, as (id, attempt)."""
@@ -296,11 +301,11 @@ class Runs:
             self._threads.interrupt(run) if run.job.task in self.plain else not first or self._coroutines.interrupt(run)
         )
 
-    def _pool_of(self, run: Run) -> Pool:
-        return self._threads if run.job.task in self.plain else self._coroutines
+    def _pool_of(self, job: Claimed) -> Pool:
+        return self._threads if job.task in self.plain else self._coroutines
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
-        pool = self._pool_of(run)
+        pool = self._pool_of(run.job)
         if pool.write_off(run):
             self.running.pop((run.id, run.attempt), None)
             self.left += 1

@@ -39,8 +39,9 @@ class _Thread:
 
     def ring(self) -> None:
         """Let it look at the line; one ring is as good as two."""
-        if self.ear is not None:
-            self.ear.wake()
+        ear = self.ear
+        if ear is not None:
+            ear.wake()
         elif self.bell.locked():
             self.bell.release()
 
@@ -114,10 +115,12 @@ class Threads(Pool):
     def post_a_sentry(self) -> None:
         """Have a thread that hears what other processes send, and one that is sooner begun with in this one."""
         with self._lock:
+            if self._ear is not None:
+                self._ring_idle(1)  # when it rests again, it hears
             new = [self._new_thread() for _ in range(min(2, self.size) - len(self._threads))]
         self._start(new)
 
-    def look_at_the_post(self) -> None:
+    def receive_waiting(self) -> None:
         """Receive what came while there was no sentry."""
         with self._lock:
             ear, self._ear = self._ear, None
@@ -136,14 +139,14 @@ class Threads(Pool):
     def take_in(self, job: Claimed, now: float) -> None:
         """Put a job in line in a thread of our own, which looks there next; should others be in it, they are many."""
         self._since = now
-        self.line.append(job)
+        self.line.appendleft(job)  # it is older than whatever was claimed meanwhile
         if len(self.line) > 1:
             self._staff(len(self.line) - 1)
 
     def admit(self, job: Claimed, now: float) -> None:
         """Put a job in line from any thread, where a Ctrl-C may come at any time; an idle thread begins it."""
         self._since = now
-        self.line.append(job)
+        self.line.appendleft(job)  # it is older than whatever was claimed meanwhile
         with self._lock:
             rung = self._ring_idle(1)
         if not rung:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # How long a wait trusts the doorbell before it looks by itself, in seconds.
 SAFETY_POLL = 1.0
+ALL = b"all"  # a message that stands for more ids than fit into one
 
 
 class Waiter:
@@ -36,7 +37,8 @@ class Waiter:
         """The same, and return what other processes say meanwhile."""
         self.ear = ear  # wake() sees that we listen, or we see that it woke us: never neither
         try:
-            return [] if self._bell.acquire(blocking=False) else ear.wait(timeout)
+            messages = [] if self._bell.acquire(blocking=False) else ear.wait(timeout)
+            return [message for message in messages if message]  # what is empty is a mere wake()
         finally:
             self.ear = None
 
@@ -87,7 +89,8 @@ class Waiters:
     @property
     def ear(self) -> str:
         """The name of the ear by which those here hear of others; empty when there is none."""
-        return "" if self._ear is None else self._ear.name
+        ear = self._ear
+        return "" if ear is None else ear.name
 
     def wait(
         self,
@@ -103,14 +106,17 @@ class Waiters:
             # arm, then read, then wait: an end in between wakes us
             self.add(waiter)
             while not has_ended(job_id):
-                left = self._left(deadline)
+                left, ear = self._left(deadline), self._ear
                 if not left:
-                    raise self._timeout(look_up(job_id), timeout)
-                if self._listener is waiter and self._ear is not None:
-                    self._listen(waiter, self._ear, left)
+                    break
+                if self._listener is waiter and ear is not None:
+                    self._listen(waiter, ear, left)
                 else:
                     waiter.wait(left)
-            return look_up(job_id)
+            record = look_up(job_id)
+            if not record.status.finished:
+                raise self._timeout(record, timeout)
+            return record
         finally:
             try:
                 self.remove(waiter)
@@ -161,8 +167,15 @@ class Waiters:
                 self._ear = Ear(self._directory(), DONE)
                 # the thread holds us weakly: where a Queue is dropped, its ear closes, and the thread ends
                 self._let_go = weakref.finalize(self, _stop_listening, self._ear)
-            if self._listener is None:
+            if not self._is_listened():
                 self._appoint(waiter, self._ear)
+
+    def _is_listened(self) -> bool:
+        """Whether the listener is there yet: a thread of ours ends where its ear is closed under it."""
+        one = self._listener
+        if isinstance(one, Waiter):
+            return one in self._waiting.get(one.job_id, ())
+        return one is not None and one.is_alive()
 
     def _appoint(self, waiter: Waiter | AsyncWaiter, ear: Ear) -> None:
         if isinstance(waiter, Waiter):
@@ -197,7 +210,7 @@ class Waiters:
 
     def heard(self, ear: Ear, messages: list[bytes]) -> bool:
         """Wake whom these messages of other processes are about; False when we listen by this ear no more."""
-        if ear.missed or b"" in messages:
+        if ear.missed or ALL in messages:
             self.ended(list(self._waiting))
         else:
             self.ended(job_id for message in messages for job_id in message.decode(errors="replace").split())

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.doorbell import CANCEL, HAND, JOBS, SCHEDULES, WORK, Ear
@@ -206,7 +207,7 @@ class Worker(Lifecycle):
         """Settle what has ended and claim what can start, in one transaction."""
         self._lifeline.check()
         self._runs.check()
-        self._doubt.settle(self.id)
+        self._doubt.look(self.id)
         ended, demands = self._runs.take_ended(), self._demands()
         if not ended and not demands:
             return
@@ -254,19 +255,20 @@ class Worker(Lifecycle):
         if self._demands():
             messages = self._ear.wait(0.0)
         elif self._is_idle() and self._suspects.none and not (self._until_idle or self._stopping):
-            messages = self._lie_in_wait()
+            messages = self._rest_on_offer()
         else:
             messages = self._ear.wait(self._timeout())
         self._note_what_ran()
         self._hear(messages)
         self._poll()
 
-    def _lie_in_wait(self) -> list[bytes]:
+    def _rest_on_offer(self) -> list[bytes]:
         """Sleep, and let whoever enqueues a job meanwhile hand it over."""
         span = self._timeout()
         self._runs.post_a_sentry()
         try:
-            self._store.offer(Taker(self.id, self._serves, self._runs.accept), self._handed_to.name, span + LATE)
+            taker = Taker(self.id, self._serves, partial(self._runs.accept, self.id))
+            self._store.offer(taker, self._handed_to.name, span + LATE)
             return self._ear.wait(span)
         finally:
             self._store.withdraw(self.id)
@@ -311,7 +313,7 @@ class Worker(Lifecycle):
         if now - self._polled < POLL:
             return
         self._polled = now
-        self._runs.look_at_the_post()
+        self._runs.receive_waiting()
         version = self._store.version()
         if version not in (None, self._version):
             self._version = version

@@ -34,8 +34,6 @@ def statements():
 
 
 def parameters(sql):
-    if numbered := re.findall(r"\?(\d+)", sql):
-        return tuple(range(1, 1 + max(map(int, numbered))))
     if "?" in sql:
         return tuple(range(1, 1 + sql.count("?")))
     return {name: "[]" if name in {"tasks", "queues", "broken"} else 1 for name in re.findall(r":([a-z_]+)", sql)}

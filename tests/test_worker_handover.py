@@ -8,9 +8,11 @@ import pytest
 
 from crash.watching import ended, until
 from litequeue import Queue, current_job
-from litequeue.engine import Submitted
 from litequeue.errors import StoreError
+from litequeue.handover import handed
 from litequeue.outcome import Succeeded
+from litequeue.runs import Runs
+from litequeue.threads import _Thread
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -157,68 +159,79 @@ def test_with_one_thread_the_order_is_kept(queue):
 # ---- what is not delivered
 
 
-def keep_to_oneself(_taker, claimed):
-    return [Submitted(claimed.id, fresh=True)]
+@pytest.fixture
+def word(monkeypatch):
+    """What becomes of the word that a job was handed over: `word.said` holds it instead of the worker, while `kept`."""
+    plain = Runs.accept
+    word = SimpleNamespace(said=[], kept=True)
+
+    def accept(runs, number, job):
+        if word.kept:
+            word.said.append(lambda: plain(runs, number, job))
+            return True
+        return plain(runs, number, job)
+
+    monkeypatch.setattr(Runs, "accept", accept)
+    return word
 
 
-def test_what_was_claimed_for_it_and_never_came_is_put_back_and_run(queue, work, monkeypatch):
+def test_what_was_claimed_for_it_and_never_came_is_put_back_and_run(queue, work, word):
     """As when the process that enqueues dies between its commit and its word."""
     with queue.worker(threads=2) as worker:
         at_rest(queue)
-        with monkeypatch.context() as patch:
-            patch.setattr(queue.store, "_hand_over", keep_to_oneself)
-            job = work.enqueue()
+        job = work.enqueue()
         assert job.refresh().status == "running"
         assert job.result(20)[0] == 2
         assert job.refresh().errors == ()
     assert worker.released == 1
 
 
-def test_word_that_comes_when_the_job_has_been_put_back_is_not_taken(queue, work, monkeypatch):
-    late = []
+def test_word_that_comes_when_the_job_has_been_put_back_is_not_taken(queue, work, word):
     with queue.worker(threads=2) as worker:
         at_rest(queue)
-        with monkeypatch.context() as patch:
-            plain = queue.store._hand_over
-
-            def hold(taker, claimed):
-                late.append((taker, claimed))
-                return keep_to_oneself(taker, claimed)
-
-            patch.setattr(queue.store, "_hand_over", hold)
-            job = work.enqueue()
-        assert job.result(20)[0] == 2
-        [(taker, claimed)] = late
-        plain(taker, claimed)
+        assert work.enqueue().result(20)[0] == 2
+        [say] = word.said
+        assert say()
+        word.kept = False
         at_rest(queue)
         assert work.enqueue().result(20)[0] == 1
     assert worker.claimed == 2
     assert (worker.lost, worker.settled) == (0, 3)  # one of them is the one that was put back
 
 
-def test_word_that_comes_twice_is_taken_once(queue, monkeypatch):
+def test_word_that_comes_while_the_job_is_being_put_back_is_taken_once(queue, work, word, monkeypatch):
+    plain = Runs.put_back_unheard
+
+    def as_it_comes(runs, jobs):
+        jobs = list(jobs)
+        for say in word.said if jobs else ():
+            say()
+        plain(runs, jobs)
+
+    monkeypatch.setattr(Runs, "put_back_unheard", as_it_comes)
+    with queue.worker(threads=2) as worker:
+        at_rest(queue)
+        assert work.enqueue().result(20)[0] == 1
+    assert (worker.lost, worker.released) == (0, 0)
+
+
+def test_word_that_comes_twice_is_taken_once(queue, word):
     ran = []
     work = queue.task(name="work")(lambda: ran.append(current_job().id))
-    plain = queue.store._hand_over
-
-    def twice(taker, claimed):
-        plain(taker, claimed)
-        return plain(taker, claimed)
-
-    monkeypatch.setattr(queue.store, "_hand_over", twice)
     with queue.worker(threads=4):
         at_rest(queue)
         job = work.enqueue()
+        [say] = word.said
+        assert say()
+        assert say()
         ended(job)
     assert ran == [job.id]
 
 
-def test_what_is_handed_to_a_worker_that_has_stopped_is_there_for_the_next(queue, work, monkeypatch):
+def test_what_is_handed_to_a_worker_that_has_stopped_is_there_for_the_next(queue, work, word):
     with queue.worker(threads=2):
         at_rest(queue)
-        with monkeypatch.context() as patch:
-            patch.setattr(queue.store, "_hand_over", keep_to_oneself)
-            job = work.enqueue()
+        job = work.enqueue()
     assert job.refresh().status == "queued"
     queue.worker().run(until_idle=True)
     assert job.result(0)[0] == 2
@@ -228,7 +241,7 @@ def test_a_worker_that_ends_accepts_no_more(queue, work):
     with queue.worker(threads=2) as worker:
         [taker] = at_rest(queue).values()
     claimed = SimpleNamespace(id="1", attempt=1, task="work")
-    assert taker.give(taker.number, claimed)
+    assert taker.give(claimed)
     assert worker.claimed == 0
 
 
@@ -307,3 +320,78 @@ def test_when_every_thread_is_written_off_others_stand_sentry(queue, work, monke
         at_rest(queue)
         assert far.enqueue().result(20)[0] == 1
         go.set()
+
+
+def test_what_was_handed_over_comes_before_what_was_claimed_meanwhile(queue, monkeypatch):
+    """Even where the loop is at work sooner than the thread that hears of it."""
+    order, go = [], threading.Event()
+    plain = _Thread.wait
+
+    def slow_to_wake(thread):
+        messages = plain(thread)
+        if any(map(handed, messages)):
+            assert go.wait(20)
+        return messages
+
+    monkeypatch.setattr(_Thread, "wait", slow_to_wake)
+    queue.task(name="work")(order.append)
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=1) as worker:
+        far = other.task(name="work")(lambda name: None)
+        at_rest(queue)
+        jobs = [far.enqueue("first"), far.enqueue("second")]
+        until(lambda: worker._runs._threads.line, "the loop has claimed the second")
+        go.set()
+        for job in jobs:
+            ended(job)
+    assert order == ["first", "second"]
+
+
+def test_the_loop_of_an_application_that_has_ended_costs_whoever_enqueues_nothing(queue):
+    @queue.task
+    async def work() -> None: ...
+
+    async def main():
+        worker = queue.worker()
+        await worker.__aenter__()
+        await asyncio.to_thread(at_rest, queue)
+        return worker
+
+    loop = asyncio.new_event_loop()
+    worker = loop.run_until_complete(main())
+    loop.close()
+    job = work.enqueue()
+    worker.stop(now=True)
+    assert worker._over.wait(20)
+    assert job.refresh().status == "queued"
+
+
+def test_coroutines_go_on_while_a_job_that_could_not_be_delivered_is_put_back(queue, work, monkeypatch):
+    """The transaction of another coroutine of that loop may stand before it."""
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=1):
+        far = other.task(name="work")(lambda: None)
+        at_rest(queue)
+        monkeypatch.setattr(other.store._bell, "ring_one", lambda _name, _message: False)
+        began = threading.Event()
+
+        async def hold():
+            async with other.atransaction():
+                began.set()
+                await asyncio.sleep(0.2)
+
+        async def main():
+            holder = asyncio.ensure_future(hold())
+            ticks = []
+
+            async def tick():
+                while not holder.done():
+                    ticks.append(None)
+                    await asyncio.sleep(0.01)
+
+            ticking = asyncio.ensure_future(tick())
+            job = await far.aenqueue()
+            await asyncio.gather(holder, ticking)
+            assert began.is_set()
+            assert len(ticks) > 5
+            await job
+
+        asyncio.run(main())

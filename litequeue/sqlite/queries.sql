@@ -27,10 +27,10 @@ VALUES
 INSERT INTO litequeue_jobs
     (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
      key, key_scope, held_key, tags, schedule, attempt, begun, worker, started_at)
-SELECT ?2, ?3, ?4, 2, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 1, 1, ?17, ?18
-WHERE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') = ?1
-      AND EXISTS (SELECT 1 FROM litequeue_workers WHERE id = ?17)
-      AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 2 AND worker = ?17)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?
+WHERE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') = ?
+      AND EXISTS (SELECT 1 FROM litequeue_workers WHERE id = ?)
+      AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 2 AND worker = ?)
       AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 1)
 
 -- name: key_holder
@@ -238,6 +238,9 @@ RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
 SELECT id, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at,
        (SELECT count(*) FROM litequeue_jobs WHERE state = 2 AND worker = litequeue_workers.id)
 FROM litequeue_workers ORDER BY id
+
+-- name: served_by
+SELECT queues, tasks FROM litequeue_workers WHERE id = :worker
 
 -- name: unregister
 DELETE FROM litequeue_workers WHERE id = :worker

@@ -10,6 +10,7 @@ import msgspec
 from litequeue.duration import utc
 from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
 from litequeue.errors import JobNotFound
+from litequeue.handover import Serves
 from litequeue.job import JobError, JobRecord, Progress, Status
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.transitions import NUMBER, STATES
@@ -110,13 +111,19 @@ def workers(db: Connection) -> list[WorkerRecord]:
     return [_worker(row) for row in db.rows(SQL["workers"])]
 
 
+def served_by(db: Connection, worker: int) -> Serves | None:
+    """Read what a worker takes; None when it is not on record."""
+    rows = db.rows(SQL["served_by"], {"worker": worker})
+    return Serves(frozenset(_names(rows[0][1])), _queues(rows[0][0])) if rows else None
+
+
 def _worker(row: Row) -> WorkerRecord:
     number, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at, running = row
     return WorkerRecord(
         id=number,
         token=token,
         identity=identity,
-        queues=None if queues is None else _names(queues),
+        queues=_queues(queues),
         tasks=_names(tasks),
         threads=threads,
         coroutines=coroutines,
@@ -125,6 +132,10 @@ def _worker(row: Row) -> WorkerRecord:
         beat_at=beat_at,
         running=running,
     )
+
+
+def _queues(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else _names(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from litequeue.clock import SystemClock
 from litequeue.doorbell import DONE, HAND, JOBS, SCHEDULES, WORK, Bell
 from litequeue.engine import Beat
-from litequeue.handover import Handover, Serves
+from litequeue.handover import Handover
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released, Succeeded
 from litequeue.sqlite import forks, migrate, timetable, transitions
@@ -21,7 +21,7 @@ from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
 from litequeue.sqlite.turnstile import Turnstile
 from litequeue.sqlite.writer import Writer
-from litequeue.waiters import Waiters
+from litequeue.waiters import ALL, Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ class Serving(Reader):
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, SystemClock.monotonic, private=HAND)
         self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
-        self._handover = Handover(self.path, self._bell, self._served_by, SystemClock.monotonic)
+        self._handover = Handover(self.path, self._bell, SystemClock.monotonic)
         self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
         forks.watch(self)
 
@@ -99,10 +99,6 @@ class Serving(Reader):
         """It rests no more."""
         self._handover.withdraw(worker)
 
-    def _served_by(self, number: int) -> Serves | None:
-        worker = next((worker for worker in self.workers() if worker.id == number), None)
-        return None if worker is None else Serves(frozenset(worker.tasks), worker.queues)
-
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
         lost = self._writer.run(lambda db: transitions.settle(db, ended))
@@ -114,7 +110,7 @@ class Serving(Reader):
     def _tell_ended(self, job_ids: list[str]) -> None:
         self._waiters.ended(job_ids)
         message = " ".join(job_ids).encode()
-        self._done_bell.ring(message if len(message) < LARGEST_RING else b"", but=self._waiters.ear)
+        self._done_bell.ring(message if len(message) < LARGEST_RING else ALL, but=self._waiters.ear)
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Put a dead worker's jobs back, and take it off the record."""
@@ -230,6 +226,7 @@ class Serving(Reader):
         self._waiters.close()
         self._bell.close()
         self._done_bell.close()
+        self._handover.close()
         self._writer.close()
         self.close_reader()
 

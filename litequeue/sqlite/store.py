@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -13,7 +14,7 @@ from litequeue.errors import StoreError
 from litequeue.handover import LARGEST
 from litequeue.interrupt import let_go
 from litequeue.outcome import Ended, Released
-from litequeue.sqlite import transitions
+from litequeue.sqlite import reading, transitions
 from litequeue.sqlite.caller import (
     aiosqlite_connection_of,
     aiosqlite_transaction,
@@ -29,7 +30,6 @@ from litequeue.sqlite.transitions import until
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
-    from litequeue.handover import Taker
     from litequeue.job import Claimed, JobRecord, NewJob
     from litequeue.sqlite.connection import Connection, Steps
 
@@ -64,38 +64,54 @@ class SqliteStore(Serving):
         return submitted
 
     def _submit_one(self, new: NewJob) -> list[Submitted]:
-        taker = self._taker(new)
-        if taker is not None:
-            claimed = self._writer.run(self._handing(new, taker.number), single=True)
-            if claimed is not None:
-                return self._hand_over(taker, claimed)
+        claimed = self._hand_over(new) if _may_be_handed_over(new) else None
+        if claimed is not None:
+            return [Submitted(claimed.id, True)]
         submitted = self._writer.run(lambda db: transitions.insert(db, new, self._fence), single=True)
         self._announce(None)
         return submitted
 
-    def _taker(self, new: NewJob) -> Taker | None:
-        """A worker at rest for this job, if it is one that may begin at once, whenever that is."""
-        if new.run_at is not None or new.expires_at is not None or len(new.payload) > LARGEST:
+    def _hand_over(self, new: NewJob) -> Claimed | None:
+        """Store the job as the run of a worker at rest, and give it to that; None: none rests, nothing is stored."""
+        for number in self._handover.strangers():
+            self._handover.introduce(number, self.read(partial(reading.served_by, worker=number)))
+        taker = self._handover.taker(new.task, new.queue)
+        if taker is None:
             return None
-        return self._handover.taker(new.task, new.queue)
+        claimed = self._writer.run(self._handing(new, taker.number), single=True)
+        if claimed is not None and not taker.give(claimed):
+            with suppress(StoreError):  # then whoever sees to that worker puts it back
+                self.settle([self._undelivered(claimed)])
+        return claimed
+
+    async def _ahand_over(self, new: NewJob) -> Claimed | None:
+        for number in self._handover.strangers():
+            self._handover.introduce(number, await self.aread(partial(reading.served_by, worker=number)))
+        taker = self._handover.taker(new.task, new.queue)
+        if taker is None:
+            return None
+        claimed = await self._writer.arun(self._handing(new, taker.number))
+        if claimed is not None and not taker.give(claimed):
+            end = self._undelivered(claimed)
+            with suppress(StoreError):
+                await self._writer.arun(lambda db: transitions.settle(db, [end]))
+            self._ring()
+        return claimed
 
     def _handing(self, new: NewJob, worker: int) -> Callable[[Connection], Claimed | None]:
         return lambda db: transitions.insert_handed(db, new, worker, self.clock.now(), self._fence)
 
-    def _hand_over(self, taker: Taker, claimed: Claimed) -> list[Submitted]:
-        """Give it the job that was claimed for it; where that cannot be, to whoever looks."""
-        if not taker.give(taker.number, claimed):
-            self.settle([Ended(claimed, Released(), self.clock.now(), self._result_ttl)])
-        return [Submitted(claimed.id, True)]
+    def _undelivered(self, claimed: Claimed) -> Ended:
+        return Ended(claimed, Released(), self.clock.now(), self._result_ttl)
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
         self._check_now_and_then()
         held = self._writer.held()
-        if held is None and len(jobs) == 1 and jobs[0].key is None and (taker := self._taker(jobs[0])) is not None:
-            claimed = await self._writer.arun(self._handing(jobs[0], taker.number))
+        if held is None and len(jobs) == 1 and _may_be_handed_over(jobs[0]):
+            claimed = await self._ahand_over(jobs[0])
             if claimed is not None:
-                return self._hand_over(taker, claimed)
+                return [Submitted(claimed.id, True)]
         if held is not None and held.adb is not None:
             submitted = _pending(await perform_held(held, transitions.submit_among(jobs)))
         else:
@@ -267,6 +283,11 @@ class SqliteStore(Serving):
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.path} driver={self.driver_name}>"
+
+
+def _may_be_handed_over(new: NewJob) -> bool:
+    """Whether it is one that may begin at once, whenever that is."""
+    return new.key is None and new.run_at is None and new.expires_at is None and len(new.payload) <= LARGEST
 
 
 def _submit(db: Connection, jobs: Sequence[NewJob], *, exclusive: bool) -> list[Submitted]:

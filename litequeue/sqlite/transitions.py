@@ -82,7 +82,9 @@ def insert(db: Connection, new: NewJob, fence: Fence) -> list[Submitted]:
 
 def insert_handed(db: Connection, new: NewJob, worker: int, now: float, fence: Fence) -> Claimed | None:
     """Store it as this worker's own, under the same conditions; None, and nothing stored, if that one has work."""
-    if not db.many(_INSERT_HANDED, [(fence.version, *_values(new), worker, now)]):
+    task, queue, payload, _, *rest = _values(new)
+    values = (task, queue, payload, NUMBER[Status.RUNNING], *rest, worker, now, fence.version, worker, worker)
+    if not db.many(_INSERT_HANDED, [values]):
         return None
     return Claimed(
         str(db.last_id), 1, new.task, new.queue, new.payload, new.priority, 0, 0, new.timeout, new.retries,

@@ -1,7 +1,10 @@
 """A job is stored as a resting worker's own, if that one has nothing to do, and nothing else is there to be done."""
 
 import asyncio
+import os
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -26,12 +29,12 @@ class Resting:
     def number(self):
         return self.hands.number
 
-    def rest(self, span=60.0):
+    def rest(self, span=9.0):
         serves = Serves(frozenset(self.hands.tasks), self.hands.queues)
         self.hands.store.offer(Taker(self.number, serves, self.accept), self.ear.name, span)
 
-    def accept(self, number, job):
-        self.given.append((number, job))
+    def accept(self, job):
+        self.given.append(job)
         return True
 
     def heard(self):
@@ -62,8 +65,8 @@ def afar(open_store):
 def test_a_worker_at_rest_is_given_the_job_as_it_is_stored(store, rest, clock):
     worker = rest()
     job_id = put(store, payload=b"[1,2]", priority=3, timeout=9.0, retries=2)
-    [(number, job)] = worker.given
-    assert (number, job.id, job.attempt, job.payload) == (worker.number, job_id, 1, b"[1,2]")
+    [job] = worker.given
+    assert (job.id, job.attempt, job.payload) == (job_id, 1, b"[1,2]")
     assert (job.priority, job.timeout, job.retries, job.deaths) == (3, 9.0, 2, 0)
     record = store.look_up(job_id)
     assert (str(record.status), record.attempt, record.worker) == ("running", 1, str(worker.number))
@@ -74,7 +77,7 @@ def test_a_worker_at_rest_is_given_the_job_as_it_is_stored(store, rest, clock):
 def test_it_ends_as_any_other(store, rest):
     worker = rest()
     job_id = put(store)
-    [(_, job)] = worker.given
+    [job] = worker.given
     assert worker.hands.settle((job, SUCCEEDED)) == []
     assert status(store, job_id) == "succeeded"
 
@@ -83,7 +86,7 @@ def test_whoever_enqueues_next_finds_nobody_at_rest_until_it_rests_again(store, 
     worker = rest()
     first, second = put(store), put(store)
     assert states(store, [first, second]) == ["running", "queued"]
-    worker.hands.settle((worker.given[0][1], SUCCEEDED), (worker.hands.take(), SUCCEEDED))
+    worker.hands.settle((worker.given[0], SUCCEEDED), (worker.hands.take(), SUCCEEDED))
     worker.rest()
     assert status(store, put(store)) == "running"
 
@@ -153,7 +156,7 @@ def test_a_coroutine_hands_over_as_well(store, rest):
     worker = rest()
     [submitted] = asyncio.run(store.asubmit([new()]))
     assert status(store, submitted.id) == "running"
-    assert [job.id for _, job in worker.given] == [submitted.id]
+    assert [job.id for job in worker.given] == [submitted.id]
 
 
 # ---- from another process
@@ -234,6 +237,30 @@ def test_whatever_stands_in_it_no_job_is_lost(store, afar, board):
     assert status(afar, put(afar)) == "queued"
     board.write_bytes(handover.SLOT.pack(1, 1e300, b"../../etc/passwd") * handover.SLOTS)
     assert status(afar, put(afar)) == "queued"
+
+
+def test_a_slot_from_before_a_reboot_is_passed_over(store, rest, afar):
+    worker = rest()
+    worker.rest(span=3600.0)
+    assert status(afar, put(afar)) == "queued"
+
+
+def test_a_worker_that_is_off_the_record_is_struck_out(store, rest, afar, board):
+    worker = rest()
+    store.rescue(worker.number, None, blame=False)
+    assert afar._handover.strangers() == [worker.number]
+    put(afar)
+    assert afar._handover.strangers() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_store_that_is_closed_lets_go_of_it(store, board):
+    def held():
+        return [link for link in Path("/proc/self/fd").iterdir() if handover.NAME in os.path.realpath(link)]
+
+    assert len(held()) == 1
+    store.close()
+    assert held() == []
 
 
 def test_where_there_is_none_a_worker_is_seen_in_its_own_process(store, rest, afar):

@@ -23,7 +23,7 @@ from tests.crash.program import declare
 queue = declare(sys.argv[1])
 store = queue.store
 if sys.argv[2] == "dies":
-    store._hand_over = lambda taker, claimed: os.kill(os.getpid(), signal.SIGKILL)
+    store._handover._send = lambda *word: os.kill(os.getpid(), signal.SIGKILL)
 print(queue.tasks["nap"].enqueue(0).id, flush=True)
 """
 

@@ -5,6 +5,7 @@ It does at the store's seam what `litequeue.worker` does, with the product's own
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.engine import Demand, NewWorker, ScheduleRecord
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
 SUSPECT = 2
-REST = 1e9  # seconds for which one may be handed a job; no clock of a test's own goes by here
+REST = 9.0  # seconds for which others might see it at rest, by no clock of a test's own; here all are in one process
 
 
 class Died(BaseException):
@@ -93,7 +94,7 @@ class Worker:
     def rest(self) -> None:
         """Let whoever enqueues a job hand it over; what it says of itself may be true no more when that happens."""
         if self.idle:
-            taker = Taker(self.number, Serves(self.tasks, self.queues), self._given)
+            taker = Taker(self.number, Serves(self.tasks, self.queues), partial(self._given, self.number))
             for caller in self._world.callers:
                 caller.store.offer(taker, "", REST)
 
