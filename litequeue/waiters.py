@@ -203,8 +203,11 @@ class Waiters:
         """Wake those who wait for these jobs."""
         if not self._waiting:
             return
+        woken: list[Waiter | AsyncWaiter] = []
+        ids = list(job_ids)
         with self._lock:
-            woken = [waiter for job_id in job_ids for waiter in self._waiting.get(job_id, ())]
+            for job_id in ids:
+                woken.extend(self._waiting.get(job_id, ()))
         for waiter in woken:
             waiter.wake()
 
