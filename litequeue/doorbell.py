@@ -89,6 +89,11 @@ class Ear:
             taken.append(b"")
         return taken
 
+    @property
+    def closed(self) -> bool:
+        """Whether it hears no more."""
+        return self._closed
+
     def wake(self) -> None:
         """Make the wait() of now, or else the next, return promptly; from any thread or signal handler here."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import weakref
 from contextlib import suppress
@@ -154,8 +155,11 @@ class Waiters:
     def _listen(self, waiter: Waiter, ear: Ear, left: float) -> None:
         try:
             messages = waiter.listen(ear, left)
-        except (OSError, ValueError):  # it was closed, or its descriptor by other code: look now and then
-            waiter.wait(left)
+        except (OSError, ValueError) as error:
+            # a time limit is an OSError as well, and what a signal handler raises may be anything
+            if not ear.closed and getattr(error, "errno", None) != errno.EBADF:
+                raise
+            waiter.wait(left)  # it was closed, or its descriptor by other code: look now and then
         else:
             self.heard(ear, messages)
 

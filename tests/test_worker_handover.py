@@ -141,8 +141,8 @@ def test_a_flood_to_a_worker_at_rest_runs_once_each(queue):
         for thread in threads:
             thread.join(60)
         assert {str(ended(job).status) for job in jobs} == {"succeeded"}
+        assert {job.refresh().attempt for job in jobs} == {1}
     assert sorted(ran) == list(range(600))
-    assert {job.refresh().attempt for job in jobs} == {1}
 
 
 def test_with_one_thread_the_order_is_kept(queue):
@@ -395,3 +395,35 @@ def test_coroutines_go_on_while_a_job_that_could_not_be_delivered_is_put_back(qu
             await job
 
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("afar", [False, True])
+def test_a_coroutine_that_is_cancelled_amid_its_commit_has_handed_its_job_over(queue, work, word, afar):
+    word.kept = False
+    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=2):
+        given = other.task(name="work")(work.function) if afar else work
+        at_rest(queue)
+        given.enqueue().result(20)  # whatever is looked up once
+        at_rest(queue)
+        writer = given._owner.store._writer
+        committing, go = threading.Event(), threading.Event()
+        plain = writer._timed
+
+        def slowly(*arguments, **options):
+            committing.set()
+            assert go.wait(20)
+            return plain(*arguments, **options)
+
+        async def main():
+            writer._timed = slowly
+            enqueueing = asyncio.ensure_future(given.aenqueue())
+            await asyncio.to_thread(committing.wait, 20)
+            enqueueing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await enqueueing
+            writer._timed = plain
+            go.set()
+
+        asyncio.run(main())
+        job = until(lambda: next(iter(queue.jobs(limit=2)[:-1]), None))
+        assert job.result(20)[0] == 1

@@ -249,3 +249,22 @@ def test_a_limit_that_strikes_amid_transactions_leaves_the_worker_able_to_write(
         for job in writes.enqueue_many([()] * 200):
             assert types_of(ended(job, 30)) == ["JobTimeout"]
         assert ended(child.enqueue()).status == "succeeded"
+
+
+def test_a_function_that_waits_for_another_job_is_stopped_where_its_thread_listens_for_all(queue):
+    go = threading.Event()
+
+    @queue.task
+    def slow():
+        go.wait(20)
+
+    @queue.task(timeout=0.2)
+    def waits():
+        slow.enqueue().result(20)
+
+    with queue.worker(threads=2):
+        job = waits.enqueue()
+        until(lambda: job.refresh().status.finished)
+        go.set()
+    assert job.status == "failed"
+    assert job.errors[0].type.endswith("JobTimeout")

@@ -27,13 +27,24 @@ _INTERRUPTED = "the process was interrupted during the commit; look whether this
 
 
 class Entry(Generic[T]):
-    """One caller's work, and what became of it. `work` None asks for the lead itself."""
+    """One caller's work, and what became of it. `work` None asks for the lead itself.
 
-    __slots__ = ("begun", "done", "durable", "error", "future", "lock", "timer", "value", "work")
+    `then` is called with what the work returned once that is committed, in the thread that did so, also for a caller
+    who does not wait any more; it must be quick, and raise nothing.
+    """
 
-    def __init__(self, work: Callable[[Any], T] | None, *, durable: bool = True) -> None:
+    __slots__ = ("begun", "done", "durable", "error", "future", "lock", "then", "timer", "value", "work")
+
+    def __init__(
+        self,
+        work: Callable[[Any], T] | None,
+        *,
+        durable: bool = True,
+        then: Callable[[T], object] | None = None,
+    ) -> None:
         self.work: Callable[[Any], T] | None = work
         self.durable: bool = durable
+        self.then: Callable[[T], object] | None = then
         self.value: T | None = None
         self.error: BaseException | None = None
         self.begun: bool = False
@@ -250,6 +261,9 @@ class Line:
     def finish(self, batch: list[Entry[Any]]) -> None:
         """Take the batch out of the line and tell its callers; work that is not done was interrupted."""
         told: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}  # a loop is woken once for all
+        for entry in batch:
+            if entry.then is not None and entry.done and entry.error is None:
+                entry.then(entry.value)
         with self._gate:
             for entry in batch:
                 if not entry.done:

@@ -90,8 +90,12 @@ class SqliteStore(Serving):
         taker = self._handover.taker(new.task, new.queue)
         if taker is None:
             return None
-        claimed = await self._writer.arun(self._handing(new, taker.number))
-        if claimed is not None and not taker.give(claimed):
+        told: list[bool] = []
+        # by who commits: this loop may stand still then, or the caller be cancelled
+        claimed = await self._writer.arun(
+            self._handing(new, taker.number), then=lambda job: told.append(job is None or taker.give(job))
+        )
+        if claimed is not None and not all(told):
             end = self._undelivered(claimed)
             with suppress(StoreError):
                 await self._writer.arun(lambda db: transitions.settle(db, [end]))

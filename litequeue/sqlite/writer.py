@@ -25,8 +25,7 @@ T = TypeVar("T")
 
 log: logging.Logger = logging.getLogger("litequeue")
 
-# A batch of callers larger than this is split, so that no transaction grows without bound.
-LARGEST_BATCH = 500
+LARGEST_BATCH = 500  # callers; more are split, so that no transaction grows without bound
 WAITED = 0.01  # seconds: a transaction that takes so long has waited for the file, or others wait for it
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
@@ -104,13 +103,14 @@ class Writer:
         finally:
             self._turnstile.leave()
 
-    async def arun(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+    async def arun(
+        self, work: Callable[[Connection], T], *, durable: bool = True, then: Callable[[T], object] | None = None
+    ) -> T:
         """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
         held = self.held()
         if held is not None:
             return work(held.require_sync())
-        entry = Entry(work, durable=durable)
-        await self._line.wait_async(entry)
+        await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
         return entry.outcome()
 
     @contextmanager
