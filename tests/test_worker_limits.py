@@ -262,9 +262,10 @@ def test_a_function_that_waits_for_another_job_is_stopped_where_its_thread_liste
     def waits():
         slow.enqueue().result(20)
 
-    with queue.worker(threads=2):
+    with queue.worker(threads=2) as worker:
         job = waits.enqueue()
         until(lambda: job.refresh().status.finished)
+        assert worker.left_running == 0
         go.set()
     assert job.status == "failed"
     assert job.errors[0].type.endswith("JobTimeout")
