@@ -38,10 +38,13 @@ class Waiter:
         """The same, and return what other processes say meanwhile."""
         self.ear = ear  # wake() sees that we listen, or we see that it woke us: never neither
         try:
-            messages = [] if self._bell.acquire(blocking=False) else ear.wait(timeout)
-            return [message for message in messages if message]  # what is empty is a mere wake()
+            return [] if self.was_told() else ear.wait(timeout)
         finally:
             self.ear = None
+
+    def was_told(self) -> bool:
+        """Whether it has been told to look; once."""
+        return self._bell.acquire(blocking=False)
 
     def wake(self) -> None:
         """Tell the one who waits to look."""
@@ -161,7 +164,10 @@ class Waiters:
                 raise
             waiter.wait(left)  # it was closed, or its descriptor by other code: look now and then
         else:
-            self.heard(ear, messages)
+            # an empty one is a mere wake(); none at all, and what the ear has missed before is known already
+            if messages and (ear.missed or any(messages)):
+                self.heard(ear, messages)
+            waiter.was_told()  # it looks in any case
 
     def add(self, waiter: Waiter | AsyncWaiter) -> None:
         """Arm it: from now on no end goes unseen."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
 
@@ -167,3 +168,13 @@ def test_a_wait_goes_on_by_looking_when_the_ear_is_closed_under_it(waiting, monk
     end_next()
     thread.join(DEADLINE)
     assert not thread.is_alive()
+
+
+def test_a_thread_that_waits_looks_seldom(open_queue, monkeypatch):
+    queue = open_queue()
+    looks, plain = [], queue.store.has_ended
+    monkeypatch.setattr(queue.store, "has_ended", lambda job_id: looks.append(job_id) or plain(job_id))
+    monkeypatch.setattr(queue.store._waiters, "_monotonic", time.monotonic)
+    with pytest.raises(TimeoutError):
+        queue.task(name="never")(lambda: None).enqueue().result(0.3)
+    assert len(looks) <= 5
