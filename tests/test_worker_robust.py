@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import gc
 import json
 import logging
 import os
@@ -240,8 +241,8 @@ def test_a_worker_whose_claims_are_refused_beats_all_the_same(queue, soon, monke
             "CREATE TRIGGER audit BEFORE UPDATE OF state ON litequeue_jobs WHEN NEW.state = 2"
             " BEGIN SELECT RAISE(ABORT, 'not now'); END"
         )
+    job = refused.enqueue()  # before there is a worker whose run it could be from the start
     with queue.worker():
-        job = refused.enqueue()
         for _ in range(3):
             seen = queue.store.workers()[0].beats
             until(lambda seen=seen: queue.store.workers()[0].beats > seen)
@@ -498,7 +499,8 @@ def test_jobs_claimed_by_a_turn_that_failed_after_its_commit_are_put_back_and_ru
     assert working.lost == 0
 
 
-def test_a_thread_that_cannot_be_started_costs_no_room_for_ever(queue, soon, monkeypatch):
+@pytest.mark.parametrize("worker", ["finds", "rests before"])
+def test_a_thread_that_cannot_be_started_costs_no_room_for_ever(queue, soon, monkeypatch, worker):
     start, refused = threading.Thread.start, []
 
     def refusing(thread):
@@ -510,9 +512,12 @@ def test_a_thread_that_cannot_be_started_costs_no_room_for_ever(queue, soon, mon
     @queue.task
     def work(): ...
 
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    job = work.enqueue() if worker == "finds" else None
     with queue.worker(threads=1, grace=5) as working:
-        monkeypatch.setattr(threading.Thread, "start", refusing)
-        job = work.enqueue()
+        if worker == "rests before":
+            until(lambda: refused)
+            job = work.enqueue()
         assert ended(job).status == "succeeded"
         until(lambda: working._runs._threads.free == 1)
     assert len(refused) == 2
@@ -572,6 +577,7 @@ def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behin
         time.sleep(2 * doorbell.LOOK_EVERY)
         queue.tasks["work"].enqueue()
 
+    gc.collect()  # what earlier tests left is not to be collected while this one counts
     let_go()
     fillers = [os.open(os.devnull, os.O_RDONLY)]
     while fillers[-1] < max(descriptors()):  # no gap is left below the limit
