@@ -189,7 +189,7 @@ INSERT OR REPLACE INTO litequeue_errors (job, attempt, at, type, message, traceb
 VALUES (:id, :attempt, :now, :type, :message, :traceback)
 
 -- name: run_state
-SELECT state, attempt FROM litequeue_jobs WHERE id = :id
+SELECT state, attempt FROM litequeue_jobs WHERE id = :id AND state < 8
 
 -- name: still_mine
 SELECT 1 FROM litequeue_jobs WHERE id = :id AND attempt = :attempt AND state = 2
@@ -212,7 +212,7 @@ UPDATE litequeue_jobs SET cancel_requested = 1 WHERE id = :id AND state = 2
 RETURNING id
 
 -- name: retry_of
-SELECT state, task, key, key_scope FROM litequeue_jobs WHERE id = :id
+SELECT state, task, key, key_scope FROM litequeue_jobs WHERE id = :id AND state < 8
 
 -- name: retry
 UPDATE litequeue_jobs
@@ -296,6 +296,9 @@ WHERE id IN (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL AND delet
              ORDER BY delete_at LIMIT CAST(:limit AS INTEGER))
 RETURNING id
 
+-- name: prune_deleted
+DELETE FROM litequeue_jobs WHERE state > 4 AND state = 8 AND id < (SELECT max(id) FROM litequeue_jobs)
+
 -- name: next_prune
 SELECT min(delete_at) FROM litequeue_jobs WHERE delete_at IS NOT NULL
 
@@ -357,7 +360,7 @@ SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, de
        CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = job.id) THEN
        (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error) END
-FROM litequeue_jobs AS job WHERE job.id = :id
+FROM litequeue_jobs AS job WHERE job.id = :id AND state < 8
 
 -- name: list_jobs
 SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, deaths, created_at, run_at,
@@ -366,7 +369,7 @@ SELECT CAST(job.id AS TEXT), task, queue, state, priority, attempt, failures, de
        (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = job.id ORDER BY attempt) AS error)
 FROM litequeue_jobs AS job
-WHERE (:state IS NULL OR state = :state) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+WHERE state < 8 AND (:state IS NULL OR state = :state) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
       AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(job.tags) THEN job.tags ELSE json_array(job.tags) END)
                                     WHERE value = :tag))
       AND (:before IS NULL OR job.id < :before)
@@ -386,7 +389,7 @@ WHERE state > 4 AND state = :state AND (:task IS NULL OR task = :task) AND (:que
 ORDER BY job.id DESC LIMIT CAST(:limit AS INTEGER)
 
 -- name: counts
-SELECT queue, state, count(*), min(created_at) FROM litequeue_jobs GROUP BY queue, state
+SELECT queue, state, count(*), min(created_at) FROM litequeue_jobs WHERE state < 8 GROUP BY queue, state
 
 -- name: ready_counts
 SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task

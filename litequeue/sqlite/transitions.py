@@ -93,7 +93,7 @@ def insert_handed(db: Connection, new: NewJob, worker: int, now: float, fence: F
 
 
 def insert_many(db: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:
-    """Store jobs without keys, under the same condition: AUTOINCREMENT numbers them one after another."""
+    """Store jobs without keys, under the same condition: SQLite numbers them one after another."""
     db.many(_INSERT, map(_values, jobs))
     last = db.last_id
     return [Submitted(str(number), True) for number in range(last - len(jobs) + 1, last + 1)]
@@ -395,6 +395,6 @@ def note_progress(job: Claimed, progress: str) -> Steps[bool]:
 
 def prune(db: Connection, now: float, limit: int) -> int:
     """Delete jobs whose time has come, with their errors."""
-    due = {"now": now, "limit": limit}
-    db.rows(SQL["prune_errors"], due)
+    db.rows(SQL["prune_deleted"])
+    db.rows(SQL["prune_errors"], due := {"now": now, "limit": limit})
     return len(db.rows(SQL["prune"], due))

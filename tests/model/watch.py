@@ -32,8 +32,8 @@ CREATE TRIGGER faults BEFORE INSERT ON litequeue_errors
 WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = NEW.job AND attempt = NEW.attempt)
 BEGIN SELECT RAISE(ABORT, 'WATCH: one attempt fails twice'); END
 """
-ONE = f"SELECT {', '.join(COLUMNS)} FROM litequeue_jobs WHERE id IN (SELECT value FROM json_each(?))"
-ALL = f"SELECT {', '.join(COLUMNS)} FROM litequeue_jobs"
+ONE = f"SELECT {', '.join(COLUMNS)} FROM litequeue_jobs WHERE state < 8 AND id IN (SELECT value FROM json_each(?))"
+ALL = f"SELECT {', '.join(COLUMNS)} FROM litequeue_jobs WHERE state < 8"
 COUNTS = {
     "errors of no job": "SELECT count(*) FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs)",
     "holders of one key": """SELECT count(*) FROM (SELECT 1 FROM litequeue_jobs WHERE held_key IS NOT NULL

@@ -1,4 +1,5 @@
--- States: 0 scheduled, 1 queued, 2 running, 3 waiting, 4 succeeded, 5 failed, 6 cancelled, 7 expired.
+-- States: 0 scheduled, 1 queued, 2 running, 3 waiting, 4 succeeded, 5 failed, 6 cancelled, 7 expired,
+-- 8 deleted: emptied, and there for its number alone, see litequeue_jobs_newest.
 -- Times are seconds since 1970 (UTC); spans are seconds. Statements end with a semicolon at the end of a line.
 
 CREATE TABLE litequeue_meta (
@@ -20,11 +21,11 @@ CREATE TABLE litequeue_workers (
 ) STRICT;
 
 CREATE TABLE litequeue_jobs (
-    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    id               INTEGER PRIMARY KEY CHECK (id < 9223372036854775807), -- after that one SQLite takes any
     task             TEXT NOT NULL,
     queue            TEXT NOT NULL,
     payload          BLOB NOT NULL,
-    state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7),
+    state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 8),
     priority         INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     run_at           REAL NOT NULL,
     created_at       REAL NOT NULL,
@@ -51,7 +52,8 @@ CREATE TABLE litequeue_jobs (
     CHECK (state <> 2 OR (started_at IS NOT NULL AND attempt > 0)),
     CHECK ((state >= 4) = (finished_at IS NOT NULL)),
     CHECK (delete_at IS NULL OR state >= 4),
-    CHECK (result IS NULL OR state = 4)
+    CHECK (result IS NULL OR state = 4),
+    CHECK (state < 8 OR key IS NULL)
 ) STRICT;
 
 CREATE INDEX litequeue_jobs_ready ON litequeue_jobs (queue, task, -priority, id) WHERE state = 1;
@@ -61,6 +63,14 @@ CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state 
 CREATE INDEX litequeue_jobs_ended ON litequeue_jobs (delete_at) WHERE delete_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_dead ON litequeue_jobs (state, id) WHERE state > 4;
 CREATE UNIQUE INDEX litequeue_jobs_key ON litequeue_jobs (task, held_key) WHERE held_key IS NOT NULL;
+
+-- An id is never used twice: it tells who comes late. AUTOINCREMENT would see to that too, by another page with each
+-- commit, which is a fifth of an enqueue. So the newest job leaves its number behind until there is a newer one.
+CREATE TRIGGER litequeue_jobs_newest AFTER DELETE ON litequeue_jobs
+WHEN NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id > OLD.id)
+BEGIN
+    INSERT INTO litequeue_jobs (id, task, queue, payload, state, priority, run_at, created_at, finished_at)
+    VALUES (OLD.id, '', '', x'', 8, 0, 0, 0, 0); END;
 
 CREATE TABLE litequeue_errors (
     job       INTEGER NOT NULL,
@@ -104,7 +114,7 @@ SELECT id, task, queue,
        CAST(payload AS TEXT) AS payload, CAST(result AS TEXT) AS result,
        (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
-FROM litequeue_jobs;
+FROM litequeue_jobs WHERE state < 8;
 
 CREATE VIEW litequeue_errors_view AS
 SELECT job, attempt, strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') AS at, type, message, traceback
