@@ -48,7 +48,7 @@ class Coroutines(Pool):
         self._tasks: dict[Run, tuple[asyncio.Task[None], int]] = {}
         self._loop = loop
         self._own: threading.Thread | None = None
-        self._calling = self._asked = self._waking = False
+        self._calling = self._asked = self._waking = self._filling = False
 
     @property
     def busy(self) -> int:
@@ -71,12 +71,11 @@ class Coroutines(Pool):
 
     def write_off(self, run: Run) -> bool:
         """Count on this run no more, though its coroutine goes on. False when it has ended meanwhile."""
-        with self._lock:
-            known = self._tasks.pop(run, None)
-            if known is None:
-                return False
-            run.written_off = True
-            self._slots.append(known[1])
+        known = self._tasks.pop(run, None)  # by one of two alone, in whatever thread
+        if known is None:
+            return False
+        run.written_off = True
+        self._slots.append(known[1])
         return True
 
     def wake(self) -> None:
@@ -131,6 +130,7 @@ class Coroutines(Pool):
     def _fill(self) -> None:
         """Begin what is in line, as far as there is room."""
         loop = asyncio.get_running_loop()
+        self._filling = False
         while self._slots:
             slot = self._slots.pop()
             try:
@@ -150,14 +150,13 @@ class Coroutines(Pool):
 
     async def _one(self, run: Run, slot: int) -> None:
         outcome = await aexecute(run)
-        with self._lock:
-            counted = self._tasks.pop(run, None) is not None
-        if not counted:
+        if self._tasks.pop(run, None) is None:  # written off
             return
         self._end(run, outcome, slot, self)
         self._slots.append(slot)
-        if self.line:
-            self._fill()
+        if self.line and not self._filling:  # once for all that end in this turn of the loop
+            self._filling = True
+            asyncio.get_running_loop().call_soon(self._fill)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

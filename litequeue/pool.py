@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ class Pool(ABC):
         self.size: int = size
         self.line: deque[Claimed] = deque()
         self.pace: Pace = Pace()
-        self._lock = threading.Lock()
         self._since = 0.0  # when the line was last added to, by the monotonic clock
 
     @property
@@ -71,7 +69,7 @@ class Pool(ABC):
         """Put jobs in line, and begin as many as there is room for."""
         self._since = now
         self.line.extend(jobs)
-        self._staff(len(jobs))
+        self._staff(min(len(jobs), self.pace.hands(len(jobs))))
 
     def patient_until(self) -> float:
         """When the line will have stood for too long."""

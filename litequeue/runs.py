@@ -256,13 +256,15 @@ class Runs:
     def _report(self, run: Run, outcome: Outcome, pool: Pool) -> Ended:
         span = self._clock.monotonic() - run.started
         pool.pace.note(span)
-        if run.put_back and isinstance(outcome, Released):
-            self.cut_short += 1
-        if log.isEnabledFor(logging.INFO) or isinstance(outcome, (Failed, Retried)):
+        loud, kept = log.isEnabledFor(logging.INFO), run.keep_for
+        if type(outcome) is not Succeeded:  # most are, and are asked no more
+            loud = loud or isinstance(outcome, (Failed, Retried))
+            self.cut_short += run.put_back and isinstance(outcome, Released)
+            # what comes back ends as cancelled if that was asked for meanwhile
+            kept = self._limits.failed_ttl if isinstance(outcome, Failed) else kept
+        if loud:
             with contextlib.suppress(Exception):  # a handler is the application's, and must not cost us a thread
                 _log_end(run, outcome, span)
-        # what comes back ends as cancelled if that was asked for meanwhile
-        kept = self._limits.failed_ttl if isinstance(outcome, Failed) else run.keep_for
         return Ended(run.job, outcome, self._clock.now(), kept)
 
     # ---- limits and cancels

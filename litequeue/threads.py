@@ -66,6 +66,7 @@ class Threads(Pool):
         receive: Callable[[bytes], None],
     ) -> None:
         super().__init__(size)
+        self._lock = threading.Lock()
         self._begin, self._end, self._wake, self._receive = begin, end, wake, receive
         self._ear: Ear | None = ear  # None: somebody is the sentry
         self._idle: list[_Thread] = []
