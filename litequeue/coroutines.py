@@ -48,7 +48,7 @@ class Coroutines(Pool):
         self._tasks: dict[Run, tuple[asyncio.Task[None], int]] = {}
         self._loop = loop
         self._own: threading.Thread | None = None
-        self._calling = self._asked = self._waking = self._filling = False
+        self._calling = self._asked = self._waking = False
 
     @property
     def busy(self) -> int:
@@ -130,7 +130,6 @@ class Coroutines(Pool):
     def _fill(self) -> None:
         """Begin what is in line, as far as there is room."""
         loop = asyncio.get_running_loop()
-        self._filling = False
         while self._slots:
             slot = self._slots.pop()
             try:
@@ -154,9 +153,8 @@ class Coroutines(Pool):
             return
         self._end(run, outcome, slot, self)
         self._slots.append(slot)
-        if self.line and not self._filling:  # once for all that end in this turn of the loop
-            self._filling = True
-            asyncio.get_running_loop().call_soon(self._fill)
+        if self.line:
+            self._fill()
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -45,10 +45,5 @@ class Pace:
             return room if self._careful else room + soon
         return max(room, min(LARGEST_CLAIM, soon) - (threads - room))
 
-    def hands(self, jobs: int) -> int:
-        """How many threads work so many jobs off within the horizon, and one more in case that one is held up."""
-        known = self._seconds
-        return jobs if known is None else int(jobs * known / HORIZON) + 2
-
     def __repr__(self) -> str:
         return f"<Pace {self._seconds}>"

@@ -69,7 +69,7 @@ class Pool(ABC):
         """Put jobs in line, and begin as many as there is room for."""
         self._since = now
         self.line.extend(jobs)
-        self._staff(min(len(jobs), self.pace.hands(len(jobs))))
+        self._staff(len(jobs))
 
     def patient_until(self) -> float:
         """When the line will have stood for too long."""

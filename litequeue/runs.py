@@ -259,7 +259,8 @@ class Runs:
         loud, kept = log.isEnabledFor(logging.INFO), run.keep_for
         if type(outcome) is not Succeeded:  # most are, and are asked no more
             loud = loud or isinstance(outcome, (Failed, Retried))
-            self.cut_short += run.put_back and isinstance(outcome, Released)
+            if run.put_back and isinstance(outcome, Released):
+                self.cut_short += 1
             # what comes back ends as cancelled if that was asked for meanwhile
             kept = self._limits.failed_ttl if isinstance(outcome, Failed) else kept
         if loud:

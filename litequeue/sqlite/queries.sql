@@ -259,10 +259,10 @@ WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers)
 SELECT id FROM litequeue_workers UNION SELECT worker FROM litequeue_jobs WHERE state = 2
 
 -- name: orphans
-SELECT count(*) FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs)
+SELECT count(*) FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs WHERE state < 8)
 
 -- name: drop_orphans
-DELETE FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs) RETURNING job
+DELETE FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs WHERE state < 8) RETURNING job
 
 -- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
 -- name: indexes

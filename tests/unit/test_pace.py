@@ -43,13 +43,6 @@ def test_at_least_what_can_start_is_claimed():
     assert paced(*[0.009] * 50).claim_size(8, 8) == 8
 
 
-def test_of_tiny_jobs_two_threads_are_woken_and_of_others_as_many_as_they_keep_busy():
-    assert Pace().hands(7) == 7
-    assert paced(*[1e-6] * 50).hands(1_000) == 2
-    assert paced(*[1e-4] * 50).hands(400) == 4 + 2
-    assert paced(0.02).hands(50) >= 50
-
-
 def test_one_slow_job_is_believed_at_once():
     assert paced(*[1e-5] * 50, 0.2).claim_size(4, 4) == 4
 
