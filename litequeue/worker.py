@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from litequeue.clock import SystemClock
 from litequeue.doorbell import CANCEL, HAND, JOBS, SCHEDULES, WORK, Ear
 from litequeue.doubt import Doubt
 from litequeue.duration import seconds, text
@@ -109,7 +110,7 @@ class Worker(Lifecycle):
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
         self._suspects = Suspects(self._runs, self._clock)
-        self._doubt = Doubt(self._store, self._runs, self._suspects, self._clock)
+        self._doubt = Doubt(self._store, self._runs, self._suspects, SystemClock())  # threads begin in real time
         self._astray = self._sure = False  # astray: what we write goes to a wrong place
         self._version: object = None
         self._polled, self._cancels_at = 0.0, math.inf
