@@ -33,19 +33,13 @@ class Doubt:
         """Give back what is missing at two looks: a job that is about to begin is nowhere for a moment."""
         if not self.open or self._clock.monotonic() < self._look_at:
             return
-        missing = self._unheard_of(worker)
-        if missing:  # what was about to begin may have ended by now
-            again = self._unheard_of(worker)
-            missing = {run: job for run, job in missing.items() if run in again}
+        known = self._known()
+        missing = {(job.id, job.attempt): job for job in self._claims.claims_of(worker)}
+        for run in known | self._known():
+            missing.pop(run, None)
         self._runs.put_back_unheard(job for run, job in missing.items() if run in self._missing)
         self._missing = missing.keys() - self._missing
         self.open, self._look_at = bool(self._missing), self._clock.monotonic() + EVERY
-
-    def _unheard_of(self, worker: int) -> dict[tuple[str, int], Claimed]:
-        known = self._known()
-        claims = {(job.id, job.attempt): job for job in self._claims.claims_of(worker)}
-        known |= self._known()
-        return {run: job for run, job in claims.items() if run not in known}
 
     def _known(self) -> set[tuple[str, int]]:
         suspect = self._suspects.one

@@ -10,6 +10,7 @@ from crash.watching import ended, until
 from litequeue import Queue, current_job
 from litequeue.errors import StoreError
 from litequeue.handover import handed
+from litequeue.job import Claimed
 from litequeue.outcome import Succeeded
 from litequeue.runs import Runs
 from litequeue.threads import _Thread
@@ -427,3 +428,23 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_handed_its_job_over(q
         asyncio.run(main())
         job = until(lambda: next(iter(queue.jobs(limit=2)[:-1]), None))
         assert job.result(20)[0] == 1
+
+
+def test_a_doubt_is_settled_in_real_time_where_the_queues_clock_stands_still(open_queue, monkeypatch):
+    queue = open_queue()
+    queue.task(name="work")(lambda: None)
+    job = queue.tasks["work"].enqueue()
+    about_to_begin = Claimed("9", 1, "work", "default", b"[[], {}]", 0, 0, 0, None, None, None, 0.0)
+    looks, plain = [], queue.store.claims_of
+
+    def claims_of(worker):
+        looks.append(worker)
+        return [about_to_begin] if len(looks) == 1 else plain(worker)
+
+    monkeypatch.setattr(queue.store, "claims_of", claims_of)
+    running = threading.Thread(target=queue.worker(threads=1).run, kwargs={"until_idle": True}, daemon=True)
+    running.start()
+    running.join(30)
+    assert not running.is_alive()
+    assert len(looks) > 1
+    assert job.refresh().status == "succeeded"

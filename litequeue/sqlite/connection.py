@@ -60,6 +60,7 @@ _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ("full", StoreError, "the disk is full; nothing was stored; free some space"),
     ("unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
     ("malformed", StoreError, "the file is damaged; run `litequeue doctor` on it and restore a backup"),
+    ("failed: id <", StoreError, "the ids of this file are used up; go on in a new one"),
     ("disk i/o", StoreError, "the disk reported an input/output error; nothing was stored"),
 )
 

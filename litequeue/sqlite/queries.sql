@@ -296,8 +296,11 @@ WHERE id IN (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL AND delet
              ORDER BY delete_at LIMIT CAST(:limit AS INTEGER))
 RETURNING id
 
+-- What newest jobs have left behind, but for the last.
 -- name: prune_deleted
-DELETE FROM litequeue_jobs WHERE state > 4 AND state = 8 AND id < (SELECT max(id) FROM litequeue_jobs)
+DELETE FROM litequeue_jobs
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE state > 4 AND state = 8 AND id < (SELECT max(id) FROM litequeue_jobs)
+             ORDER BY id LIMIT CAST(:limit AS INTEGER))
 
 -- name: next_prune
 SELECT min(delete_at) FROM litequeue_jobs WHERE delete_at IS NOT NULL

@@ -395,6 +395,6 @@ def note_progress(job: Claimed, progress: str) -> Steps[bool]:
 
 def prune(db: Connection, now: float, limit: int) -> int:
     """Delete jobs whose time has come, with their errors."""
-    db.rows(SQL["prune_deleted"])
+    db.rows(SQL["prune_deleted"], {"limit": limit})
     db.rows(SQL["prune_errors"], due := {"now": now, "limit": limit})
     return len(db.rows(SQL["prune"], due))

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from contract.jobs import SUCCEEDED, Hands, put
+from contract.jobs import FAILED, SUCCEEDED, Hands, put
 from litequeue.errors import JobNotFound, StoreError
+from litequeue.sqlite import repair
 
 VIEWS = ("litequeue_jobs_view", "litequeue_errors_view")
 
@@ -58,6 +59,28 @@ def test_it_is_not_pruned_again_until_there_is_a_newer_one(store, deleted):
     assert rows(store, "SELECT CAST(id AS TEXT) FROM litequeue_jobs") == [(newer,)]
 
 
+def test_what_is_left_behind_is_deleted_in_chunks(store, write):
+    for _ in range(4):
+        put(store)
+        write("DELETE FROM litequeue_jobs WHERE state < 8")
+    left = []
+    for _ in range(3):
+        store.prune(2)
+        left.append(rows(store, "SELECT count(*), max(id) FROM litequeue_jobs"))
+    assert left == [[(2, 4)], [(1, 4)], [(1, 4)]]
+
+
+def test_errors_that_it_left_are_of_a_job_that_is_gone(store, write):
+    put(store)
+    hands = Hands(store)
+    hands.settle((hands.take(), FAILED))
+    assert store.orphans() == 0
+    write("DELETE FROM litequeue_jobs")
+    assert store.orphans() == 1
+    assert store.mend(repair.drop_orphans) == "1 of them were deleted"
+    assert store.orphans() == 0
+
+
 @pytest.mark.parametrize("order", ["", "ORDER BY id DESC"])
 def test_whoever_deletes_jobs_by_hand_frees_no_number(store, write, order):
     newest = [put(store) for _ in range(3)][-1]
@@ -87,6 +110,6 @@ def test_no_number_is_taken_after_which_sqlite_would_choose_any(store, write):
     with pytest.raises(StoreError, match="CHECK constraint"):
         write("UPDATE litequeue_jobs SET id = ?", 2**63 - 1)
     write("UPDATE litequeue_jobs SET id = ?", 2**63 - 2)
-    with pytest.raises(StoreError, match="CHECK constraint"):
+    with pytest.raises(StoreError, match="used up; go on in a new one"):
         put(store)
     assert len(store.list_jobs()) == 1
