@@ -259,10 +259,13 @@ WHERE state = 2 AND worker NOT IN (SELECT id FROM litequeue_workers)
 SELECT id FROM litequeue_workers UNION SELECT worker FROM litequeue_jobs WHERE state = 2
 
 -- name: orphans
-SELECT count(*) FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs WHERE state < 8)
+SELECT count(*) FROM litequeue_errors
+WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state < 8)
 
 -- name: drop_orphans
-DELETE FROM litequeue_errors WHERE job NOT IN (SELECT id FROM litequeue_jobs WHERE state < 8) RETURNING job
+DELETE FROM litequeue_errors
+WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state < 8)
+RETURNING job
 
 -- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
 -- name: indexes
