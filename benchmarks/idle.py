@@ -16,7 +16,7 @@ SETTLING = 3.0  # what a worker does once, after its start
 
 def measure(plan: Plan) -> list[Figure]:
     """Watch the workers side by side, each in a process of its own: they sleep nearly all the time."""
-    sides = ["litequeue", "huey"] if has_huey() else ["litequeue"]
+    sides = ["litequeue", "floor", *["huey"] * has_huey()]
     with contextlib.ExitStack() as stack:
         workers = {side: _worker(stack, side) for side in sides}
         time.sleep(SETTLING * plan.scale)
@@ -43,5 +43,6 @@ def _used(before: dict[str, float], after: dict[str, float], span: float) -> dic
 
 
 def _figure(name: str, unit: str, used: dict[str, dict[str, float]]) -> Figure:
-    value, huey = used["litequeue"][name], used.get("huey", {}).get(name)
-    return Figure(name, "full", value, unit, to_huey=value / huey if huey else None)
+    value, least, huey = (used.get(side, {}).get(name) for side in ("litequeue", "floor", "huey"))
+    assert value is not None
+    return Figure(name, "full", value, unit, value / least if least else None, value / huey if huey else None)

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import floor
 from litequeue import Queue
 
 if TYPE_CHECKING:
@@ -209,8 +210,41 @@ class Huey:
         self.huey.storage.close()
 
 
-def opened(name: str, folder: str, durability: str, *, counting: bool = False) -> LiteQueue | Huey:
-    """Open the side of that name."""
+class Looker:
+    """The floor of an idle worker: sleep, ask SQLite whether the file has changed, sleep again."""
+
+    EVERY = 1.2  # seconds, as litequeue's workers look
+
+    def __init__(self, folder: str, durability: str) -> None:
+        self.statements = 0
+        self._connection = floor.connect("apsw", f"{folder}/floor.db", durability)
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[None]:
+        """Look for the block, in a thread."""
+        end = threading.Event()
+        thread = threading.Thread(target=self._look_until, args=(end,))
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+
+    def _look_until(self, end: threading.Event) -> None:
+        while not end.wait(self.EVERY):
+            self._connection.execute("PRAGMA data_version").fetchall()
+            self.statements += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def opened(name: str, folder: str, durability: str, *, counting: bool = False) -> Any:
+    """Open the side of that name: one of `NAMES`, or the floor."""
+    if name == "floor":
+        return Looker(folder, durability)
     if name == "huey":
         return Huey(folder, durability, counting=counting)
     return LiteQueue(folder, durability, counting=counting)
