@@ -113,8 +113,7 @@ class Coroutines(Pool):
 
     def admit(self, job: Claimed, now: float) -> None:
         """Put a job in line from any thread, where a Ctrl-C may come at any time; the loop begins it."""
-        self._since = now
-        self.line.appendleft(job)  # it is older than whatever was claimed meanwhile
+        self._put_first(job, now)
         with suppress(RuntimeError):  # the application's loop is closed: the line is given back
             self._running_loop().call_soon_threadsafe(self._fill)
 

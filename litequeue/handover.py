@@ -154,9 +154,11 @@ def handed(message: bytes) -> tuple[int, Claimed] | None:
     if not message.startswith(HANDED):
         return None
     try:
-        return _decode(message[len(HANDED) :])
-    except msgspec.MsgspecError:
+        number, job = _decode(message[len(HANDED) :])
+        int(job.id)
+    except (msgspec.MsgspecError, ValueError):  # a foreign hand's
         return None
+    return number, job
 
 
 def _takes(serves: Serves, task: str, queue: str) -> bool:

@@ -71,6 +71,11 @@ class Pool(ABC):
         self.line.extend(jobs)
         self._staff(len(jobs))
 
+    def _put_first(self, job: Claimed, now: float) -> None:
+        """Put a job that is handed over in line: it is older than whatever was claimed meanwhile."""
+        self._since = now
+        self.line.appendleft(job)
+
     def patient_until(self) -> float:
         """When the line will have stood for too long."""
         return self._since + self.pace.patience

@@ -228,45 +228,47 @@ class Runs:
     def _end(self, run: Run, outcome: Outcome, slot: int, pool: Pool) -> None:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
         self._lifeline.leave(slot)
-        line = pool.line
+        line, span = pool.line, self._clock.monotonic() - run.started
+        end = self._noted(run, outcome, pool, span)
         if not line and self._is_alone(pool) and type(outcome) is Succeeded:
-            self._end_alone(run, outcome, pool)
-            return
-        job = run.job  # not run.id: a property costs, and this is done for every job
-        self.running.pop((job.id, job.attempt), None)
-        self.ended.append(self._report(run, outcome, pool))
-        if not line or len(self.ended) >= pool.pace.batch:
-            pool.wake()
+            self._settle_alone(end, pool)
+        else:
+            job = run.job  # not run.id: a property costs, and this is done for every job
+            self.ended.append(end)  # before it leaves `running`: what is in neither is put back as unheard
+            self.running.pop((job.id, job.attempt), None)
+            if not line or len(self.ended) >= pool.pace.batch:
+                pool.wake()
+        self._report(run, outcome, span)
 
     def _is_alone(self, pool: Pool) -> bool:
         """Whether the run that ends in this thread is all there is."""
         return pool is self._threads and not self.ended and len(self.running) == 1
 
-    def _end_alone(self, run: Run, outcome: Outcome, pool: Pool) -> None:
+    def _settle_alone(self, end: Ended, pool: Pool) -> None:
         """Settle the only run here and now, in its thread: whoever waits for it need not wait for the loop."""
-        end = self._report(run, outcome, pool)
         lost = self._settle(end)
         if lost is None:
             self.ended.append(end)
         else:
             self._settled.append((end, lost))
-        self.running.pop((run.id, run.attempt), None)
+        self.running.pop((end.job.id, end.job.attempt), None)
         pool.wake()
 
-    def _report(self, run: Run, outcome: Outcome, pool: Pool) -> Ended:
-        span = self._clock.monotonic() - run.started
+    def _noted(self, run: Run, outcome: Outcome, pool: Pool, span: float) -> Ended:
         pool.pace.note(span)
-        loud, kept = log.isEnabledFor(logging.INFO), run.keep_for
+        kept = run.keep_for
         if type(outcome) is not Succeeded:  # most are, and are asked no more
-            loud = loud or isinstance(outcome, (Failed, Retried))
             if run.put_back and isinstance(outcome, Released):
                 self.cut_short += 1
             # what comes back ends as cancelled if that was asked for meanwhile
             kept = self._limits.failed_ttl if isinstance(outcome, Failed) else kept
-        if loud:
-            with contextlib.suppress(Exception):  # a handler is the application's, and must not cost us a thread
-                _log_end(run, outcome, span)
         return Ended(run.job, outcome, self._clock.now(), kept)
+
+    def _report(self, run: Run, outcome: Outcome, span: float) -> None:
+        """Log an end. When it is noted, and not before: a handler is the application's, and may stand still."""
+        if log.isEnabledFor(logging.INFO) or type(outcome) in (Failed, Retried):
+            with contextlib.suppress(Exception):  # and must not cost us a thread
+                _log_end(run, outcome, span)
 
     # ---- limits and cancels
 
@@ -310,9 +312,11 @@ class Runs:
     def _write_off(self, run: Run, outcome: Outcome) -> None:
         pool = self._pool_of(run.job)
         if pool.write_off(run):
-            self.running.pop((run.id, run.attempt), None)
+            span = self._clock.monotonic() - run.started
             self.left += 1
-            self.ended.append(self._report(run, outcome, pool))
+            self.ended.append(self._noted(run, outcome, pool, span))
+            self.running.pop((run.id, run.attempt), None)
+            self._report(run, outcome, span)
             log.error("%s[%s] does not stop; it is left running and counted as ended", run.job.task, run.id)
 
     def cancel(self, job_id: str, attempt: int) -> bool:

@@ -139,15 +139,13 @@ class Threads(Pool):
 
     def take_in(self, job: Claimed, now: float) -> None:
         """Put a job in line in a thread of our own, which looks there next; should others be in it, they are many."""
-        self._since = now
-        self.line.appendleft(job)  # it is older than whatever was claimed meanwhile
+        self._put_first(job, now)
         if len(self.line) > 1:
             self._staff(len(self.line) - 1)
 
     def admit(self, job: Claimed, now: float) -> None:
         """Put a job in line from any thread, where a Ctrl-C may come at any time; an idle thread begins it."""
-        self._since = now
-        self.line.appendleft(job)  # it is older than whatever was claimed meanwhile
+        self._put_first(job, now)
         with self._lock:
             rung = self._ring_idle(1)
         if not rung:

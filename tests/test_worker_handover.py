@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 
 from crash.watching import ended, until
 from litequeue import Queue, current_job
+from litequeue.doorbell import WORK, Ear
 from litequeue.errors import StoreError
 from litequeue.handover import handed
 from litequeue.job import Claimed
@@ -448,3 +450,34 @@ def test_a_doubt_is_settled_in_real_time_where_the_queues_clock_stands_still(ope
     assert not running.is_alive()
     assert len(looks) > 1
     assert job.refresh().status == "succeeded"
+
+
+@pytest.mark.parametrize("verb", ["enqueue", "retry", "cancel"])
+def test_a_coroutine_that_is_cancelled_amid_its_commit_has_rung(queue, verb):
+    work = queue.task(name="work")(lambda: None)
+    with closing(Ear(queue.store.directory, WORK)) as ear:
+        job = work.using(delay="1d").enqueue()
+        until(lambda: b"jobs" in ear.wait(0.01))
+        writer = queue.store._writer
+        committing, go = threading.Event(), threading.Event()
+        plain = writer._timed
+
+        def slowly(*arguments, **options):
+            committing.set()
+            assert go.wait(20)
+            return plain(*arguments, **options)
+
+        calls = {"enqueue": lambda: work.using(key="k").aenqueue(), "retry": job.aretry, "cancel": job.acancel}
+
+        async def main():
+            writer._timed = slowly
+            calling = asyncio.ensure_future(calls[verb]())
+            await asyncio.to_thread(committing.wait, 20)
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            writer._timed = plain
+            go.set()
+
+        asyncio.run(main())
+        until(lambda: (b"cancel" if verb == "cancel" else b"jobs") in ear.wait(0.01))

@@ -64,6 +64,60 @@ def test_a_handler_of_logs_that_raises_costs_no_thread_and_no_place(queue, monke
         log.setLevel(logging.NOTSET)
 
 
+@pytest.fixture
+def stuck(monkeypatch):
+    """A handler of logs that stands still at what says that a run ended, until `go` is set."""
+
+    class Stuck(logging.Handler):
+        def __init__(self):
+            super().__init__()
+            self.reached, self.go = threading.Event(), threading.Event()
+
+        def emit(self, record):
+            if hasattr(record, "outcome"):
+                self.reached.set()
+                assert self.go.wait(60)
+
+    handler, log = Stuck(), logging.getLogger("litequeue")
+    monkeypatch.setattr(log, "handlers", [handler])
+    monkeypatch.setattr(log, "propagate", False)
+    log.setLevel(logging.INFO)
+    yield handler
+    handler.go.set()
+    log.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_an_end_is_on_record_while_a_handler_of_logs_stands_still(queue, soon, stuck, kind, end):
+    def plain():
+        ran.append(None)
+        if end == "failed":
+            raise ZeroDivisionError
+
+    async def coroutine():
+        plain()
+
+    ran, task = [], queue.task({"plain": plain, "coroutine": coroutine}[kind])
+    with queue.worker(threads=2, coroutines=2, grace=0.2) as working:
+        job = task.enqueue()
+        assert stuck.reached.wait(20)
+        record = ended(job)
+        stuck.go.set()
+    assert (record.status, record.attempt, len(ran), working.lost) == (end, 1, 1, 0)
+
+
+def test_what_ends_while_a_handler_of_logs_stands_still_is_not_lost_with_its_worker(queue, stuck):
+    @queue.task
+    def fail():
+        raise ZeroDivisionError
+
+    with queue.worker(threads=2, grace=0.2):
+        job = fail.enqueue()
+        assert stuck.reached.wait(20)
+    assert status_of(job) == "failed"
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), KeyError("host"), StoreError("no")])
 def test_a_round_that_fails_does_not_end_the_worker_nor_what_runs(queue, soon, monkeypatch, error):
     begun, go, failures = threading.Event(), threading.Event(), []

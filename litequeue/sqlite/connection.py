@@ -39,8 +39,11 @@ class Connection(Protocol):
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
 
-    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for each set of positional parameters; return how many rows were changed."""
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each set of positional parameters."""
+
+    def changed(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """The same; return how many rows the statement changed, without those that triggers did."""
 
     def script(self, sql: str) -> None:
         """Run a statement that takes no parameters and returns nothing."""
@@ -134,6 +137,3 @@ def perform(db: Connection, steps: Steps[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-Connect = Callable[[], Connection]

@@ -9,7 +9,7 @@ import apsw
 from litequeue.sqlite.connection import BUSY_SECONDS, only_reads, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from litequeue.sqlite.connection import Connection, Parameters, Row
 
@@ -70,14 +70,25 @@ class ApswConnection:
         rows: list[Row] = _plain_cursor(self.raw).execute(lenient, parameters).fetchall()
         return [tuple(map(_decoded, row[::2], row[1::2])) for row in rows]
 
-    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for each set of parameters; return how many rows were changed."""
-        before = self.raw.total_changes()
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each set of parameters."""
         try:
             self.raw.executemany(sql, parameters)
         except apsw.Error as error:
             raise translated(error) from error
-        return int(self.raw.total_changes() - before)
+
+    def changed(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """The same; return how many rows the statement changed, without those that triggers did."""
+        changes, count = self.raw.changes, 0
+
+        def each() -> Iterator[Sequence[Any]]:
+            nonlocal count
+            for one in parameters:
+                yield one
+                count += changes()  # of this one run; total_changes() has those of triggers in it
+
+        self.many(sql, each())
+        return count
 
     def script(self, sql: str) -> None:
         """Run a statement that takes no parameters and returns nothing."""

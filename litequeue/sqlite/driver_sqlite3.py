@@ -69,8 +69,12 @@ class Sqlite3Connection:
         finally:
             self.raw.text_factory = factory
 
-    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for each set of parameters; return how many rows were changed."""
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each set of parameters."""
+        self.changed(sql, parameters)
+
+    def changed(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """The same; return how many rows the statement changed, without those that triggers did."""
         try:
             return int(self.raw.executemany(sql, parameters).rowcount)
         except sqlite3.Error as error:

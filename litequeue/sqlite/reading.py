@@ -182,6 +182,6 @@ def ready(db: Connection) -> list[tuple[str, str, int, float]]:
 def durations(db: Connection, limit: int) -> dict[str, list[float]]:
     """The last runs' seconds, by task."""
     spans: dict[str, list[float]] = {}
-    for task, _state, span in db.rows(SQL["recent_durations"], {"limit": limit}):
+    for task, span in db.rows(SQL["recent_durations"], {"limit": limit}):
         spans.setdefault(task, []).append(span)
     return spans

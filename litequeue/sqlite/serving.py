@@ -102,10 +102,13 @@ class Serving(Reader):
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
         lost = self._writer.run(lambda db: transitions.settle(db, ended))
+        self._tell_settled(ended)
+        return lost
+
+    def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is not Succeeded for end in ended):
             self._bell.ring(JOBS)  # what comes back is for whoever is free
-        return lost
 
     def _tell_ended(self, job_ids: list[str]) -> None:
         self._waiters.ended(job_ids)
@@ -116,8 +119,8 @@ class Serving(Reader):
         """Put a dead worker's jobs back, and take it off the record."""
         now = self.clock.now()
         rescued = self._writer.run(
-            lambda db: transitions.rescue(db, worker, executing, now, **self._ttls, blame=blame), durable=False
-        )
+            lambda db: transitions.rescue(db, worker, executing, now, **self._ttls, blame=blame)
+        )  # durable, as what it ends is told
         self._bell.ring(JOBS)
         self._tell_ended([*rescued.condemned, *rescued.cancelled])
         return rescued

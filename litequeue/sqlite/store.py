@@ -98,8 +98,9 @@ class SqliteStore(Serving):
         if claimed is not None and not all(told):
             end = self._undelivered(claimed)
             with suppress(StoreError):
-                await self._writer.arun(lambda db: transitions.settle(db, [end]))
-            self._ring()
+                await self._writer.arun(
+                    lambda db: transitions.settle(db, [end]), then=lambda _lost: self._tell_settled([end])
+                )
         return claimed
 
     def _handing(self, new: NewJob, worker: int) -> Callable[[Connection], Claimed | None]:
@@ -111,17 +112,15 @@ class SqliteStore(Serving):
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
         self._check_now_and_then()
-        held = self._writer.held()
-        if held is None and len(jobs) == 1 and _may_be_handed_over(jobs[0]):
+        if self._writer.held() is not None:
+            return _pending(await self._arun(lambda: transitions.submit_among(jobs), self._announce))
+        if len(jobs) == 1 and _may_be_handed_over(jobs[0]):
             claimed = await self._ahand_over(jobs[0])
             if claimed is not None:
                 return [Submitted(claimed.id, True)]
-        if held is not None and held.adb is not None:
-            submitted = _pending(await perform_held(held, transitions.submit_among(jobs)))
-        else:
-            submitted = await self._writer.arun(lambda db: _submit(db, jobs, exclusive=held is None))
-        self._announce(held)
-        return submitted
+        return await self._writer.arun(
+            lambda db: _submit(db, jobs, exclusive=True), then=lambda _submitted: self._announce(None)
+        )
 
     def _check_now_and_then(self) -> None:
         """What is stored in a file that was deleted or replaced is lost, and what is read there is no longer true."""
@@ -230,10 +229,7 @@ class SqliteStore(Serving):
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
-        held = self._writer.held()
-        done = await self._arun(lambda: self._cancelling(job_id))
-        self._tell_cancelled(held, job_id)
-        return done
+        return await self._arun(lambda: self._cancelling(job_id), lambda held: self._tell_cancelled(held, job_id))
 
     def _cancelling(self, job_id: str) -> Steps[bool]:
         now = self.clock.now()
@@ -258,16 +254,28 @@ class SqliteStore(Serving):
 
     async def aretry(self, job_id: str) -> None:
         """Async twin of `retry`."""
-        held = self._writer.held()
-        await self._arun(lambda: transitions.retry(job_id, self.clock.now()))
-        self._announce(held)
+        await self._arun(lambda: transitions.retry(job_id, self.clock.now()), self._announce)
 
-    async def _arun(self, steps: Callable[[], Steps[T]], *, durable: bool = True) -> T:
+    async def _arun(
+        self,
+        steps: Callable[[], Steps[T]],
+        then: Callable[[Held | None], object] = lambda _held: None,
+        *,
+        durable: bool = True,
+    ) -> T:
+        """Run them in the transaction that is open here, or in one of their own; `then` tells of it.
+
+        That is called by who commits: the caller may be cancelled by then.
+        """
         self._check_now_and_then()
         held = self._writer.held()
-        if held is not None:
-            return await perform_held(held, steps())
-        return await self._writer.arun(lambda db: perform(db, steps()), durable=durable)
+        if held is None:
+            return await self._writer.arun(
+                lambda db: perform(db, steps()), durable=durable, then=lambda _value: then(None)
+            )
+        value = await perform_held(held, steps())
+        then(held)
+        return value
 
     # ---- waiting
 

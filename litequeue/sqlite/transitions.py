@@ -84,7 +84,7 @@ def insert_handed(db: Connection, new: NewJob, worker: int, now: float, fence: F
     """Store it as this worker's own, under the same conditions; None, and nothing stored, if that one has work."""
     task, queue, payload, _, *rest = _values(new)
     values = (task, queue, payload, NUMBER[Status.RUNNING], *rest, worker, now, fence.version, worker, worker)
-    if not db.many(_INSERT_HANDED, [values]):
+    if not db.changed(_INSERT_HANDED, [values]):
         return None
     return Claimed(
         str(db.last_id), 1, new.task, new.queue, new.payload, new.priority, 0, 0, new.timeout, new.retries,
@@ -210,8 +210,8 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
 def _succeed(db: Connection, good: list[Any]) -> int:
     """Record successes; return how many came in time."""
     whole, each, size = len(good) // _ALL * _ALL, _ALL // _TOGETHER, len(good)
-    together = db.many(_SUCCEED_TOGETHER, [good[at : at + _ALL] for at in range(0, whole, _ALL)]) if whole else 0
-    return together + db.many(_SUCCEED, [good[at : at + each] for at in range(whole, size, each)])
+    together = db.changed(_SUCCEED_TOGETHER, [good[at : at + _ALL] for at in range(0, whole, _ALL)]) if whole else 0
+    return together + db.changed(_SUCCEED, [good[at : at + each] for at in range(whole, size, each)])
 
 
 def _on_record(db: Connection, end: Ended) -> bool:
@@ -276,10 +276,9 @@ def require_mine(job: Claimed) -> Steps[None]:
         raise Fenced(f"job {job.id} was given to another worker; attempt {job.attempt} may write nothing more")
 
 
-def expire(db: Connection, now: float, result_ttl: float) -> list[str]:
+def expire(db: Connection, now: float, result_ttl: float) -> None:
     """Mark what has not begun by its `expires`."""
-    delete_at = until(now, result_ttl)
-    return [job_id for (job_id,) in db.rows(SQL["expire"], {"now": now, "delete_at": delete_at, "limit": CHUNK})]
+    db.rows(SQL["expire"], {"now": now, "delete_at": until(now, result_ttl), "limit": CHUNK})
 
 
 # ---- cancel and retry
@@ -304,7 +303,7 @@ def retry(job_id: str, now: float) -> Steps[None]:
     rows = yield SQL["retry_of"], {"id": job_id}
     if not rows:
         raise _unknown(job_id)
-    state, task, key, _scope = rows[0]
+    state, task, key = rows[0]
     if STATES[state] in (Status.QUEUED, Status.RUNNING, Status.WAITING):
         raise Unsupported(
             f"job {job_id} is {STATES[state]}; only failed, cancelled, expired and scheduled jobs can be retried"
@@ -337,13 +336,13 @@ def rescue(
 ) -> Rescued:
     """Put a dead worker's jobs back; what it was executing is blamed, and fails the third time, when alone."""
     runs = db.rows(SQL["runs_of"], {"worker": worker})
-    begun = {f"{job_id}:{attempt}" for job_id, attempt, _, _ in runs}
+    begun = {f"{job_id}:{attempt}" for job_id, attempt, _ in runs}
     if executing is not None:
         begun &= set(executing)
     returned: list[str] = []
     condemned: list[str] = []
     cancelled: list[str] = []
-    for job_id, attempt, deaths, _task in runs:
+    for job_id, attempt, deaths in runs:
         run = {"id": job_id, "attempt": attempt}
         guilty = blame and f"{job_id}:{attempt}" in begun
         if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:

@@ -106,10 +106,10 @@ class Writer:
     async def arun(
         self, work: Callable[[Connection], T], *, durable: bool = True, then: Callable[[T], object] | None = None
     ) -> T:
-        """Async twin of `run`: hands the work in from the loop and awaits; the loop never waits for the file."""
-        held = self.held()
-        if held is not None:
-            return work(held.require_sync())
+        """Async twin of `run`, outside a transaction: hands the work in and awaits; the loop never waits for the file.
+
+        `then`: see `Entry`.
+        """
         await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
         return entry.outcome()
 

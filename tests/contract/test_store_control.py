@@ -253,6 +253,16 @@ def test_a_cancelled_job_of_a_dead_worker_is_kept_as_long_as_any_cancelled_one(s
     assert store.next_prune() == START + 86_400
 
 
+def test_a_failure_by_death_is_synced_before_it_is_told(store, monkeypatch):
+    levels = []
+    monkeypatch.setattr(store, "_tell_ended", lambda ids: levels.append(store._writer._db.rows("PRAGMA synchronous")))
+    put(store)
+    for _ in range(3):
+        hands = Hands(store)
+        rescue(hands, frozenset({run_of(hands.take())}))
+    assert levels[-1] == [(2,)]
+
+
 def test_no_job_is_judged_while_another_ran_beside_it(store):
     ids = [submitted.id for submitted in store.submit([new(), new()])]
     for _ in range(4):

@@ -3,17 +3,19 @@
 import asyncio
 import os
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from contract.jobs import SUCCEEDED, Hands, new, put, states, status
+from contract.jobs import START, SUCCEEDED, Hands, new, put, states, status
 from crash.watching import until
 from litequeue import handover
 from litequeue.doorbell import HAND, WORK, Ear
 from litequeue.errors import SchemaTooNew
-from litequeue.handover import Serves, Taker, handed
+from litequeue.handover import HANDED, Serves, Taker, handed
+from litequeue.job import Claimed
 
 
 class Resting:
@@ -211,6 +213,31 @@ def test_what_could_not_be_sent_is_put_back_as_if_it_had_never_been_claimed(stor
     assert (job.id, job.attempt, job.deaths) == (job_id, 2, 0)
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_whoever_waits_for_what_could_not_be_sent_is_told_of_its_end(store, rest, monkeypatch, way):
+    """It was cancelled meanwhile, so it ends instead of going back."""
+    told, line = [], store._writer._line
+
+    def give(job):
+        cancelling = threading.Thread(target=store.cancel, args=(job.id,))
+        cancelling.start()
+        if way == "sync":
+            cancelling.join(20)
+        else:  # amid the commit; the cancel is the next
+            until(lambda: any(not entry.begun for entry in list(line._waiting)))
+        return False
+
+    worker = rest()
+    worker.accept = give
+    worker.rest()
+    monkeypatch.setattr(store, "_tell_ended", lambda ids: told.append(str(status(store, ids[0]))))
+    if way == "sync":
+        put(store)
+    else:
+        asyncio.run(store.asubmit([new()]))
+    assert told == ["running", "cancelled"]
+
+
 def test_a_file_of_a_newer_release_is_refused(store, rest):
     worker = rest()
     with store.transaction() as db:
@@ -286,3 +313,9 @@ def test_workers_whose_numbers_share_a_place_do_not_strike_each_other_out(store,
 @pytest.mark.parametrize("message", [b"", b"jobs", b"job ", b"job \xff", b"job \x92\x01\x02", b"cancel"])
 def test_what_hands_nothing_over_is_no_job(message):
     assert handed(message) is None
+
+
+@pytest.mark.parametrize("job_id", ["", "x", "1x", "1.5"])
+def test_a_job_without_a_number_is_none(job_id):
+    job = Claimed(job_id, 1, "add", "default", b"[]", 0, 0, 0, None, None, None, START)
+    assert handed(HANDED + handover._encode((1, job))) is None

@@ -192,6 +192,28 @@ def test_each_of_many_successes_has_its_own_result_and_time_and_what_came_late_c
     assert kept == [(60.0,)]
 
 
+@pytest.mark.parametrize(("jobs", "late"), [(2, 1), (transitions._TOGETHER + 2, transitions._TOGETHER // 2 + 1)])
+def test_what_triggers_change_is_not_taken_for_what_was_settled(store, hands, connect, jobs, late):
+    """The trigger changes as many rows as there are ends that come too late."""
+    store.submit([new() for _ in range(jobs)])
+    connection = connect()
+    connection.execute("CREATE TABLE seen (x)")
+    connection.execute(
+        "CREATE TRIGGER see AFTER UPDATE OF state ON litequeue_jobs BEGIN INSERT INTO seen VALUES (new.id); END"
+    )
+    claimed = hands.claim(jobs)
+    lost = claimed[jobs - late :]
+    hands.settle(*[(job, RELEASED) for job in lost])
+    assert hands.settle(*[(job, SUCCEEDED) for job in claimed]) == lost
+
+
+def test_successes_that_came_in_time_are_not_looked_up_one_by_one(store, hands, monkeypatch):
+    jobs = 2 * transitions._TOGETHER + 7
+    store.submit([new() for _ in range(jobs)])
+    monkeypatch.setattr(transitions, "_on_record", lambda *_: pytest.fail("looked up"))
+    assert hands.settle(*[(job, SUCCEEDED) for job in hands.claim(jobs)]) == []
+
+
 def test_progress_is_noted_and_tells_of_a_cancel(store, hands, job):
     text = '{"done": 1, "total": 2, "note": "half"}'
     assert store.note_progress(job, text) is False

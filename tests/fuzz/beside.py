@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from hypothesis import strategies as st
 
 from fuzz import hostile
@@ -17,16 +18,27 @@ from fuzz.targets import Target
 from litequeue import liveness
 from litequeue.datagram import LOOPBACK, UNIX
 from litequeue.doorbell import WORK, Bell, Ear
+from litequeue.handover import HANDED, handed
+from litequeue.job import Claimed
 from litequeue.waiters import Waiter, Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOON = 1.0  # seconds
+
+
+def _word(worker: int, job_id: str) -> bytes:
+    """What hands a job over, of whatever number."""
+    job = Claimed(job_id, 1, "add", "default", b"[]", 0, 0, 0, None, None, None, 0.0)
+    return HANDED + msgspec.msgpack.encode((worker, job))
+
+
 messages = (
     hostile.blobs
     | st.binary(max_size=40)
     | st.sampled_from([b"cancel", b"schedules", b"1 2", b"x" * 60_000, b"9" * 5000])
+    | st.builds(_word, st.integers(0, 3), st.text("0123456789٣-x. ", max_size=25))
 )
 names = st.sampled_from(
     ["work-.sock", "work-a.sock", "work-a.udp", "work-a-b.udp", "work-a-1-2.udp", "work-a-99999.udp",
@@ -81,6 +93,8 @@ def ring(case: tuple[list[bytes], bool]) -> None:
         waiters = Waiters(lambda: Path(folder), time.monotonic, str)
         waiters._waiting = {"1": {Waiter("1")}}
         waiters.heard(ear, heard)
+        for _, job in filter(None, map(handed, heard)):
+            int(job.id)
         ear.wake()
         assert b"" in ear.wait(SOON)
 
