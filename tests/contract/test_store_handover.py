@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from litequeue.doorbell import HAND, WORK, Ear
 from litequeue.errors import SchemaTooNew
 from litequeue.handover import HANDED, Serves, Taker, handed
 from litequeue.job import Claimed
+from litequeue.sqlite import transitions
+from litequeue.sqlite.connection import perform
 
 
 class Resting:
@@ -215,27 +216,24 @@ def test_what_could_not_be_sent_is_put_back_as_if_it_had_never_been_claimed(stor
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_whoever_waits_for_what_could_not_be_sent_is_told_of_its_end(store, rest, monkeypatch, way):
-    """It was cancelled meanwhile, so it ends instead of going back."""
-    told, line = [], store._writer._line
+    """Its cancel was asked for meanwhile, so it ends instead of going back."""
+    told, settle = [], transitions.settle
 
-    def give(job):
-        cancelling = threading.Thread(target=store.cancel, args=(job.id,))
-        cancelling.start()
-        if way == "sync":
-            cancelling.join(20)
-        else:  # amid the commit; the cancel is the next
-            until(lambda: any(not entry.begun for entry in list(line._waiting)))
-        return False
+    def settle_as_cancelled(db, ended):
+        for end in ended:
+            perform(db, transitions.cancel(end.job.id, START, None))
+        return settle(db, ended)
 
     worker = rest()
-    worker.accept = give
+    worker.accept = lambda _job: False
     worker.rest()
+    monkeypatch.setattr(transitions, "settle", settle_as_cancelled)
     monkeypatch.setattr(store, "_tell_ended", lambda ids: told.append(str(status(store, ids[0]))))
     if way == "sync":
         put(store)
     else:
         asyncio.run(store.asubmit([new()]))
-    assert told == ["running", "cancelled"]
+    assert told == ["cancelled"]
 
 
 def test_a_file_of_a_newer_release_is_refused(store, rest):
