@@ -130,15 +130,17 @@ class Handover:
             memory[place] = VACANT
 
     def _memory(self) -> mmap.mmap | bytearray:
-        if self._board is None:
-            self._board = bytearray(len(NOBODY))  # where there is no such file, a worker is seen in its process only
+        board = self._board  # close() may take it away at any time
+        if board is None:
+            board = bytearray(len(NOBODY))  # where there is no such file, a worker is seen in its process only
             with suppress(OSError, ValueError):
                 descriptor = open_shared(self._database, NAME, len(NOBODY))
                 try:
-                    self._board = mmap.mmap(descriptor, len(NOBODY))
+                    board = mmap.mmap(descriptor, len(NOBODY))
                 finally:
                     os.close(descriptor)
-        return self._board
+            self._board = board
+        return board
 
     def close(self) -> None:
         """Let go of that memory; it is opened anew when it is needed."""

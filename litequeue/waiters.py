@@ -113,7 +113,9 @@ class Waiters:
                 left, ear = self._left(deadline), self._ear
                 if not left:
                     break
-                if self._listener is waiter and ear is not None:
+                if ear is None:
+                    self.add(waiter)  # anew, after close()
+                elif self._listener is waiter:
                     self._listen(waiter, ear, left)
                 else:
                     waiter.wait(left)
@@ -144,6 +146,8 @@ class Waiters:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(waiter.event.wait(), left)
                 waiter.event.clear()
+                if self._ear is None:
+                    self.add(waiter)  # anew, after close()
             return record
         finally:
             self.remove(waiter)
@@ -162,7 +166,8 @@ class Waiters:
             # a time limit is an OSError as well, and what a signal handler raises may be anything
             if not ear.closed and getattr(error, "errno", None) != errno.EBADF:
                 raise
-            waiter.wait(left)  # it was closed, or its descriptor by other code: look now and then
+            if ear is self._ear:
+                waiter.wait(left)  # it was closed, or its descriptor, by other code: look now and then
         else:
             # an empty one is a mere wake(); none at all, and what the ear has missed before is known already
             if messages and (ear.missed or any(messages)):
@@ -230,11 +235,14 @@ class Waiters:
         return ear is self._ear
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; those who wait begin anew."""
         with self._lock:
             ear, self._ear, self._listener = self._ear, None, None
+            waiting = [one for ones in self._waiting.values() for one in ones]
         if ear is not None and self._let_go is not None:
             self._let_go()
+        for waiter in waiting:
+            waiter.wake()
 
     def start_anew(self) -> None:
         """After a fork, in the child: the thread and its waiters are the parent's."""

@@ -410,7 +410,7 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_handed_its_job_over(q
         at_rest(queue)
         writer = given._owner.store._writer
         committing, go = threading.Event(), threading.Event()
-        plain = writer._timed
+        plain = writer.timed
 
         def slowly(*arguments, **options):
             committing.set()
@@ -418,13 +418,13 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_handed_its_job_over(q
             return plain(*arguments, **options)
 
         async def main():
-            writer._timed = slowly
+            writer.timed = slowly
             enqueueing = asyncio.ensure_future(given.aenqueue())
             await asyncio.to_thread(committing.wait, 20)
             enqueueing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await enqueueing
-            writer._timed = plain
+            writer.timed = plain
             go.set()
 
         asyncio.run(main())
@@ -460,7 +460,7 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_rung(queue, verb):
         until(lambda: b"jobs" in ear.wait(0.01))
         writer = queue.store._writer
         committing, go = threading.Event(), threading.Event()
-        plain = writer._timed
+        plain = writer.timed
 
         def slowly(*arguments, **options):
             committing.set()
@@ -470,13 +470,13 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_rung(queue, verb):
         calls = {"enqueue": lambda: work.using(key="k").aenqueue(), "retry": job.aretry, "cancel": job.acancel}
 
         async def main():
-            writer._timed = slowly
+            writer.timed = slowly
             calling = asyncio.ensure_future(calls[verb]())
             await asyncio.to_thread(committing.wait, 20)
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
-            writer._timed = plain
+            writer.timed = plain
             go.set()
 
         asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -112,17 +113,38 @@ def leave(scope: Any, error: BaseException | None) -> None:
     scope.__exit__(*(None, None, None) if error is None else (type(error), error, error.__traceback__))
 
 
-def transact(db: Connection, work: Callable[[Connection], T], check: Callable[[Connection], None] | None = None) -> T:
+class Fate:
+    """Whether a transaction was committed, also where Ctrl-C came amid it. None: nobody can tell."""
+
+    __slots__ = ("committed",)
+
+    def __init__(self) -> None:
+        self.committed: bool | None = False
+
+
+def transact(
+    db: Connection,
+    work: Callable[[Connection], T],
+    check: Callable[[Connection], None] | None = None,
+    fate: Fate | None = None,
+) -> T:
     """Run `check`, then `work`, in one write transaction; for code of our own, which ends none itself."""
+    fate = fate or Fate()
+    outer = sys.exc_info()[1]  # what the caller is handling
     try:
         db.script("BEGIN IMMEDIATE")
         if check is not None:
             check(db)
         value = work(db)
+        fate.committed = None
         db.script("COMMIT")
-    except BaseException:
+        fate.committed = True
+    except BaseException as error:
         if db.in_transaction:
+            fate.committed = False
             db.script("ROLLBACK")
+        elif fate.committed is None and error.__context__ is outer and not isinstance(error, Exception):
+            fate.committed = True  # Ctrl-C, and no error of COMMIT was on its way
         raise
     return value
 

@@ -6,15 +6,14 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from litequeue.errors import StoreBusy, StoreError
+from litequeue.sqlite.batch import Entry, wake
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator
-
-T = TypeVar("T")
 
 LOOK_EVERY = 1.0  # seconds between looks of one who waits, should nobody tell
 LOOKS = 10  # after so many in vain, who waits is refused, as by another process's lock
@@ -23,53 +22,6 @@ _WAITED = (
     f"other writers of this process were not done within {LOOKS * LOOK_EVERY:.0f} s, and nothing was stored; keep "
     "transactions short, and write inside one only from the thread or coroutine that opened it"
 )
-_INTERRUPTED = "the process was interrupted during the commit; look whether this was stored"
-
-
-class Entry(Generic[T]):
-    """One caller's work, and what became of it. `work` None asks for the lead itself.
-
-    `then` is called with what the work returned once that is committed, in the thread that did so, also for a caller
-    who does not wait any more; it must be quick, and raise nothing.
-    """
-
-    __slots__ = ("begun", "done", "durable", "error", "future", "lock", "then", "timer", "value", "work")
-
-    def __init__(
-        self,
-        work: Callable[[Any], T] | None,
-        *,
-        durable: bool = True,
-        then: Callable[[T], object] | None = None,
-    ) -> None:
-        self.work: Callable[[Any], T] | None = work
-        self.durable: bool = durable
-        self.then: Callable[[T], object] | None = then
-        self.value: T | None = None
-        self.error: BaseException | None = None
-        self.begun: bool = False
-        self.done: bool = False
-        self.lock: Any = None
-        self.future: asyncio.Future[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-    def fail(self, error: BaseException) -> None:
-        """Note that the work is over, and why nothing came of it."""
-        self.error, self.done = error, True
-
-    def tell(self) -> bool:
-        """Let the caller look again; False when it cannot be told, because its loop is closed."""
-        if self.future is not None:
-            return _wake(self.future.get_loop(), [self.future])
-        if self.lock.locked():
-            self.lock.release()
-        return True
-
-    def outcome(self) -> T:
-        """Return what the work returned, or raise what it raised."""
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]
 
 
 class Line:
@@ -253,21 +205,18 @@ class Line:
             self._thread_called = False
             batch = list(takewhile(lambda entry: entry.work is not None, islice(self._waiting, most)))
             for entry in batch:
-                if entry.begun and not entry.done:  # by one who was interrupted, before it could tell
-                    entry.fail(StoreError(_INTERRUPTED))
+                if entry.begun:
+                    entry.settle()  # by a second Ctrl-C nobody has
                 entry.begun = True
         return batch
 
     def finish(self, batch: list[Entry[Any]]) -> None:
-        """Take the batch out of the line and tell its callers; work that is not done was interrupted."""
+        """Take what is done out of the line and tell its callers; what is not is for the next who leads."""
         told: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}  # a loop is woken once for all
         for entry in batch:
             if entry.then is not None and entry.done and entry.error is None:
                 entry.then(entry.value)
         with self._gate:
-            for entry in batch:
-                if not entry.done:
-                    entry.fail(StoreError(_INTERRUPTED))
             while self._waiting and self._waiting[0].done:
                 entry = self._waiting.popleft()
                 if entry.future is None:
@@ -275,27 +224,7 @@ class Line:
                 else:
                     told.setdefault(entry.future.get_loop(), []).append(entry.future)
         for loop, futures in told.items():
-            _wake(loop, futures)
-
-
-def fail_all(batch: list[Entry[Any]], error: Exception) -> None:
-    """Note that nothing came of any of them."""
-    for entry in batch:
-        entry.fail(error)
-
-
-def _wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> bool:
-    try:
-        loop.call_soon_threadsafe(_resolve, futures)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+            wake(loop, futures)
 
 
 async def finish(future: asyncio.Future[Any]) -> Any:

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from litequeue.errors import Fenced, StoreBusy, StoreError
+from litequeue.errors import StoreError
+from litequeue.sqlite.batch import Entry, commit
 from litequeue.sqlite.connection import leave, transact, transaction
 from litequeue.sqlite.held import Held, current_owner, running_loop
-from litequeue.sqlite.line import Entry, Line, fail_all, finish
+from litequeue.sqlite.line import Line, finish
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
 
-    from litequeue.sqlite.connection import Connection
+    from litequeue.sqlite.connection import Connection, Fate
     from litequeue.sqlite.turnstile import Turnstile
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class Writer:
     def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
         try:  # apart from `with`: an error raised between the two would not be seen by either
             self._turnstile.enter()
-            return self._timed(self._ready(durable=durable, news=news), work, single=single)
+            return self.timed(self.ready(durable=durable, news=news), work, single=single)
         finally:
             self._turnstile.leave()
 
@@ -117,7 +118,7 @@ class Writer:
     def transaction(self) -> Generator[Held, None, None]:
         """Open a write transaction for the block; others wait meanwhile."""
         with self.exclusive():
-            db = self._ready(durable=True)
+            db = self.ready(durable=True)
             try:
                 self._turnstile.enter()
                 with transaction(db):
@@ -137,7 +138,7 @@ class Writer:
             import asyncio
 
             loop, pool = asyncio.get_running_loop(), self._threads()
-            db = await finish(loop.run_in_executor(pool, lambda: self._ready(durable=True)))
+            db = await finish(loop.run_in_executor(pool, lambda: self.ready(durable=True)))
             scope = transaction(db)
             try:
                 await finish(loop.run_in_executor(pool, scope.__enter__))
@@ -219,14 +220,14 @@ class Writer:
     def run_outside(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
         with self.exclusive():
-            return work(self._ready(durable=False, news=False))
+            return work(self.ready(durable=False, news=False))
 
     def changes(self) -> tuple[int, int, int] | None:
         """What changes with each write to the file that may be news, whoever's; None while one of ours takes long."""
         if not self._line.lead.acquire(timeout=LONG_TRANSACTION):
             return None
         try:
-            [(others,)] = self._ready(durable=False, news=False).rows("PRAGMA data_version")
+            [(others,)] = self.ready(durable=False, news=False).rows("PRAGMA data_version")
             return self._opened, others, self._news  # SQLite counts anew in each connection
         finally:
             self._line.lead.release()
@@ -252,53 +253,26 @@ class Writer:
 
     def _commit(self, batch: list[Entry[Any]]) -> None:
         try:
-            self._commit_all([entry for entry in batch if not entry.done])
+            commit([entry for entry in batch if not entry.done], self)
         finally:  # also on Ctrl-C in the thread that leads
+            for entry in batch:
+                entry.settle()
             self._line.finish(batch)
 
-    def _commit_all(self, batch: list[Entry[Any]]) -> None:
-        if not batch:
-            return
-        try:
-            db = self._ready(durable=any(entry.durable for entry in batch))
-        except Exception as error:
-            fail_all(batch, error)
-            return
-        if len(batch) > 1 and self._commit_together(db, batch):
-            return
-        for entry in batch:
-            self._commit_alone(db, entry)
-
-    def _commit_together(self, db: Connection, batch: list[Entry[Any]]) -> bool:
-        """Commit all in one transaction; False when one of them failed, so that each must be run by itself."""
-
-        def work(db: Connection) -> None:
-            for entry in batch:
-                entry.value = entry.work(db)  # type: ignore[misc]
-
-        try:
-            self._timed(db, work)
-        except StoreBusy as error:  # each by itself would wait as long again
-            fail_all(batch, error)
-            return True
-        except (Exception, Fenced):
-            return False
-        for entry in batch:
-            entry.done = True
-        return True
-
-    def _commit_alone(self, db: Connection, entry: Entry[Any]) -> None:
-        try:
-            entry.value = self._timed(db, entry.work)  # type: ignore[arg-type]
-        except (Exception, Fenced) as error:  # not Ctrl-C: that is the leader's own, whosever work this is
-            entry.error = error
-        entry.done = True
-
-    def _timed(self, db: Connection, work: Callable[[Connection], T], *, single: bool = False) -> T:
+    def timed(
+        self,
+        db: Connection,
+        work: Callable[[Connection], T],
+        *,
+        single: bool = False,
+        fate: Fate | None = None,
+        what: object = None,
+    ) -> T:
+        """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
-        value = work(db) if single else transact(db, work, self._check)
+        value = work(db) if single else transact(db, work, self._check, fate)
         self.commits += 1
-        self._note_span(began, work)
+        self._note_span(began, what or work)
         return value
 
     def _note_span(self, began: float, what: Any) -> None:
@@ -309,7 +283,7 @@ class Writer:
             name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
             log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
 
-    def _ready(self, *, durable: bool, news: bool = True) -> Connection:
+    def ready(self, *, durable: bool, news: bool = True) -> Connection:
         """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
         self._news += news  # before the commit: whoever is interrupted after it may not get to tell of it
         db = self._db

@@ -288,6 +288,14 @@ def test_a_store_that_is_closed_lets_go_of_it(store, board):
     assert held() == []
 
 
+def test_a_store_that_is_closed_at_any_moment_opens_it_anew(store, afar, monkeypatch):
+    """Another thread closes it between any two steps of this one."""
+    Hands(store)
+    board = property(lambda held: None, lambda held, value: None)
+    monkeypatch.setattr(handover.Handover, "_board", board, raising=False)
+    assert status(afar, put(afar)) == "queued"
+
+
 def test_where_there_is_none_a_worker_is_seen_in_its_own_process(store, rest, afar):
     store.directory.mkdir(exist_ok=True)
     (store.directory / handover.NAME).mkdir()

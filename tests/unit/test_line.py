@@ -128,11 +128,11 @@ def test_a_coroutine_whose_word_was_lost_looks_by_itself(loop, monkeypatch):
     monkeypatch.setattr(line_module, "LOOK_EVERY", 0.02)
     line, entry = Line(lambda: None), Entry(work)
     waiting = enter(line, loop, entry)
-    wake = line_module._wake
-    monkeypatch.setattr(line_module, "_wake", lambda *_: True)
+    wake = line_module.wake
+    monkeypatch.setattr(line_module, "wake", lambda *_: True)
     [begun] = line.take_batch(10)
     begun.value, begun.done = 5, True
     line.finish([begun])
-    monkeypatch.setattr(line_module, "_wake", wake)
+    monkeypatch.setattr(line_module, "wake", wake)
     loop.run_until_complete(asyncio.wait_for(waiting, DEADLINE))
     assert entry.outcome() == 5

@@ -170,6 +170,35 @@ def test_a_wait_goes_on_by_looking_when_the_ear_is_closed_under_it(waiting, monk
     assert not thread.is_alive()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_threads_that_wait_hear_on_when_the_queue_is_closed_under_them(waiting, number):
+    queue, jobs, end_next = waiting
+    threads = [start(job.result, DEADLINE) for job in jobs[:number]]
+    until(lambda: len(queue.store._waiters._waiting) == number)
+    ear = queue.store._waiters._ear
+    queue.close()
+    until(lambda: queue.store._waiters._ear not in (None, ear) and listener(queue) is not None)
+    for thread in threads:
+        end_next()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
+def test_coroutines_that_wait_hear_on_when_the_queue_is_closed_under_them(waiting):
+    queue, jobs, end_next = waiting
+
+    async def main():
+        waits = asyncio.ensure_future(jobs[0].aresult(DEADLINE))
+        await asyncio.to_thread(until, lambda: listener(queue) is not None)
+        ear = queue.store._waiters._ear
+        await asyncio.to_thread(queue.close)
+        await asyncio.to_thread(until, lambda: queue.store._waiters._ear not in (None, ear))
+        await asyncio.to_thread(end_next)
+        assert await waits == 5
+
+    asyncio.run(main())
+
+
 def test_a_thread_that_waits_looks_seldom(open_queue, monkeypatch):
     queue = open_queue()
     looks, plain = [], queue.store.has_ended
