@@ -143,8 +143,12 @@ class Waiters:
                 left = self._left(deadline)
                 if not left:
                     raise self._timeout(record, timeout)
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(waiter.event.wait(), left)
+                # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
+                timer = asyncio.get_running_loop().call_later(left, waiter.event.set)
+                try:
+                    await waiter.event.wait()
+                finally:
+                    timer.cancel()
                 waiter.event.clear()
                 if self._ear is None:
                     self.add(waiter)  # anew, after close()

@@ -199,6 +199,23 @@ def test_coroutines_that_wait_hear_on_when_the_queue_is_closed_under_them(waitin
     asyncio.run(main())
 
 
+def test_a_wait_that_is_cancelled_as_it_is_told_of_something_is_cancelled(waiting):
+    queue, jobs, _ = waiting
+
+    async def main():
+        waits = asyncio.ensure_future(jobs[0].aresult(DEADLINE))
+        await asyncio.to_thread(until, lambda: listener(queue) is not None)
+        await asyncio.sleep(0.05)
+        [waiter] = queue.store._waiters._waiting[jobs[0].id]
+        waiter.event.set()
+        await asyncio.sleep(0)  # what waits for the event is done, and whoever waits has not been resumed
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(waits, 5)
+
+    asyncio.run(main())
+
+
 def test_a_thread_that_waits_looks_seldom(open_queue, monkeypatch):
     queue = open_queue()
     looks, plain = [], queue.store.has_ended
