@@ -400,6 +400,29 @@ def test_coroutines_go_on_while_a_job_that_could_not_be_delivered_is_put_back(qu
         asyncio.run(main())
 
 
+def cancelled_amid_its_commit(writer, call):
+    """Call it from a loop, cancel it while it is being committed, and then let that go on."""
+    committing, go = threading.Event(), threading.Event()
+    plain = writer.timed
+
+    def slowly(*arguments, **options):
+        committing.set()
+        assert go.wait(20)
+        return plain(*arguments, **options)
+
+    async def main():
+        writer.timed = slowly
+        calling = asyncio.ensure_future(call())
+        await asyncio.to_thread(committing.wait, 20)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        writer.timed = plain
+        go.set()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("afar", [False, True])
 def test_a_coroutine_that_is_cancelled_amid_its_commit_has_handed_its_job_over(queue, work, word, afar):
     word.kept = False
@@ -408,26 +431,7 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_handed_its_job_over(q
         at_rest(queue)
         given.enqueue().result(20)  # whatever is looked up once
         at_rest(queue)
-        writer = given._owner.store._writer
-        committing, go = threading.Event(), threading.Event()
-        plain = writer.timed
-
-        def slowly(*arguments, **options):
-            committing.set()
-            assert go.wait(20)
-            return plain(*arguments, **options)
-
-        async def main():
-            writer.timed = slowly
-            enqueueing = asyncio.ensure_future(given.aenqueue())
-            await asyncio.to_thread(committing.wait, 20)
-            enqueueing.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await enqueueing
-            writer.timed = plain
-            go.set()
-
-        asyncio.run(main())
+        cancelled_amid_its_commit(given._owner.store._writer, given.aenqueue)
         job = until(lambda: next(iter(queue.jobs(limit=2)[:-1]), None))
         assert job.result(20)[0] == 1
 
@@ -458,26 +462,6 @@ def test_a_coroutine_that_is_cancelled_amid_its_commit_has_rung(queue, verb):
     with closing(Ear(queue.store.directory, WORK)) as ear:
         job = work.using(delay="1d").enqueue()
         until(lambda: b"jobs" in ear.wait(0.01))
-        writer = queue.store._writer
-        committing, go = threading.Event(), threading.Event()
-        plain = writer.timed
-
-        def slowly(*arguments, **options):
-            committing.set()
-            assert go.wait(20)
-            return plain(*arguments, **options)
-
         calls = {"enqueue": lambda: work.using(key="k").aenqueue(), "retry": job.aretry, "cancel": job.acancel}
-
-        async def main():
-            writer.timed = slowly
-            calling = asyncio.ensure_future(calls[verb]())
-            await asyncio.to_thread(committing.wait, 20)
-            calling.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await calling
-            writer.timed = plain
-            go.set()
-
-        asyncio.run(main())
+        cancelled_amid_its_commit(queue.store._writer, calls[verb])
         until(lambda: (b"cancel" if verb == "cancel" else b"jobs") in ear.wait(0.01))
