@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from litequeue.errors import StoreBusy, StoreError
+from litequeue.owner_process import getpid, keep_for_ever
 
 T = TypeVar("T")
 
@@ -82,6 +83,30 @@ def translated(error: Exception) -> StoreError:
 def only_reads(sql: str) -> bool:
     """Whether the statement may be run a second time."""
     return sql.startswith(("SELECT", "WITH"))
+
+
+class Handle:
+    """Holds a driver's raw connection. In a child of a fork without hooks it is neither used nor closed."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw: Any = raw
+        self._pid = getpid()
+
+    def __del__(self) -> None:
+        if getpid() != self._pid:
+            keep_for_ever(self.raw)
+
+
+class _Abandoned:
+    """Stands where another process's connection stood: in no transaction, so that none is ended here."""
+
+    in_transaction = False
+
+
+def abandon(db: Connection) -> None:
+    """Let go of a connection that another process has opened, for ever and without closing it."""
+    keep_for_ever(db.raw)
+    db.raw = _Abandoned()
 
 
 def check_open(db: Any) -> None:
