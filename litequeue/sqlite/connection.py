@@ -25,6 +25,7 @@ class Connection(Protocol):
     """One open connection of one driver. Statements run outside a transaction commit by themselves."""
 
     raw: Any
+    check_files: Callable[[], None]
 
     @property
     def in_transaction(self) -> bool:
@@ -85,11 +86,16 @@ def only_reads(sql: str) -> bool:
     return sql.startswith(("SELECT", "WITH"))
 
 
+def _unknown() -> None:
+    """Of a connection that somebody else has opened."""
+
+
 class Handle:
     """Holds a driver's raw connection. In a child of a fork without hooks it is neither used nor closed."""
 
     def __init__(self, raw: Any) -> None:
         self.raw: Any = raw
+        self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
         self._pid = getpid()
 
     def __del__(self) -> None:

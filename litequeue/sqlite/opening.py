@@ -110,7 +110,9 @@ class File:
         db = self.connect()
         try:
             db.rows("PRAGMA schema_version")  # SQLite opens them at the first read
-            self._open_file().note_beside()
+            found = self._open_file()
+            found.note_beside()
+            db.check_files = found.check
         except BaseException:
             self.disconnect(db)
             raise

@@ -66,7 +66,6 @@ class Serving(Reader):
             turnstile=Turnstile(self.path),
             check=self._fence.check,
             enter=self._owner.enter,
-            verify=self._file.check_not_replaced,
         )
         self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()

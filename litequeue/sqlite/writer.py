@@ -44,11 +44,10 @@ class Writer:
         turnstile: Turnstile,
         check: Callable[[Connection], None] = lambda _db: None,
         enter: Callable[[], None] = lambda: None,
-        verify: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
         self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
-        self._enter, self._verify = enter, verify
+        self._enter = enter
         self._db: Connection | None = None
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
@@ -131,7 +130,7 @@ class Writer:
                     self._check(db)
                     with self._holding(Held(db)) as held, self._not_in_a_copy(db):
                         yield held
-                self._verify()
+                db.check_files()
             finally:
                 self._turnstile.leave()
                 self._take_back(db)
@@ -159,7 +158,7 @@ class Writer:
                 raise
             else:
                 await finish(loop.run_in_executor(pool, leave, scope, None))
-                self._verify()
+                db.check_files()
             finally:
                 self._take_back(db)
         for call in held.after:
@@ -298,7 +297,7 @@ class Writer:
         """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
         value = work(db) if single else transact(db, work, self._check, fate)
-        self._verify()  # before anybody is told that it is stored
+        db.check_files()  # before anybody is told that it is stored
         self.commits += 1
         self._note_span(began, what or work)
         return value
