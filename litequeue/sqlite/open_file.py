@@ -84,7 +84,10 @@ class OpenFile:
         check_not_replaced(self._path, self.identity)
         if self._beside is None:
             return
-        for name, was, now in zip(BESIDE, self._beside, _ids(self._path), strict=True):
+        found = _ids(self._path)
+        if self._beside == (None, None):  # the file was not in WAL mode, and may be now
+            self._beside = found
+        for name, was, now in zip(BESIDE, self._beside, found, strict=True):
             if was != now:
                 raise replaced(self._path, f"{self._path}{name}", now)
 
