@@ -77,7 +77,9 @@ def is_the_programs(known: Sequence[Declaration], new: Declaration) -> bool:
 
     The program's own counts: the other lacks what was done under `if __name__ == "__main__":`.
     """
-    return new.module != "__main__" and any(old.module == "__main__" for old in known)
+    if any(old.module == new.module for old in known):
+        return False  # a reload, which may be an edit
+    return any(old.module == "__main__" and _code(old.function) == _code(new.function) for old in known)
 
 
 # ---- is it the same function, declared once more?

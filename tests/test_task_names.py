@@ -48,6 +48,9 @@ def greeter_by_default(queue, word):
         return f"{word}, {name}"
     return greet
 
+def given(to):
+    return to
+
 class Mailer:
     def __init__(self, sender="us"):
         self.sender = sender
@@ -407,7 +410,7 @@ def test_a_cell_that_has_a_class_may_be_run_again(session):
     *((f"greeter(queue, {word!r})") for word in ("hello",)),
     "queue.task(name='send')(Mailer('us').send)",
     "queue.task(name='send')(Mailer('us'))",
-    "queue.task(name='send')(functools.partial(print, 'us'))",
+    "queue.task(name='send')(functools.partial(given, 'us'))",
     "queue.task(name='send')(repeated)",
 ])  # fmt: skip
 def test_two_cells_may_not_make_two_tasks_of_one_name_from_one_definition(session, source):
@@ -496,6 +499,16 @@ def test_a_script_that_is_imported_back_has_each_task_once(tmp_path, name, comma
     )
     sums = ", ".join(f"{number} by __main__ with the database" for number in (5, 9, 13))
     assert ran.stdout.splitlines() == [sums, "['tick']"], ran.stderr
+
+
+def test_what_was_edited_since_the_program_began_counts(queue, write):
+    runpy.run_path(str(write("app", "@queue.task\ndef send(): return 'old'")), run_name="__main__")
+    write("app", "@queue.task\ndef send(): return 'new'")
+    app = importlib.import_module("app")
+    assert result_of(queue, "send") == "new"
+    write("app", "\n\n@queue.task\ndef send(): return 'newer'")
+    importlib.reload(app)
+    assert result_of(queue, "send") == "newer"
 
 
 TWICE = """
