@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
 from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
+from litequeue.frames import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
 from litequeue.schedule import At, Cron, Every
@@ -36,6 +37,7 @@ R = TypeVar("R")
 MAX_PAYLOAD = 4 * 1024 * 1024
 
 
+@interruptible
 class Queue:
     """One file, and what is declared on it.
 
@@ -330,6 +332,7 @@ class Queue:
         return f"<Queue {os.fspath(self._path)} tasks={len(self._tasks)}>"
 
 
+@interruptible
 class DefaultQueue(Queue):
     """The queue of scripts, at $LITEQUEUE_PATH or ./litequeue.db; its file is opened when it is first used."""
 
