@@ -205,7 +205,8 @@ class Queue:
         named = check_name(name or getattr(function, "__qualname__", ""), "a task's name")
         if "<lambda>" in named:
             raise ValueError("a lambda has no name to be found by; give one: task(name='...')(lambda ...)")
-        known, here = self._declared.get(named, ()), declared_here(function)
+        known = self._declared.get(named, ()) if named in self._tasks else ()
+        here = declared_here(function)
         refuse_another(named, known, here)
         made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
