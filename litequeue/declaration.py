@@ -46,13 +46,20 @@ class Declaration(msgspec.Struct, frozen=True, eq=False):
 def declared_here(function: Callable[..., Any]) -> Declaration:
     """Note where this function is being declared."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  inspect.currentframe() is this, and slow to import
+    found: FrameType | None = None
     while frame is not None:
-        code = frame.f_code
-        # a class's body is not optimized either, but has the name of the class
-        if not code.co_flags & _OPTIMIZED and code.co_name.startswith("<"):
-            return Declaration(function, code, frame.f_globals, frame.f_lineno)
+        # the outermost one of its namespace: a module may exec() text in it
+        if _is_top_level(frame.f_code) and (found is None or found.f_globals is frame.f_globals):
+            found = frame
         frame = frame.f_back
-    return Declaration(function, None, {}, 0)
+    if found is None:
+        return Declaration(function, None, {}, 0)
+    return Declaration(function, found.f_code, found.f_globals, found.f_lineno)
+
+
+def _is_top_level(code: CodeType) -> bool:
+    # a class's body is not optimized either, but has the name of the class
+    return not code.co_flags & _OPTIMIZED and code.co_name.startswith("<")
 
 
 def refuse_another(name: str, known: Sequence[Declaration], new: Declaration) -> None:

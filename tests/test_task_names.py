@@ -189,6 +189,9 @@ PAIRS = {
         queue.task(name="send")(functools.partial(send, "us"))
         queue.task(name="send")(functools.partial(send, "them"))
         """,
+    "two that are made of text": """
+        for text in "12": exec(f"@queue.task\\ndef send(): return {text}")
+        """,
     "two lambdas": """
         queue.task(name="send")(lambda: "us")
         queue.task(name="send")(lambda: "them")
@@ -221,7 +224,11 @@ def test_two_functions_of_one_name_in_one_module_are_refused(write, source):
         importlib.import_module("app")
 
 
-@pytest.mark.parametrize("source", PAIRS.values(), ids=PAIRS)
+# a thread that executes text may be that of a prompt
+IN_A_THREAD = {name: source for name, source in PAIRS.items() if "exec(" not in source}
+
+
+@pytest.mark.parametrize("source", IN_A_THREAD.values(), ids=IN_A_THREAD)
 def test_they_are_refused_in_a_thread_too(queue, write, source):
     write("app", "def declare():\n    from tools import functools, Mailer, bare, greeter, greeter_by_default\n"
           "    from tools import logged, repeated\n" + textwrap.indent(textwrap.dedent(source), "    "))  # fmt: skip
@@ -509,6 +516,26 @@ def test_what_was_edited_since_the_program_began_counts(queue, write):
     write("app", "\n\n@queue.task\ndef send(): return 'newer'")
     importlib.reload(app)
     assert result_of(queue, "send") == "newer"
+
+
+def run_frozen(queue, name, text="1"):
+    """Execute a module as a frozen program does, where its code has no file, and a name that may not be its own."""
+    source = f"@queue.task\ndef send(): return {text}"
+    exec(compile(source, "app.py", "exec"), {"__name__": name, "queue": queue})
+
+
+def test_the_script_of_a_frozen_program_may_be_imported_back(queue, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_frozen(queue, "__main__")
+    run_frozen(queue, "app")
+    assert queue.tasks["send"].__module__ == "__main__"
+
+
+def test_two_modules_of_a_frozen_program_may_not_declare_one_name(queue, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_frozen(queue, "one")
+    with pytest.raises(ValueError, match="already"):
+        run_frozen(queue, "two", "2")
 
 
 TWICE = """
