@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from litequeue.errors import EncodeError, JobCancelled, JobTimeout
+from litequeue.frames import calls_the_task, catches_interrupts, interruptible
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.owner_process import getpid
@@ -64,26 +65,31 @@ class Run(msgspec.Struct, eq=False):
     _noted: float = -math.inf
 
     @property
+    @interruptible
     def id(self) -> str:
         """The job's id."""
         return self.job.id
 
     @property
+    @interruptible
     def attempt(self) -> int:
         """How many times the job has been claimed; with the id it names this run."""
         return self.job.attempt
 
     @property
+    @interruptible
     def key(self) -> str | None:
         """The key it was enqueued with."""
         return self.job.key
 
     @property
+    @interruptible
     def idempotency_key(self) -> str:
         """Text that is the same in every attempt of this job and in no other job, for services that take one."""
         return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
 
     @property
+    @interruptible
     def cancelled(self) -> bool:
         """Whether the job's cancel was asked for, or the worker is putting it back: end soon."""
         return self.cancel_requested or self.put_back
@@ -178,6 +184,7 @@ class Completing:
 _current: ContextVar[Run] = ContextVar("litequeue_current_job")
 
 
+@interruptible
 def current_job() -> Run:
     """Return the job that is running here; raises `LookupError` outside a task's run."""
     try:
@@ -186,6 +193,8 @@ def current_job() -> Run:
         raise LookupError("no job is running here: current_job() works inside a task that a worker runs") from None
 
 
+@calls_the_task
+@catches_interrupts
 def execute(run: Run) -> Outcome:
     """Run a plain function in this thread."""
     token, forks = _current.set(run), _forks
@@ -204,6 +213,7 @@ def execute(run: Run) -> Outcome:
         _current.reset(token)
 
 
+@calls_the_task
 async def aexecute(run: Run) -> Outcome:
     """Run a coroutine function on this loop."""
     _current.set(run)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
+from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
+from litequeue.frames import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
 from litequeue.schedule import At, Cron, Every
@@ -35,6 +37,7 @@ R = TypeVar("R")
 MAX_PAYLOAD = 4 * 1024 * 1024
 
 
+@interruptible
 class Queue:
     """One file, and what is declared on it.
 
@@ -72,6 +75,7 @@ class Queue:
         self._durability = durability
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self._tasks = Registry()
+        self._declared: dict[str, list[Declaration]] = {}
         self._store: SqliteStore | None = None
         self._open_at_once()
 
@@ -201,18 +205,17 @@ class Queue:
         named = check_name(name or getattr(function, "__qualname__", ""), "a task's name")
         if "<lambda>" in named:
             raise ValueError("a lambda has no name to be found by; give one: task(name='...')(lambda ...)")
-        there = self._tasks.get(named)
-        if there is not None and not _same_source(there.function, function):
-            raise ValueError(
-                f"a task named {named!r} is declared on this queue already, in {there.__module__}; "
-                f"give one of the two another name: @task(name=...)"
-            )
+        known = self._declared.get(named, ()) if named in self._tasks else ()
+        here = declared_here(function)
+        refuse_another(named, known, here)
         made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)
         if options.schedule is not None:
             _check_callable_without_arguments(made)
-        self._tasks[named] = made
+        if not is_the_programs(known, here):
+            self._tasks[named] = made
+        self._declared[named] = remembered(known, here)
         return made
 
     # ---- jobs
@@ -330,6 +333,7 @@ class Queue:
         return f"<Queue {os.fspath(self._path)} tasks={len(self._tasks)}>"
 
 
+@interruptible
 class DefaultQueue(Queue):
     """The queue of scripts, at $LITEQUEUE_PATH or ./litequeue.db; its file is opened when it is first used."""
 
@@ -375,13 +379,3 @@ def _check_callable_without_arguments(task: Task[..., Any]) -> None:
             f"{error}: a task with a schedule is called without arguments; give them defaults, "
             f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
         ) from None
-
-
-def _same_source(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
-    """Whether a reload of the module has declared the same function again."""
-    codes = [getattr(function, "__code__", None) for function in (old, new)]
-    if old is new:
-        return True
-    if None in codes or old.__module__ != new.__module__:
-        return False
-    return all(getattr(codes[0], name) == getattr(codes[1], name) for name in ("co_filename", "co_firstlineno"))

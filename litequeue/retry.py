@@ -12,11 +12,10 @@ import msgspec
 
 from litequeue.duration import seconds
 from litequeue.errors import DecodeError, EncodeError, JobCancelled
+from litequeue.frames import without_ours
 from litequeue.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from litequeue.job import Claimed
 
 FIRST_DELAY = 1.0
@@ -147,17 +146,10 @@ def describe(error: BaseException) -> ErrorInfo:
     except BaseException:
         message = "<this exception has no readable message>"
     try:
-        trace = "".join(traceback.format_exception(kind, error, _below_us(error)))
+        trace = "".join(traceback.format_exception(kind, error, without_ours(error.__traceback__)))
     except BaseException:
         trace = ""
     return ErrorInfo(_storable(name), _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
-
-
-def _below_us(error: BaseException) -> TracebackType | None:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "litequeue.execute":
-        trace = trace.tb_next
-    return trace or error.__traceback__
 
 
 def _storable(text: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from litequeue.doorbell import DONE, Ear
+from litequeue.frames import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -30,10 +31,12 @@ class Waiter:
         self._bell = threading.Lock()  # an Event does the same in ten calls of Python
         self._bell.acquire()
 
+    @interruptible
     def wait(self, timeout: float) -> None:
         """Sleep until the job may have ended."""
         self._bell.acquire(timeout=timeout)
 
+    @interruptible
     def listen(self, ear: Ear, timeout: float) -> list[bytes]:
         """The same, and return what other processes say meanwhile."""
         self.ear = ear  # wake() sees that we listen, or we see that it woke us: never neither
@@ -96,6 +99,7 @@ class Waiters:
         ear = self._ear
         return "" if ear is None else ear.name
 
+    @interruptible
     def wait(
         self,
         job_id: str,
@@ -163,6 +167,7 @@ class Waiters:
     def _timeout(self, record: JobRecord, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"job {record.id} ({record.task}) {self._doing(record)}; waited {timeout:g} s")
 
+    @interruptible
     def _listen(self, waiter: Waiter, ear: Ear, left: float) -> None:
         try:
             messages = waiter.listen(ear, left)
@@ -257,6 +262,7 @@ class Waiters:
             self._let_go.detach()
 
 
+@interruptible
 def _listen(waiters: weakref.ref[Waiters], ear: Ear) -> None:
     with suppress(ValueError, OSError):  # it was closed before this wait, or its descriptor by other code
         while True:

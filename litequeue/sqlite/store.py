@@ -11,6 +11,7 @@ import msgspec
 from litequeue.doorbell import CANCEL, JOBS
 from litequeue.engine import Submitted
 from litequeue.errors import StoreError
+from litequeue.frames import interruptible
 from litequeue.handover import LARGEST
 from litequeue.interrupt import let_go
 from litequeue.outcome import Ended, Released
@@ -274,6 +275,7 @@ class SqliteStore(Serving):
 
     # ---- waiting
 
+    @interruptible
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
         self._owner.enter()
