@@ -122,14 +122,13 @@ async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
     import aiosqlite
 
     file.check_not_replaced()
-    connecting = _task(aiosqlite.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None).__aenter__())
+    connecting = _task(aiosqlite.Connection(lambda: _connected(file), 64).__aenter__())
     try:
         adb = await finish(connecting)
     except asyncio.CancelledError:
         await finish(_task(connecting.result().close()))  # its thread and its locks would outlive us
         raise
     try:
-        await _fetch(adb, f"PRAGMA synchronous = {file.durability}", {})
         await _fetch(adb, "BEGIN IMMEDIATE", {})
         try:
             yield adb
@@ -140,6 +139,20 @@ async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
         await finish(_task(_fetch(adb, "COMMIT", {})))
     finally:
         await finish(_task(adb.close()))
+
+
+def _connected(file: File) -> Any:
+    """Open the connection of an aiosqlite one, in the thread that it will live in."""
+    import sqlite3
+
+    raw = sqlite3.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        raw.execute(f"PRAGMA synchronous = {file.durability}")
+        file.set_up(raw)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
 
 
 def _task(coroutine: Any) -> Any:

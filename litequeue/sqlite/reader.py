@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from litequeue.eventloop import require_asyncio
 from litequeue.liveness import directory_of, take
+from litequeue.logger import later, say
 from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.claim import claims
 from litequeue.sqlite.opening import Durability, File, warn_of_old_library
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log: logging.Logger = logging.getLogger("litequeue")
-
 _warned: set[str] = set()
 
 
@@ -36,8 +35,11 @@ class Reader:
         self.path: Path = Path(file.path)
         self._reader: Connection | None = None
         self._reading = threading.Lock()
-        with guards.opening:
-            self._prepare(create=create)
+        try:
+            with guards.opening:
+                self._prepare(create=create)
+        finally:
+            say()
 
     def _prepare(self, *, create: bool) -> None:
         """Make or check the tables. The connection stays open for reading: so the guards are up from now on."""
@@ -55,7 +57,7 @@ class Reader:
         warning = warn_of_old_library(self._file.driver)
         if warning and warning not in _warned:
             _warned.add(warning)
-            log.warning(warning)
+            later.warning(warning)
 
     @property
     def directory(self) -> Path:
@@ -89,6 +91,7 @@ class Reader:
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
+        require_asyncio()
         import asyncio
 
         return await asyncio.to_thread(self.read, look)
