@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from litequeue.errors import EncodeError, JobCancelled, JobTimeout
+from litequeue.eventloop import require_asyncio
 from litequeue.frames import calls_the_task, catches_interrupts, interruptible
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
@@ -19,6 +20,7 @@ from litequeue.owner_process import getpid
 from litequeue.retry import after_error, describe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from litequeue.clock import Clock
@@ -38,10 +40,14 @@ class Recorder(Protocol):
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
 
-    def completing(self, job: Claimed, result: bytes, keep_for: float) -> AbstractContextManager[Any]:
-        """A write transaction whose commit holds the caller's rows and the job's success."""
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractContextManager[Any]:
+        """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
 
-    def acompleting(self, job: Claimed, result: bytes, keep_for: float) -> AbstractAsyncContextManager[Any]:
+    def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Any]:
         """Async twin of `completing`."""
 
 
@@ -106,6 +112,7 @@ class Run(msgspec.Struct, eq=False):
 
     async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Async twin of `progress`."""
+        require_asyncio()
         progress = _progress(done, total, note)
         if self._worth_noting(done, total):
             asked = await self.recorder.anote_progress(self.job, msgspec.json.encode(progress).decode())
@@ -159,7 +166,7 @@ class Completing:
 
     def __init__(self, run: Run, result: object) -> None:
         self._run = run
-        self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for)
+        self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for, self._note_commit)
         self._scope: Any = None
 
     def __enter__(self) -> Any:
@@ -167,18 +174,18 @@ class Completing:
         return self._scope.__enter__()
 
     def __exit__(self, *raised: object) -> bool:
-        swallowed = bool(self._scope.__exit__(*raised))
-        self._run.settled = raised[0] is None
-        return swallowed
+        return bool(self._scope.__exit__(*raised))
 
     async def __aenter__(self) -> Any:
         self._scope = self._run.recorder.acompleting(*self._arguments)
         return await self._scope.__aenter__()
 
     async def __aexit__(self, *raised: object) -> bool:
-        swallowed = bool(await self._scope.__aexit__(*raised))
-        self._run.settled = raised[0] is None
-        return swallowed
+        return bool(await self._scope.__aexit__(*raised))
+
+    def _note_commit(self) -> None:
+        """At once: what a log handler or a signal raises after the commit must not undo that the job has ended."""
+        self._run.settled = True
 
 
 _current: ContextVar[Run] = ContextVar("litequeue_current_job")

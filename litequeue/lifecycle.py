@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -12,14 +11,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from litequeue.duration import text
+from litequeue.eventloop import require_asyncio
+from litequeue.logger import aside, log
 from litequeue.owner_process import getpid
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from typing_extensions import Self
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 LAST_WAIT = 3.0  # seconds for what is put back in a hurry
@@ -75,6 +74,7 @@ class Lifecycle(ABC):
         self._join()
 
     async def __aenter__(self) -> Self:
+        require_asyncio()
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._start)
         return self
@@ -127,6 +127,7 @@ class Lifecycle(ABC):
             log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
         self.stop(now=self._signals > 1)
 
+    @aside()  # a log handler that stands still must not keep a worker from beating
     def _work(self) -> None:
         """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
         try:

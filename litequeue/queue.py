@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
 from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
+from litequeue.eventloop import require_asyncio
 from litequeue.frames import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from litequeue.job import KeyScope, NewJob
     from litequeue.retry import Backoff, Duration, Errors
     from litequeue.schedule import Trigger
-    from litequeue.sqlite.opening import Driver, Durability
+    from litequeue.sqlite.opening import Driver, Durability, OnConnect
     from litequeue.worker import Worker
 
 P = ParamSpec("P")
@@ -44,7 +45,8 @@ class Queue:
     `path`: the SQLite file; made if missing, and may be the application's own. `driver`: "apsw", or "sqlite3" where the
     process itself opens the file with Python's SQLite. `durability`: "full" survives power loss, "normal" a crash.
     `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes. `codec`: JSON unless
-    given.
+    given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and their async twins.
+    `on_connect`: a function that is given each connection that such a block may get, when it is opened.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -61,6 +63,8 @@ class Queue:
         max_payload: int = MAX_PAYLOAD,
         codec: Codec | None = None,
         allow_unsafe_filesystem: bool = False,
+        foreign_keys: bool = False,
+        on_connect: OnConnect | None = None,
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
             raise ValueError(f"max_payload must be a positive number of bytes, got {max_payload!r}")
@@ -74,6 +78,7 @@ class Queue:
         self._driver = driver
         self._durability = durability
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
+        self._foreign_keys, self._on_connect = foreign_keys, on_connect
         self._tasks = Registry()
         self._declared: dict[str, list[Declaration]] = {}
         self._store: SqliteStore | None = None
@@ -96,6 +101,8 @@ class Queue:
                 failed_ttl=self.failed_ttl,
                 create=True,
                 allow_unsafe_filesystem=self._allow_unsafe_filesystem,
+                foreign_keys=self._foreign_keys,
+                on_connect=self._on_connect,
             )
         return self._store
 
@@ -257,6 +264,7 @@ class Queue:
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
+        require_asyncio()
         import asyncio
 
         return await asyncio.to_thread(lambda: self.jobs(**where))

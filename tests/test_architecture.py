@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "litequeue"
 # same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
 FLOORS: list[list[str] | set[str]] = [
     [
-        *("frames", "errors", "owner_process", "clock", "zones", "duration", "codec", "crypto", "signature", "job"),
-        *("outcome", "retry"),
+        *("frames", "errors", "owner_process", "logger", "eventloop", "clock", "zones", "duration", "codec", "crypto"),
+        *("signature", "job", "outcome", "retry"),
         *("schedule", "options", "pace"),
         *("datagram", "doorbell", "identity", "liveness", "handover", "waiters", "interrupt"),
     ],
@@ -68,7 +68,10 @@ BROAD: dict[str, str] = {
     "signature.py _resolved": "the same",
     "execute.py execute": "around the user's function",
     "execute.py aexecute": "around the user's function",
-    "runs.py Runs._report": "a handler of logs is the application's; the end is noted, and its thread goes on",
+    "logger.py _Note.write": "a log handler is the application's: its error reaches neither caller nor transaction",
+    "logger.py Logger.is_enabled_for": "the same, of a logger of the application's own class",
+    "logger.py _tell_of": "the error's own text is the application's code, and stderr may be closed",
+    "sqlite/held.py Held.tell": "it is committed; what cannot be told of is found at the next look",
     "retry.py after_error": "the user's own backoff function",
     "retry.py describe": "the exception's own __str__ and __repr__",
     "sqlite/batch.py commit": "handed to the callers whose work it was",

@@ -36,6 +36,19 @@ class Connection(Protocol):
         """Whether it was closed, by us or in a block of the caller's."""
 
     @property
+    def may_be_changed(self) -> bool:
+        """Whether a caller may have run a statement that changes a setting; once it is so, it stays so."""
+
+    def lend(self, *, lent: bool) -> None:
+        """A caller has it, or has given it back."""
+
+    def traits(self) -> tuple[Any, ...]:
+        """What can be set on the driver's object itself, such as a row factory; to be compared by identity."""
+
+    def drop_hooks(self) -> None:
+        """Take away hooks that cannot be read back."""
+
+    @property
     def last_id(self) -> int:
         """The rowid of the last row inserted on this connection."""
 

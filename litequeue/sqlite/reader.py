@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from litequeue.eventloop import require_asyncio
 from litequeue.liveness import directory_of, take
+from litequeue.logger import later, say
 from litequeue.owner_process import OwnerProcess
 from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.claim import claims
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log: logging.Logger = logging.getLogger("litequeue")
-
 _warned: set[str] = set()
 
 
@@ -38,8 +37,11 @@ class Reader:
         self._reader: Connection | None = None
         self._reading = threading.Lock()
         self._owner = OwnerProcess(file.path)
-        with guards.opening():
-            self._prepare(create=create)
+        try:
+            with guards.opening():
+                self._prepare(create=create)
+        finally:
+            say()
 
     def _prepare(self, *, create: bool) -> None:
         """Make or check the tables, and leave nothing open: a server may fork between this and the first use."""
@@ -54,7 +56,7 @@ class Reader:
         warning = warn_of_old_library(self._file.driver)
         if warning and warning not in _warned:
             _warned.add(warning)
-            log.warning(warning)
+            later.warning(warning)
 
     @property
     def directory(self) -> Path:
@@ -78,9 +80,9 @@ class Reader:
 
     # ---- reading
 
-    def _connect(self) -> Connection:
+    def _connect(self, *, lent: bool = False) -> Connection:
         self._owner.enter()  # again, beside a close() in another thread
-        return self._file.connect_to_queue()
+        return self._file.connect_to_queue(lent=lent)
 
     def read(self, look: Callable[[Connection], T]) -> T:
         """Run `look` on the reading connection; it must read to the end what it asks for."""
@@ -93,6 +95,7 @@ class Reader:
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
+        require_asyncio()
         import asyncio
 
         return await asyncio.to_thread(self.read, look)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import StoreError
+from litequeue.logger import aside, later, say, unsaid
 from litequeue.sqlite.batch import Entry, commit
 from litequeue.sqlite.connection import abandon, leave, transact, transaction
-from litequeue.sqlite.held import Held, current_owner, running_loop
+from litequeue.sqlite.held import Blocks, Held
 from litequeue.sqlite.line import Line, finish
+from litequeue.sqlite.settings import Lent
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncGenerator, Callable, Generator
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log: logging.Logger = logging.getLogger("litequeue")
-
 LARGEST_BATCH = 500  # callers; more are split, so that no transaction grows without bound
 WAITED = 0.01  # seconds: a transaction that takes so long has waited for the file, or others wait for it
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
+
+_BLOCK = "a transaction() or completing() block"
 
 
 class Writer:
@@ -44,6 +43,7 @@ class Writer:
         turnstile: Turnstile,
         check: Callable[[Connection], None] = lambda _db: None,
         enter: Callable[[], None] = lambda: None,
+        keep_hooks: bool = False,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
         self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
@@ -53,18 +53,20 @@ class Writer:
         self._full = self._synchronous = full
         self._line = Line(self._lead_by_thread)
         self._pool: ThreadPoolExecutor | None = None
-        self._holder: asyncio.AbstractEventLoop | None = None  # whose coroutine has a transaction open
+        self._blocks = Blocks()
+        self._keep_hooks = keep_hooks
+        self._lent: Lent | None = None  # how the connection was before a caller had it
         self._rest: AbstractContextManager[None] | None = None  # the lead, held for a fork
-        self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
 
     # -- callers
 
     def held(self) -> Held | None:
         """The transaction this very caller has open, if any."""
-        held = self._held.get()
-        if held is None or not held.scope.locked() or held.owner != current_owner():
-            return None
-        return held
+        return self._blocks.held()
+
+    def is_copied(self) -> bool:
+        """Whether this runs in a copy of the context of a block that is open in this very thread."""
+        return self._blocks.is_copied()
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, single: bool = False, news: bool = True
@@ -82,7 +84,7 @@ class Writer:
             return work(held.require_sync())
         if self._line.free:
             return self._run_alone(work, durable=durable, single=single, news=news)
-        self._refuse_to_block_the_holder()
+        self._blocks.refuse_to_block()
         entry = Entry(work, durable=durable)
         try:
             while self._line.wait(entry):
@@ -99,6 +101,8 @@ class Writer:
                 return self._commit_one(work, durable=durable, single=single, news=news)
         finally:
             self._line.tell_next()
+            if unsaid:
+                say()
 
     def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
         try:  # apart from `with`: an error raised between the two would not be seen by either
@@ -115,6 +119,7 @@ class Writer:
         `then`: see `Entry`.
         """
         self._enter()
+        self._blocks.refuse_to_await()
         await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
         return entry.outcome()
 
@@ -122,20 +127,23 @@ class Writer:
     def transaction(self) -> Generator[Held, None, None]:
         """Open a write transaction for the block; others wait meanwhile."""
         self._enter()
-        with self.exclusive():
-            db = self.ready(durable=True)
-            try:
-                self._turnstile.enter()
-                with transaction(db):
-                    self._check(db)
-                    with self._holding(Held(db)) as held, self._not_in_a_copy(db):
-                        yield held
-                db.check_files()
-            finally:
-                self._turnstile.leave()
-                self._take_back(db)
-        for call in held.after:
-            call()
+        try:
+            with self.exclusive():
+                began, db = self._monotonic(), self._lend()
+                try:
+                    self._turnstile.enter()
+                    with transaction(db):
+                        self._check(db)
+                        with self._blocks.holding(Held(db)) as held, self._not_in_a_copy(db):
+                            yield held
+                    db.check_files()
+                finally:
+                    self._turnstile.leave()
+                    self._take_back(db)
+                    self._note_span(began, _BLOCK)
+            held.tell()
+        finally:
+            say()
 
     @asynccontextmanager
     async def atransaction(self) -> AsyncGenerator[Held, None]:
@@ -144,12 +152,12 @@ class Writer:
             import asyncio
 
             loop, pool = asyncio.get_running_loop(), self._threads()
-            db = await finish(loop.run_in_executor(pool, lambda: self.ready(durable=True)))
+            began, db = self._monotonic(), await finish(loop.run_in_executor(pool, self._lend))
             scope = transaction(db)
             try:
                 await finish(loop.run_in_executor(pool, scope.__enter__))
                 await finish(loop.run_in_executor(pool, self._check, db))
-                with self._holding(Held(db)) as held, self._not_in_a_copy(db):
+                with self._blocks.holding(Held(db, is_async=True)) as held, self._not_in_a_copy(db):
                     yield held
             except BaseException as error:
                 if self._db is not db:  # abandoned
@@ -161,14 +169,18 @@ class Writer:
                 db.check_files()
             finally:
                 self._take_back(db)
-        for call in held.after:
-            call()
+                self._note_span(began, _BLOCK)
+        held.tell()
 
     @asynccontextmanager
     async def aforeign(self, adb: Any) -> AsyncGenerator[Held, None]:
         """Hold a transaction that is open on a connection not our own; use within `aexclusive`."""
-        with self._holding(Held(None, adb)) as held:
-            yield held
+        began = self._monotonic()
+        try:
+            with self._blocks.holding(Held(None, adb, is_async=True)) as held:
+                yield held
+        finally:
+            self._note_span(began, _BLOCK)
 
     @contextmanager
     def _not_in_a_copy(self, db: Connection) -> Generator[None, None, None]:
@@ -179,35 +191,36 @@ class Writer:
             try:
                 self._enter()
             except StoreError:
-                self._db = None
+                self._db = self._lent = None
                 self._turnstile.start_anew()
                 abandon(db)
                 raise
 
-    def _take_back(self, db: Connection) -> None:
-        """A caller had it, and may have closed it: the next one gets another."""
-        if db is self._db and db.closed:  # a forked child has let go of it
-            self._db = None
-            self._disconnect(db)
+    def _lend(self) -> Connection:
+        """Return the connection for a caller's block, and note how it is now."""
+        db = self.ready(durable=True)
+        if self._lent is None or self._lent.db is not db:
+            self._lent = Lent(db, keep_hooks=self._keep_hooks)
+        db.lend(lent=True)
+        return db
 
-    @contextmanager
-    def _holding(self, held: Held) -> Generator[Held, None, None]:
-        began = self._monotonic()
-        try:
-            with held.scope:
-                self._held.set(held)
-                yield held
-        finally:
-            self._held.set(None)
-            self._note_span(began, "a transaction() or completing() block")
+    def _take_back(self, db: Connection) -> None:
+        """A caller had it, and may have closed it or changed its settings: the next one then gets another."""
+        if db is self._db and (self._lent is None or not self._lent.is_as_before()):  # a forked child has let go of it
+            self._db = self._lent = None
+            self._disconnect(db)
 
     @contextmanager
     def exclusive(self) -> Generator[None, None, None]:
         """Keep every other writer of this process out for the block, without a transaction of our own."""
-        self._refuse_nested()
-        self._refuse_to_block_the_holder()
-        with self._line.alone():
-            yield
+        self._blocks.refuse_nested()
+        self._blocks.refuse_to_block()
+        try:
+            with self._line.alone():
+                yield
+        finally:
+            if unsaid:
+                say()
 
     @asynccontextmanager
     async def aexclusive(self) -> AsyncGenerator[None, None]:
@@ -215,31 +228,19 @@ class Writer:
         import asyncio
 
         self._enter()
-        self._refuse_nested()
+        self._blocks.refuse_nested()
+        self._blocks.refuse_to_await()
         await self._line.wait_async(Entry(None))
-        loop = self._holder = asyncio.get_running_loop()
+        loop = self._blocks.loop = asyncio.get_running_loop()
         try:
             if not self._turnstile.enter_at_once():
                 await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
             yield
         finally:
             self._turnstile.leave()
-            self._holder = None
+            self._blocks.loop = None
             self._line.lead.release()
-            self._line.tell_next()
-
-    def _refuse_to_block_the_holder(self) -> None:
-        """Waiting here, on the loop whose coroutine has a transaction open, would be for ever."""
-        if self._holder is not None and self._holder is running_loop():
-            raise StoreError(
-                "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
-            )
-
-    def _refuse_nested(self) -> None:
-        if self.held() is not None:
-            raise StoreError(
-                "a transaction on this queue is open already here; use it instead of opening another in it"
-            )
+            self._released()
 
     def run_outside(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
@@ -257,7 +258,7 @@ class Writer:
             return self._opened, others, self._news  # SQLite counts anew in each connection
         finally:
             self._line.lead.release()
-            self._line.tell_next()
+            self._released()
 
     # -- committing
 
@@ -267,7 +268,7 @@ class Writer:
             with self._line.lead:
                 self._commit_next()
         finally:
-            self._line.tell_next()
+            self._released()
 
     def _commit_next(self) -> None:
         """Commit the next batch, which grows until it is this process's turn."""
@@ -308,14 +309,15 @@ class Writer:
             self._turnstile.crowded()
         if took > LONG_TRANSACTION:
             name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
-            log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
+            later.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
 
     def ready(self, *, durable: bool, news: bool = True) -> Connection:
         """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
         self._news += news  # before the commit: whoever is interrupted after it may not get to tell of it
         db = self._db
         if db is None:
-            db = self._db = self._connect()
+            with self._blocks.opening():
+                db = self._db = self._connect()
             self._opened += 1
             self._synchronous = self._full
         if db.in_transaction:  # Ctrl-C fell between BEGIN and its clean-up
@@ -326,17 +328,24 @@ class Writer:
             self._synchronous = wanted
         return db
 
+    def _released(self) -> None:
+        """After the lead: let the next one in, and then say what was noted meanwhile."""
+        self._line.tell_next()
+        if unsaid:
+            say()
+
     def _lead_by_thread(self) -> None:
         self._threads().submit(self._lead_if_free)
 
     def _lead_if_free(self) -> None:
         if not self._line.thread_came():
             return
-        try:
-            self._commit_next()
-        finally:
-            self._line.lead.release()
-            self._line.tell_next()
+        with aside(0):  # others wait for this thread
+            try:
+                self._commit_next()
+            finally:
+                self._line.lead.release()
+                self._released()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -361,7 +370,7 @@ class Writer:
                 pool.shutdown(wait=False)
 
     def _let_go(self) -> None:
-        db, self._db = self._db, None
+        db, self._db, self._lent = self._db, None, None
         self._turnstile.close()
         if db is not None:
             self._disconnect(db)
@@ -374,7 +383,7 @@ class Writer:
             self._let_go()
         finally:
             self._line.lead.release()
-            self._line.tell_next()
+            self._released()
 
     # -- fork
 
@@ -401,6 +410,6 @@ class Writer:
         self._line.start_anew()
         self._turnstile.start_anew()
         self.go_on()
-        self._pool = self._holder = None
-        self._held = ContextVar("litequeue_held", default=None)
+        self._pool = self._lent = None
+        self._blocks = Blocks()
         return db
