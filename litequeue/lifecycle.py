@@ -11,6 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from litequeue.background import in_thread
 from litequeue.duration import text
 
 if TYPE_CHECKING:
@@ -73,15 +74,23 @@ class Lifecycle(ABC):
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._start)
+        starting = asyncio.ensure_future(in_thread(self._start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # nobody will leave this block
+            self.stop(now=True)
+            await asyncio.wait({starting}, timeout=LAST_WAIT)
+            raise
         return self
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
+        ending = asyncio.ensure_future(in_thread(self._join))
         try:
-            await asyncio.to_thread(self._join)
+            await asyncio.shield(ending)
         except BaseException:  # cancelled, as by a second Ctrl-C: what runs is put back now
             self.stop(now=True)
+            await asyncio.wait({ending}, timeout=LAST_WAIT)
             raise
 
     def _start(self) -> None:

@@ -254,9 +254,7 @@ class Queue:
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
-        import asyncio
-
-        return await asyncio.to_thread(lambda: self.jobs(**where))
+        return await self.store.soon(lambda: self.jobs(**where))
 
     def _known(self, record: JobRecord) -> Job[Any]:
         task = self._tasks.get(record.task)

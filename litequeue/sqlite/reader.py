@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from litequeue.background import Background
 from litequeue.liveness import directory_of, take
 from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.claim import claims
@@ -15,6 +18,7 @@ from litequeue.sqlite.opening import Durability, File, warn_of_old_library
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log: logging.Logger = logging.getLogger("litequeue")
+
+LOOK_AGAIN = 0.005  # seconds between looks whether the connection is free, at most
 
 _warned: set[str] = set()
 
@@ -36,6 +42,7 @@ class Reader:
         self.path: Path = Path(file.path)
         self._reader: Connection | None = None
         self._reading = threading.Lock()
+        self._thread = Background("litequeue-reader")  # in which coroutines have it read
         with guards.opening:
             self._prepare(create=create)
 
@@ -89,9 +96,22 @@ class Reader:
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
-        import asyncio
+        return await self.soon(partial(self.read, look))
 
-        return await asyncio.to_thread(self.read, look)
+    def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Make a call that reads in a thread of our own, for a coroutine; return its future."""
+        return self._thread.future(call)
+
+    def free_within(self, seconds: float) -> bool:
+        """Wait until nobody reads, at most so long; return whether that came."""
+        # not by acquire(timeout=): a Ctrl-C between that and what releases it would keep everybody out for good
+        pause = LOOK_AGAIN / 64
+        while self._reading.locked():
+            if seconds <= 0:
+                return False
+            time.sleep(pause)
+            seconds, pause = seconds - pause, min(2 * pause, LOOK_AGAIN)
+        return True
 
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
@@ -214,6 +234,7 @@ class Reader:
 
     def close_reader(self) -> None:
         """Close the reading connection; it is opened anew when used again."""
+        self._thread.close()
         with self._reading:
             self._drop_reader()
 

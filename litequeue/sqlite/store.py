@@ -287,7 +287,7 @@ class SqliteStore(Serving):
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""
         self._refuse_wait_inside()
-        return await self._waiters.await_end(job_id, timeout, self.alook_up)
+        return await self._waiters.await_end(job_id, timeout, self.look_up)
 
     def _refuse_wait_inside(self) -> None:
         if self._writer.held() is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from litequeue.background import Background
 from litequeue.errors import StoreError
 from litequeue.sqlite.batch import Entry, commit
 from litequeue.sqlite.connection import leave, transact, transaction
@@ -16,7 +18,6 @@ from litequeue.sqlite.line import Line, finish
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable, Generator
-    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
 
     from litequeue.sqlite.connection import Connection, Fate
@@ -50,7 +51,7 @@ class Writer:
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
         self._line = Line(self._lead_by_thread)
-        self._pool: ThreadPoolExecutor | None = None
+        self._thread = Background("litequeue-writer")
         self._holder: asyncio.AbstractEventLoop | None = None  # whose coroutine has a transaction open
         self._rest: AbstractContextManager[None] | None = None  # the lead, held for a fork
         self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
@@ -135,21 +136,19 @@ class Writer:
     async def atransaction(self) -> AsyncGenerator[Held, None]:
         """Async twin of `transaction`: waits, begins and commits off the loop; the block's statements run on it."""
         async with self.aexclusive():
-            import asyncio
-
-            loop, pool = asyncio.get_running_loop(), self._threads()
-            db = await finish(loop.run_in_executor(pool, lambda: self.ready(durable=True)))
+            in_thread = self._thread.future
+            db = await finish(in_thread(lambda: self.ready(durable=True)))
             scope = transaction(db)
             try:
-                await finish(loop.run_in_executor(pool, scope.__enter__))
-                await finish(loop.run_in_executor(pool, self._check, db))
+                await finish(in_thread(scope.__enter__))
+                await finish(in_thread(lambda: self._check(db)))
                 with self._holding(Held(db)) as held:
                     yield held
             except BaseException as error:
-                await finish(loop.run_in_executor(pool, leave, scope, error))
+                await finish(in_thread(partial(leave, scope, error)))
                 raise
             else:
-                await finish(loop.run_in_executor(pool, leave, scope, None))
+                await finish(in_thread(partial(leave, scope, None)))
             finally:
                 self._take_back(db)
         for call in held.after:
@@ -193,10 +192,10 @@ class Writer:
 
         self._refuse_nested()
         await self._line.wait_async(Entry(None))
-        loop = self._holder = asyncio.get_running_loop()
+        self._holder = asyncio.get_running_loop()
         try:
             if not self._turnstile.enter_at_once():
-                await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
+                await finish(self._thread.future(self._turnstile.enter))
             yield
         finally:
             self._turnstile.leave()
@@ -300,7 +299,7 @@ class Writer:
         return db
 
     def _lead_by_thread(self) -> None:
-        self._threads().submit(self._lead_if_free)
+        self._thread.submit(self._lead_if_free)
 
     def _lead_if_free(self) -> None:
         if not self._line.thread_came():
@@ -311,22 +310,13 @@ class Writer:
             self._line.lead.release()
             self._line.tell_next()
 
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
-        return self._pool
-
     # -- ends
 
     def close(self) -> None:
         """Close the connection once nobody uses it; it is opened anew by the next caller."""
         with self.exclusive():
             self._let_go()
-            pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.shutdown(wait=False)
+            self._thread.close()
 
     def _let_go(self) -> None:
         db, self._db = self._db, None
@@ -369,6 +359,7 @@ class Writer:
         self._line.start_anew()
         self._turnstile.start_anew()
         self.go_on()
-        self._pool = self._holder = None
+        self._thread.start_anew()
+        self._holder = None
         self._held = ContextVar("litequeue_held", default=None)
         return db
