@@ -103,6 +103,10 @@ class Lifecycle(ABC):
             raise self._failure
 
     def _join(self) -> None:
+        if self._loop is not None and self._loop is asyncio._get_running_loop():  # noqa: SLF001
+            raise RuntimeError(
+                "waiting here would block the loop on which this worker runs coroutines; use `async with`"
+            )
         if self._thread is not None:
             try:
                 # not by join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
@@ -174,6 +178,13 @@ class Lifecycle(ABC):
     @abstractmethod
     def _finished_all(self) -> bool:
         """Whether nothing that had begun was put back."""
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 @contextlib.contextmanager

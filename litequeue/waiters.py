@@ -27,6 +27,39 @@ UNREAD = "has an unknown status: others kept the file's connection busy for the 
 ALL = b"all"  # a message that stands for more ids than fit into one
 
 
+# The loops on which workers in this process run coroutines, each with the folder beside the worker's file.
+_workers_loops: list[tuple[asyncio.AbstractEventLoop, str]] = []
+
+
+def refuse_waits(loop: asyncio.AbstractEventLoop, place: str) -> None:
+    """Let no thread block in a wait for a job of this file while it runs this loop, which may have to run that job."""
+    _workers_loops.append((loop, place))
+
+
+def refuse_waits_no_more(loop: asyncio.AbstractEventLoop, place: str) -> None:
+    """The worker has left this loop."""
+    with suppress(ValueError):
+        _workers_loops.remove((loop, place))
+
+
+def check_may_wait(place: Callable[[], Path]) -> None:
+    """Raise `RuntimeError` in a thread that runs a loop of the worker of the file beside which that folder lies."""
+    if not _workers_loops:
+        return
+    import asyncio
+
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    places = [known for loop, known in _workers_loops if loop is running]
+    if places and str(place()) in places:
+        raise RuntimeError(
+            "result() would block the event loop on which this queue's worker runs coroutines, for good if the job is "
+            "one of them; use `await job` or `await job.aresult(timeout=...)`"
+        )
+
+
 class Waiter:
     """One wait for one job, by a thread. `ear`: where it listens, for itself and all others."""
 
@@ -82,6 +115,10 @@ class AsyncWaiter:
 class Reads(Protocol):
     """How those who wait read the file."""
 
+    @property
+    def directory(self) -> Path:
+        """Where locks and sockets lie, beside the file."""
+
     def doing(self, record: JobRecord) -> str:
         """Say where an unfinished job stands, and what it waits for."""
 
@@ -121,6 +158,7 @@ class Waiters:
         look_up: Callable[[str], JobRecord],
     ) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
+        check_may_wait(lambda: self._reads.directory)
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = Waiter(job_id)
         try:

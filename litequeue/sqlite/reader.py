@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.background import Background
-from litequeue.liveness import directory_of, take
+from litequeue.liveness import directory_of, loop_silent_since, take
 from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.claim import claims
 from litequeue.sqlite.opening import Durability, File, warn_of_old_library
@@ -154,6 +154,10 @@ class Reader:
             return True
         remains.release()
         return False
+
+    def loop_silent_since(self, token: str) -> float | None:
+        """Since what unix second an event loop of that living worker has not answered; None: it does."""
+        return loop_silent_since(self.directory, token)
 
     def doing(self, record: JobRecord) -> str:
         """Say where an unfinished job stands, and what it waits for."""
