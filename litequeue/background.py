@@ -71,13 +71,12 @@ class Background:
         self._let_go.atexit = False
 
 
-async def in_thread(call: Callable[[], T]) -> T:
-    """Make one call, which may take long, in a thread of its own, and await it to its end or a cancel."""
+def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Make one call, which may take long, in a thread of its own; return its future."""
     thread = Background("litequeue-call")
-    try:
-        return await thread.future(call)
-    finally:
-        thread.close()
+    future = thread.future(call)
+    thread.close()
+    return future
 
 
 class _Calls:

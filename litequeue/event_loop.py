@@ -44,6 +44,8 @@ class EventLoop:
         self._winding_up: asyncio.Task[None] | None = None
         if self.own:
             self._start()
+        else:
+            self.call(self._answer)  # so that its thread is known
         refuse_waits(self.loop, place)
 
     @property

@@ -74,7 +74,7 @@ class Lifecycle(ABC):
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        starting = asyncio.ensure_future(in_thread(self._start))
+        starting = in_thread(self._start)
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:  # nobody will leave this block
@@ -85,7 +85,7 @@ class Lifecycle(ABC):
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
-        ending = asyncio.ensure_future(in_thread(self._join))
+        ending = in_thread(self._join)  # no task: asyncio.run() cancels those
         try:
             await asyncio.shield(ending)
         except BaseException:  # cancelled, as by a second Ctrl-C: what runs is put back now
