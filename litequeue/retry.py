@@ -148,14 +148,15 @@ def _may_retry(error: BaseException, rule: Policy) -> bool:
 def describe(error: BaseException) -> ErrorInfo:
     """Turn an exception into text; one whose own code fails, or gives no text, is still described."""
     kind = type(error)
+    trace = _text(lambda: "".join(traceback.format_exception(kind, error, _below_us(error))), last=LONGEST_TRACEBACK)
     return ErrorInfo(
-        _text(lambda: _name(kind), "<an exception without a readable name>"),
+        _text(lambda: _name(kind)) or "<an exception without a readable name>",
         _text(lambda: str(error), "<this exception has no readable message>", first=LONGEST_MESSAGE),
-        _text(lambda: "".join(traceback.format_exception(kind, error, _below_us(error))), "", last=LONGEST_TRACEBACK),
+        trace or _text(lambda: "".join(traceback.format_tb(_below_us(error))), last=LONGEST_TRACEBACK),
     )
 
 
-def _text(make: Callable[[], str], otherwise: str, *, first: int | None = None, last: int = 0) -> str:
+def _text(make: Callable[[], str], otherwise: str = "", *, first: int | None = None, last: int = 0) -> str:
     try:
         # by str's own methods: what a __str__ returns may be of a class whose methods are anybody's
         return _storable(str.__getitem__(make(), slice(-last or None, first)))
