@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from litequeue.errors import EncodeError, JobCancelled, JobTimeout
-from litequeue.eventloop import require_asyncio
+from litequeue.current_task import require_asyncio
+from litequeue.errors import JobCancelled, JobTimeout
 from litequeue.frames import calls_the_task, catches_interrupts, interruptible
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
@@ -211,7 +211,7 @@ def execute(run: Run) -> Outcome:
         value = run.task.function(*args, **kwargs)
         if forks != _forks or getpid() != _process:
             _end_forked_child()
-        return Settled() if run.settled else Succeeded(signature.encode_result(value))
+        return Settled() if run.settled else _returned(run, value)
     except BaseException as error:
         if forks != _forks or getpid() != _process:
             _end_forked_child(error)
@@ -231,7 +231,7 @@ async def aexecute(run: Run) -> Outcome:
         value = await run.task.function(*args, **kwargs)
         if forks != _forks or getpid() != _process:
             _end_forked_child()
-        return Settled() if run.settled else Succeeded(signature.encode_result(value))
+        return Settled() if run.settled else _returned(run, value)
     except BaseException as error:
         if forks != _forks or getpid() != _process:
             _end_forked_child(error)
@@ -277,31 +277,49 @@ def _loop_ends(error: BaseException) -> bool:
     """Tell whether the task itself was cancelled, from without; not what it awaited."""
     import asyncio
 
-    if not isinstance(error, asyncio.CancelledError):
+    if not issubclass(type(error), asyncio.CancelledError):
         return False
     task: Any = asyncio.current_task()
     count = getattr(task, "cancelling", None)  # since Python 3.11
     return bool(getattr(task, "told", False) and (count is None or count()))
 
 
+def _returned(run: Run, value: object) -> Outcome:
+    """Say what a returned value makes of the run; one that cannot be stored fails it, whatever that raises.
+
+    There is no other try: its effects have happened.
+    """
+    try:
+        return Succeeded(run.task.signature.encode_result(value))
+    except BaseException as error:  # a codec is the user's code, and may even call sys.exit()
+        return Failed(describe(error))
+
+
 def _raised(run: Run, error: BaseException) -> Outcome:
-    """Say what an error makes of the run: ours (a limit, a cancel, a shutdown) or the function's own."""
+    """Say what an error makes of the run; an error in the error's own code, or in that of `retry_on`, fails the job."""
+    try:
+        return _judged(run, error)
+    except BaseException as wrong:
+        return Failed(describe(wrong))
+
+
+def _judged(run: Run, error: BaseException) -> Outcome:
+    """Say what it is: ours (a limit, a cancel, a shutdown) or the function's own."""
     import asyncio  # here and not above: whoever only enqueues need not wait for it
 
+    kind = type(error)  # never isinstance(), which asks the error for its class: a property, perhaps, that raises
     stops = (asyncio.CancelledError, JobTimeout)  # what the worker raises in a function to stop it
     if run.settled:
         return Settled()
-    if run.put_back and not run.cancel_requested and isinstance(error, (*stops, JobCancelled)):
+    if run.put_back and not run.cancel_requested and issubclass(kind, (*stops, JobCancelled)):
         return Released(begun=True)
-    if isinstance(error, stops):
+    if issubclass(kind, stops):
         if run.timed_out:
             error = timeout_error(run).with_traceback(error.__traceback__)
         elif run.cancel_requested:
             return Cancelled()
         elif run.loop_ends:  # the application's loop cancels whatever runs on it: the job did nothing wrong
             return Snoozed(run.clock.now() + COMES_BACK)
-    if isinstance(error, EncodeError) and error.path.startswith("result"):
-        return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
 
 

@@ -14,7 +14,8 @@ _held_back: dict[int, type[BaseException]] = {}
 def interrupt(ident: int, error: type[BaseException]) -> bool:
     """Raise `error` in the thread of that number; False: it is held back for now, `insist` soon.
 
-    A thread inside a C call sees it when that returns.
+    A thread inside a C call sees it when that returns. A greenlet that stands in for a thread (gevent) never does:
+    Python knows no thread of its number.
     """
     if _amid_ours(ident):
         _held_back[ident] = error
@@ -46,8 +47,7 @@ def take_back() -> None:
     ident = threading.get_ident()
     _held_back.pop(ident, None)
     with suppress(_InItsPlace):
-        _raise_in_thread(ident, _InItsPlace)
-        while True:  # until it is raised, which is at once
+        while _raise_in_thread(ident, _InItsPlace):  # until it is raised, which is at once; never in a greenlet
             pass
 
 
@@ -59,12 +59,12 @@ def let_go() -> None:
             raise error
 
 
-def _raise_in_thread(ident: int, error: type[BaseException] | None) -> None:
-    """Let it raise this error next; None takes back what has not been raised yet."""
+def _raise_in_thread(ident: int, error: type[BaseException] | None) -> bool:
+    """Let it raise this error next; None takes back what has not been raised yet. False: there is no such thread."""
     import ctypes  # here: whoever only enqueues interrupts nobody
 
     value = ctypes.py_object() if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value)
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value))
 
 
 def _amid_ours(ident: int) -> bool:

@@ -10,8 +10,9 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from litequeue.background import in_thread
+from litequeue.current_task import require_asyncio
 from litequeue.duration import text
-from litequeue.eventloop import require_asyncio
 from litequeue.logger import aside, log
 from litequeue.owner_process import getpid
 
@@ -76,15 +77,23 @@ class Lifecycle(ABC):
     async def __aenter__(self) -> Self:
         require_asyncio()
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._start)
+        starting = in_thread(self._start)
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # nobody will leave this block
+            self.stop(now=True)
+            await asyncio.wait({starting}, timeout=LAST_WAIT)
+            raise
         return self
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
+        ending = in_thread(self._join)  # no task: asyncio.run() cancels those
         try:
-            await asyncio.to_thread(self._join)
+            await asyncio.shield(ending)
         except BaseException:  # cancelled, as by a second Ctrl-C: what runs is put back now
             self.stop(now=True)
+            await asyncio.wait({ending}, timeout=LAST_WAIT)
             raise
 
     def _start(self) -> None:
@@ -105,6 +114,10 @@ class Lifecycle(ABC):
     def _join(self) -> None:
         if self._is_anothers:
             return
+        if self._loop is not None and self._loop is asyncio._get_running_loop():  # noqa: SLF001
+            raise RuntimeError(
+                "waiting here would block the loop on which this worker runs coroutines; use `async with`"
+            )
         if self._thread is not None:
             try:
                 # not by join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
@@ -177,6 +190,13 @@ class Lifecycle(ABC):
     @abstractmethod
     def _finished_all(self) -> bool:
         """Whether nothing that had begun was put back."""
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
+from litequeue.current_task import require_asyncio
 from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
-from litequeue.eventloop import require_asyncio
 from litequeue.frames import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
@@ -265,9 +265,7 @@ class Queue:
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
         require_asyncio()
-        import asyncio
-
-        return await asyncio.to_thread(lambda: self.jobs(**where))
+        return await self.store.soon(lambda: self.jobs(**where))
 
     def _known(self, record: JobRecord) -> Job[Any]:
         task = self._tasks.get(record.task)

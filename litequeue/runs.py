@@ -75,11 +75,13 @@ class Runs:
         self._settle = settle
         self.worker: int = 0  # its number in the file
         self._accepting = threading.RLock()
-        self._closed = False
-        self._last_handed = self._handed = 0
+        self._closed, self._last_handed, self._handed = False, 0, 0
         self._settled: deque[tuple[Ended, list[Ended]]] = deque()
-        self._threads = Threads(threads, self._begin, self._end, wake, ear, self._receive)
-        self._coroutines = Coroutines(coroutines, self._begin, self._end, wake, first_slot=threads, loop=loop)
+        calls = self._begin, self._end, wake
+        self._threads = Threads(threads, *calls, ear, self._receive)
+        self._coroutines = Coroutines(coroutines, *calls, first_slot=threads, loop=loop, lifeline=lifeline)
+        if len(self.plain) < len(tasks):
+            self._coroutines.prepare()
         self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
 
     # ---- room and idleness
@@ -278,6 +280,7 @@ class Runs:
             if pool.line and now > pool.patient_until():
                 pool.pace.slow_down()
                 self.put_back(pool.take_back())
+        self._coroutines.watch()
         if now < self._check_at:
             return
         self._check_at = math.inf

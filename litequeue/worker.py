@@ -89,21 +89,21 @@ class Worker(Lifecycle):
             slots = self.threads + self.coroutines
             self._lifeline = made.enter_context(closing(Lifeline(directory, self._token, slots)))
             self._ear = made.enter_context(closing(Ear(directory, WORK)))
-            self._handed_to = Ear(directory, HAND)
+            self._handed_to = made.enter_context(closing(Ear(directory, HAND)))
+            self._runs = Runs(
+                tasks,
+                Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),
+                threads=self.threads,
+                coroutines=self.coroutines,
+                loop=self._loop,
+                clock=self._clock,
+                recorder=self._store,
+                lifeline=self._lifeline,
+                wake=self._ear.wake,
+                ear=self._handed_to,
+                settle=self._settle_at_once,
+            )
             made.pop_all()
-        self._runs = Runs(
-            tasks,
-            Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),
-            threads=self.threads,
-            coroutines=self.coroutines,
-            loop=self._loop,
-            clock=self._clock,
-            recorder=self._store,
-            lifeline=self._lifeline,
-            wake=self._ear.wake,
-            ear=self._handed_to,
-            settle=self._settle_at_once,
-        )
         self._kinds = frozenset(kind for kind in (self._runs.plain, self._names - self._runs.plain) if kind)
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None

@@ -128,6 +128,22 @@ def abandon(db: Connection) -> None:
     db.raw = _Abandoned()
 
 
+@contextmanager
+def left_to_its_opener(
+    db: Connection, enter: Callable[[], None], forget: Callable[[], None]
+) -> Generator[None, None, None]:
+    """At the block's end, in a process that was forked in it: leave the transaction to the one that opened it."""
+    try:
+        yield
+    finally:
+        try:
+            enter()
+        except StoreError:
+            forget()
+            abandon(db)
+            raise
+
+
 def check_open(db: Any) -> None:
     """Refuse to go on in a transaction that the caller's block has ended, here or on an aiosqlite connection."""
     if not db.in_transaction:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from litequeue.current_task import current_owner, running_loop
 from litequeue.errors import StoreError
-from litequeue.eventloop import current_owner, running_loop
 from litequeue.logger import block, log
 from litequeue.sqlite.connection import check_open
 

@@ -85,7 +85,7 @@ class Serving(Reader):
         self._bell = Bell(self.directory, WORK, SystemClock.monotonic, private=HAND)
         self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
         self._handover = Handover(self.path, self._bell, SystemClock.monotonic)
-        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
+        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self)
         forks.watch(self)
 
     def claim(
@@ -307,6 +307,7 @@ class Serving(Reader):
         left = [self._writer.start_anew(), self._reader]
         self._reader = None
         self._reading, self._copying = threading.Lock(), threading.Lock()
+        self._thread.start_anew()
         self._waiters.start_anew()
         self._handover.start_anew()
         return [db for db in left if db is not None]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from litequeue.current_task import require_asyncio
 from litequeue.doorbell import CANCEL, JOBS
 from litequeue.engine import Submitted
 from litequeue.errors import StoreError
-from litequeue.eventloop import require_asyncio
 from litequeue.frames import interruptible
 from litequeue.handover import LARGEST
 from litequeue.interrupt import let_go
@@ -308,7 +308,7 @@ class SqliteStore(Serving):
         self._owner.enter()
         require_asyncio()
         self._refuse_wait_inside()
-        return await self._waiters.await_end(job_id, timeout, self.alook_up)
+        return await self._waiters.await_end(job_id, timeout, self.look_up)
 
     def _refuse_wait_inside(self) -> None:
         if self._writer.held() is not None or self._writer.is_copied():

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from litequeue.background import Background
 from litequeue.errors import StoreError
 from litequeue.logger import aside, later, say, unsaid
 from litequeue.sqlite.batch import Entry, commit
-from litequeue.sqlite.connection import abandon, leave, transact, transaction
+from litequeue.sqlite.connection import leave, left_to_its_opener, transact, transaction
 from litequeue.sqlite.held import Blocks, Held
 from litequeue.sqlite.line import Line, finish
 from litequeue.sqlite.settings import Lent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
-    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
 
     from litequeue.sqlite.connection import Connection, Fate
@@ -52,7 +53,7 @@ class Writer:
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
         self._line = Line(self._lead_by_thread)
-        self._pool: ThreadPoolExecutor | None = None
+        self._thread = Background("litequeue-writer")
         self._blocks = Blocks()
         self._keep_hooks = keep_hooks
         self._lent: Lent | None = None  # how the connection was before a caller had it
@@ -134,7 +135,7 @@ class Writer:
                     self._turnstile.enter()
                     with transaction(db):
                         self._check(db)
-                        with self._blocks.holding(Held(db)) as held, self._not_in_a_copy(db):
+                        with self._blocks.holding(Held(db)) as held, left_to_its_opener(db, self._enter, self._abandon):
                             yield held
                     db.check_files()
                 finally:
@@ -149,23 +150,24 @@ class Writer:
     async def atransaction(self) -> AsyncGenerator[Held, None]:
         """Async twin of `transaction`: waits, begins and commits off the loop; the block's statements run on it."""
         async with self.aexclusive():
-            import asyncio
-
-            loop, pool = asyncio.get_running_loop(), self._threads()
-            began, db = self._monotonic(), await finish(loop.run_in_executor(pool, self._lend))
+            in_thread = self._thread.future
+            began, db = self._monotonic(), await finish(in_thread(self._lend))
             scope = transaction(db)
             try:
-                await finish(loop.run_in_executor(pool, scope.__enter__))
-                await finish(loop.run_in_executor(pool, self._check, db))
-                with self._blocks.holding(Held(db, is_async=True)) as held, self._not_in_a_copy(db):
+                await finish(in_thread(scope.__enter__))
+                await finish(in_thread(lambda: self._check(db)))
+                with (
+                    self._blocks.holding(Held(db, is_async=True)) as held,
+                    left_to_its_opener(db, self._enter, self._abandon),
+                ):
                     yield held
             except BaseException as error:
                 if self._db is not db:  # abandoned
                     raise
-                await finish(loop.run_in_executor(pool, leave, scope, error))
+                await finish(in_thread(partial(leave, scope, error)))
                 raise
             else:
-                await finish(loop.run_in_executor(pool, leave, scope, None))
+                await finish(in_thread(partial(leave, scope, None)))
                 db.check_files()
             finally:
                 self._take_back(db)
@@ -182,19 +184,10 @@ class Writer:
         finally:
             self._note_span(began, _BLOCK)
 
-    @contextmanager
-    def _not_in_a_copy(self, db: Connection) -> Generator[None, None, None]:
-        """At the block's end, in a process that was forked in it: leave the transaction to the one that opened it."""
-        try:
-            yield
-        finally:
-            try:
-                self._enter()
-            except StoreError:
-                self._db = self._lent = None
-                self._turnstile.start_anew()
-                abandon(db)
-                raise
+    def _abandon(self) -> None:
+        """Another process goes on with the connection."""
+        self._db = self._lent = None
+        self._turnstile.start_anew()
 
     def _lend(self) -> Connection:
         """Return the connection for a caller's block, and note how it is now."""
@@ -231,10 +224,10 @@ class Writer:
         self._blocks.refuse_nested()
         self._blocks.refuse_to_await()
         await self._line.wait_async(Entry(None))
-        loop = self._blocks.loop = asyncio.get_running_loop()
+        self._blocks.loop = asyncio.get_running_loop()
         try:
             if not self._turnstile.enter_at_once():
-                await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
+                await finish(self._thread.future(self._turnstile.enter))
             yield
         finally:
             self._turnstile.leave()
@@ -335,7 +328,7 @@ class Writer:
             say()
 
     def _lead_by_thread(self) -> None:
-        self._threads().submit(self._lead_if_free)
+        self._thread.submit(self._lead_if_free)
 
     def _lead_if_free(self) -> None:
         if not self._line.thread_came():
@@ -346,13 +339,6 @@ class Writer:
             finally:
                 self._line.lead.release()
                 self._released()
-
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
-        return self._pool
 
     @property
     def connection(self) -> Connection | None:
@@ -365,9 +351,7 @@ class Writer:
         """Close the connection once nobody uses it; it is opened anew by the next caller."""
         with self.exclusive():
             self._let_go()
-            pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.shutdown(wait=False)
+            self._thread.close()
 
     def _let_go(self) -> None:
         db, self._db, self._lent = self._db, None, None
@@ -410,6 +394,7 @@ class Writer:
         self._line.start_anew()
         self._turnstile.start_anew()
         self.go_on()
-        self._pool = self._lent = None
+        self._lent = None
         self._blocks = Blocks()
+        self._thread.start_anew()
         return db
