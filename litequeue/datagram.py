@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from litequeue.permissions import give_to_users_of, is_shared
+
 UNIX = int(getattr(socket, "AF_UNIX", -1))  # Windows has none that carries datagrams
 LOOPBACK = "127.0.0.1"
 LONGEST_ADDRESS = 103  # bytes of sun_path on macOS and the BSDs, less its NUL; Linux has 107
@@ -62,13 +64,20 @@ def listen(directory: Path, prefix: str, *, loopback: bool) -> Place:
 
 
 def _listen_unix(directory: Path, name: str) -> Place:
+    path = directory / name
+    # where several users may use it, it appears under its name with its permissions: who finds it closed asks once
+    first = directory / f".{name}" if is_shared(directory) else path
     with ExitStack() as made:
         receiver, waker = made.enter_context(_datagrams(UNIX)), made.enter_context(_datagrams(UNIX))
-        with _address(directory, name) as address:
+        with _address(directory, first.name) as address:
             receiver.bind(address)
             waker.connect(address)
+        if first != path:
+            made.callback(unlink, directory, first.name)
+            give_to_users_of(directory, first)
+            first.rename(path)
         made.pop_all()
-    return Place(directory / name, receiver, waker)
+    return Place(path, receiver, waker)
 
 
 def _listen_loopback(directory: Path, name: str) -> Place:

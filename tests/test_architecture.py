@@ -17,7 +17,7 @@ FLOORS: list[list[str] | set[str]] = [
     [
         *("errors", "clock", "zones", "duration", "codec", "crypto", "signature", "job", "outcome", "retry"),
         *("schedule", "options", "pace"),
-        *("datagram", "doorbell", "identity", "liveness", "handover", "waiters", "interrupt"),
+        *("permissions", "datagram", "doorbell", "identity", "liveness", "handover", "waiters", "interrupt"),
     ],
     {"engine", "task"},
     {"sqlite"},

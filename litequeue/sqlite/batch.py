@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from litequeue.errors import Fenced, StoreBusy, StoreError
+from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreError
 from litequeue.sqlite.connection import Fate
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def commit(batch: Sequence[Entry[Any]], writer: Connected) -> None:
 def _commit_together(db: Connection, batch: Sequence[Entry[Any]], writer: Connected) -> bool:
     try:
         _commit(db, batch, writer)
-    except StoreBusy as error:  # each by itself would wait as long again
+    except (StoreBusy, StoreDamaged) as error:  # each would wait as long again; what is damaged takes nothing in
         _fail_all(batch, error)
     except (Exception, Fenced):
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from litequeue.errors import DriverConflict, StoreError
-from litequeue.sqlite import guards
+from litequeue.sqlite import guards, whose_wal
 
 if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection
@@ -31,6 +31,9 @@ class DriverModule(Protocol):
 
     def connect(self, path: str) -> Connection:
         """Open the file."""
+
+    def connect_main_file(self, path: Path) -> Connection:
+        """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
 
     def wrap(self, raw: Any) -> Connection | None:
         """Put a caller's connection behind the seam, if it is one of this driver."""
@@ -67,6 +70,7 @@ class File:
         self.driver: DriverModule = driver_module(driver)
         self.durability = durability
         self.created: bool = False
+        self._noted = False
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self.identity: guards.FileId = guards.NO_FILE  # until the first connection
 
@@ -75,24 +79,33 @@ class File:
         path = Path(self.path)
         guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
         if create:
+            whose_wal.refuse_left_alone(path)
             self.created = _create(path) or self.created
         elif not path.exists():
             raise StoreError(f"{path} does not exist")
-        identity = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
+        first: list[bool] = []
+
+        def check_wal() -> None:
+            whose_wal.check(path, self.driver, make=create)
+            first.append(True)
+
+        identity = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds, first=check_wal)
         try:
             if self.identity not in (guards.NO_FILE, identity):
                 guards.check_not_replaced(self.path, self.identity)
             self.identity = identity
-            return self._opened()
+            return self._opened(first=bool(first))
         except BaseException:
             guards.forget(identity)
             raise
 
-    def _opened(self) -> Connection:
+    def _opened(self, *, first: bool) -> Connection:
         db = self.driver.connect(self.path)
         try:
             for pragma in _settings(self.durability):
                 db.rows(f"PRAGMA {pragma}")
+            if first or not self._noted:
+                self._noted = whose_wal.note(Path(self.path), self.identity[1], db)
         except BaseException:
             db.close()
             raise
