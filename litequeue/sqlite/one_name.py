@@ -29,7 +29,7 @@ def read_mounts() -> list[str]:
 
 def point_of(field: str) -> str:
     """Decode a mount point, in which mountinfo writes a space, a tab or a backslash as three octal digits."""
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field) if "\\" in field else field
 
 
 def second_name(path: Path, mounts: list[str]) -> str | None:
@@ -59,6 +59,9 @@ def second_name(path: Path, mounts: list[str]) -> str | None:
 
 def is_mount_point(place: str, mounts: list[str]) -> bool:
     """Whether something is mounted at that very path, and no later mount on a folder above hides it."""
+    name = Path(place).name
+    if not any(name in point_of(line) for line in mounts):  # as nearly always
+        return False
     table = [_parsed(line) for line in mounts]
     by_number = {mount.number: mount for mount in table}
     return any(mount.point == place and not _is_hidden(mount, table, by_number) for mount in table)

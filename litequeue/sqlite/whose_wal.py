@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.errors import StoreError, StoreReplaced
-from litequeue.liveness import directory_of, open_directory
+from litequeue.liveness import BESIDE, open_directory
 from litequeue.permissions import (
     SQLITE_FILES,
     give_open_file_to_users_of,
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 NAME = "file.json"  # the note, in the folder beside the database
 FILE_ID = {"name": "file_id"}
-LARGEST = 4096  # bytes of a note; it may have been written by anybody
+LENGTH = 256  # bytes of a note: one sector, which disks write as a whole
+LARGEST = 4096  # bytes to read of one, which may have been written by anybody
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -89,7 +90,7 @@ def check(path: Path, driver: DriverModule, *, make: bool) -> None:
     make the folder for the note. Raises `StoreError` where this user cannot use what others have made there.
     """
     left = _left(path)  # before the note: who opens another file notes that before there is a new WAL
-    folder = directory_of(path)
+    folder = Path(f"{path}{BESIDE}")
     if make:
         with suppress(OSError):  # a note is a precaution: a full disk, say, must not keep anybody from looking
             open_directory(path)
@@ -106,7 +107,8 @@ def check(path: Path, driver: DriverModule, *, make: bool) -> None:
         )
     if old is not None and not now.file_id and left.deciding[0] and old.inode == now.inode:
         now = now._replace(file_id=old.file_id)  # it may stand in the WAL only
-    _write(folder, old, now, in_place=in_place)
+    if old is None or not in_place or (old.inode, old.file_id) != (now.inode, now.file_id):
+        _renew(folder, old, now, in_place=in_place)
 
 
 def note(path: Path, inode: int, db: Connection) -> bool:
@@ -114,7 +116,7 @@ def note(path: Path, inode: int, db: Connection) -> bool:
 
     Returns whether all is known: in a new file there is neither an id nor a WAL yet.
     """
-    folder = directory_of(path)
+    folder = Path(f"{path}{BESIDE}")
     file_id = _id_of(db)  # a read, which makes -wal and -shm
     share_sqlite_files(path)
     if not folder.is_dir():
@@ -125,7 +127,7 @@ def note(path: Path, inode: int, db: Connection) -> bool:
         _forget(folder)
         return False
     known = old.file_id if old is not None and old.inode == inode else ""
-    _write(folder, old, Note(inode, file_id or known, left.wal[0], left.shm[0]), in_place=in_place)
+    _renew(folder, old, Note(inode, file_id or known, left.wal[0], left.shm[0]), in_place=in_place)
     return bool(file_id and left.wal[0])
 
 
@@ -154,12 +156,12 @@ def _advice(path: Path) -> str:
 
 
 def _left(path: Path) -> Left:
-    return Left(*(_seen(Path(f"{path}{ending}")) for ending in SQLITE_FILES))
+    return Left(*(_seen(f"{path}{ending}") for ending in SQLITE_FILES))
 
 
-def _seen(path: Path) -> tuple[int, int]:
+def _seen(path: str | Path) -> tuple[int, int]:
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116  half the price of Path.stat, at every start
     except OSError:
         return 0, 0
     return status.st_ino, status.st_size
@@ -216,14 +218,15 @@ def _read(folder: Path) -> tuple[Note | None, bool]:
     return None, False
 
 
-def _write(folder: Path, old: Note | None, new: Note, *, in_place: bool) -> None:
-    """Replace the note at once. One that tells of another file must be gone before the file is written to."""
-    if old == new and in_place:
+def _renew(folder: Path, old: Note | None, new: Note, *, in_place: bool) -> None:
+    """Write down what has changed. A note that tells of another file must be gone before this one is written to."""
+    if old is not None and in_place and (old.inode, old.file_id) == (new.inode, new.file_id):
+        if old != new:
+            with suppress(OSError, ValueError, TypeError, KeyError):  # what is known of the file itself stays true
+                _overwrite(folder / NAME, new)
         return
-    stale = old is not None and (old.inode, old.file_id) != (new.inode, new.file_id)
-    unnamed = (
-        folder / f"{NAME}-{os.urandom(8).hex()}.tmp"
-    )  # what a crash leaves of it is swept away as half-made locks are
+    stale = old is not None and (old.inode != new.inode or old.file_id not in ("", new.file_id))
+    unnamed = folder / f"{NAME}-{os.urandom(8).hex()}.tmp"  # one that a crash leaves is swept away by workers
     try:
         _make(unnamed, new, durable=stale)
         unnamed.replace(folder / NAME)
@@ -236,15 +239,32 @@ def _write(folder: Path, old: Note | None, new: Note, *, in_place: bool) -> None
             _forget(folder, error)
 
 
+def _overwrite(path: Path, new: Note) -> None:
+    """Not by a rename, which some file systems follow by a flush to disk; torn by a power cut, it is no note at all."""
+    descriptor = os.open(path, os.O_RDWR | _FLAGS)
+    try:
+        inode = os.fstat(descriptor).st_ino
+        if json.loads(os.read(descriptor, LARGEST))["note"] == inode:  # else another process has put one in its place
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, _bytes_of(new, inode))
+    finally:
+        os.close(descriptor)
+
+
 def _make(unnamed: Path, new: Note, *, durable: bool) -> None:
     descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     try:
         give_open_file_to_users_of(unnamed.parent, descriptor)
-        os.write(descriptor, json.dumps({**new._asdict(), "note": os.fstat(descriptor).st_ino}).encode())
+        os.write(descriptor, _bytes_of(new, os.fstat(descriptor).st_ino))
         if durable:  # after a power cut the old note must not come back beside the new file's WAL
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _bytes_of(new: Note, own_inode: int) -> bytes:
+    """All notes have one length, so that a shorter one leaves nothing of a longer."""
+    return json.dumps({**new._asdict(), "note": own_inode}).ljust(LENGTH - 1).encode() + b"\n"
 
 
 def _sync_folder(folder: Path) -> None:
