@@ -78,7 +78,7 @@ def refuse_left_alone(path: Path) -> None:
     left = _left(path)  # before the file: who makes one makes its WAL later
     if left.deciding[0] and not path.exists():
         raise StoreReplaced(
-            f"{_names(path, left)} left of a database that was {path}, which is gone. Put that back, or, to begin with "
+            f"{_names(path, left)} left of a database that was {path}, and is gone. Put that back, or, to begin with "
             f"a new one, {_advice(path)}"
         )
 
@@ -145,7 +145,7 @@ def _is_of_another(old: Note, now: Note, left: Left, *, in_place: bool) -> bool:
 
 def _names(path: Path, left: Left) -> str:
     there = [f"{path}{end}" for end, (_, size) in zip(SQLITE_FILES, left, strict=True) if size]
-    return f"{' and '.join(there)} {'are' if len(there) > 1 else 'is'} left"
+    return f"{' and '.join(there)} {'are' if len(there) > 1 else 'is'}"
 
 
 def _advice(path: Path) -> str:
