@@ -140,6 +140,34 @@ def _may_change(there: os.stat_result) -> bool:
 # ---- what belongs to SQLite
 
 
+def make_sqlite_files(database: Path) -> None:
+    """Make -wal and -shm, empty, where SQLite would make them for another group than the database's.
+
+    To SQLite an empty one is none at all. HAZARD: by another name, which is closed before: SQLite may have it open.
+    """
+    if not POSIX or not database.exists():
+        return
+    wanted = database.stat()
+    if wanted.st_mode & 0o060 != 0o060 or (os.getegid() == wanted.st_gid and not _is_root()):
+        return
+    for path in (Path(f"{database}{ending}") for ending in SQLITE_FILES):
+        if not os.path.lexists(path):
+            with suppress(OSError):  # no links here, or no space: then for a moment others find it closed
+                _make_empty(path, wanted)
+
+
+def _make_empty(path: Path, wanted: os.stat_result) -> None:
+    unnamed = path.parent / f".litequeue-{os.urandom(8).hex()}"
+    descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        _give(descriptor, wanted, wanted.st_mode & 0o777)
+    finally:
+        os.close(descriptor)
+        with suppress(FileExistsError):  # another process was faster
+            path.hardlink_to(unnamed)
+        unnamed.unlink()
+
+
 def share_sqlite_files(database: Path) -> None:
     """Give -wal and -shm, if this user has made them, the database's group: SQLite gives them its mode alone."""
     if not POSIX:

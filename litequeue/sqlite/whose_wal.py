@@ -26,6 +26,7 @@ from litequeue.liveness import BESIDE, open_directory
 from litequeue.permissions import (
     SQLITE_FILES,
     give_open_file_to_users_of,
+    make_sqlite_files,
     refuse_unusable,
     share_sqlite_files,
 )
@@ -95,10 +96,15 @@ def check(path: Path, driver: DriverModule, *, make: bool) -> None:
         with suppress(OSError):  # a note is a precaution: a full disk, say, must not keep anybody from looking
             open_directory(path)
     refuse_unusable(folder, path)
-    if not folder.is_dir():
-        return
+    if folder.is_dir():
+        _compare(path, folder, left, _id_in_main_file(path, driver))
+    if make or folder.is_dir():
+        make_sqlite_files(path)
+
+
+def _compare(path: Path, folder: Path, left: Left, file_id: str) -> None:
     old, in_place = _read(folder)
-    now = Note(_inode(path), _id_in_main_file(path, driver), left.wal[0], left.shm[0])
+    now = Note(_inode(path), file_id, left.wal[0], left.shm[0])
     if old is not None and _is_of_another(old, now, left, in_place=in_place):
         raise StoreReplaced(
             f"{_names(path, left)} left of another file than the one that is {path} now, and together they would be "
