@@ -1,5 +1,7 @@
 """Two users of one group share a queue: neither has a name or a home, and either may come first."""
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -21,13 +23,14 @@ pytestmark = pytest.mark.skipif(
 GROUP = 64_100
 ADA, BOB, EVE = 64_001, 64_002, 64_003  # in no passwd; Eve is not in the group
 
-# The interpreter may lie where only root can read it. So the program does all once as root, which imports whatever is
-# imported late, and then becomes the user.
+# The interpreter may lie where only root can read it. So a process of root's does all once, which imports whatever is
+# imported late, and then forks those that become the users.
 PROGRAM = """
-import json, os, sys, tempfile
+import json, os, signal, sys, tempfile
 from litequeue import Queue
 
-driver, user, group, others, umask = json.loads(sys.argv[1])
+driver = sys.argv[1]
+worker = queue = None
 
 def open_queue(path):
     global queue, same, gated
@@ -83,18 +86,29 @@ with tempfile.TemporaryDirectory() as folder:
     except Exception:
         import traceback
         traceback.format_exc()
-os.setgroups(others)
-os.setgid(group)
-os.setuid(user)
-os.umask(umask)
-print("ready", flush=True)
+
+def become(user, group, others, umask, asked, told):
+    with open(asked) as lines, open(told, "w", buffering=1) as answers:
+        os.setgroups(others)
+        os.setgid(group)
+        os.setuid(user)
+        os.umask(umask)
+        print(os.getpid(), file=answers)
+        for line in lines:
+            name, *arguments = json.loads(line)
+            try:
+                answer = [globals()[name](*arguments), None]
+            except Exception as error:
+                answer = [None, f"{type(error).__name__}: {error}"]
+            print(json.dumps(answer), file=answers)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead are not kept
 for line in sys.stdin:
-    name, *arguments = json.loads(line)
-    try:
-        told = [globals()[name](*arguments), None]
-    except Exception as error:
-        told = [None, f"{type(error).__name__}: {error}"]
-    print(json.dumps(told), flush=True)
+    if os.fork() == 0:
+        try:
+            become(*json.loads(line))
+        finally:
+            os._exit(0)
 """
 
 
@@ -105,17 +119,15 @@ class Refused(Exception):
 class User:
     """A process of one user; its functions are called by name."""
 
-    def __init__(self, driver, user, group, others, umask):
+    def __init__(self, nursery, number, user, group, others, umask):
         self.uid = user
-        environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "USER", "LOGNAME"}}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps([driver, user, group, others, umask])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            text=True,
-        )
+        asked, told = (nursery.folder / f"{number}.{end}" for end in ("asked", "told"))
+        for pipe in (asked, told):
+            os.mkfifo(pipe)
+        nursery.stdin.write(json.dumps([user, group, others, umask, str(asked), str(told)]) + "\n")
+        nursery.stdin.flush()
+        self.asked, self.answers = asked.open("w"), told.open()
+        self.pid = int(self.answers.readline())
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -125,22 +137,19 @@ class User:
         return call
 
     def send(self, name, *arguments):
-        self.process.stdin.write(json.dumps([name, *map(str_of_path, arguments)]) + "\n")
-        self.process.stdin.flush()
+        self.asked.write(json.dumps([name, *map(str_of_path, arguments)]) + "\n")
+        self.asked.flush()
 
     def told(self):
-        value, error = json.loads(self.process.stdout.readline())
+        value, error = json.loads(self.answers.readline())
         if error is not None:
             raise Refused(error)
         return value
 
-    def ready(self):
-        assert self.process.stdout.readline() == "ready\n"
-        return self
-
     def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        assert self.answers.read() == ""  # the end of its pipe: it is gone
 
 
 def str_of_path(value):
@@ -157,30 +166,57 @@ def folder():
     shutil.rmtree(made)
 
 
-@pytest.fixture(params=[("primary", 0o002), ("supplementary", 0o077)], ids=["their own group", "one more group"])
-def membership(request):
-    """Whether the group is the users' own, which new files get, or one more; and a umask, which must not matter."""
-    return request.param
+# Whether the group is the users' own, which new files get, or one more; and a umask, which must not matter.
+MEMBERSHIPS = {"their own group": ("primary", 0o002), "one more group": ("supplementary", 0o077)}
+both_memberships = pytest.mark.parametrize("membership", MEMBERSHIPS, indirect=True)
 
 
 @pytest.fixture
-def users(driver, membership):
-    """Start processes of users; all at once, as each takes a moment."""
-    started = []
+def membership(request):
+    return MEMBERSHIPS[getattr(request, "param", "one more group")]
+
+
+@pytest.fixture(scope="module")
+def nurseries(tmp_path_factory):
+    """For each driver a process of root's that makes those of users; started when it is first needed."""
+    running = {}
+
+    def of(driver):
+        if driver not in running:
+            command = [sys.executable, "-c", PROGRAM, driver]
+            environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "USER", "LOGNAME"}}
+            started = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
+            )
+            started.folder = tmp_path_factory.mktemp(f"users {driver}")
+            running[driver] = started
+        return running[driver]
+
+    yield of
+    for process in running.values():
+        process.stdin.close()
+        process.wait()
+
+
+@pytest.fixture
+def users(driver, nurseries, membership, request):
+    """Start processes of users."""
+    kind, umask = membership
+    started, numbers = [], itertools.count()
 
     def start(*ids):
-        kind, umask = membership
         for user in ids:
             own = GROUP if kind == "primary" and user != EVE else user
             others = [] if own == GROUP or user == EVE else [GROUP]
-            started.append(User(driver, user, own, others, umask))
-        return [user.ready() for user in started[-len(ids) :]]
+            name = f"{abs(hash(request.node.name))}-{next(numbers)}"
+            started.append(User(nurseries(driver), name, user, own, others, umask))
+        return started[-len(ids) :]
 
     yield start
     for user in started:
         user.kill()
-        user.process.stdin.close()
-        user.process.stdout.close()
+        user.asked.close()
+        user.answers.close()
 
 
 def made(folder, mode):
@@ -208,6 +244,7 @@ def assert_for_the_group(database):
     assert {permissions(path) for path in names} == {(GROUP, 0o660)}
 
 
+@both_memberships
 @pytest.mark.parametrize("order", [(ADA, BOB), (BOB, ADA)], ids=["the owner first", "the other first"])
 def test_both_enqueue_run_and_get_results_whoever_comes_first(folder, users, order):
     first, second = users(*order)
@@ -239,9 +276,10 @@ def test_one_user_comes_when_the_other_has_gone(folder, users, order):
     assert first.result(job) == 1 + second.uid
 
 
+@both_memberships
 def test_two_users_who_come_at_once_are_none_of_them_refused(folder, users):
     both = users(ADA, BOB)
-    for number in range(10):
+    for number in range(5):
         database = made(folder, 0o660)
         database = database.rename(folder / f"{number}.db")
         for user in both:
