@@ -32,6 +32,7 @@ FLOORS: list[list[str] | set[str]] = [
         *(
             "background",
             "greenlets",
+            "permissions",
             "datagram",
             "doorbell",
             "identity",

@@ -10,6 +10,7 @@ from litequeue.sqlite.connection import BUSY_SECONDS, Handle, only_reads, transl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from litequeue.sqlite.connection import Connection, Parameters, Row
 
@@ -189,6 +190,15 @@ def connect(path: str) -> ApswConnection:
     except apsw.Error as error:
         raise translated(error) from error
     return ApswConnection(raw)
+
+
+def connect_main_file(path: Path) -> ApswConnection:
+    """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
+    try:
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        return ApswConnection(apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags))
+    except apsw.Error as error:
+        raise translated(error) from error
 
 
 def wrap(raw: Any) -> ApswConnection | None:

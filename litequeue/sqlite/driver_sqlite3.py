@@ -10,6 +10,7 @@ from litequeue.sqlite.connection import BUSY_SECONDS, Handle, only_reads, transl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from litequeue.sqlite.connection import Connection, Parameters, Row
 
@@ -137,6 +138,16 @@ def connect(path: str) -> Sqlite3Connection:
     except sqlite3.Error as error:
         raise translated(error) from error
     return Sqlite3Connection(raw)
+
+
+def connect_main_file(path: Path) -> Sqlite3Connection:
+    """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
+    try:
+        return Sqlite3Connection(
+            sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        )
+    except sqlite3.Error as error:
+        raise translated(error) from error
 
 
 def wrap(raw: Any) -> Sqlite3Connection | None:
