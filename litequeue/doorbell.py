@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from litequeue.datagram import GONE, UNIX, Line, call, listen, sleeper, unlink
+from litequeue.owner_process import getpid
 
 LONGEST_MESSAGE = 65_536
 LARGEST_DRAIN = 64
@@ -51,6 +52,7 @@ class Ear:
         self._waiting = self._woken = self._closed = False
         self._young = True
         self._buffer = memoryview(bytearray(LONGEST_MESSAGE))  # made once: to make it anew costs more than the rest
+        self._pid = getpid()
         self._place = listen(directory, topic, loopback=loopback)
         self.name: str = self._place.path.name  # what `Bell.ring_one` knows it by
         self._socket = self._place.receiver
@@ -106,7 +108,7 @@ class Ear:
 
     def close(self) -> None:
         """Stop hearing, and take the name out of the directory. May be called again."""
-        if self._closed:
+        if self._closed or getpid() != self._pid:  # of the process that forked this one: its name stays
             return
         with suppress(OSError):
             self._place.path.unlink()

@@ -14,6 +14,7 @@ import msgspec
 from litequeue.errors import EncodeError, JobCancelled, JobTimeout
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
+from litequeue.owner_process import getpid
 from litequeue.retry import after_error, describe
 
 if TYPE_CHECKING:
@@ -192,11 +193,11 @@ def execute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = run.task.function(*args, **kwargs)
-        if forks != _forks:
+        if forks != _forks or getpid() != _process:
             _end_forked_child()
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
-        if forks != _forks:
+        if forks != _forks or getpid() != _process:
             _end_forked_child(error)
         return _raised(run, error)
     finally:
@@ -211,22 +212,30 @@ async def aexecute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
-        if forks != _forks:
+        if forks != _forks or getpid() != _process:
             _end_forked_child()
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
-        if forks != _forks:
+        if forks != _forks or getpid() != _process:
             _end_forked_child(error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
 
 
-_forks = 0  # how many lie between this process and the one that began
+_forks = 0  # how many that Python was told of lie between this process and the one that began
+_process = getpid()  # the one whose jobs run here
+
+
+def work_here() -> None:
+    """Note that this process is to run jobs, whether or not Python was told of the fork that made it."""
+    global _process  # noqa: PLW0603
+    _process = getpid()
 
 
 def _count_fork() -> None:
     global _forks  # noqa: PLW0603
     _forks += 1
+    work_here()
 
 
 if hasattr(os, "register_at_fork"):

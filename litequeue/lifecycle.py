@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from litequeue.duration import text
+from litequeue.owner_process import getpid
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,7 +41,7 @@ class Lifecycle(ABC):
         self._failure: BaseException | None = None
         self._ready, self._over = threading.Event(), threading.Event()
         self._stopping = self._hurry = self._until_idle = False
-        self._signals = 0
+        self._signals = self._pid = 0
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -59,6 +60,8 @@ class Lifecycle(ABC):
 
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming, and end when what runs has ended, or put it back `now`. From any thread; does not wait."""
+        if self._is_anothers:
+            return
         self._stopping = True
         self._hurry = self._hurry or now
         self._wake()
@@ -87,13 +90,21 @@ class Lifecycle(ABC):
     def _start(self) -> None:
         if self._thread is not None:
             raise RuntimeError(STARTED)
+        self._pid = getpid()
         self._thread = threading.Thread(target=self._work, name=f"litequeue-{self.name}", daemon=True)
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def _is_anothers(self) -> bool:
+        """Whether it works in the process that forked this one, which Python may not have been told of."""
+        return self._thread is not None and self._pid != getpid()
+
     def _join(self) -> None:
+        if self._is_anothers:
+            return
         if self._thread is not None:
             try:
                 # not by join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C

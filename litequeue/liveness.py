@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from litequeue.owner_process import getpid
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -94,6 +96,7 @@ class Lifeline:
             _unlink(self._path)
             raise
         self._closed = False
+        self._pid = getpid()
         self._stat = os.fstat(self._descriptor)
         _inheritable.add(self)
 
@@ -122,8 +125,8 @@ class Lifeline:
             return
 
     def close(self) -> None:
-        """Let go in good order: remove the file and free the lock. May be called again."""
-        if self._closed:
+        """Let go in good order: remove the file and free the lock. May be called again, and by its owner alone."""
+        if self._closed or getpid() != self._pid:
             return
         if os.name != "nt":
             _unlink(self._path)  # before the lock is free, so that nobody takes this for a death
@@ -133,6 +136,8 @@ class Lifeline:
 
     def abandon(self, executing: Iterable[str] = ()) -> None:
         """Let go as if this process had died executing these runs: others put right what could not be."""
+        if getpid() != self._pid:
+            return
         if not self._closed:
             self._memory[:] = bytes(len(self._memory))
             for slot, run in zip(range(len(self._places)), executing, strict=False):

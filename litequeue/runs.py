@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.coroutines import Coroutines
 from litequeue.duration import text
-from litequeue.execute import Run, written_off
+from litequeue.execute import Run, work_here, written_off
 from litequeue.handover import handed
 from litequeue.job import Claimed
 from litequeue.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
@@ -63,6 +63,7 @@ class Runs:
         ear: Ear,
         settle: Callable[[Ended], list[Ended] | None],
     ) -> None:
+        work_here()
         self.plain: frozenset[str] = frozenset(name for name, task in tasks.items() if not task.is_coroutine)
         self.ended: deque[Ended] = deque()
         self.cut_short: int = 0  # runs that had begun and were put back

@@ -15,7 +15,19 @@ PACKAGE = Path(__file__).parent.parent / "litequeue"
 # same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
 FLOORS: list[list[str] | set[str]] = [
     [
-        *("errors", "clock", "zones", "duration", "codec", "crypto", "signature", "job", "outcome", "retry"),
+        *(
+            "errors",
+            "owner_process",
+            "clock",
+            "zones",
+            "duration",
+            "codec",
+            "crypto",
+            "signature",
+            "job",
+            "outcome",
+            "retry",
+        ),
         *("schedule", "options", "pace"),
         *("datagram", "doorbell", "identity", "liveness", "handover", "waiters", "interrupt"),
     ],

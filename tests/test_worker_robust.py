@@ -161,6 +161,7 @@ def test_a_worker_whose_descriptors_were_closed_ends_and_gives_back_what_runs(qu
     with pytest.raises(OSError, match="doorbell's descriptor was closed"), working:
         job = slow.enqueue()
         assert begun.wait(20)
+        queue.jobs()  # what the worker has yet to open must not take the number of what is closed
         os.close(working._ear._socket.fileno())
         working._thread.join(20)
         go.set()

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from litequeue.errors import DriverConflict, StoreError, Unsupported
-from litequeue.sqlite import guards
 from litequeue.sqlite.connection import BUSY_SECONDS, check_open, perform, translated
 from litequeue.sqlite.line import finish
+from litequeue.sqlite.open_file import file_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -66,7 +66,7 @@ def _is_aiosqlite(raw: Any) -> bool:
 
 def _check_same_file(file: File, databases: list[Row]) -> None:
     main = next(place for _, name, place in databases if name == "main")
-    if not main or guards.file_id(main) != guards.file_id(file.path):
+    if not main or file_id(main) != file_id(file.path):
         raise StoreError(
             f"the connection given as within= is to {main or 'memory'}, but the queue's file is {file.path}"
         )
@@ -117,29 +117,37 @@ async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:
 @asynccontextmanager
 async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
     """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close."""
+    file.check_not_replaced()
+    with file.registered() as found:
+        adb = await _connected(file)
+        try:
+            await _fetch(adb, "BEGIN IMMEDIATE", {})
+            try:
+                found.note_beside()
+                yield adb
+                check_open(adb)
+            except BaseException:
+                await finish(_task(adb.rollback()))
+                raise
+            await finish(_task(_fetch(adb, "COMMIT", {})))
+            found.check()  # before anybody is told that it is stored
+        finally:
+            await finish(_task(adb.close()))
+
+
+async def _connected(file: File) -> Any:
     import asyncio
 
     import aiosqlite
 
-    file.check_not_replaced()
     connecting = _task(aiosqlite.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None).__aenter__())
     try:
         adb = await finish(connecting)
+        await finish(_task(_fetch(adb, f"PRAGMA synchronous = {file.durability}", {})))
     except asyncio.CancelledError:
         await finish(_task(connecting.result().close()))  # its thread and its locks would outlive us
         raise
-    try:
-        await _fetch(adb, f"PRAGMA synchronous = {file.durability}", {})
-        await _fetch(adb, "BEGIN IMMEDIATE", {})
-        try:
-            yield adb
-            check_open(adb)
-        except BaseException:
-            await finish(_task(adb.rollback()))
-            raise
-        await finish(_task(_fetch(adb, "COMMIT", {})))
-    finally:
-        await finish(_task(adb.close()))
+    return adb
 
 
 def _task(coroutine: Any) -> Any:

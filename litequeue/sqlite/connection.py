@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from litequeue.errors import StoreBusy, StoreError
+from litequeue.owner_process import getpid, keep_for_ever
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class Connection(Protocol):
     """One open connection of one driver. Statements run outside a transaction commit by themselves."""
 
     raw: Any
+    check_files: Callable[[], None]
 
     @property
     def in_transaction(self) -> bool:
@@ -82,6 +84,35 @@ def translated(error: Exception) -> StoreError:
 def only_reads(sql: str) -> bool:
     """Whether the statement may be run a second time."""
     return sql.startswith(("SELECT", "WITH"))
+
+
+def _unknown() -> None:
+    """Of a connection that somebody else has opened."""
+
+
+class Handle:
+    """Holds a driver's raw connection. In a child of a fork without hooks it is neither used nor closed."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw: Any = raw
+        self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
+        self._pid = getpid()
+
+    def __del__(self) -> None:
+        if getpid() != self._pid:
+            keep_for_ever(self.raw)
+
+
+class _Abandoned:
+    """Stands where another process's connection stood: in no transaction, so that none is ended here."""
+
+    in_transaction = False
+
+
+def abandon(db: Connection) -> None:
+    """Let go of a connection that another process has opened, for ever and without closing it."""
+    keep_for_ever(db.raw)
+    db.raw = _Abandoned()
 
 
 def check_open(db: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from litequeue.sqlite.connection import BUSY_SECONDS, only_reads, translated
+from litequeue.sqlite.connection import BUSY_SECONDS, Handle, only_reads, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 LIBRARY = "apsw"
 
 
-class ApswConnection:
+class ApswConnection(Handle):
     """One apsw connection behind the seam."""
-
-    def __init__(self, raw: apsw.Connection) -> None:
-        self.raw: Any = raw
 
     @property
     def in_transaction(self) -> bool:

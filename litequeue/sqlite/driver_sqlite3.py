@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from litequeue.sqlite.connection import BUSY_SECONDS, only_reads, translated
+from litequeue.sqlite.connection import BUSY_SECONDS, Handle, only_reads, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 LIBRARY = "sqlite3"
 
 
-class Sqlite3Connection:
+class Sqlite3Connection(Handle):
     """One connection of the standard library behind the seam."""
-
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        self.raw: Any = raw
 
     @property
     def in_transaction(self) -> bool:

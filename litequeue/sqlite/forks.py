@@ -13,9 +13,10 @@ import atexit
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from litequeue.sqlite import guards
+from litequeue.owner_process import lock_of_this_process
+from litequeue.sqlite.connection import abandon
 
 if TYPE_CHECKING:
     from litequeue.sqlite.serving import Serving
@@ -23,37 +24,33 @@ if TYPE_CHECKING:
 _stores: weakref.WeakSet[Serving] = weakref.WeakSet()
 _stopped: list[tuple[Serving, tuple[bool, bool, bool]]] = []
 
-_forking = threading.Lock()  # one fork at a time: each needs every store at rest
+_forking: dict[int, threading.Lock] = {}  # one fork at a time: each needs every store at rest
 
 
 def watch(store: Serving) -> None:
     """Take care of this store whenever the process forks."""
-    with _forking:
+    with lock_of_this_process(_forking):
         _stores.add(store)
 
 
 def _before() -> None:
     import ctypes  # noqa: F401  for the child, where another thread's import may stand half done for ever
 
-    _forking.acquire()
-    _stopped.extend((store, store.before_fork()) for store in list(_stores))
+    lock_of_this_process(_forking).acquire()
+    _stopped.extend((store, store.before_fork()) for store in list(_stores) if not store.is_anothers)
 
 
 def _in_parent() -> None:
     for store, stopped in _stopped:
         store.after_fork_in_parent(stopped)
     _stopped.clear()
-    _forking.release()
+    lock_of_this_process(_forking).release()
 
 
 def _in_child() -> None:
-    global _forking  # noqa: PLW0603
-    _forking = threading.Lock()
-    guards.start_anew()
     for store, stopped in _stopped:
         for db in store.after_fork_in_child(stopped):
-            _keep_for_ever(db.raw)
-            db.raw = _Forsaken()
+            abandon(db)
     _stopped.clear()
 
 
@@ -62,19 +59,6 @@ def _at_exit() -> None:
     """Close what is idle, as Python closes files: a queue need not be closed by hand before the program ends."""
     for store in list(_stores):
         store.close_idle()
-
-
-class _Forsaken:
-    """Stands in the child where a connection of its parent's stood: in no transaction, so that none is ended here."""
-
-    in_transaction = False
-
-
-def _keep_for_ever(raw: Any) -> None:
-    """Let no collector ever close this handle: closing it here would act on the parent's file."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
 
 
 if hasattr(os, "register_at_fork"):

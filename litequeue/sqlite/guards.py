@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from litequeue.errors import DriverConflict, StoreError, StoreReplaced, UnsafeFilesystem
+from litequeue.errors import DriverConflict, StoreError, UnsafeFilesystem
 from litequeue.liveness import BESIDE
-
-FileId = tuple[int, int]
-NO_FILE: FileId = (-1, -1)
+from litequeue.owner_process import forked_without_hooks, getpid, lock_of_this_process
+from litequeue.sqlite.open_file import FileId, OpenFile, file_id
 
 # Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html,
 # "WAL does not work over a network filesystem").
@@ -24,21 +23,17 @@ UNSAFE = frozenset({
     "ocfs2", "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 })  # fmt: skip
 
-_open_files: dict[FileId, tuple[str, int]] = {}  # which library has the file open here, and how many times
+_open_files: dict[FileId, OpenFile] = {}
 _forsaken: set[FileId] = set()  # inherited by a fork in a state that cannot be used
-_lock = threading.Lock()
+_locks: dict[int, threading.Lock] = {}
+_openings: dict[int, threading.Lock] = {}
 LONGEST_NAME = 255 - len(BESIDE)
-opening = threading.Lock()  # while one thread makes a file and opens it for the first time, others wait
 _hook_installed = False
 
 
-def file_id(path: str | os.PathLike[str]) -> FileId | None:
-    """Tell a file by device and inode; None if there is none. Never opens it."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  bytes and descriptors are not for Path
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
+def opening() -> threading.Lock:
+    """Return the lock that is held while a file is made and opened for the first time: other threads wait."""
+    return lock_of_this_process(_openings)
 
 
 def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
@@ -97,7 +92,7 @@ def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
     return found
 
 
-def register(path: str, library: str, *, holds: Callable[[str], bool]) -> FileId:
+def register(path: str, library: str, *, holds: Callable[[str], bool]) -> OpenFile:
     """Note that this library opens the file here; refuse if another library has it open in this process.
 
     `holds` tells whether a descriptor that is open already may be the library's own.
@@ -105,27 +100,28 @@ def register(path: str, library: str, *, holds: Callable[[str], bool]) -> FileId
     identity = file_id(path)
     if identity is None:
         raise StoreError(f"{path} vanished while it was being opened")
-    _refuse_forsaken(path, identity)
-    with _lock:
+    refuse_forsaken(path, identity)
+    with lock_of_this_process(_locks):
+        known = _open_files.get(identity)
+        if known is not None and known.pid != getpid():
+            raise forked_without_hooks(path)
         # under the lock: another thread that opens it for the first time must not look like another library
-        if identity not in _open_files and not holds(path):
+        if known is None and not holds(path):
             _refuse_foreign_descriptors(path, identity)
-        held, count = _open_files.get(identity, (library, 0))
-        if held != library:
-            raise _conflict(path, held, library)
-        _open_files[identity] = (library, count + 1)
+        if known is not None and known.library != library:
+            raise _conflict(path, known.library, library)
+        found = _open_files[identity] = OpenFile(path, identity, library) if known is None else known
+        found.count += 1
     _install_hook()
-    return identity
+    return found
 
 
-def forget(identity: FileId) -> None:
+def forget(found: OpenFile) -> None:
     """Note that one connection of ours to the file has been closed."""
-    with _lock:
-        library, count = _open_files.get(identity, ("", 0))
-        if count <= 1:
-            _open_files.pop(identity, None)
-        else:
-            _open_files[identity] = (library, count - 1)
+    with lock_of_this_process(_locks):
+        found.count -= 1
+        if found.count <= 0 and _open_files.get(found.identity) is found:
+            del _open_files[found.identity]
 
 
 def forsake(identity: FileId) -> None:
@@ -133,7 +129,8 @@ def forsake(identity: FileId) -> None:
     _forsaken.add(identity)
 
 
-def _refuse_forsaken(path: str, identity: FileId) -> None:
+def refuse_forsaken(path: str, identity: FileId) -> None:
+    """Refuse a file that a fork has left unusable in this process."""
     if identity in _forsaken:
         raise StoreError(
             f"this process was forked inside a transaction on {path}, or amid a backup, so SQLite cannot use the file "
@@ -151,18 +148,6 @@ def _refuse_foreign_descriptors(path: str, identity: FileId) -> None:
         raise _conflict(path, "another library or open()", "apsw")
 
 
-def check_not_replaced(path: str, identity: FileId) -> None:
-    """Refuse to go on with a file that is no longer the one at its path, or that a fork has left unusable."""
-    _refuse_forsaken(path, identity)
-    now = file_id(path)
-    if now != identity:
-        what = "was deleted" if now is None else "was replaced by another file"
-        raise StoreReplaced(
-            f"{path} {what} while it was open; what is written now would be lost. Stop every process that uses it, "
-            f"put the file in place, and start again (a live database is copied by VACUUM INTO, never by cp or mv)"
-        )
-
-
 def _conflict(path: str, held: str, wanted: str) -> DriverConflict:
     return DriverConflict(
         f"{path} is open in this process through {held}, and opening it through {wanted} as well would silently drop "
@@ -173,7 +158,7 @@ def _conflict(path: str, held: str, wanted: str) -> DriverConflict:
 
 def _install_hook() -> None:
     global _hook_installed  # noqa: PLW0603  an audit hook cannot be removed: once a process
-    with _lock:
+    with lock_of_this_process(_locks):
         if _hook_installed:
             return
         _hook_installed = True
@@ -195,7 +180,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 def _holder(path: str) -> str | None:
     identity = file_id(path)
     held = _open_files.get(identity) if identity else None
-    return held[0] if held else None
+    return held.library if held and held.pid == getpid() else None
 
 
 def _refuse_open(path: str) -> None:
@@ -214,9 +199,3 @@ def _plain_path(database: str | bytes) -> str:
         return text
     path = unquote(text[5:].partition("?")[0].partition("#")[0])
     return "/" + path.lstrip("/").partition("/")[2] if path.startswith("//") and not path.startswith("///") else path
-
-
-def start_anew() -> None:
-    """After a fork, in the child: the lock may have been held by a thread that is not here."""
-    global _lock, opening
-    _lock, opening = threading.Lock(), threading.Lock()

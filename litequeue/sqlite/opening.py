@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from litequeue.errors import DriverConflict, StoreError
 from litequeue.sqlite import guards
+from litequeue.sqlite.open_file import NO_FILE, FileId, OpenFile, check_not_replaced
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from litequeue.sqlite.connection import Connection
 
 log: logging.Logger = logging.getLogger("litequeue")
@@ -68,7 +72,8 @@ class File:
         self.durability = durability
         self.created: bool = False
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
-        self.identity: guards.FileId = guards.NO_FILE  # until the first connection
+        self.identity: FileId = NO_FILE  # until the first connection
+        self._open: OpenFile | None = None  # as it was opened last
 
     def connect(self, *, create: bool = False) -> Connection:
         """Open one more connection, with every guard; with `create`, a missing file is made first."""
@@ -78,15 +83,17 @@ class File:
             self.created = _create(path) or self.created
         elif not path.exists():
             raise StoreError(f"{path} does not exist")
-        identity = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
+        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
         try:
-            if self.identity not in (guards.NO_FILE, identity):
-                guards.check_not_replaced(self.path, self.identity)
-            self.identity = identity
-            return self._opened()
+            if self.identity not in (NO_FILE, found.identity):
+                check_not_replaced(self.path, self.identity)
+            self.identity = found.identity
+            db = self._opened()
         except BaseException:
-            guards.forget(identity)
+            guards.forget(found)
             raise
+        self._open = found
+        return db
 
     def _opened(self) -> Connection:
         db = self.driver.connect(self.path)
@@ -98,18 +105,48 @@ class File:
             raise
         return db
 
+    def connect_to_queue(self) -> Connection:
+        """The same for a file that is known to be in WAL mode: note the -wal and -shm that SQLite opens now."""
+        db = self.connect()
+        try:
+            db.rows("PRAGMA schema_version")  # SQLite opens them at the first read
+            found = self._open_file()
+            found.note_beside()
+            db.check_files = found.check
+        except BaseException:
+            self.disconnect(db)
+            raise
+        return db
+
     def disconnect(self, db: Connection) -> None:
         """Close a connection that `connect` opened."""
         db.close()
-        guards.forget(self.identity)
+        guards.forget(self._open_file())
+
+    @contextmanager
+    def registered(self) -> Generator[OpenFile, None, None]:
+        """Note that a connection to the file is open for the block's time, which somebody else opens and closes."""
+        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
+        try:
+            yield found
+        finally:
+            guards.forget(found)
+
+    def _open_file(self) -> OpenFile:
+        if self._open is None:
+            raise RuntimeError("no connection is open")
+        return self._open
 
     def forsake(self) -> None:
         """Open the file in this process no more: it was forked while a connection to it was at work."""
         guards.forsake(self.identity)
 
     def check_not_replaced(self) -> None:
-        """Raise `StoreReplaced` when the path now names another file, or none."""
-        guards.check_not_replaced(self.path, self.identity)
+        """Raise `StoreReplaced` when the path, its -wal or its -shm now names another file, or none."""
+        if self._open is not None and self._open.count:
+            self._open.check()
+        elif self.identity != NO_FILE:
+            check_not_replaced(self.path, self.identity)
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.liveness import directory_of, take
+from litequeue.owner_process import OwnerProcess
 from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.claim import claims
 from litequeue.sqlite.opening import Durability, File, warn_of_old_library
@@ -36,22 +37,20 @@ class Reader:
         self.path: Path = Path(file.path)
         self._reader: Connection | None = None
         self._reading = threading.Lock()
-        with guards.opening:
+        self._owner = OwnerProcess(file.path)
+        with guards.opening():
             self._prepare(create=create)
 
     def _prepare(self, *, create: bool) -> None:
-        """Make or check the tables. The connection stays open for reading: so the guards are up from now on."""
+        """Make or check the tables, and leave nothing open: a server may fork between this and the first use."""
         db = self._file.connect(create=create)
         try:
             if create:
                 migrate.migrate(db, self._file.path)
             else:
                 migrate.check(db, self._file.path)
-            db.rows("PRAGMA query_only = on")
-        except BaseException:
+        finally:
             self._file.disconnect(db)
-            raise
-        self._reader = db
         warning = warn_of_old_library(self._file.driver)
         if warning and warning not in _warned:
             _warned.add(warning)
@@ -79,11 +78,16 @@ class Reader:
 
     # ---- reading
 
+    def _connect(self) -> Connection:
+        self._owner.enter()  # again, beside a close() in another thread
+        return self._file.connect_to_queue()
+
     def read(self, look: Callable[[Connection], T]) -> T:
         """Run `look` on the reading connection; it must read to the end what it asks for."""
+        self._owner.enter()
         with self._reading:
             if self._reader is None:
-                self._reader = self._file.connect()
+                self._reader = self._connect()
                 self._reader.rows("PRAGMA query_only = on")
             return look(self._reader)
 

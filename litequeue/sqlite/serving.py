@@ -13,6 +13,7 @@ from litequeue.engine import Beat
 from litequeue.handover import Handover
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released, Succeeded
+from litequeue.owner_process import forked_without_hooks, keep_for_ever
 from litequeue.sqlite import forks, migrate, timetable, transitions
 from litequeue.sqlite.backup import backup
 from litequeue.sqlite.connection import BUSY_SECONDS
@@ -56,15 +57,15 @@ class Serving(Reader):
         self.clock = clock
         self._result_ttl = result_ttl
         self._ttls = {"result_ttl": result_ttl, "failed_ttl": failed_ttl}
-        connect, disconnect = self._file.connect, self._file.disconnect
         self._fence = migrate.Fence(self._file.path)
         self._writer = Writer(
-            connect,
-            disconnect,
+            self._connect,
+            self._file.disconnect,
             full=durability == "full",
             monotonic=clock.monotonic,
             turnstile=Turnstile(self.path),
             check=self._fence.check,
+            enter=self._owner.enter,
         )
         self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()
@@ -226,6 +227,9 @@ class Serving(Reader):
 
     def close(self) -> None:
         """Close the connections; they are opened anew when used again."""
+        if self._owner.is_another:
+            raise forked_without_hooks(self._file.path)
+        self._owner.forget()  # first: whichever thread opens them anew meanwhile says so again
         self._waiters.close()
         self._bell.close()
         self._done_bell.close()
@@ -234,7 +238,10 @@ class Serving(Reader):
         self.close_reader()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody is using at this moment; never waits."""
+        """Close the connections that nobody is using at this moment; never waits. Another process's stay open."""
+        if self._owner.is_another:
+            self._keep_inherited()
+            return
         self._writer.close_idle()
         if self._reading.acquire(blocking=False):
             try:
@@ -243,6 +250,17 @@ class Serving(Reader):
                 self._reading.release()
 
     # ---- fork
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether it is open in a process that forked this one without telling Python."""
+        return self._owner.is_another
+
+    def _keep_inherited(self) -> None:
+        """Let the end of this process close nothing that is open in the one that forked it."""
+        for db in (self._writer.connection, self._reader):
+            if db is not None:
+                keep_for_ever(db.raw)
 
     def before_fork(self) -> tuple[bool, bool, bool]:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
@@ -267,6 +285,7 @@ class Serving(Reader):
         """Forget what was inherited; return connections that must never be closed here."""
         if not all(stopped):
             self._file.forsake()
+        self._owner.forget()
         left = [self._writer.start_anew(), self._reader]
         self._reader = None
         self._reading, self._copying = threading.Lock(), threading.Lock()

@@ -53,7 +53,6 @@ class SqliteStore(Serving):
 
     def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here."""
-        self._check_now_and_then()
         held = self._writer.held()
         if held is None and len(jobs) == 1 and jobs[0].key is None:
             submitted = self._submit_one(jobs[0])
@@ -111,7 +110,6 @@ class SqliteStore(Serving):
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
-        self._check_now_and_then()
         if self._writer.held() is not None:
             return _pending(await self._arun(lambda: transitions.submit_among(jobs), self._announce))
         if len(jobs) == 1 and _may_be_handed_over(jobs[0]):
@@ -221,7 +219,6 @@ class SqliteStore(Serving):
 
     def cancel(self, job_id: str) -> bool:
         """Cancel it; False when it has ended already."""
-        self._check_now_and_then()
         held = self._writer.held()
         done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
         self._tell_cancelled(held, job_id)
@@ -247,7 +244,6 @@ class SqliteStore(Serving):
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job anew."""
-        self._check_now_and_then()
         held = self._writer.held()
         self._writer.run(lambda db: perform(db, transitions.retry(job_id, self.clock.now())))
         self._announce(held)
@@ -267,7 +263,6 @@ class SqliteStore(Serving):
 
         That is called by who commits: the caller may be cancelled by then.
         """
-        self._check_now_and_then()
         held = self._writer.held()
         if held is None:
             return await self._writer.arun(
@@ -281,11 +276,13 @@ class SqliteStore(Serving):
 
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
+        self._owner.enter()
         self._refuse_wait_inside()
         return self._waiters.wait(job_id, timeout, self.has_ended, self.look_up)
 
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""
+        self._owner.enter()
         self._refuse_wait_inside()
         return await self._waiters.await_end(job_id, timeout, self.alook_up)
 

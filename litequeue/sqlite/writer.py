@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import StoreError
 from litequeue.sqlite.batch import Entry, commit
-from litequeue.sqlite.connection import leave, transact, transaction
+from litequeue.sqlite.connection import abandon, leave, transact, transaction
 from litequeue.sqlite.held import Held, current_owner, running_loop
 from litequeue.sqlite.line import Line, finish
 
@@ -43,9 +43,11 @@ class Writer:
         monotonic: Callable[[], float],
         turnstile: Turnstile,
         check: Callable[[Connection], None] = lambda _db: None,
+        enter: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
         self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
+        self._enter = enter
         self._db: Connection | None = None
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
@@ -74,6 +76,7 @@ class Writer:
         is not checked, so it must see by itself whether this release may write.
         `news`: there may be something in it for a worker (`changes`).
         """
+        self._enter()
         held = self.held()
         if held is not None:
             return work(held.require_sync())
@@ -111,20 +114,23 @@ class Writer:
 
         `then`: see `Entry`.
         """
+        self._enter()
         await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
         return entry.outcome()
 
     @contextmanager
     def transaction(self) -> Generator[Held, None, None]:
         """Open a write transaction for the block; others wait meanwhile."""
+        self._enter()
         with self.exclusive():
             db = self.ready(durable=True)
             try:
                 self._turnstile.enter()
                 with transaction(db):
                     self._check(db)
-                    with self._holding(Held(db)) as held:
+                    with self._holding(Held(db)) as held, self._not_in_a_copy(db):
                         yield held
+                db.check_files()
             finally:
                 self._turnstile.leave()
                 self._take_back(db)
@@ -143,13 +149,16 @@ class Writer:
             try:
                 await finish(loop.run_in_executor(pool, scope.__enter__))
                 await finish(loop.run_in_executor(pool, self._check, db))
-                with self._holding(Held(db)) as held:
+                with self._holding(Held(db)) as held, self._not_in_a_copy(db):
                     yield held
             except BaseException as error:
+                if self._db is not db:  # abandoned
+                    raise
                 await finish(loop.run_in_executor(pool, leave, scope, error))
                 raise
             else:
                 await finish(loop.run_in_executor(pool, leave, scope, None))
+                db.check_files()
             finally:
                 self._take_back(db)
         for call in held.after:
@@ -160,6 +169,20 @@ class Writer:
         """Hold a transaction that is open on a connection not our own; use within `aexclusive`."""
         with self._holding(Held(None, adb)) as held:
             yield held
+
+    @contextmanager
+    def _not_in_a_copy(self, db: Connection) -> Generator[None, None, None]:
+        """At the block's end, in a process that was forked in it: leave the transaction to the one that opened it."""
+        try:
+            yield
+        finally:
+            try:
+                self._enter()
+            except StoreError:
+                self._db = None
+                self._turnstile.start_anew()
+                abandon(db)
+                raise
 
     def _take_back(self, db: Connection) -> None:
         """A caller had it, and may have closed it: the next one gets another."""
@@ -191,6 +214,7 @@ class Writer:
         """Async twin of `exclusive`, for a transaction: in turn among processes."""
         import asyncio
 
+        self._enter()
         self._refuse_nested()
         await self._line.wait_async(Entry(None))
         loop = self._holder = asyncio.get_running_loop()
@@ -219,11 +243,13 @@ class Writer:
 
     def run_outside(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
+        self._enter()
         with self.exclusive():
             return work(self.ready(durable=False, news=False))
 
     def changes(self) -> tuple[int, int, int] | None:
         """What changes with each write to the file that may be news, whoever's; None while one of ours takes long."""
+        self._enter()
         if not self._line.lead.acquire(timeout=LONG_TRANSACTION):
             return None
         try:
@@ -271,6 +297,7 @@ class Writer:
         """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
         value = work(db) if single else transact(db, work, self._check, fate)
+        db.check_files()  # before anybody is told that it is stored
         self.commits += 1
         self._note_span(began, what or work)
         return value
@@ -317,6 +344,11 @@ class Writer:
 
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
         return self._pool
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, if it is open."""
+        return self._db
 
     # -- ends
 

@@ -1,0 +1,112 @@
+"""A database file that is open in this process, and whether it and what lies beside it are still the same files.
+
+Each is told by its device and inode, from its path alone: none is ever opened here (HAZARD: closing any descriptor of
+a database drops all locks that SQLite holds on it in this process).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from litequeue.clock import SystemClock
+from litequeue.errors import StoreReplaced
+from litequeue.owner_process import getpid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FileId = tuple[int, int]
+NO_FILE: FileId = (-1, -1)
+BESIDE = ("-wal", "-shm")
+SETTLING = 0.020  # seconds; longer than the tick by which a file system stamps its directories
+WHOLE_SECOND = 10**9  # in nanoseconds: a stamp at one may be of a file system that knows no shorter time
+
+_stat: Callable[[str], os.stat_result] = os.stat
+_monotonic: Callable[[], float] = SystemClock.monotonic
+
+
+def file_id(path: str | os.PathLike[str]) -> FileId | None:
+    """Tell a file by device and inode; None if there is none. Never opens it."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  bytes and descriptors are not for Path
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+class OpenFile:
+    """One file that a library has open in this process, by a number of connections."""
+
+    __slots__ = ("_beside", "_changed", "_folder", "_path", "_settled", "_since", "count", "identity", "library", "pid")
+
+    def __init__(self, path: str, identity: FileId, library: str) -> None:
+        self.identity = identity
+        self.library = library
+        self.count: int = 0
+        self.pid: int = getpid()
+        self._path = path
+        self._folder = str(Path(path).parent)
+        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: not yet
+        self._changed = self._settled = -1
+        self._since = 0.0
+
+    def note_beside(self) -> None:
+        """Note which -wal and -shm are open, once a connection has read; refuse others than those open already."""
+        if self._beside is None:
+            self._beside = _ids(self._path)
+        self._compare()
+
+    def check(self) -> None:
+        """Raise `StoreReplaced` when one of the files was deleted or replaced; as cheap as one look at the folder.
+
+        No name in a folder can come to mean another file without a change of the folder's own time stamp.
+        """
+        try:
+            changed = _stat(self._folder).st_ctime_ns
+        except OSError:
+            changed = -1
+        if changed != self._settled or changed == -1:
+            self._look(changed)
+
+    def _look(self, changed: int) -> None:
+        now = _monotonic()
+        self._compare()
+        if changed != self._changed:
+            self._changed, self._since = changed, now
+        # a change within one tick leaves the same stamp, so it is trusted only when it is older than that
+        elif now - self._since >= SETTLING and changed % WHOLE_SECOND and sys.platform != "win32":
+            self._settled = changed
+
+    def _compare(self) -> None:
+        check_not_replaced(self._path, self.identity)
+        if self._beside is None:
+            return
+        found = _ids(self._path)
+        if self._beside == (None, None):  # the file was not in WAL mode, and may be now
+            self._beside = found
+        for name, was, now in zip(BESIDE, self._beside, found, strict=True):
+            if was != now:
+                raise replaced(self._path, f"{self._path}{name}", now)
+
+
+def _ids(path: str) -> tuple[FileId | None, ...]:
+    return tuple(file_id(f"{path}{name}") for name in BESIDE)
+
+
+def check_not_replaced(path: str, identity: FileId) -> None:
+    """Refuse to go on with a file that is no longer the one at its path."""
+    now = file_id(path)
+    if now != identity:
+        raise replaced(path, path, now)
+
+
+def replaced(path: str, what: str, now: FileId | None) -> StoreReplaced:
+    """Return the error of a file that was deleted (`now` None) or replaced while it was open."""
+    how = "was deleted" if now is None else "was replaced by another file"
+    return StoreReplaced(
+        f"{what} {how} while it was open; what is written now would be lost. Stop every process that uses {path}, "
+        f"put the file in place, and start again (a live database is copied by VACUUM INTO, never by cp or mv)"
+    )
