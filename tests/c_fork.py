@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import json
 import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,13 +24,22 @@ from litequeue import Queue, every
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LONG = 600.0  # seconds
 PATIENCE = 30  # seconds; a child that takes longer hangs, and is ended by SIGALRM
 WAYS_TO_USE_IT_BEFORE = ("enqueued", "read", "waited", "worker", "transaction", "asyncio")
 
 
 def fork() -> int:
-    """Fork by the C library's own function. The interpreter's lock is kept, so that the child has it."""
-    return int(ctypes.PyDLL(None).fork())
+    """Fork by the C library's own function. The interpreter's lock is kept, so that the child has it.
+
+    No other thread may be asking for that lock at the fork: the child would wait for it to take it, for ever.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(LONG)  # they ask only when they have waited so long
+    time.sleep(0.001)  # those that have asked are given it
+    pid = int(ctypes.PyDLL(None).fork())
+    sys.setswitchinterval(before)
+    return pid
 
 
 class Said(NamedTuple):
@@ -43,6 +54,7 @@ def in_child(work: Callable[[], Any]) -> Said:
     heard, told = os.pipe()
     pid = fork()
     if pid == 0:
+        faulthandler.register(signal.SIGALRM, chain=True)  # a hang is told where it is
         signal.alarm(PATIENCE)
         try:
             said = work()

@@ -1,4 +1,4 @@
-"""A fork that Python is not told of, as uWSGI makes by default: what was open is refused in the child, and no job lost."""
+"""A fork that Python is not told of, as uWSGI makes by default: the child is refused what was open, and no job lost."""
 
 import json
 import os
@@ -324,14 +324,15 @@ ENDS = {
     "sys.exit": "sys.exit(0)",
     "the end of the program": "children = None",
     "garbage": "del queue, add; import gc; gc.collect(); sys.exit(0)",
-    "refused, then sys.exit": "\n".join(
-        (
-            "try: add.enqueue(9)",
-            "    except StoreError: pass",
-            "    with suppress(StoreError): queue.close()",
-            "    sys.exit(0)",
-        )
-    ),
+    "refused, then sys.exit": """
+        try:
+            add.enqueue(9)
+        except StoreError:
+            pass
+        with suppress(StoreError):
+            queue.close()
+        sys.exit(0)
+    """,
 }
 
 
@@ -358,11 +359,12 @@ def test_a_childs_normal_end_closes_nothing_of_its_parents(run, found, end, used
             break
         assert ended(pid), "the child hangs at its end"
     if pid == 0:
-        {ENDS[end]}
+        exec({dedent(ENDS[end])!r})
     else:
         # a process that opens and closes the file, as any command does
         import subprocess
-        subprocess.run([sys.executable, "-c", "import sys, litequeue; litequeue.Queue(sys.argv[1]).jobs()", path], check=True)
+        look = "import sys, litequeue; litequeue.Queue(sys.argv[1]).jobs()"
+        subprocess.run([sys.executable, "-c", look, path], check=True)
         tell(ids=[first, add.enqueue(2).id, add.enqueue(3).id], deleted=deleted_files_held(),
              wal=os.path.exists(path + "-wal"))
         sys.stdout.flush()
@@ -371,6 +373,51 @@ def test_a_childs_normal_end_closes_nothing_of_its_parents(run, found, end, used
     assert told["deleted"] == []
     assert told["wal"]
     assert set(told["ids"]) <= found()
+
+
+ENQUEUES = """
+import sys, os, litequeue
+queue = litequeue.Queue(sys.argv[1], driver=sys.argv[2])
+print(queue.task(name="add")(lambda: 0).enqueue().id, flush=True)
+if sys.argv[3] == "dies":
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("use", ["pass", "queue.jobs()", "queue.close()"])
+def test_a_child_that_outlives_its_parent_takes_nothing_at_its_end_from_those_that_came_after(database, driver, use):
+    """SQLite's close would move the old WAL into the file, and remove the new one by its name."""
+    program = f"""
+    queue = declare(path, driver)
+    queue.tasks["add"].enqueue(1)
+    queue.jobs()
+    if fork():
+        os._exit(0)
+    signal.alarm(60)
+    with suppress(StoreError):
+        {use}
+    print("ready", flush=True)
+    sys.stdin.readline()
+    """
+
+    def enqueue(end):
+        command = [sys.executable, "-c", ENQUEUES, database, driver, end]
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + dedent(program), database, driver],
+        env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout.readline() == "ready\n"
+        parent.wait(DEADLINE)
+        ids = {enqueue("closes"), enqueue("dies")}
+        parent.stdin.close()
+        assert parent.stdout.read() == ""  # the child has ended
+    ids.add(enqueue("closes"))
+    with Queue(database, driver=driver) as queue:
+        assert queue.store.integrity() == []
+        assert {job.id for job in queue.jobs()} == {"1"} | ids
+    assert len(ids) == 3
 
 
 # Workers
