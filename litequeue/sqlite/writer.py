@@ -318,6 +318,7 @@ class Writer:
             db = self._db = self._connect()
             self._opened += 1
             self._synchronous = self._full
+        db.check_files()  # a write through an old -shm goes over what others have written since
         if db.in_transaction:  # Ctrl-C fell between BEGIN and its clean-up
             db.script("ROLLBACK")
         wanted = durable and self._full
