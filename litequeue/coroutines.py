@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from litequeue.clock import SystemClock
+from litequeue.duration import text
+from litequeue.errors import Unsupported
+from litequeue.event_loop import EventLoop
 from litequeue.execute import aexecute
+from litequeue.greenlets import instead_of_threads
+from litequeue.liveness import LOOP_SILENT
+from litequeue.logger import log
 from litequeue.pool import Pool
 
 if TYPE_CHECKING:
@@ -15,7 +21,11 @@ if TYPE_CHECKING:
 
     from litequeue.execute import Run
     from litequeue.job import Claimed
+    from litequeue.liveness import Lifeline
     from litequeue.outcome import Outcome
+
+ANSWER_WITHIN = 30.0  # seconds after which a loop that does not answer is named, and ours is replaced
+MOST_NAMED = 20  # jobs in one line of the log
 
 
 class _Task(asyncio.Task[None]):
@@ -29,8 +39,20 @@ class _Task(asyncio.Task[None]):
         return super().cancel(msg)
 
 
+class _Begun(NamedTuple):
+    """A coroutine that runs: its task, its slot, and the loop it is on."""
+
+    task: _Task
+    slot: int
+    at: EventLoop
+
+
 class Coroutines(Pool):
-    """Coroutines on the application's loop, or on one of our own in a thread."""
+    """Coroutines on the application's loop, or on one of our own in a thread.
+
+    Our own loop is replaced when it has not answered for `answer_within` seconds, because a coroutine blocks it; those
+    that run on it hold their slots until they end or are written off.
+    """
 
     def __init__(
         self,
@@ -41,14 +63,33 @@ class Coroutines(Pool):
         *,
         first_slot: int,
         loop: asyncio.AbstractEventLoop | None,
+        lifeline: Lifeline | None = None,
+        answer_within: float | None = None,
     ) -> None:
         super().__init__(size)
         self._begin, self._end, self._wake = begin, end, wake
         self._slots = list(range(first_slot, first_slot + size))
-        self._tasks: dict[Run, tuple[asyncio.Task[None], int]] = {}
-        self._loop = loop
-        self._own: threading.Thread | None = None
-        self._calling = self._asked = self._waking = False
+        self._tasks: dict[Run, _Begun] = {}
+        self._given, self._lifeline = loop, lifeline
+        self._place = "" if lifeline is None else str(lifeline.directory)
+        self._at: EventLoop | None = None
+        self._replaced: list[EventLoop] = []
+        self._answer_within = ANSWER_WITHIN if answer_within is None else answer_within
+        self._asked = self._noted = False
+
+    def prepare(self) -> None:
+        """There will be coroutines to run: from now on nothing may block the application's loop for a job.
+
+        Raises `Unsupported` under gevent: all of its greenlets share one thread, which asyncio allows one loop.
+        """
+        green = instead_of_threads()
+        if green:
+            raise Unsupported(
+                f"{green} has replaced the threads of this process, and coroutine tasks need a real one for their "
+                f"event loop; run them in another process, with `litequeue run`"
+            )
+        if self._given is not None:
+            self._running_loop()
 
     @property
     def busy(self) -> int:
@@ -59,14 +100,16 @@ class Coroutines(Pool):
     def free(self) -> int:
         """How many more jobs could begin at once: none while the loop, which may be the application's, stands still."""
         self._asked = True  # before the look: so either we see that it has answered, or it sees that we asked
-        if self._calling:
+        if self._at is not None and self._at.called:
             return 0
         self._asked = False
         return super().free
 
     def interrupt(self, run: Run) -> bool:
         """Cancel the coroutine of this run."""
-        self._running_loop().call_soon_threadsafe(self._cancel, run)
+        known = self._tasks.get(run)
+        at = self._running_loop() if known is None else known.at
+        at.call(self._cancel, run, known)
         return True
 
     def write_off(self, run: Run) -> bool:
@@ -75,37 +118,40 @@ class Coroutines(Pool):
         if known is None:
             return False
         run.written_off = True
-        self._slots.append(known[1])
+        known.at.left += 1
+        self._slots.append(known.slot)
         return True
 
     def wake(self) -> None:
         """Wake the worker's loop, once those have ended that end in this turn of the coroutines' own."""
-        if not self._waking:
-            self._waking = True
-            asyncio.get_running_loop().call_soon(self._wake_now)
+        at = next((at for at in self._loops() if at.here()), None)
+        if at is None:
+            self._wake()
+        elif not at.waking:
+            at.waking = True
+            at.loop.call_soon(self._wake_now, at)
 
     def stop(self) -> None:
-        """End our own loop; coroutines written off are cancelled with it."""
-        loop, own = self._loop, self._own
-        if own is not None and loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            if own is not threading.current_thread():
-                own.join(timeout=5.0)
+        """End our own loops; coroutines written off are cancelled with them."""
+        for at in self._loops():
+            at.stop()
 
-    def _wake_now(self) -> None:
-        self._waking = False
+    def _loops(self) -> list[EventLoop]:
+        return [at for at in (self._at, *self._replaced) if at is not None]
+
+    def _wake_now(self, at: EventLoop) -> None:
+        at.waking = False
         self._wake()
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._own = threading.Thread(target=_run_loop, args=(self._loop,), name="litequeue-loop", daemon=True)
-            self._own.start()
-        return self._loop
+    def _running_loop(self) -> EventLoop:
+        if self._at is None:
+            self._at = EventLoop(self._given, self._place)
+        return self._at
 
     def _staff(self, wanted: int) -> None:  # noqa: ARG002 - whoever finds room begins
-        self._calling = True
-        self._running_loop().call_soon_threadsafe(self._answer)
+        at = self._running_loop()
+        at.called = True
+        at.call(self._answer, at)  # where the application's loop is closed, the line is given back
 
     def warm(self) -> None:
         """Have a loop that `admit` finds running."""
@@ -114,22 +160,21 @@ class Coroutines(Pool):
     def admit(self, job: Claimed, now: float) -> None:
         """Put a job in line from any thread, where a Ctrl-C may come at any time; the loop begins it."""
         self._put_first(job, now)
-        with suppress(RuntimeError):  # the application's loop is closed: the line is given back
-            self._running_loop().call_soon_threadsafe(self._fill)
+        at = self._running_loop()
+        at.call(self._fill, at)
 
     take_in = admit
 
-    def _answer(self) -> None:
-        self._calling = False
-        self._fill()
+    def _answer(self, at: EventLoop) -> None:
+        at.called = False
+        self._fill(at)
         if self._asked:  # while we stood still, so nothing was claimed
             self._asked = False
             self._wake()
 
-    def _fill(self) -> None:
-        """Begin what is in line, as far as there is room."""
-        loop = asyncio.get_running_loop()
-        while self._slots:
+    def _fill(self, at: EventLoop) -> None:
+        """Begin what is in line, as far as there is room; on a loop that was replaced nothing is begun."""
+        while self._slots and at is self._at:
             slot = self._slots.pop()
             try:
                 job = self.line.popleft()
@@ -138,30 +183,77 @@ class Coroutines(Pool):
                 return
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
-            self._tasks[run] = _Task(self._one(run, slot), loop=loop, name=job.task), slot
+            self._tasks[run] = _Begun(_Task(self._one(run, at), loop=at.loop, name=job.task), slot, at)
 
-    def _cancel(self, run: Run) -> None:
-        known = self._tasks.get(run)
+    def _cancel(self, run: Run, known: _Begun | None) -> None:
+        known = self._tasks.get(run) if known is None else known
         if known is not None:
             # a turn of the loop later: a task that is cancelled before its first step never runs, and never ends
-            asyncio.get_running_loop().call_soon(known[0].cancel)
+            asyncio.get_running_loop().call_soon(known.task.cancel)
 
-    async def _one(self, run: Run, slot: int) -> None:
+    async def _one(self, run: Run, at: EventLoop) -> None:
         outcome = await aexecute(run)
-        if self._tasks.pop(run, None) is None:  # written off
+        known = self._tasks.pop(run, None)
+        if known is None:  # written off
+            at.left -= 1
             return
-        self._end(run, outcome, slot, self)
-        self._slots.append(slot)
+        self._end(run, outcome, known.slot, self)
+        self._slots.append(known.slot)
         if self.line:
-            self._fill()
+            if at is self._at:
+                self._fill(at)
+            else:
+                self._staff(1)
+
+    # ---- a loop that does not answer
+
+    def watch(self) -> None:
+        """Name a loop that has not answered for too long, and replace it if it is ours; called about once a second."""
+        if self._at is None:
+            return
+        self._replaced = [at for at in self._replaced if not at.over]
+        silent = max(self._watched(at) for at in self._loops())
+        if self._noted is not bool(silent) and self._lifeline is not None:
+            self._noted = bool(silent)
+            self._lifeline.note(f"{LOOP_SILENT} {SystemClock.now() - silent:.0f}" if silent else "")
+
+    def _watched(self, at: EventLoop) -> float:
+        """Return for how many seconds a loop that was named has not answered; 0: it was not, or it has ended."""
+        if at.over:  # an application may close its loop
+            return 0.0
+        silent = at.silence(ask=at.named or bool(self.line) or self.busy > 0 or at.called)
+        if at.named and not silent:
+            at.named = False
+            log.warning("%s answers again", _name(at))
+        elif not at.named and silent >= self._answer_within:
+            at.named = True
+            self._name_and_replace(at, silent)
+        return silent if at.named else 0.0
+
+    def _name_and_replace(self, at: EventLoop, silent: float) -> None:
+        jobs = [f"{run.job.task}[{run.id}]" for run, begun in list(self._tasks.items()) if begun.at is at]
+        stack = at.stack()
+        if at is self._at and at.own:
+            self._replace(at)
+        shown = ", ".join(jobs[:MOST_NAMED]) + (f" and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else "")
+        then = (
+            "a new one runs the jobs that come; those on it end at their time limits"
+            if at.own
+            else "no coroutine is claimed until it answers"
+        )
+        log.log(
+            logging.ERROR if at.own else logging.WARNING,
+            "%s has not answered for %s: a coroutine blocks it; %s; on it: %s\n%s",
+            *(_name(at), text(silent), then, shown or "no job", stack),
+        )
+
+    def _replace(self, at: EventLoop) -> None:
+        self._replaced.append(at)
+        self._at = EventLoop(None, self._place)
+        at.leave()
+        if self.line:
+            self._staff(len(self.line))
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+def _name(at: EventLoop) -> str:
+    return "an event loop of the worker's own" if at.own else "the application's event loop"

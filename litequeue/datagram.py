@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from litequeue.frames import interruptible
+
 UNIX = int(getattr(socket, "AF_UNIX", -1))  # Windows has none that carries datagrams
 LOOPBACK = "127.0.0.1"
 LONGEST_ADDRESS = 103  # bytes of sun_path on macOS and the BSDs, less its NUL; Linux has 107
@@ -144,6 +146,7 @@ if sys.platform == "win32":
     def sleeper(receiver: socket.socket) -> Callable[[float | None], bool | None]:
         """Return what sleeps until a datagram is there, at most so many seconds; None: the descriptor was closed."""
 
+        @interruptible
         def sleep(timeout: float | None) -> bool:
             return bool(select.select([receiver], [], [], timeout)[0])  # raises by itself where the socket is gone
 
@@ -156,6 +159,7 @@ else:
         poller = select.poll()
         poller.register(receiver, select.POLLIN)
 
+        @interruptible
         def sleep(timeout: float | None) -> bool | None:
             ready = poller.poll(None if timeout is None else max(0.0, timeout * 1000))
             return None if ready and ready[0][1] & select.POLLNVAL else bool(ready)

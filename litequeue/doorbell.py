@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from litequeue.datagram import GONE, UNIX, Line, call, listen, sleeper, unlink
+from litequeue.frames import interruptible
 from litequeue.owner_process import getpid
 
 LONGEST_MESSAGE = 65_536
@@ -59,6 +60,7 @@ class Ear:
         self._sleep = sleeper(self._socket)
         _inheritable.add(self)
 
+    @interruptible
     def wait(self, timeout: float | None) -> list[bytes]:
         """Return what has arrived; if nothing has, sleep until a ring, a wake or the timeout (seconds; None: for ever).
 

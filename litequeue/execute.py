@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from litequeue.errors import EncodeError, JobCancelled, JobTimeout
+from litequeue.current_task import require_asyncio
+from litequeue.errors import JobCancelled, JobTimeout
+from litequeue.frames import calls_the_task, catches_interrupts, interruptible
 from litequeue.job import Claimed, Progress
 from litequeue.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.owner_process import getpid
 from litequeue.retry import after_error, describe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from litequeue.clock import Clock
@@ -37,10 +40,14 @@ class Recorder(Protocol):
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
 
-    def completing(self, job: Claimed, result: bytes, keep_for: float) -> AbstractContextManager[Any]:
-        """A write transaction whose commit holds the caller's rows and the job's success."""
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractContextManager[Any]:
+        """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
 
-    def acompleting(self, job: Claimed, result: bytes, keep_for: float) -> AbstractAsyncContextManager[Any]:
+    def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Any]:
         """Async twin of `completing`."""
 
 
@@ -64,26 +71,31 @@ class Run(msgspec.Struct, eq=False):
     _noted: float = -math.inf
 
     @property
+    @interruptible
     def id(self) -> str:
         """The job's id."""
         return self.job.id
 
     @property
+    @interruptible
     def attempt(self) -> int:
         """How many times the job has been claimed; with the id it names this run."""
         return self.job.attempt
 
     @property
+    @interruptible
     def key(self) -> str | None:
         """The key it was enqueued with."""
         return self.job.key
 
     @property
+    @interruptible
     def idempotency_key(self) -> str:
         """Text that is the same in every attempt of this job and in no other job, for services that take one."""
         return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
 
     @property
+    @interruptible
     def cancelled(self) -> bool:
         """Whether the job's cancel was asked for, or the worker is putting it back: end soon."""
         return self.cancel_requested or self.put_back
@@ -100,6 +112,7 @@ class Run(msgspec.Struct, eq=False):
 
     async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Async twin of `progress`."""
+        require_asyncio()
         progress = _progress(done, total, note)
         if self._worth_noting(done, total):
             asked = await self.recorder.anote_progress(self.job, msgspec.json.encode(progress).decode())
@@ -153,7 +166,7 @@ class Completing:
 
     def __init__(self, run: Run, result: object) -> None:
         self._run = run
-        self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for)
+        self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for, self._note_commit)
         self._scope: Any = None
 
     def __enter__(self) -> Any:
@@ -161,23 +174,24 @@ class Completing:
         return self._scope.__enter__()
 
     def __exit__(self, *raised: object) -> bool:
-        swallowed = bool(self._scope.__exit__(*raised))
-        self._run.settled = raised[0] is None
-        return swallowed
+        return bool(self._scope.__exit__(*raised))
 
     async def __aenter__(self) -> Any:
         self._scope = self._run.recorder.acompleting(*self._arguments)
         return await self._scope.__aenter__()
 
     async def __aexit__(self, *raised: object) -> bool:
-        swallowed = bool(await self._scope.__aexit__(*raised))
-        self._run.settled = raised[0] is None
-        return swallowed
+        return bool(await self._scope.__aexit__(*raised))
+
+    def _note_commit(self) -> None:
+        """At once: what a log handler or a signal raises after the commit must not undo that the job has ended."""
+        self._run.settled = True
 
 
 _current: ContextVar[Run] = ContextVar("litequeue_current_job")
 
 
+@interruptible
 def current_job() -> Run:
     """Return the job that is running here; raises `LookupError` outside a task's run."""
     try:
@@ -186,6 +200,8 @@ def current_job() -> Run:
         raise LookupError("no job is running here: current_job() works inside a task that a worker runs") from None
 
 
+@calls_the_task
+@catches_interrupts
 def execute(run: Run) -> Outcome:
     """Run a plain function in this thread."""
     token, forks = _current.set(run), _forks
@@ -195,7 +211,7 @@ def execute(run: Run) -> Outcome:
         value = run.task.function(*args, **kwargs)
         if forks != _forks or getpid() != _process:
             _end_forked_child()
-        return Settled() if run.settled else Succeeded(signature.encode_result(value))
+        return Settled() if run.settled else _returned(run, value)
     except BaseException as error:
         if forks != _forks or getpid() != _process:
             _end_forked_child(error)
@@ -204,6 +220,7 @@ def execute(run: Run) -> Outcome:
         _current.reset(token)
 
 
+@calls_the_task
 async def aexecute(run: Run) -> Outcome:
     """Run a coroutine function on this loop."""
     _current.set(run)
@@ -214,7 +231,7 @@ async def aexecute(run: Run) -> Outcome:
         value = await run.task.function(*args, **kwargs)
         if forks != _forks or getpid() != _process:
             _end_forked_child()
-        return Settled() if run.settled else Succeeded(signature.encode_result(value))
+        return Settled() if run.settled else _returned(run, value)
     except BaseException as error:
         if forks != _forks or getpid() != _process:
             _end_forked_child(error)
@@ -260,31 +277,49 @@ def _loop_ends(error: BaseException) -> bool:
     """Tell whether the task itself was cancelled, from without; not what it awaited."""
     import asyncio
 
-    if not isinstance(error, asyncio.CancelledError):
+    if not issubclass(type(error), asyncio.CancelledError):
         return False
     task: Any = asyncio.current_task()
     count = getattr(task, "cancelling", None)  # since Python 3.11
     return bool(getattr(task, "told", False) and (count is None or count()))
 
 
+def _returned(run: Run, value: object) -> Outcome:
+    """Say what a returned value makes of the run; one that cannot be stored fails it, whatever that raises.
+
+    There is no other try: its effects have happened.
+    """
+    try:
+        return Succeeded(run.task.signature.encode_result(value))
+    except BaseException as error:  # a codec is the user's code, and may even call sys.exit()
+        return Failed(describe(error))
+
+
 def _raised(run: Run, error: BaseException) -> Outcome:
-    """Say what an error makes of the run: ours (a limit, a cancel, a shutdown) or the function's own."""
+    """Say what an error makes of the run; an error in the error's own code, or in that of `retry_on`, fails the job."""
+    try:
+        return _judged(run, error)
+    except BaseException as wrong:
+        return Failed(describe(wrong))
+
+
+def _judged(run: Run, error: BaseException) -> Outcome:
+    """Say what it is: ours (a limit, a cancel, a shutdown) or the function's own."""
     import asyncio  # here and not above: whoever only enqueues need not wait for it
 
+    kind = type(error)  # never isinstance(), which asks the error for its class: a property, perhaps, that raises
     stops = (asyncio.CancelledError, JobTimeout)  # what the worker raises in a function to stop it
     if run.settled:
         return Settled()
-    if run.put_back and not run.cancel_requested and isinstance(error, (*stops, JobCancelled)):
+    if run.put_back and not run.cancel_requested and issubclass(kind, (*stops, JobCancelled)):
         return Released(begun=True)
-    if isinstance(error, stops):
+    if issubclass(kind, stops):
         if run.timed_out:
             error = timeout_error(run).with_traceback(error.__traceback__)
         elif run.cancel_requested:
             return Cancelled()
         elif run.loop_ends:  # the application's loop cancels whatever runs on it: the job did nothing wrong
             return Snoozed(run.clock.now() + COMES_BACK)
-    if isinstance(error, EncodeError) and error.path.startswith("result"):
-        return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
 
 

@@ -6,26 +6,16 @@ import sys
 import threading
 from contextlib import suppress
 
-# Left half done, these would stop every writer of the process, or take the error for one of a value they encode.
-_OURS = (
-    *("litequeue.sqlite.", "litequeue.doorbell", "litequeue.datagram", "litequeue.waiters", "litequeue.execute"),
-    *("litequeue.codec", "litequeue.signature"),
-)
-_BASE = {("litequeue.execute", "execute"), ("litequeue.threads", "_one"), ("litequeue.threads", "_finish")}
-# These leave nothing half done: waits for another job's result, which may take for ever, and what a running job looks
-# at again and again, in which a thread would be found at nearly every look of ours.
-_NOTHING_TO_SPOIL = {
-    *((module, "wait") for module in ("litequeue.sqlite.store", "litequeue.waiters", "litequeue.doorbell")),
-    *(("litequeue.waiters", "listen"), ("litequeue.waiters", "_listen"), ("litequeue.datagram", "sleep")),
-    *(("litequeue.execute", name) for name in ("current_job", "id", "attempt", "key", "idempotency_key", "cancelled")),
-}
+from litequeue.frames import is_protected
+
 _held_back: dict[int, type[BaseException]] = {}
 
 
 def interrupt(ident: int, error: type[BaseException]) -> bool:
     """Raise `error` in the thread of that number; False: it is held back for now, `insist` soon.
 
-    A thread inside a C call sees it when that returns.
+    A thread inside a C call sees it when that returns. A greenlet that stands in for a thread (gevent) never does:
+    Python knows no thread of its number.
     """
     if _amid_ours(ident):
         _held_back[ident] = error
@@ -57,8 +47,7 @@ def take_back() -> None:
     ident = threading.get_ident()
     _held_back.pop(ident, None)
     with suppress(_InItsPlace):
-        _raise_in_thread(ident, _InItsPlace)
-        while True:  # until it is raised, which is at once
+        while _raise_in_thread(ident, _InItsPlace):  # until it is raised, which is at once; never in a greenlet
             pass
 
 
@@ -70,21 +59,14 @@ def let_go() -> None:
             raise error
 
 
-def _raise_in_thread(ident: int, error: type[BaseException] | None) -> None:
-    """Let it raise this error next; None takes back what has not been raised yet."""
+def _raise_in_thread(ident: int, error: type[BaseException] | None) -> bool:
+    """Let it raise this error next; None takes back what has not been raised yet. False: there is no such thread."""
     import ctypes  # here: whoever only enqueues interrupts nobody
 
     value = ctypes.py_object() if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value)
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value))
 
 
 def _amid_ours(ident: int) -> bool:
-    frame = sys._current_frames().get(ident)  # noqa: SLF001  the documented way to see another thread's stack
-    while frame is not None:
-        place = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if place in _BASE:
-            return False
-        if place[0].startswith(_OURS) and place not in _NOTHING_TO_SPOIL:
-            return True
-        frame = frame.f_back
-    return False
+    # Left half done, our work would stop every writer of the process, or take the error for one of a value it encodes.
+    return is_protected(sys._current_frames().get(ident))  # noqa: SLF001  the documented way to see another's stack

@@ -11,12 +11,12 @@ import msgspec
 
 from litequeue.duration import seconds, utc
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
+from litequeue.frames import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 R = TypeVar("R")
-
 FOREVER = math.inf
 
 KeyScope = Literal["kept", "unfinished", "queued"]
@@ -162,6 +162,7 @@ def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else utc(seconds)
 
 
+@interruptible
 class Job(Generic[R]):
     """One call, on record. Attributes are the state at the last load; `refresh()` loads anew.
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from litequeue.background import in_thread
+from litequeue.current_task import require_asyncio
 from litequeue.duration import text
+from litequeue.logger import aside, log
 from litequeue.owner_process import getpid
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from typing_extensions import Self
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 LAST_WAIT = 3.0  # seconds for what is put back in a hurry
@@ -75,16 +75,25 @@ class Lifecycle(ABC):
         self._join()
 
     async def __aenter__(self) -> Self:
+        require_asyncio()
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._start)
+        starting = in_thread(self._start)
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # nobody will leave this block
+            self.stop(now=True)
+            await asyncio.wait({starting}, timeout=LAST_WAIT)
+            raise
         return self
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
+        ending = in_thread(self._join)  # no task: asyncio.run() cancels those
         try:
-            await asyncio.to_thread(self._join)
+            await asyncio.shield(ending)
         except BaseException:  # cancelled, as by a second Ctrl-C: what runs is put back now
             self.stop(now=True)
+            await asyncio.wait({ending}, timeout=LAST_WAIT)
             raise
 
     def _start(self) -> None:
@@ -105,6 +114,10 @@ class Lifecycle(ABC):
     def _join(self) -> None:
         if self._is_anothers:
             return
+        if self._loop is not None and self._loop is asyncio._get_running_loop():  # noqa: SLF001
+            raise RuntimeError(
+                "waiting here would block the loop on which this worker runs coroutines; use `async with`"
+            )
         if self._thread is not None:
             try:
                 # not by join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
@@ -127,6 +140,7 @@ class Lifecycle(ABC):
             log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
         self.stop(now=self._signals > 1)
 
+    @aside()  # a log handler that stands still must not keep a worker from beating
     def _work(self) -> None:
         """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
         try:
@@ -176,6 +190,13 @@ class Lifecycle(ABC):
     @abstractmethod
     def _finished_all(self) -> bool:
         """Whether nothing that had begun was put back."""
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ else:
 RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY = bytes(RECORD)
+NOTE = b"!"  # what a record begins with that tells of no run
+LOOP_SILENT = "loop"  # a note: an event loop has not answered since that second
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
 BINARY = getattr(os, "O_BINARY", 0)
 READY = BINARY | getattr(os, "O_NONBLOCK", 0)  # a pipe of that name must hold nobody up
@@ -86,11 +88,13 @@ class Lifeline:
         if slots < 1:
             raise ValueError(f"slots must be positive, got {slots}")
         self.token = token
+        self.directory: Path = directory
         self._path = directory / f"{token}.lock"
-        self._places = [slice(at, at + RECORD) for at in range(0, slots * RECORD, RECORD)]
-        self._descriptor = _locked_file(self._path, slots * RECORD)
+        size = (slots + 1) * RECORD  # the last one is for `note`
+        *self._places, self._note = (slice(at, at + RECORD) for at in range(0, size, RECORD))
+        self._descriptor = _locked_file(self._path, size)
         try:
-            self._memory = mmap.mmap(self._descriptor, slots * RECORD)
+            self._memory = mmap.mmap(self._descriptor, size)
         except BaseException:  # it takes a descriptor more
             os.close(self._descriptor)
             _unlink(self._path)
@@ -123,6 +127,11 @@ class Lifeline:
             self._memory[self._places[slot]] = EMPTY
         except ValueError:  # closed: a run that was given up has outlived its worker
             return
+
+    def note(self, text: str) -> None:
+        """Note something about its process (at most 46 ASCII characters) for whoever looks; empty: nothing."""
+        with suppress(ValueError):  # closed
+            self._memory[self._note] = b"%b%-*b\n" % (NOTE, RECORD - 2, text.encode()) if text else EMPTY
 
     def close(self) -> None:
         """Let go in good order: remove the file and free the lock. May be called again, and by its owner alone."""
@@ -214,17 +223,32 @@ def take(directory: Path, token: str) -> Remains | None:
     if not _still_named(path, descriptor):
         os.close(descriptor)
         return Remains(token, path)
-    return Remains(token, path, descriptor, _runs(descriptor))
+    return Remains(token, path, descriptor, _runs_of(_records(descriptor)))
 
 
 def noted(directory: Path, token: str) -> frozenset[str]:
     """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
+    return frozenset(_runs_of(_records_by_token(directory, token)))
+
+
+def loop_silent_since(directory: Path, token: str) -> float | None:
+    """Return the unix second since when an event loop of that token's process, which lives, has not answered."""
+    for record in _records_by_token(directory, token):
+        what, _, moment = record.removeprefix(NOTE.decode()).partition(" ")
+        if record.startswith(NOTE.decode()) and what == LOOP_SILENT and moment.isdecimal():
+            return float(moment)
+    return None
+
+
+def _records_by_token(directory: Path, token: str) -> list[str]:
+    if not _TOKEN.fullmatch(token):
+        return []
     try:
         descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | READY)
     except OSError:
-        return frozenset()
+        return []
     try:
-        return frozenset(_runs(descriptor))
+        return _records(descriptor)
     finally:
         os.close(descriptor)
 
@@ -259,7 +283,11 @@ def _sweep(path: Path) -> None:
         os.close(descriptor)
 
 
-def _runs(descriptor: int) -> list[str]:
+def _runs_of(records: list[str]) -> list[str]:
+    return [record for record in records if not record.startswith(NOTE.decode())]
+
+
+def _records(descriptor: int) -> list[str]:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return []
     os.lseek(descriptor, 0, os.SEEK_SET)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from string import Formatter
-from typing import Any, Final, TypedDict, get_args
+from typing import Any, Final, TypedDict, cast, get_args
 
 import msgspec
 
@@ -197,11 +197,25 @@ def check_priority(value: int) -> int:
     return value
 
 
+def flag(value: object, what: str) -> bool:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, got {value!r}")
+    return value
+
+
+def plain_function(value: Any, what: str) -> Callable[..., Any]:
+    """Refuse what cannot be called, and a coroutine function: nothing would await it."""
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise TypeError(f"{what} must be a plain function (not async), got {value!r}")
+    return cast("Callable[..., Any]", value)
+
+
 def check_name(value: Any, what: str) -> str:
     """Refuse what cannot be named on a command line or listed."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
-    return value
+    return str.__str__(value)  # a subclass's own repr() would run in a transaction, in an error's message
 
 
 def one_of(value: Any, choices: Any, what: str) -> Any:
@@ -215,7 +229,7 @@ def key(value: object) -> str:
     """Refuse what is no key."""
     if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
         raise ValueError(f"key must be text that UTF-8 can hold, and not empty, got {value!r}")
-    return value
+    return str.__str__(value)
 
 
 def _tags(value: Any) -> tuple[str, ...]:
@@ -226,9 +240,7 @@ def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
         raise TypeError(f"tags must be a list of texts, got {value!r}")
     tags = tuple(value)
-    for tag in tags:
-        check_name(tag, "tag")
-    return tags
+    return tuple(check_name(tag, "tag") for tag in tags)
 
 
 def at_once(value: int, what: str) -> int:

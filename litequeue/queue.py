@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
+from litequeue.current_task import require_asyncio
+from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
+from litequeue.frames import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
 from litequeue.schedule import At, Cron, Every
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from litequeue.job import KeyScope, NewJob
     from litequeue.retry import Backoff, Duration, Errors
     from litequeue.schedule import Trigger
-    from litequeue.sqlite.opening import Driver, Durability
+    from litequeue.sqlite.opening import Driver, Durability, OnConnect
     from litequeue.worker import Worker
 
 P = ParamSpec("P")
@@ -35,13 +38,15 @@ R = TypeVar("R")
 MAX_PAYLOAD = 4 * 1024 * 1024
 
 
+@interruptible
 class Queue:
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. `driver`: "apsw", or "sqlite3" where the
     process itself opens the file with Python's SQLite. `durability`: "full" survives power loss, "normal" a crash.
     `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes. `codec`: JSON unless
-    given.
+    given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and their async twins.
+    `on_connect`: a function that is given each connection that such a block may get, when it is opened.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -58,6 +63,8 @@ class Queue:
         max_payload: int = MAX_PAYLOAD,
         codec: Codec | None = None,
         allow_unsafe_filesystem: bool = False,
+        foreign_keys: bool = False,
+        on_connect: OnConnect | None = None,
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
             raise ValueError(f"max_payload must be a positive number of bytes, got {max_payload!r}")
@@ -71,7 +78,9 @@ class Queue:
         self._driver = driver
         self._durability = durability
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
+        self._foreign_keys, self._on_connect = foreign_keys, on_connect
         self._tasks = Registry()
+        self._declared: dict[str, list[Declaration]] = {}
         self._store: SqliteStore | None = None
         self._open_at_once()
 
@@ -92,6 +101,8 @@ class Queue:
                 failed_ttl=self.failed_ttl,
                 create=True,
                 allow_unsafe_filesystem=self._allow_unsafe_filesystem,
+                foreign_keys=self._foreign_keys,
+                on_connect=self._on_connect,
             )
         return self._store
 
@@ -201,18 +212,17 @@ class Queue:
         named = check_name(name or getattr(function, "__qualname__", ""), "a task's name")
         if "<lambda>" in named:
             raise ValueError("a lambda has no name to be found by; give one: task(name='...')(lambda ...)")
-        there = self._tasks.get(named)
-        if there is not None and not _same_source(there.function, function):
-            raise ValueError(
-                f"a task named {named!r} is declared on this queue already, in {there.__module__}; "
-                f"give one of the two another name: @task(name=...)"
-            )
+        known = self._declared.get(named, ()) if named in self._tasks else ()
+        here = declared_here(function)
+        refuse_another(named, known, here)
         made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)
         if options.schedule is not None:
             _check_callable_without_arguments(made)
-        self._tasks[named] = made
+        if not is_the_programs(known, here):
+            self._tasks[named] = made
+        self._declared[named] = remembered(known, here)
         return made
 
     # ---- jobs
@@ -254,9 +264,8 @@ class Queue:
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
-        import asyncio
-
-        return await asyncio.to_thread(lambda: self.jobs(**where))
+        require_asyncio()
+        return await self.store.soon(lambda: self.jobs(**where))
 
     def _known(self, record: JobRecord) -> Job[Any]:
         task = self._tasks.get(record.task)
@@ -330,6 +339,7 @@ class Queue:
         return f"<Queue {os.fspath(self._path)} tasks={len(self._tasks)}>"
 
 
+@interruptible
 class DefaultQueue(Queue):
     """The queue of scripts, at $LITEQUEUE_PATH or ./litequeue.db; its file is opened when it is first used."""
 
@@ -375,13 +385,3 @@ def _check_callable_without_arguments(task: Task[..., Any]) -> None:
             f"{error}: a task with a schedule is called without arguments; give them defaults, "
             f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
         ) from None
-
-
-def _same_source(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
-    """Whether a reload of the module has declared the same function again."""
-    codes = [getattr(function, "__code__", None) for function in (old, new)]
-    if old is new:
-        return True
-    if None in codes or old.__module__ != new.__module__:
-        return False
-    return all(getattr(codes[0], name) == getattr(codes[1], name) for name in ("co_filename", "co_firstlineno"))

@@ -6,17 +6,16 @@ import random
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from litequeue.duration import seconds
 from litequeue.errors import DecodeError, EncodeError, JobCancelled
+from litequeue.frames import without_ours
 from litequeue.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from litequeue.job import Claimed
 
 FIRST_DELAY = 1.0
@@ -108,28 +107,37 @@ def delay_before(backoff: Backoff, failures: int, chance: float) -> float:
 
 
 def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
-    """Say what becomes of `job` now that its function has raised `error`."""
-    if isinstance(error, Snooze):
-        return Snoozed(now + error.delay)
-    if isinstance(error, JobCancelled):
+    """Say what becomes of `job` now that its function has raised `error`.
+
+    HAZARD: `isinstance` runs code of the error's class, and of the classes in `rule`. What that raises fails the job.
+    """
+    try:
+        return _after(job, error, rule, now)
+    except BaseException as wrong:  # also of the user's own backoff function: even sys.exit() in it fails the job alone
+        return Failed(describe(wrong))
+
+
+def _after(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
+    kind = type(error)
+    if issubclass(kind, Snooze):
+        return Snoozed(now + seconds(cast("Snooze", error).delay, "Snooze(delay)"))
+    if issubclass(kind, JobCancelled):
         return Cancelled()
     info = describe(error)
     allowed = rule.retries if job.retries is None else job.retries
     if job.failures >= allowed or not _may_retry(error, rule):
         return Failed(info)
-    try:
-        delay = error.delay if isinstance(error, Retry) and error.delay is not None else None
-        if delay is None:
-            delay = delay_before(rule.backoff, job.failures + 1, random.random())
-    except BaseException as wrong:  # the user's own backoff function: even sys.exit() in it fails the job alone
-        return Failed(describe(wrong))
-    return Retried(now + delay, info)
+    delay = cast("Retry", error).delay if issubclass(kind, Retry) else None
+    if delay is None:
+        delay = delay_before(rule.backoff, job.failures + 1, random.random())
+    return Retried(now + seconds(delay, "Retry(delay=)"), info)
 
 
 def _may_retry(error: BaseException, rule: Policy) -> bool:
-    if isinstance(error, Retry):
+    kind = type(error)
+    if issubclass(kind, Retry):
         return True
-    if isinstance(error, (GiveUp, EncodeError, DecodeError)):
+    if issubclass(kind, (GiveUp, EncodeError, DecodeError)):
         return False
     if rule.give_up_on and isinstance(error, rule.give_up_on):
         return False
@@ -137,29 +145,33 @@ def _may_retry(error: BaseException, rule: Policy) -> bool:
 
 
 def describe(error: BaseException) -> ErrorInfo:
-    """Turn an exception into text; an exception whose own `str` fails is still described."""
+    """Turn an exception into text; one whose own code fails, or gives no text, is still described."""
     kind = type(error)
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    trace = _text(
+        lambda: "".join(traceback.format_exception(kind, error, without_ours(error.__traceback__))),
+        last=LONGEST_TRACEBACK,
     )
-    try:
-        message = str(error)
-    except BaseException:
-        message = "<this exception has no readable message>"
-    try:
-        trace = "".join(traceback.format_exception(kind, error, _below_us(error)))
-    except BaseException:
-        trace = ""
-    return ErrorInfo(_storable(name), _storable(message[:LONGEST_MESSAGE]), _storable(trace[-LONGEST_TRACEBACK:]))
+    return ErrorInfo(
+        _text(lambda: _name(kind)) or "<an exception without a readable name>",
+        _text(lambda: str(error), "<this exception has no readable message>", first=LONGEST_MESSAGE),
+        trace or _text(lambda: "".join(traceback.format_tb(without_ours(error.__traceback__))), last=LONGEST_TRACEBACK),
+    )
 
 
-def _below_us(error: BaseException) -> TracebackType | None:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "litequeue.execute":
-        trace = trace.tb_next
-    return trace or error.__traceback__
+def _text(make: Callable[[], str], otherwise: str = "", *, first: int | None = None, last: int = 0) -> str:
+    try:
+        # by str's own methods: what a __str__ returns may be of a class whose methods are anybody's
+        return _storable(str.__getitem__(make(), slice(-last or None, first)))
+    except BaseException:
+        return otherwise
+
+
+def _name(kind: type[BaseException]) -> str:
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _storable(text: str) -> str:
     # lone surrogates and NUL bytes cannot be stored as SQLite text
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+    return str.encode(text, "utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")

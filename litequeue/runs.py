@@ -14,6 +14,7 @@ from litequeue.duration import text
 from litequeue.execute import Run, work_here, written_off
 from litequeue.handover import handed
 from litequeue.job import Claimed
+from litequeue.logger import log
 from litequeue.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.pace import HORIZON
 from litequeue.threads import Threads
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from litequeue.liveness import Lifeline
     from litequeue.pool import Pool
     from litequeue.task import Task
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
 TELL_AGAIN = 0.005  # seconds until a run that could not be stopped just now is told again
@@ -76,11 +75,13 @@ class Runs:
         self._settle = settle
         self.worker: int = 0  # its number in the file
         self._accepting = threading.RLock()
-        self._closed = False
-        self._last_handed = self._handed = 0
+        self._closed, self._last_handed, self._handed = False, 0, 0
         self._settled: deque[tuple[Ended, list[Ended]]] = deque()
-        self._threads = Threads(threads, self._begin, self._end, wake, ear, self._receive)
-        self._coroutines = Coroutines(coroutines, self._begin, self._end, wake, first_slot=threads, loop=loop)
+        calls = self._begin, self._end, wake
+        self._threads = Threads(threads, *calls, ear, self._receive)
+        self._coroutines = Coroutines(coroutines, *calls, first_slot=threads, loop=loop, lifeline=lifeline)
+        if len(self.plain) < len(tasks):
+            self._coroutines.prepare()
         self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
 
     # ---- room and idleness
@@ -267,9 +268,8 @@ class Runs:
 
     def _report(self, run: Run, outcome: Outcome, span: float) -> None:
         """Log an end. When it is noted, and not before: a handler is the application's, and may stand still."""
-        if log.isEnabledFor(logging.INFO) or type(outcome) in (Failed, Retried):
-            with contextlib.suppress(Exception):  # and must not cost us a thread
-                _log_end(run, outcome, span)
+        if type(outcome) in (Failed, Retried) or log.is_enabled_for(logging.INFO):
+            _log_end(run, outcome, span)
 
     # ---- limits and cancels
 
@@ -280,6 +280,7 @@ class Runs:
             if pool.line and now > pool.patient_until():
                 pool.pace.slow_down()
                 self.put_back(pool.take_back())
+        self._coroutines.watch()
         if now < self._check_at:
             return
         self._check_at = math.inf

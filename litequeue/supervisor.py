@@ -7,7 +7,6 @@ supervisor's: the child writes a byte once it works, and ends by itself when the
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import os
 import queue
@@ -23,8 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from litequeue.clock import Clock, SystemClock
 from litequeue.duration import text
-
-log: logging.Logger = logging.getLogger("litequeue")
+from litequeue.logger import aside, log
 
 PUT_BACK = 75  # EX_TEMPFAIL of sysexits.h: some jobs were put back
 FAILED_STARTS = 3  # in a row, after which the command cannot be right
@@ -97,6 +95,7 @@ class Supervisor:
         """Supervise until every child has ended for good: 0, 75 if one put jobs back, 1 if they cannot start."""
         with ExitStack() as stack:
             stack.callback(self._let_all_go)
+            stack.enter_context(aside())
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             self._start()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING
 
 from litequeue.duration import text
+from litequeue.logger import log
 
 if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.job import Claimed
     from litequeue.runs import Runs
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 DEATHS = 2  # after so many under a job it is run alone
 PATIENCE = 30.0  # seconds for which a suspect waits until nothing else runs here, and nothing is claimed

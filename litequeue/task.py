@@ -13,6 +13,7 @@ import msgspec
 from litequeue.codec import digest
 from litequeue.duration import seconds
 from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
+from litequeue.frames import interruptible
 from litequeue.job import Job, NewJob
 from litequeue.options import Options, Using, call_field, check_fits, expiry
 from litequeue.options import key as checked_key
@@ -52,6 +53,7 @@ class Owner(Protocol):
         """Async twin of `submit`."""
 
 
+@interruptible
 class Task(Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
@@ -259,6 +261,7 @@ class Task(Generic[P, R]):
         return f"<Task {self.name} queue={self._fields['queue']}>"
 
 
+@interruptible
 class AsyncTask(Task[P, R]):
     """A task whose function is a coroutine function: a plain call returns an awaitable."""
 

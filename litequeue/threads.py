@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.errors import JobTimeout
 from litequeue.execute import execute, written_off
+from litequeue.frames import catches_interrupts
 from litequeue.interrupt import insist, interrupt, take_back
 from litequeue.pool import Pool
 
@@ -241,6 +242,7 @@ class Threads(Pool):
             if thread.ear is not None:
                 self._ear, thread.ear = thread.ear, None
 
+    @catches_interrupts
     def _one(self, thread: _Thread, job: Claimed) -> None:
         run = thread.run = self._begin(job, thread.slot)
         outcome: Outcome | None = None
@@ -252,6 +254,7 @@ class Threads(Pool):
         if not thread.given_up:
             self._end(run, written_off(run) if outcome is None else outcome, thread.slot, self)
 
+    @catches_interrupts
     def _finish(self, thread: _Thread) -> None:
         """From here on no time limit can be raised in this thread; one that is on its way is caught."""
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +9,7 @@ from litequeue.engine import Store
 from litequeue.errors import StoreError
 from litequeue.identity import Identity, alive, cpu_seconds
 from litequeue.liveness import Remains, forget, noted, take, tokens
+from litequeue.logger import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from litequeue.clock import Clock
     from litequeue.engine import WorkerRecord
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
@@ -102,8 +100,8 @@ class Upkeep:
             step()
         except StoreError:
             raise
-        except Exception:
-            log.exception("upkeep failed at %s", step.__name__.strip("_"))
+        except Exception as error:
+            log.error("upkeep failed at %s", step.__name__.strip("_"), error=error)
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()

@@ -6,19 +6,59 @@ import errno
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from litequeue.doorbell import DONE, Ear
+from litequeue.frames import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    import asyncio
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from litequeue.job import JobRecord
 
+T = TypeVar("T")
+
 # How long a wait trusts the doorbell before it looks by itself, in seconds.
 SAFETY_POLL = 1.0
+LOOK = 0.25  # seconds that a look may take when there is no time left, as for result(timeout=0)
+UNREAD = "has an unknown status: others kept the file's connection busy for the whole time"
 ALL = b"all"  # a message that stands for more ids than fit into one
+
+
+# The loops on which workers in this process run coroutines, each with the folder beside the worker's file.
+_workers_loops: list[tuple[asyncio.AbstractEventLoop, str]] = []
+
+
+def refuse_waits(loop: asyncio.AbstractEventLoop, place: str) -> None:
+    """Let no thread block in a wait for a job of this file while it runs this loop, which may have to run that job."""
+    _workers_loops.append((loop, place))
+
+
+def refuse_waits_no_more(loop: asyncio.AbstractEventLoop, place: str) -> None:
+    """The worker has left this loop."""
+    with suppress(ValueError):
+        _workers_loops.remove((loop, place))
+
+
+def check_may_wait(place: Callable[[], Path]) -> None:
+    """Raise `RuntimeError` in a thread that runs a loop of the worker of the file beside which that folder lies."""
+    if not _workers_loops:
+        return
+    import asyncio
+
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    places = [known for loop, known in _workers_loops if loop is running]
+    if places and str(place()) in places:
+        raise RuntimeError(
+            "result() would block the event loop on which this queue's worker runs coroutines, for good if the job is "
+            "one of them; use `await job` or `await job.aresult(timeout=...)`"
+        )
 
 
 class Waiter:
@@ -30,10 +70,12 @@ class Waiter:
         self._bell = threading.Lock()  # an Event does the same in ten calls of Python
         self._bell.acquire()
 
+    @interruptible
     def wait(self, timeout: float) -> None:
         """Sleep until the job may have ended."""
         self._bell.acquire(timeout=timeout)
 
+    @interruptible
     def listen(self, ear: Ear, timeout: float) -> list[bytes]:
         """The same, and return what other processes say meanwhile."""
         self.ear = ear  # wake() sees that we listen, or we see that it woke us: never neither
@@ -73,6 +115,23 @@ class AsyncWaiter:
             return  # its loop is closed: nobody waits any more
 
 
+class Reads(Protocol):
+    """How those who wait read the file."""
+
+    @property
+    def directory(self) -> Path:
+        """Where locks and sockets lie, beside the file."""
+
+    def doing(self, record: JobRecord) -> str:
+        """Say where an unfinished job stands, and what it waits for."""
+
+    def free_within(self, seconds: float) -> bool:
+        """Wait until nobody else reads, at most so long; return whether that came."""
+
+    def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Make a call that reads in another thread, for a coroutine."""
+
+
 class Waiters:
     """All waits of this process on one file.
 
@@ -80,10 +139,8 @@ class Waiters:
     coroutines wait, a thread of our own does.
     """
 
-    def __init__(
-        self, directory: Callable[[], Path], monotonic: Callable[[], float], doing: Callable[[JobRecord], str]
-    ) -> None:
-        self._directory, self._monotonic, self._doing = directory, monotonic, doing
+    def __init__(self, directory: Callable[[], Path], monotonic: Callable[[], float], reads: Reads) -> None:
+        self._directory, self._monotonic, self._reads = directory, monotonic, reads
         self._lock = threading.Lock()
         self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
         self._ear: Ear | None = None
@@ -96,6 +153,7 @@ class Waiters:
         ear = self._ear
         return "" if ear is None else ear.name
 
+    @interruptible
     def wait(
         self,
         job_id: str,
@@ -104,12 +162,13 @@ class Waiters:
         look_up: Callable[[str], JobRecord],
     ) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
+        check_may_wait(lambda: self._reads.directory)
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = Waiter(job_id)
         try:
             # arm, then read, then wait: an end in between wakes us
             self.add(waiter)
-            while not has_ended(job_id):
+            while self._require_free(job_id, timeout, deadline) and not has_ended(job_id):
                 left, ear = self._left(deadline), self._ear
                 if not left:
                     break
@@ -121,7 +180,8 @@ class Waiters:
                     waiter.wait(left)
             record = look_up(job_id)
             if not record.status.finished:
-                raise self._timeout(record, timeout)
+                doing = self._reads.doing(record) if self._reads.free_within(LOOK) else None
+                raise _late(job_id, timeout, _known(record, doing))
             return record
         finally:
             try:
@@ -129,20 +189,21 @@ class Waiters:
             finally:
                 self.remove(waiter)  # again, should a Ctrl-C have come amid it: nobody would listen any more
 
-    async def await_end(
-        self, job_id: str, timeout: float | None, look_up: Callable[[str], Awaitable[JobRecord]]
-    ) -> JobRecord:
-        """Async twin of `wait`."""
+    async def await_end(self, job_id: str, timeout: float | None, look_up: Callable[[str], JobRecord]) -> JobRecord:
+        """Async twin of `wait`; the time limit also covers reads, which are made in another thread."""
         import asyncio
 
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = AsyncWaiter(job_id)
         self.add(waiter)
         try:
-            while not (record := await look_up(job_id)).status.finished:
+            while True:
+                record = await self._soon(partial(look_up, job_id), deadline)
+                if record is not None and record.status.finished:
+                    return record
                 left = self._left(deadline)
                 if not left:
-                    raise self._timeout(record, timeout)
+                    raise await self._alate(job_id, timeout, record)
                 # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
                 timer = asyncio.get_running_loop().call_later(left, waiter.event.set)
                 try:
@@ -152,7 +213,6 @@ class Waiters:
                 waiter.event.clear()
                 if self._ear is None:
                     self.add(waiter)  # anew, after close()
-            return record
         finally:
             self.remove(waiter)
 
@@ -160,9 +220,36 @@ class Waiters:
         """Seconds to wait until the next look; none once the deadline has passed."""
         return SAFETY_POLL if deadline is None else max(0.0, min(deadline - self._monotonic(), SAFETY_POLL))
 
-    def _timeout(self, record: JobRecord, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"job {record.id} ({record.task}) {self._doing(record)}; waited {timeout:g} s")
+    def _patience(self, deadline: float) -> float:
+        """Seconds that a look may take: also after the deadline it is given a moment."""
+        return max(0.0, deadline - self._monotonic()) + LOOK
 
+    def _require_free(self, job_id: str, timeout: float | None, deadline: float | None) -> bool:
+        """Be let in to read before the deadline, or raise `TimeoutError`."""
+        if deadline is not None and not self._reads.free_within(self._patience(deadline)):
+            raise _late(job_id, timeout, UNREAD)
+        return True
+
+    async def _soon(self, call: Callable[[], T], deadline: float | None) -> T | None:
+        """Read in another thread; None when that takes longer than the deadline."""
+        import asyncio
+
+        future: asyncio.Future[Any] = self._reads.soon(call)
+        if deadline is None:
+            return cast("T", await future)
+        timer = asyncio.get_running_loop().call_later(self._patience(deadline), _give_up, future)
+        try:
+            return cast("T", await future)
+        finally:
+            timer.cancel()
+
+    async def _alate(self, job_id: str, timeout: float | None, record: JobRecord | None) -> TimeoutError:
+        if record is None:
+            return _late(job_id, timeout, UNREAD)
+        doing = await self._soon(partial(self._reads.doing, record), self._monotonic())
+        return _late(job_id, timeout, _known(record, doing))
+
+    @interruptible
     def _listen(self, waiter: Waiter, ear: Ear, left: float) -> None:
         try:
             messages = waiter.listen(ear, left)
@@ -257,6 +344,7 @@ class Waiters:
             self._let_go.detach()
 
 
+@interruptible
 def _listen(waiters: weakref.ref[Waiters], ear: Ear) -> None:
     with suppress(ValueError, OSError):  # it was closed before this wait, or its descriptor by other code
         while True:
@@ -265,6 +353,20 @@ def _listen(waiters: weakref.ref[Waiters], ear: Ear) -> None:
             if listener is None or not listener.heard(ear, messages):
                 return
             del listener
+
+
+def _late(job_id: str, timeout: float | None, what: str) -> TimeoutError:
+    return TimeoutError(f"job {job_id} {what}; waited {timeout:g} s")
+
+
+def _known(record: JobRecord, doing: str | None) -> str:
+    return f"({record.task}) {doing or f'is still {record.status}'}"
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    # a result, and no cancel: whoever awaits it must be able to tell that from a cancel of their own
+    if not future.done():
+        future.set_result(None)
 
 
 def _stop_listening(ear: Ear) -> None:

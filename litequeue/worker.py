@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import os
 import time
@@ -21,6 +20,7 @@ from litequeue.handover import Serves, Taker
 from litequeue.identity import Identity
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
+from litequeue.logger import log
 from litequeue.options import at_once, check_name, queue_names
 from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from litequeue.outcome import Ended
     from litequeue.queue import Queue
     from litequeue.retry import Duration
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 POLL = 1.2  # seconds between looks when no bell rings: with the beats that stays under one statement a second
 BACK_OFF = 1.0  # seconds to wait after the store refused
@@ -91,21 +89,21 @@ class Worker(Lifecycle):
             slots = self.threads + self.coroutines
             self._lifeline = made.enter_context(closing(Lifeline(directory, self._token, slots)))
             self._ear = made.enter_context(closing(Ear(directory, WORK)))
-            self._handed_to = Ear(directory, HAND)
+            self._handed_to = made.enter_context(closing(Ear(directory, HAND)))
+            self._runs = Runs(
+                tasks,
+                Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),
+                threads=self.threads,
+                coroutines=self.coroutines,
+                loop=self._loop,
+                clock=self._clock,
+                recorder=self._store,
+                lifeline=self._lifeline,
+                wake=self._ear.wake,
+                ear=self._handed_to,
+                settle=self._settle_at_once,
+            )
             made.pop_all()
-        self._runs = Runs(
-            tasks,
-            Limits(queue.timeout, queue.result_ttl, queue.failed_ttl),
-            threads=self.threads,
-            coroutines=self.coroutines,
-            loop=self._loop,
-            clock=self._clock,
-            recorder=self._store,
-            lifeline=self._lifeline,
-            wake=self._ear.wake,
-            ear=self._handed_to,
-            settle=self._settle_at_once,
-        )
         self._kinds = frozenset(kind for kind in (self._runs.plain, self._names - self._runs.plain) if kind)
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
         self._next_at: float | None = None
@@ -198,7 +196,7 @@ class Worker(Lifecycle):
         elif isinstance(error, OSError) and error.errno == errno.EBADF:
             raise error  # a job has closed descriptors that are ours, the lock among them
         else:
-            log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), exc_info=error)
+            log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), error=error)
         self._hungry, self._doubt.open = set(self._kinds), True
         over = self._clock.monotonic() + BACK_OFF
         while not self._stopping and (left := over - self._clock.monotonic()) > 0:
@@ -385,7 +383,7 @@ class Worker(Lifecycle):
                     jobs = ", ".join(f"{end.job.task}[{end.job.id}]" for end in self._runs.ended)
                     log.critical("the store refused: %s; these ended, and will run again: %s", error, jobs)
                     return
-                log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))  # noqa: TRY400
+                log.error("the store refused: %s; trying again in %s", error, text(BACK_OFF))
                 self._rest(min(BACK_OFF, deadline - self._clock.monotonic()))
 
     def _rest(self, span: float) -> None:

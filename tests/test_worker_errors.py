@@ -1,6 +1,7 @@
 """What a worker makes of errors: another try, a pause, or the end; never its own."""
 
 import asyncio
+import json
 import signal
 import sys
 from typing import Any
@@ -279,3 +280,151 @@ def test_other_jobs_go_on_beside_one_that_fails(queue):
     jobs = sometimes.enqueue_many([(n % 3,) for n in range(300)])
     queue.worker(threads=4).run(until_idle=True)
     assert [job.refresh().status for job in jobs] == ["failed", "succeeded", "succeeded"] * 100
+
+
+# Code of the user's that runs while an error is judged
+
+
+class Raising(type(Exception)):
+    """Of classes that raise when they are asked who belongs to them."""
+
+    def __instancecheck__(cls, instance):
+        raise LookupError("asked for an instance")
+
+    def __subclasscheck__(cls, subclass):
+        raise LookupError("asked for a subclass")
+
+
+class Asked(Exception, metaclass=Raising):
+    """What `retry_on` may name."""
+
+
+class Classless(Exception):
+    @property
+    def __class__(self):
+        raise LookupError("asked for its class")
+
+
+class Leaving(Exception):
+    @property
+    def __class__(self):
+        sys.exit("asked for its class")
+
+    def __str__(self):
+        raise SystemExit("asked for its text")
+
+
+class Endless(Exception):
+    def __str__(self):
+        return str(self)
+
+
+class Nameless(type):
+    def __getattribute__(cls, name):
+        if name in ("__qualname__", "__module__"):
+            raise LookupError("asked for its name")
+        return super().__getattribute__(name)
+
+
+class Traceless(Exception):
+    @property
+    def __traceback__(self):
+        raise LookupError("asked for its traceback")
+
+
+class OddText(str):
+    __slots__ = ()
+
+    def __getitem__(self, place):
+        raise LookupError("asked for a part")
+
+    encode = __getitem__
+
+
+class Odd(Exception):
+    def __str__(self):
+        return OddText("odd")
+
+
+class Unbuilt(Snooze):
+    def __init__(self): ...
+
+
+class Never(Retry):
+    def __init__(self):
+        super().__init__()
+        self.delay = float("nan")
+
+
+class Timeless(asyncio.CancelledError):
+    @property
+    def __class__(self):
+        raise LookupError("asked for its class")
+
+
+ERRORS = {
+    "a class that raises when asked": (lambda: ValueError("mine"), Asked, "LookupError"),
+    "an error without a class": (Classless, Exception, "Classless"),
+    "an error that leaves": (Leaving, Exception, "Leaving"),
+    "a text without an end": (Endless, Exception, "Endless"),
+    "a class without a name": (Nameless("X", (Exception,), {}), Exception, "<an exception without a readable name>"),
+    "no traceback": (Traceless, Exception, "Traceless"),
+    "text of an odd class": (Odd, Exception, "Odd"),
+    "a pause of no length": (Unbuilt, Exception, "AttributeError"),
+    "another try never": (Never, Exception, "ValueError"),
+    "a cancel without a class": (Timeless, Exception, "LookupError"),
+}
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+@pytest.mark.parametrize("what", ERRORS)
+def test_an_error_while_an_error_is_judged_fails_that_job_and_costs_no_place(queue, kind, what):
+    make, retry_on, told = ERRORS[what]
+
+    def plain():
+        raise make()
+
+    async def coroutine():
+        raise make()
+
+    async def other():
+        return "other"
+
+    task = queue.task(name="t", retries=1, backoff=0, retry_on=retry_on)
+    job = task({"plain": plain, "coroutine": coroutine}[kind]).enqueue()
+    beside = queue.task(name="other")({"plain": lambda: "other", "coroutine": other}[kind])
+    with queue.worker(threads=1, coroutines=1):
+        record = ended(job)
+        assert record.status == "failed"
+        assert told in record.errors[-1].type
+        assert what == "no traceback" or "test_worker_errors.py" in record.errors[-1].traceback
+        assert beside.enqueue().result(20) == "other"  # in the one place that there is
+
+
+class Leaves:
+    """A codec that calls sys.exit() for some values."""
+
+    name = "leaves"
+
+    def encode(self, value):
+        if value == "leave":
+            sys.exit("asked for bytes")
+        return json.dumps(value).encode()
+
+    def decode(self, data):
+        return json.loads(data)
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_codec_that_leaves_at_a_result_fails_that_job_without_another_try(database, kind):
+    async def coroutine(text):
+        return text
+
+    with Queue(database, codec=Leaves()) as queue:
+        task = queue.task(name="t", retries=3, backoff=0, retry_on=BaseException)(
+            {"plain": lambda text: text, "coroutine": coroutine}[kind]
+        )
+        with queue.worker(threads=1, coroutines=1):
+            record = ended(task.enqueue("leave"))
+            assert (record.status, record.attempt, record.errors[-1].type) == ("failed", 1, "SystemExit")
+            assert task.enqueue("stay").result(20) == "stay"

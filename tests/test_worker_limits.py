@@ -1,6 +1,7 @@
 """Time limits: what runs too long is stopped, or left behind; nothing else is harmed."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import Counter
@@ -8,7 +9,7 @@ from collections import Counter
 import pytest
 
 from crash.watching import ended, until
-from litequeue import JobFailed, JobTimeout, Queue, runs
+from litequeue import JobFailed, JobTimeout, Queue, current_job, runs
 
 
 @pytest.fixture
@@ -96,6 +97,58 @@ def test_the_queues_limit_holds_for_tasks_that_say_nothing(database):
         with queue.worker():
             assert types_of(ended(endless.enqueue())) == ["JobTimeout"]
             assert ended(nap.enqueue()).status == "succeeded"
+
+
+def looks_at_its_job(queue):
+    while not current_job().cancelled:
+        (current_job().id, current_job().attempt, current_job().key, current_job().idempotency_key)
+
+
+def waits_for_another(queue):
+    queue.task(name="never")(abs).using(queue="elsewhere").enqueue(1).result()
+
+
+def calls_a_task(queue):
+    @queue.task(name="called")
+    def called():
+        while True:
+            pass
+
+    called()
+
+
+def enqueues_without_end(queue):
+    queue.task(name="never")(abs).enqueue_many((n,) for n in itertools.count() if n < 0)
+
+
+def has_a_key_that_takes_long(queue):
+    def key(n):
+        while True:
+            pass
+
+    queue.task(name="keyed", unique=key)(lambda n: n).enqueue(1)
+
+
+@pytest.mark.parametrize(
+    "work", [looks_at_its_job, waits_for_another, calls_a_task, enqueues_without_end, has_a_key_that_takes_long]
+)
+def test_what_a_function_does_with_us_does_not_keep_it_beyond_its_limit(queue, work):
+    raised = threading.Event()
+
+    @queue.task(timeout=0.2)
+    def long():
+        try:
+            work(queue)
+        except JobTimeout:
+            raised.set()
+            raise
+
+    with queue.worker(threads=1, queues=["default"]):
+        job = long.enqueue()
+        assert raised.wait(30)
+        record = ended(job)
+        assert types_of(record) == ["JobTimeout"]
+    assert f", in {long.__name__}" in record.errors[0].traceback.splitlines()[1]
 
 
 def test_a_thread_blocked_outside_python_is_left_behind_and_its_place_is_filled(queue, short_grace):

@@ -31,7 +31,7 @@ _SHOWN = [status for status in Status if status is not Status.WAITING]
 @click.command()
 @arguments.target
 @arguments.as_json
-@click.option("--check", is_flag=True, help="Exit 1 when no worker is alive, or the oldest job waits too long.")
+@click.option("--check", is_flag=True, help="Exit 1 when something needs attention: no worker, a loop that hangs.")
 @click.option("--max-age", type=arguments.Duration(), help="How long is too long; implies --check.")
 @click.pass_context
 def status(
@@ -47,14 +47,15 @@ def status(
         emit(found)
     else:
         click.echo("\n\n".join(_sections(found, now)))
-    problems = _problems(found, max_age) if check or max_age is not None else []
+    problems = _problems(found, max_age, now) if check or max_age is not None else []
     for problem in problems:
         click.secho(problem, fg="red", err=True)
     ctx.exit(1 if problems else 0)
 
 
-def _problems(found: dict[str, Any], max_age: float | None) -> list[str]:
+def _problems(found: dict[str, Any], max_age: float | None, now: float) -> list[str]:
     problems = [] if any(worker["alive"] for worker in found["workers"]) else ["no worker is alive"]
+    problems += _hanging_loops(found["workers"], now)
     for queue in found["queues"]:
         age = queue["oldest_waiting_seconds"]
         if max_age is not None and age is not None and age > max_age:
@@ -62,10 +63,20 @@ def _problems(found: dict[str, Any], max_age: float | None) -> list[str]:
     return problems
 
 
+def _hanging_loops(workers: list[dict[str, Any]], now: float) -> list[str]:
+    return [
+        f"worker {worker['id']} (pid {worker['pid']}): its event loop has not answered for "
+        f"{text(max(0.0, now - instant(since)))}: a coroutine blocks it; the worker's log has the stack"
+        for worker in workers
+        if (since := worker["loop_silent_since"]) is not None
+    ]
+
+
 def _sections(found: dict[str, Any], now: float) -> list[str]:
     head = f"{found['file']}  {size(found['bytes'])}, WAL {size(found['wal_bytes'])}"
     sections = [f"{head}, SQLite {found['sqlite']} ({found['driver']})", _queue_table(found["queues"])]
     sections.append(_worker_table(found["workers"], now))
+    sections += [click.style(line, fg="red") for line in _hanging_loops(found["workers"], now)]
     for what, section in (("tasks", _task_table), ("unserved", _unserved_lines), ("recent_failures", _failure_lines)):
         if found[what]:
             sections.append(section(found[what]))

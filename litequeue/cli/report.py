@@ -69,7 +69,10 @@ def overview(store: SqliteStore) -> dict[str, Any]:
         "queues": _queues(store, now),
         "tasks": _tasks(store),
         "workers": [
-            *(worker_fields(worker, alive=True) for worker in crew.living),
+            *(
+                worker_fields(worker, alive=True, silent_since=store.loop_silent_since(worker.token))
+                for worker in crew.living
+            ),
             *(worker_fields(worker, alive=False) for worker in crew.dead),
         ],
         "unserved": unserved(store, crew),
@@ -107,8 +110,8 @@ def spread(spans: Iterable[float]) -> dict[str, float]:
     }
 
 
-def worker_fields(worker: WorkerRecord, *, alive: bool) -> dict[str, Any]:
-    """Return a worker as plain values."""
+def worker_fields(worker: WorkerRecord, *, alive: bool, silent_since: float | None = None) -> dict[str, Any]:
+    """Return a worker as plain values. `silent_since`: when its event loop answered last, if it does not now."""
     identity = Identity.from_text(worker.identity)
     return {
         "id": worker.id,
@@ -121,6 +124,7 @@ def worker_fields(worker: WorkerRecord, *, alive: bool) -> dict[str, Any]:
         "coroutines": worker.coroutines,
         "running": worker.running,
         "started_at": iso(worker.started_at),
+        "loop_silent_since": iso(silent_since),
     }
 
 

@@ -140,14 +140,26 @@ async def _connected(file: File) -> Any:
 
     import aiosqlite
 
-    connecting = _task(aiosqlite.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None).__aenter__())
+    connecting = _task(aiosqlite.Connection(lambda: _opened(file), 64).__aenter__())
     try:
-        adb = await finish(connecting)
-        await finish(_task(_fetch(adb, f"PRAGMA synchronous = {file.durability}", {})))
+        return await finish(connecting)
     except asyncio.CancelledError:
         await finish(_task(connecting.result().close()))  # its thread and its locks would outlive us
         raise
-    return adb
+
+
+def _opened(file: File) -> Any:
+    """Open the connection of an aiosqlite one, in the thread that it will live in."""
+    import sqlite3
+
+    raw = sqlite3.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        raw.execute(f"PRAGMA synchronous = {file.durability}")
+        file.set_up(raw)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
 
 
 def _task(coroutine: Any) -> Any:

@@ -36,6 +36,19 @@ class Connection(Protocol):
         """Whether it was closed, by us or in a block of the caller's."""
 
     @property
+    def may_be_changed(self) -> bool:
+        """Whether a caller may have run a statement that changes a setting; once it is so, it stays so."""
+
+    def lend(self, *, lent: bool) -> None:
+        """A caller has it, or has given it back."""
+
+    def traits(self) -> tuple[Any, ...]:
+        """What can be set on the driver's object itself, such as a row factory; to be compared by identity."""
+
+    def drop_hooks(self) -> None:
+        """Take away hooks that cannot be read back."""
+
+    @property
     def last_id(self) -> int:
         """The rowid of the last row inserted on this connection."""
 
@@ -113,6 +126,22 @@ def abandon(db: Connection) -> None:
     """Let go of a connection that another process has opened, for ever and without closing it."""
     keep_for_ever(db.raw)
     db.raw = _Abandoned()
+
+
+@contextmanager
+def left_to_its_opener(
+    db: Connection, enter: Callable[[], None], forget: Callable[[], None]
+) -> Generator[None, None, None]:
+    """At the block's end, in a process that was forked in it: leave the transaction to the one that opened it."""
+    try:
+        yield
+    finally:
+        try:
+            enter()
+        except StoreError:
+            forget()
+            abandon(db)
+            raise
 
 
 def check_open(db: Any) -> None:

@@ -15,9 +15,35 @@ if TYPE_CHECKING:
 
 LIBRARY = "apsw"
 
+# What an authorizer is asked about that may stay on the connection.
+_CHANGING = frozenset({
+    apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH, apsw.SQLITE_CREATE_TEMP_TABLE, apsw.SQLITE_CREATE_TEMP_TRIGGER,
+    apsw.SQLITE_CREATE_TEMP_VIEW, apsw.SQLITE_CREATE_TEMP_INDEX, apsw.SQLITE_DROP_TEMP_TABLE,
+    apsw.SQLITE_CREATE_VTABLE,
+})  # fmt: skip
+# Pragmas that take a value and change nothing.
+_READING = frozenset({
+    "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo", "integrity_check",
+    "quick_check", "table_info", "table_list", "table_xinfo", "wal_checkpoint", "incremental_vacuum", "optimize",
+})  # fmt: skip
+_TRAITS = tuple(
+    name
+    for name in ("exec_trace", "row_trace", "authorizer", "cursor_factory", "convert_binding", "convert_jsonb")
+    if hasattr(apsw.Connection, name)
+)
+_FLAGS = (
+    apsw.SQLITE_DBCONFIG_ENABLE_FKEY, apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
+    apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, apsw.SQLITE_DBCONFIG_DEFENSIVE,
+    apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION,
+)  # fmt: skip
+
 
 class ApswConnection(Handle):
     """One apsw connection behind the seam."""
+
+    def __init__(self, raw: apsw.Connection) -> None:
+        super().__init__(raw)
+        self._watch = _Watch()
 
     @property
     def in_transaction(self) -> bool:
@@ -35,6 +61,31 @@ class ApswConnection(Handle):
         except apsw.ConnectionClosedError:
             return True
         return False
+
+    @property
+    def may_be_changed(self) -> bool:
+        """Whether a statement was prepared that changes a setting; it may be run again without being prepared."""
+        return self._watch.changing
+
+    def lend(self, *, lent: bool) -> None:
+        """Note what statements change while a caller has it. SQLite asks when it prepares one, and not at each run."""
+        if lent and not self._watch.begun:
+            self._watch.begun = True
+            self.raw.authorizer = self._watch
+        self._watch.lent = lent
+
+    def traits(self) -> tuple[Any, ...]:
+        """What can be set on the driver's object itself."""
+        raw = self.raw
+        return (*(getattr(raw, name) for name in _TRAITS), *(raw.config(flag, -1) for flag in _FLAGS))
+
+    def drop_hooks(self) -> None:
+        """Take away hooks that cannot be read back."""
+        raw = self.raw
+        raw.set_commit_hook(None)
+        raw.set_rollback_hook(None)
+        raw.set_update_hook(None)
+        raw.set_progress_handler(None)
 
     @property
     def last_id(self) -> int:
@@ -107,6 +158,17 @@ class ApswConnection(Handle):
     def close(self) -> None:
         """Close; the connection cannot be used again."""
         self.raw.close()
+
+
+class _Watch:
+    """An authorizer that lets everything pass, and notes whether a statement of a caller's may change a setting."""
+
+    begun = lent = changing = False
+
+    def __call__(self, action: int, name: str | None, value: str | None, *_: str | None) -> int:
+        if self.lent and (action in _CHANGING or (action == apsw.SQLITE_PRAGMA and value and name not in _READING)):
+            self.changing = True
+        return apsw.SQLITE_OK
 
 
 def _decoded(value: Any, kind: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from typing import TYPE_CHECKING, Any
 
 from litequeue.sqlite.connection import BUSY_SECONDS, Handle, only_reads, translated
@@ -34,6 +35,29 @@ class Sqlite3Connection(Handle):
         except sqlite3.ProgrammingError:
             return True
         return False
+
+    @property
+    def may_be_changed(self) -> bool:
+        """Whether a setting may have been changed: always, for this driver has no cheap way to tell.
+
+        Its authorizer is one, but swallows a Ctrl-C that comes in it.
+        """
+        return True
+
+    def lend(self, *, lent: bool) -> None:
+        """A caller has it, or has given it back."""
+
+    def traits(self) -> tuple[Any, ...]:
+        """What can be set on the driver's object itself."""
+        raw = self.raw
+        return raw.row_factory, raw.text_factory, raw.isolation_level, getattr(raw, "autocommit", None)
+
+    def drop_hooks(self) -> None:
+        """Take away hooks that cannot be read back."""
+        self.raw.set_trace_callback(None)
+        self.raw.set_progress_handler(None, 0)
+        if sys.version_info >= (3, 11):  # before, None denies everything
+            self.raw.set_authorizer(None)
 
     @property
     def last_id(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from litequeue.errors import DriverConflict, StoreError
+from litequeue.options import flag, plain_function
 from litequeue.sqlite import guards
 from litequeue.sqlite.connection import abandon
 from litequeue.sqlite.open_file import NO_FILE, FileId, OpenFile, check_not_replaced
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
     from litequeue.sqlite.connection import Connection
 
-log: logging.Logger = logging.getLogger("litequeue")
-
 Driver = Literal["apsw", "sqlite3"]
+OnConnect = Callable[[Any], object]
 Durability = Literal["full", "normal"]
 
 # Before this, two connections that checkpoint and write at once can corrupt the file (sqlite.org/wal.html).
@@ -64,7 +64,14 @@ class File:
     """One database file that this process may open connections to."""
 
     def __init__(
-        self, path: str | os.PathLike[str], driver: Driver, durability: Durability, *, allow_unsafe_filesystem: bool
+        self,
+        path: str | os.PathLike[str],
+        driver: Driver,
+        durability: Durability,
+        *,
+        allow_unsafe_filesystem: bool,
+        foreign_keys: bool = False,
+        on_connect: OnConnect | None = None,
     ) -> None:
         if durability not in ("full", "normal"):
             raise ValueError(f"durability must be 'full' or 'normal', got {durability!r}")
@@ -72,12 +79,17 @@ class File:
         self.driver: DriverModule = driver_module(driver)
         self.durability = durability
         self.created: bool = False
+        self.foreign_keys = flag(foreign_keys, "foreign_keys")
+        self.on_connect = None if on_connect is None else plain_function(on_connect, "on_connect")
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self.identity: FileId = NO_FILE  # until the first connection
         self._open: OpenFile | None = None  # as it was opened last
 
-    def connect(self, *, create: bool = False) -> Connection:
-        """Open one more connection, with every guard; with `create`, a missing file is made first."""
+    def connect(self, *, create: bool = False, lent: bool = False) -> Connection:
+        """Open one more connection, with every guard; with `create`, a missing file is made first.
+
+        `lent`: callers will have it in their blocks, so it is set up as the application wants it.
+        """
         path = Path(self.path)
         guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
         if create:
@@ -89,26 +101,28 @@ class File:
             if self.identity not in (NO_FILE, found.identity):
                 check_not_replaced(self.path, self.identity)
             self.identity = found.identity
-            db = self._opened()
+            db = self._opened(lent=lent)
         except BaseException:
             guards.forget(found)
             raise
         self._open = found
         return db
 
-    def _opened(self) -> Connection:
+    def _opened(self, *, lent: bool) -> Connection:
         db = self.driver.connect(self.path)
         try:
             for pragma in _settings(self.durability):
                 db.rows(f"PRAGMA {pragma}")
+            if lent:
+                self.set_up(db.raw)
         except BaseException:
             db.close()
             raise
         return db
 
-    def connect_to_queue(self) -> Connection:
+    def connect_to_queue(self, *, lent: bool = False) -> Connection:
         """The same for a file that is known to be in WAL mode: note the -wal and -shm that SQLite opens now."""
-        db = self.connect()
+        db = self.connect(lent=lent)
         try:
             db.rows("PRAGMA schema_version")  # SQLite opens them at the first read
             found = self._open_file()
@@ -118,6 +132,17 @@ class File:
             self.disconnect(db)
             raise
         return db
+
+    def set_up(self, raw: Any) -> None:
+        """Prepare a driver's connection for the application's own statements; what its function raises is raised."""
+        if self.foreign_keys:
+            raw.execute("PRAGMA foreign_keys = on")
+        if self.on_connect is None:
+            return
+        self.on_connect(raw)
+        if raw.in_transaction:
+            raise StoreError("on_connect left a transaction open; end it there")
+        raw.execute(f"PRAGMA synchronous = {self.durability}")  # the queue's promise, whatever was set there
 
     def disconnect(self, db: Connection) -> None:
         """Close a connection that `connect` opened; one whose files were replaced is left to the end of the process."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from litequeue.liveness import directory_of, take
+from litequeue.background import Background
+from litequeue.current_task import require_asyncio
+from litequeue.liveness import directory_of, loop_silent_since, take
+from litequeue.logger import later, say
 from litequeue.owner_process import OwnerProcess
 from litequeue.sqlite import guards, migrate, reading, timetable
 from litequeue.sqlite.claim import claims
@@ -16,6 +20,7 @@ from litequeue.sqlite.opening import Durability, File, warn_of_old_library
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log: logging.Logger = logging.getLogger("litequeue")
+LOOK_AGAIN = 0.005  # seconds between looks whether the connection is free, at most
 
 _warned: set[str] = set()
 
@@ -38,8 +43,12 @@ class Reader:
         self._reader: Connection | None = None
         self._reading = threading.Lock()
         self._owner = OwnerProcess(file.path)
-        with guards.opening():
-            self._prepare(create=create)
+        self._thread = Background("litequeue-reader")  # in which coroutines have it read
+        try:
+            with guards.opening():
+                self._prepare(create=create)
+        finally:
+            say()
 
     def _prepare(self, *, create: bool) -> None:
         """Make or check the tables, and leave nothing open: a server may fork between this and the first use."""
@@ -54,7 +63,7 @@ class Reader:
         warning = warn_of_old_library(self._file.driver)
         if warning and warning not in _warned:
             _warned.add(warning)
-            log.warning(warning)
+            later.warning(warning)
 
     @property
     def directory(self) -> Path:
@@ -78,9 +87,9 @@ class Reader:
 
     # ---- reading
 
-    def _connect(self) -> Connection:
+    def _connect(self, *, lent: bool = False) -> Connection:
         self._owner.enter()  # again, beside a close() in another thread
-        return self._file.connect_to_queue()
+        return self._file.connect_to_queue(lent=lent)
 
     def read(self, look: Callable[[Connection], T]) -> T:
         """Run `look` on the reading connection; it must read to the end what it asks for."""
@@ -93,9 +102,23 @@ class Reader:
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
-        import asyncio
+        require_asyncio()
+        return await self.soon(partial(self.read, look))
 
-        return await asyncio.to_thread(self.read, look)
+    def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Make a call that reads in a thread of our own, for a coroutine; return its future."""
+        return self._thread.future(call)
+
+    def free_within(self, seconds: float) -> bool:
+        """Wait until nobody reads, at most so long; return whether that came."""
+        # not by acquire(timeout=): a Ctrl-C between that and what releases it would keep everybody out for good
+        pause = LOOK_AGAIN / 64
+        while self._reading.locked():
+            if seconds <= 0:
+                return False
+            time.sleep(pause)
+            seconds, pause = seconds - pause, min(2 * pause, LOOK_AGAIN)
+        return True
 
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
@@ -138,6 +161,10 @@ class Reader:
             return True
         remains.release()
         return False
+
+    def loop_silent_since(self, token: str) -> float | None:
+        """Since what unix second an event loop of that living worker has not answered; None: it does."""
+        return loop_silent_since(self.directory, token)
 
     def doing(self, record: JobRecord) -> str:
         """Say where an unfinished job stands, and what it waits for."""
@@ -218,6 +245,7 @@ class Reader:
 
     def close_reader(self) -> None:
         """Close the reading connection; it is opened anew when used again."""
+        self._thread.close()
         with self._reading:
             self._drop_reader()
 

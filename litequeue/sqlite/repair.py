@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from litequeue.errors import StoreBusy, StoreError
+from litequeue.logger import later
 from litequeue.sqlite.connection import transaction
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 
 def rebuild(db: Connection) -> str:
@@ -26,7 +24,7 @@ def rebuild(db: Connection) -> str:
         except StoreBusy:  # which says nothing of the file
             raise
         except StoreError as error:
-            log.info("%s", error)
+            later.info("%s", error)
             why = str(error)
     raise StoreError(f"it cannot be built anew: {why}; if its rows are damaged, put a backup in its place")
 

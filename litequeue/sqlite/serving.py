@@ -15,9 +15,10 @@ from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released, Succeeded
 from litequeue.owner_process import forked_without_hooks
 from litequeue.sqlite import forks, migrate, timetable, transitions
+from litequeue.sqlite.answers import answered, at_once
 from litequeue.sqlite.backup import backup
 from litequeue.sqlite.connection import BUSY_SECONDS, abandon
-from litequeue.sqlite.opening import Driver, Durability, File
+from litequeue.sqlite.opening import Driver, Durability, File, OnConnect
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
 from litequeue.sqlite.turnstile import Turnstile
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from litequeue.clock import Clock
     from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Turn
     from litequeue.handover import Taker
+    from litequeue.sqlite.answers import Ask
     from litequeue.sqlite.connection import Connection, Row
 
 T = TypeVar("T")
@@ -52,27 +54,38 @@ class Serving(Reader):
         failed_ttl: float,
         create: bool,
         allow_unsafe_filesystem: bool = False,
+        foreign_keys: bool = False,
+        on_connect: OnConnect | None = None,
     ) -> None:
-        super().__init__(File(path, driver, durability, allow_unsafe_filesystem=allow_unsafe_filesystem), create=create)
+        file = File(
+            path,
+            driver,
+            durability,
+            allow_unsafe_filesystem=allow_unsafe_filesystem,
+            foreign_keys=foreign_keys,
+            on_connect=on_connect,
+        )
+        super().__init__(file, create=create)
         self.clock = clock
         self._result_ttl = result_ttl
         self._ttls = {"result_ttl": result_ttl, "failed_ttl": failed_ttl}
         self._fence = migrate.Fence(self._file.path)
         self._writer = Writer(
-            self._connect,
+            lambda: self._connect(lent=True),
             self._file.disconnect,
             full=durability == "full",
             monotonic=clock.monotonic,
             turnstile=Turnstile(self.path),
             check=self._fence.check,
             enter=self._owner.enter,
+            keep_hooks=on_connect is not None,
         )
         self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()
         self._bell = Bell(self.directory, WORK, SystemClock.monotonic, private=HAND)
         self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
         self._handover = Handover(self.path, self._bell, SystemClock.monotonic)
-        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self.doing)
+        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self)
         forks.watch(self)
 
     def claim(
@@ -160,50 +173,55 @@ class Serving(Reader):
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
         """Make the file's declared schedules those of the code, as far as they are of these tasks."""
         now = self.clock.now()
-        self._writer.run(lambda db: timetable.declare(db, schedules, tasks, now))
+        answered(lambda ask: self._writer.run(lambda db: timetable.declare(db, schedules, tasks, now, ask)))
         self._bell.ring(SCHEDULES)
 
     def bring_near(self, tasks: frozenset[str]) -> None:
         """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
-        self._writer.run(lambda db: timetable.bring_near(db, tasks, self.clock.now()))
+        now = self.clock.now()
+        answered(lambda ask: self._writer.run(lambda db: timetable.bring_near(db, tasks, now, ask)))
 
     def fire(self, tasks: frozenset[str]) -> float | None:
         """Enqueue what is due of these tasks' schedules; return when the next is due."""
         next_at = self.next_schedule(tasks)
-        if next_at is None or next_at > self.clock.now():
+        now = self.clock.now()
+        if next_at is None or next_at > now:
             return next_at
-        fired, next_at = self._writer.run(lambda db: timetable.fire(db, tasks, self.clock.now()))
+        fired, next_at = answered(lambda ask: self._writer.run(lambda db: timetable.fire(db, tasks, now, ask)))
         if fired:
             self._bell.ring(JOBS)
         return next_at
 
     def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
         """Add a schedule, or change the one of its name."""
-        self._change_schedule(lambda db: timetable.put(db, schedule, self.clock.now(), replace=replace))
+        now = self.clock.now()
+        self._change_schedule(lambda db, ask: timetable.put(db, schedule, now, ask, replace=replace))
 
     def remove_schedule(self, name: str) -> None:
         """Delete a schedule."""
-        self._change_schedule(lambda db: timetable.remove(db, name))
+        self._change_schedule(lambda db, _ask: timetable.remove(db, name))
 
     def pause_schedule(self, name: str) -> None:
         """Let it fire no more until it is resumed."""
-        self._change_schedule(lambda db: timetable.pause(db, name))
+        self._change_schedule(lambda db, _ask: timetable.pause(db, name))
 
     def resume_schedule(self, name: str) -> None:
         """Let it go on from now."""
-        self._change_schedule(lambda db: timetable.resume(db, name, self.clock.now()))
+        now = self.clock.now()
+        self._change_schedule(lambda db, ask: timetable.resume(db, name, now, ask))
 
     def trigger_schedule(self, name: str) -> str:
         """Enqueue its call at once; return the job's id."""
-        return self._change_schedule(lambda db: timetable.trigger_now(db, name, self.clock.now()))
+        return self._change_schedule(lambda db, _ask: timetable.trigger_now(db, name, self.clock.now()))
 
-    def _change_schedule(self, work: Callable[[Connection], T]) -> T:
+    def _change_schedule(self, work: Callable[[Connection, Ask], T]) -> T:
         held = self._writer.held()
-        value = self._writer.run(work)
-        if held is None:
-            self._bell.ring(SCHEDULES)
-        else:
+        if held is not None:
+            value = self._writer.run(lambda db: work(db, at_once))
             held.after.append(lambda: self._bell.ring(SCHEDULES))
+            return value
+        value = answered(lambda ask: self._writer.run(lambda db: work(db, ask)))
+        self._bell.ring(SCHEDULES)
         return value
 
     # ---- the file
@@ -289,6 +307,7 @@ class Serving(Reader):
         left = [self._writer.start_anew(), self._reader]
         self._reader = None
         self._reading, self._copying = threading.Lock(), threading.Lock()
+        self._thread.start_anew()
         self._waiters.start_anew()
         self._handover.start_anew()
         return [db for db in left if db is not None]

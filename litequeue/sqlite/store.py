@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from litequeue.current_task import require_asyncio
 from litequeue.doorbell import CANCEL, JOBS
 from litequeue.engine import Submitted
 from litequeue.errors import StoreError
+from litequeue.frames import interruptible
 from litequeue.handover import LARGEST
 from litequeue.interrupt import let_go
 from litequeue.outcome import Ended, Released
 from litequeue.sqlite import reading, transitions
+from litequeue.sqlite.answers import Answers, Unanswered, answered
 from litequeue.sqlite.caller import (
     aiosqlite_connection_of,
     aiosqlite_transaction,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from litequeue.job import Claimed, JobRecord, NewJob
+    from litequeue.sqlite.answers import Ask
     from litequeue.sqlite.connection import Connection, Steps
 
 T = TypeVar("T")
@@ -57,10 +61,15 @@ class SqliteStore(Serving):
         if held is None and len(jobs) == 1 and jobs[0].key is None:
             submitted = self._submit_one(jobs[0])
         else:
-            submitted = self._writer.run(lambda db: _submit(db, jobs, exclusive=held is None))
+            submitted = self._submit_together(jobs, held)
             self._announce(held)
         let_go()
         return submitted
+
+    def _submit_together(self, jobs: Sequence[NewJob], held: Held | None) -> list[Submitted]:
+        if held is not None:
+            return self._writer.run(lambda db: _submit(db, jobs))
+        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask)))
 
     def _submit_one(self, new: NewJob) -> list[Submitted]:
         claimed = self._hand_over(new) if _may_be_handed_over(new) else None
@@ -110,15 +119,22 @@ class SqliteStore(Serving):
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
+        require_asyncio()
         if self._writer.held() is not None:
             return _pending(await self._arun(lambda: transitions.submit_among(jobs), self._announce))
         if len(jobs) == 1 and _may_be_handed_over(jobs[0]):
             claimed = await self._ahand_over(jobs[0])
             if claimed is not None:
                 return [Submitted(claimed.id, True)]
-        return await self._writer.arun(
-            lambda db: _submit(db, jobs, exclusive=True), then=lambda _submitted: self._announce(None)
-        )
+        answers = Answers()
+        while True:
+            try:
+                return await self._writer.arun(
+                    lambda db: _submit_alone(db, jobs, answers), then=lambda _submitted: self._announce(None)
+                )
+            except Unanswered as asked:
+                missing = asked
+            answers.find(missing)
 
     def _check_now_and_then(self) -> None:
         """What is stored in a file that was deleted or replaced is lost, and what is read there is no longer true."""
@@ -145,11 +161,12 @@ class SqliteStore(Serving):
         self._check_at_once()
         db = connection_of(self._file, raw)
         perform(db, self._fence.steps())
-        return _submit(db, jobs, exclusive=False)
+        return _submit(db, jobs)
 
     async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit_within`, also for an aiosqlite connection."""
         self._check_at_once()
+        require_asyncio()
         adb = await aiosqlite_connection_of(self._file, raw)
         if adb is None:
             return self.submit_within(raw, jobs)
@@ -179,6 +196,7 @@ class SqliteStore(Serving):
 
     @asynccontextmanager
     async def _aheld(self) -> AsyncGenerator[Held, None]:
+        require_asyncio()
         self._check_now_and_then()
         if self.driver_name != "sqlite3":
             async with self._writer.atransaction() as held:
@@ -191,28 +209,31 @@ class SqliteStore(Serving):
             await aperform(adb, self._fence.steps())
             async with self._writer.aforeign(adb) as held:
                 yield held
-        for call in held.after:
-            call()
+        held.tell()
 
     @contextmanager
-    def completing(self, job: Claimed, result: bytes, keep_for: float) -> Generator[Any, None, None]:
-        """A write transaction whose commit holds the caller's rows and the job's success."""
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = lambda: None
+    ) -> Generator[Any, None, None]:
+        """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
         with self._writer.transaction() as held:
+            held.after += [then, lambda: self._tell_ended([job.id])]
             perform(held.require_sync(), transitions.require_mine(job))
             yield held.require_sync().raw
             now = self.clock.now()
             perform(held.require_sync(), transitions.complete(job, result, now, until(now, keep_for)))
-        self._tell_ended([job.id])
 
     @asynccontextmanager
-    async def acompleting(self, job: Claimed, result: bytes, keep_for: float) -> AsyncGenerator[Any, None]:
+    async def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Any, None]:
         """Async twin of `completing`."""
         async with self._aheld() as held:
+            held.after += [then, lambda: self._tell_ended([job.id])]
             await perform_held(held, transitions.require_mine(job))
             yield held.adb if held.adb is not None else held.require_sync().raw
             now = self.clock.now()
             await perform_held(held, transitions.complete(job, result, now, until(now, keep_for)))
-        self._tell_ended([job.id])
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was asked for. Raises `Fenced`."""
@@ -270,6 +291,7 @@ class SqliteStore(Serving):
 
         That is called by who commits: the caller may be cancelled by then.
         """
+        require_asyncio()
         held = self._writer.held()
         if held is None:
             return await self._writer.arun(
@@ -281,6 +303,7 @@ class SqliteStore(Serving):
 
     # ---- waiting
 
+    @interruptible
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
         self._owner.enter()
@@ -290,11 +313,12 @@ class SqliteStore(Serving):
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""
         self._owner.enter()
+        require_asyncio()
         self._refuse_wait_inside()
-        return await self._waiters.await_end(job_id, timeout, self.alook_up)
+        return await self._waiters.await_end(job_id, timeout, self.look_up)
 
     def _refuse_wait_inside(self) -> None:
-        if self._writer.held() is not None:
+        if self._writer.held() is not None or self._writer.is_copied():
             raise StoreError("a result cannot be waited for inside a transaction: the job starts only after its commit")
 
     def __repr__(self) -> str:
@@ -306,11 +330,15 @@ def _may_be_handed_over(new: NewJob) -> bool:
     return new.key is None and new.run_at is None and new.expires_at is None and len(new.payload) <= LARGEST
 
 
-def _submit(db: Connection, jobs: Sequence[NewJob], *, exclusive: bool) -> list[Submitted]:
-    if exclusive and all(job.key is None for job in jobs):
+def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> list[Submitted]:
+    """Store them in a transaction of our own, which an error ends."""
+    if all(job.key is None for job in jobs):
         return transitions.insert_many(db, jobs)
-    if exclusive:
-        return [perform(db, transitions.submit(job)) for job in jobs]
+    return [perform(db, transitions.submit(job, ask)) for job in jobs]
+
+
+def _submit(db: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:
+    """Store them in a transaction of the caller's, which may go on after an error."""
     return _pending(perform(db, transitions.submit_among(jobs)))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
-from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue import schedule as triggers
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
 from litequeue.job import NewJob
+from litequeue.logger import later
 from litequeue.sqlite import reading
 from litequeue.sqlite.connection import perform
 from litequeue.sqlite.queries import SQL
@@ -20,18 +20,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from litequeue.engine import ScheduleRecord
+    from litequeue.sqlite.answers import Ask
     from litequeue.sqlite.connection import Connection
 
-log: logging.Logger = logging.getLogger("litequeue")
+
+class Ticks(NamedTuple):
+    """What a trigger said: what is due, and when next; or what is wrong with it."""
+
+    due: triggers.Due
+    jitter: float = 0.0
+    wrong: str = ""
 
 
-def put(db: Connection, new: ScheduleRecord, now: float, *, replace: bool) -> None:
+_NOTHING = triggers.Due((), None)
+
+
+def put(db: Connection, new: ScheduleRecord, now: float, ask: Ask, *, replace: bool) -> None:
     """Add a schedule, or change the one of its name. What is the same stays as it is: its next tick, too."""
     old = find(db, new.name)
     if old is not None and not replace:
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
     same_trigger = old is not None and old.trigger == new.trigger
-    next_at = old.next_at if old is not None and same_trigger else triggers.first(triggers.decode(new.trigger), now)
+    if old is not None and same_trigger:
+        next_at = old.next_at
+    else:
+        [next_at] = ask({("first", new.trigger): partial(_first_tick, new.trigger, now)})
     values = {
         "name": new.name,
         "task": new.task,
@@ -52,15 +65,23 @@ def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
     return schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.declared
 
 
-def declare(db: Connection, declared: Sequence[ScheduleRecord], tasks: frozenset[str], now: float) -> None:
+def _first_tick(trigger: str, now: float) -> float | None:
+    return triggers.first(triggers.decode(trigger), now)
+
+
+def declare(db: Connection, declared: Sequence[ScheduleRecord], tasks: frozenset[str], now: float, ask: Ask) -> None:
     """Make the declared schedules of these tasks those of the code: add, change, remove."""
     names = {schedule.name for schedule in declared}
-    for old in reading.schedules(db):
+    known = reading.schedules(db)
+    same = {(old.name, old.trigger) for old in known}
+    new_triggers = {new.trigger for new in declared if (new.name, new.trigger) not in same}
+    ask({("first", trigger): partial(_first_tick, trigger, now) for trigger in new_triggers})  # all at once
+    for old in known:
         if old.declared and old.task in tasks and old.name not in names:
             db.rows(SQL["remove_schedule"], {"name": old.name})
     for new in declared:
-        put(db, new, now, replace=True)
-    bring_near(db, tasks, now)
+        put(db, new, now, ask, replace=True)
+    bring_near(db, tasks, now, ask)
 
 
 def find(db: Connection, name: str) -> ScheduleRecord | None:
@@ -90,19 +111,19 @@ def pause(db: Connection, name: str) -> None:
     db.rows(SQL["pause_schedule"], {"name": name})
 
 
-def resume(db: Connection, name: str, now: float) -> None:
+def resume(db: Connection, name: str, now: float, ask: Ask) -> None:
     """Let a paused schedule go on from now; ticks of the pause are not made up for."""
     schedule = require(db, name)
     if schedule.paused:
         # one that will not fire again stays so
         spent = schedule.next_at is None
-        next_at = None if spent else _first(schedule, now)
+        [next_at] = [None] if spent else ask({("first", schedule.trigger): partial(_first, schedule, now)})
         db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at})
 
 
 def _first(schedule: ScheduleRecord, now: float) -> float | None:
     try:
-        return triggers.first(triggers.decode(schedule.trigger), now)
+        return _first_tick(schedule.trigger, now)
     except ValueError as error:
         raise Unsupported(
             f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it anew"
@@ -119,50 +140,60 @@ def trigger_now(db: Connection, name: str, now: float) -> str:
     return job_id
 
 
-def fire(db: Connection, tasks: frozenset[str], now: float) -> tuple[int, float | None]:
+def fire(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> tuple[int, float | None]:
     """Enqueue each due tick of these tasks' schedules and move them on; return how many, and the next due time."""
     known = json.dumps(sorted(tasks))
+    rows = db.rows(SQL["due_schedules"], {"now": now, "tasks": known})
+    due = {name: reading.schedule(tuple(row)) for *row, name in rows}
+    answers = ask({(name, each.trigger, each.next_at): partial(_ticks, each, name, now) for name, each in due.items()})
     fired, broken = 0, []
-    for *row, name in db.rows(SQL["due_schedules"], {"now": now, "tasks": known}):
-        schedule = reading.schedule(tuple(row))
-        try:
-            trigger = _trigger(schedule, name)
-            due = triggers.due(trigger, cast("float", schedule.next_at), now)  # it is due, so it has one
+    for (name, schedule), ticks in zip(due.items(), answers, strict=True):
         # of a newer release, of a foreign hand, or in a zone this machine does not know: it must not stop the others
-        except ValueError as error:
-            log.error("the schedule %r cannot fire here: %s", schedule.name, error)  # noqa: TRY400
+        if ticks.wrong:
+            later.error("the schedule %r cannot fire here: %s", schedule.name, ticks.wrong)
             broken.append(name)
         else:
-            fired += _fire_one(db, schedule, trigger, due, now)
+            fired += _fire_one(db, schedule, ticks, now)
     [(next_at,)] = db.rows(SQL["next_schedule"], {"tasks": known, "broken": json.dumps(broken)})
     return fired, next_at
 
 
-def _trigger(schedule: ScheduleRecord, name: str) -> triggers.Trigger:
-    """Decode the trigger of a schedule that can be moved on: one that cannot be named would fire for ever."""
-    if schedule.name.encode().hex() != name.lower():
-        raise ValueError("its name is not UTF-8")
-    return triggers.decode(schedule.trigger)
+def _ticks(schedule: ScheduleRecord, name: str, now: float) -> Ticks:
+    """Have the trigger of a schedule that can be moved on say what is due: one that cannot be named fires for ever."""
+    try:
+        if schedule.name.encode().hex() != name.lower():
+            return Ticks(_NOTHING, wrong="its name is not UTF-8")
+        trigger = triggers.decode(schedule.trigger)
+        due = _NOTHING if schedule.next_at is None else triggers.due(trigger, schedule.next_at, now)
+    except ValueError as error:
+        return Ticks(_NOTHING, wrong=str(error) or "its trigger cannot be read")
+    return Ticks(due, trigger.jitter if isinstance(trigger, triggers.Every) and trigger.jitter else 0.0)
 
 
-def bring_near(db: Connection, tasks: frozenset[str], now: float) -> None:
+def bring_near(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> None:
     """Where the clock was set back, a tick can be due so far ahead that it is not this schedule's next."""
-    for schedule in reading.schedules(db):
-        if schedule.next_at is None or schedule.next_at <= now or schedule.paused or schedule.task not in tasks:
-            continue
-        with suppress(ValueError):  # of a newer release, or in a zone this machine does not know
-            near = triggers.due(triggers.decode(schedule.trigger), schedule.next_at, now).next_at
-            if near != schedule.next_at:
-                log.warning("the clock was set back: the schedule %r is brought near again", schedule.name)
-                db.rows(SQL["resume_schedule"], {"name": schedule.name, "next_at": near})
+    ahead = {
+        each.name: each
+        for each in reading.schedules(db)
+        if each.next_at is not None and each.next_at > now and not each.paused and each.task in tasks
+    }
+    found = ask({
+        (name, each.trigger, each.next_at): partial(_ticks, each, name.encode(errors="replace").hex(), now)
+        for name, each in ahead.items()
+    })  # fmt: skip
+    for schedule, ticks in zip(ahead.values(), found, strict=True):
+        # wrong: of a newer release, or in a zone this machine does not know
+        if not ticks.wrong and ticks.due.next_at != schedule.next_at:
+            later.warning("the clock was set back: the schedule %r is brought near again", schedule.name)
+            db.rows(SQL["resume_schedule"], {"name": schedule.name, "next_at": ticks.due.next_at})
 
 
-def _fire_one(
-    db: Connection, schedule: ScheduleRecord, trigger: triggers.Trigger, due: triggers.Due, now: float
-) -> int:
+def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float) -> int:
     job_id = None
+    due = ticks.due
     for tick in due.ticks:
-        job_id = _enqueue(db, schedule, now, run_at=_jittered(trigger, tick))
+        jitter = random.random() * ticks.jitter if ticks.jitter else 0.0
+        job_id = _enqueue(db, schedule, now, run_at=tick + jitter)
     db.rows(
         SQL["advance_schedule"],
         {
@@ -173,12 +204,6 @@ def _fire_one(
         },
     )
     return len(due.ticks)
-
-
-def _jittered(trigger: triggers.Trigger, tick: float) -> float:
-    if isinstance(trigger, triggers.Every) and trigger.jitter:
-        return tick + random.random() * trigger.jitter
-    return tick
 
 
 def _enqueue(db: Connection, schedule: ScheduleRecord, now: float, run_at: float | None) -> str:

@@ -9,6 +9,7 @@ from litequeue.engine import Rescued, Submitted, Turn
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, StoreError, Unsupported
 from litequeue.job import FOREVER, Claimed, Status
 from litequeue.outcome import Cancelled, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.sqlite.answers import alike, at_once
 from litequeue.sqlite.claim import claim, in_turn
 from litequeue.sqlite.queries import SQL
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from litequeue.engine import Demand, NewWorker
     from litequeue.job import NewJob
     from litequeue.outcome import Ended
+    from litequeue.sqlite.answers import Ask
     from litequeue.sqlite.connection import Connection, Row, Steps
     from litequeue.sqlite.migrate import Fence
 
@@ -40,12 +42,12 @@ _SUCCEED_TOGETHER = SQL["succeed_together"].replace("(?, ?, ?, ?, ?)", ", ".join
 # ---- submit
 
 
-def submit(new: NewJob) -> Steps[Submitted]:
+def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
     """Store one job, or find the one that holds its key."""
     for key in () if new.key is None else (new.key, *new.aliases):
         rows = yield SQL["key_holder"], {"task": new.task, "key": key}
         if rows:
-            return (yield from _meet_holder(new, rows[0]))
+            return (yield from _meet_holder(new, rows[0], ask))
     [(job_id,)] = yield _SUBMIT, _values(new)
     return Submitted(job_id, fresh=True)
 
@@ -136,15 +138,14 @@ def _columns(new: NewJob) -> dict[str, Any]:
     }
 
 
-def _meet_holder(new: NewJob, holder: Row) -> Steps[Submitted]:
+def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
     job_id, payload, state, begun = holder
-    same = payload == new.payload or (new.alike is not None and new.alike(payload, new.payload))
     if new.on_conflict == "raise":
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < 2 and not begun:
         yield SQL["replace"], _columns(new) | {"id": job_id}
         return Submitted(job_id, fresh=False)
-    if same:
+    if payload == new.payload or alike(new, payload, ask):
         return Submitted(job_id, fresh=False)
     if new.on_conflict == "replace":
         why = f"has begun already ({STATES[state]}), so its arguments cannot be replaced"

@@ -11,9 +11,11 @@ import mmap
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from litequeue.greenlets import instead_of_threads
 from litequeue.liveness import open_shared
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if sys.platform != "win32":
 
 NAME = "turnstile"
 PATIENCE = 1.0  # seconds; whoever is in it for longer stands still, or has a long transaction open
+GLANCE = 0.005  # seconds between two looks
 CROWDED = 255  # how many may find it free before it is left aside; what a byte holds
 
 
@@ -97,6 +100,20 @@ class Turnstile:
             self._crowd = mmap.mmap(self._descriptor, 1)
 
     def _wait(self, descriptor: int) -> None:
+        if instead_of_threads():
+            self._look_again_and_again(descriptor)
+        else:
+            self._wait_in_thread(descriptor)
+
+    def _look_again_and_again(self, descriptor: int) -> None:
+        """The same where one thread runs all greenlets: a wait for the lock would stop them all, without a limit."""
+        for _ in range(int(PATIENCE / GLANCE)):
+            with suppress(OSError):
+                if _try_lock(descriptor):
+                    return
+            time.sleep(GLANCE)
+
+    def _wait_in_thread(self, descriptor: int) -> None:
         # in a thread, for a wait for this lock knows no limit; of the two that end it, the first to say so decides
         ended: dict[str, bool] = {}
         here = threading.Event()

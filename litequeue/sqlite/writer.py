@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from litequeue.background import Background
 from litequeue.errors import StoreError
+from litequeue.logger import aside, later, say, unsaid
 from litequeue.sqlite.batch import Entry, commit
-from litequeue.sqlite.connection import abandon, leave, transact, transaction
-from litequeue.sqlite.held import Held, current_owner, running_loop
+from litequeue.sqlite.connection import leave, left_to_its_opener, transact, transaction
+from litequeue.sqlite.held import Blocks, Held
 from litequeue.sqlite.line import Line, finish
+from litequeue.sqlite.settings import Lent
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncGenerator, Callable, Generator
-    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
 
     from litequeue.sqlite.connection import Connection, Fate
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log: logging.Logger = logging.getLogger("litequeue")
-
 LARGEST_BATCH = 500  # callers; more are split, so that no transaction grows without bound
 WAITED = 0.01  # seconds: a transaction that takes so long has waited for the file, or others wait for it
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
+
+_BLOCK = "a transaction() or completing() block"
 
 
 class Writer:
@@ -44,27 +44,29 @@ class Writer:
         turnstile: Turnstile,
         check: Callable[[Connection], None] = lambda _db: None,
         enter: Callable[[], None] = lambda: None,
+        keep_hooks: bool = False,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
-        self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
-        self._enter = enter
+        self._monotonic, self._check, self._turnstile, self._enter = monotonic, check, turnstile, enter
         self._db: Connection | None = None
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
         self._line = Line(self._lead_by_thread)
-        self._pool: ThreadPoolExecutor | None = None
-        self._holder: asyncio.AbstractEventLoop | None = None  # whose coroutine has a transaction open
+        self._thread = Background("litequeue-writer")
+        self._blocks = Blocks()
+        self._keep_hooks = keep_hooks
+        self._lent: Lent | None = None  # how the connection was before a caller had it
         self._rest: AbstractContextManager[None] | None = None  # the lead, held for a fork
-        self._held: ContextVar[Held | None] = ContextVar("litequeue_held", default=None)
 
     # -- callers
 
     def held(self) -> Held | None:
         """The transaction this very caller has open, if any."""
-        held = self._held.get()
-        if held is None or not held.scope.locked() or held.owner != current_owner():
-            return None
-        return held
+        return self._blocks.held()
+
+    def is_copied(self) -> bool:
+        """Whether this runs in a copy of the context of a block that is open in this very thread."""
+        return self._blocks.is_copied()
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, single: bool = False, news: bool = True
@@ -82,7 +84,7 @@ class Writer:
             return work(held.require_sync())
         if self._line.free:
             return self._run_alone(work, durable=durable, single=single, news=news)
-        self._refuse_to_block_the_holder()
+        self._blocks.refuse_to_block()
         entry = Entry(work, durable=durable)
         try:
             while self._line.wait(entry):
@@ -99,6 +101,8 @@ class Writer:
                 return self._commit_one(work, durable=durable, single=single, news=news)
         finally:
             self._line.tell_next()
+            if unsaid:
+                say()
 
     def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
         try:  # apart from `with`: an error raised between the two would not be seen by either
@@ -115,6 +119,7 @@ class Writer:
         `then`: see `Entry`.
         """
         self._enter()
+        self._blocks.refuse_to_await()
         await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
         return entry.outcome()
 
@@ -122,92 +127,92 @@ class Writer:
     def transaction(self) -> Generator[Held, None, None]:
         """Open a write transaction for the block; others wait meanwhile."""
         self._enter()
-        with self.exclusive():
-            db = self.ready(durable=True)
-            try:
-                self._turnstile.enter()
-                with transaction(db):
-                    self._check(db)
-                    with self._holding(Held(db)) as held, self._not_in_a_copy(db):
-                        yield held
-                db.check_files()
-            finally:
-                self._turnstile.leave()
-                self._take_back(db)
-        for call in held.after:
-            call()
+        try:
+            with self.exclusive():
+                began, db = self._monotonic(), self._lend()
+                try:
+                    self._turnstile.enter()
+                    with transaction(db):
+                        self._check(db)
+                        with self._blocks.holding(Held(db)) as held, left_to_its_opener(db, self._enter, self._abandon):
+                            yield held
+                    db.check_files()
+                finally:
+                    self._turnstile.leave()
+                    self._take_back(db)
+                    self._note_span(began, _BLOCK)
+            held.tell()
+        finally:
+            say()
 
     @asynccontextmanager
     async def atransaction(self) -> AsyncGenerator[Held, None]:
         """Async twin of `transaction`: waits, begins and commits off the loop; the block's statements run on it."""
         async with self.aexclusive():
-            import asyncio
-
-            loop, pool = asyncio.get_running_loop(), self._threads()
-            db = await finish(loop.run_in_executor(pool, lambda: self.ready(durable=True)))
+            in_thread = self._thread.future
+            began, db = self._monotonic(), await finish(in_thread(self._lend))
             scope = transaction(db)
             try:
-                await finish(loop.run_in_executor(pool, scope.__enter__))
-                await finish(loop.run_in_executor(pool, self._check, db))
-                with self._holding(Held(db)) as held, self._not_in_a_copy(db):
+                await finish(in_thread(scope.__enter__))
+                await finish(in_thread(lambda: self._check(db)))
+                with (
+                    self._blocks.holding(Held(db, is_async=True)) as held,
+                    left_to_its_opener(db, self._enter, self._abandon),
+                ):
                     yield held
             except BaseException as error:
                 if self._db is not db:  # abandoned
                     raise
-                await finish(loop.run_in_executor(pool, leave, scope, error))
+                await finish(in_thread(partial(leave, scope, error)))
                 raise
             else:
-                await finish(loop.run_in_executor(pool, leave, scope, None))
+                await finish(in_thread(partial(leave, scope, None)))
                 db.check_files()
             finally:
                 self._take_back(db)
-        for call in held.after:
-            call()
+                self._note_span(began, _BLOCK)
+        held.tell()
 
     @asynccontextmanager
     async def aforeign(self, adb: Any) -> AsyncGenerator[Held, None]:
         """Hold a transaction that is open on a connection not our own; use within `aexclusive`."""
-        with self._holding(Held(None, adb)) as held:
-            yield held
-
-    @contextmanager
-    def _not_in_a_copy(self, db: Connection) -> Generator[None, None, None]:
-        """At the block's end, in a process that was forked in it: leave the transaction to the one that opened it."""
-        try:
-            yield
-        finally:
-            try:
-                self._enter()
-            except StoreError:
-                self._db = None
-                self._turnstile.start_anew()
-                abandon(db)
-                raise
-
-    def _take_back(self, db: Connection) -> None:
-        """A caller had it, and may have closed it: the next one gets another."""
-        if db is self._db and db.closed:  # a forked child has let go of it
-            self._db = None
-            self._disconnect(db)
-
-    @contextmanager
-    def _holding(self, held: Held) -> Generator[Held, None, None]:
         began = self._monotonic()
         try:
-            with held.scope:
-                self._held.set(held)
+            with self._blocks.holding(Held(None, adb, is_async=True)) as held:
                 yield held
         finally:
-            self._held.set(None)
-            self._note_span(began, "a transaction() or completing() block")
+            self._note_span(began, _BLOCK)
+
+    def _abandon(self) -> None:
+        """Another process goes on with the connection."""
+        self._db = self._lent = None
+        self._turnstile.start_anew()
+
+    def _lend(self) -> Connection:
+        """Return the connection for a caller's block, and note how it is now."""
+        db = self.ready(durable=True)
+        if self._lent is None or self._lent.db is not db:
+            self._lent = Lent(db, keep_hooks=self._keep_hooks)
+        db.lend(lent=True)
+        return db
+
+    def _take_back(self, db: Connection) -> None:
+        """A caller had it, and may have closed it or changed its settings: the next one then gets another."""
+        if db is self._db and (self._lent is None or not self._lent.is_as_before()):  # a forked child has let go of it
+            self._db = self._lent = None
+            self._disconnect(db)
 
     @contextmanager
     def exclusive(self) -> Generator[None, None, None]:
         """Keep every other writer of this process out for the block, without a transaction of our own."""
-        self._refuse_nested()
-        self._refuse_to_block_the_holder()
-        with self._line.alone():
-            yield
+        self._blocks.refuse_nested()
+        self._blocks.refuse_to_block()
+        try:
+            with self._line.alone():
+                yield
+        finally:
+            if unsaid:
+                say()
 
     @asynccontextmanager
     async def aexclusive(self) -> AsyncGenerator[None, None]:
@@ -215,31 +220,19 @@ class Writer:
         import asyncio
 
         self._enter()
-        self._refuse_nested()
+        self._blocks.refuse_nested()
+        self._blocks.refuse_to_await()
         await self._line.wait_async(Entry(None))
-        loop = self._holder = asyncio.get_running_loop()
+        self._blocks.loop = asyncio.get_running_loop()
         try:
             if not self._turnstile.enter_at_once():
-                await finish(loop.run_in_executor(self._threads(), self._turnstile.enter))
+                await finish(self._thread.future(self._turnstile.enter))
             yield
         finally:
             self._turnstile.leave()
-            self._holder = None
+            self._blocks.loop = None
             self._line.lead.release()
-            self._line.tell_next()
-
-    def _refuse_to_block_the_holder(self) -> None:
-        """Waiting here, on the loop whose coroutine has a transaction open, would be for ever."""
-        if self._holder is not None and self._holder is running_loop():
-            raise StoreError(
-                "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
-            )
-
-    def _refuse_nested(self) -> None:
-        if self.held() is not None:
-            raise StoreError(
-                "a transaction on this queue is open already here; use it instead of opening another in it"
-            )
+            self._released()
 
     def run_outside(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
@@ -257,7 +250,7 @@ class Writer:
             return self._opened, others, self._news  # SQLite counts anew in each connection
         finally:
             self._line.lead.release()
-            self._line.tell_next()
+            self._released()
 
     # -- committing
 
@@ -267,7 +260,7 @@ class Writer:
             with self._line.lead:
                 self._commit_next()
         finally:
-            self._line.tell_next()
+            self._released()
 
     def _commit_next(self) -> None:
         """Commit the next batch, which grows until it is this process's turn."""
@@ -308,14 +301,15 @@ class Writer:
             self._turnstile.crowded()
         if took > LONG_TRANSACTION:
             name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
-            log.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
+            later.info("a write transaction took %.0f ms, waiting for the file included: %s", took * 1000, name)
 
     def ready(self, *, durable: bool, news: bool = True) -> Connection:
         """Return the connection, set to sync at commit or not: what nobody is told of yet need not be."""
         self._news += news  # before the commit: whoever is interrupted after it may not get to tell of it
         db = self._db
         if db is None:
-            db = self._db = self._connect()
+            with self._blocks.opening():
+                db = self._db = self._connect()
             self._opened += 1
             self._synchronous = self._full
         db.check_files()  # a write through an old -shm goes over what others have written since
@@ -327,24 +321,24 @@ class Writer:
             self._synchronous = wanted
         return db
 
+    def _released(self) -> None:
+        """After the lead: let the next one in, and then say what was noted meanwhile."""
+        self._line.tell_next()
+        if unsaid:
+            say()
+
     def _lead_by_thread(self) -> None:
-        self._threads().submit(self._lead_if_free)
+        self._thread.submit(self._lead_if_free)
 
     def _lead_if_free(self) -> None:
         if not self._line.thread_came():
             return
-        try:
-            self._commit_next()
-        finally:
-            self._line.lead.release()
-            self._line.tell_next()
-
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="litequeue-writer")
-        return self._pool
+        with aside(0):  # others wait for this thread
+            try:
+                self._commit_next()
+            finally:
+                self._line.lead.release()
+                self._released()
 
     @property
     def connection(self) -> Connection | None:
@@ -357,12 +351,10 @@ class Writer:
         """Close the connection once nobody uses it; it is opened anew by the next caller."""
         with self.exclusive():
             self._let_go()
-            pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.shutdown(wait=False)
+            self._thread.close()
 
     def _let_go(self) -> None:
-        db, self._db = self._db, None
+        db, self._db, self._lent = self._db, None, None
         self._turnstile.close()
         if db is not None:
             self._disconnect(db)
@@ -375,7 +367,7 @@ class Writer:
             self._let_go()
         finally:
             self._line.lead.release()
-            self._line.tell_next()
+            self._released()
 
     # -- fork
 
@@ -402,6 +394,7 @@ class Writer:
         self._line.start_anew()
         self._turnstile.start_anew()
         self.go_on()
-        self._pool = self._holder = None
-        self._held = ContextVar("litequeue_held", default=None)
+        self._lent = None
+        self._blocks = Blocks()
+        self._thread.start_anew()
         return db

@@ -21,9 +21,9 @@ from litequeue.testing import ManualClock
 def begin(database):
     with Queue(database) as queue:
 
-        def begin(function, payload=b"[[],{}]", **options):
-            task = queue.task(name="t", **options)(function)
-            claimed = Claimed("7", 2, "t", "default", payload, 0, 0, 0, None, None, "key", 1_000.0)
+        def begin(function, payload=b"[[],{}]", name="t", **options):
+            task = queue.task(name=name, **options)(function)
+            claimed = Claimed("7", 2, name, "default", payload, 0, 0, 0, None, None, "key", 1_000.0)
             return Run(claimed, task, ManualClock(), queue.store, 60.0, 1_000.0, 1_030.0)
 
         yield begin
@@ -118,7 +118,7 @@ def test_whatever_a_users_code_around_the_function_raises_fails_the_job_alone(be
         raise leave
 
     assert type(execute(begin(raising(Unreadable())))) is Failed
-    run = begin(raising(ValueError()), retries=1)
+    run = begin(raising(ValueError()), name="other", retries=1)
     run.task.options = msgspec.structs.replace(run.task.options, policy=policy(1, backoff, None, None))
     assert execute(run).error.type == leave.__name__
 

@@ -1,11 +1,18 @@
 """An error is raised in a thread at once where that leaves nothing half done, and held back elsewhere."""
 
+import importlib
+import pkgutil
+import re
+import shutil
 import subprocess
 import sys
 import threading
+import types
+from pathlib import Path
 
 import pytest
 
+import litequeue
 from litequeue import JobTimeout, execute
 from litequeue.interrupt import insist, interrupt, take_back
 
@@ -73,6 +80,89 @@ def test_a_thread_amid_our_own_work_is_not(thread):
     started.join(DEADLINE)
     assert [type(end) for end in ends] == [LookupError]
     assert insist(started.ident)
+
+
+def amid(look=None):
+    look()
+
+
+MODULES = ["litequeue", *(found.name for found in pkgutil.walk_packages(litequeue.__path__, "litequeue."))]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_thread_in_a_function_of_ours_is_not_wherever_it_stands_and_whatever_it_is_called(thread, module):
+    start, paused, ends = thread
+    namespace = vars(importlib.import_module(module))
+    work = types.FunctionType(amid.__code__, namespace, argdefs=(paused.get,))
+
+    def run():
+        try:
+            work()
+        finally:
+            take_back()
+
+    started = start(run)
+    assert not interrupt(started.ident, JobTimeout)
+    paused.go.set()
+    started.join(DEADLINE)
+    assert [type(end) for end in ends] == [LookupError]
+
+
+def test_there_are_such_modules():
+    assert {"litequeue.codec", "litequeue.sqlite.writer", "litequeue.cli.run"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("function", [execute.execute, execute.aexecute])
+def test_what_is_marked_is_the_function_itself(function):
+    assert function.__module__ == "litequeue.execute"
+    assert not hasattr(function, "__wrapped__")
+
+
+COPY = """
+import threading, types, sys
+from otherqueue import Queue, current_job
+from otherqueue.frames import is_protected
+from otherqueue.sqlite import writer
+
+def innermost():
+    return sys._getframe(1)
+
+def of_ours(look):
+    return look()
+
+def stands(module):
+    return types.FunctionType(of_ours.__code__, vars(module))(innermost)
+
+print(is_protected(stands(writer)), is_protected(innermost()), is_protected(stands(threading)))
+queue = Queue("app.db")
+
+@queue.task(timeout=0.2)
+def long():
+    try:
+        while not current_job().cancelled:
+            current_job().id
+    except TimeoutError:
+        print("interrupted")
+        raise
+
+with queue.worker(threads=1):
+    try:
+        long.enqueue().result(20)
+    except Exception as error:
+        print(error.traceback.splitlines()[1].partition("in ")[2])
+print(any(name.partition(".")[0] == "litequeue" for name in sys.modules))
+"""
+
+
+def test_a_copy_under_another_name_is_protected_as_well(tmp_path):
+    package = Path(litequeue.__file__).parent
+    shutil.copytree(package, tmp_path / "otherqueue", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "otherqueue").rglob("*.py"):
+        text = re.sub(r"^(\s*(?:from|import)) litequeue\b", r"\1 otherqueue", path.read_text(), flags=re.MULTILINE)
+        path.write_text(re.sub(r"\((['\"])litequeue\.sqlite\1", r"(\1otherqueue.sqlite\1", text))  # where its SQL is
+    program = [sys.executable, "-c", COPY]
+    ran = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.splitlines() == ["True False False", "interrupted", "long", "False"], ran.stderr
 
 
 TRACED = """

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
@@ -299,3 +300,21 @@ def test_a_loop_goes_on_while_a_transaction_waits_for_its_turn(tmp_path, hold, p
         queue.store.prune()
         queue.store._writer._turnstile.crowded()
         asyncio.run(main(queue, hold()))
+
+
+def test_among_greenlets_it_is_looked_at_again_and_again_and_no_thread_is_blocked(make, hold, path, monkeypatch):
+    library = types.SimpleNamespace(is_module_patched=lambda name: name == "threading")
+    monkeypatch.setitem(sys.modules, "gevent.monkey", library)
+    monkeypatch.setattr(turnstile, "PATIENCE", 0.05)
+    one, threads = make(), threading.active_count()
+    descriptor = hold()
+    one.enter()  # goes on without
+    one.leave()
+    assert threading.active_count() == threads
+    monkeypatch.setattr(turnstile, "PATIENCE", 60.0)
+    threading.Timer(0.05, fcntl.flock, (descriptor, fcntl.LOCK_UN)).start()
+    one.crowded()
+    one.enter()
+    assert not is_free(path)
+    one.leave()
+    assert is_free(path)

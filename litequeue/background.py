@@ -1,0 +1,141 @@
+"""Threads of our own that make blocking calls for coroutines. Knows no store and no queue.
+
+Not asyncio's default executor, which the application may keep busy; nor `concurrent.futures`, whose threads take no
+more work once the main thread has ended, though the application's other threads may go on. Daemon threads: none of
+them keeps the program from ending.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from litequeue.logger import log
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+IDLE = 10.0  # seconds after which a thread with nothing to do ends
+
+
+class Background:
+    """One thread that makes calls, one after another: started when it is needed, ended when it is not.
+
+    It ends with its owner: the thread holds this object by what is in line only.
+    """
+
+    _let_go: weakref.finalize[..., Background] | None = None
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.start_anew()
+
+    def submit(self, call: Callable[[], object]) -> None:
+        """Have the call made; from any thread. Raises `RuntimeError` where no thread can be started."""
+        if self._pid != os.getpid():  # forked, and Python was not told: the thread is the parent's
+            self.start_anew()
+        self._calls.put(call)
+
+    def future(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Have the call made, and give what becomes of it as a future of the running loop.
+
+        A call whose future was cancelled, because nobody awaits it any more, is not begun.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self.submit(partial(_make, call, loop, future))
+        return future
+
+    def close(self) -> None:
+        """Let the thread end when it has made the calls in line; a later call starts another."""
+        self._calls.end()
+
+    def start_anew(self) -> None:
+        """Begin, or begin anew after a fork, in the child: thread, lock and calls are the parent's."""
+        if self._let_go is not None:
+            self._let_go.detach()
+        self._pid = os.getpid()
+        self._calls = _Calls(self._name)
+        self._let_go = weakref.finalize(self, self._calls.end)
+        self._let_go.atexit = False
+
+
+def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Make one call, which may take long, in a thread of its own; return its future."""
+    thread = Background("litequeue-call")
+    future = thread.future(call)
+    thread.close()
+    return future
+
+
+class _Calls:
+    """The calls in line, and the thread that makes them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._line: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, call: Callable[[], object]) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
+            self._line.put(call)
+
+    def end(self) -> None:
+        if self._thread is not None:
+            self._line.put(None)  # without the lock: a finalizer may run amid put(), in the same thread
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                call = self._line.get(timeout=IDLE)
+            except Empty:
+                call = None
+            if call is not None:
+                try:
+                    call()
+                except BaseException as error:
+                    log.error("a call in the background failed", error=error)
+                del call  # it may hold the owner, who is to be dropped while we wait
+                continue
+            with self._lock:
+                if self._line.empty():
+                    self._thread = None
+                    return
+
+
+def _make(call: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
+    if future.cancelled():
+        return
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        value = call()
+    except BaseException as raised:  # for the one who awaits
+        error = raised
+    with suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
+        loop.call_soon_threadsafe(_resolve, future, value, error)
+    del error  # its traceback holds this frame
+
+
+def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,45 @@
+"""The event loop and the task that run in this thread, if any. Knows no store."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from litequeue.errors import Unsupported
+
+_NEEDS_ASYNCIO = (
+    "the async methods (aenqueue, aresult, atransaction, async with queue.worker() ...) must be awaited in a task of "
+    "asyncio, and none runs here; nothing was done. Under trio call the sync ones in a thread: "
+    "await trio.to_thread.run_sync(task.enqueue, ...), and in Twisted deferToThread(task.enqueue, ...)"
+)
+
+
+def current_owner() -> object:
+    """Tell apart threads, and tasks of one loop: a context is copied to both."""
+    return current_task() or threading.get_ident()
+
+
+def current_task() -> Any:
+    """The task of asyncio that runs in this thread, or None."""
+    # where nobody has imported it, or another thread is about to, no loop runs here
+    task = getattr(sys.modules.get("asyncio"), "current_task", None)
+    try:
+        return task and task()
+    except RuntimeError:
+        return None
+
+
+def running_loop() -> Any:
+    """The event loop of asyncio that runs in this thread, or None."""
+    get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
+    try:
+        return get_running_loop and get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def require_asyncio() -> None:
+    """Raise `Unsupported` in a coroutine that something else than asyncio runs: it could not await us."""
+    if current_task() is None:
+        raise Unsupported(_NEEDS_ASYNCIO)

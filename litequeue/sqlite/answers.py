@@ -1,0 +1,75 @@
+"""What code that is not ours must say, such as a trigger or a codec: asked outside of the transaction that needs it.
+
+The transaction is rolled back where an answer is missing, the answer found, and the work done again with it. So it
+costs nothing where nothing is asked, and a cron expression that takes a second to compute holds no writer up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from litequeue.job import NewJob
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Gives the answers to questions, in their order."""
+
+    def __call__(self, questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
+        """What is asked under one key is asked once."""
+
+
+class Unanswered(Exception):
+    """Ends the transaction in which something is asked for the first time."""
+
+    def __init__(self, questions: Mapping[Hashable, Callable[[], Any]]) -> None:
+        super().__init__()
+        self.questions = questions
+
+
+class Answers:
+    """The answers that one piece of work needs, as far as they are known."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def __call__(self, questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
+        """Give the answers, or raise `Unanswered`."""
+        missing = {key: question for key, question in questions.items() if key not in self._known}
+        if missing:
+            raise Unanswered(missing)
+        return [cast("T", self._known[key]) for key in questions]
+
+    def find(self, asked: Unanswered) -> None:
+        """Ask now; what is raised there reaches the caller."""
+        for key, question in asked.questions.items():
+            self._known[key] = question()
+
+
+def at_once(questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
+    """Ask here and now: in a caller's own block, which is the caller's code anyway."""
+    return [question() for question in questions.values()]
+
+
+def answered(run: Callable[[Ask], T]) -> T:
+    """Call `run`, which does its work in a transaction of its own, until nothing is unanswered."""
+    answers = Answers()
+    while True:
+        try:
+            return run(answers)
+        except Unanswered as asked:
+            missing = asked
+        answers.find(missing)
+
+
+def alike(new: NewJob, payload: bytes, ask: Ask) -> bool:
+    """Have the codec tell whether a stored call and this one are the same."""
+    compare = new.alike
+    if compare is None:
+        return False
+    [same] = ask({("alike", new.task, payload, new.payload): lambda: compare(payload, new.payload)})
+    return same
