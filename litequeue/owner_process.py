@@ -7,6 +7,7 @@ locks, sockets and threads that are its parent's, and whose state it cannot make
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,9 @@ def keep_for_ever(thing: Any) -> None:
     """Let no collector ever destroy this object: closing it here would act on another process's file."""
     import ctypes  # needed in a forked child only
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    # apsw closes all connections that are left when the module itself goes, at the interpreter's end
+    for kept in (thing, sys.modules[type(thing).__module__]):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 def lock_of_this_process(locks: dict[int, threading.Lock]) -> threading.Lock:

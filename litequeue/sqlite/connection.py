@@ -118,7 +118,7 @@ class Handle:
         self._pid = getpid()
 
     def __del__(self) -> None:
-        if getpid() != self._pid:
+        if getpid() != self._pid and not isinstance(self.raw, _Abandoned):
             keep_for_ever(self.raw)
 
 

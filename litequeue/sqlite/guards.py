@@ -53,7 +53,8 @@ def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise StoreError(f"the folder {path.parent} is read-only for this user; SQLite keeps its WAL beside the file")
     mounts = read_mounts()
-    if path.exists() and (why := second_name(path, mounts)):
+    # while it is open here, another name cannot make anything worse: what runs goes on
+    if path.exists() and _holder(str(path)) is None and (why := second_name(path, mounts)):
         raise UnsafeFilesystem(why)
     if not allow_unsafe_filesystem and (kind := filesystem_of(path, mounts)) and _is_unsafe(kind):
         raise UnsafeFilesystem(

@@ -71,6 +71,15 @@ class OpenFile:
         if changed != self._settled or changed == -1:
             self._look(changed)
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether one of the files was deleted or replaced."""
+        try:
+            self._compare()
+        except StoreReplaced:
+            return True
+        return False
+
     def _look(self, changed: int) -> None:
         now = _monotonic()
         self._compare()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from litequeue.errors import DriverConflict, StoreError
 from litequeue.options import flag, plain_function
 from litequeue.sqlite import guards, whose_wal
+from litequeue.sqlite.connection import abandon
 from litequeue.sqlite.open_file import NO_FILE, FileId, OpenFile, check_not_replaced
 
 if TYPE_CHECKING:
@@ -162,9 +163,13 @@ class File:
         raw.execute(f"PRAGMA synchronous = {self.durability}")  # the queue's promise, whatever was set there
 
     def disconnect(self, db: Connection) -> None:
-        """Close a connection that `connect` opened."""
+        """Close a connection that `connect` opened; one whose files were replaced is left to the end of the process."""
+        found = self._open_file()
+        if found.is_replaced:  # SQLite would move an old WAL into the file, and remove another's by its name
+            abandon(db)
+            return
         db.close()
-        guards.forget(self._open_file())
+        guards.forget(found)
 
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:

@@ -13,11 +13,11 @@ from litequeue.engine import Beat
 from litequeue.handover import Handover
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released, Succeeded
-from litequeue.owner_process import forked_without_hooks, keep_for_ever
+from litequeue.owner_process import forked_without_hooks
 from litequeue.sqlite import forks, migrate, timetable, transitions
 from litequeue.sqlite.answers import answered, at_once
 from litequeue.sqlite.backup import backup
-from litequeue.sqlite.connection import BUSY_SECONDS
+from litequeue.sqlite.connection import BUSY_SECONDS, abandon
 from litequeue.sqlite.opening import Driver, Durability, File, OnConnect
 from litequeue.sqlite.queries import SQL
 from litequeue.sqlite.reader import Reader
@@ -278,7 +278,7 @@ class Serving(Reader):
         """Let the end of this process close nothing that is open in the one that forked it."""
         for db in (self._writer.connection, self._reader):
             if db is not None:
-                keep_for_ever(db.raw)
+                abandon(db)
 
     def before_fork(self) -> tuple[bool, bool, bool]:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""

@@ -158,18 +158,25 @@ class SqliteStore(Serving):
 
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
+        self._check_at_once()
         db = connection_of(self._file, raw)
         perform(db, self._fence.steps())
         return _submit(db, jobs)
 
     async def asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit_within`, also for an aiosqlite connection."""
+        self._check_at_once()
         require_asyncio()
         adb = await aiosqlite_connection_of(self._file, raw)
         if adb is None:
             return self.submit_within(raw, jobs)
         await aperform(adb, self._fence.steps())
         return _pending(await aperform(adb, transitions.submit_among(jobs)))
+
+    def _check_at_once(self) -> None:
+        """Refuse another process's file, or a replaced one, where no commit of ours follows that would notice."""
+        self._owner.enter()
+        self.check()
 
     # ---- transactions of the caller's
 

@@ -47,8 +47,7 @@ class Writer:
         keep_hooks: bool = False,
     ) -> None:
         self._connect, self._disconnect = connect, disconnect
-        self._monotonic, self._check, self._turnstile = monotonic, check, turnstile
-        self._enter = enter
+        self._monotonic, self._check, self._turnstile, self._enter = monotonic, check, turnstile, enter
         self._db: Connection | None = None
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
@@ -291,7 +290,8 @@ class Writer:
         """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
         value = work(db) if single else transact(db, work, self._check, fate)
-        db.check_files()  # before anybody is told that it is stored
+        if self._synchronous:  # before anybody is told that it is stored; the sync takes long enough for much to happen
+            db.check_files()
         self.commits += 1
         self._note_span(began, what or work)
         return value
@@ -313,6 +313,7 @@ class Writer:
                 db = self._db = self._connect()
             self._opened += 1
             self._synchronous = self._full
+        db.check_files()  # a write through an old -shm goes over what others have written since
         if db.in_transaction:  # Ctrl-C fell between BEGIN and its clean-up
             db.script("ROLLBACK")
         wanted = durable and self._full
