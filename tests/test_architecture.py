@@ -15,7 +15,20 @@ PACKAGE = Path(__file__).parent.parent / "litequeue"
 # same floor; in a set, not from its own floor at all. A folder (`sqlite`) is one name, and free inside.
 FLOORS: list[list[str] | set[str]] = [
     [
-        *("errors", "logger", "eventloop", "clock", "zones", "duration", "codec", "crypto", "signature", "job", "outcome", "retry"),
+        *(
+            "errors",
+            "logger",
+            "eventloop",
+            "clock",
+            "zones",
+            "duration",
+            "codec",
+            "crypto",
+            "signature",
+            "job",
+            "outcome",
+            "retry",
+        ),
         *("schedule", "options", "pace"),
         *("datagram", "doorbell", "identity", "liveness", "handover", "waiters", "interrupt"),
     ],
@@ -63,6 +76,7 @@ BROAD: dict[str, str] = {
     "retry.py describe": "the exception's own __str__ and __repr__",
     "sqlite/batch.py commit": "handed to the callers whose work it was",
     "sqlite/batch.py _commit_together": "the one at fault meets it again alone",
+    "sqlite/caller.py _connected": "the application's own on_connect runs there; raised again by the one who waits",
     "sqlite/line.py finish": "raised again by future.result()",
     "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
     "upkeep.py Upkeep._try": "one thing that fails keeps no other from being done, the beat least of all",

@@ -137,7 +137,8 @@ class Writer:
                     self._note_span(began, _BLOCK)
             held.tell()
         finally:
-            say()
+            if unsaid:
+                say()
 
     @asynccontextmanager
     async def atransaction(self) -> AsyncGenerator[Held, None]:
@@ -178,7 +179,8 @@ class Writer:
         db = self.ready(durable=True)
         if self._lent is None or self._lent.db is not db:
             self._lent = Lent(db, keep_hooks=self._keep_hooks)
-        db.lend(lent=True)
+        else:
+            db.lend()
         return db
 
     def _take_back(self, db: Connection) -> None:
