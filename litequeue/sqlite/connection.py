@@ -35,18 +35,20 @@ class Connection(Protocol):
     def closed(self) -> bool:
         """Whether it was closed, by us or in a block of the caller's."""
 
-    @property
-    def may_be_changed(self) -> bool:
-        """Whether a caller may have run a statement that changes a setting; once it is so, it stays so."""
+    def lend(self) -> None:
+        """Watch from now on what a caller does with it."""
 
-    def lend(self, *, lent: bool) -> None:
-        """A caller has it, or has given it back."""
+    def take_back(self) -> bool:
+        """Watch no more; return whether a statement that may change a setting was run meanwhile."""
+
+    def pragmas(self) -> tuple[str, ...]:
+        """The settings that a caller can change without a statement, by methods of the driver's."""
 
     def traits(self) -> tuple[Any, ...]:
         """What can be set on the driver's object itself, such as a row factory; to be compared by identity."""
 
     def drop_hooks(self) -> None:
-        """Take away hooks that cannot be read back."""
+        """Put back what is set by methods and cannot be read back: hooks, and `pragmas()`."""
 
     @property
     def last_id(self) -> int:
