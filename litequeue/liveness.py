@@ -22,6 +22,10 @@ else:
     import fcntl
 
 RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
+# Beyond the records: a byte with which a stop is noted, and behind it what `signal_descriptor` is for. The numbers of
+# SIGHUP, SIGINT and SIGTERM; no record has such a byte in it.
+TAIL = RECORD
+TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY = bytes(RECORD)
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
@@ -86,9 +90,10 @@ class Lifeline:
         self.token = token
         self._path = directory / f"{token}.lock"
         self._places = [slice(at, at + RECORD) for at in range(0, slots * RECORD, RECORD)]
-        self._descriptor = _locked_file(self._path, slots * RECORD)
+        self._tail = slots * RECORD
+        self._descriptor = _locked_file(self._path, self._tail + TAIL)
         try:
-            self._memory = mmap.mmap(self._descriptor, slots * RECORD)
+            self._memory = mmap.mmap(self._descriptor, self._tail + TAIL)
         except BaseException:  # it takes a descriptor more
             os.close(self._descriptor)
             _unlink(self._path)
@@ -121,6 +126,19 @@ class Lifeline:
         except ValueError:  # closed: a run that was given up has outlived its worker
             return
 
+    def note_stop(self) -> None:
+        """Note that this process was told to stop: what it leaves unfinished is no death. One write, for handlers."""
+        with suppress(ValueError):  # closed
+            self._memory[self._tail : self._tail + 1] = TOLD
+
+    def signal_descriptor(self) -> int | None:
+        """Open the file for an interpreter that writes the number of each signal to a descriptor; None: not here."""
+        if os.name == "nt":
+            return None
+        descriptor = os.open(self._path, os.O_WRONLY | READY)
+        os.lseek(descriptor, self._tail + 1, os.SEEK_SET)
+        return descriptor
+
     def close(self) -> None:
         """Let go in good order: remove the file and free the lock. May be called again."""
         if self._closed:
@@ -134,7 +152,7 @@ class Lifeline:
     def abandon(self, executing: Iterable[str] = ()) -> None:
         """Let go as if this process had died executing these runs: others put right what could not be."""
         if not self._closed:
-            self._memory[:] = bytes(len(self._memory))
+            self._memory[: self._tail] = bytes(self._tail)
             for slot, run in zip(range(len(self._places)), executing, strict=False):
                 self.enter(slot, run)
         self._forsake()
@@ -154,12 +172,14 @@ class Lifeline:
 class Remains:
     """What a dead process left behind; holding it keeps every other process from taking it.
 
-    `executing` are the runs noted at death. `missing`: there was nothing to take; it was closed, or buried already.
+    `executing` are the runs noted at death. `told`: it had been told to stop. `missing`: there was nothing to take; it
+    was closed, or buried already.
     """
 
-    def __init__(self, token: str, path: Path, descriptor: int | None = None, executing: Iterable[str] = ()) -> None:
+    def __init__(self, token: str, path: Path, descriptor: int | None = None, data: bytes = b"") -> None:
         self.token = token
-        self.executing: frozenset[str] = frozenset(executing)
+        self.executing: frozenset[str] = frozenset(_runs(data))
+        self.told: bool = _told(data)
         self.missing: bool = descriptor is None
         self._path = path
         self._descriptor = descriptor
@@ -209,17 +229,26 @@ def take(directory: Path, token: str) -> Remains | None:
     if not _still_named(path, descriptor):
         os.close(descriptor)
         return Remains(token, path)
-    return Remains(token, path, descriptor, _runs(descriptor))
+    return Remains(token, path, descriptor, _content(descriptor))
 
 
 def noted(directory: Path, token: str) -> frozenset[str]:
     """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
+    return frozenset(_runs(_looked_at(directory, token)))
+
+
+def told(directory: Path, token: str) -> bool:
+    """Return whether that token's process was told to stop, without taking its lock."""
+    return _told(_looked_at(directory, token))
+
+
+def _looked_at(directory: Path, token: str) -> bytes:
     try:
         descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | READY)
     except OSError:
-        return frozenset()
+        return b""
     try:
-        return frozenset(_runs(descriptor))
+        return _content(descriptor)
     finally:
         os.close(descriptor)
 
@@ -254,11 +283,18 @@ def _sweep(path: Path) -> None:
         os.close(descriptor)
 
 
-def _runs(descriptor: int) -> list[str]:
+def _content(descriptor: int) -> bytes:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return []
+        return b""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    data = os.read(descriptor, min(LARGEST, os.fstat(descriptor).st_size))
+    return os.read(descriptor, min(LARGEST, os.fstat(descriptor).st_size))
+
+
+def _told(data: bytes) -> bool:
+    return any(number in data for number in STOP_NUMBERS)
+
+
+def _runs(data: bytes) -> list[str]:
     records = (data[at : at + RECORD] for at in range(0, len(data), RECORD))
     return [record[:-1].decode(errors="replace").rstrip() for record in records if _whole(record)]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from litequeue.engine import Store
-from litequeue.errors import StoreError
+from litequeue.errors import JobNotFound, StoreError
 from litequeue.identity import Identity, alive, cpu_seconds
-from litequeue.liveness import Remains, forget, noted, take, tokens
+from litequeue.liveness import Remains, forget, noted, take, tokens, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,22 +160,31 @@ class Upkeep:
             record = next((worker for worker in self._store.workers() if worker.token == token), None)
             if record is not None:
                 executing = None if remains.missing else frozenset(remains.executing)
-                self._rescue(record, executing, "its process died")
+                self._rescue(record, executing, "its process died", stopped=remains.told)
         except BaseException:
             remains.release()  # what it notes is needed at the next look
             raise
         remains.bury()
 
-    def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str) -> None:
+    def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str, *, stopped: bool) -> None:
         identity = Identity.from_text(worker.identity)
-        # a machine that went down takes its workers with it: no job is to blame for that
-        blame = not identity.boot or identity.same_boot(self._self)
+        # a machine that went down takes its workers with it, and who stops one may not wait for its end: no job is to
+        # blame for that
+        blame = not stopped and (not identity.boot or identity.same_boot(self._self))
         rescued = self._store.rescue(worker.id, executing, blame=blame)
         self._seen.pop(worker.id, None)
         log.warning(
-            "worker %d (pid %d) is gone: %s; %d jobs put back, %d failed as poison",
-            worker.id, identity.pid, why, len(rescued.returned), len(rescued.condemned),
+            "worker %d (pid %d) is gone: %s; %d jobs released, %d failed",
+            worker.id, identity.pid, f"it was told to stop, and {why}" if stopped else why,
+            len(rescued.returned), len(rescued.condemned),
         )  # fmt: skip
+        for job_id in rescued.condemned:
+            with suppress(JobNotFound):  # pruned already
+                job = self._store.look_up(job_id)
+                log.error(
+                    "%s[%s] failed: %d worker processes died while running it, the last was pid %d; not run again",
+                    job.task, job_id, job.deaths, identity.pid,
+                )  # fmt: skip
 
     def _rescue_unlocked(self) -> None:
         """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""
@@ -188,12 +198,15 @@ class Upkeep:
             lives = alive(Identity.from_text(worker.identity))
             if worker.token not in locked:
                 if lives is not True:
-                    self._rescue(worker, None, "its lock file is missing")
-            elif lives is False:
-                self._rescue(worker, noted(directory, worker.token), "its process died, and a child of it has its lock")
+                    self._rescue(worker, None, "its lock file is missing", stopped=False)
+                continue
+            stopped = told(directory, worker.token)
+            if lives is False:
+                why = "its process died, and a child of it has its lock"
+                self._rescue(worker, noted(directory, worker.token), why, stopped=stopped)
                 forget(directory, worker.token)
             elif self._is_frozen(worker):
-                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s")
+                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s", stopped=stopped)
         for number in self._store.ownerless():
             self._store.rescue(number, None, blame=False)
 

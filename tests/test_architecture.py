@@ -22,7 +22,7 @@ FLOORS: list[list[str] | set[str]] = [
     {"engine", "task"},
     {"sqlite"},
     ["execute", "pool", "threads", "coroutines", "runs", "suspects", "doubt", "upkeep", "schedules", "queue"],
-    ["lifecycle", "worker"],
+    ["signals", "lifecycle", "worker"],
     ["__init__", "testing", "supervisor", "cli", "__main__"],
 ]
 

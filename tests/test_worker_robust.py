@@ -825,7 +825,7 @@ def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch, c
     keeper.tick(0, idle=False)
     record = store.look_up(job.id)
     assert (record.status, record.deaths) == ("queued", 1)
-    assert "is gone: its process died; 1 jobs put back" in caplog.text
+    assert "is gone: its process died; 1 jobs released" in caplog.text
 
 
 def test_a_worker_run_in_a_thread_leaves_signals_to_the_application(queue):
