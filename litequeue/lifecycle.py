@@ -23,6 +23,7 @@ from litequeue.signals import (
     enter,
     handle_signals,
     leave,
+    say,
     say_what_kills,
 )
 
@@ -177,10 +178,10 @@ class Lifecycle(ABC):
                 continue
             self._said = times
             if times > 1:
-                log.warning("%s: releasing what runs now", who)
+                say(logging.WARNING, f"{who}: releasing what runs now")
             else:
                 again = "; again to release it now" if who.startswith("SIG") else ""
-                log.warning("%s: finishing what runs, up to %s%s", who, text(self.grace), again)
+                say(logging.WARNING, f"{who}: finishing what runs, up to {text(self.grace)}{again}")
 
     def _start(self) -> None:
         if self._thread is not None:

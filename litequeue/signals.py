@@ -275,7 +275,13 @@ def say_what_kills() -> None:
     if deadly and not _has_said and sys.platform != "win32":
         _has_said.append(True)
         end = "ends" if len(deadly) == 1 else "end"
-        log.warning("%s %s this program at once; pass signals=True, or handle it", " and ".join(deadly), end)
+        say(logging.INFO, f"{' and '.join(deadly)} {end} this program at once; pass signals=True, or handle it")
+
+
+def say(level: int, message: str) -> None:
+    """Log it. A handler of logs is the application's, and what it raises must not keep a worker from its end."""
+    with suppress(Exception):
+        log.log(level, "%s", message)
 
 
 # ---- fork

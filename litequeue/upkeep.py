@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from litequeue.engine import Store
-from litequeue.errors import JobNotFound, StoreError
+from litequeue.errors import StoreError
 from litequeue.identity import Identity, alive, cpu_seconds
 from litequeue.liveness import Remains, forget, noted, take, tokens, told
 
@@ -178,13 +177,6 @@ class Upkeep:
             worker.id, identity.pid, f"it was told to stop, and {why}" if stopped else why,
             len(rescued.returned), len(rescued.condemned),
         )  # fmt: skip
-        for job_id in rescued.condemned:
-            with suppress(JobNotFound):  # pruned already
-                job = self._store.look_up(job_id)
-                log.error(
-                    "%s[%s] failed: %d worker processes died while running it, the last was pid %d; not run again",
-                    job.task, job_id, job.deaths, identity.pid,
-                )  # fmt: skip
 
     def _rescue_unlocked(self) -> None:
         """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""

@@ -61,6 +61,7 @@ BROAD: dict[str, str] = {
     "sqlite/batch.py commit": "handed to the callers whose work it was",
     "sqlite/batch.py _commit_together": "the one at fault meets it again alone",
     "sqlite/line.py finish": "raised again by future.result()",
+    "signals.py say": "a handler of logs is the application's, and must not keep a worker from its end",
     "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
     "upkeep.py Upkeep._try": "one thing that fails keeps no other from being done, the beat least of all",
     "worker.py Worker._serve": "whatever a round meets, running jobs are not to be put back while they run",
