@@ -167,8 +167,9 @@ class Lifecycle(ABC):
         self._process, self._notes = os.getpid(), lifeline
         if self._stopping:  # since before there was a place to note it
             self.note_stop()
-        if self.returns:
-            self._signal_file = SignalFile(lifeline.signal_descriptor())
+        descriptor = lifeline.signal_descriptor() if self.returns else None
+        if descriptor is not None:
+            self._signal_file = SignalFile(descriptor)
 
     def _say_who(self) -> None:
         """Log who has told it to stop."""
@@ -211,6 +212,7 @@ class Lifecycle(ABC):
         began = SystemClock.monotonic()
         while True:
             try:
+                self.stop()  # once more: it may have been cut short
                 self._over.wait()
             except KeyboardInterrupt:
                 if not ctrl_c or SystemClock.monotonic() - began >= MOMENT:

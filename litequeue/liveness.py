@@ -26,6 +26,7 @@ RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at
 # SIGHUP, SIGINT and SIGTERM; no record has such a byte in it.
 TAIL = RECORD
 TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
+HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY = bytes(RECORD)
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
@@ -132,12 +133,21 @@ class Lifeline:
             self._memory[self._tail : self._tail + 1] = TOLD
 
     def signal_descriptor(self) -> int | None:
-        """Open the file for an interpreter that writes the number of each signal to a descriptor; None: not here."""
-        if os.name == "nt":
+        """Open the file for an interpreter that writes the number of each signal to a descriptor; None: not here.
+
+        HAZARD: should a job close it, signals would be written into the next file that gets its number. So that is a
+        high one: the system gives out the lowest.
+        """
+        if sys.platform == "win32":
             return None
-        descriptor = os.open(self._path, os.O_WRONLY | READY)
-        os.lseek(descriptor, self._tail + 1, os.SEEK_SET)
-        return descriptor
+        low = os.open(self._path, os.O_WRONLY | READY)
+        try:
+            os.lseek(low, self._tail + 1, os.SEEK_SET)
+            return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
+        except OSError:  # the limit is lower
+            return None
+        finally:
+            os.close(low)
 
     def close(self) -> None:
         """Let go in good order: remove the file and free the lock. May be called again."""

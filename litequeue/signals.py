@@ -64,6 +64,9 @@ class Listener(Protocol):
     def told(self, who: str, times: int) -> None:
         """Stop; with `times` over 1, at once. In a signal handler, so without a lock and without a log line."""
 
+    def stop(self, *, now: bool = False) -> None:
+        """Stop as the program itself asks for it, from any thread."""
+
     def wait(self, seconds: float) -> bool:
         """Wait for its end; return whether it has come."""
 
@@ -214,10 +217,8 @@ class SignalFile:
     of each signal to one descriptor, and a file does as well as a pipe. In the main thread only.
     """
 
-    def __init__(self, descriptor: int | None) -> None:
-        if descriptor is None:
-            return
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._stat = descriptor, os.fstat(descriptor)
         before = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         if before != -1:  # an event loop's, which would miss its signals
             signal.set_wakeup_fd(before)
@@ -230,7 +231,9 @@ class SignalFile:
             before = signal.set_wakeup_fd(-1)
             if before != self._descriptor:
                 signal.set_wakeup_fd(before)
-            os.close(self._descriptor)
+            with suppress(OSError):  # a job has closed all there are, and the number may be another file's by now
+                if os.path.samestat(os.fstat(self._descriptor), self._stat):
+                    os.close(self._descriptor)
 
 
 _files: list[SignalFile] = []
@@ -258,7 +261,7 @@ def end_workers() -> None:
     for listener in living:
         listener.note_stop()
     for listener in living:
-        listener.told("the program ends", 2)
+        listener.stop(now=True)
     over = SystemClock.monotonic() + LAST_WAIT
     for listener in living:
         listener.wait(max(0.0, over - SystemClock.monotonic()))

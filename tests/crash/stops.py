@@ -1,4 +1,4 @@
-"""Stop programs that work in every way there is, at random moments, and count: no job blamed, lost or run beside itself.
+"""Stop programs that work, in every way there is and at random moments: no job is blamed, lost or run beside itself.
 
 `python -m tests.crash.stops --stops 300` from the root of the repository.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import json
 import os
 import random
 import signal
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GRACE = 0.4  # seconds
 BESIDE = 2  # programs that work at a time, beside the one that is stopped
 BACKLOG = 12  # jobs
-LONG = 2.0  # seconds that one job in eight takes: longer than a program lives
+LONG = 1.5  # seconds that one job in four takes: longer than a program lives
 ENDS = 30.0  # seconds in which a stopped program has to be gone
 DRAIN = 120.0
 MOMENT = 1.2  # seconds after which another signal is another stop
@@ -186,6 +187,9 @@ class Program:
             _until(lambda: not _runs(whom[0]) if whom else True)
             _send(self.family()[:1], signal.SIGTERM)
         self.code = self.process.wait(ENDS)
+        with suppress(BrokenPipeError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
         _until(lambda: not any(map(_runs, self.pids)))
 
     @property
@@ -223,15 +227,26 @@ def start(folder: Path, kind: str, stop: str) -> Program:
         command += ["--threads", "2", "--coroutines", "2"] + (["--processes", "2"] if kind == "supervised" else [])
     else:
         command = [sys.executable, "-m", "tests.crash.stops", "--work", kind]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stderr=(folder / "stderr").open("ab"),
-        start_new_session=True,
-    )
+    with (folder / "stderr").open("ab") as stderr, heeding():
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
     return Program(kind, stop, process)
+
+
+@contextmanager
+def heeding() -> Iterator[None]:
+    """Start processes in which SIGHUP and SIGINT are not ignored, as nohup or a shell's & would have it."""
+    with ExitStack() as stack:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(number) == signal.SIG_IGN:
+                stack.callback(signal.signal, number, signal.signal(number, signal.SIG_DFL))
+        yield
 
 
 # ---- all of it
@@ -271,8 +286,6 @@ def stop_all(folder: Path, *, stops: int, seed: int | None = None, seconds: floa
     began, jobs, ended = time.monotonic(), 0, list[Program]()
     planned = _planned(stops, chance)
     with ExitStack() as stack:
-        for number in (signal.SIGHUP, signal.SIGINT):  # which nohup, or a shell's &, may have us ignore
-            stack.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
         programs: list[Program] = []
         stack.callback(lambda: [_send(program.family(), signal.SIGKILL) for program in programs])
         while planned or programs:
@@ -302,7 +315,7 @@ def _planned(stops: int, chance: random.Random) -> list[tuple[str, str]]:
 def _enqueue(queue: Queue, jobs: int, chance: random.Random) -> int:
     unfinished = sum(count.jobs for count in queue.store.counts() if not count.status.finished)
     for n in range(jobs, jobs + max(0, BACKLOG - unfinished)):
-        seconds = LONG if chance.random() < 1 / 8 else chance.random() * 0.3
+        seconds = LONG if chance.random() < 1 / 4 else chance.random() * 0.3
         queue.tasks[chance.choice(("plain", "coroutine"))].enqueue(n, seconds)
         jobs = n + 1
     return jobs
@@ -312,15 +325,9 @@ def _works(queue: Queue, program: Program) -> bool:
     """Whether all its workers are on record: it can be stopped amid a job, or just before one."""
     if program.process.poll() is not None:
         return True
-    known = {int(part) for worker in queue.store.living_workers() for part in _pid_in(worker.identity)}
+    known = {json.loads(worker.identity)["pid"] for worker in queue.store.living_workers()}
     wanted = program.family()[1:] if program.kind == "supervised" else program.family()
     return len(wanted) == (2 if program.kind == "supervised" else 1) and known >= set(wanted)
-
-
-def _pid_in(identity: str) -> list[str]:
-    import json
-
-    return [str(json.loads(identity)["pid"])]
 
 
 def _count(queue: Queue, folder: Path, jobs: int, ended: list[Program], seconds: float) -> Figures:
