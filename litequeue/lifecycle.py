@@ -28,7 +28,7 @@ from litequeue.signals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
@@ -37,6 +37,81 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("litequeue")
 
 STARTED = "this worker has been started already; make another with queue.worker()"
+
+
+class Notice:
+    """What others tell one worker: to stop. Where that is noted, and what is said of it."""
+
+    def __init__(self, stop: Callable[..., None], grace: float) -> None:
+        self._stop, self._grace = stop, grace
+        self._heard: deque[tuple[str, int]] = deque()  # who told it to stop, and is not logged yet
+        self._said = self._process = 0
+        self._over = threading.Event()
+        self._lifeline: Lifeline | None = None
+        self._signal_file: SignalFile | None = None
+        self.stops: Stops = Stops()
+        self.returns: bool = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether the worker has ended."""
+        return self._over.is_set()
+
+    @property
+    def noted(self) -> bool:
+        """Whether there is a place to note stops: since the worker has made what it needs."""
+        return self._lifeline is not None
+
+    def note_in(self, lifeline: Lifeline, *, stopping: bool) -> None:
+        """From now on stops are noted there; a signal even while a call in C keeps its handler from running."""
+        self._process, self._lifeline = os.getpid(), lifeline
+        if stopping:  # since before there was a place to note it
+            self.note_stop()
+        descriptor = lifeline.signal_descriptor() if self.returns else None
+        if descriptor is not None:
+            self._signal_file = SignalFile(descriptor)
+
+    def note_stop(self) -> None:
+        """Write down, for those who look after its death, that it was told to stop. From any thread; one write."""
+        if self._lifeline is not None and os.getpid() == self._process:  # no child of a fork that Python knows not of
+            self._lifeline.note_stop()
+
+    def told(self, who: str, times: int) -> None:
+        """Stop, for somebody outside the program has said so that many times. Also in a signal handler: logs later."""
+        self._heard.append((who, times))
+        self._stop(now=times > 1)
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop as the program itself asks for it."""
+        self._stop(now=now)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the worker's end; return whether it has come."""
+        return self._over.wait(seconds)
+
+    def say(self) -> None:
+        """Log who has told it to stop."""
+        while self._heard:
+            who, times = self._heard.popleft()
+            if times <= self._said:
+                continue
+            self._said = times
+            if times > 1:
+                say(logging.WARNING, f"{who}: releasing what runs now")
+            else:
+                again = "; again to release it now" if who.startswith("SIG") else ""
+                say(logging.WARNING, f"{who}: finishing what runs, up to {text(self._grace)}{again}")
+
+    def close(self) -> None:
+        """Have signals written down no more."""
+        if self._signal_file is not None:
+            self._signal_file.close()
+
+    def end(self) -> None:
+        """The worker has ended."""
+        self._over.set()
+        leave(self)
+        HANDLERS.on_drained()
 
 
 class Lifecycle(ABC):
@@ -54,14 +129,7 @@ class Lifecycle(ABC):
         self._failure: BaseException | None = None
         self._ready, self._over = threading.Event(), threading.Event()
         self._stopping = self._hurry = self._until_idle = False
-        self._notes: Lifeline | None = None
-        self._signal_file: SignalFile | None = None
-        self._process = 0
-        self._heard: deque[tuple[str, int]] = deque()  # who told it to stop, and is not logged yet
-        self._said = 0
-        # what `Listener` asks for
-        self.stops: Stops = Stops()
-        self.drained = self.returns = False
+        self._notice: Notice = Notice(self.stop, grace)
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -81,31 +149,16 @@ class Lifecycle(ABC):
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming, and end when what runs has ended, or release it `now`. From any thread; does not wait."""
         self._stopping = True
-        self.note_stop()
+        self._notice.note_stop()
         self._hurry = self._hurry or now
         self._wake()
-
-    def told(self, who: str, times: int) -> None:
-        """Stop, for somebody outside the program has said so that many times. Also in a signal handler: logs later."""
-        self._heard.append((who, times))
-        self.stop(now=times > 1)
-
-    def note_stop(self) -> None:
-        """Write down, for those who look after its death, that it was told to stop. From any thread; one write."""
-        notes = self._notes
-        if notes is not None and os.getpid() == self._process:  # not in a child of a fork that Python was not told of
-            notes.note_stop()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end; return whether it has come."""
-        return self._over.wait(seconds)
 
     def __enter__(self) -> Self:
         self._listen()
         try:
             self._start()
         except BaseException:
-            HANDLERS.remove(self)
+            HANDLERS.remove(self._notice)
             raise
         return self
 
@@ -114,7 +167,7 @@ class Lifecycle(ABC):
         try:
             self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
         finally:
-            HANDLERS.remove(self)
+            HANDLERS.remove(self._notice)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -122,7 +175,7 @@ class Lifecycle(ABC):
         try:
             await asyncio.to_thread(self._start)
         except BaseException:
-            HANDLERS.remove(self)
+            HANDLERS.remove(self._notice)
             raise
         return self
 
@@ -134,7 +187,7 @@ class Lifecycle(ABC):
             self.stop(now=True)
             raise
         finally:
-            HANDLERS.remove(self)
+            HANDLERS.remove(self._notice)
 
     # ---- signals
 
@@ -143,7 +196,7 @@ class Lifecycle(ABC):
         if self._thread is not None:
             raise RuntimeError(STARTED)
         if self._signals:
-            handle_signals(self)
+            handle_signals(self._notice)
         else:
             say_what_kills()
 
@@ -154,35 +207,13 @@ class Lifecycle(ABC):
             self._listen()
             yield
             return
-        self.returns = True
-        mine = handle_signals(self)
+        self._notice.returns = True
+        mine = handle_signals(self._notice)
         try:
             yield
         finally:
             if mine:
-                HANDLERS.remove(self)
-
-    def _note_stops_in(self, lifeline: Lifeline) -> None:
-        """From now on stops are noted there; a signal even while a call in C keeps its handler from running."""
-        self._process, self._notes = os.getpid(), lifeline
-        if self._stopping:  # since before there was a place to note it
-            self.note_stop()
-        descriptor = lifeline.signal_descriptor() if self.returns else None
-        if descriptor is not None:
-            self._signal_file = SignalFile(descriptor)
-
-    def _say_who(self) -> None:
-        """Log who has told it to stop."""
-        while self._heard:
-            who, times = self._heard.popleft()
-            if times <= self._said:
-                continue
-            self._said = times
-            if times > 1:
-                say(logging.WARNING, f"{who}: releasing what runs now")
-            else:
-                again = "; again to release it now" if who.startswith("SIG") else ""
-                say(logging.WARNING, f"{who}: finishing what runs, up to {text(self.grace)}{again}")
+                HANDLERS.remove(self._notice)
 
     def _start(self) -> None:
         if self._thread is not None:
@@ -222,7 +253,7 @@ class Lifecycle(ABC):
 
     def _work(self) -> None:
         """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
-        enter(self)
+        enter(self._notice)
         try:
             self._open()
             try:
@@ -233,17 +264,14 @@ class Lifecycle(ABC):
                 self._end()
                 raise
             finally:
-                if self._signal_file is not None:
-                    self._signal_file.close()
+                self._notice.close()
                 self._close()
         except BaseException as error:
             self._failure = error
             log.critical("worker %s stops: %s", self.name, error)
         finally:
             self._ready.set()
-            self.drained = True
-            leave(self)
-            HANDLERS.on_drained()
+            self._notice.end()
             self._over.set()
 
     # ---- what the worker does

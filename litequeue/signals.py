@@ -53,10 +53,12 @@ class Listener(Protocol):
     """What is told to stop."""
 
     stops: Stops
-    drained: bool
-    """Whether it has ended: nothing of it runs any more."""
     returns: bool
     """Whether the program goes on after its end by itself, as after `run()`; else the signal is passed on then."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether it has ended: nothing of it runs any more."""
 
     def note_stop(self) -> None:
         """Write down, for other processes, that it was told to stop."""
@@ -158,6 +160,8 @@ class Signals:
             listener.told(signal.Signals(number).name, listener.stops.tell(self._last))
 
     def _on_signal_when_drained(self, number: int, frame: FrameType | None) -> None:
+        if any(listener.returns for listener in self._listeners):
+            return  # the program is about to end as it would have without a signal
         last, self._last = self._last, SystemClock.monotonic()
         if self._pending:
             self._pass_on_pending()

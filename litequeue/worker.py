@@ -113,7 +113,7 @@ class Worker(Lifecycle):
         self._version: object = None
         self._polled, self._cancels_at = 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
-        self._note_stops_in(self._lifeline)
+        self._notice.note_in(self._lifeline, stopping=self._stopping)
 
     def _sign_on(self) -> None:
         self.id = self._runs.worker = self._store.sign_on(
@@ -151,13 +151,13 @@ class Worker(Lifecycle):
             self._lifeline.close()
 
     def _wake(self) -> None:
-        if self._notes:
+        if self._notice.noted:
             self._ear.wake()
 
     @property
     def left_running(self) -> int:
         """How many functions it had to leave behind: they did not stop when told, and run until the process ends."""
-        return self._runs.left if self._notes else 0
+        return self._runs.left if self._notice.noted else 0
 
     def _finished_all(self) -> bool:
         return self._runs.cut_short == 0
@@ -342,7 +342,7 @@ class Worker(Lifecycle):
 
     def _end(self) -> None:
         """Let what runs end within the grace, release the rest, and settle everything."""
-        self._say_who()
+        self._notice.say()
         self._runs.accept_no_more()
         deadline = self._clock.monotonic() + self.grace
         self._runs.put_back_line()
@@ -351,7 +351,7 @@ class Worker(Lifecycle):
             self._settle(deadline)
             if self._runs.busy:
                 self._rest(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
-                self._say_who()
+                self._notice.say()
                 self._lifeline.check()
                 self._keep_up()
         self._runs.interrupt_all()
@@ -396,5 +396,5 @@ class Worker(Lifecycle):
             time.sleep(max(0.0, span))
 
     def __repr__(self) -> str:
-        running = len(self._runs.running) if self._notes else 0
+        running = len(self._runs.running) if self._notice.noted else 0
         return f"<Worker running={running}/{self.threads + self.coroutines} claimed={self.claimed} lost={self.lost}>"

@@ -140,8 +140,8 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         lines.announce(worker)
     teller = None if tether is None else _fasten(worker, tether)
     # a signal just before it runs, or just after, must not kill the process
-    worker.returns = True
-    handle_signals(worker)
+    worker._notice.returns = True  # noqa: SLF001  as run() says
+    handle_signals(worker._notice)  # noqa: SLF001
     finished = worker.run(until_idle=options["until_idle"])
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
@@ -153,11 +153,12 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
 
 def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
     """Tell the supervisor when the worker works; stop the worker when the supervisor says so, or is gone."""
+    notice = worker._notice  # noqa: SLF001  as signals tell it
 
     def listen() -> None:
         while word := tether.hear():
-            worker.told("the supervisor says stop", 2 if word == STOP_NOW else 1)
-        worker.told("the supervisor is gone", 1)
+            notice.told("the supervisor says stop", 2 if word == STOP_NOW else 1)
+        notice.told("the supervisor is gone", 1)
 
     def tell() -> None:
         worker._ready.wait()  # noqa: SLF001  set when it has signed on, or could not
