@@ -1,29 +1,117 @@
-"""How a worker is started and stopped: in this thread with signals, or beside the caller's code. Knows no job."""
+"""How a worker is started and stopped: in this thread, or beside the caller's code. Knows no job and no signal."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import signal
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
 from litequeue.background import in_thread
+from litequeue.clock import SystemClock
 from litequeue.current_task import require_asyncio
 from litequeue.duration import text
 from litequeue.logger import aside, log
+from litequeue.options import check_name
 from litequeue.owner_process import getpid
+from litequeue.signals import (
+    HANDLERS,
+    LAST_WAIT,
+    MOMENT,
+    SignalFile,
+    Stops,
+    enter,
+    handle_signals,
+    leave,
+    say_what_kills,
+)
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
-LAST_WAIT = 3.0  # seconds for what is put back in a hurry
+    from litequeue.liveness import Lifeline
+
 STARTED = "this worker has been started already; make another with queue.worker()"
+
+
+class Notice:
+    """What others tell one worker: to stop. Where that is noted, and what is said of it."""
+
+    def __init__(self, stop: Callable[..., None], grace: float) -> None:
+        self._stop, self._grace = stop, grace
+        self._heard: deque[tuple[str, int]] = deque()  # who told it to stop, and is not logged yet
+        self._said = self._process = 0
+        self._over = threading.Event()
+        self._lifeline: Lifeline | None = None
+        self._signal_file: SignalFile | None = None
+        self.stops: Stops = Stops()
+        self.returns: bool = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether the worker has ended."""
+        return self._over.is_set()
+
+    @property
+    def noted(self) -> bool:
+        """Whether there is a place to note stops: since the worker has made what it needs."""
+        return self._lifeline is not None
+
+    def note_in(self, lifeline: Lifeline, *, stopping: bool) -> None:
+        """From now on stops are noted there; a signal even while a call in C keeps its handler from running."""
+        self._process, self._lifeline = os.getpid(), lifeline
+        if stopping:  # since before there was a place to note it
+            self.note_stop()
+        descriptor = lifeline.signal_descriptor() if self.returns else None
+        if descriptor is not None:
+            self._signal_file = SignalFile(descriptor)
+
+    def note_stop(self) -> None:
+        """Write down, for those who look after its death, that it was told to stop. From any thread; one write."""
+        if self._lifeline is not None and os.getpid() == self._process:  # no child of a fork that Python knows not of
+            self._lifeline.note_stop()
+
+    def told(self, who: str, times: int) -> None:
+        """Stop, for somebody outside the program has said so that many times. Also in a signal handler: logs later."""
+        self._heard.append((who, times))
+        self._stop(now=times > 1)
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop as the program itself asks for it."""
+        self._stop(now=now)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the worker's end; return whether it has come."""
+        return self._over.wait(seconds)
+
+    def say(self) -> None:
+        """Log who has told it to stop."""
+        while self._heard:
+            who, times = self._heard.popleft()
+            if times <= self._said:
+                continue
+            self._said = times
+            if times > 1:
+                log.warning("%s: releasing what runs now", who)
+            else:
+                again = "; again to release it now" if who.startswith("SIG") else ""
+                log.warning("%s: finishing what runs, up to %s%s", who, text(self._grace), again)
+
+    def close(self) -> None:
+        """Have signals written down no more."""
+        if self._signal_file is not None:
+            self._signal_file.close()
+
+    def end(self) -> None:
+        """The worker has ended."""
+        self._over.set()
+        leave(self)
+        HANDLERS.on_drained()
 
 
 class Lifecycle(ABC):
@@ -32,57 +120,70 @@ class Lifecycle(ABC):
     There it sets `_ready` when it works, and looks at `_stopping`; `_wake` makes it look.
     """
 
-    name: str
-    grace: float
-
-    def __init__(self) -> None:
+    def __init__(self, name: str | None, grace: float, *, signals: bool) -> None:
+        self.name: str = f"worker-{os.getpid()}" if name is None else check_name(name, "a worker's name")
+        self.grace: float = grace
+        self._signals = signals
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
         self._ready, self._over = threading.Event(), threading.Event()
         self._stopping = self._hurry = self._until_idle = False
-        self._signals = self._pid = 0
+        self._notice: Notice = Notice(self.stop, grace)
+        self._pid = 0
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
 
-        In the main thread the first SIGINT or SIGTERM stops claiming and lets running jobs end within `grace`; a
-        second puts them back at once. Returns whether all that had begun was finished, and none of it put back.
+        In the main thread the first SIGINT, SIGTERM or SIGHUP stops claiming and lets running jobs end within `grace`;
+        a second, a moment later or more, releases them at once. Returns whether all that had begun was finished.
         """
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._until_idle = until_idle
-        with _signals(self._on_signal):
+        with self._handling_signals():
             self._work()
         if self._failure is not None:
             raise self._failure
         return self._finished_all()
 
     def stop(self, *, now: bool = False) -> None:
-        """Stop claiming, and end when what runs has ended, or put it back `now`. From any thread; does not wait."""
+        """Stop claiming, and end when what runs has ended, or release it `now`. From any thread; does not wait."""
         if self._is_anothers:
             return
         self._stopping = True
+        self._notice.note_stop()
         self._hurry = self._hurry or now
         self._wake()
 
     def __enter__(self) -> Self:
-        self._start()
+        self._listen()
+        try:
+            self._start()
+        except BaseException:
+            HANDLERS.remove(self._notice)
+            raise
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         self.stop()
-        self._join()
+        try:
+            self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
+        finally:
+            HANDLERS.remove(self._notice)
 
     async def __aenter__(self) -> Self:
         require_asyncio()
         self._loop = asyncio.get_running_loop()
+        self._listen()
         starting = in_thread(self._start)
         try:
             await asyncio.shield(starting)
-        except asyncio.CancelledError:  # nobody will leave this block
-            self.stop(now=True)
-            await asyncio.wait({starting}, timeout=LAST_WAIT)
+        except BaseException as error:  # nobody will leave this block
+            if isinstance(error, asyncio.CancelledError):
+                self.stop(now=True)
+                await asyncio.wait({starting}, timeout=LAST_WAIT)
+            HANDLERS.remove(self._notice)
             raise
         return self
 
@@ -91,10 +192,38 @@ class Lifecycle(ABC):
         ending = in_thread(self._join)  # no task: asyncio.run() cancels those
         try:
             await asyncio.shield(ending)
-        except BaseException:  # cancelled, as by a second Ctrl-C: what runs is put back now
+        except BaseException:  # cancelled, as by a second Ctrl-C: what runs is released now
             self.stop(now=True)
             await asyncio.wait({ending}, timeout=LAST_WAIT)
             raise
+        finally:
+            HANDLERS.remove(self._notice)
+
+    # ---- signals
+
+    def _listen(self) -> None:
+        """Be told of the signals that stop a program, if that is wanted; else say which end it with no code run."""
+        if self._thread is not None:
+            raise RuntimeError(STARTED)
+        if self._signals:
+            handle_signals(self._notice)
+        else:
+            say_what_kills()
+
+    @contextlib.contextmanager
+    def _handling_signals(self) -> Iterator[None]:
+        """The same for `run()`, which always handles them in the main thread; elsewhere they are the application's."""
+        if threading.current_thread() is not threading.main_thread():
+            self._listen()
+            yield
+            return
+        self._notice.returns = True
+        mine = handle_signals(self._notice)
+        try:
+            yield
+        finally:
+            if mine:
+                HANDLERS.remove(self._notice)
 
     def _start(self) -> None:
         if self._thread is not None:
@@ -111,7 +240,7 @@ class Lifecycle(ABC):
         """Whether it works in the process that forked this one, which Python may not have been told of."""
         return self._thread is not None and self._pid != getpid()
 
-    def _join(self) -> None:
+    def _join(self, *, ctrl_c: bool = False) -> None:
         if self._is_anothers:
             return
         if self._loop is not None and self._loop is asyncio._get_running_loop():  # noqa: SLF001
@@ -122,8 +251,8 @@ class Lifecycle(ABC):
             try:
                 # not by join(): up to Python 3.12 that takes the thread for ended after a Ctrl-C
                 if self._thread.is_alive():  # in a forked child it is not
-                    self._over.wait()
-            except BaseException:  # a second Ctrl-C: the process goes, so what runs is put back now
+                    self._wait_for_end(ctrl_c=ctrl_c)
+            except BaseException:  # a second Ctrl-C: the process goes, so what runs is released now
                 self.stop(now=True)
                 self._over.wait(LAST_WAIT)
                 raise
@@ -131,18 +260,23 @@ class Lifecycle(ABC):
         if self._failure is not None:
             raise self._failure
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals += 1  # first of all: the second one may come while this one is at work
-        if self._signals == 1:
-            advice = "%s: finishing what runs, up to %s; again to put it back now"
-            log.warning(advice, signal.Signals(number).name, text(self.grace))
-        else:
-            log.warning("%s again: putting running jobs back now", signal.Signals(number).name)
-        self.stop(now=self._signals > 1)
+    def _wait_for_end(self, *, ctrl_c: bool) -> None:
+        """Wait; a Ctrl-C within a moment of the one that is on its way out already is the same one."""
+        began = SystemClock.monotonic()
+        while True:
+            try:
+                self.stop()  # once more: it may have been cut short
+                self._over.wait()
+            except KeyboardInterrupt:
+                if not ctrl_c or SystemClock.monotonic() - began >= MOMENT:
+                    raise
+            else:
+                return
 
     @aside()  # a log handler that stands still must not keep a worker from beating
     def _work(self) -> None:
         """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
+        enter(self._notice)
         try:
             self._open()
             try:
@@ -153,12 +287,14 @@ class Lifecycle(ABC):
                 self._end()
                 raise
             finally:
+                self._notice.close()
                 self._close()
         except BaseException as error:
             self._failure = error
             log.critical("worker %s stops: %s", self.name, error)
         finally:
             self._ready.set()
+            self._notice.end()
             self._over.set()
 
     # ---- what the worker does
@@ -177,7 +313,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def _end(self) -> None:
-        """Let what runs end, or put it back where there is no time."""
+        """Let what runs end, or release it where there is no time."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -189,7 +325,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def _finished_all(self) -> bool:
-        """Whether nothing that had begun was put back."""
+        """Whether nothing that had begun was released."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -197,42 +333,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-@contextlib.contextmanager
-def _signals(handler: Any) -> Any:
-    """Handle SIGINT and SIGTERM for the block, in the main thread; elsewhere signals are the application's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in STOPS}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-# ---- fork: what a task starts is stopped by a signal as any process is, not asked to finish the parent's jobs
-
-_masks = threading.local()  # of the thread that forks
-
-
-def _before_fork() -> None:
-    # a signal that came between the fork and Python's own work in the child would be lost
-    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-
-
-def _in_parent() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
-
-
-def _in_child() -> None:
-    for number in STOPS:
-        if isinstance(getattr(signal.getsignal(number), "__self__", None), Lifecycle):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

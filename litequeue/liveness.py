@@ -25,6 +25,11 @@ else:
     import fcntl
 
 RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
+# Beyond the records: a byte with which a stop is noted, and behind it what `signal_descriptor` is for. The numbers of
+# SIGHUP, SIGINT and SIGTERM; no record has such a byte in it.
+TAIL = RECORD
+TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
+HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY = bytes(RECORD)
 NOTE = b"!"  # what a record begins with that tells of no run
@@ -100,11 +105,12 @@ class Lifeline:
         self.token = token
         self.directory: Path = directory
         self._path = directory / f"{token}.lock"
-        size = (slots + 1) * RECORD  # the last one is for `note`
-        *self._places, self._note = (slice(at, at + RECORD) for at in range(0, size, RECORD))
-        self._descriptor = _locked_file(self._path, size)
+        # the last record is for `note`, and the tail behind it for a stop
+        self._tail = (slots + 1) * RECORD
+        *self._places, self._note = (slice(at, at + RECORD) for at in range(0, self._tail, RECORD))
+        self._descriptor = _locked_file(self._path, self._tail + TAIL)
         try:
-            self._memory = mmap.mmap(self._descriptor, size)
+            self._memory = mmap.mmap(self._descriptor, self._tail + TAIL)
         except BaseException:  # it takes a descriptor more
             os.close(self._descriptor)
             _unlink(self._path)
@@ -143,6 +149,28 @@ class Lifeline:
         with suppress(ValueError):  # closed
             self._memory[self._note] = b"%b%-*b\n" % (NOTE, RECORD - 2, text.encode()) if text else EMPTY
 
+    def note_stop(self) -> None:
+        """Note that this process was told to stop: what it leaves unfinished is no death. One write, for handlers."""
+        with suppress(ValueError):  # closed
+            self._memory[self._tail : self._tail + 1] = TOLD
+
+    def signal_descriptor(self) -> int | None:
+        """Open the file for an interpreter that writes the number of each signal to a descriptor; None: not here.
+
+        HAZARD: should a job close it, signals would be written into the next file that gets its number. So that is a
+        high one: the system gives out the lowest.
+        """
+        if sys.platform == "win32":
+            return None
+        low = os.open(self._path, os.O_WRONLY | READY)
+        try:
+            os.lseek(low, self._tail + 1, os.SEEK_SET)
+            return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
+        except OSError:  # the limit is lower
+            return None
+        finally:
+            os.close(low)
+
     def close(self) -> None:
         """Let go in good order: remove the file and free the lock. May be called again, and by its owner alone."""
         if self._closed or getpid() != self._pid:
@@ -158,7 +186,7 @@ class Lifeline:
         if getpid() != self._pid:
             return
         if not self._closed:
-            self._memory[:] = bytes(len(self._memory))
+            self._memory[: self._tail] = bytes(self._tail)
             for slot, run in zip(range(len(self._places)), executing, strict=False):
                 self.enter(slot, run)
         self._forsake()
@@ -178,12 +206,14 @@ class Lifeline:
 class Remains:
     """What a dead process left behind; holding it keeps every other process from taking it.
 
-    `executing` are the runs noted at death. `missing`: there was nothing to take; it was closed, or buried already.
+    `executing` are the runs noted at death. `told`: it had been told to stop. `missing`: there was nothing to take; it
+    was closed, or buried already.
     """
 
-    def __init__(self, token: str, path: Path, descriptor: int | None = None, executing: Iterable[str] = ()) -> None:
+    def __init__(self, token: str, path: Path, descriptor: int | None = None, data: bytes = b"") -> None:
         self.token = token
-        self.executing: frozenset[str] = frozenset(executing)
+        self.executing: frozenset[str] = frozenset(_runs(data))
+        self.told: bool = _told(data)
         self.missing: bool = descriptor is None
         self._path = path
         self._descriptor = descriptor
@@ -233,32 +263,37 @@ def take(directory: Path, token: str) -> Remains | None:
     if not _still_named(path, descriptor):
         os.close(descriptor)
         return Remains(token, path)
-    return Remains(token, path, descriptor, _runs_of(_records(descriptor)))
+    return Remains(token, path, descriptor, _content(descriptor))
 
 
 def noted(directory: Path, token: str) -> frozenset[str]:
     """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
-    return frozenset(_runs_of(_records_by_token(directory, token)))
+    return frozenset(_runs(_looked_at(directory, token)))
+
+
+def told(directory: Path, token: str) -> bool:
+    """Return whether that token's process was told to stop, without taking its lock."""
+    return _told(_looked_at(directory, token))
 
 
 def loop_silent_since(directory: Path, token: str) -> float | None:
     """Return the unix second since when an event loop of that token's process, which lives, has not answered."""
-    for record in _records_by_token(directory, token):
+    for record in _records(_looked_at(directory, token)):
         what, _, moment = record.removeprefix(NOTE.decode()).partition(" ")
         if record.startswith(NOTE.decode()) and what == LOOP_SILENT and moment.isdecimal():
             return float(moment)
     return None
 
 
-def _records_by_token(directory: Path, token: str) -> list[str]:
+def _looked_at(directory: Path, token: str) -> bytes:
     if not _TOKEN.fullmatch(token):
-        return []
+        return b""
     try:
         descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | READY)
     except OSError:
-        return []
+        return b""
     try:
-        return _records(descriptor)
+        return _content(descriptor)
     finally:
         os.close(descriptor)
 
@@ -293,15 +328,22 @@ def _sweep(path: Path) -> None:
         os.close(descriptor)
 
 
-def _runs_of(records: list[str]) -> list[str]:
-    return [record for record in records if not record.startswith(NOTE.decode())]
-
-
-def _records(descriptor: int) -> list[str]:
+def _content(descriptor: int) -> bytes:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return []
+        return b""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    data = os.read(descriptor, min(LARGEST, os.fstat(descriptor).st_size))
+    return os.read(descriptor, min(LARGEST, os.fstat(descriptor).st_size))
+
+
+def _told(data: bytes) -> bool:
+    return any(number in data for number in STOP_NUMBERS)
+
+
+def _runs(data: bytes) -> list[str]:
+    return [record for record in _records(data) if not record.startswith(NOTE.decode())]
+
+
+def _records(data: bytes) -> list[str]:
     records = (data[at : at + RECORD] for at in range(0, len(data), RECORD))
     return [record[:-1].decode(errors="replace").rstrip() for record in records if _whole(record)]
 

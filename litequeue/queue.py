@@ -303,16 +303,20 @@ class Queue:
         queues: Sequence[str] | None = None,
         grace: Duration = "30s",
         name: str | None = None,
+        signals: bool = False,
     ) -> Worker:
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.
 
         `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given).
         `coroutines`: how many coroutines. `queues`: the queues served, in turn; all unless given. `grace`: how long
-        running jobs may take to end at shutdown before they are put back.
+        running jobs may take to end at shutdown before they are released. `signals`: in a `with` block, let SIGTERM
+        and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread only.
         """
         from litequeue.worker import Worker
 
-        return Worker(self, threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name)
+        return Worker(
+            self, threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name, signals=signals
+        )
 
     # ---- the file
 

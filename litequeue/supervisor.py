@@ -1,7 +1,8 @@
 """Keep a number of worker processes running: start, replace, stop. Knows commands to run, and no queue.
 
 Each child is in a session of its own, so a terminal's Ctrl-C reaches only the supervisor. Its stdin is a socket of the
-supervisor's: the child writes a byte once it works, and ends by itself when the other end is gone.
+supervisor's: the child writes a byte once it works, is told there to stop, and ends by itself when the other end is
+gone. It is not told by signals: a service manager sends its own to each process, and one stop would count twice.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from typing import Any, Literal, NamedTuple
 from litequeue.clock import Clock, SystemClock
 from litequeue.duration import text
 from litequeue.logger import aside, log
+from litequeue.signals import HANGUP, STOPS, Stops
 
-PUT_BACK = 75  # EX_TEMPFAIL of sysexits.h: some jobs were put back
+PUT_BACK = 75  # EX_TEMPFAIL of sysexits.h: some jobs were released
 FAILED_STARTS = 3  # in a row, after which the command cannot be right
 LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
-READY = b"+"
-_ANSWERS = ("the workers finish what runs; again to put it back now", "putting running jobs back now", "killing them")
+LAST_WORD = 0.5  # seconds between SIGTERM and SIGKILL for a child that has not ended
+READY, STOP, STOP_NOW = b"+", b"s", b"n"
+_ANSWERS = ("the workers finish what runs; again to release it now", "releasing what runs now", "killing them")
 WINDOWS = sys.platform == "win32"
 
 
@@ -39,6 +42,7 @@ class Event(NamedTuple):
     kind: Literal["ready", "died", "start", "signal"]
     child: Child | None = None
     number: int = 0
+    at: float = 0.0
 
 
 @dataclass(eq=False)
@@ -50,6 +54,15 @@ class Child:
     started: float
     ready: bool = False
     left: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, word: bytes) -> None:
+        """Say STOP or STOP_NOW; one that has ended, or does not listen any more, hears nothing."""
+        with suppress(OSError, ValueError):
+            if isinstance(self.channel, socket.socket):
+                self.channel.sendall(word)
+            else:
+                self.channel.write(word)
+                self.channel.flush()
 
     def let_go(self) -> None:
         """Close our end, which tells a living child to finish and go."""
@@ -85,8 +98,10 @@ class Supervisor:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._pauses: dict[int, threading.Timer] = {}
         self._numbers = itertools.count()
+        self._stops = Stops()
         self._signals = 0
         self._kill_at = math.inf
+        self._last_word = False
         self._stopping = self._any_ready = False
         self._failed_starts = self._early_deaths = 0
         self._code = 0
@@ -96,48 +111,56 @@ class Supervisor:
         with ExitStack() as stack:
             stack.callback(self._let_all_go)
             stack.enter_context(aside())
-            for number in (signal.SIGINT, signal.SIGTERM):
-                stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+            for number in STOPS:
+                if number not in HANGUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                    stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             self._start()
             while self.children or self._pauses:
                 with suppress(queue.Empty):
                     # Windows tells of signals only between waits
-                    self._handle(self._events.get(timeout=1.0))
+                    left = self._kill_at - self.clock.monotonic()
+                    self._handle(self._events.get(timeout=min(max(left, 0.0), 1.0)))
                 self._kill_the_late()
         return self._code
 
     # ---- signals: the handler only leaves a note
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        self._events.put(Event("signal", number=number))
+        self._events.put(Event("signal", number=number, at=SystemClock.monotonic()))
 
-    def _forward(self, number: int) -> None:
-        """First: finish; second: put back now; third: die."""
-        self._signals += 1
-        log.warning("%s: %s", _signal_name(number), _ANSWERS[min(self._signals, 3) - 1])
-        self._begin_to_stop()
-        for child in self.children:
-            if self._signals >= 3:
-                child.process.kill()
-            elif not WINDOWS:
-                child.process.send_signal(signal.SIGTERM)
-            elif self._signals >= 2:
-                child.process.terminate()
-            else:
-                child.let_go()
+    def _on_stop(self, number: int, at: float) -> None:
+        """First: finish; second: release now; third: die. What comes within a moment of one is the same."""
+        times = self._stops.tell(at)
+        if times <= self._signals:
+            return
+        self._signals = times
+        log.warning("%s: %s", _signal_name(number), _ANSWERS[min(times, 3) - 1])
+        self._begin_to_stop(STOP if times == 1 else STOP_NOW)
+        if times >= 3:
+            self._kill_at = self.clock.monotonic()
 
-    def _begin_to_stop(self) -> None:
+    def _begin_to_stop(self, word: bytes) -> None:
         self._stopping = True
         self._kill_at = min(self._kill_at, self.clock.monotonic() + self.patience)
         self._end_pauses()
+        for child in self.children:
+            child.tell(word)
 
     def _kill_the_late(self) -> None:
-        if self.clock.monotonic() >= self._kill_at:
-            late = "%d worker processes have not ended within %s; killing them"
-            log.error(late, len(self.children), text(self.patience))
-            self._kill_at = math.inf
+        """SIGTERM first: one that could not hear us notes at least that it was told, so that no job is to blame."""
+        if self.clock.monotonic() < self._kill_at:
+            return
+        if self._last_word:
             for child in self.children:
                 child.process.kill()
+            self._kill_at = math.inf
+            return
+        if self._signals < 3:
+            late = "%d worker processes have not ended within %s; killing them"
+            log.error(late, len(self.children), text(self.patience))
+        for child in self.children:
+            child.process.terminate()
+        self._kill_at, self._last_word = self.clock.monotonic() + LAST_WORD, True
 
     # ---- events
 
@@ -145,7 +168,7 @@ class Supervisor:
         child = event.child
         match event.kind:
             case "signal":
-                self._forward(event.number)
+                self._on_stop(event.number, event.at)
             case "start":
                 if self._pauses.pop(event.number, None) is not None:
                     self._start()
@@ -184,7 +207,7 @@ class Supervisor:
             if wrong:
                 log.error("worker process %d %s before it began to work; stopping", child.process.pid, how)
                 self._code = 2 if code == 2 and not self._any_ready else 1
-                self._stop_all()
+                self._begin_to_stop(STOP)
                 return
         lived = self.clock.monotonic() - child.started
         self._early_deaths = self._early_deaths + 1 if lived < LONG_LIFE else 0
@@ -196,14 +219,6 @@ class Supervisor:
             self._start_later(pause)
         else:
             self._start()
-
-    def _stop_all(self) -> None:
-        self._begin_to_stop()
-        for child in self.children:
-            if WINDOWS:
-                child.let_go()
-            else:
-                child.process.send_signal(signal.SIGTERM)
 
     # ---- starting
 
@@ -268,7 +283,7 @@ def _signal_name(number: int) -> str:
 
 
 class Tether:
-    """A child's end: says that it works, and tells when the supervisor is gone.
+    """A child's end: says that it works, and tells what the supervisor says, or that it is gone.
 
     It takes stdin away, so that nothing a task starts can read from it.
     """
@@ -285,8 +300,8 @@ class Tether:
             with suppress(OSError):
                 os.write(self._descriptor, READY)
 
-    def wait_for_end(self) -> None:
-        """Block until the supervisor has let go, or is no more."""
+    def hear(self) -> bytes:
+        """Wait for the supervisor to say STOP or STOP_NOW; empty: it has let go, or is no more."""
         with suppress(OSError):
-            while os.read(self._descriptor, 1):
-                pass
+            return os.read(self._descriptor, 1)
+        return b""

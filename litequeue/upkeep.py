@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from litequeue.engine import Store
 from litequeue.errors import StoreError
 from litequeue.identity import Identity, alive, cpu_seconds
-from litequeue.liveness import Remains, forget, noted, take, tokens
+from litequeue.liveness import Remains, forget, noted, take, tokens, told
 from litequeue.logger import log
 
 if TYPE_CHECKING:
@@ -157,21 +157,23 @@ class Upkeep:
             record = next((worker for worker in self._store.workers() if worker.token == token), None)
             if record is not None:
                 executing = None if remains.missing else frozenset(remains.executing)
-                self._rescue(record, executing, "its process died")
+                self._rescue(record, executing, "its process died", stopped=remains.told)
         except BaseException:
             remains.release()  # what it notes is needed at the next look
             raise
         remains.bury()
 
-    def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str) -> None:
+    def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str, *, stopped: bool) -> None:
         identity = Identity.from_text(worker.identity)
-        # a machine that went down takes its workers with it: no job is to blame for that
-        blame = not identity.boot or identity.same_boot(self._self)
+        # a machine that went down takes its workers with it, and who stops one may not wait for its end: no job is to
+        # blame for that
+        blame = not stopped and (not identity.boot or identity.same_boot(self._self))
         rescued = self._store.rescue(worker.id, executing, blame=blame)
         self._seen.pop(worker.id, None)
         log.warning(
-            "worker %d (pid %d) is gone: %s; %d jobs put back, %d failed as poison",
-            worker.id, identity.pid, why, len(rescued.returned), len(rescued.condemned),
+            "worker %d (pid %d) is gone: %s; %d jobs released, %d failed",
+            worker.id, identity.pid, f"it was told to stop, and {why}" if stopped else why,
+            len(rescued.returned), len(rescued.condemned),
         )  # fmt: skip
 
     def _rescue_unlocked(self) -> None:
@@ -186,12 +188,15 @@ class Upkeep:
             lives = alive(Identity.from_text(worker.identity))
             if worker.token not in locked:
                 if lives is not True:
-                    self._rescue(worker, None, "its lock file is missing")
-            elif lives is False:
-                self._rescue(worker, noted(directory, worker.token), "its process died, and a child of it has its lock")
+                    self._rescue(worker, None, "its lock file is missing", stopped=False)
+                continue
+            stopped = told(directory, worker.token)
+            if lives is False:
+                why = "its process died, and a child of it has its lock"
+                self._rescue(worker, noted(directory, worker.token), why, stopped=stopped)
                 forget(directory, worker.token)
             elif self._is_frozen(worker):
-                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s")
+                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s", stopped=stopped)
         for number in self._store.ownerless():
             self._store.rescue(number, None, blame=False)
 

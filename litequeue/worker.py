@@ -21,7 +21,7 @@ from litequeue.identity import Identity
 from litequeue.lifecycle import Lifecycle
 from litequeue.liveness import Lifeline, open_directory
 from litequeue.logger import log
-from litequeue.options import at_once, check_name, queue_names
+from litequeue.options import at_once, queue_names
 from litequeue.outcome import Released
 from litequeue.runs import Limits, Runs
 from litequeue.schedules import declared
@@ -62,20 +62,18 @@ class Worker(Lifecycle):
         queues: Sequence[str] | None = None,
         grace: Duration = "30s",
         name: str | None = None,
+        signals: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(name, seconds(grace, "grace"), signals=signals)
         self.queue = queue
         self.threads: int = at_once(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads")
         self.coroutines: int = at_once(coroutines, "coroutines")
         self.queues: tuple[str, ...] | None = queue_names(queues)
-        self.grace: float = seconds(grace, "grace")
-        self.name: str = f"worker-{os.getpid()}" if name is None else check_name(name, "a worker's name")
         self.claimed: int = 0
         self.settled: int = 0
         self.lost: int = 0
         self.released: int = 0
         self.id: int = 0
-        self._open_now = False
 
     # ---- start
 
@@ -112,7 +110,7 @@ class Worker(Lifecycle):
         self._astray = self._sure = False  # astray: what we write goes to a wrong place
         self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
-        self._open_now = True
+        self._notice.note_in(self._lifeline, stopping=self._stopping)
 
     def _sign_on(self) -> None:
         self.id = self._runs.worker = self._store.sign_on(
@@ -149,13 +147,13 @@ class Worker(Lifecycle):
                 made.close()
 
     def _wake(self) -> None:
-        if self._open_now:
+        if self._notice.noted:
             self._ear.wake()
 
     @property
     def left_running(self) -> int:
         """How many functions it had to leave behind: they did not stop when told, and run until the process ends."""
-        return self._runs.left if self._open_now else 0
+        return self._runs.left if self._notice.noted else 0
 
     def _finished_all(self) -> bool:
         return self._runs.cut_short == 0
@@ -338,7 +336,8 @@ class Worker(Lifecycle):
     # ---- the end
 
     def _end(self) -> None:
-        """Let what runs end within the grace, put the rest back, and settle everything."""
+        """Let what runs end within the grace, release the rest, and settle everything."""
+        self._notice.say()
         self._runs.accept_no_more()
         deadline = self._clock.monotonic() + self.grace
         self._runs.put_back_line()
@@ -347,6 +346,7 @@ class Worker(Lifecycle):
             self._settle(deadline)
             if self._runs.busy:
                 self._rest(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
+                self._notice.say()
                 self._lifeline.check()
                 self._keep_up()
         self._runs.interrupt_all()
@@ -394,5 +394,5 @@ class Worker(Lifecycle):
             time.sleep(max(0.0, span))
 
     def __repr__(self) -> str:
-        running = len(self._runs.running) if self._open_now else 0
+        running = len(self._runs.running) if self._notice.noted else 0
         return f"<Worker running={running}/{self.threads + self.coroutines} claimed={self.claimed} lost={self.lost}>"

@@ -111,6 +111,14 @@ class Command:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def signal_until(self, number, pattern):
+        """Send it until such a line comes: what comes within a moment of a stop is no other."""
+        with self._changed:
+            while not (self._closed or self._found(pattern)):
+                self.signal(number)
+                self._changed.wait(0.1)
+        self.wait_for(pattern)
+
     def ends(self):
         """Wait for the end; return the exit code."""
         code = self.process.wait(DEADLINE)

@@ -58,7 +58,7 @@ FLOORS: list[list[str] | set[str]] = [
         "declaration",
         "queue",
     ],
-    ["lifecycle", "worker"],
+    ["signals", "lifecycle", "worker"],
     ["__init__", "testing", "supervisor", "cli", "__main__"],
 ]
 

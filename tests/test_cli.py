@@ -496,7 +496,7 @@ def test_the_second_signal_puts_the_job_back_and_exits_75(call, start):
     command.wait_for("begins")
     command.signal(signal.SIGTERM)
     command.wait_for("finishing what runs")
-    command.signal(signal.SIGTERM)
+    command.signal_until(signal.SIGTERM, "releasing what runs now")
     assert command.ends() == 75
     shown = json.loads(call("show", "app.db", "1", "--json"))
     assert (shown["status"], shown["failures"]) == ("queued", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -13,12 +14,17 @@ import click
 
 from litequeue.cli import arguments, lines
 from litequeue.cli.locate import Mistake, import_named, load, names_app
-from litequeue.duration import text
 from litequeue.queue import Queue, default_queue
-from litequeue.supervisor import PUT_BACK, Supervisor, Tether
+from litequeue.signals import STOPS, handle_signals
+from litequeue.supervisor import PUT_BACK, STOP_NOW, Supervisor, Tether
 from litequeue.worker import Worker
 
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
+CHILD = "import sys; sys.path[:] = {path!r}; from litequeue.cli import main; main(prog_name='litequeue')"
+NO_INTERPRETER = (
+    "--processes starts this program's Python interpreter, and there is none to start: the program is frozen, or "
+    "embeds Python. Start it several times instead, without --processes"
+)
 
 
 @click.command()
@@ -42,16 +48,17 @@ def run(
 ) -> None:
     """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
 
-    The first SIGINT or SIGTERM lets running jobs end within --grace, the second puts them back at once. Exits 0 if
-    all that was begun was finished, 75 if jobs were put back.
+    The first SIGINT, SIGTERM or SIGHUP lets running jobs end within --grace, the second, a second later or more,
+    releases them at once. Exits 0 if all that was begun was finished, 75 if jobs were released.
     """
     if target is None and not options["imports"]:
         raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
     verbosity = -1 if options["quiet"] else min(options["verbose"], 1)
     if processes is not None:
+        interpreter = _interpreter()
         lines.set_up(options["log_format"], verbosity, supervised=True)
         supervisor = Supervisor(
-            lambda first: _command(target, options, "first" if first else "other"),
+            lambda first: [*interpreter, *_arguments(target, options, "first" if first else "other")],
             processes,
             until_idle=options["until_idle"],
             patience=options["grace"] + BEYOND_GRACE,
@@ -74,7 +81,7 @@ def run(
 
 def _ignore_signals() -> None:
     """All is done: a signal that comes now must not turn the exit code into a death."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -89,9 +96,23 @@ def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
     return load(target)[0]
 
 
-def _command(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
-    """Return how a child is started, with the same options."""
-    command = [sys.executable, "-m", "litequeue", "run", "--supervised", supervised]
+def _interpreter() -> list[str]:
+    """Return how a child's Python is started: with our flags and our path, whatever is in the current folder.
+
+    HAZARD: what a frozen program calls its interpreter is the program itself, which would start itself without end.
+    """
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise click.UsageError(NO_INTERPRETER)
+    # as multiprocessing does; it leaves out -X options that it does not know
+    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    given = (name if value is True else f"{name}={value}" for name, value in sys._xoptions.items())  # noqa: SLF001
+    flags += [f"-X{option}" for option in given if option not in flags]
+    return [sys.executable, *flags, "-c", CHILD.format(path=[place for place in sys.path if isinstance(place, str)])]
+
+
+def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
+    """Return what is asked of a child, with the same options."""
+    command = ["run", "--supervised", supervised]
     for name in ("threads", "coroutines", "log_format"):
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
@@ -118,25 +139,26 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     if says_all:
         lines.announce(worker)
     teller = None if tether is None else _fasten(worker, tether)
-    # a signal just before the worker listens, or just after, must not kill the process
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, worker._on_signal)  # noqa: SLF001  its own, from the start
+    # a signal just before it runs, or just after, must not kill the process
+    worker._notice.returns = True  # noqa: SLF001  as run() says
+    handle_signals(worker._notice)  # noqa: SLF001
     finished = worker.run(until_idle=options["until_idle"])
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
-    lines.log.info("%s has stopped: %d runs ended, %d put back", worker.name, ended, worker.released)
+    lines.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
     queue.close()
     return (0 if finished else PUT_BACK), worker.left_running
 
 
 def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
-    """Tell the supervisor when the worker works; stop the worker when the supervisor is gone."""
+    """Tell the supervisor when the worker works; stop the worker when the supervisor says so, or is gone."""
+    notice = worker._notice  # noqa: SLF001  as signals tell it
 
     def listen() -> None:
-        tether.wait_for_end()
-        lines.log.warning("the supervisor is gone: finishing what runs, up to %s", text(worker.grace))
-        worker.stop()
+        while word := tether.hear():
+            notice.told("the supervisor says stop", 2 if word == STOP_NOW else 1)
+        notice.told("the supervisor is gone", 1)
 
     def tell() -> None:
         worker._ready.wait()  # noqa: SLF001  set when it has signed on, or could not

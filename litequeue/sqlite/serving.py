@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.clock import SystemClock
 from litequeue.doorbell import DONE, HAND, JOBS, SCHEDULES, WORK, Bell
 from litequeue.engine import Beat
+from litequeue.errors import JobNotFound
 from litequeue.handover import Handover
 from litequeue.liveness import open_directory
 from litequeue.outcome import Ended, Released, Succeeded
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection, Row
 
 T = TypeVar("T")
+
+log: logging.Logger = logging.getLogger("litequeue")
 
 LARGEST_RING = 50_000
 
@@ -137,6 +142,11 @@ class Serving(Reader):
         )  # durable, as what it ends is told
         self._bell.ring(JOBS)
         self._tell_ended([*rescued.condemned, *rescued.cancelled])
+        for job_id in rescued.condemned:
+            with suppress(JobNotFound):  # pruned already
+                job = self.look_up(job_id)
+                died = "%s[%s] failed: %d worker processes died while running it; it is not run again"
+                log.error(died, job.task, job.id, job.deaths)
         return rescued
 
     def prune(self, limit: int = transitions.CHUNK) -> int:

@@ -31,6 +31,7 @@ class Remains:
         self._locks, self._token = locks, token
         lock = locks.get(token)
         self.missing = lock is None
+        self.told = False
         self.executing = frozenset(lock.executing if lock else ())
         if lock is not None:
             lock.held = True
@@ -76,6 +77,9 @@ class Kernel:
         lock = self.locks.get(token)
         return frozenset(lock.executing if lock else ())
 
+    def told(self, _directory: Path, _token: str) -> bool:
+        return False
+
     def forget(self, _directory: Path, token: str) -> None:
         self.locks.pop(token, None)
 
@@ -95,7 +99,7 @@ class Kernel:
             raise Broken(message % arguments)
 
         with ExitStack() as stack:
-            for name in ("tokens", "take", "noted", "forget", "alive", "cpu_seconds"):
+            for name in ("tokens", "take", "noted", "told", "forget", "alive", "cpu_seconds"):
                 stack.enter_context(mock.patch.object(upkeep, name, getattr(self, name)))
             stack.enter_context(mock.patch.object(upkeep.log, "exception", log_exception))
             yield
