@@ -405,7 +405,7 @@ def test_repair_says_what_it_cannot_mend(call, worked, folder):
 
 
 def test_repair_of_the_whole_file_waits_for_no_worker(call, start, worked, folder):
-    spoil(folder, "litequeue_jobs_ended")
+    spoil(folder, "litequeue_jobs_key")  # which this worker does not read: one that meets damage ends
     worker = start("run", "app:queue")
     until(lambda: json.loads(call("status", "app.db", "--json"))["workers"], "the worker is on record")
     assert "stop them first" in call("doctor", "app.db", "--repair", code=1)

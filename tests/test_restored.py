@@ -337,6 +337,7 @@ def command(folder, *arguments):
     )
 
 
+@pytest.mark.parametrize("driver", ["apsw"])  # the command's own
 def test_doctor_fails_on_a_foreign_wal_names_both_files_and_changes_nothing(copy, database):
     move(copy, database)
     before, note = contents(database), note_of(database).read_bytes()

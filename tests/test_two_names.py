@@ -66,6 +66,7 @@ def test_a_link_made_while_the_file_is_open_stops_nobody_and_refuses_the_next_wh
     assert len(queue.jobs()) == 2
 
 
+@pytest.mark.parametrize("driver", ["apsw"])  # the commands' own
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_each_command_refuses_a_file_with_two_names(linked, arguments):
     told = command(linked.parent, arguments[0], linked, *arguments[1:])
@@ -74,6 +75,7 @@ def test_each_command_refuses_a_file_with_two_names(linked, arguments):
     assert beside(linked) == ["linked.db"]
 
 
+@pytest.mark.parametrize("driver", ["apsw"])  # the commands' own
 def test_doctor_fails_on_a_file_with_two_names_in_one_line(linked):
     told = command(linked.parent, "doctor", linked, "--json")
     failed = [(found["check"], found["text"]) for found in json.loads(told.stdout) if found["level"] == "fail"]
