@@ -71,8 +71,7 @@ class Lifecycle(ABC):
         self._join()
 
     async def __aenter__(self) -> Self:
-        require_asyncio()
-        self._loop = asyncio.get_running_loop()
+        self._loop = require_asyncio()
         await asyncio.to_thread(self._start)
         return self
 

@@ -96,7 +96,7 @@ def test_a_task_that_was_there_before_the_block_and_others_like_it_are_not_in_it
 )
 def test_what_would_wait_for_the_block_in_a_copied_context_is_refused_at_once(queue, add, call):
     job = add.enqueue(0)
-    with queue.transaction(), pytest.raises(StoreError, match="copy of the context|inside a transaction"):
+    with queue.transaction(), pytest.raises(StoreError, match=r"copy of the context|inside a transaction"):
         copy_context().run(call, queue, add, job)
     assert queue.jobs() == [job]
 
