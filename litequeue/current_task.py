@@ -39,7 +39,14 @@ def running_loop() -> Any:
         return None
 
 
-def require_asyncio() -> None:
-    """Raise `Unsupported` in a coroutine that something else than asyncio runs: it could not await us."""
-    if current_task() is None:
-        raise Unsupported(_NEEDS_ASYNCIO)
+def require_asyncio() -> Any:
+    """Return the loop that runs here; raise `Unsupported` in a coroutine that something else than asyncio runs."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        if asyncio is not None:
+            loop = asyncio.get_running_loop()
+            if asyncio.current_task(loop) is not None:  # trio may run as a guest on the loop, in no task of it
+                return loop
+    except (AttributeError, RuntimeError):  # another thread is about to import it; no loop runs here
+        pass
+    raise Unsupported(_NEEDS_ASYNCIO)

@@ -173,8 +173,7 @@ class Lifecycle(ABC):
             HANDLERS.remove(self._notice)
 
     async def __aenter__(self) -> Self:
-        require_asyncio()
-        self._loop = asyncio.get_running_loop()
+        self._loop = require_asyncio()
         self._listen()
         starting = in_thread(self._start)
         try:

@@ -315,6 +315,22 @@ def test_only_the_sqlite_folder_knows_sql():
     assert wrong == []
 
 
+def test_what_the_sqlite_folder_has_to_say_is_said_when_its_locks_are_released():
+    """`later` notes a record, which is said after the release; `log` says it at once, to handlers that may block."""
+    wrong = [
+        f"{place(path, node)} {ast.unparse(node)}"
+        for path, tree in TREES.items()
+        if name_of(path) == "sqlite" and path.name != "held.py"  # which tells of what was committed, outside of locks
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in {"log", "logging"}
+    ]
+    assert wrong == []
+
+
+def test_records_go_through_the_guarded_logger_alone():
+    assert uses({"logging.getLogger"}, allowed={"logger", "cli"}) == []
+
+
 def test_only_the_clock_reads_clocks():
     assert uses(CLOCKS, allowed={"clock"}) == []
 

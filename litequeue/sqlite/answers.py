@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from litequeue.job import NewJob
 
@@ -61,6 +61,17 @@ def answered(run: Callable[[Ask], T]) -> T:
     while True:
         try:
             return run(answers)
+        except Unanswered as asked:
+            missing = asked
+        answers.find(missing)
+
+
+async def aanswered(run: Callable[[Ask], Awaitable[T]]) -> T:
+    """Async twin of `answered`."""
+    answers = Answers()
+    while True:
+        try:
+            return await run(answers)
         except Unanswered as asked:
             missing = asked
         answers.find(missing)

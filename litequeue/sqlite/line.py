@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
+from litequeue.current_task import require_asyncio
 from litequeue.errors import StoreBusy, StoreError
 from litequeue.sqlite.batch import Entry, wake
 
@@ -79,9 +80,7 @@ class Line:
 
         Raises what the work raised, and `StoreBusy` as `wait` does: whoever returns without work has the lead.
         """
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+        loop = require_asyncio()
         entry.future = loop.create_future()
         with self._gate:
             self._waiting.append(entry)

@@ -17,7 +17,7 @@ from litequeue.handover import LARGEST
 from litequeue.interrupt import let_go
 from litequeue.outcome import Ended, Released
 from litequeue.sqlite import reading, transitions
-from litequeue.sqlite.answers import Answers, Unanswered, answered
+from litequeue.sqlite.answers import aanswered, answered
 from litequeue.sqlite.caller import (
     aiosqlite_connection_of,
     aiosqlite_transaction,
@@ -119,22 +119,20 @@ class SqliteStore(Serving):
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
-        require_asyncio()
         if self._writer.held() is not None:
             return _pending(await self._arun(lambda: transitions.submit_among(jobs), self._announce))
         if len(jobs) == 1 and _may_be_handed_over(jobs[0]):
             claimed = await self._ahand_over(jobs[0])
             if claimed is not None:
                 return [Submitted(claimed.id, True)]
-        answers = Answers()
-        while True:
-            try:
-                return await self._writer.arun(
-                    lambda db: _submit_alone(db, jobs, answers), then=lambda _submitted: self._announce(None)
-                )
-            except Unanswered as asked:
-                missing = asked
-            answers.find(missing)
+        if len(jobs) == 1 and jobs[0].key is None:
+            return await self._writer.arun(lambda db: transitions.insert_many(db, jobs), then=self._tell_submitted)
+        return await aanswered(
+            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=self._tell_submitted)
+        )
+
+    def _tell_submitted(self, _submitted: list[Submitted]) -> None:
+        self._announce(None)
 
     def _check_now_and_then(self) -> None:
         """What is stored in a file that was deleted or replaced is lost, and what is read there is no longer true."""
@@ -291,12 +289,12 @@ class SqliteStore(Serving):
 
         That is called by who commits: the caller may be cancelled by then.
         """
-        require_asyncio()
         held = self._writer.held()
         if held is None:
             return await self._writer.arun(
                 lambda db: perform(db, steps()), durable=durable, then=lambda _value: then(None)
             )
+        require_asyncio()  # else it is seen where the caller lines up
         value = await perform_held(held, steps())
         then(held)
         return value

@@ -53,20 +53,17 @@ class Writer:
         self._full = self._synchronous = full
         self._thread = Background("litequeue-writer")
         self._line = Line(lambda: self._thread.submit(self._lead_if_free))
-        self._blocks = Blocks()
+        self._start_blocks()
         self._keep_hooks = keep_hooks
         self._lent: Lent | None = None  # how the connection was before a caller had it
         self._rest: AbstractContextManager[None] | None = None  # the lead, held for a fork
 
     # -- callers
 
-    def held(self) -> Held | None:
-        """The transaction this very caller has open, if any."""
-        return self._blocks.held()
-
-    def is_copied(self) -> bool:
-        """Whether this runs in a copy of the context of a block that is open in this very thread."""
-        return self._blocks.is_copied()
+    def _start_blocks(self) -> None:
+        self._blocks = blocks = Blocks()
+        self.held: Callable[[], Held | None] = blocks.held  # not a method: it is asked at each call
+        self.is_copied: Callable[[], bool] = blocks.is_copied
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, single: bool = False, news: bool = True
@@ -394,6 +391,6 @@ class Writer:
         self._abandon()
         self._line.start_anew()
         self.go_on()
-        self._blocks = Blocks()
+        self._start_blocks()
         self._thread.start_anew()
         return db
