@@ -31,7 +31,7 @@ TAIL = RECORD
 TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
 HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
-EMPTY = bytes(RECORD)
+EMPTY, SPACE = bytes(RECORD), ord(" ")
 NOTE = b"!"  # what a record begins with that tells of no run
 LOOP_SILENT = "loop"  # a note: an event loop has not answered since that second
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
@@ -349,7 +349,7 @@ def _records(data: bytes) -> list[str]:
 
 
 def _whole(record: bytes) -> bool:
-    return record.endswith(b"\n") and b"\0" not in record
+    return record.endswith(b"\n") and min(record[:-1], default=0) >= SPACE  # else cut short, or numbers of signals
 
 
 def _still_named(path: Path, descriptor: int) -> bool:

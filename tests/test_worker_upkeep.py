@@ -51,6 +51,7 @@ def stranger(queue):
         new = NewWorker(token=token, identity=identity.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
         return queue.store.sign_on(new)
 
+    sign_on.lifelines = lifelines
     yield sign_on
     for lifeline in lifelines:
         lifeline.close()
@@ -74,6 +75,15 @@ def test_a_worker_that_stands_still_for_long_enough_is_dead(queue, clock, keeper
     job = claim(queue, stranger())
     look(keeper, clock, FROZEN_AFTER + BEAT_EVERY)
     assert (job.refresh().status, queue.store.workers()) == ("queued", [])
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_death_is_counted_unless_the_worker_was_told_to_stop(queue, clock, keeper, stranger, stopped):
+    job = claim(queue, stranger(replace(Identity.current(), namespace="of another container")))
+    if stopped:
+        stranger.lifelines[0].note_stop()
+    look(keeper, clock, FROZEN_AFTER + BEAT_EVERY)
+    assert (job.refresh().status, job._record.deaths) == ("queued", 0 if stopped else 1)
 
 
 def test_a_worker_that_stands_still_for_less_is_not(queue, clock, keeper, stranger):

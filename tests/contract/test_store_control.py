@@ -233,7 +233,7 @@ def test_power_loss_is_no_jobs_fault(store):
     assert (store.look_up(job.id).deaths, status(store, job.id)) == (0, Status.QUEUED)
 
 
-def test_a_job_under_which_three_workers_died_is_failed_as_poison(store):
+def test_a_job_under_which_three_workers_died_is_failed_as_poison(store, caplog):
     job_id = put(store)
     rescues = []
     for _ in range(3):
@@ -243,6 +243,8 @@ def test_a_job_under_which_three_workers_died_is_failed_as_poison(store):
     job = store.look_up(job_id)
     assert (job.status, job.deaths, job.errors[-1].type) == (Status.FAILED, 3, "WorkerDied")
     assert store.next_prune() == START + 30 * 86_400
+    [error] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert f"{job.task}[{job_id}] failed: 3 worker processes died" in error.getMessage()
 
 
 def test_a_cancelled_job_of_a_dead_worker_is_kept_as_long_as_any_cancelled_one(store):

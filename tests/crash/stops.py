@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -80,21 +81,21 @@ def declare(path: str | Path) -> Queue:
 def _alone(queue: Queue, n: int) -> Iterator[None]:
     """Hold a lock of the job's own, which the kernel frees as late as the process dies; note begin and end."""
     folder = queue.path.parent
-    job = current_job()
     with (folder / f"{n}.running").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _note(folder, "beside itself", n, job.attempt)
-        _note(folder, "begin", n, job.attempt)
+            _note(folder, "beside itself", n)
+        _note(folder, "begin", n)
         yield
-    _note(folder, "end", n, job.attempt)
+    _note(folder, "end", n)
 
 
-def _note(folder: Path, what: str, n: int, attempt: int) -> None:
+def _note(folder: Path, what: str, n: int) -> None:
+    job = current_job()
     log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(log, f"{what}\t{n}\t{attempt}\t{os.getpid()}\n".encode())
+        os.write(log, f"{what}\t{n}\t{job.id}\t{job.attempt}\t{os.getpid()}\n".encode())
     finally:
         os.close(log)
 
@@ -263,7 +264,8 @@ class Figures(NamedTuple):
     run_again: int
     blamed: int
     lost: int
-    beside_itself: int
+    left_running: int
+    beside_itself: tuple[str, ...]
     effects_missing: int
     effects_doubled: int
     wrong_codes: tuple[str, ...]
@@ -271,8 +273,8 @@ class Figures(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        wrong = self.blamed, self.lost, self.beside_itself, self.effects_missing, self.effects_doubled
-        return not any(wrong) and not self.wrong_codes
+        wrong = self.blamed, self.lost, self.effects_missing, self.effects_doubled
+        return not any(wrong) and not self.beside_itself and not self.wrong_codes
 
 
 def stop_all(folder: Path, *, stops: int, seed: int | None = None, seconds: float = 3600.0) -> Figures:
@@ -335,6 +337,8 @@ def _count(queue: Queue, folder: Path, jobs: int, ended: list[Program], seconds:
         return int(queue.store.read(lambda db: db.rows(sql))[0][0])
 
     notes = [line.split("\t") for line in (folder / "log").read_text().splitlines()]
+    # one that does not stop within half a second of being told is left running, as the guide says, and says so
+    left = set(re.findall(r"\[(\d+)\] does not stop", (folder / "stderr").read_text(errors="replace")))
     what = Counter(note[0] for note in notes)
     blamed = queue.store.read(lambda db: db.rows("SELECT payload FROM litequeue_jobs WHERE deaths > 0"))
     by_pid = {pid: f"{program.kind}: {program.stop}" for program in ended for pid in program.pids}
@@ -348,11 +352,16 @@ def _count(queue: Queue, folder: Path, jobs: int, ended: list[Program], seconds:
         run_again=one("SELECT count(*) FROM litequeue_jobs WHERE attempt > 1"),
         blamed=len(blamed),
         lost=jobs - one("SELECT count(*) FROM litequeue_jobs WHERE state = 4"),
-        beside_itself=what["beside itself"],
+        left_running=len(left),
+        beside_itself=tuple(
+            f"{n}: " + ", ".join(f"{note[0]} in {by_pid.get(int(note[4]))}" for note in notes if note[2] == job)
+            for kind, n, job, *_ in notes
+            if kind == "beside itself" and job not in left
+        ),
         effects_missing=jobs - one("SELECT count(DISTINCT n) FROM effects"),
         effects_doubled=one("SELECT count(*) - count(DISTINCT n) FROM effects"),
         wrong_codes=tuple(f"{one.kind}: {one.stop}: {one.code}" for one in ended if one.wrong_code),
-        guilty=tuple(f"{n}: {by_pid.get(int(pid))}" for _, n, _, pid in notes if n in numbers),
+        guilty=tuple(f"{n}: {by_pid.get(int(pid))}" for _, n, _, _, pid in notes if n in numbers),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from litequeue.identity import Identity, alive, cpu_seconds
-from litequeue.liveness import Lifeline, directory_of, open_directory, take, tokens
+from litequeue.liveness import Lifeline, directory_of, noted, open_directory, take, tokens, told
 
 DEADLINE = 10
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
@@ -104,6 +104,38 @@ def test_a_killed_process_leaves_the_runs_it_was_executing(directory, start):
     assert not remains.missing
     remains.bury()
     assert tokens(directory) == []
+
+
+def test_a_stop_that_was_noted_is_seen_after_the_death_and_before_it(directory, start):
+    for token, code in (("worker", "line.note_stop()"), ("other", "")):
+        process = start(WORKER.replace('"worker"', repr(token)) + code + STAY)
+        assert told(directory, token) is bool(code)
+        process.kill()
+        remains = take(directory, token)
+        assert (remains.told, remains.executing) == (bool(code), {"42:3", "43:2"})
+        remains.bury()
+
+
+def test_a_stop_that_was_noted_stays_when_the_lock_is_let_go_as_by_a_death(directory, line):
+    line.enter(0, "41:1")
+    line.note_stop()
+    line.abandon(["42:1"])
+    remains = take(directory, "mine")
+    assert (remains.told, remains.executing) == (True, {"42:1"})
+    remains.bury()
+    line.note_stop()  # too late, and no error
+
+
+def test_signals_written_to_the_file_are_stops_or_nothing(directory, line):
+    """As the interpreter writes them: one byte each, of the signal's number."""
+    line.enter(3, "41:1")
+    descriptor = line.signal_descriptor()
+    os.write(descriptor, bytes([signal.SIGUSR1, signal.SIGCHLD]) * 100)
+    assert not told(directory, "mine")
+    os.write(descriptor, bytes([signal.SIGTERM]))
+    os.close(descriptor)
+    assert told(directory, "mine")
+    assert noted(directory, "mine") == {"41:1"}
 
 
 def test_a_living_process_cannot_be_taken(directory, start):
