@@ -80,7 +80,6 @@ BROAD: dict[str, str] = {
     "execute.py execute": "around the user's function",
     "execute.py aexecute": "around the user's function",
     "runs.py Runs._report": "a handler of logs is the application's; the end is noted, and its thread goes on",
-    "execute.py _returned": "a codec is the user's code, and may even call sys.exit()",
     "execute.py _raised": "the error's own class; the job fails with what that raised",
     "retry.py after_error": "the same, the classes of retry_on and give_up_on, and the user's own backoff function",
     "retry.py _text": "the exception's own __str__ and __repr__",

@@ -78,7 +78,7 @@ with queue.worker(threads=3):
         gevent.sleep(0.1)
     assert others.get(timeout=20) == 2
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-    time.sleep(2.0)
+    time.sleep(1.0)
     after, span = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began
     idle = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / span
     assert idle < 0.1, idle
