@@ -46,11 +46,8 @@ def check_may_wait(reads: Reads) -> None:
     """Raise `RuntimeError` in a thread that runs a loop of a worker of that file."""
     import asyncio
 
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    if (running, str(reads.directory)) in _workers_loops:
+    running = asyncio._get_running_loop()  # noqa: SLF001  public in all but its name; the other one raises, which costs
+    if running is not None and (running, str(reads.directory)) in _workers_loops:
         raise RuntimeError(
             "result() would block the event loop on which this queue's worker runs coroutines, for good if the job is "
             "one of them; use `await job` or `await job.aresult(timeout=...)`"
