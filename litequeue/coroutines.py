@@ -218,7 +218,10 @@ class Coroutines(Pool):
 
     def _watched(self, at: EventLoop) -> float:
         """Return for how many seconds a loop that was named has not answered; 0: it was not, or it has ended."""
-        if at.over:  # an application may close its loop
+        if at.over:
+            if not at.named:
+                at.named = True
+                log.warning("%s is closed; this worker runs no coroutines any more", _name(at))
             return 0.0
         silent = at.silence(ask=at.named or bool(self.line) or self.busy > 0 or at.called)
         if at.named and not silent:

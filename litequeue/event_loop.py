@@ -100,8 +100,8 @@ class EventLoop:
         if self._thread is None:
             return
         heard = threading.Event()
-        doubtful = self._asked or bool(self.left)
-        if self.call(self._stop, heard) and not self.here() and heard.wait(UNHEARD if doubtful else JOIN):
+        patience = 0.0 if self.named else UNHEARD if self._asked or self.left else JOIN
+        if self.call(self._stop, heard) and not self.here() and heard.wait(patience):
             self._thread.join(timeout=JOIN)
 
     def _start(self) -> None:

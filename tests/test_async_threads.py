@@ -32,9 +32,8 @@ async def serve():
         assert await job.aresult(timeout=20) == 2
     assert (await queue.ajob(job.id)).status == "succeeded"
     assert len(await queue.ajobs()) == 1
-    if {driver!r} == "apsw":
-        async with queue.atransaction():
-            await add.aenqueue(2, 2)
+    async with queue.atransaction():
+        await add.aenqueue(2, 2)
     print("works", flush=True)
 
 threading.Thread(target=lambda: asyncio.run(serve())).start()
