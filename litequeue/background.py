@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
 import weakref
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class _Calls:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._line: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._line: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -104,7 +104,7 @@ class _Calls:
         while True:
             try:
                 call = self._line.get(timeout=IDLE)
-            except Empty:
+            except queue.Empty:
                 call = None
             if call is not None:
                 try:

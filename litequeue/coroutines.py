@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.clock import SystemClock
 from litequeue.duration import text
-from litequeue.errors import Unsupported
 from litequeue.event_loop import EventLoop
 from litequeue.execute import aexecute
-from litequeue.greenlets import instead_of_threads
+from litequeue.greenlets import check_worker
 from litequeue.liveness import LOOP_SILENT
 from litequeue.pool import Pool
 
@@ -75,18 +74,13 @@ class Coroutines(Pool):
         self._asked = self._noted = False
         self._watch_at = 0.0
 
-    def prepare(self) -> None:
-        """There will be coroutines to run: from now on nothing may block the application's loop for a job.
+    def prepare(self, *, expected: bool) -> None:
+        """Raise `Unsupported` where this process can run no worker, or no coroutines although they are `expected`.
 
-        Raises `Unsupported` under gevent: all of its greenlets share one thread, which asyncio allows one loop.
+        Where they are, nothing may block the application's loop for a job from now on.
         """
-        green = instead_of_threads()
-        if green:
-            raise Unsupported(
-                f"{green} has replaced the threads of this process, and coroutine tasks need a real one for their "
-                f"event loop; run them in another process, with `litequeue run`"
-            )
-        if self._given is not None:
+        check_worker(coroutines=expected)
+        if expected and self._given is not None:
             self._running_loop()
 
     @property
