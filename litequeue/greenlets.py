@@ -22,7 +22,7 @@ def check_worker(*, coroutines: bool) -> None:
     """
     if _patched_by_gevent("threading") != _patched_by_gevent("select"):
         raise Unsupported(
-            "gevent has replaced the threads of this process or its select module, and not both, so a worker would stand "
+            "gevent has replaced the threads of this process or its select module, not both, so a worker would stand "
             "still; call gevent.monkey.patch_all() without thread=False or select=False"
         )
     library = instead_of_threads()
