@@ -68,7 +68,7 @@ READS_ENVIRONMENT = {"cli", "queue", "zones"}  # options of commands, $LITEQUEUE
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {
     "background.py _Calls._serve": "one call that fails does not end the thread of those that follow; it is logged",
-    "background.py _make": "handed to the one who awaits the call",
+    "background.py _Call.__call__": "handed to the one who awaits the call",
     "codec.py JsonCodec.encode": "a model's own code runs when it is encoded; the error names the path",
     "codec.py first_failing": "the same: finds which value it was",
     "signature.py Signature.encode_result": "a codec is the user's code; the error names the path",
