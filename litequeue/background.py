@@ -8,11 +8,10 @@ them keeps the program from ending.
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import weakref
 from contextlib import suppress
-from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.logger import log
@@ -53,7 +52,7 @@ class Background:
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self.submit(partial(_make, call, loop, future))
+        self.submit(_Call(call, loop, future))
         return future
 
     def close(self) -> None:
@@ -83,7 +82,7 @@ class _Calls:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._line: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._line: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -103,7 +102,7 @@ class _Calls:
         while True:
             try:
                 call = self._line.get(timeout=IDLE)
-            except Empty:
+            except queue.Empty:
                 call = None
             if call is not None:
                 try:
@@ -118,18 +117,29 @@ class _Calls:
                     return
 
 
-def _make(call: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
-    if future.cancelled():
-        return
-    value: Any = None
-    error: BaseException | None = None
-    try:
-        value = call()
-    except BaseException as raised:  # for the one who awaits
-        error = raised
-    with suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
-        loop.call_soon_threadsafe(_resolve, future, value, error)
-    del error  # its traceback holds this frame
+class _Call:
+    """A call for a coroutine, and the future by which it is told what came of it."""
+
+    __slots__ = ("_call", "_future", "_loop")
+
+    def __init__(self, call: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._loop, self._future = loop, future
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is None or self._future.cancelled():
+            return
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = call()
+        except BaseException as raised:  # for the one who awaits
+            error = raised
+        del call  # before anybody is told: who then drops the queue is its last owner
+        with suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
+            self._loop.call_soon_threadsafe(_resolve, self._future, value, error)
+        del error  # its traceback holds this frame
 
 
 def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from litequeue.clock import SystemClock
 from litequeue.duration import text
-from litequeue.errors import Unsupported
 from litequeue.event_loop import EventLoop
 from litequeue.execute import aexecute
-from litequeue.greenlets import instead_of_threads
+from litequeue.greenlets import check_worker
 from litequeue.liveness import LOOP_SILENT
 from litequeue.logger import log
 from litequeue.pool import Pool
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from litequeue.outcome import Outcome
 
 ANSWER_WITHIN = 30.0  # seconds after which a loop that does not answer is named, and ours is replaced
+WATCH_EVERY = 0.25  # seconds between looks whether it does
 MOST_NAMED = 20  # jobs in one line of the log
 
 
@@ -39,12 +39,7 @@ class _Task(asyncio.Task[None]):
         return super().cancel(msg)
 
 
-class _Begun(NamedTuple):
-    """A coroutine that runs: its task, its slot, and the loop it is on."""
-
-    task: _Task
-    slot: int
-    at: EventLoop
+_Begun = tuple[_Task, int, EventLoop]  # a coroutine that runs, its slot, and the loop it is on
 
 
 class Coroutines(Pool):
@@ -76,19 +71,15 @@ class Coroutines(Pool):
         self._replaced: list[EventLoop] = []
         self._answer_within = ANSWER_WITHIN if answer_within is None else answer_within
         self._asked = self._noted = False
+        self._watch_at = 0.0
 
-    def prepare(self) -> None:
-        """There will be coroutines to run: from now on nothing may block the application's loop for a job.
+    def prepare(self, *, expected: bool) -> None:
+        """Raise `Unsupported` where this process can run no worker, or no coroutines although they are `expected`.
 
-        Raises `Unsupported` under gevent: all of its greenlets share one thread, which asyncio allows one loop.
+        Where they are, nothing may block the application's loop for a job from now on.
         """
-        green = instead_of_threads()
-        if green:
-            raise Unsupported(
-                f"{green} has replaced the threads of this process, and coroutine tasks need a real one for their "
-                f"event loop; run them in another process, with `litequeue run`"
-            )
-        if self._given is not None:
+        check_worker(coroutines=expected)
+        if expected and self._given is not None:
             self._running_loop()
 
     @property
@@ -108,7 +99,7 @@ class Coroutines(Pool):
     def interrupt(self, run: Run) -> bool:
         """Cancel the coroutine of this run."""
         known = self._tasks.get(run)
-        at = self._running_loop() if known is None else known.at
+        at = self._running_loop() if known is None else known[2]
         at.call(self._cancel, run, known)
         return True
 
@@ -118,18 +109,18 @@ class Coroutines(Pool):
         if known is None:
             return False
         run.written_off = True
-        known.at.left += 1
-        self._slots.append(known.slot)
+        known[2].left.add(run)
+        self._slots.append(known[1])
         return True
 
     def wake(self) -> None:
         """Wake the worker's loop, once those have ended that end in this turn of the coroutines' own."""
-        at = next((at for at in self._loops() if at.here()), None)
-        if at is None:
-            self._wake()
-        elif not at.waking:
+        at, here = self._at, asyncio.get_running_loop()
+        if at is None or at.loop is not here:
+            at = next(at for at in self._replaced if at.loop is here)
+        if not at.waking:
             at.waking = True
-            at.loop.call_soon(self._wake_now, at)
+            here.call_soon(self._wake_now, at)
 
     def stop(self) -> None:
         """End our own loops; coroutines written off are cancelled with them."""
@@ -183,22 +174,21 @@ class Coroutines(Pool):
                 return
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
-            self._tasks[run] = _Begun(_Task(self._one(run, at), loop=at.loop, name=job.task), slot, at)
+            self._tasks[run] = _Task(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
 
     def _cancel(self, run: Run, known: _Begun | None) -> None:
         known = self._tasks.get(run) if known is None else known
         if known is not None:
             # a turn of the loop later: a task that is cancelled before its first step never runs, and never ends
-            asyncio.get_running_loop().call_soon(known.task.cancel)
+            asyncio.get_running_loop().call_soon(known[0].cancel)
 
-    async def _one(self, run: Run, at: EventLoop) -> None:
+    async def _one(self, run: Run, slot: int, at: EventLoop) -> None:
         outcome = await aexecute(run)
-        known = self._tasks.pop(run, None)
-        if known is None:  # written off
-            at.left -= 1
+        if self._tasks.pop(run, None) is None:  # written off
+            at.left.discard(run)
             return
-        self._end(run, outcome, known.slot, self)
-        self._slots.append(known.slot)
+        self._end(run, outcome, slot, self)
+        self._slots.append(slot)
         if self.line:
             if at is self._at:
                 self._fill(at)
@@ -208,9 +198,11 @@ class Coroutines(Pool):
     # ---- a loop that does not answer
 
     def watch(self) -> None:
-        """Name a loop that has not answered for too long, and replace it if it is ours; called about once a second."""
-        if self._at is None:
+        """Name a loop that has not answered for too long, and replace it if it is ours; called at each turn."""
+        now = SystemClock.monotonic()
+        if self._at is None or now < self._watch_at:
             return
+        self._watch_at = now + WATCH_EVERY
         self._replaced = [at for at in self._replaced if not at.over]
         silent = max(self._watched(at) for at in self._loops())
         if self._noted is not bool(silent) and self._lifeline is not None:
@@ -219,7 +211,10 @@ class Coroutines(Pool):
 
     def _watched(self, at: EventLoop) -> float:
         """Return for how many seconds a loop that was named has not answered; 0: it was not, or it has ended."""
-        if at.over:  # an application may close its loop
+        if at.over:
+            if not at.named:
+                at.named = True
+                log.warning("%s is closed; this worker runs no coroutines any more", _name(at))
             return 0.0
         silent = at.silence(ask=at.named or bool(self.line) or self.busy > 0 or at.called)
         if at.named and not silent:
@@ -231,7 +226,8 @@ class Coroutines(Pool):
         return silent if at.named else 0.0
 
     def _name_and_replace(self, at: EventLoop, silent: float) -> None:
-        jobs = [f"{run.job.task}[{run.id}]" for run, begun in list(self._tasks.items()) if begun.at is at]
+        runs = [*list(at.left), *(run for run, begun in list(self._tasks.items()) if begun[2] is at)]
+        jobs = [f"{run.job.task}[{run.id}]" for run in runs]
         stack = at.stack()
         if at is self._at and at.own:
             self._replace(at)

@@ -8,7 +8,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litequeue.clock import SystemClock
 from litequeue.logger import log
@@ -33,7 +33,7 @@ class EventLoop:
         self.called: bool = False  # it was told that jobs are in line, and has not looked yet
         self.waking: bool = False  # it will wake the worker at the end of this turn
         self.named: bool = False  # it was said that it does not answer
-        self.left: int = 0  # coroutines on it that were told to end and do not
+        self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
         self._ident = 0
         self._asked = self._ending = False
@@ -99,8 +99,8 @@ class EventLoop:
         if self._thread is None:
             return
         heard = threading.Event()
-        doubtful = self._asked or self.left
-        if self.call(self._stop, heard) and not self.here() and heard.wait(UNHEARD if doubtful else JOIN):
+        patience = 0.0 if self.named else UNHEARD if self._asked or self.left else JOIN
+        if self.call(self._stop, heard) and not self.here() and heard.wait(patience):
             self._thread.join(timeout=JOIN)
 
     def _start(self) -> None:

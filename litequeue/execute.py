@@ -68,6 +68,7 @@ class Run(msgspec.Struct, eq=False):
     settled: bool = False
     interrupted: float = math.inf  # when it was told to stop
     written_off: bool = False
+    returned: bool = False  # its function; what it returned is being encoded
     _noted: float = -math.inf
 
     @property
@@ -211,7 +212,8 @@ def execute(run: Run) -> Outcome:
         value = run.task.function(*args, **kwargs)
         if forks != _forks or getpid() != _process:
             _end_forked_child()
-        return Settled() if run.settled else _returned(run, value)
+        run.returned = True
+        return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
         if forks != _forks or getpid() != _process:
             _end_forked_child(error)
@@ -231,7 +233,8 @@ async def aexecute(run: Run) -> Outcome:
         value = await run.task.function(*args, **kwargs)
         if forks != _forks or getpid() != _process:
             _end_forked_child()
-        return Settled() if run.settled else _returned(run, value)
+        run.returned = True
+        return Settled() if run.settled else Succeeded(signature.encode_result(value))
     except BaseException as error:
         if forks != _forks or getpid() != _process:
             _end_forked_child(error)
@@ -284,17 +287,6 @@ def _loop_ends(error: BaseException) -> bool:
     return bool(getattr(task, "told", False) and (count is None or count()))
 
 
-def _returned(run: Run, value: object) -> Outcome:
-    """Say what a returned value makes of the run; one that cannot be stored fails it, whatever that raises.
-
-    There is no other try: its effects have happened.
-    """
-    try:
-        return Succeeded(run.task.signature.encode_result(value))
-    except BaseException as error:  # a codec is the user's code, and may even call sys.exit()
-        return Failed(describe(error))
-
-
 def _raised(run: Run, error: BaseException) -> Outcome:
     """Say what an error makes of the run; an error in the error's own code, or in that of `retry_on`, fails the job."""
     try:
@@ -320,6 +312,8 @@ def _judged(run: Run, error: BaseException) -> Outcome:
             return Cancelled()
         elif run.loop_ends:  # the application's loop cancels whatever runs on it: the job did nothing wrong
             return Snoozed(run.clock.now() + COMES_BACK)
+    if run.returned:  # a codec is the user's code; no other try, because the function's effects have happened
+        return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
 
 

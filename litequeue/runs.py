@@ -80,8 +80,7 @@ class Runs:
         calls = self._begin, self._end, wake
         self._threads = Threads(threads, *calls, ear, self._receive)
         self._coroutines = Coroutines(coroutines, *calls, first_slot=threads, loop=loop, lifeline=lifeline)
-        if len(self.plain) < len(tasks):
-            self._coroutines.prepare()
+        self._coroutines.prepare(expected=len(self.plain) < len(tasks))
         self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
 
     # ---- room and idleness

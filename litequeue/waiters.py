@@ -43,18 +43,12 @@ def refuse_waits_no_more(loop: asyncio.AbstractEventLoop, place: str) -> None:
         _workers_loops.remove((loop, place))
 
 
-def check_may_wait(place: Callable[[], Path]) -> None:
-    """Raise `RuntimeError` in a thread that runs a loop of the worker of the file beside which that folder lies."""
-    if not _workers_loops:
-        return
+def check_may_wait(reads: Reads) -> None:
+    """Raise `RuntimeError` in a thread that runs a loop of a worker of that file."""
     import asyncio
 
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    places = [known for loop, known in _workers_loops if loop is running]
-    if places and str(place()) in places:
+    running = asyncio._get_running_loop()  # noqa: SLF001  public in all but its name; the other one raises, which costs
+    if running is not None and (running, str(reads.directory)) in _workers_loops:
         raise RuntimeError(
             "result() would block the event loop on which this queue's worker runs coroutines, for good if the job is "
             "one of them; use `await job` or `await job.aresult(timeout=...)`"
@@ -125,6 +119,9 @@ class Reads(Protocol):
     def doing(self, record: JobRecord) -> str:
         """Say where an unfinished job stands, and what it waits for."""
 
+    def busy(self) -> bool:
+        """Whether somebody reads, for whom others wait."""
+
     def free_within(self, seconds: float) -> bool:
         """Wait until nobody else reads, at most so long; return whether that came."""
 
@@ -162,13 +159,18 @@ class Waiters:
         look_up: Callable[[str], JobRecord],
     ) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
-        check_may_wait(lambda: self._reads.directory)
+        if _workers_loops:
+            check_may_wait(self._reads)
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = Waiter(job_id)
         try:
             # arm, then read, then wait: an end in between wakes us
             self.add(waiter)
-            while self._require_free(job_id, timeout, deadline) and not has_ended(job_id):
+            while True:
+                if deadline is not None and self._reads.busy():
+                    self._wait_to_read(job_id, timeout, deadline)
+                if has_ended(job_id):
+                    break
                 left, ear = self._left(deadline), self._ear
                 if not left:
                     break
@@ -224,11 +226,9 @@ class Waiters:
         """Seconds that a look may take: also after the deadline it is given a moment."""
         return max(0.0, deadline - self._monotonic()) + LOOK
 
-    def _require_free(self, job_id: str, timeout: float | None, deadline: float | None) -> bool:
-        """Be let in to read before the deadline, or raise `TimeoutError`."""
-        if deadline is not None and not self._reads.free_within(self._patience(deadline)):
+    def _wait_to_read(self, job_id: str, timeout: float | None, deadline: float) -> None:
+        if not self._reads.free_within(self._patience(deadline)):
             raise _late(job_id, timeout, UNREAD)
-        return True
 
     async def _soon(self, call: Callable[[], T], deadline: float | None) -> T | None:
         """Read in another thread; None when that takes longer than the deadline."""

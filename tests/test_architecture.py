@@ -82,7 +82,7 @@ READS_ENVIRONMENT = {"cli", "queue", "zones"}  # options of commands, $LITEQUEUE
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {
     "background.py _Calls._serve": "one call that fails does not end the thread of those that follow; it is logged",
-    "background.py _make": "handed to the one who awaits the call",
+    "background.py _Call.__call__": "handed to the one who awaits the call",
     "codec.py JsonCodec.encode": "a model's own code runs when it is encoded; the error names the path",
     "codec.py first_failing": "the same: finds which value it was",
     "signature.py Signature.encode_result": "a codec is the user's code; the error names the path",
@@ -97,7 +97,6 @@ BROAD: dict[str, str] = {
     "logger.py Logger.is_enabled_for": "the same, of a logger of the application's own class",
     "logger.py _tell_of": "the error's own text is the application's code, and stderr may be closed",
     "sqlite/held.py Held.tell": "it is committed; what cannot be told of is found at the next look",
-    "execute.py _returned": "a codec is the user's code, and may even call sys.exit()",
     "execute.py _raised": "the error's own class; the job fails with what that raised",
     "retry.py after_error": "the same, the classes of retry_on and give_up_on, and the user's own backoff function",
     "retry.py _text": "the exception's own __str__ and __repr__",

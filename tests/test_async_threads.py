@@ -32,9 +32,8 @@ async def serve():
         assert await job.aresult(timeout=20) == 2
     assert (await queue.ajob(job.id)).status == "succeeded"
     assert len(await queue.ajobs()) == 1
-    if {driver!r} == "apsw":
-        async with queue.atransaction():
-            await add.aenqueue(2, 2)
+    async with queue.atransaction():
+        await add.aenqueue(2, 2)
     print("works", flush=True)
 
 threading.Thread(target=lambda: asyncio.run(serve())).start()
@@ -230,15 +229,14 @@ def test_a_closed_loop_leaves_the_threads_to_others(queue):
 
 
 def test_a_read_that_nobody_awaits_any_more_is_not_begun(queue):
-    looked = []
+    looked, over = [], threading.Event()
 
     async def main():
-        with a_long_read(queue):
-            first = asyncio.ensure_future(queue.ajob("1"))
-            second = queue.store.soon(lambda: looked.append(True))
-            await asyncio.sleep(0)
-            second.cancel()
-            first.cancel()
+        first = queue.store.soon(lambda: over.wait(60))
+        second = queue.store.soon(lambda: looked.append(True))
+        second.cancel()
+        over.set()
+        await first
         await use(queue)
 
     asyncio.run(main())

@@ -109,6 +109,10 @@ class Reader:
         """Make a call that reads in a thread of our own, for a coroutine; return its future."""
         return self._thread.future(call)
 
+    def busy(self) -> bool:
+        """Whether somebody reads, for whom others wait."""
+        return self._reading.locked()
+
     def free_within(self, seconds: float) -> bool:
         """Wait until nobody reads, at most so long; return whether that came."""
         # not by acquire(timeout=): a Ctrl-C between that and what releases it would keep everybody out for good
