@@ -70,6 +70,12 @@ def refused(said):
 
 # Each way to use it
 
+# the other ways to have used it open less than these
+USED = [
+    pytest.param(used, marks=() if used in {"enqueued", "worker"} else pytest.mark.slow)
+    for used in WAYS_TO_USE_IT_BEFORE
+]
+
 
 @pytest.fixture(scope="module", params=["apsw", "sqlite3"])
 def each_way(request, tmp_path_factory):
@@ -90,14 +96,14 @@ def each_way(request, tmp_path_factory):
     return after
 
 
-@pytest.mark.parametrize("used", WAYS_TO_USE_IT_BEFORE)
+@pytest.mark.parametrize("used", USED)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_in_use_before_the_fork_is_refused_in_the_child_in_each_way(each_way, used, way):
     said = each_way(used)["came"][way]
     assert refused(said), said
 
 
-@pytest.mark.parametrize("used", WAYS_TO_USE_IT_BEFORE)
+@pytest.mark.parametrize("used", USED)
 def test_the_parent_goes_on_unharmed_whatever_its_children_try(each_way, used):
     came = each_way(used)
     assert came["deleted"] == []
@@ -336,8 +342,15 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("used", ["queue.jobs()", "add.enqueue(1)", "queue.worker(threads=1).__enter__()"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("end", "used"),
+    [
+        ("refused, then sys.exit", "add.enqueue(1)"),
+        pytest.param("sys.exit", "queue.worker(threads=1).__enter__()", marks=pytest.mark.slow),
+        pytest.param("the end of the program", "queue.jobs()", marks=pytest.mark.slow),
+        pytest.param("garbage", "add.enqueue(1)", marks=pytest.mark.slow),
+    ],
+)
 def test_a_childs_normal_end_closes_nothing_of_its_parents(run, found, end, used):
     told = run(f"""
     queue = declare(path, driver)
@@ -384,7 +397,9 @@ if sys.argv[3] == "dies":
 """
 
 
-@pytest.mark.parametrize("use", ["pass", "queue.jobs()", "queue.close()"])
+@pytest.mark.parametrize(
+    "use", ["pass", *(pytest.param(use, marks=pytest.mark.slow) for use in ("queue.jobs()", "queue.close()"))]
+)
 def test_a_child_that_outlives_its_parent_takes_nothing_at_its_end_from_those_that_came_after(database, driver, use):
     """SQLite's close would move the old WAL into the file, and remove the new one by its name."""
     program = f"""
