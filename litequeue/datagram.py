@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from litequeue.frames import interruptible
+from litequeue.permissions import give_to_users_of, is_shared
 
 UNIX = int(getattr(socket, "AF_UNIX", -1))  # Windows has none that carries datagrams
 LOOPBACK = "127.0.0.1"
@@ -64,13 +65,20 @@ def listen(directory: Path, prefix: str, *, loopback: bool) -> Place:
 
 
 def _listen_unix(directory: Path, name: str) -> Place:
+    path = directory / name
+    # where several users may use it, it appears under its name with its permissions: who finds it closed asks once
+    first = directory / f".{name}" if is_shared(directory) else path
     with ExitStack() as made:
         receiver, waker = made.enter_context(_datagrams(UNIX)), made.enter_context(_datagrams(UNIX))
-        with _address(directory, name) as address:
+        with _address(directory, first.name) as address:
             receiver.bind(address)
             waker.connect(address)
+        if first != path:
+            made.callback(unlink, directory, first.name)
+            give_to_users_of(directory, first)
+            first.rename(path)
         made.pop_all()
-    return Place(directory / name, receiver, waker)
+    return Place(path, receiver, waker)
 
 
 def _listen_loopback(directory: Path, name: str) -> Place:

@@ -48,9 +48,10 @@ def declared_here(function: Callable[..., Any]) -> Declaration:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  inspect.currentframe() is this, and slow to import
     found: FrameType | None = None
     while frame is not None:
-        # the outermost one of its namespace: a module may exec() text in it
-        if _is_top_level(frame.f_code) and (found is None or found.f_globals is frame.f_globals):
-            found = frame
+        if found is not None and found.f_globals is not frame.f_globals:
+            break  # such as the program that is Python's prompt, which has the namespace of its lines, too
+        if _is_top_level(frame.f_code):
+            found = frame  # the outermost one: a module may exec() text in its own namespace
         frame = frame.f_back
     if found is None:
         return Declaration(function, None, {}, 0)

@@ -89,8 +89,12 @@ class StoreBusy(StoreError):
     """Another writer held the file for longer than the busy timeout."""
 
 
+class StoreDamaged(StoreError):
+    """The file is damaged, or no database; nothing is acknowledged, and a worker that meets it ends."""
+
+
 class StoreReplaced(StoreError):
-    """The file at this path is no longer the one that was opened."""
+    """The file at this path is not the one that was opened, or not the one whose `-wal` and `-shm` lie beside it."""
 
 
 class DriverConflict(StoreError):

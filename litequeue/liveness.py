@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from litequeue.owner_process import getpid
+from litequeue.permissions import give_open_file_to_users_of, is_shared, make_folder
 
 if sys.platform == "win32":
     import msvcrt
@@ -30,7 +31,8 @@ NOTE = b"!"  # what a record begins with that tells of no run
 LOOP_SILENT = "loop"  # a note: an event loop has not answered since that second
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
 BINARY = getattr(os, "O_BINARY", 0)
-READY = BINARY | getattr(os, "O_NONBLOCK", 0)  # a pipe of that name must hold nobody up
+# A pipe of that name must hold nobody up, and a link not lead to a file that another user of the folder has chosen.
+READY = BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 _TOKEN = re.compile(r"[\w-]{1,64}", re.ASCII)
 BESIDE = "-litequeue"  # what the folder's name adds to the file's
 
@@ -41,32 +43,20 @@ def directory_of(database: Path) -> Path:
 
 
 def open_directory(database: Path) -> Path:
-    """Make the directory beside the database, for its owner alone, unless it is there; return it."""
+    """Make the directory beside the database, for those who may write the database, unless it is there; return it."""
     directory = directory_of(database)
-    try:
-        directory.mkdir(mode=0o700)
-    except FileExistsError:
-        return directory
-    give_to_owner(directory, database)
+    make_folder(directory, database)
     return directory
-
-
-def give_to_owner(path: Path, database: Path) -> None:
-    """As SQLite does with -wal: else a look at the file by root would lock its owner's workers out."""
-    if sys.platform != "win32" and os.geteuid() == 0:
-        with suppress(OSError):
-            owner = database.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def open_shared(database: Path, name: str, size: int) -> int:
     """Open a file of at least that many bytes in the directory beside the database, for memory that processes share."""
-    path = open_directory(database) / name
-    made = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
+    directory = open_directory(database)
     try:
-        if made:
-            give_to_owner(path, database)
+        descriptor = os.open(directory / name, os.O_RDWR | READY)
+    except FileNotFoundError:
+        descriptor = _made_shared(directory, directory / name)
+    try:
         there = os.fstat(descriptor).st_size
         if there < size:
             # not by truncate(): the first touch of a hole on a full disk would kill us by SIGBUS
@@ -75,6 +65,26 @@ def open_shared(database: Path, name: str, size: int) -> int:
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def _made_shared(directory: Path, path: Path) -> int:
+    """Make it; where several users may use it, it appears under its name with its permissions."""
+    if not is_shared(directory):
+        return os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
+    unnamed = path.with_name(f"{path.name}-{os.urandom(8).hex()}")
+    descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | READY, 0o600)
+    try:
+        give_open_file_to_users_of(directory, descriptor)
+        path.hardlink_to(unnamed)
+    except FileExistsError:  # another process was faster
+        os.close(descriptor)
+        return os.open(path, os.O_RDWR | READY)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        _unlink(unnamed)
     return descriptor
 
 
@@ -328,6 +338,7 @@ def _locked_file(path: Path, size: int) -> int:
 def _make_locked(path: Path, size: int) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
     try:
+        give_open_file_to_users_of(path.parent, descriptor)
         _wait_lock(descriptor)
         # Written, not truncated to size: the first touch of a hole on a full disk would kill us by SIGBUS.
         os.write(descriptor, bytes(size))

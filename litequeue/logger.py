@@ -136,18 +136,18 @@ def say() -> None:
         _saying.discard(ident)
 
 
-@contextmanager
-def block(ident: int) -> Generator[None, None, None]:
-    """For the block, let that thread say nothing: a caller's code in it holds a connection of ours."""
+def enter_block(ident: int) -> None:
+    """Let that thread say nothing until `leave_block`: a caller's code in it holds a connection of ours."""
     _open_blocks[ident] = _open_blocks.get(ident, 0) + 1
-    try:
-        yield
-    finally:
-        left = _open_blocks[ident] - 1
-        if left:
-            _open_blocks[ident] = left
-        else:
-            del _open_blocks[ident]
+
+
+def leave_block(ident: int) -> None:
+    """Undo one `enter_block`."""
+    left = _open_blocks.get(ident, 0) - 1  # 0: in a child that was forked in the block
+    if left > 0:
+        _open_blocks[ident] = left
+    else:
+        _open_blocks.pop(ident, None)
 
 
 @contextmanager

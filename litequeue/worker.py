@@ -8,14 +8,14 @@ import os
 import time
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from litequeue.clock import SystemClock
 from litequeue.doorbell import CANCEL, HAND, JOBS, SCHEDULES, WORK, Ear
 from litequeue.doubt import Doubt
 from litequeue.duration import seconds, text
 from litequeue.engine import Demand, NewWorker
-from litequeue.errors import SchemaTooNew, StoreError, StoreReplaced
+from litequeue.errors import SchemaTooNew, StoreDamaged, StoreError, StoreReplaced
 from litequeue.handover import Serves, Taker
 from litequeue.identity import Identity
 from litequeue.lifecycle import Lifecycle
@@ -42,6 +42,7 @@ LATE = 0.3  # seconds by which a worker at rest may oversleep; one that is later
 CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in line nor running
 DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
 LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
+WRONG_FILE = (StoreReplaced, StoreDamaged, SchemaTooNew)  # nothing more is written to it
 LAST_SETTLE = 5.0  # seconds in which the last ends are offered to a store that refuses
 
 
@@ -82,8 +83,7 @@ class Worker(Lifecycle):
         queue = self.queue
         self._store, self._clock, tasks = queue.store, queue.clock, dict(queue.tasks)
         self._names, self._token = frozenset(tasks), os.urandom(16).hex()
-        self._serves = Serves(self._names, self.queues)
-        directory = open_directory(self._store.path)
+        self._serves, directory = Serves(self._names, self.queues), open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         with ExitStack() as made:
             slots = self.threads + self.coroutines
@@ -110,8 +110,7 @@ class Worker(Lifecycle):
         self._suspects = Suspects(self._runs, self._clock)
         self._doubt = Doubt(self._store, self._runs, self._suspects, SystemClock())  # threads begin in real time
         self._astray = self._sure = False  # astray: what we write goes to a wrong place
-        self._version: object = None
-        self._polled, self._cancels_at = 0.0, math.inf
+        self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
         self._open_now = True
 
@@ -143,12 +142,11 @@ class Worker(Lifecycle):
                 self._store.rescue(self.id, None, blame=False)
         except BaseException as error:
             self._lifeline.abandon()  # whoever takes the lock puts our jobs back
-            if not isinstance(error, StoreError):
+            if not isinstance(error, StoreError) or isinstance(error, StoreDamaged):
                 raise
         finally:
-            self._ear.close()
-            self._handed_to.close()
-            self._lifeline.close()
+            for made in (self._ear, self._handed_to, self._lifeline):
+                made.close()
 
     def _wake(self) -> None:
         if self._open_now:
@@ -181,7 +179,7 @@ class Worker(Lifecycle):
                         break
                     self._sure, self._hungry = True, set(self._kinds)  # not before a look after upkeep, which may fire
                 self._wait()
-            except (StoreReplaced, SchemaTooNew):
+            except WRONG_FILE:
                 self._astray = True
                 raise
             except Exception as error:
@@ -228,8 +226,7 @@ class Worker(Lifecycle):
             self._runs.keep_ended(ended)
             raise
         self._upkeep.jobs_changed()  # a turn also marks what has expired
-        if ended:
-            self._note_settled(ended, turn.lost)
+        self._note_settled(ended, turn.lost)
         return turn
 
     def _demands(self) -> list[Demand]:
@@ -377,6 +374,9 @@ class Worker(Lifecycle):
         while self._lifeline.intact and not self._astray and (ended := self._runs.take_ended()):
             try:
                 self._note_settled(ended, self._store.settle(ended))
+            except WRONG_FILE:
+                self._astray = True
+                raise
             except Exception as error:
                 self._runs.keep_ended(ended)
                 if self._hurry or self._clock.monotonic() >= deadline:

@@ -32,6 +32,7 @@ FLOORS: list[list[str] | set[str]] = [
         *(
             "background",
             "greenlets",
+            "permissions",
             "datagram",
             "doorbell",
             "identity",
@@ -102,6 +103,7 @@ BROAD: dict[str, str] = {
     "retry.py _text": "the exception's own __str__ and __repr__",
     "sqlite/batch.py commit": "handed to the callers whose work it was",
     "sqlite/batch.py _commit_together": "the one at fault meets it again alone",
+    "sqlite/caller.py _opened": "the application's own on_connect runs there; raised again by the one who waits",
     "sqlite/line.py finish": "raised again by future.result()",
     "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
     "upkeep.py Upkeep._try": "one thing that fails keeps no other from being done, the beat least of all",

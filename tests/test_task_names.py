@@ -450,6 +450,25 @@ def test_a_doctest_may_declare_a_task_again(queue):
     assert doctest.DocTestRunner().run(test).failed == 0
 
 
+CONSOLE = """
+import code
+from litequeue import Queue
+
+queue = Queue("app.db", durability="normal")
+console = code.InteractiveConsole(globals())  # Python's own prompt is such a program since 3.13
+for text in ("old", "new"):
+    for line in ("@queue.task", f"def send(): return {text!r}", ""):
+        console.push(line)
+console.push("print(send())")
+"""
+
+
+def test_a_prompt_in_the_namespace_of_its_program_may_define_a_function_again(tmp_path):
+    command = [sys.executable, "-c", CONSOLE]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ran.stdout == "new\n", ran.stderr
+
+
 def test_cells_of_ipython_may_be_run_again(queue):
     shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell.instance()
     shell.user_ns["queue"] = queue

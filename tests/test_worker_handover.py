@@ -403,21 +403,24 @@ def test_coroutines_go_on_while_a_job_that_could_not_be_delivered_is_put_back(qu
 def cancelled_amid_its_commit(writer, call):
     """Call it from a loop, cancel it while it is being committed, and then let that go on."""
     committing, go = threading.Event(), threading.Event()
-    plain = writer.timed
+    plain = writer.arun
 
-    def slowly(*arguments, **options):
-        committing.set()
-        assert go.wait(20)
-        return plain(*arguments, **options)
+    def slowly(work, **options):  # of coroutines alone: the worker's own commits go on
+        def working(db):
+            committing.set()
+            assert go.wait(20)
+            return work(db)
+
+        return plain(working, **options)
 
     async def main():
-        writer.timed = slowly
+        writer.arun = slowly
         calling = asyncio.ensure_future(call())
         await asyncio.to_thread(committing.wait, 20)
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await calling
-        writer.timed = plain
+        writer.arun = plain
         go.set()
 
     asyncio.run(main())

@@ -23,6 +23,7 @@ from litequeue.errors import LiteQueueError, StoreError
 from litequeue.identity import Identity
 from litequeue.liveness import directory_of
 from litequeue.sqlite import guards, health, repair
+from litequeue.sqlite.one_name import read_mounts, second_name
 from litequeue.sqlite.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
 from litequeue.sqlite.store import SqliteStore
 from litequeue.upkeep import Upkeep
@@ -30,6 +31,7 @@ from litequeue.upkeep import Upkeep
 Level = Literal["ok", "note", "warn", "fail"]
 Mend = Callable[[SqliteStore], str]  # returns what it has done
 _COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
+LONGEST_TEXT = 1000  # characters; what to do comes last, after the names of files
 STUCK_AFTER = 60.0  # seconds that a schedule may be late while a worker lives that knows its task
 
 
@@ -71,7 +73,7 @@ def doctor(
     else:
         for finding in findings:
             mark = click.style(f"{finding.level:<5}", fg=_COLOURS[finding.level])
-            click.echo(f"{mark} {finding.check:<12} {one_line(finding.text, 400)}")
+            click.echo(f"{mark} {finding.check:<12} {one_line(finding.text, LONGEST_TEXT)}")
     ctx.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
 
 
@@ -82,6 +84,9 @@ def examine(path: str, driver: Driver, *, quick: bool) -> Iterator[Finding]:
         yield Finding("fail", "file", f"{place} does not exist" if not place.exists() else f"{place} is no file")
         return
     yield Finding("ok", "file", f"{place}, {size(place.stat().st_size)}")
+    if why := second_name(place, read_mounts()):
+        yield Finding("fail", "name", why)
+        return
     yield from _surroundings(place, driver)
     try:
         store = open_file(str(place), driver, allow_unsafe_filesystem=True)
@@ -143,8 +148,14 @@ def _ownership(place: Path) -> Iterator[Finding]:
     else:
         yield Finding("ok", "mode", f"{mode:04o}")
     for beside in (Path(f"{place}-wal"), Path(f"{place}-shm"), directory_of(place)):
-        if beside.exists() and beside.stat().st_uid != status.st_uid:
+        if beside.exists() and beside.stat().st_uid != status.st_uid and not _for_the_group(beside, status):
             yield Finding("warn", "owner", f"{beside.name} belongs to user {beside.stat().st_uid}, unlike the file")
+
+
+def _for_the_group(beside: Path, database: os.stat_result) -> bool:
+    """Whether both are for one group to write: then it does not matter which of its users has made what."""
+    there = beside.stat()
+    return there.st_gid == database.st_gid and bool(there.st_mode & database.st_mode & 0o020)
 
 
 def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:

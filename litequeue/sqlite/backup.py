@@ -13,6 +13,7 @@ from litequeue.sqlite import migrate, transitions
 from litequeue.sqlite.connection import transact
 from litequeue.sqlite.opening import check_name
 from litequeue.sqlite.queries import SQL
+from litequeue.sqlite.whose_wal import FILE_ID, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,7 @@ def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_i
                     f"{file.path} is damaged, and so would be the copy ({'; '.join(faults[:3])}); "
                     f"see `litequeue doctor`, and keep your last good copy"
                 )
-            transact(db, lambda db: _let_go_of_workers(db, now, ttls), lambda db: migrate.check(db, file.path))
+            transact(db, lambda db: _make_usable(db, now, ttls), lambda db: migrate.check(db, file.path))
             # HAZARD: close() would do it as well, and say nothing where it fails halfway
             db.rows("PRAGMA wal_checkpoint(truncate)")
         finally:
@@ -98,8 +99,9 @@ def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_i
         file.disconnect(source)
 
 
-def _let_go_of_workers(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
-    """The workers are at work on the original: what they were running is to run again where the copy is used."""
+def _make_usable(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
+    """The copy is another file. Workers are at work on the original: what they were running runs again in the copy."""
+    db.rows(SQL["set_meta"], {**FILE_ID, "value": new_id()})
     for (number,) in db.rows(SQL["everyone"]):
         transitions.rescue(db, number, None, now, **ttls, blame=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from litequeue.errors import Fenced, StoreBusy, StoreError, StoreReplaced
+from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreError, StoreReplaced
 from litequeue.sqlite.connection import Fate
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def commit(batch: Sequence[Entry[Any]], writer: Connected) -> None:
 def _commit_together(db: Connection, batch: Sequence[Entry[Any]], writer: Connected) -> bool:
     try:
         _commit(db, batch, writer)
-    except (StoreBusy, StoreReplaced) as error:  # each by itself would wait as long again, or be lost as well
+    except (StoreBusy, StoreDamaged, StoreReplaced) as error:  # each would wait as long again, or be lost as well
         _fail_all(batch, error)
     except (Exception, Fenced):
         return False

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ROWS_AT_ONCE = 64  # as aiosqlite.connect() has it
+
 _NOT_OURS = (
     "within= takes a connection of the queue's own driver, to the queue's own file: {driver} here, got {got}; "
     "with Queue(path, driver='sqlite3') it takes sqlite3 and aiosqlite connections, else apsw ones"
@@ -140,25 +142,32 @@ async def _connected(file: File) -> Any:
 
     import aiosqlite
 
-    connecting = _task(aiosqlite.Connection(lambda: _opened(file), 64).__aenter__())
+    wrong: list[BaseException] = []
+    connecting = _task(aiosqlite.Connection(lambda: _opened(file, wrong), ROWS_AT_ONCE).__aenter__())
     try:
-        return await finish(connecting)
+        adb = await finish(connecting)
     except asyncio.CancelledError:
         await finish(_task(connecting.result().close()))  # its thread and its locks would outlive us
         raise
+    if wrong:
+        await finish(_task(adb.close()))
+        raise wrong[0]
+    return adb
 
 
-def _opened(file: File) -> Any:
-    """Open the connection of an aiosqlite one, in the thread that it will live in."""
+def _opened(file: File, wrong: list[BaseException]) -> Any:
+    """Open the connection of an aiosqlite one, in the thread that it will live in; note what goes wrong then.
+
+    HAZARD: from an error here aiosqlite 0.22 leaves a thread that ends with another one, once the loop is closed.
+    """
     import sqlite3
 
     raw = sqlite3.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         raw.execute(f"PRAGMA synchronous = {file.durability}")
         file.set_up(raw)
-    except BaseException:
-        raw.close()
-        raise
+    except BaseException as error:
+        wrong.append(error)
     return raw
 
 

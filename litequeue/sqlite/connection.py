@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from litequeue.errors import StoreBusy, StoreError
+from litequeue.errors import StoreBusy, StoreDamaged, StoreError
 from litequeue.owner_process import getpid, keep_for_ever
 
 T = TypeVar("T")
@@ -35,18 +35,20 @@ class Connection(Protocol):
     def closed(self) -> bool:
         """Whether it was closed, by us or in a block of the caller's."""
 
-    @property
-    def may_be_changed(self) -> bool:
-        """Whether a caller may have run a statement that changes a setting; once it is so, it stays so."""
+    def lend(self) -> None:
+        """Watch from now on what a caller does with it."""
 
-    def lend(self, *, lent: bool) -> None:
-        """A caller has it, or has given it back."""
+    def take_back(self) -> bool:
+        """Watch no more; return whether a statement that may change a setting was run meanwhile."""
+
+    def pragmas(self) -> tuple[str, ...]:
+        """The settings that a caller can change without a statement, by methods of the driver's."""
 
     def traits(self) -> tuple[Any, ...]:
         """What can be set on the driver's object itself, such as a row factory; to be compared by identity."""
 
     def drop_hooks(self) -> None:
-        """Take away hooks that cannot be read back."""
+        """Put back what is set by methods and cannot be read back: hooks, and `pragmas()`."""
 
     @property
     def last_id(self) -> int:
@@ -71,14 +73,20 @@ class Connection(Protocol):
         """Close; the connection cannot be used again."""
 
 
+_RESTORE = "run `litequeue doctor` on it and restore a backup"
+_RESTORE = "run `litequeue doctor` on it and restore a backup"
+_NO_DATABASE = f"this file is no SQLite database: choose another path, or, if it was one, {_RESTORE}"
+_DAMAGED = f"the file is damaged; {_RESTORE}"
 _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ("locked", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
     ("busy", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
-    ("not a database", StoreError, "this file is no SQLite database; choose another path"),
+    # damage by SQLite's whole sentences: "malformed JSON" is said of a row that somebody else wrote
+    ("not a database", StoreDamaged, _NO_DATABASE),
+    ("disk image is malformed", StoreDamaged, _DAMAGED),
+    ("malformed database schema", StoreDamaged, _DAMAGED),
     ("readonly", StoreError, "the file or its folder cannot be written; check owner and permissions"),
     ("full", StoreError, "the disk is full; nothing was stored; free some space"),
     ("unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
-    ("malformed", StoreError, "the file is damaged; run `litequeue doctor` on it and restore a backup"),
     ("failed: id <", StoreError, "the ids of this file are used up; go on in a new one"),
     ("disk i/o", StoreError, "the disk reported an input/output error; nothing was stored"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -10,10 +11,12 @@ from litequeue.sqlite.connection import BUSY_SECONDS, Handle, only_reads, transl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from litequeue.sqlite.connection import Connection, Parameters, Row
 
 LIBRARY = "apsw"
+AUTOCHECKPOINT = 1000  # pages; SQLite's own default
 
 # What an authorizer is asked about that may stay on the connection.
 _CHANGING = frozenset({
@@ -26,15 +29,10 @@ _READING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo", "integrity_check",
     "quick_check", "table_info", "table_list", "table_xinfo", "wal_checkpoint", "incremental_vacuum", "optimize",
 })  # fmt: skip
-_TRAITS = tuple(
-    name
-    for name in ("exec_trace", "row_trace", "authorizer", "cursor_factory", "convert_binding", "convert_jsonb")
-    if hasattr(apsw.Connection, name)
-)
+_traits = attrgetter("exec_trace", "row_trace", "authorizer", "cursor_factory", "convert_binding")
 _FLAGS = (
-    apsw.SQLITE_DBCONFIG_ENABLE_FKEY, apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
-    apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, apsw.SQLITE_DBCONFIG_DEFENSIVE,
-    apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION,
+    apsw.SQLITE_DBCONFIG_ENABLE_FKEY, apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+    apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA,
 )  # fmt: skip
 
 
@@ -62,26 +60,36 @@ class ApswConnection(Handle):
             return True
         return False
 
-    @property
-    def may_be_changed(self) -> bool:
-        """Whether a statement was prepared that changes a setting; it may be run again without being prepared."""
+    def lend(self) -> None:
+        """Watch from now on what a caller does with it.
+
+        SQLite asks when it prepares a statement: at each run of a PRAGMA or ATTACH, and of others at the first only.
+        """
+        watch = self._watch
+        if not watch.begun:
+            watch.begun = True
+            self.raw.authorizer = watch
+        watch.lent, watch.changing = True, False
+
+    def take_back(self) -> bool:
+        """Watch no more; return whether a statement that may change a setting was run meanwhile."""
+        self._watch.lent = False
         return self._watch.changing
 
-    def lend(self, *, lent: bool) -> None:
-        """Note what statements change while a caller has it. SQLite asks when it prepares one, and not at each run."""
-        if lent and not self._watch.begun:
-            self._watch.begun = True
-            self.raw.authorizer = self._watch
-        self._watch.lent = lent
+    def pragmas(self) -> tuple[str, ...]:
+        """The settings that a caller can change without a statement, and `drop_hooks` puts back."""
+        return ("busy_timeout", "wal_autocheckpoint")  # a busy handler and a WAL hook show in these, too
 
     def traits(self) -> tuple[Any, ...]:
         """What can be set on the driver's object itself."""
         raw = self.raw
-        return (*(getattr(raw, name) for name in _TRAITS), *(raw.config(flag, -1) for flag in _FLAGS))
+        return (*_traits(raw), *[raw.config(flag, -1) for flag in _FLAGS])
 
     def drop_hooks(self) -> None:
-        """Take away hooks that cannot be read back."""
+        """Put back what is set by methods and cannot be read back cheaply: hooks, the busy handler, the WAL's limit."""
         raw = self.raw
+        raw.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        raw.wal_autocheckpoint(AUTOCHECKPOINT)
         raw.set_commit_hook(None)
         raw.set_rollback_hook(None)
         raw.set_update_hook(None)
@@ -189,6 +197,15 @@ def connect(path: str) -> ApswConnection:
     except apsw.Error as error:
         raise translated(error) from error
     return ApswConnection(raw)
+
+
+def connect_main_file(path: Path) -> ApswConnection:
+    """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
+    try:
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        return ApswConnection(apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags))
+    except apsw.Error as error:
+        raise translated(error) from error
 
 
 def wrap(raw: Any) -> ApswConnection | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from urllib.parse import unquote
 from litequeue.errors import DriverConflict, StoreError, UnsafeFilesystem
 from litequeue.liveness import BESIDE
 from litequeue.owner_process import forked_without_hooks, getpid, lock_of_this_process
+from litequeue.sqlite.one_name import point_of, read_mounts, second_name
 from litequeue.sqlite.open_file import FileId, OpenFile, file_id
 
 # Shared and network file systems on which WAL's locks or shared memory have been seen to fail (sqlite.org/wal.html,
@@ -52,7 +52,11 @@ def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
             raise StoreError(f"{path} is read-only for this user; check its owner and permissions")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise StoreError(f"the folder {path.parent} is read-only for this user; SQLite keeps its WAL beside the file")
-    if not allow_unsafe_filesystem and (kind := filesystem_of(path)) and _is_unsafe(kind):
+    mounts = read_mounts()
+    # while it is open here, another name cannot make anything worse: what runs goes on
+    if path.exists() and _holder(str(path)) is None and (why := second_name(path, mounts)):
+        raise UnsafeFilesystem(why)
+    if not allow_unsafe_filesystem and (kind := filesystem_of(path, mounts)) and _is_unsafe(kind):
         raise UnsafeFilesystem(
             f"{path} lies on a {kind} file system, where SQLite's WAL loses or corrupts data; keep it on a local disk "
             f"(in a container: a named volume), or pass allow_unsafe_filesystem=True and take the risk"
@@ -63,17 +67,15 @@ def _is_unsafe(kind: str) -> bool:
     return kind in UNSAFE or kind.startswith("fuse.")
 
 
-def filesystem_of(path: Path) -> str | None:
+def filesystem_of(path: Path, mounts: list[str] | None = None) -> str | None:
     """Return the type of the file system the path lies on, or None where that cannot be told."""
     if sys.platform == "win32":
         return "cifs" if str(path).startswith("\\\\") else None
     try:
-        # not the database: a table of the kernel's
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         device = (path if path.exists() else path.parent).stat().st_dev
     except OSError:
         return None
-    return _type_of_mount(mounts, path, f"{os.major(device)}:{os.minor(device)}")
+    return _type_of_mount(read_mounts() if mounts is None else mounts, path, f"{os.major(device)}:{os.minor(device)}")
 
 
 def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
@@ -83,7 +85,7 @@ def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
     for line in mounts:
         fields, _, rest = line.partition(" - ")
         _, _, number, _, point, *_ = fields.split()
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)
+        point = point_of(point)
         inside = place == point or place.startswith(point.rstrip("/") + "/")
         # a subvolume shows another device number than its mount, so the path decides and the device breaks ties
         score = len(point) * 2 + (number == device)
@@ -92,10 +94,13 @@ def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
     return found
 
 
-def register(path: str, library: str, *, holds: Callable[[str], bool]) -> OpenFile:
+def register(
+    path: str, library: str, *, holds: Callable[[str], bool], first: Callable[[], None] = lambda: None
+) -> OpenFile:
     """Note that this library opens the file here; refuse if another library has it open in this process.
 
-    `holds` tells whether a descriptor that is open already may be the library's own.
+    `holds` tells whether a descriptor that is open already may be the library's own. `first` is called where this
+    process has no connection to the file: it may refuse it, and nobody else opens it meanwhile.
     """
     identity = file_id(path)
     if identity is None:
@@ -108,7 +113,9 @@ def register(path: str, library: str, *, holds: Callable[[str], bool]) -> OpenFi
         # under the lock: another thread that opens it for the first time must not look like another library
         if known is None and not holds(path):
             _refuse_foreign_descriptors(path, identity)
-        if known is not None and known.library != library:
+        if known is None:
+            first()
+        elif known.library != library:
             raise _conflict(path, known.library, library)
         found = _open_files[identity] = OpenFile(path, identity, library) if known is None else known
         found.count += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.current_task import current_owner, running_loop
 from litequeue.errors import StoreError
-from litequeue.logger import block, log
+from litequeue.logger import enter_block, leave_block, log
 from litequeue.sqlite.connection import check_open
 
 if TYPE_CHECKING:
@@ -116,10 +116,12 @@ class Blocks:
         """Let the caller be in that transaction for the block."""
         self._last = held
         try:
-            with block(held.thread), held.scope:
+            enter_block(held.thread)
+            with held.scope:
                 self._held.set(held)
                 yield held
         finally:
+            leave_block(held.thread)
             held.end()
             if self._held.get() is held:  # a generator may be closed in another context than it was begun in
                 self._held.set(None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from litequeue.errors import NotAQueue, SchemaTooNew, StoreBusy, StoreError
 from litequeue.sqlite.connection import BUSY_SECONDS, perform, transaction
 from litequeue.sqlite.queries import SQL
+from litequeue.sqlite.whose_wal import FILE_ID, new_id
 
 if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection, Row, Steps
@@ -106,7 +107,7 @@ def migrate(db: Connection, path: str) -> None:
     # HAZARD: before the file is in WAL mode, a power cut may damage it with less, whatever its durability is to be
     db.rows("PRAGMA synchronous = full")
     fresh = _prepare(db)
-    if version(db) == newest():
+    if version(db) == newest() and db.rows(SQL["get_meta"], FILE_ID):
         return
     with transaction(db):
         found = version(db)
@@ -119,6 +120,8 @@ def migrate(db: Connection, path: str) -> None:
         db.rows(SQL["set_meta"], {"name": "schema_version", "value": str(newest())})
         if fresh:
             db.rows(SQL["set_meta"], {"name": "made_by_litequeue", "value": "1"})
+        if not db.rows(SQL["get_meta"], FILE_ID):
+            db.rows(SQL["set_meta"], {**FILE_ID, "value": new_id()})
 
 
 def _prepare(db: Connection) -> bool:

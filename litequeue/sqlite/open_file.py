@@ -116,6 +116,8 @@ def replaced(path: str, what: str, now: FileId | None) -> StoreReplaced:
     """Return the error of a file that was deleted (`now` None) or replaced while it was open."""
     how = "was deleted" if now is None else "was replaced by another file"
     return StoreReplaced(
-        f"{what} {how} while it was open; what is written now would be lost. Stop every process that uses {path}, "
-        f"put the file in place, and start again (a live database is copied by VACUUM INTO, never by cp or mv)"
+        f"{what} {how} while it was open; what is written now would be lost. Stop every process that uses {path}. "
+        f"Then put the same file back as it was, or put another in its place and delete {path}-wal and {path}-shm, "
+        f"which belong to the old one; and start again (a live database is copied by `litequeue backup`, never by "
+        f"cp or mv)"
     )

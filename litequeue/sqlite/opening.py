@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from litequeue.errors import DriverConflict, StoreError
 from litequeue.options import flag, plain_function
-from litequeue.sqlite import guards
+from litequeue.sqlite import guards, whose_wal
 from litequeue.sqlite.connection import abandon
 from litequeue.sqlite.open_file import NO_FILE, FileId, OpenFile, check_not_replaced
 
@@ -36,6 +36,9 @@ class DriverModule(Protocol):
 
     def connect(self, path: str) -> Connection:
         """Open the file."""
+
+    def connect_main_file(self, path: Path) -> Connection:
+        """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
 
     def wrap(self, raw: Any) -> Connection | None:
         """Put a caller's connection behind the seam, if it is one of this driver."""
@@ -81,6 +84,7 @@ class File:
         self.created: bool = False
         self.foreign_keys = flag(foreign_keys, "foreign_keys")
         self.on_connect = None if on_connect is None else plain_function(on_connect, "on_connect")
+        self._noted = False
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self.identity: FileId = NO_FILE  # until the first connection
         self._open: OpenFile | None = None  # as it was opened last
@@ -93,26 +97,40 @@ class File:
         path = Path(self.path)
         guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
         if create:
+            whose_wal.refuse_left_alone(path)
             self.created = _create(path) or self.created
         elif not path.exists():
             raise StoreError(f"{path} does not exist")
-        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
+        found, first = self._register(make=create)
         try:
             if self.identity not in (NO_FILE, found.identity):
                 check_not_replaced(self.path, self.identity)
             self.identity = found.identity
-            db = self._opened(lent=lent)
+            db = self._opened(first=first, lent=lent)
         except BaseException:
             guards.forget(found)
             raise
         self._open = found
         return db
 
-    def _opened(self, *, lent: bool) -> Connection:
+    def _register(self, *, make: bool) -> tuple[OpenFile, bool]:
+        """Note that a connection is to be opened; tell whether it is the first of this process."""
+        first: list[bool] = []
+
+        def check_wal() -> None:
+            whose_wal.check(Path(self.path), self.driver, make=make)
+            first.append(True)
+
+        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds, first=check_wal)
+        return found, bool(first)
+
+    def _opened(self, *, first: bool, lent: bool) -> Connection:
         db = self.driver.connect(self.path)
         try:
             for pragma in _settings(self.durability):
                 db.rows(f"PRAGMA {pragma}")
+            if first or not self._noted:
+                self._noted = whose_wal.note(Path(self.path), self.identity[1], db)
             if lent:
                 self.set_up(db.raw)
         except BaseException:
@@ -156,7 +174,7 @@ class File:
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:
         """Note that a connection to the file is open for the block's time, which somebody else opens and closes."""
-        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds)
+        found, _ = self._register(make=False)
         try:
             yield found
         finally:

@@ -51,8 +51,8 @@ class Writer:
         self._db: Connection | None = None
         self._opened = self._news = self.commits = 0  # commits are counted when done; those of blocks are not
         self._full = self._synchronous = full
-        self._line = Line(self._lead_by_thread)
         self._thread = Background("litequeue-writer")
+        self._line = Line(lambda: self._thread.submit(self._lead_if_free))
         self._blocks = Blocks()
         self._keep_hooks = keep_hooks
         self._lent: Lent | None = None  # how the connection was before a caller had it
@@ -143,7 +143,8 @@ class Writer:
                     self._note_span(began, _BLOCK)
             held.tell()
         finally:
-            say()
+            if unsaid:
+                say()
 
     @asynccontextmanager
     async def atransaction(self) -> AsyncGenerator[Held, None]:
@@ -193,7 +194,8 @@ class Writer:
         db = self.ready(durable=True)
         if self._lent is None or self._lent.db is not db:
             self._lent = Lent(db, keep_hooks=self._keep_hooks)
-        db.lend(lent=True)
+        else:
+            db.lend()
         return db
 
     def _take_back(self, db: Connection) -> None:
@@ -290,7 +292,8 @@ class Writer:
         """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
         value = work(db) if single else transact(db, work, self._check, fate)
-        db.check_files()  # before anybody is told that it is stored
+        if self._synchronous:  # before anybody is told that it is stored; the sync takes long enough for much to happen
+            db.check_files()
         self.commits += 1
         self._note_span(began, what or work)
         return value
@@ -326,9 +329,6 @@ class Writer:
         self._line.tell_next()
         if unsaid:
             say()
-
-    def _lead_by_thread(self) -> None:
-        self._thread.submit(self._lead_if_free)
 
     def _lead_if_free(self) -> None:
         if not self._line.thread_came():
@@ -390,11 +390,10 @@ class Writer:
 
     def start_anew(self) -> Connection | None:
         """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
-        db, self._db = self._db, None
+        db = self._db
+        self._abandon()
         self._line.start_anew()
-        self._turnstile.start_anew()
         self.go_on()
-        self._lent = None
         self._blocks = Blocks()
         self._thread.start_anew()
         return db

@@ -443,7 +443,7 @@ def test_a_thread_started_inside_a_transaction_that_waits_for_it_is_refused(stor
     assert len(store.list_jobs()) == 1
 
 
-def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, line_up, soon, monkeypatch):
+def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, line_up, monkeypatch):
     looks, look_after = [], writer._line._look_after
 
     def counting(entry, count):
@@ -451,6 +451,7 @@ def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, l
         look_after(entry, count)
 
     def slow(db):
+        monkeypatch.setattr(line, "LOOK_EVERY", 0.01)  # not before both are in line
         begun = len(looks)
         wait_for(lambda: len(looks) > begun + 2 * line.LOOKS)
         return "slow"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import random
 import signal
@@ -28,7 +29,7 @@ THREADS = 3
 TRIES = 3  # of each child
 PAUSE = 0.02  # seconds between forks, at most
 DRAIN = 120.0  # seconds
-PATIENCE = 60  # seconds until a child that hangs is ended by SIGALRM
+PATIENCE = 20  # seconds until a child that hangs is ended by SIGALRM
 ENDS = ("sys.exit", "_exit", "killed")
 
 
@@ -115,6 +116,7 @@ class Parent:
         wait = self.chance.random() * 0.01
         pid = fork()
         if pid == 0:
+            faulthandler.register(signal.SIGALRM, chain=True)  # where it hangs
             signal.alarm(PATIENCE)
             self._be_a_child(end)
         if end == "killed":
