@@ -323,6 +323,36 @@ def test_a_fork_while_other_threads_hold_every_lock_is_refused_without_waiting(r
     assert set(told["ids"]) <= found()
 
 
+def test_nothing_of_a_notifier_is_touched_in_the_child_while_a_worker_rests_elsewhere(run):
+    """Handing a job to that worker, the parent's socket would be used, and a lock that another thread may have had."""
+    told = run("""
+        queue = declare(path, driver)
+        add = queue.tasks["add"]
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(100)
+            with suppress(BaseException):
+                queue.worker(threads=1, coroutines=1).run()
+            os._exit(0)
+        add.enqueue(1).result(timeout=30)  # its worker rests now, and our notifier is open
+        stop = threading.Event()
+        def write():
+            while not stop.is_set():
+                add.enqueue(1)
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        said = [in_child(lambda: add.enqueue(2).id) for _ in range(40)]
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        tell(said=said)
+    """)
+    assert [said for said in told["said"] if not refused(said)] == []
+
+
 # A child's end
 
 
