@@ -21,7 +21,8 @@ PRELUDE = """
 import asyncio, json, os, signal, sys, threading, time
 from contextlib import suppress
 from litequeue import Queue, StoreError, current_job
-from tests.c_fork import declare, deleted_files_held, fork, in_child
+from tests.c_fork import declare, deleted_files_held, fork, in_child, let_threads_wait
+let_threads_wait()
 path, driver = sys.argv[1:]
 told = []
 def tell(**what):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litequeue import Queue, StoreError
-from tests.c_fork import fork
+from tests.c_fork import fork, let_threads_wait
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 3
@@ -70,6 +70,7 @@ class Parent:
     """The process that forks; it has the file in use by several threads."""
 
     def __init__(self, path: str, driver: str, forks: int, seed: int) -> None:
+        let_threads_wait()
         self.queue = declare(path, driver)
         self.forks, self.chance = forks, random.Random(seed)
         self.told: list[str] = []
