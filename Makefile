@@ -21,7 +21,7 @@ help:
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... asks for something else'
 	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
-	@echo 'make torture  kills of workers (ARGS=...), stops of every kind, each call of the disk failing in turn, power cuts, a death at each statement, races from seeds, hostile input; 31 minutes'
+	@echo 'make torture  kills of workers (ARGS=...), stops of every kind, each call of the disk failing in turn, power cuts, a death at each statement, forks in C, races from seeds, hostile input'
 	@echo 'make soak   32 processes enqueue and 4 work for an hour; ARGS="--minutes 10"'
 	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
@@ -29,7 +29,7 @@ help:
 demo: .venv/.stamp-demo
 	@$(PY) -m examples.demo $(FOLDER) $(ARGS)
 
-test: .venv/.stamp-test
+test: .venv/.stamp-test .venv/.stamp-servers
 	@$(PY) -m pytest -q $(ARGS)
 
 lint: .venv/.stamp-lint
@@ -50,6 +50,7 @@ torture: .venv/.stamp-test
 	@cd tests && ../$(PY) -m faults
 	@cd tests && ../$(PY) -m power
 	@cd tests && ../$(PY) -m crash.statements
+	@$(PY) -m tests.crash.forks --forks 200
 	@cd tests && ../$(PY) -m model --seconds 200
 	@cd tests && ../$(PY) -m model --seconds 40 --remote
 	@cd tests && PYTHONPATH=.. ../$(PY) -m fuzz

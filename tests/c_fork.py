@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,21 +23,24 @@ from litequeue import Queue, every
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LONG = 600.0  # seconds
+LONG, USUAL = 600.0, 0.005  # seconds
 PATIENCE = 30  # seconds; a child that takes longer hangs, and is ended by SIGALRM
 WAYS_TO_USE_IT_BEFORE = ("enqueued", "read", "waited", "worker", "transaction", "asyncio")
 
 
-def fork() -> int:
-    """Fork by the C library's own function. The interpreter's lock is kept, so that the child has it.
+def let_threads_wait() -> None:
+    """Let no thread of this process ask another one for the interpreter's lock, before any is started.
 
-    No other thread may be asking for that lock at the fork: the child would wait for it to take it, for ever.
+    A child that is forked while one asks would wait, for ever, until that takes it: the interpreter's own limit.
     """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(LONG)  # they ask only when they have waited so long
-    time.sleep(0.001)  # those that have asked are given it
+    sys.setswitchinterval(LONG)  # they ask when they have waited so long
+
+
+def fork() -> int:
+    """Fork by the C library's own function. The interpreter's lock is kept, so that the child has it."""
     pid = int(ctypes.PyDLL(None).fork())
-    sys.setswitchinterval(before)
+    if pid == 0:
+        sys.setswitchinterval(USUAL)
     return pid
 
 
@@ -209,6 +211,7 @@ def use(queue: Queue, used: str) -> Callable[[], object]:
 
 
 def main(path: str, driver: str, used: str) -> None:
+    let_threads_wait()
     first = declare(path, driver)  # leaves something to look at, and is out of use at the fork
     known = {first.tasks["add"].using(delay="1h").enqueue(0).id}
     first.schedules.add("often", first.tasks["add"].s(1), every("8h"))

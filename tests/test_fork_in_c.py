@@ -21,7 +21,8 @@ PRELUDE = """
 import asyncio, json, os, signal, sys, threading, time
 from contextlib import suppress
 from litequeue import Queue, StoreError, current_job
-from tests.c_fork import declare, deleted_files_held, fork, in_child
+from tests.c_fork import declare, deleted_files_held, fork, in_child, let_threads_wait
+let_threads_wait()
 path, driver = sys.argv[1:]
 told = []
 def tell(**what):
@@ -70,6 +71,12 @@ def refused(said):
 
 # Each way to use it
 
+# the other ways to have used it open less than these
+USED = [
+    pytest.param(used, marks=() if used in {"enqueued", "worker"} else pytest.mark.slow)
+    for used in WAYS_TO_USE_IT_BEFORE
+]
+
 
 @pytest.fixture(scope="module", params=["apsw", "sqlite3"])
 def each_way(request, tmp_path_factory):
@@ -90,14 +97,14 @@ def each_way(request, tmp_path_factory):
     return after
 
 
-@pytest.mark.parametrize("used", WAYS_TO_USE_IT_BEFORE)
+@pytest.mark.parametrize("used", USED)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_in_use_before_the_fork_is_refused_in_the_child_in_each_way(each_way, used, way):
     said = each_way(used)["came"][way]
     assert refused(said), said
 
 
-@pytest.mark.parametrize("used", WAYS_TO_USE_IT_BEFORE)
+@pytest.mark.parametrize("used", USED)
 def test_the_parent_goes_on_unharmed_whatever_its_children_try(each_way, used):
     came = each_way(used)
     assert came["deleted"] == []
@@ -317,6 +324,36 @@ def test_a_fork_while_other_threads_hold_every_lock_is_refused_without_waiting(r
     assert set(told["ids"]) <= found()
 
 
+def test_nothing_of_a_notifier_is_touched_in_the_child_while_a_worker_rests_elsewhere(run):
+    """Handing a job to that worker, the parent's socket would be used, and a lock that another thread may have had."""
+    told = run("""
+        queue = declare(path, driver)
+        add = queue.tasks["add"]
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(100)
+            with suppress(BaseException):
+                queue.worker(threads=1, coroutines=1).run()
+            os._exit(0)
+        add.enqueue(1).result(timeout=30)  # its worker rests now, and our notifier is open
+        stop = threading.Event()
+        def write():
+            while not stop.is_set():
+                add.enqueue(1)
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        said = [in_child(lambda: add.enqueue(2).id) for _ in range(40)]
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        tell(said=said)
+    """)
+    assert [said for said in told["said"] if not refused(said)] == []
+
+
 # A child's end
 
 
@@ -336,8 +373,15 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("used", ["queue.jobs()", "add.enqueue(1)", "queue.worker(threads=1).__enter__()"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("end", "used"),
+    [
+        ("refused, then sys.exit", "add.enqueue(1)"),
+        pytest.param("sys.exit", "queue.worker(threads=1).__enter__()", marks=pytest.mark.slow),
+        pytest.param("the end of the program", "queue.jobs()", marks=pytest.mark.slow),
+        pytest.param("garbage", "add.enqueue(1)", marks=pytest.mark.slow),
+    ],
+)
 def test_a_childs_normal_end_closes_nothing_of_its_parents(run, found, end, used):
     told = run(f"""
     queue = declare(path, driver)
@@ -384,7 +428,9 @@ if sys.argv[3] == "dies":
 """
 
 
-@pytest.mark.parametrize("use", ["pass", "queue.jobs()", "queue.close()"])
+@pytest.mark.parametrize(
+    "use", ["pass", *(pytest.param(use, marks=pytest.mark.slow) for use in ("queue.jobs()", "queue.close()"))]
+)
 def test_a_child_that_outlives_its_parent_takes_nothing_at_its_end_from_those_that_came_after(database, driver, use):
     """SQLite's close would move the old WAL into the file, and remove the new one by its name."""
     program = f"""

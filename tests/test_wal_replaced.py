@@ -276,6 +276,7 @@ def found(database, driver):
     return set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed"])
 def test_the_end_of_a_process_takes_nothing_from_those_that_opened_the_file_anew(live, database, driver, harm, noticed):
     """SQLite's close would move an old WAL into the file, and remove the new one by its name."""
@@ -289,6 +290,7 @@ def test_the_end_of_a_process_takes_nothing_from_those_that_opened_the_file_anew
     assert set(ids) <= found(database, driver)
 
 
+@pytest.mark.slow
 def test_what_the_next_processes_acknowledge_is_kept(live, database, driver, harm):
     harm()
     assert live.asked("enqueue") == "refused"
@@ -326,6 +328,7 @@ def worker(database, driver):
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True], ids=["at rest", "busy"])
 def test_a_worker_process_ends_with_an_error(worker, database, driver, harm, busy):
     from crash.watching import until

@@ -57,6 +57,7 @@ class SqliteStore(Serving):
 
     def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here."""
+        self._owner.enter()  # before the locks of a notifier that may be another process's
         held = self._writer.held()
         if held is None and len(jobs) == 1 and jobs[0].key is None:
             submitted = self._submit_one(jobs[0])
@@ -119,6 +120,7 @@ class SqliteStore(Serving):
 
     async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Async twin of `submit`."""
+        self._owner.enter()
         if self._writer.held() is not None:
             return _pending(await self._arun(lambda: transitions.submit_among(jobs), self._announce))
         if len(jobs) == 1 and _may_be_handed_over(jobs[0]):
