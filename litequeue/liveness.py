@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from litequeue.file_lock import BINARY, READY, locked_file, try_lock, unlink
 from litequeue.owner_process import getpid
 from litequeue.permissions import give_open_file_to_users_of, is_shared, make_folder
 
-if sys.platform == "win32":
-    import msvcrt
-else:
+if sys.platform != "win32":
     import fcntl
 
 RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
@@ -34,10 +33,6 @@ LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY, SPACE = bytes(RECORD), ord(" ")
 NOTE = b"!"  # what a record begins with that tells of no run
 LOOP_SILENT = "loop"  # a note: an event loop has not answered since that second
-LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
-BINARY = getattr(os, "O_BINARY", 0)
-# A pipe of that name must hold nobody up, and a link not lead to a file that another user of the folder has chosen.
-READY = BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 _TOKEN = re.compile(r"[\w-]{1,64}", re.ASCII)
 BESIDE = "-litequeue"  # what the folder's name adds to the file's
 
@@ -89,7 +84,7 @@ def _made_shared(directory: Path, path: Path) -> int:
         os.close(descriptor)
         raise
     finally:
-        _unlink(unnamed)
+        unlink(unnamed)
     return descriptor
 
 
@@ -108,12 +103,12 @@ class Lifeline:
         # the last record is for `note`, and the tail behind it for a stop
         self._tail = (slots + 1) * RECORD
         *self._places, self._note = (slice(at, at + RECORD) for at in range(0, self._tail, RECORD))
-        self._descriptor = _locked_file(self._path, self._tail + TAIL)
+        self._descriptor = locked_file(self._path, self._tail + TAIL)
         try:
             self._memory = mmap.mmap(self._descriptor, self._tail + TAIL)
         except BaseException:  # it takes a descriptor more
             os.close(self._descriptor)
-            _unlink(self._path)
+            unlink(self._path)
             raise
         self._closed = False
         self._pid = getpid()
@@ -176,10 +171,10 @@ class Lifeline:
         if self._closed or getpid() != self._pid:
             return
         if os.name != "nt":
-            _unlink(self._path)  # before the lock is free, so that nobody takes this for a death
+            unlink(self._path)  # before the lock is free, so that nobody takes this for a death
         self._forsake()
         if os.name == "nt":
-            _unlink(self._path)  # Windows removes no open file
+            unlink(self._path)  # Windows removes no open file
 
     def abandon(self, executing: Iterable[str] = ()) -> None:
         """Let go as if this process had died executing these runs: others put right what could not be."""
@@ -225,9 +220,9 @@ class Remains:
             return
         if os.name == "nt":
             self._forsake()  # Windows removes no open file
-            _unlink(self._path)
+            unlink(self._path)
             return
-        _unlink(self._path)
+        unlink(self._path)
         self._forsake()
 
     def release(self) -> None:
@@ -257,7 +252,7 @@ def take(directory: Path, token: str) -> Remains | None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return Remains(token, path)
-    if not _try_lock(descriptor):
+    if not try_lock(descriptor):
         os.close(descriptor)
         return None
     if not _still_named(path, descriptor):
@@ -300,7 +295,7 @@ def _looked_at(directory: Path, token: str) -> bytes:
 
 def forget(directory: Path, token: str) -> None:
     """Remove the name of a lock whose owner is dead, though another process still holds it."""
-    _unlink(directory / f"{token}.lock")
+    unlink(directory / f"{token}.lock")
 
 
 def tokens(directory: Path) -> list[str]:
@@ -322,8 +317,8 @@ def _sweep(path: Path) -> None:
         return
     try:
         # Its owner may have renamed it since; the name must still be this file's.
-        if _try_lock(descriptor) and _still_named(path, descriptor):
-            _unlink(path)
+        if try_lock(descriptor) and _still_named(path, descriptor):
+            unlink(path)
     finally:
         os.close(descriptor)
 
@@ -357,71 +352,6 @@ def _still_named(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _locked_file(path: Path, size: int) -> int:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if os.name == "nt":
-        return _make_locked(path, size)  # Windows renames no open file; nor can anyone remove it before it is locked
-    unnamed = path.with_name(f"{path.name.removesuffix('.lock')}.tmp")
-    while True:
-        descriptor = _make_locked(unnamed, size)
-        try:
-            unnamed.rename(path)
-        except FileNotFoundError:  # swept away between its making and its locking
-            os.close(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        else:
-            return descriptor
-
-
-def _make_locked(path: Path, size: int) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
-    try:
-        give_open_file_to_users_of(path.parent, descriptor)
-        _wait_lock(descriptor)
-        # Written, not truncated to size: the first touch of a hole on a full disk would kill us by SIGBUS.
-        os.write(descriptor, bytes(size))
-    except BaseException:
-        os.close(descriptor)
-        _unlink(path)
-        raise
-    return descriptor
-
-
-if sys.platform == "win32":
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _wait_lock(descriptor: int) -> None:
-        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-
-else:
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def _wait_lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _unlink(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
 
 
 _inheritable: weakref.WeakSet[Lifeline | Remains] = weakref.WeakSet()

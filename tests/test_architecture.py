@@ -33,6 +33,7 @@ FLOORS: list[list[str] | set[str]] = [
             "background",
             "greenlets",
             "permissions",
+            "file_lock",
             "datagram",
             "doorbell",
             "identity",

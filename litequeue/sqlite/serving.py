@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 from contextlib import suppress
@@ -15,6 +14,7 @@ from litequeue.engine import Beat
 from litequeue.errors import JobNotFound
 from litequeue.handover import Handover
 from litequeue.liveness import open_directory
+from litequeue.logger import later, say
 from litequeue.outcome import Ended, Released, Succeeded
 from litequeue.owner_process import forked_without_hooks
 from litequeue.sqlite import forks, migrate, timetable, transitions
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from litequeue.sqlite.connection import Connection, Row
 
 T = TypeVar("T")
-
-log: logging.Logger = logging.getLogger("litequeue")
 
 LARGEST_RING = 50_000
 
@@ -146,7 +144,8 @@ class Serving(Reader):
             with suppress(JobNotFound):  # pruned already
                 job = self.look_up(job_id)
                 died = "%s[%s] failed: %d worker processes died while running it; it is not run again"
-                log.error(died, job.task, job.id, job.deaths)
+                later.error(died, job.task, job.id, job.deaths)
+        say()
         return rescued
 
     def prune(self, limit: int = transitions.CHUNK) -> int:
