@@ -75,8 +75,6 @@ class Worker(Lifecycle):
         self.released: int = 0
         self.id: int = 0
 
-    # ---- start
-
     def _open(self) -> None:
         queue = self.queue
         self._store, self._clock, tasks = queue.store, queue.clock, dict(queue.tasks)
@@ -355,8 +353,9 @@ class Worker(Lifecycle):
             self._rest(LAST_PATIENCE / 10)
             self._runs.interrupt_all()
         self._runs.write_off_all()
-        while self._runs.running and self._clock.monotonic() < patience + LAST_PATIENCE:
-            self._rest(LAST_PATIENCE / 10)  # these were just ending
+        while self._runs.busy and self._clock.monotonic() < patience + LAST_PATIENCE:
+            self._rest(LAST_PATIENCE / 10)  # these were just ending, or beginning
+            self._runs.interrupt_all()
         self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
         self._note_what_ran()
 

@@ -81,14 +81,29 @@ def declare(path: str | Path) -> Queue:
 def _alone(queue: Queue, n: int) -> Iterator[None]:
     """Hold a lock of the job's own, which the kernel frees as late as the process dies; note begin and end."""
     folder = queue.path.parent
-    with (folder / f"{n}.running").open("a") as file:
+    with (folder / f"{n}.running").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _note(folder, "beside itself", n)
+            file.seek(0)
+            holder = int(file.read() or 0)
+            # a process that dies lets go of its files one by one, the worker's lock before this one
+            _note(folder, f"waits for the dying {holder}" if _is_dying(holder) else "beside itself", n)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         _note(folder, "begin", n)
         yield
     _note(folder, "end", n)
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether the process runs no code any more: see proc_pid_stat(5); 4 is PF_EXITING."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True
+    return state[0] in "ZX" or bool(int(state[6]) & 4)
 
 
 def _note(folder: Path, what: str, n: int) -> None:
@@ -265,6 +280,7 @@ class Figures(NamedTuple):
     blamed: int
     lost: int
     left_running: int
+    waits_for_the_dying: int
     beside_itself: tuple[str, ...]
     effects_missing: int
     effects_doubled: int
@@ -353,6 +369,7 @@ def _count(queue: Queue, folder: Path, jobs: int, ended: list[Program], seconds:
         blamed=len(blamed),
         lost=jobs - one("SELECT count(*) FROM litequeue_jobs WHERE state = 4"),
         left_running=len(left),
+        waits_for_the_dying=sum(count for kind, count in what.items() if kind.startswith("waits")),
         beside_itself=tuple(
             f"{n}: " + ", ".join(f"{note[0]} in {by_pid.get(int(note[4]))}" for note in notes if note[2] == job)
             for kind, n, job, *_ in notes
