@@ -47,7 +47,7 @@ def run_in(driver):
         async def coroutine():
             seen.append(await in_async(current_job().acompleting()))
 
-        job = queue.task(name="job")(plain if block == "completing" else coroutine).enqueue()
+        job = queue.task(name=f"job {len(queue.tasks)}")(plain if block == "completing" else coroutine).enqueue()
         queue.worker(threads=1).run(until_idle=True)
         job.result(timeout=0)
         return seen[0]
