@@ -102,6 +102,7 @@ class Supervisor:
         self._signals = 0
         self._kill_at = math.inf
         self._last_word = False
+        self._in_error = False  # the last worker to end ended with an error
         self._stopping = self._any_ready = False
         self._failed_starts = self._early_deaths = 0
         self._code = 0
@@ -141,6 +142,8 @@ class Supervisor:
 
     def _begin_to_stop(self, word: bytes) -> None:
         self._stopping = True
+        if self._pauses and self._in_error:  # what ended them, such as a damaged file, is not over
+            self._code = 1
         self._kill_at = min(self._kill_at, self.clock.monotonic() + self.patience)
         self._end_pauses()
         for child in self.children:
@@ -191,8 +194,9 @@ class Supervisor:
         code = child.process.returncode
         if code == PUT_BACK or (code < 0 and child.ready and self._stopping):
             self._code = self._code or PUT_BACK
+        self._in_error = code > 0 and code != PUT_BACK
         if self._stopping:
-            if code > 0 and code != PUT_BACK:
+            if self._in_error:
                 self._code = 1
             return
         if self.until_idle and code in (0, PUT_BACK):

@@ -162,6 +162,21 @@ def test_workers_that_die_at_start_several_times_in_a_row_stop_everything(start,
     assert len(command.wait_for("^RuntimeError: boom")) == 3
 
 
+def test_workers_that_keep_ending_with_an_error_leave_no_exit_code_of_0(folder):
+    (folder / "ends.py").write_text("import os, sys; os.write(0, b'+'); sys.exit(1)")
+    watched = (
+        "import sys; from litequeue.supervisor import Supervisor\n"
+        "sys.exit(Supervisor(lambda first: [sys.executable, 'ends.py'], 1).run())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", watched], cwd=folder, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "takes its place in" in line:  # it waits, and no worker runs
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1
+
+
 def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(start):
     command = start("--processes", "1")
     [worker] = command.wait_for(r"\[(\d+)\] INFO +serving")
