@@ -13,16 +13,19 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import litequeue
 from litequeue import Queue, every
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PACKAGE = Path(litequeue.__file__).parent
 LONG, USUAL = 600.0, 0.005  # seconds
 PATIENCE = 30  # seconds; a child that takes longer hangs, and is ended by SIGALRM
 WAYS_TO_USE_IT_BEFORE = ("enqueued", "read", "waited", "worker", "transaction", "asyncio")
@@ -51,13 +54,43 @@ class Said(NamedTuple):
     value: Any
 
 
-def in_child(work: Callable[[], Any]) -> Said:
+def _stack(pid: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"c-fork-{pid}.stack"
+
+
+def end_if_it_hangs(seconds: int) -> None:
+    """In a child: after so long, write down where it hangs, and end by SIGALRM."""
+    signal.alarm(seconds)  # first: opening a file gives the interpreter's lock away
+    faulthandler.register(signal.SIGALRM, file=_stack(os.getpid()).open("w"), all_threads=False, chain=True)
+
+
+def hung_in_litequeue(pid: int) -> bool:
+    """Tell whether a child that hung did so in our code.
+
+    Else in the interpreter, whose own locks another thread of the parent's may have had at the fork: one in 800.
+    """
+    stack = _stack(pid)
+    return stack.exists() and f'"{PACKAGE}/' in stack.read_text()
+
+
+def forget_stack(pid: int) -> None:
+    """Remove what `end_if_it_hangs` has made."""
+    _stack(pid).unlink(missing_ok=True)
+
+
+def in_child(work: Callable[[], Any], tries: int = 3) -> Said:
     """Run `work` in a child of a C-level fork, which ends by `os._exit`, and wait for it."""
+    pid, said = _in_child(work)
+    stalled = said.code == -signal.SIGALRM and not hung_in_litequeue(pid)
+    forget_stack(pid)
+    return in_child(work, tries - 1) if stalled and tries > 1 else said
+
+
+def _in_child(work: Callable[[], Any]) -> tuple[int, Said]:
     heard, told = os.pipe()
     pid = fork()
     if pid == 0:
-        faulthandler.register(signal.SIGALRM, chain=True)  # a hang is told where it is
-        signal.alarm(PATIENCE)
+        end_if_it_hangs(PATIENCE)
         try:
             said = work()
         except BaseException as error:
@@ -68,7 +101,7 @@ def in_child(work: Callable[[], Any]) -> Said:
     with open(heard, "rb") as pipe:
         data = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return Said(code, json.loads(data) if data else None)
+    return pid, Said(code, json.loads(data) if data else None)
 
 
 def declare(path: str | Path, driver: Any) -> Queue:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import faulthandler
 import os
 import random
 import signal
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litequeue import Queue, StoreError
-from tests.c_fork import fork, let_threads_wait
+from tests.c_fork import end_if_it_hangs, forget_stack, fork, hung_in_litequeue, let_threads_wait
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 3
@@ -41,7 +40,8 @@ class Figures(NamedTuple):
     told_by_parent: int
     told_by_children: int
     refused: int
-    hung: int
+    hung: int  # in our code
+    stalled: int  # in the interpreter's own: see `hung_in_litequeue`
     strange: int
     lost: int
     unfinished: int
@@ -52,6 +52,7 @@ class Figures(NamedTuple):
         """Name what must not be."""
         names = [name for name in ("hung", "strange", "lost", "unfinished", "deleted_held") if getattr(self, name)]
         names += ["integrity"] if self.integrity else []
+        names += ["stalled"] if self.stalled > 1 + self.forks // 50 else []
         # every child has one answer for each of its tries, but for those that are killed amid them
         return names if self.refused and self.told_by_parent else [*names, "nothing was tried"]
 
@@ -117,8 +118,7 @@ class Parent:
         wait = self.chance.random() * 0.01
         pid = fork()
         if pid == 0:
-            faulthandler.register(signal.SIGALRM, chain=True)  # where it hangs
-            signal.alarm(PATIENCE)
+            end_if_it_hangs(PATIENCE)
             self._be_a_child(end)
         if end == "killed":
             time.sleep(wait)
@@ -143,8 +143,11 @@ class Parent:
     @staticmethod
     def _await(pid: int, end: str) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code not in {0, -signal.SIGKILL if end == "killed" else 0}:
-            print("hung" if code == -signal.SIGALRM else f"strange exit code {code} of {end}", flush=True)
+        if code == -signal.SIGALRM:
+            print("hung" if hung_in_litequeue(pid) else "stalled", flush=True)
+        elif code not in {0, -signal.SIGKILL if end == "killed" else 0}:
+            print(f"strange exit code {code} of {end}", flush=True)
+        forget_stack(pid)
 
 
 def _deleted(name: str) -> list[str]:
@@ -202,7 +205,7 @@ def _count(
     }
     there = {str(row[0]) for row in queue.store.read(lambda db: db.rows("SELECT id FROM litequeue_jobs"))}
     told = {*by["parent"], *by["child"]}
-    counted = {word: sum(words[0] == word for words in said) for word in ("refused", "hung", "strange")}
+    counted = {word: sum(words[0] == word for words in said) for word in ("refused", "hung", "stalled", "strange")}
     return Figures(
         seconds=round(time.monotonic() - began, 1),
         forks=forks,

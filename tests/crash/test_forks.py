@@ -17,11 +17,19 @@ def test_forks_in_c_under_load_lose_no_job_that_was_told(database, driver):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"hung": 1}, {"strange": 1}, {"lost": 1}, {"unfinished": 1}, {"deleted_held": 1}, {"integrity": ("page 7",)}],
+    [
+        {"hung": 1},
+        {"stalled": 2},
+        {"strange": 1},
+        {"lost": 1},
+        {"unfinished": 1},
+        {"deleted_held": 1},
+        {"integrity": ("page 7",)},
+    ],
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_what_is_wrong_is_named(wrong):
-    fine = forks.Figures(1.0, 9, 9, 0, 9, 0, 0, 0, 0, 0, ())
+    fine = forks.Figures(1.0, 9, 9, 0, 9, 0, 0, 0, 0, 0, 0, ())
     assert fine.wrong() == []
     assert fine._replace(**wrong).wrong() == [next(iter(wrong))]
     assert fine._replace(refused=0).wrong() == ["nothing was tried"]
