@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(litequeue.__file__).parent
 LONG, USUAL = 600.0, 0.005  # seconds
-PATIENCE = 30  # seconds; a child that takes longer hangs, and is ended by SIGALRM
+PATIENCE = 12  # seconds; a child that takes longer hangs, and is ended by SIGALRM
 WAYS_TO_USE_IT_BEFORE = ("enqueued", "read", "waited", "worker", "transaction", "asyncio")
 
 

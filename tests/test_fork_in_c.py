@@ -296,6 +296,7 @@ def test_pythons_own_forks_go_on_after_one_in_c(run, found):
     assert found() == {"1", "2", "3"}
 
 
+@pytest.mark.slow
 def test_a_fork_while_other_threads_hold_every_lock_is_refused_without_waiting(run, found):
     told = run("""
         queue = declare(path, driver)
@@ -324,6 +325,7 @@ def test_a_fork_while_other_threads_hold_every_lock_is_refused_without_waiting(r
     assert set(told["ids"]) <= found()
 
 
+@pytest.mark.slow
 def test_nothing_of_a_notifier_is_touched_in_the_child_while_a_worker_rests_elsewhere(run):
     """Handing a job to that worker, the parent's socket would be used, and a lock that another thread may have had."""
     told = run("""
@@ -340,10 +342,10 @@ def test_nothing_of_a_notifier_is_touched_in_the_child_while_a_worker_rests_else
         def write():
             while not stop.is_set():
                 add.enqueue(1)
-        threads = [threading.Thread(target=write, daemon=True) for _ in range(3)]
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
-        said = [in_child(lambda: add.enqueue(2).id) for _ in range(40)]
+        said = [in_child(lambda: add.enqueue(2).id) for _ in range(12)]
         stop.set()
         for thread in threads:
             thread.join(30)
