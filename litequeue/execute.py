@@ -210,7 +210,7 @@ def execute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = run.task.function(*args, **kwargs)
-        if forks != _forks or getpid() != _process:
+        if forks != _forks:
             _end_forked_child()
         run.returned = True
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
@@ -231,7 +231,7 @@ async def aexecute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         value = await run.task.function(*args, **kwargs)
-        if forks != _forks or getpid() != _process:
+        if forks != _forks:
             _end_forked_child()
         run.returned = True
         return Settled() if run.settled else Succeeded(signature.encode_result(value))
@@ -244,6 +244,12 @@ async def aexecute(run: Run) -> Outcome:
 
 _forks = 0  # how many that Python was told of lie between this process and the one that began
 _process = getpid()  # the one whose jobs run here
+
+
+def end_copy() -> None:
+    """End this process if it was forked by the function that has just returned, and Python was not told of that."""
+    if getpid() != _process:
+        _end_forked_child()
 
 
 def work_here() -> None:

@@ -66,6 +66,10 @@ class Logger:
 
     _at_once = True
 
+    def __init__(self) -> None:
+        if type(_logger) is logging.Logger:  # asked for each job that ends: one of the application's own is guarded
+            self.is_enabled_for = _logger.isEnabledFor  # type: ignore[method-assign]
+
     def is_enabled_for(self, level: int) -> bool:
         """Whether anybody wants records of that level."""
         try:

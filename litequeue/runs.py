@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.coroutines import Coroutines
 from litequeue.duration import text
-from litequeue.execute import Run, work_here, written_off
+from litequeue.execute import Run, end_copy, work_here, written_off
 from litequeue.handover import handed
 from litequeue.job import Claimed
 from litequeue.logger import log
@@ -228,8 +228,10 @@ class Runs:
 
     def _end(self, run: Run, outcome: Outcome, slot: int, pool: Pool) -> None:
         """Note an end, and wake the loop when there is enough to settle, or nothing else to come."""
-        self._lifeline.leave(slot)
         line, span = pool.line, self._clock.monotonic() - run.started
+        if span > 20e-6:  # no fork takes less
+            end_copy()
+        self._lifeline.leave(slot)
         end = self._noted(run, outcome, pool, span)
         if not line and self._is_alone(pool) and type(outcome) is Succeeded:
             self._settle_alone(end, pool)

@@ -167,6 +167,7 @@ class Serving(Reader):
                 self._fence.explain(db)
             return rows
 
+        self._owner.enter()
         rows = self._writer.run(work, durable=False, single=True, news=False)
         return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 LARGEST_BATCH = 500  # callers; more are split, so that no transaction grows without bound
 WAITED = 0.01  # seconds: a transaction that takes so long has waited for the file, or others wait for it
+JUST_NOW = 0.001  # seconds
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 _BLOCK = "a transaction() or completing() block"
@@ -53,6 +55,7 @@ class Writer:
         self._full = self._synchronous = full
         self._thread = Background("litequeue-writer")
         self._line = Line(lambda: self._thread.submit(self._lead_if_free))
+        self._looked = -math.inf  # at the file, after a commit that was synced
         self._start_blocks()
         self._keep_hooks = keep_hooks
         self._lent: Lent | None = None  # how the connection was before a caller had it
@@ -75,7 +78,8 @@ class Writer:
         is not checked, so it must see by itself whether this release may write.
         `news`: there may be something in it for a worker (`changes`).
         """
-        self._enter()
+        if not single:  # whose callers have
+            self._enter()
         held = self.held()
         if held is not None:
             return work(held.require_sync())
@@ -95,18 +99,15 @@ class Writer:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
             with self._line.lead:
-                return self._commit_one(work, durable=durable, single=single, news=news)
+                try:  # apart from `with`: an error raised between the two would not be seen by either
+                    self._turnstile.enter()
+                    return self.timed(self.ready(durable=durable, news=news), work, single=single)
+                finally:
+                    self._turnstile.leave()
         finally:
             self._line.tell_next()
             if unsaid:
                 say()
-
-    def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
-        try:  # apart from `with`: an error raised between the two would not be seen by either
-            self._turnstile.enter()
-            return self.timed(self.ready(durable=durable, news=news), work, single=single)
-        finally:
-            self._turnstile.leave()
 
     async def arun(
         self, work: Callable[[Connection], T], *, durable: bool = True, then: Callable[[T], object] | None = None
@@ -291,6 +292,7 @@ class Writer:
         value = work(db) if single else transact(db, work, self._check, fate)
         if self._synchronous:  # before anybody is told that it is stored; the sync takes long enough for much to happen
             db.check_files()
+            self._looked = began
         self.commits += 1
         self._note_span(began, what or work)
         return value
@@ -312,7 +314,9 @@ class Writer:
                 db = self._db = self._connect()
             self._opened += 1
             self._synchronous = self._full
-        db.check_files()  # a write through an old -shm goes over what others have written since
+        # a write through an old -shm goes over what others, who take longer than that to begin, have written since
+        if not (durable and self._full) or self._monotonic() - self._looked > JUST_NOW:
+            db.check_files()
         if db.in_transaction:  # Ctrl-C fell between BEGIN and its clean-up
             db.script("ROLLBACK")
         wanted = durable and self._full
