@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -101,19 +102,21 @@ class File:
             self.created = _create(path) or self.created
         elif not path.exists():
             raise StoreError(f"{path} does not exist")
-        found, first = self._register(make=create)
+        holder = object()
+        found, first = self._register(holder, make=create)
         try:
             if self.identity not in (NO_FILE, found.identity):
                 check_not_replaced(self.path, self.identity)
             self.identity = found.identity
             db = self._opened(first=first, lent=lent)
         except BaseException:
-            guards.forget(found)
+            guards.forget(found, holder)
             raise
+        db.holder, db.on_collected = holder, partial(found.holders.discard, holder)
         self._open = found
         return db
 
-    def _register(self, *, make: bool) -> tuple[OpenFile, bool]:
+    def _register(self, holder: object, *, make: bool) -> tuple[OpenFile, bool]:
         """Note that a connection is to be opened; tell whether it is the first of this process."""
         first: list[bool] = []
 
@@ -121,7 +124,7 @@ class File:
             whose_wal.check(Path(self.path), self.driver, make=make)
             first.append(True)
 
-        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds, first=check_wal)
+        found = guards.register(self.path, self.driver.LIBRARY, holder, holds=self.driver.holds, first=check_wal)
         return found, bool(first)
 
     def _opened(self, *, first: bool, lent: bool) -> Connection:
@@ -169,16 +172,17 @@ class File:
             abandon(db)
             return
         db.close()
-        guards.forget(found)
+        guards.forget(found, db.holder)
 
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:
         """Note that a connection to the file is open for the block's time, which somebody else opens and closes."""
-        found, _ = self._register(make=False)
+        holder = object()
+        found, _ = self._register(holder, make=False)
         try:
             yield found
         finally:
-            guards.forget(found)
+            guards.forget(found, holder)
 
     def _open_file(self) -> OpenFile:
         if self._open is None:
@@ -191,7 +195,7 @@ class File:
 
     def check_not_replaced(self) -> None:
         """Raise `StoreReplaced` when the path, its -wal or its -shm now names another file, or none."""
-        if self._open is not None and self._open.count:
+        if self._open is not None and self._open.holders:
             self._open.check()
         elif self.identity != NO_FILE:
             check_not_replaced(self.path, self.identity)
