@@ -96,6 +96,7 @@ class File:
         `lent`: callers will have it in their blocks, so it is set up as the application wants it.
         """
         path = Path(self.path)
+        self._check_identity()
         guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
         if create:
             whose_wal.refuse_left_alone(path)
@@ -105,8 +106,7 @@ class File:
         holder = object()
         found, first = self._register(holder, make=create)
         try:
-            if self.identity not in (NO_FILE, found.identity):
-                check_not_replaced(self.path, self.identity)
+            self._check_identity()  # again: that was before it was noted as open
             self.identity = found.identity
             db = self._opened(first=first, lent=lent)
         except BaseException:
@@ -168,7 +168,9 @@ class File:
     def disconnect(self, db: Connection) -> None:
         """Close a connection that `connect` opened; one whose files were replaced is left to the end of the process."""
         found = self._open_file()
-        if found.is_replaced:  # SQLite would move an old WAL into the file, and remove another's by its name
+        # SQLite would move an old WAL into the file, and remove another's by its name. Where a caller has closed it in
+        # a block, the -wal may be gone with it, rightly.
+        if not db.closed and found.is_replaced:
             abandon(db)
             return
         db.close()
@@ -197,7 +199,11 @@ class File:
         """Raise `StoreReplaced` when the path, its -wal or its -shm now names another file, or none."""
         if self._open is not None and self._open.holders:
             self._open.check()
-        elif self.identity != NO_FILE:
+        else:
+            self._check_identity()
+
+    def _check_identity(self) -> None:
+        if self.identity != NO_FILE:
             check_not_replaced(self.path, self.identity)
 
 
