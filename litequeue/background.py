@@ -14,6 +14,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from litequeue.current_task import require_asyncio
 from litequeue.logger import log
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ class Background:
 
         A call whose future was cancelled, because nobody awaits it any more, is not begun.
         """
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+        loop = require_asyncio()
         future: asyncio.Future[T] = loop.create_future()
         self.submit(_Call(call, loop, future))
         return future
@@ -63,8 +62,8 @@ class Background:
         """Begin, or begin anew after a fork, in the child: thread, lock and calls are the parent's."""
         if self._let_go is not None:
             self._let_go.detach()
-        self._pid = os.getpid()
         self._calls = _Calls(self._name)
+        self._pid = os.getpid()  # last: another thread that sees it uses the new calls
         self._let_go = weakref.finalize(self, self._calls.end)
         self._let_go.atexit = False
 

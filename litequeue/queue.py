@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from litequeue.clock import SystemClock
 from litequeue.codec import Codec, JsonCodec, checked_codec
-from litequeue.current_task import require_asyncio
 from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.frames import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
@@ -264,7 +263,6 @@ class Queue:
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
-        require_asyncio()
         return await self.store.soon(lambda: self.jobs(**where))
 
     def _known(self, record: JobRecord) -> Job[Any]:

@@ -93,6 +93,8 @@ class Signals:
             return False
         if threading.current_thread() is not threading.main_thread():
             raise ValueError(ELSEWHERE)
+        if not self.ours:  # the first listener of a process that was forked without Python being told
+            self.after_fork()
         wanted = tuple(number for number in STOPS if self._may_handle(number, listener))
         for number in wanted:
             if signal.getsignal(number) != self._on_signal:
@@ -156,6 +158,8 @@ class Signals:
         self._last = SystemClock.monotonic()
         for listener in running:
             listener.told(signal.Signals(number).name, listener.stops.tell(self._last))
+        if self._pending and self._all_drained():  # the last one ended just before it could see what is pending
+            self._pass_on_pending()
 
     def _on_signal_when_drained(self, number: int, frame: FrameType | None) -> None:
         if any(listener.returns for listener in self._listeners):
@@ -243,23 +247,23 @@ _files: list[SignalFile] = []
 
 # ---- the end of the program
 
-_living: set[Listener] = set()
+_living: dict[Listener, int] = {}  # with the process that it works in
 
 
 def enter(listener: Listener) -> None:
     """Tell it when the program ends."""
-    _living.add(listener)
+    _living[listener] = os.getpid()
 
 
 def leave(listener: Listener) -> None:
     """It has ended."""
-    _living.discard(listener)
+    _living.pop(listener, None)
 
 
 @atexit.register
 def end_workers() -> None:
     """The program ends: have every worker release what it runs, without blame, and wait a little until it has."""
-    living = list(_living) if HANDLERS.ours else []
+    living = [listener for listener, process in list(_living.items()) if process == os.getpid()]
     for listener in living:
         listener.note_stop()
     for listener in living:
@@ -298,8 +302,8 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    for file in _files:
-        file.close()  # else a signal of the child would be taken for one of its parent
+    while _files:
+        _files[0].close()  # else a signal of the child would be taken for one of its parent
     _living.clear()
     HANDLERS.after_fork()
     signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)

@@ -1,5 +1,6 @@
 """A fork copies the process, and with it SQLite's belief in locks that only the parent holds: nothing may cross it."""
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -10,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from contract.jobs import new, put
-from litequeue import StoreError
+from litequeue import Queue, StoreError
 from litequeue.sqlite import backup, serving
 
 pytestmark = [
@@ -44,6 +45,22 @@ def test_parent_and_child_go_on_with_one_store(store):
     assert forked(lambda: put(store)) == 0
     put(store)
     assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+
+
+def drop_one(database, driver):
+    """Use a queue of this file, and drop it without `close()`."""
+    queue = Queue(database, driver=driver)
+    queue.task(name="send")(print).enqueue()
+    del queue
+    gc.collect()
+
+
+def test_a_queue_that_was_dropped_does_not_keep_the_next_one_from_the_file(database, driver):
+    drop_one(database, driver)  # its connections went with it, and with the last one the -wal
+    drop_one(database, driver)
+    assert forked(lambda: drop_one(database, driver)) == 0
+    with Queue(database, driver=driver) as queue:
+        assert len(queue.jobs()) == 3
 
 
 def test_a_child_reads_what_the_parent_wrote(store):

@@ -156,6 +156,59 @@ def test_a_worker_runs_in_a_child_where_the_queue_was_only_declared(run):
     assert told["said"] == [0, 5]
 
 
+def test_the_end_of_the_child_is_a_stop_for_the_worker_that_it_started(run):
+    """As where uWSGI stops: it ends Python in each of its processes."""
+    told = run("""
+        import atexit, litequeue.worker  # as the server's master may have done
+        queue, began = declare(path, driver), threading.Event()
+        @queue.task(name="lasting")
+        def lasting():
+            began.set()
+            while not current_job().cancelled:
+                time.sleep(0.01)
+        def work():
+            job = lasting.enqueue()
+            with queue.worker(threads=1, coroutines=1, signals=True):
+                began.wait(20)
+                atexit._run_exitfuncs()
+            return [str(job.refresh().status), job.attempt]
+        tell(said=in_child(work))
+    """)
+    assert told["said"] == [0, ["queued", 1]]
+
+
+def test_a_signal_stops_the_worker_that_the_child_has_started(run):
+    told = run("""
+        import litequeue.worker
+        queue = declare(path, driver)
+        def work():
+            signal.signal(signal.SIGTERM, lambda *_: None)  # the program's own, called when the worker has ended
+            with queue.worker(threads=1, coroutines=1, signals=True) as worker:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return worker._over.wait(20)
+        tell(said=in_child(work))
+    """)
+    assert told["said"] == [0, True]
+
+
+def test_a_worker_of_the_child_logs_although_one_of_the_parent_has(run):
+    """Its records are written by a thread, which is not there any more."""
+    told = run("""
+        import logging
+        from litequeue.logger import aside, log
+        def work():
+            kept = logging.Handler()
+            kept.emit = lambda record: written.append(record.getMessage())
+            logging.getLogger("litequeue").addHandler(kept)
+            written = []
+            with aside(20):
+                log.error("heard")
+            return written
+        tell(parent=work(), said=in_child(work))
+    """)
+    assert told == {"parent": ["heard"], "said": [0, ["heard"]]}
+
+
 def test_after_close_in_the_parent_the_child_opens_the_file_anew(run, found):
     told = run("""
         queue = declare(path, driver)

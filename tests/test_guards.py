@@ -344,7 +344,7 @@ def test_without_a_descriptor_left_a_queue_is_refused_and_opens_later(open_store
 
 def test_a_file_that_goes_while_it_is_opened_is_refused(database):
     with pytest.raises(StoreError, match="vanished while it was being opened"):
-        guards.register(str(database), "apsw", holds=bool)
+        guards.register(str(database), "apsw", object(), holds=bool)
 
 
 @pytest.mark.parametrize("content", [b"hello", b"x" * 5000, b"SQLite format 3\0" + b"\xff" * 5000])

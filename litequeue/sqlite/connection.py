@@ -26,6 +26,8 @@ class Connection(Protocol):
 
     raw: Any
     check_files: Callable[[], None]
+    holder: object
+    on_collected: Callable[[], None]
 
     @property
     def in_transaction(self) -> bool:
@@ -74,7 +76,6 @@ class Connection(Protocol):
 
 
 _RESTORE = "run `litequeue doctor` on it and restore a backup"
-_RESTORE = "run `litequeue doctor` on it and restore a backup"
 _NO_DATABASE = f"this file is no SQLite database: choose another path, or, if it was one, {_RESTORE}"
 _DAMAGED = f"the file is damaged; {_RESTORE}"
 _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
@@ -117,11 +118,17 @@ class Handle:
     def __init__(self, raw: Any) -> None:
         self.raw: Any = raw
         self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
+        self.holder: object = None  # what stands for it where open files are noted
+        self.on_collected: Callable[[], None] = _unknown  # it was dropped with its queue, unclosed; takes no lock
         self._pid = getpid()
 
     def __del__(self) -> None:
-        if getpid() != self._pid and not isinstance(self.raw, _Abandoned):
+        if isinstance(self.raw, _Abandoned):
+            return
+        if getpid() != self._pid:
             keep_for_ever(self.raw)
+        else:
+            self.on_collected()
 
 
 class _Abandoned:

@@ -95,19 +95,20 @@ def _type_of_mount(mounts: list[str], path: Path, device: str) -> str | None:
 
 
 def register(
-    path: str, library: str, *, holds: Callable[[str], bool], first: Callable[[], None] = lambda: None
+    path: str, library: str, holder: object, *, holds: Callable[[str], bool], first: Callable[[], None] = lambda: None
 ) -> OpenFile:
     """Note that this library opens the file here; refuse if another library has it open in this process.
 
-    `holds` tells whether a descriptor that is open already may be the library's own. `first` is called where this
-    process has no connection to the file: it may refuse it, and nobody else opens it meanwhile.
+    `holder` stands for the connection until `forget` is told of its end. `holds` tells whether a descriptor that is
+    open already may be the library's own. `first` is called where this process has no connection to the file: it may
+    refuse it, and nobody else opens it meanwhile.
     """
     identity = file_id(path)
     if identity is None:
         raise StoreError(f"{path} vanished while it was being opened")
     refuse_forsaken(path, identity)
     with lock_of_this_process(_locks):
-        known = _open_files.get(identity)
+        known = _known(identity)
         if known is not None and known.pid != getpid():
             raise forked_without_hooks(path)
         # under the lock: another thread that opens it for the first time must not look like another library
@@ -118,16 +119,22 @@ def register(
         elif known.library != library:
             raise _conflict(path, known.library, library)
         found = _open_files[identity] = OpenFile(path, identity, library) if known is None else known
-        found.count += 1
+        found.holders.add(holder)
     _install_hook()
     return found
 
 
-def forget(found: OpenFile) -> None:
+def _known(identity: FileId | None) -> OpenFile | None:
+    """Return the file if it is open here; not one whose connections have all been collected with their queue."""
+    found = _open_files.get(identity) if identity else None
+    return found if found and found.holders else None
+
+
+def forget(found: OpenFile, holder: object) -> None:
     """Note that one connection of ours to the file has been closed."""
     with lock_of_this_process(_locks):
-        found.count -= 1
-        if found.count <= 0 and _open_files.get(found.identity) is found:
+        found.holders.discard(holder)
+        if not found.holders and _open_files.get(found.identity) is found:
             del _open_files[found.identity]
 
 
@@ -185,8 +192,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _holder(path: str) -> str | None:
-    identity = file_id(path)
-    held = _open_files.get(identity) if identity else None
+    held = _known(file_id(path))
     return held.library if held and held.pid == getpid() else None
 
 

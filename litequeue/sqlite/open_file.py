@@ -38,14 +38,12 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
 
 
 class OpenFile:
-    """One file that a library has open in this process, by a number of connections."""
-
-    __slots__ = ("_beside", "_changed", "_folder", "_path", "_settled", "_since", "count", "identity", "library", "pid")
+    """One file that a library has open in this process, by the connections in `holders`."""
 
     def __init__(self, path: str, identity: FileId, library: str) -> None:
         self.identity = identity
         self.library = library
-        self.count: int = 0
+        self.holders: set[object] = set()  # one object for each; a collector may take one out at any time
         self.pid: int = getpid()
         self._path = path
         self._folder = str(Path(path).parent)
@@ -55,7 +53,7 @@ class OpenFile:
 
     def note_beside(self) -> None:
         """Note which -wal and -shm are open, once a connection has read; refuse others than those open already."""
-        if self._beside is None:
+        if self._beside is None or len(self.holders) == 1:  # it is the only one: what it has opened is what is open
             self._beside = _ids(self._path)
         self._compare()
 

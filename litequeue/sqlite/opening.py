@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -95,25 +96,27 @@ class File:
         `lent`: callers will have it in their blocks, so it is set up as the application wants it.
         """
         path = Path(self.path)
+        self._check_identity()
         guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
         if create:
             whose_wal.refuse_left_alone(path)
             self.created = _create(path) or self.created
         elif not path.exists():
             raise StoreError(f"{path} does not exist")
-        found, first = self._register(make=create)
+        holder = object()
+        found, first = self._register(holder, make=create)
         try:
-            if self.identity not in (NO_FILE, found.identity):
-                check_not_replaced(self.path, self.identity)
+            self._check_identity()  # again: that was before it was noted as open
             self.identity = found.identity
             db = self._opened(first=first, lent=lent)
         except BaseException:
-            guards.forget(found)
+            guards.forget(found, holder)
             raise
+        db.holder, db.on_collected = holder, partial(found.holders.discard, holder)
         self._open = found
         return db
 
-    def _register(self, *, make: bool) -> tuple[OpenFile, bool]:
+    def _register(self, holder: object, *, make: bool) -> tuple[OpenFile, bool]:
         """Note that a connection is to be opened; tell whether it is the first of this process."""
         first: list[bool] = []
 
@@ -121,7 +124,7 @@ class File:
             whose_wal.check(Path(self.path), self.driver, make=make)
             first.append(True)
 
-        found = guards.register(self.path, self.driver.LIBRARY, holds=self.driver.holds, first=check_wal)
+        found = guards.register(self.path, self.driver.LIBRARY, holder, holds=self.driver.holds, first=check_wal)
         return found, bool(first)
 
     def _opened(self, *, first: bool, lent: bool) -> Connection:
@@ -165,20 +168,23 @@ class File:
     def disconnect(self, db: Connection) -> None:
         """Close a connection that `connect` opened; one whose files were replaced is left to the end of the process."""
         found = self._open_file()
-        if found.is_replaced:  # SQLite would move an old WAL into the file, and remove another's by its name
+        # SQLite would move an old WAL into the file, and remove another's by its name. Where a caller has closed it in
+        # a block, the -wal may be gone with it, rightly.
+        if not db.closed and found.is_replaced:
             abandon(db)
             return
         db.close()
-        guards.forget(found)
+        guards.forget(found, db.holder)
 
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:
         """Note that a connection to the file is open for the block's time, which somebody else opens and closes."""
-        found, _ = self._register(make=False)
+        holder = object()
+        found, _ = self._register(holder, make=False)
         try:
             yield found
         finally:
-            guards.forget(found)
+            guards.forget(found, holder)
 
     def _open_file(self) -> OpenFile:
         if self._open is None:
@@ -191,9 +197,13 @@ class File:
 
     def check_not_replaced(self) -> None:
         """Raise `StoreReplaced` when the path, its -wal or its -shm now names another file, or none."""
-        if self._open is not None and self._open.count:
+        if self._open is not None and self._open.holders:
             self._open.check()
-        elif self.identity != NO_FILE:
+        else:
+            self._check_identity()
+
+    def _check_identity(self) -> None:
+        if self.identity != NO_FILE:
             check_not_replaced(self.path, self.identity)
 
 

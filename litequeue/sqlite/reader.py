@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.background import Background
-from litequeue.current_task import require_asyncio
 from litequeue.liveness import directory_of, loop_silent_since, take
 from litequeue.logger import later, say
 from litequeue.owner_process import OwnerProcess
@@ -95,14 +94,15 @@ class Reader:
         """Run `look` on the reading connection; it must read to the end what it asks for."""
         self._owner.enter()
         with self._reading:
-            if self._reader is None:
-                self._reader = self._connect()
-                self._reader.rows("PRAGMA query_only = on")
-            return look(self._reader)
+            db = self._reader
+            if db is None:
+                db = self._reader = self._connect()
+                db.rows("PRAGMA query_only = on")
+            db.check_files()  # what is read in a file that was deleted or replaced is no longer true
+            return look(db)
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
-        require_asyncio()
         return await self.soon(partial(self.read, look))
 
     def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:

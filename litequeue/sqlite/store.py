@@ -39,19 +39,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECK_EVERY = 1.0  # seconds between looks whether the file is still the one at its path
-
 
 class SqliteStore(Serving):
     """A reader of the file that writes it, too, on one connection a process. Safe for threads, loops and forks."""
 
-    _checked: float = 0.0
     _rung: int = 0  # up to which of the writer's commits
-
-    def read(self, look: Callable[[Connection], T]) -> T:
-        """Run `look` on the reading connection; it must read to the end what it asks for."""
-        self._check_now_and_then()
-        return super().read(look)
 
     # ---- enqueue
 
@@ -136,13 +128,6 @@ class SqliteStore(Serving):
     def _tell_submitted(self, _submitted: list[Submitted]) -> None:
         self._announce(None)
 
-    def _check_now_and_then(self) -> None:
-        """What is stored in a file that was deleted or replaced is lost, and what is read there is no longer true."""
-        now = self.clock.monotonic()
-        if now - self._checked >= CHECK_EVERY:
-            self.check()
-            self._checked = now  # and not before: once noticed, it is refused for good
-
     def _announce(self, held: Held | None) -> None:
         """Wake workers now, or when the transaction that is open here has been committed."""
         if held is None:
@@ -183,7 +168,6 @@ class SqliteStore(Serving):
     @contextmanager
     def transaction(self) -> Generator[Any, None, None]:
         """A write transaction; yields the driver's own connection."""
-        self._check_now_and_then()
         with self._writer.transaction() as held:
             yield held.require_sync().raw
         let_go()
@@ -196,8 +180,6 @@ class SqliteStore(Serving):
 
     @asynccontextmanager
     async def _aheld(self) -> AsyncGenerator[Held, None]:
-        require_asyncio()
-        self._check_now_and_then()
         if self.driver_name != "sqlite3":
             async with self._writer.atransaction() as held:
                 yield held

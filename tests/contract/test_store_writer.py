@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from contract.jobs import Hands, new, put
-from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError
+from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError, StoreReplaced
 from litequeue.sqlite import connection, line
 from litequeue.sqlite.turnstile import Turnstile
 from litequeue.sqlite.writer import LARGEST_BATCH, Writer
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_opened_refuses_the_whole_batch(store, database):
     store.close()
     database.rename(database.with_suffix(".away"))
     ends = _all_behind_a_held_lead(store._writer, [insert()] * 3)
-    assert [type(end) for end in ends] == [StoreError] * 3
+    assert [type(end) for end in ends] == [StoreReplaced] * 3
     database.with_suffix(".away").rename(database)
     assert put(store)
 

@@ -1,6 +1,9 @@
+import os
+import signal
+
 import pytest
 
-from litequeue.signals import MOMENT, Stops
+from litequeue.signals import MOMENT, Signals, Stops
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,31 @@ def test_what_is_told_within_a_moment_of_a_stop_is_that_stop(moments, stops):
     counts = [told.tell(1000.0 + moment) for moment in moments]
     assert counts[-1] == stops
     assert counts == sorted(counts)
+
+
+class Ending:
+    """A listener that ends by itself, just when it is told to stop."""
+
+    returns, drained = False, False
+
+    def __init__(self):
+        self.stops = Stops()
+
+    def note_stop(self):
+        pass
+
+    def told(self, who, times):
+        self.drained = True
+
+
+def test_a_signal_that_meets_the_end_of_the_last_worker_is_passed_on():
+    handlers, passed_on = Signals(), []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: passed_on.append(number))
+    listener = Ending()
+    handlers.add(listener)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        handlers.remove(listener)
+        signal.signal(signal.SIGTERM, before)
+    assert passed_on == [signal.SIGTERM]
