@@ -173,8 +173,10 @@ class File:
         if not db.closed and found.is_replaced:
             abandon(db)
             return
-        db.close()
-        guards.forget(found, db.holder)
+        try:
+            db.close()
+        finally:  # an error of the disk amid it leaves the connection closed
+            guards.forget(found, db.holder)
 
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:
