@@ -142,7 +142,7 @@ class Coroutines(Pool):
     def _staff(self, wanted: int) -> None:  # noqa: ARG002 - whoever finds room begins
         at = self._running_loop()
         at.called = True
-        at.call(self._answer, at)  # where the application's loop is closed, the line is given back
+        at.call(self._answer, at)  # False where the application's loop is closed: its jobs are then released
 
     def warm(self) -> None:
         """Have a loop that `admit` finds running."""
@@ -165,8 +165,11 @@ class Coroutines(Pool):
 
     def _fill(self, at: EventLoop) -> None:
         """Begin what is in line, as far as there is room; on a loop that was replaced nothing is begun."""
-        while self._slots and at is self._at:
-            slot = self._slots.pop()
+        while at is self._at:
+            try:
+                slot = self._slots.pop()
+            except IndexError:  # not asked before: the loop that takes this one's place may have taken the last
+                return
             try:
                 job = self.line.popleft()
             except IndexError:

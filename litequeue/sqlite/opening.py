@@ -97,7 +97,8 @@ class File:
         """
         path = Path(self.path)
         self._check_identity()
-        guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
+        unsafe, in_use = self._allow_unsafe_filesystem, self.identity != NO_FILE
+        guards.check_place(path, allow_unsafe_filesystem=unsafe, in_use=in_use)
         if create:
             whose_wal.refuse_left_alone(path)
             self.created = _create(path) or self.created
@@ -180,7 +181,7 @@ class File:
 
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:
-        """Note that a connection to the file is open for the block's time, which somebody else opens and closes."""
+        """Note that a connection to the file is open for the block's time, which the caller opens and closes."""
         holder = object()
         found, _ = self._register(holder, make=False)
         try:
