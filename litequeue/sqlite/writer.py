@@ -80,8 +80,7 @@ class Writer:
         """
         if not single:  # whose callers have
             self._enter()
-        held = self.held()
-        if held is not None:
+        if (held := self.held()) is not None:
             return work(held.require_sync())
         if self._line.free:
             return self._run_alone(work, durable=durable, single=single, news=news)

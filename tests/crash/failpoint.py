@@ -48,7 +48,7 @@ class Failpoint:
         self._death, self._left, self._last_words = death, number, last_words
         self._lock = threading.Lock()
         apsw.connection_hooks.append(self._watch)
-        sqlite3.connect = functools.partial(sqlite3.connect, factory=self._watched_class())
+        sqlite3.connect = functools.partial(self._connect, sqlite3.connect)
 
     def reached(self) -> None:
         """Count one statement."""
@@ -62,7 +62,32 @@ class Failpoint:
         mask = apsw.SQLITE_TRACE_PROFILE if self._death.after else apsw.SQLITE_TRACE_STMT
         db.trace_v2(mask, lambda _event: self.reached())
 
-    def _watched_class(self) -> type[sqlite3.Connection]:
+    def _connect(
+        self,
+        connect: Callable[..., sqlite3.Connection],
+        *arguments: Any,
+        factory: type[sqlite3.Connection] = sqlite3.Connection,
+        **options: Any,
+    ) -> sqlite3.Connection:
+        return connect(*arguments, factory=self._watched_class(factory), **options)
+
+    def past(self, module: Any) -> None:
+        """Watch what a driver calls by `sqlite3.Connection`'s own functions, past any class of connections."""
+        if self._death.after:
+            cursor = self._cursor_class()
+            module._cursor_of = lambda raw: sqlite3.Connection.cursor(raw, cursor)
+            for name in ("_executemany", "_executescript"):
+                setattr(module, name, self._returning(getattr(module, name)))
+
+    def _returning(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def calling(*arguments: Any) -> Any:
+            value = call(*arguments)
+            self.reached()
+            return value
+
+        return calling
+
+    def _cursor_class(self) -> type[sqlite3.Cursor]:
         """Python's sqlite3 tells of the beginning of statements alone; of the end tells the return of its calls."""
         failpoint = self
 
@@ -89,13 +114,18 @@ class Failpoint:
                 failpoint.reached()
                 return self
 
-        class Before(sqlite3.Connection):
+        return Cursor
+
+    def _watched_class(self, base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+        failpoint, watched = self, self._cursor_class()
+
+        class Before(base):  # type: ignore[misc,valid-type]
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **options)
                 self.set_trace_callback(lambda _sql: failpoint.reached())
 
-        class After(sqlite3.Connection):
-            def cursor(self, factory: Any = Cursor) -> Any:
+        class After(base):  # type: ignore[misc,valid-type]
+            def cursor(self, factory: Any = watched) -> Any:
                 return super().cursor(factory)
 
         return After if self._death.after else Before

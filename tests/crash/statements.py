@@ -27,7 +27,7 @@ import aiosqlite  # noqa: F401 - what is imported here is not imported anew in e
 from crash.failpoint import DEATHS, Death, Failpoint
 from faults.scenarios import LONG, Book, Scenario
 from litequeue import worker
-from litequeue.sqlite import driver_apsw, driver_sqlite3  # noqa: F401
+from litequeue.sqlite import driver_apsw, driver_sqlite3  # noqa: F401  the first as aiosqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -121,7 +121,7 @@ def _act(point: Point, path: Path, tell: Callable[[bytes], object]) -> None:
     def tell_all() -> None:
         tell(pickle.dumps(replace(book, refused=[])))
 
-    Failpoint(point.death, point.number, tell_all)
+    Failpoint(point.death, point.number, tell_all).past(driver_sqlite3)
     point.scenario.act(path, book)
     tell_all()
 
