@@ -20,6 +20,7 @@ from litequeue.task import Task
 _OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED: the body of a function, which no top-level code and no class has
 _DEEPEST = 50  # wrappers around one function; an object may invent a `__wrapped__` at each look
 _VALUES = (str, bytes, int, float, complex, bool, type(None))
+_OTHER_VALUES = "and now the same code with other values (in its closure, its defaults, or what it is bound to)"
 _EMPTY = object()  # a variable that has no value yet
 
 
@@ -68,7 +69,7 @@ def refuse_another(name: str, known: Sequence[Declaration], new: Declaration) ->
     for old in [one for one in known if one.module == new.module] or known:
         if not (_alike(old.function, new.function) or _is_anew(old, new)):
             places = _place(old.function), _place(new.function)
-            another = f"and now another one, in {places[1]}" if places[0] != places[1] else "with other values in it"
+            another = f"and now another one, in {places[1]}" if places[0] != places[1] else _OTHER_VALUES
             raise ValueError(
                 f"a task named {name!r} is declared on this queue already, in {places[0]}, {another}; "
                 f"give one of the two another name: @task(name=...)"
@@ -161,12 +162,26 @@ def _is_anew(old: Declaration, new: Declaration) -> bool:
         return False
     if old.is_amid(new):
         return _is_stale(old, new)
+    if _same_cell(old, new):
+        return False
     if old.namespace is new.namespace:  # a reload keeps it, and so do all cells and lines of a session
         return _same_file(old, new) or _is_redefined(_innermost(old.function), _innermost(new.function))
     if old.module == new.module:  # imported or run once more, after it was taken out of sys.modules
         return _same_file(old, new)
     # one file under two names, such as __main__ and app: the very same line of it
     return old.line == new.line and _same_file(old, new) and _is_certain(old, new)
+
+
+def _same_cell(old: Declaration, new: Declaration) -> bool:
+    """Whether both stand in one cell of a notebook, whose statements are compiled one by one under the cell's name.
+
+    An edited cell has another name; one that is run again declares the task on the same line.
+    """
+    if old.code is None or new.code is None or old.namespace is not new.namespace:
+        return False
+    cell = new.code.co_filename
+    named = cell.startswith("<ipython-input-") or "ipykernel_" in cell
+    return named and cell == old.code.co_filename and old.line != new.line
 
 
 def _is_redefined(old: Any, new: Any) -> bool:

@@ -205,6 +205,7 @@ class Lifecycle(ABC):
         """Be told of the signals that stop a program, if that is wanted; else say which end it with no code run."""
         if self._thread is not None:
             raise RuntimeError(STARTED)
+        self._check_process()
         if self._signals:
             handle_signals(self._notice)
         else:
@@ -298,6 +299,10 @@ class Lifecycle(ABC):
             self._over.set()
 
     # ---- what the worker does
+
+    @abstractmethod
+    def _check_process(self) -> None:
+        """Raise where this process cannot work, before a thread is started: in a copy it may never begin."""
 
     @abstractmethod
     def _open(self) -> None:

@@ -280,11 +280,10 @@ _has_said: list[bool] = []
 
 def say_what_kills() -> None:
     """Tell once a process which signals end it with no code run: that counts as a death of what it runs."""
-    deadly = [number.name for number in (*STOPS[1:],) if signal.getsignal(number) == signal.SIG_DFL]
+    deadly = [number.name for number in reversed(STOPS[1:]) if signal.getsignal(number) == signal.SIG_DFL]
     if deadly and not _has_said and sys.platform != "win32":
         _has_said.append(True)
-        end = "ends" if len(deadly) == 1 else "end"
-        log.info("%s %s this program at once; pass signals=True, or handle it", " and ".join(deadly), end)
+        log.info("%s ends this program at once; pass signals=True, or handle it", deadly[-1])
 
 
 # ---- fork

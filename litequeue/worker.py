@@ -75,6 +75,9 @@ class Worker(Lifecycle):
         self.released: int = 0
         self.id: int = 0
 
+    def _check_process(self) -> None:
+        self.queue.store.check_process()
+
     def _open(self) -> None:
         queue = self.queue
         self._store, self._clock, tasks = queue.store, queue.clock, dict(queue.tasks)

@@ -397,3 +397,30 @@ def test_in_twisted_a_function_started_inside_the_block_is_refused(queue, add):
     assert started.called
     assert "copy of the context" in told[0]
     assert queue.jobs() == []
+
+
+def test_a_call_of_the_main_thread_that_did_not_inherit_the_block_is_refused_at_once(queue, add):
+    """As a callback of Twisted's reactor, or a task of trio's that began before the block."""
+    add.enqueue(0)
+    with queue.transaction(), pytest.raises(StoreError, match="main thread has a transaction on this queue open"):
+        Context().run(add.enqueue, 1)
+    assert len(queue.jobs()) == 1
+    assert add.enqueue(2)
+
+
+def test_a_call_of_a_pools_thread_waits_where_another_thread_ends_the_block(queue, add):
+    """As where FastAPI enters a dependency in one thread of its pool, and leaves it in another."""
+    block = queue.transaction()
+    began, ended = threading.Event(), []
+
+    def pooled():
+        copy_context().run(block.__enter__)
+        began.set()
+        ended.append(Context().run(add.enqueue, 1))
+
+    thread = threading.Thread(target=pooled)
+    thread.start()
+    assert began.wait(30)
+    block.__exit__(None, None, None)
+    thread.join(30)
+    assert [job.id for job in ended] == [job.id for job in queue.jobs()]

@@ -280,7 +280,7 @@ def test_the_message_names_both_places_or_says_that_it_is_one(write):
     with pytest.raises(ValueError, match=r"in app \(.*app\.py:4\), and now another one, in app \(.*app\.py:7\)"):
         importlib.import_module("app")
     write("other", "greeter(queue, 'hello')\ngreeter(queue, 'goodbye')")
-    with pytest.raises(ValueError, match=r"in tools \(.*tools\.py:\d+\), with other values in it;"):
+    with pytest.raises(ValueError, match=r"in tools \(.*tools\.py:\d+\), and now the same code with other values .*;"):
         importlib.import_module("other")
 
 
@@ -577,3 +577,15 @@ def test_a_script_that_is_imported_back_may_still_not_declare_one_name_twice(tmp
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert ("ValueError: a task named 'send' is declared" in ran.stderr) is refused
     assert (ran.returncode != 0) is refused
+
+
+@pytest.mark.parametrize("file", CELLS[:2])
+def test_two_tasks_of_one_name_in_one_cell_are_refused_though_its_statements_are_compiled_one_by_one(queue, file):
+    session = Session(queue, file)
+    session.run("@queue.task\ndef send(): return 'mail'")  # the names of a cell's file: one for all its statements
+    name = file.format("one")
+    exec(compile("\n@queue.task\ndef send(): return 'SMS'", name, "exec"), session.namespace)
+    with pytest.raises(ValueError, match="declared on this queue already"):
+        exec(compile("\n\n\n@queue.task\ndef send(): return 'fax'", name, "exec"), session.namespace)
+    exec(compile("\n@queue.task\ndef send(): return 'SMS'", name, "exec"), session.namespace)  # the cell once more
+    assert queue.tasks["send"]() == "SMS"

@@ -78,6 +78,10 @@ class Connection(Protocol):
 _RESTORE = "run `litequeue doctor` on it and restore a backup"
 _NO_DATABASE = f"this file is no SQLite database: choose another path, or, if it was one, {_RESTORE}"
 _DAMAGED = f"the file is damaged; {_RESTORE}"
+_DISK_ERROR = (
+    "the disk reported an input/output error, or -wal or -shm was deleted while another process has the file open; "
+    "nothing was stored"
+)
 _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ("locked", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
     ("busy", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
@@ -89,7 +93,7 @@ _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ("full", StoreError, "the disk is full; nothing was stored; free some space"),
     ("unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
     ("failed: id <", StoreError, "the ids of this file are used up; go on in a new one"),
-    ("disk i/o", StoreError, "the disk reported an input/output error; nothing was stored"),
+    ("disk i/o", StoreError, _DISK_ERROR),
 )
 
 

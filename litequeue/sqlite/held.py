@@ -25,6 +25,11 @@ _COPIED = (
     "the block itself, after the block, or in another thread; to be part of it, pass the block's connection: "
     "task.using(within=db)"
 )
+_IN_ITS_THREAD = (
+    "the main thread has a transaction on this queue open, and this call in it is no part of that, as a callback of an "
+    "event loop is none. It cannot wait here for an end that comes when it has returned. Call it after the block, or "
+    "in another thread; to be part of the transaction, pass the block's connection: task.using(within=db)"
+)
 _OPENING = "on_connect must not write to the queue: its connection is only being opened"
 
 _probe: ContextVar[None] = ContextVar("litequeue_probe", default=None)
@@ -155,6 +160,9 @@ class Blocks:
             raise StoreError(_COPIED)
         if last.loop is not None and last.loop is running_loop():
             raise StoreError(_ON_ITS_LOOP)
+        # other threads may be a pool's, where the function that opened the block has ended and another ends the block
+        if last.thread == threading.main_thread().ident:
+            raise StoreError(_IN_ITS_THREAD)
 
     def refuse_to_await(self) -> None:
         """The same for a coroutine: its loop runs inside a plain block, as by asyncio.run()."""

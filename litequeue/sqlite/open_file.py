@@ -113,9 +113,16 @@ def check_not_replaced(path: str, identity: FileId) -> None:
 def replaced(path: str, what: str, now: FileId | None) -> StoreReplaced:
     """Return the error of a file that was deleted (`now` None) or replaced while it was open."""
     how = "was deleted" if now is None else "was replaced by another file"
+    happened = f"{what} {how} while it was open; what is written now would be lost. Stop every process that uses {path}"
+    if what.endswith("-shm"):
+        return StoreReplaced(f"{happened}, and start again: nothing in {path} or its -wal is lost")
+    if what.endswith("-wal"):
+        return StoreReplaced(
+            f"{happened}, run `litequeue doctor {path}`, and start again; what was written since the last checkpoint "
+            f"was in that -wal alone, and is lost with it"
+        )
     return StoreReplaced(
-        f"{what} {how} while it was open; what is written now would be lost. Stop every process that uses {path}. "
-        f"Then put the same file back as it was, or put another in its place and delete {path}-wal and {path}-shm, "
-        f"which belong to the old one; and start again (a live database is copied by `litequeue backup`, never by "
-        f"cp or mv)"
+        f"{happened}. Then put the same file back as it was, or put another in its place and delete {path}-wal and "
+        f"{path}-shm, which belong to the old one; and start again (a live database is copied by `litequeue backup`, "
+        f"never by cp or mv)"
     )

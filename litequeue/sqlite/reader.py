@@ -84,6 +84,10 @@ class Reader:
         """What a commit survives: power loss ("full"), or a crash of the process ("normal")."""
         return self._file.durability
 
+    def check_process(self) -> None:
+        """Raise `StoreError` in a process that was forked, without Python's hooks, while the file was open."""
+        self._owner.enter()
+
     # ---- reading
 
     def _connect(self, *, lent: bool = False) -> Connection:

@@ -98,23 +98,23 @@ class Writer:
         """With nobody else about, a caller commits by itself; those who come meanwhile line up for the lead."""
         try:
             with self._line.lead:
-                try:  # apart from `with`: an error raised between the two would not be seen by either
-                    self._turnstile.enter()
-                    return self.timed(self.ready(durable=durable, news=news), work, single=single)
-                finally:
-                    self._turnstile.leave()
+                return self._commit_one(work, durable=durable, single=single, news=news)
         finally:
             self._line.tell_next()
             if unsaid:
                 say()
 
+    def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
+        try:  # apart from `with`: an error raised between the two would not be seen by either
+            self._turnstile.enter()
+            return self.timed(self.ready(durable=durable, news=news), work, single=single)
+        finally:
+            self._turnstile.leave()
+
     async def arun(
         self, work: Callable[[Connection], T], *, durable: bool = True, then: Callable[[T], object] | None = None
     ) -> T:
-        """Async twin of `run`, outside a transaction: hands the work in and awaits; the loop never waits for the file.
-
-        `then`: see `Entry`.
-        """
+        """Async twin of `run`, outside a transaction: hands the work in; the loop never waits. `then`: see `Entry`."""
         self._enter()
         self._blocks.refuse_to_await()
         await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
