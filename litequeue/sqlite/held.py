@@ -99,7 +99,7 @@ class Held:
             try:
                 call()
             except Exception as error:
-                log.error("what was committed could not be told of", error=error)
+                log.error("committed, but those that wait for it were not notified; they look again soon", error=error)
 
 
 class Blocks:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class _Strict(Logger):
+    """Raises what would be logged as a mistake of our own."""
+
+    def error(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
+        raise Broken(message % arguments) from error
+
+
 @dataclass
 class Lock:
     """A worker's lock file: whether a process holds it, and the runs noted in it."""
@@ -100,10 +107,3 @@ class Kernel:
                 stack.enter_context(mock.patch.object(upkeep, name, getattr(self, name)))
             stack.enter_context(mock.patch.object(upkeep, "log", _Strict()))
             yield
-
-
-class _Strict(Logger):
-    """Takes what upkeep says to have failed for what it is here: a mistake."""
-
-    def error(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
-        raise Broken(message % arguments) from error
