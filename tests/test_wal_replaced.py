@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from litequeue import Queue, StoreReplaced, current_job
+from litequeue.sqlite.open_file import OpenFile, file_id
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60  # seconds; only a defect waits so long
@@ -165,8 +167,6 @@ def test_the_message_says_what_happened_and_what_to_do(queue, database):
 
 
 def test_many_threads_are_all_refused(queue, harm):
-    from concurrent.futures import ThreadPoolExecutor
-
     add = queue.tasks["add"]
 
     def use(_number):
@@ -186,6 +186,29 @@ def test_other_files_of_that_folder_may_come_and_go(queue, database):
         database.with_name(name).touch()
         database.with_name(name).unlink()
     assert queue.tasks["add"].enqueue(1).id == "2"
+
+
+def test_queues_that_come_and_go_in_several_threads_are_not_refused_for_the_wal_that_the_last_one_deletes(
+    database, driver
+):
+    def come_and_go(_):
+        with closing(declare(database, driver)) as queue:
+            return queue.tasks["add"].enqueue(1).id
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(come_and_go, range(300)))) == 300
+
+
+def test_a_look_at_the_files_beside_the_last_close_is_no_replacement(queue, database):
+    queue.tasks["add"].enqueue(1)
+    other = OpenFile(str(database), file_id(database), "a driver")
+    other.note_beside()
+    other.leave_beside()
+    queue.close()
+    queue.tasks["add"].enqueue(1)  # a -wal of another inode, maybe
+    other.note_beside()
+    other.check()
+    assert not other.is_replaced
 
 
 def test_a_wal_that_was_emptied_by_a_checkpoint_is_no_other_one(queue, database, driver):

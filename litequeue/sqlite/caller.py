@@ -124,15 +124,15 @@ async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
         adb = await _connected(file)
         try:
             await _fetch(adb, "BEGIN IMMEDIATE", {})
-            try:
-                found.note_beside()
-                yield adb
-                check_open(adb)
-            except BaseException:
-                await finish(_task(adb.rollback()))
-                raise
-            await finish(_task(_fetch(adb, "COMMIT", {})))
-            found.check()  # before anybody is told that it is stored
+            with found.beside():
+                try:
+                    yield adb
+                    check_open(adb)
+                except BaseException:
+                    await finish(_task(adb.rollback()))
+                    raise
+                await finish(_task(_fetch(adb, "COMMIT", {})))
+                found.check()  # before anybody is told that it is stored
         finally:
             await finish(_task(adb.close()))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from litequeue.errors import StoreReplaced
 from litequeue.owner_process import getpid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 FileId = tuple[int, int]
 NO_FILE: FileId = (-1, -1)
@@ -40,7 +42,10 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
 class OpenFile:
     """One file that a library has open in this process, by a number of connections."""
 
-    __slots__ = ("_beside", "_changed", "_folder", "_path", "_settled", "_since", "count", "identity", "library", "pid")
+    __slots__ = (
+        *("_beside", "_changed", "_folder", "_lock", "_path", "_settled", "_since", "_users"),
+        *("count", "identity", "library", "pid"),
+    )
 
     def __init__(self, path: str, identity: FileId, library: str) -> None:
         self.identity = identity
@@ -49,15 +54,39 @@ class OpenFile:
         self.pid: int = getpid()
         self._path = path
         self._folder = str(Path(path).parent)
-        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: not yet
+        self._lock = threading.Lock()
+        self._users = 0  # connections that hold -wal and -shm open
+        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: nobody has
         self._changed = self._settled = -1
         self._since = 0.0
 
     def note_beside(self) -> None:
         """Note which -wal and -shm are open, once a connection has read; refuse others than those open already."""
-        if self._beside is None:
-            self._beside = _ids(self._path)
-        self._compare()
+        with self._lock:
+            self._users += 1
+            if self._beside is None:
+                self._beside = _ids(self._path)
+        try:
+            self._compare()
+        except BaseException:
+            self.leave_beside()
+            raise
+
+    def leave_beside(self) -> None:
+        """Undo one `note_beside`, before that connection is closed: SQLite deletes both files with the last one."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._beside, self._settled = None, -1
+
+    @contextmanager
+    def beside(self) -> Generator[None, None, None]:
+        """Do both, for a connection that is closed after the block."""
+        self.note_beside()
+        try:
+            yield
+        finally:
+            self.leave_beside()
 
     def check(self) -> None:
         """Raise `StoreReplaced` when one of the files was deleted or replaced; as cheap as one look at the folder.
@@ -91,12 +120,19 @@ class OpenFile:
 
     def _compare(self) -> None:
         check_not_replaced(self._path, self.identity)
-        if self._beside is None:
+        noted = self._beside
+        if noted is None:
             return
         found = _ids(self._path)
-        if self._beside == (None, None):  # the file was not in WAL mode, and may be now
-            self._beside = found
-        for name, was, now in zip(BESIDE, self._beside, found, strict=True):
+        if noted == found:
+            return
+        with self._lock:
+            if self._beside is not noted:  # the last connection was closed meanwhile, and so they were deleted
+                return
+            if noted == (None, None):  # the file was not in WAL mode, and may be now
+                self._beside = found
+                return
+        for name, was, now in zip(BESIDE, noted, found, strict=True):
             if was != now:
                 raise replaced(self._path, f"{self._path}{name}", now)
 

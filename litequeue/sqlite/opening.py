@@ -168,6 +168,8 @@ class File:
         if found.is_replaced:  # SQLite would move an old WAL into the file, and remove another's by its name
             abandon(db)
             return
+        if db.check_files == found.check:
+            found.leave_beside()
         db.close()
         guards.forget(found)
 
