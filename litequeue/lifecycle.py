@@ -67,7 +67,8 @@ class Notice:
         self._process, self._lifeline = os.getpid(), lifeline
         if stopping:  # since before there was a place to note it
             self.note_stop()
-        descriptor = lifeline.signal_descriptor() if self.returns else None
+        # HAZARD: a SIGHUP by which the application reloads is no stop, and would excuse each later death
+        descriptor = lifeline.signal_descriptor() if self.returns and HANDLERS.hears_all else None
         if descriptor is not None:
             self._signal_file = SignalFile(descriptor)
 
@@ -107,6 +108,10 @@ class Notice:
         if self._signal_file is not None:
             self._signal_file.close()
 
+    def begin(self) -> None:
+        """The worker begins; a second time where `run(until_idle=True)` is called again."""
+        self._over.clear()
+
     def end(self) -> None:
         """The worker has ended."""
         self._over.set()
@@ -141,6 +146,7 @@ class Lifecycle(ABC):
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._until_idle = until_idle
+        self._notice.begin()
         with self._handling_signals():
             self._work()
         if self._failure is not None:

@@ -17,6 +17,7 @@ from litequeue.errors import StoreError
 PRIVATE = 0o700
 WRITERS = (0o060, 0o006)  # what a class of users needs of the database to be given the folder: the group, and others
 SQLITE_FILES = ("-wal", "-shm")
+LOOKS = 5  # so many in a row must find a file closed to this user
 POSIX = hasattr(os, "geteuid") and hasattr(os, "fchmod")
 PINNED = getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0)
 FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -204,7 +205,8 @@ def refuse_unusable(directory: Path, database: Path) -> None:
 
 
 def _is_closed(path: Path, wanted: int) -> bool:
-    return not os.access(path, wanted) and path.exists()  # it may have gone just now
+    # it may have gone just now, and come again: SQLite deletes and makes its files at each last close and first open
+    return all(not os.access(path, wanted) and path.exists() for _ in range(LOOKS))
 
 
 def _closed(path: Path) -> str:

@@ -113,6 +113,12 @@ class Signals:
         # Ctrl-C raises KeyboardInterrupt in the main thread, which leaves the block of an embedded worker
         return listener.returns or (number != signal.SIGINT and now not in (signal.SIG_IGN, None))
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether each signal that may stop a program and does not end it at once comes to our handler."""
+        now = [signal.getsignal(number) for number in STOPS]
+        return all(handler == self._on_signal or not callable(handler) for handler in now)
+
     def remove(self, listener: Listener) -> None:
         """Tell it of signals no more."""
         self._listeners.pop(listener, None)

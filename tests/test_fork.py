@@ -277,3 +277,24 @@ def test_a_parent_that_exits_first_leaves_the_child_a_sound_file(store, open_sto
     for number in (*told, *ready):
         os.close(number)
     assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+
+
+def test_a_fork_while_another_thread_makes_a_queue_leaves_the_file_usable_in_the_child(store):
+    put(store)
+    over = threading.Event()
+
+    def make():
+        while not over.is_set():
+            Queue(store.path, driver=store.driver_name)
+
+    def child():
+        threading.Timer(10, os._exit, (2,)).start()  # only a defect waits so long
+        put(store)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    try:
+        assert {forked(child) for _ in range(50)} == {0}
+    finally:
+        over.set()
+        maker.join()

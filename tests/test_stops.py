@@ -16,6 +16,8 @@ from crash.watching import ended, until
 from litequeue import Queue
 from litequeue.liveness import tokens, told
 
+ROOT = Path(__file__).parents[1]
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 # The jobs say what they are at by files; `how` is how the program is to end, and main does it when a job has begun.
@@ -529,3 +531,43 @@ def test_a_program_without_an_interpreter_does_not_start_itself_again(folder, ru
 def test_no_stop_at_a_random_moment_blames_loses_or_doubles_a_job(tmp_path):
     figures = stop_all(tmp_path, stops=12, seed=int.from_bytes(os.urandom(4), "big"))
     assert figures.sound, figures
+
+
+def test_a_worker_that_is_run_again_after_it_was_idle_hears_signals(tmp_path):
+    main = """
+import os, signal, threading
+from litequeue import Queue
+worker = Queue("app.db").worker()
+worker.run(until_idle=True)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+assert worker.run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", main], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=15, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_a_hangup_by_which_the_application_reloads_excuses_no_later_death(tmp_path):
+    main = """
+import os, signal, threading
+from litequeue import Queue
+queue = Queue("app.db")
+reloaded = threading.Event()
+
+@queue.task(name="dies")
+def dies():
+    os.kill(os.getpid(), signal.SIGHUP)
+    reloaded.wait()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+signal.signal(signal.SIGHUP, lambda *_: reloaded.set())
+dies.enqueue()
+queue.worker().run()
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", main], cwd=tmp_path, env=env, timeout=DEADLINE, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Queue(tmp_path / "app.db").worker(queues=["another"]) as worker:
+        until(lambda: not worker.queue.jobs(status="running"))
+    assert worker.queue.store.look_up("1").deaths == 1

@@ -120,19 +120,19 @@ async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:
 async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
     """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close."""
     file.check_not_replaced()
-    with file.registered() as found:
+    with file.registered() as (found, holder):
         adb = await _connected(file)
         try:
             await _fetch(adb, "BEGIN IMMEDIATE", {})
-            try:
-                found.note_beside()
-                yield adb
-                check_open(adb)
-            except BaseException:
-                await finish(_task(adb.rollback()))
-                raise
-            await finish(_task(_fetch(adb, "COMMIT", {})))
-            found.check()  # before anybody is told that it is stored
+            with found.beside(holder):
+                try:
+                    yield adb
+                    check_open(adb)
+                except BaseException:
+                    await finish(_task(adb.rollback()))
+                    raise
+                await finish(_task(_fetch(adb, "COMMIT", {})))
+                found.check()  # before anybody is told that it is stored
         finally:
             await finish(_task(adb.close()))
 

@@ -16,13 +16,15 @@ import weakref
 from typing import TYPE_CHECKING
 
 from litequeue.owner_process import lock_of_this_process
-from litequeue.sqlite.connection import abandon
+from litequeue.sqlite.connection import BUSY_SECONDS, abandon
+from litequeue.sqlite.guards import opening
 
 if TYPE_CHECKING:
     from litequeue.sqlite.serving import Serving
 
 _stores: weakref.WeakSet[Serving] = weakref.WeakSet()
 _stopped: list[tuple[Serving, tuple[bool, bool, bool]]] = []
+_opening: list[threading.Lock] = []  # held for the fork: no other thread makes a queue, or is amid it
 
 _forking: dict[int, threading.Lock] = {}  # one fork at a time: each needs every store at rest
 
@@ -37,6 +39,9 @@ def _before() -> None:
     import ctypes  # noqa: F401  for the child, where another thread's import may stand half done for ever
 
     lock_of_this_process(_forking).acquire()
+    made = opening()
+    if made.acquire(timeout=BUSY_SECONDS):  # one that was made in this very thread, as by a signal handler, is not
+        _opening.append(made)
     _stopped.extend((store, store.before_fork()) for store in list(_stores) if not store.is_anothers)
 
 
@@ -44,6 +49,8 @@ def _in_parent() -> None:
     for store, stopped in _stopped:
         store.after_fork_in_parent(stopped)
     _stopped.clear()
+    while _opening:
+        _opening.pop().release()
     lock_of_this_process(_forking).release()
 
 
@@ -52,6 +59,7 @@ def _in_child() -> None:
         for db in store.after_fork_in_child(stopped):
             abandon(db)
     _stopped.clear()
+    _opening.clear()
 
 
 @atexit.register

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from litequeue.errors import StoreReplaced
 from litequeue.owner_process import getpid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 FileId = tuple[int, int]
 NO_FILE: FileId = (-1, -1)
@@ -38,24 +40,55 @@ def file_id(path: str | os.PathLike[str]) -> FileId | None:
 
 
 class OpenFile:
-    """One file that a library has open in this process, by the connections in `holders`."""
+    """One file that a library has open in this process, by the connections in `holders`: one object for each."""
 
     def __init__(self, path: str, identity: FileId, library: str) -> None:
         self.identity = identity
         self.library = library
-        self.holders: set[object] = set()  # one object for each; a collector may take one out at any time
+        self.holders: set[object] = set()
         self.pid: int = getpid()
         self._path = path
         self._folder = str(Path(path).parent)
-        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: not yet
+        self._lock = threading.Lock()
+        self._readers: set[object] = set()  # those of them that have read, and so have -wal and -shm open
+        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: nobody has
         self._changed = self._settled = -1
         self._since = 0.0
 
-    def note_beside(self) -> None:
+    def note_beside(self, holder: object) -> None:
         """Note which -wal and -shm are open, once a connection has read; refuse others than those open already."""
-        if self._beside is None or len(self.holders) == 1:  # it is the only one: what it has opened is what is open
-            self._beside = _ids(self._path)
-        self._compare()
+        with self._lock:
+            if not self._readers:
+                self._beside = None
+            self._readers.add(holder)
+            if self._beside is None:
+                self._beside = _ids(self._path)
+        try:
+            self._compare()
+        except BaseException:
+            self.leave_beside(holder)
+            raise
+
+    def leave_beside(self, holder: object) -> None:
+        """Undo `note_beside`, before that connection is closed: SQLite deletes both files with the last one."""
+        with self._lock:
+            self._readers.discard(holder)
+            if not self._readers:
+                self._beside, self._settled = None, -1
+
+    @contextmanager
+    def beside(self, holder: object) -> Generator[None, None, None]:
+        """Do both, for a connection that is closed after the block."""
+        self.note_beside(holder)
+        try:
+            yield
+        finally:
+            self.leave_beside(holder)
+
+    def collected(self, holder: object) -> None:
+        """A connection was dropped unclosed, and closed by the collector, at any moment: takes no lock."""
+        self.holders.discard(holder)
+        self._readers.discard(holder)
 
     def check(self) -> None:
         """Raise `StoreReplaced` when one of the files was deleted or replaced; as cheap as one look at the folder.
@@ -89,12 +122,19 @@ class OpenFile:
 
     def _compare(self) -> None:
         check_not_replaced(self._path, self.identity)
-        if self._beside is None:
+        noted = self._beside
+        if noted is None or not self._readers:
             return
         found = _ids(self._path)
-        if self._beside == (None, None):  # the file was not in WAL mode, and may be now
-            self._beside = found
-        for name, was, now in zip(BESIDE, self._beside, found, strict=True):
+        if noted == found:
+            return
+        with self._lock:
+            if self._beside is not noted or not self._readers:  # deleted with the last connection, closed meanwhile
+                return
+            if noted == (None, None):  # the file was not in WAL mode, and may be now
+                self._beside = found
+                return
+        for name, was, now in zip(BESIDE, noted, found, strict=True):
             if was != now:
                 raise replaced(self._path, f"{self._path}{name}", now)
 

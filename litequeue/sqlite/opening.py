@@ -113,7 +113,7 @@ class File:
         except BaseException:
             guards.forget(found, holder)
             raise
-        db.holder, db.on_collected = holder, partial(found.holders.discard, holder)
+        db.holder, db.on_collected = holder, partial(found.collected, holder)
         self._open = found
         return db
 
@@ -148,7 +148,7 @@ class File:
         try:
             db.rows("PRAGMA schema_version")  # SQLite opens them at the first read
             found = self._open_file()
-            found.note_beside()
+            found.note_beside(db.holder)
             db.check_files = found.check
         except BaseException:
             self.disconnect(db)
@@ -174,18 +174,19 @@ class File:
         if not db.closed and found.is_replaced:
             abandon(db)
             return
+        found.leave_beside(db.holder)
         try:
             db.close()
         finally:  # an error of the disk amid it leaves the connection closed
             guards.forget(found, db.holder)
 
     @contextmanager
-    def registered(self) -> Generator[OpenFile, None, None]:
+    def registered(self) -> Generator[tuple[OpenFile, object], None, None]:
         """Note that a connection to the file is open for the block's time, which the caller opens and closes."""
         holder = object()
         found, _ = self._register(holder, make=False)
         try:
-            yield found
+            yield found, holder
         finally:
             guards.forget(found, holder)
 
