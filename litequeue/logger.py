@@ -15,6 +15,8 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from litequeue.owner_process import getpid
+
 if TYPE_CHECKING:
     import queue
     from collections.abc import Generator, Mapping
@@ -169,8 +171,9 @@ class _Scribe:
     """The thread that writes records for those that must not stand still."""
 
     def __init__(self) -> None:
-        from queue import SimpleQueue  # here: whoever only enqueues has no use for it
+        from queue import SimpleQueue  # here: a program that only enqueues has no use for it
 
+        self.pid: int = getpid()
         self._lock = threading.RLock()  # re-entrant: a signal handler logs, too
         self._thread: threading.Thread | None = None
         self._notes: queue.SimpleQueue[tuple[_Note, threading.Event]] = SimpleQueue()
@@ -215,8 +218,8 @@ _scribes: list[_Scribe] = []  # at most one
 
 
 def _scribe() -> _Scribe:
-    if not _scribes:
-        _scribes.append(_Scribe())
+    if not _scribes or _scribes[0].pid != getpid():  # its thread is another process's, after a fork in C
+        _scribes[:] = [_Scribe()]
     return _scribes[0]
 
 

@@ -191,6 +191,24 @@ def test_a_signal_stops_the_worker_that_the_child_has_started(run):
     assert told["said"] == [0, True]
 
 
+def test_a_worker_of_the_child_logs_although_one_of_the_parent_has(run):
+    """Its records are written by a thread, which is not there any more."""
+    told = run("""
+        import logging
+        from litequeue.logger import aside, log
+        def work():
+            kept = logging.Handler()
+            kept.emit = lambda record: written.append(record.getMessage())
+            logging.getLogger("litequeue").addHandler(kept)
+            written = []
+            with aside(20):
+                log.error("heard")
+            return written
+        tell(parent=work(), said=in_child(work))
+    """)
+    assert told == {"parent": ["heard"], "said": [0, ["heard"]]}
+
+
 def test_after_close_in_the_parent_the_child_opens_the_file_anew(run, found):
     told = run("""
         queue = declare(path, driver)

@@ -191,15 +191,16 @@ def test_a_long_block_of_a_coroutine_is_logged_when_the_file_is_free(queue, hand
     assert written == [None]
 
 
-def test_a_long_wait_for_the_file_is_logged_when_the_file_is_free(queue, add, connect, handle, try_to_write):
-    other = connect()
-    other.execute("BEGIN IMMEDIATE")
-    release = threading.Timer(0.2, other.execute, ["COMMIT"])
-    release.start()
+@pytest.fixture
+def every_one_is_long(monkeypatch):
+    """However short a transaction is, it is logged as one that took long."""
+    monkeypatch.setattr("litequeue.sqlite.writer.LONG_TRANSACTION", 0.0)
+
+
+def test_a_long_commit_is_logged_when_the_file_is_free(queue, add, every_one_is_long, handle, try_to_write):
     written = []
     handler = handle(lambda: written.append(try_to_write()))
     job = add.enqueue(1)
-    release.join()
     assert written == [None]
     assert "a write transaction took" in handler.records[0].getMessage()
     assert queue.jobs() == [job]
@@ -221,14 +222,12 @@ def test_a_handler_that_stands_still_holds_up_nobody_but_its_own_thread(queue, a
         thread.join()
 
 
-def test_a_handler_that_stands_still_on_a_commit_for_coroutines_does_not_hold_them_up(queue, add, connect, handle):
+def test_a_handler_that_stands_still_on_a_commit_for_coroutines_does_not_hold_them_up(
+    queue, add, every_one_is_long, handle
+):
     """That commit is the writer thread's, which all coroutines share."""
     stands, over = threading.Event(), threading.Event()
     handle(lambda: (stands.set(), over.wait(DEADLINE)))
-    other = connect()
-    other.execute("BEGIN IMMEDIATE")
-    release = threading.Timer(0.2, other.execute, ["COMMIT"])
-    release.start()
 
     async def main():
         first = await asyncio.wait_for(add.aenqueue(1), DEADLINE)
@@ -241,7 +240,6 @@ def test_a_handler_that_stands_still_on_a_commit_for_coroutines_does_not_hold_th
         assert sorted(job.id for job in queue.jobs()) == [job.id for job in jobs]
     finally:
         over.set()
-        release.join()
 
 
 def test_what_another_queue_logs_inside_a_block_is_said_after_the_block(queue, add, open_queue, tmp_path, handle):

@@ -14,6 +14,7 @@ from command_line import DEADLINE, Command
 from crash.stops import heeding, stop_all
 from crash.watching import ended, until
 from litequeue import Queue
+from litequeue.liveness import tokens, told
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -170,8 +171,8 @@ def test_sigkill_after_a_stop_is_no_death(queue, folder, run, number, task):
     worker = run("-m", "litequeue", "run", "app:queue", "--threads", "1")
     until((folder / "begun").exists)
     worker.send_signal(number)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        worker.wait(0.5)  # as docker stop and Kubernetes, which wait for longer
+    directory = queue.store.directory
+    until(lambda: any(told(directory, token) for token in tokens(directory)))
     worker.kill()
     worker.wait(DEADLINE)
     assert job.refresh().status == "running"
