@@ -29,7 +29,7 @@ IDLE = 10.0  # seconds after which a thread with nothing to do ends
 class Background:
     """One thread that makes calls, one after another: started when it is needed, ended when it is not.
 
-    It ends with its owner: the thread holds this object by what is in line only.
+    It ends with its owner: only the queued calls refer to this object, the thread does not.
     """
 
     _let_go: weakref.finalize[..., Background] | None = None
@@ -47,7 +47,7 @@ class Background:
     def future(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Have the call made, and give what becomes of it as a future of the running loop.
 
-        A call whose future was cancelled, because nobody awaits it any more, is not begun.
+        A call whose future was cancelled before its turn is not made.
         """
         loop = require_asyncio()
         future: asyncio.Future[T] = loop.create_future()
@@ -55,7 +55,7 @@ class Background:
         return future
 
     def close(self) -> None:
-        """Let the thread end when it has made the calls in line; a later call starts another."""
+        """Let the thread end when it has made the queued calls; a later call starts another."""
         self._calls.end()
 
     def start_anew(self) -> None:
@@ -77,7 +77,7 @@ def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
 
 class _Calls:
-    """The calls in line, and the thread that makes them."""
+    """The queued calls, and the thread that makes them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -108,7 +108,7 @@ class _Calls:
                     call()
                 except BaseException as error:
                     log.error("a call in the background failed", error=error)
-                del call  # it may hold the owner, who is to be dropped while we wait
+                del call  # it may refer to the owner, which could otherwise not be collected while this thread waits
                 continue
             with self._lock:
                 if self._line.empty():
@@ -133,10 +133,10 @@ class _Call:
         error: BaseException | None = None
         try:
             value = call()
-        except BaseException as raised:  # for the one who awaits
+        except BaseException as raised:  # raised where the future is awaited
             error = raised
-        del call  # before anybody is told: who then drops the queue is its last owner
-        with suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
+        del call  # first: the awaiting coroutine may drop the queue, which must then have no other owner
+        with suppress(RuntimeError):  # the loop is closed, so the future is not awaited any more
             self._loop.call_soon_threadsafe(_resolve, self._future, value, error)
         del error  # its traceback holds this frame
 

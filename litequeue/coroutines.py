@@ -142,7 +142,7 @@ class Coroutines(Pool):
     def _staff(self, wanted: int) -> None:  # noqa: ARG002 - whoever finds room begins
         at = self._running_loop()
         at.called = True
-        at.call(self._answer, at)  # where the application's loop is closed, the line is given back
+        at.call(self._answer, at)  # False where the application's loop is closed: its jobs are then released
 
     def warm(self) -> None:
         """Have a loop that `admit` finds running."""

@@ -22,7 +22,7 @@ def current_owner() -> object:
 
 def current_task() -> Any:
     """The task of asyncio that runs in this thread, or None."""
-    # where nobody has imported it, or another thread is about to, no loop runs here
+    # no loop runs here if asyncio was not imported yet, or is being imported by another thread
     task = getattr(sys.modules.get("asyncio"), "current_task", None)
     try:
         return task and task()
@@ -40,7 +40,7 @@ def running_loop() -> Any:
 
 
 def require_asyncio() -> Any:
-    """Return the loop that runs here; raise `Unsupported` in a coroutine that something else than asyncio runs."""
+    """Return the loop that runs here; raise `Unsupported` in a coroutine that is not run by asyncio."""
     asyncio = sys.modules.get("asyncio")
     try:
         if asyncio is not None:

@@ -66,7 +66,7 @@ def listen(directory: Path, prefix: str, *, loopback: bool) -> Place:
 
 def _listen_unix(directory: Path, name: str) -> Place:
     path = directory / name
-    # where several users may use it, it appears under its name with its permissions: who finds it closed asks once
+    # In a shared folder it gets its permissions first and its name last: a sender that is refused does not try again.
     first = directory / f".{name}" if is_shared(directory) else path
     with ExitStack() as made:
         receiver, waker = made.enter_context(_datagrams(UNIX)), made.enter_context(_datagrams(UNIX))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXITS = (SystemExit, KeyboardInterrupt)  # what asyncio lets a task end its loop by
 ASK_EVERY = 1.0  # seconds from an answer until the next question
-LARGEST_STEP = 2.5  # seconds that count from one look to the next: while this process was stopped nobody could answer
+LARGEST_STEP = 2.5  # seconds that count from one look to the next: no loop could answer while this process was stopped
 JOIN = 5.0  # seconds in which a loop that answers ends
 UNHEARD = 0.5  # seconds after which one that has not begun to end is left to itself
 

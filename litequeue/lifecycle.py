@@ -44,7 +44,7 @@ class Notice:
 
     def __init__(self, stop: Callable[..., None], grace: float) -> None:
         self._stop, self._grace = stop, grace
-        self._heard: deque[tuple[str, int]] = deque()  # who told it to stop, and is not logged yet
+        self._heard: deque[tuple[str, int]] = deque()  # what told it to stop, and how often; not logged yet
         self._said = self._process = 0
         self._over = threading.Event()
         self._lifeline: Lifeline | None = None
@@ -72,12 +72,12 @@ class Notice:
             self._signal_file = SignalFile(descriptor)
 
     def note_stop(self) -> None:
-        """Write down, for those who look after its death, that it was told to stop. From any thread; one write."""
+        """Write down, for the workers that reap it, that it was told to stop. From any thread; one write."""
         if self._lifeline is not None and os.getpid() == self._process:  # no child of a fork that Python knows not of
             self._lifeline.note_stop()
 
     def told(self, who: str, times: int) -> None:
-        """Stop, for somebody outside the program has said so that many times. Also in a signal handler: logs later."""
+        """Stop, as told from outside the program, so many times. In a signal handler: `say` logs it later."""
         self._heard.append((who, times))
         self._stop(now=times > 1)
 
@@ -90,7 +90,7 @@ class Notice:
         return self._over.wait(seconds)
 
     def say(self) -> None:
-        """Log who has told it to stop."""
+        """Log what has told it to stop."""
         while self._heard:
             who, times = self._heard.popleft()
             if times <= self._said:
@@ -178,7 +178,7 @@ class Lifecycle(ABC):
         starting = in_thread(self._start)
         try:
             await asyncio.shield(starting)
-        except BaseException as error:  # nobody will leave this block
+        except BaseException as error:  # `__aexit__` is not called after this
             if isinstance(error, asyncio.CancelledError):
                 self.stop(now=True)
                 await asyncio.wait({starting}, timeout=LAST_WAIT)

@@ -140,7 +140,7 @@ class Lifeline:
             return
 
     def note(self, text: str) -> None:
-        """Note something about its process (at most 46 ASCII characters) for whoever looks; empty: nothing."""
+        """Note something about its process (at most 46 ASCII characters) for other processes; empty: nothing."""
         with suppress(ValueError):  # closed
             self._memory[self._note] = b"%b%-*b\n" % (NOTE, RECORD - 2, text.encode()) if text else EMPTY
 

@@ -1,8 +1,8 @@
 """litequeue's own log records: said when no lock of ours is held, and guarded. Knows no store and no worker.
 
 Handlers, filters and record factories are the application's code: one may raise, take long, or stand still for ever
-because nobody reads the pipe it writes to. So what is to be said while a lock is held is noted, and said by the same
-thread after the release (`later`, `say`), and an error of a handler reaches nobody.
+because the pipe it writes to is not read. So a record made while a lock is held is kept, and handed to the handlers by
+the same thread after the release (`later`, `say`); an error of a handler does not reach the caller.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Logger:
     _at_once = True
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether anybody wants records of that level."""
+        """Whether records of that level are logged."""
         try:
             return bool(_logger.isEnabledFor(level))
         except Exception as failure:
@@ -77,19 +77,19 @@ class Logger:
             return False
 
     def info(self, message: str, *arguments: object) -> None:
-        """Say what somebody may want to know."""
+        """Log at level INFO: what may be of interest."""
         self.log(logging.INFO, message, *arguments, depth=2)
 
     def warning(self, message: str, *arguments: object) -> None:
-        """Say what is odd, and went on."""
+        """Log at level WARNING: what is odd, and did not stop the work."""
         self.log(logging.WARNING, message, *arguments, depth=2)
 
     def error(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
-        """Say what went wrong; with `error`, also its traceback."""
+        """Log at level ERROR: what went wrong; with `error`, also its traceback."""
         self.log(logging.ERROR, message, *arguments, error=error, depth=2)
 
     def critical(self, message: str, *arguments: object) -> None:
-        """Say what ends a worker, or costs a run."""
+        """Log at level CRITICAL: what ends a worker, or loses a run's end."""
         self.log(logging.CRITICAL, message, *arguments, depth=2)
 
     def log(
@@ -110,7 +110,7 @@ class Logger:
 
 
 class Later(Logger):
-    """For code that may run while a lock is held: notes the record; whoever releases the lock calls `say`."""
+    """For code that may run while a lock is held: keeps the record; the code that releases the lock calls `say`."""
 
     _at_once = False
 

@@ -40,7 +40,7 @@ def is_shared(directory: Path) -> bool:
 def make_folder(directory: Path, database: Path) -> None:
     """Make the folder beside the database, for those who may write the database; if it is there, and ours, adapt it.
 
-    Where it is for more users than one it appears complete, so that nobody finds it closed. Raises `OSError`.
+    A shared folder gets its permissions before its name, so that no user finds it closed. Raises `OSError`.
     """
     if not POSIX or not database.exists():
         directory.mkdir(mode=PRIVATE, exist_ok=True)
@@ -48,7 +48,7 @@ def make_folder(directory: Path, database: Path) -> None:
     wanted = database.stat()
     if not os.path.lexists(directory):
         _make(directory, wanted)
-    with suppress(FileNotFoundError):  # somebody has taken it away just now
+    with suppress(FileNotFoundError):  # it was removed just now
         _adapt(directory, wanted)
 
 

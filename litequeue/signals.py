@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 HANGUP: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (signal.SIGHUP,)
 STOPS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, *HANGUP)
 # Seconds. systemd signals each process of a unit and its supervisor passes the signal on, a terminal that is closed
-# and its shell both send SIGHUP: under load that takes a few 0.1 s. Nobody who has read "again to release it now" is
-# as quick.
+# and its shell both send SIGHUP: under load that takes a few 0.1 s. A person who reads "again to release it now" takes
+# longer.
 MOMENT = 1.0
 ELSEWHERE = (
     "signals=True works in the main thread of the main interpreter only, where Python's signal handlers run; "
@@ -39,7 +39,7 @@ class Stops:
 
     def tell(self, now: float) -> int:
         """Take note of being told at `now`, by the monotonic clock; return how many stops that makes."""
-        self._told.append(now)  # the only change, and atomic: what is counted does not depend on who was first
+        self._told.append(now)  # the only change, and atomic: the count does not depend on which handler was first
         count, last = 0, -MOMENT
         for moment in sorted(self._told):
             if count == 0 or moment - last >= MOMENT:
@@ -72,7 +72,7 @@ class Listener(Protocol):
 
 
 class Signals:
-    """The process's handler of stop signals, while workers want it; what was there before is put back afterwards."""
+    """The process's handler of stop signals, while workers want it; the handlers of before are restored afterwards."""
 
     def __init__(self) -> None:
         self._listeners: dict[Listener, tuple[signal.Signals, ...]] = {}
@@ -120,7 +120,7 @@ class Signals:
             return  # the handler stays, and passes on whatever comes
         wanted = {number for numbers in self._listeners.values() for number in numbers}
         for number in self._before.keys() - wanted:
-            # should somebody have put a handler above ours, it may call ours, which then passes on
+            # a handler installed over ours since may call ours, which then passes the signal on
             if signal.getsignal(number) == self._on_signal:
                 before = self._before.pop(number)
                 signal.signal(number, signal.SIG_DFL if before is None else before)

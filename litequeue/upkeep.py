@@ -165,8 +165,7 @@ class Upkeep:
 
     def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str, *, stopped: bool) -> None:
         identity = Identity.from_text(worker.identity)
-        # a machine that went down takes its workers with it, and who stops one may not wait for its end: no job is to
-        # blame for that
+        # no job is to blame where the machine went down, or the worker was told to stop and then killed
         blame = not stopped and (not identity.boot or identity.same_boot(self._self))
         rescued = self._store.rescue(worker.id, executing, blame=blame)
         self._seen.pop(worker.id, None)

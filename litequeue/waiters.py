@@ -110,7 +110,7 @@ class AsyncWaiter:
 
 
 class Reads(Protocol):
-    """How those who wait read the file."""
+    """How waits read the file."""
 
     @property
     def directory(self) -> Path:
@@ -120,10 +120,10 @@ class Reads(Protocol):
         """Say where an unfinished job stands, and what it waits for."""
 
     def busy(self) -> bool:
-        """Whether somebody reads, for whom others wait."""
+        """Whether the reading connection is in use."""
 
     def free_within(self, seconds: float) -> bool:
-        """Wait until nobody else reads, at most so long; return whether that came."""
+        """Wait until the reading connection is free, at most so long; return whether it was."""
 
     def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Make a call that reads in another thread, for a coroutine."""
@@ -364,7 +364,7 @@ def _known(record: JobRecord, doing: str | None) -> str:
 
 
 def _give_up(future: asyncio.Future[Any]) -> None:
-    # a result, and no cancel: whoever awaits it must be able to tell that from a cancel of their own
+    # a result, and no cancel: the caller must be able to tell it from a cancel of its own
     if not future.done():
         future.set_result(None)
 

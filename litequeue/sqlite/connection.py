@@ -50,7 +50,7 @@ class Connection(Protocol):
         """What can be set on the driver's object itself, such as a row factory; to be compared by identity."""
 
     def drop_hooks(self) -> None:
-        """Put back what is set by methods and cannot be read back: hooks, and `pragmas()`."""
+        """Restore what is set by methods and cannot be read back: hooks, and `pragmas()`."""
 
     @property
     def last_id(self) -> int:
@@ -81,7 +81,7 @@ _DAMAGED = f"the file is damaged; {_RESTORE}"
 _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ("locked", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
     ("busy", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
-    # damage by SQLite's whole sentences: "malformed JSON" is said of a row that somebody else wrote
+    # damage by SQLite's whole sentences: "malformed JSON" is about one row, which another program wrote
     ("not a database", StoreDamaged, _NO_DATABASE),
     ("disk image is malformed", StoreDamaged, _DAMAGED),
     ("malformed database schema", StoreDamaged, _DAMAGED),
@@ -109,7 +109,7 @@ def only_reads(sql: str) -> bool:
 
 
 def _unknown() -> None:
-    """Of a connection that somebody else has opened."""
+    """The default of a connection that was not opened here."""
 
 
 class Handle:

@@ -63,7 +63,7 @@ class ApswConnection(Handle):
     def lend(self) -> None:
         """Watch from now on what a caller does with it.
 
-        SQLite asks when it prepares a statement: at each run of a PRAGMA or ATTACH, and of others at the first only.
+        SQLite asks when it prepares a statement: at each run of PRAGMA and ATTACH, and of others at the first only.
         """
         watch = self._watch
         if not watch.begun:
@@ -77,7 +77,7 @@ class ApswConnection(Handle):
         return self._watch.changing
 
     def pragmas(self) -> tuple[str, ...]:
-        """The settings that a caller can change without a statement, and `drop_hooks` puts back."""
+        """The settings that a caller can change without a statement, and `drop_hooks` restores."""
         return ("busy_timeout", "wal_autocheckpoint")  # a busy handler and a WAL hook show in these, too
 
     def traits(self) -> tuple[Any, ...]:
@@ -86,7 +86,7 @@ class ApswConnection(Handle):
         return (*_traits(raw), *[raw.config(flag, -1) for flag in _FLAGS])
 
     def drop_hooks(self) -> None:
-        """Put back what is set by methods and cannot be read back cheaply: hooks, the busy handler, the WAL's limit."""
+        """Restore what is set by methods and cannot be read back cheaply: hooks, the busy handler, the WAL's limit."""
         raw = self.raw
         raw.set_busy_timeout(int(BUSY_SECONDS * 1000))
         raw.wal_autocheckpoint(AUTOCHECKPOINT)

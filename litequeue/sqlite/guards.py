@@ -101,7 +101,7 @@ def register(
 
     `holder` stands for the connection until `forget` is told of its end. `holds` tells whether a descriptor that is
     open already may be the library's own. `first` is called where this process has no connection to the file: it may
-    refuse it, and nobody else opens it meanwhile.
+    refuse it, and no other thread opens it meanwhile.
     """
     identity = file_id(path)
     if identity is None:

@@ -98,7 +98,7 @@ class Held:
 
 
 class Blocks:
-    """The callers' blocks on one writer: which is open, who is in it, and who would wait for its end in vain."""
+    """The callers' blocks on one writer: which is open, which calls are in it, and which would wait for it for ever."""
 
     def __init__(self) -> None:
         self.loop: Any = None  # whose coroutine has a transaction open, or is about to

@@ -40,8 +40,8 @@ def second_name(path: Path, mounts: list[str]) -> str | None:
     """
     if is_mount_point(str(path), mounts):
         return (
-            f"{path} is mounted as a single file: its WAL would lie in another folder than that of whoever uses the "
-            f"file under its own name, and both would lose data. Mount the folder, not the file: in a container "
+            f"{path} is mounted as a single file: a process that uses the file under its own name has its WAL "
+            f"in another folder, and both would lose data. Mount the folder, not the file: in a container "
             f"-v ./data:/data, and the queue's file in /data"
         )
     try:

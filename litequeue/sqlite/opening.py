@@ -178,7 +178,7 @@ class File:
 
     @contextmanager
     def registered(self) -> Generator[OpenFile, None, None]:
-        """Note that a connection to the file is open for the block's time, which somebody else opens and closes."""
+        """Note that a connection to the file is open for the block's time, which the caller opens and closes."""
         holder = object()
         found, _ = self._register(holder, make=False)
         try:

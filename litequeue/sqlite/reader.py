@@ -110,11 +110,11 @@ class Reader:
         return self._thread.future(call)
 
     def busy(self) -> bool:
-        """Whether somebody reads, for whom others wait."""
+        """Whether the reading connection is in use."""
         return self._reading.locked()
 
     def free_within(self, seconds: float) -> bool:
-        """Wait until nobody reads, at most so long; return whether that came."""
+        """Wait until the reading connection is free, at most so long; return whether it was."""
         # not by acquire(timeout=): a Ctrl-C between that and what releases it would keep everybody out for good
         pause = LOOK_AGAIN / 64
         while self._reading.locked():

@@ -1,7 +1,7 @@
 """Know whose WAL lies beside a file: SQLite would put the WAL of another database into this one, without an error.
 
-Whoever opens the file first in a process compares it with a note in the folder beside it, and then renews the note. The
-note holds the inodes of the file, its -wal and its -shm, and an id that stands in the file itself, which tells a copy
+A process that opens the file compares it with a note in the folder beside it first, and then renews the note. The note
+holds the inodes of the file, its -wal and its -shm, and an id that stands in the file itself, which tells a copy
 that was put over the file (`cp backup.db app.db`) although the inode is the same.
 
 HAZARD: to refuse a WAL that is rightly there, after a power cut, would lose jobs. So only what surely tells of another
@@ -44,7 +44,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Note(NamedTuple):
-    """What is known of the file that was opened last. An inode of 0: there was no such file, or nobody has looked."""
+    """What is known of the file that was opened last. An inode of 0: there was no such file, or it is not known."""
 
     inode: int
     file_id: str = ""
@@ -76,7 +76,7 @@ def new_id() -> str:
 
 def refuse_left_alone(path: Path) -> None:
     """Raise `StoreReplaced` where the file is missing, but its -wal or -shm is there: a new file would get them."""
-    left = _left(path)  # before the file: who makes one makes its WAL later
+    left = _left(path)  # before the file: a process that makes one makes its WAL later
     if left.deciding[0] and not path.exists():
         raise StoreReplaced(
             f"{_names(path, left)} left of a database that was {path}, and is gone. Put that back, or, to begin with "
@@ -90,7 +90,7 @@ def check(path: Path, driver: DriverModule, *, make: bool) -> None:
     HAZARD: only while this process has no connection to the file, which must stay so until this returns. `make`: also
     make the folder for the note. Raises `StoreError` where this user cannot use what others have made there.
     """
-    left = _left(path)  # before the note: who opens another file notes that before there is a new WAL
+    left = _left(path)  # before the note: a process that opens another file renews the note before it makes a WAL
     folder = Path(f"{path}{BESIDE}")
     if make:
         with suppress(OSError):  # a note is a precaution: a full disk, say, must not keep anybody from looking
