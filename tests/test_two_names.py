@@ -61,9 +61,12 @@ def test_a_link_made_while_the_file_is_open_stops_nobody_and_refuses_the_next_wh
     task.enqueue(1)
     os.link(database, database.parent / "linked.db")
     task.enqueue(2)
-    with pytest.raises(UnsafeFilesystem, match="has 2 hard links"):
-        Queue(database, driver=driver)
-    assert len(queue.jobs()) == 2
+    for name in (database, database.with_name("linked.db")):  # also in the process that has it open
+        with pytest.raises(UnsafeFilesystem, match="has 2 hard links"):
+            Queue(name, driver=driver)
+    queue.close()
+    task.enqueue(3)
+    assert len(queue.jobs()) == 3
 
 
 @pytest.mark.parametrize("driver", ["apsw"])  # the commands' own

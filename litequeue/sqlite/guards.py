@@ -36,7 +36,7 @@ def opening() -> threading.Lock:
     return lock_of_this_process(_openings)
 
 
-def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
+def check_place(path: Path, *, allow_unsafe_filesystem: bool, in_use: bool = False) -> None:
     """Refuse a path that can hold no database, or none that is safe."""
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise StoreError(f"the name of {path} is too long: at most {LONGEST_NAME} bytes, for {BESIDE} is added to it")
@@ -53,8 +53,8 @@ def check_place(path: Path, *, allow_unsafe_filesystem: bool) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise StoreError(f"the folder {path.parent} is read-only for this user; SQLite keeps its WAL beside the file")
     mounts = read_mounts()
-    # while it is open here, another name cannot make anything worse: what runs goes on
-    if path.exists() and _holder(str(path)) is None and (why := second_name(path, mounts)):
+    # a queue that had it under this name goes on: each other name is refused where it is opened
+    if not in_use and path.exists() and (why := second_name(path, mounts)):
         raise UnsafeFilesystem(why)
     if not allow_unsafe_filesystem and (kind := filesystem_of(path, mounts)) and _is_unsafe(kind):
         raise UnsafeFilesystem(

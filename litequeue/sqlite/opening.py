@@ -97,7 +97,8 @@ class File:
         """
         path = Path(self.path)
         self._check_identity()
-        guards.check_place(path, allow_unsafe_filesystem=self._allow_unsafe_filesystem)
+        unsafe, in_use = self._allow_unsafe_filesystem, self.identity != NO_FILE
+        guards.check_place(path, allow_unsafe_filesystem=unsafe, in_use=in_use)
         if create:
             whose_wal.refuse_left_alone(path)
             self.created = _create(path) or self.created
