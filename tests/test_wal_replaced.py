@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from litequeue import Queue, StoreReplaced, current_job
+from litequeue.sqlite.writer import WAITED
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60  # seconds; only a defect waits so long
@@ -128,6 +130,13 @@ def test_a_transaction_in_which_it_happens_is_not_committed_as_if_nothing_had_be
     with pytest.raises(StoreReplaced), queue.transaction():
         queue.tasks["add"].enqueue(1)
         harm()
+
+
+def test_a_commit_that_had_to_wait_meanwhile_is_not_acknowledged_either(database, driver, harm):
+    with declare(database, driver, durability="normal") as queue:
+        queue.tasks["add"].enqueue(0)
+        with pytest.raises(StoreReplaced):
+            queue.store._writer.run(lambda _db: harm() or threading.Event().wait(2 * WAITED))
 
 
 def test_an_async_transaction_in_which_it_happens_is_not_committed_as_if_nothing_had_been(queue, harm):

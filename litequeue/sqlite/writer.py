@@ -289,7 +289,8 @@ class Writer:
         """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
         value = work(db) if single else transact(db, work, self._check, fate)
-        if self._synchronous:  # before anybody is told that it is stored; the sync takes long enough for much to happen
+        # before it is acknowledged: a sync, or a wait for the file, takes long enough for it to be replaced meanwhile
+        if self._synchronous or self._monotonic() - began > WAITED:
             db.check_files()
         self.commits += 1
         self._note_span(began, what or work)
