@@ -165,8 +165,11 @@ class Coroutines(Pool):
 
     def _fill(self, at: EventLoop) -> None:
         """Begin what is in line, as far as there is room; on a loop that was replaced nothing is begun."""
-        while self._slots and at is self._at:
-            slot = self._slots.pop()
+        while at is self._at:
+            try:
+                slot = self._slots.pop()
+            except IndexError:  # not asked before: the loop that takes this one's place may have taken the last
+                return
             try:
                 job = self.line.popleft()
             except IndexError:
