@@ -165,7 +165,7 @@ class Lifecycle(ABC):
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *raised: object) -> None:
         self.stop()
         try:
             self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
