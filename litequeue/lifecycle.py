@@ -160,7 +160,8 @@ class Lifecycle(ABC):
         self._listen()
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # perhaps a Ctrl-C: `__exit__` is not called after this
+            self.stop(now=True)
             HANDLERS.remove(self._notice)
             raise
         return self

@@ -308,6 +308,18 @@ def test_the_handler_that_was_there_before_is_called_once_what_ran_has_ended(que
     assert job.refresh().status == "succeeded"
 
 
+def test_a_ctrl_c_amid_its_start_leaves_no_worker_behind(queue, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    worker = queue.worker(name="half")
+    monkeypatch.setattr(worker._ready, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.__enter__()
+    until(lambda: not any(thread.name == "litequeue-half" for thread in threading.enumerate()))
+    assert queue.store.workers() == []
+
+
 def test_handlers_are_put_back_when_the_last_block_is_left(queue):
     def mine(*_):
         raise AssertionError
