@@ -94,7 +94,7 @@ class Held:
             try:
                 call()
             except Exception as error:
-                log.error("what was committed could not be told of", error=error)
+                log.error("after a commit, those that wait for it could not be notified; they look again within a second or so", error=error)
 
 
 class Blocks:
