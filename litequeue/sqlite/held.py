@@ -94,7 +94,7 @@ class Held:
             try:
                 call()
             except Exception as error:
-                log.error("after a commit, those that wait for it could not be notified; they look again within a second or so", error=error)
+                log.error("committed, but those that wait for it were not notified; they look again soon", error=error)
 
 
 class Blocks:
