@@ -9,11 +9,19 @@ from unittest import mock
 
 from litequeue import upkeep
 from litequeue.identity import Identity
+from litequeue.logger import Logger
 from model.row import Broken
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+
+class _Strict(Logger):
+    """Raises what would be logged as a mistake of our own."""
+
+    def error(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
+        raise Broken(message % arguments) from error
 
 
 @dataclass
@@ -95,11 +103,8 @@ class Kernel:
     def in_place(self) -> Generator[None, None, None]:
         """Let upkeep see this machine; what it would log as its own mistake is one."""
 
-        def log_exception(message: str, *arguments: object) -> None:
-            raise Broken(message % arguments)
-
         with ExitStack() as stack:
             for name in ("tokens", "take", "noted", "told", "forget", "alive", "cpu_seconds"):
                 stack.enter_context(mock.patch.object(upkeep, name, getattr(self, name)))
-            stack.enter_context(mock.patch.object(upkeep.log, "exception", log_exception))
+            stack.enter_context(mock.patch.object(upkeep, "log", _Strict()))
             yield
