@@ -1,4 +1,4 @@
-"""Coroutines on one event loop, with a limit on their number; a loop that does not answer is replaced. Knows no store."""
+"""Coroutines on one event loop, at most so many; a loop that does not answer is replaced. Knows no store."""
 
 from __future__ import annotations
 

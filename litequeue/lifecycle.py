@@ -103,6 +103,11 @@ class Notice:
                 again = "; again to release it now" if who.startswith("SIG") else ""
                 log.warning("%s: finishing what runs, up to %s%s", who, text(self._grace), again)
 
+    def keep_short(self) -> None:
+        """Called now and then by the thread whose handlers have run: what they were told need not be kept any more."""
+        if self._signal_file is not None:
+            self._signal_file.rewind()
+
     def close(self) -> None:
         """Have signals written down no more."""
         if self._signal_file is not None:

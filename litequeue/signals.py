@@ -231,10 +231,17 @@ class SignalFile:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._stat = descriptor, os.fstat(descriptor)
+        self._start = os.lseek(descriptor, 0, os.SEEK_CUR)
         before = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         if before != -1:  # an event loop's, which would miss its signals
             signal.set_wakeup_fd(before)
         _files.append(self)
+
+    def rewind(self) -> None:
+        """Have the next number written where the first one was: a signal may come a thousand times a second."""
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), self._stat):
+                os.lseek(self._descriptor, self._start, os.SEEK_SET)
 
     def close(self) -> None:
         """Write no more, and close the descriptor."""

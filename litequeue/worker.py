@@ -85,8 +85,9 @@ class Worker(Lifecycle):
         self._serves, directory = Serves(self._names, self.queues), open_directory(self._store.path)
         # the lock first: nobody ever sees this worker on record without it
         with ExitStack() as made:
-            slots = self.threads + self.coroutines
-            self._lifeline = made.enter_context(closing(Lifeline(directory, self._token, slots)))
+            self._lifeline = made.enter_context(
+                closing(Lifeline(directory, self._token, self.threads + self.coroutines))
+            )
             self._ear = made.enter_context(closing(Ear(directory, WORK)))
             self._handed_to = made.enter_context(closing(Ear(directory, HAND)))
             self._runs = Runs(
@@ -102,6 +103,7 @@ class Worker(Lifecycle):
                 ear=self._handed_to,
                 settle=self._settle_at_once,
             )
+            self._notice.note_in(self._lifeline, stopping=self._stopping)  # may want a descriptor, too
             made.pop_all()
         self._kinds = frozenset(kind for kind in (self._runs.plain, self._names - self._runs.plain) if kind)
         self._hungry = set(self._kinds)  # kinds of tasks of which there may be ready jobs
@@ -111,7 +113,6 @@ class Worker(Lifecycle):
         self._astray = self._sure = False  # astray: what we write goes to a wrong place
         self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
         self._upkeep = Upkeep(self._store, self._clock, self._token, self._names)
-        self._notice.note_in(self._lifeline, stopping=self._stopping)
 
     def _sign_on(self) -> None:
         self.id = self._runs.worker = self._store.sign_on(
@@ -308,6 +309,7 @@ class Worker(Lifecycle):
         if now - self._polled < POLL:
             return
         self._polled = now
+        self._notice.keep_short()
         self._runs.receive_waiting()
         version = self._store.version()
         if version not in (None, self._version):

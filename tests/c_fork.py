@@ -17,7 +17,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import litequeue
 from litequeue import Queue, every
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(litequeue.__file__).parent
 LONG, USUAL = 600.0, 0.005  # seconds
 PATIENCE = 12  # seconds; a child that takes longer hangs, and is ended by SIGALRM
+_KEEPING_THE_LOCK = ctypes.PyDLL(None)
 WAYS_TO_USE_IT_BEFORE = ("enqueued", "read", "waited", "worker", "transaction", "asyncio")
 
 
@@ -41,7 +42,7 @@ def let_threads_wait() -> None:
 
 def fork() -> int:
     """Fork by the C library's own function. The interpreter's lock is kept, so that the child has it."""
-    pid = int(ctypes.PyDLL(None).fork())
+    pid = int(_KEEPING_THE_LOCK.fork())
     if pid == 0:
         sys.setswitchinterval(USUAL)
     return pid
@@ -80,28 +81,32 @@ def forget_stack(pid: int) -> None:
 
 def in_child(work: Callable[[], Any], tries: int = 3) -> Said:
     """Run `work` in a child of a C-level fork, which ends by `os._exit`, and wait for it."""
-    pid, said = _in_child(work)
-    stalled = said.code == -signal.SIGALRM and not hung_in_litequeue(pid)
-    forget_stack(pid)
+    with tempfile.TemporaryFile("w+") as stack:
+        said = _in_child(work, stack)
+        stack.seek(0)
+        stalled = said.code == -signal.SIGALRM and f'"{PACKAGE}/' not in stack.read()
     return in_child(work, tries - 1) if stalled and tries > 1 else said
 
 
-def _in_child(work: Callable[[], Any]) -> tuple[int, Said]:
+def _in_child(work: Callable[[], Any], stack: TextIO) -> Said:
     heard, told = os.pipe()
     pid = fork()
     if pid == 0:
-        end_if_it_hangs(PATIENCE)
+        # all of this keeps the interpreter's lock, of which another thread may have had a part at the fork
+        signal.alarm(PATIENCE)
+        faulthandler.register(signal.SIGALRM, file=stack, all_threads=False, chain=True)
         try:
             said = work()
         except BaseException as error:
             said = f"{type(error).__name__}: {error}"
-        os.write(told, json.dumps(said, default=repr).encode())
-        os._exit(0)
+        data = json.dumps(said, default=repr).encode()
+        _KEEPING_THE_LOCK.write(told, data, len(data))
+        _KEEPING_THE_LOCK._exit(0)
     os.close(told)
     with open(heard, "rb") as pipe:
         data = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return pid, Said(code, json.loads(data) if data else None)
+    return Said(code, json.loads(data) if data else None)
 
 
 def declare(path: str | Path, driver: Any) -> Queue:

@@ -57,7 +57,10 @@ def found(database, driver):
     def look():
         with Queue(database, driver=driver) as queue:
             assert queue.store.integrity() == []
-            return {job.id for job in queue.jobs(limit=10_000)}
+            ids = [job.id for job in queue.jobs(limit=10_000)]
+            while more := queue.jobs(limit=10_000, before=ids[-1]) if ids else []:
+                ids += [job.id for job in more]
+            return set(ids)
 
     return look
 
