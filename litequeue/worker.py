@@ -313,11 +313,9 @@ class Worker(Lifecycle):
         self._runs.receive_waiting()
         version = self._store.version()
         if version not in (None, self._version):
-            self._version = version
-            self._hungry = set(self._kinds)
+            self._version, self._hungry, self._doubt.open = version, set(self._kinds), True
             self._upkeep.schedules_changed()
             self._upkeep.jobs_changed()
-            self._doubt.open = True
             if self._runs.busy:
                 self._look_for_cancels()
 
