@@ -122,13 +122,14 @@ def check(path: Path, driver: DriverModule, *, make: bool) -> None:
             open_directory(path)
     refuse_unusable(folder, path)
     for last in reversed(range(TRIES)):
-        left = _left(path)  # before the note: a process that opens another file renews the note before it makes a WAL
-        file_id = _id_in_main_file(path, driver, left)
         old, in_place = _read(folder)
+        left = _left(path)
+        file_id = _id_in_main_file(path, driver, left)
         now = Note(_inode(path), file_id, left.wal[0], left.shm[0])
         if old is not None and in_place and old.inode == now.inode and file_id in old.ids:
             break
-        # a process that gives the file a new id meanwhile writes a note before and after
+        # the same note before and after: a process that opens another file, or gives it a new id, writes one before
+        # it makes a WAL, before the id can be in the file, and after
         if not last or _read(folder) == (old, in_place):
             if folder.is_dir():
                 _compare(path, folder, old, now, left, in_place=in_place)
