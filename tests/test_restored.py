@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from litequeue import Queue, StoreReplaced
 
+TESTS = Path(__file__).resolve().parent
 PROGRAM = """
 import os, signal, sys
 from litequeue import Queue
@@ -129,6 +131,46 @@ def test_a_plain_copy_of_the_same_database_moved_beside_the_old_wal_is_refused(d
         Queue(database, driver=driver)
 
 
+@pytest.mark.parametrize("put", [move, copy_over])
+def test_a_copy_by_vacuum_into_put_beside_the_old_wal_is_refused(database, driver, killed, connect, put):
+    with Queue(database, driver=driver) as queue:
+        queue.task(name="same")(lambda number: number).enqueue(0)
+    connect().execute("VACUUM INTO ?", (str(database.parent / "copy.db"),))
+    killed(database, driver, range(1, 2))
+    put(database.parent / "copy.db", database)
+    shutil.rmtree(note_of(database).parent)  # the file itself says that it owns no WAL
+    before = contents(database)
+    with pytest.raises(StoreReplaced, match=f"{wal(database)} .* left of another file"):
+        Queue(database, driver=driver)
+    assert contents(database) == before
+
+
+def restore(copy, database):
+    for left in (wal(database), shm(database)):
+        left.unlink(missing_ok=True)
+    copy_over(copy, database)
+
+
+def test_the_same_backup_copied_over_again_and_again_beside_the_wal_is_refused(copy, database, driver, killed):
+    restore(copy, database)
+    for number in range(1, 4):
+        killed(database, driver, range(number, number + 1))
+        copy_over(copy, database)
+        with pytest.raises(StoreReplaced, match="left of another file"):
+            Queue(database, driver=driver)
+        restore(copy, database)
+    assert numbers_in(database, driver) == [0]
+
+
+def test_the_same_backup_copied_to_a_new_place_and_over_it_again_is_refused(copy, database, driver, killed):
+    place = database.parent / "place.db"
+    shutil.copyfile(copy, place)
+    killed(place, driver, range(1, 2))
+    copy_over(copy, place)
+    with pytest.raises(StoreReplaced, match="left of another file"):
+        Queue(place, driver=driver)
+
+
 def test_while_an_old_process_has_the_old_file_open_the_new_one_is_refused(copy, database, driver):
     command = [sys.executable, "-c", PROGRAM + WAITS, str(database), driver, "3", "4"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as old:
@@ -171,6 +213,94 @@ def test_a_restored_file_whose_process_is_killed_is_opened_with_its_wal(copy, da
     move(copy, database)
     killed(database, driver, range(7, 8))
     assert numbers_in(database, driver) == [0, 7]
+
+
+@pytest.fixture
+def reading(connect):
+    """Begin to read a file, so that its WAL cannot be moved into it."""
+
+    def read(database):
+        db = connect(database)
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM litequeue_jobs").fetchall()
+        return db
+
+    return read
+
+
+def test_a_restored_file_that_others_read_at_its_first_open_is_opened_with_its_wal(
+    copy, database, driver, killed, reading
+):
+    for left in (wal(database), shm(database)):
+        move(left, Path(f"{left}.old"))  # not deleted: a new file might get the same inode
+    copy_over(copy, database)
+    db = reading(database)
+    for number in range(1, 3):
+        killed(database, driver, range(number, number + 1))
+    db.execute("COMMIT")
+    killed(database, driver, range(3, 4))
+    saved = shutil.copyfile(database, database.parent / "saved.db")
+    copy_over(copy, database)
+    with pytest.raises(StoreReplaced, match="left of another file"):
+        Queue(database, driver=driver)
+    copy_over(saved, database)
+    assert numbers_in(database, driver) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("journal_mode", ["delete", "persist", "truncate"])
+def test_a_file_of_the_application_that_gets_into_wal_mode_is_opened_with_its_wal(
+    database, driver, killed, connect, journal_mode
+):
+    db = connect(database)
+    db.execute(f"PRAGMA journal_mode = {journal_mode}")
+    db.execute("CREATE TABLE theirs (id)")
+    db.close()
+    for number in range(2):
+        killed(database, driver, range(number, number + 1))
+    assert numbers_in(database, driver) == [0, 1]
+
+
+def test_a_copy_by_vacuum_into_is_opened_beside_an_empty_wal(database, driver, connect):
+    with Queue(database, driver=driver) as queue:
+        queue.task(name="same")(lambda number: number).using(tags=["0"]).enqueue(0)
+    db = connect(database)
+    db.execute("VACUUM INTO ?", (str(database.parent / "copy.db"),))
+    db.close()
+    move(database.parent / "copy.db", database)
+    wal(database).touch()
+    assert numbers_in(database, driver) == [0]
+
+
+MODES = """
+import sys
+driver, path = sys.argv[1:]
+if driver == "apsw":
+    import apsw
+    run = apsw.Connection(path).execute
+else:
+    import sqlite3
+    run = sqlite3.connect(path, isolation_level=None).execute
+print("begins", flush=True)
+while True:
+    for mode in ("wal", "delete"):
+        assert run(f"PRAGMA journal_mode = {mode}").fetchall() == [(mode,)]
+        run("REPLACE INTO theirs VALUES (1, randomblob(9000))").fetchall()
+"""
+
+
+@pytest.mark.slow
+def test_a_file_whose_journal_mode_changes_at_the_moment_of_a_kill_is_never_refused(database, driver, connect):
+    Queue(database, driver=driver).close()
+    db = connect(database)
+    db.execute("CREATE TABLE theirs (id INTEGER PRIMARY KEY, data)")
+    db.close()
+    for number in range(60):
+        command = [sys.executable, "-c", MODES, driver, str(database)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"begins\n"
+            time.sleep(number % 20 / 1000)  # any moment will do
+            process.kill()
+        Queue(database, driver=driver).close()
 
 
 def test_a_folder_that_was_copied_as_a_whole_is_opened_with_its_wal(copy, database, driver):
@@ -247,41 +377,67 @@ def test_processes_that_open_a_restored_file_at_once_are_none_of_them_refused(co
 
 
 DEATHS = """
-import os, shutil, sys
-from litequeue import Queue
-path, driver = sys.argv[1:]
+import os, shutil, signal, sys
+from crash.failpoint import Death, Failpoint
+from litequeue import Queue, StoreReplaced
+from litequeue.sqlite import driver_sqlite3
+path, driver, put, after = sys.argv[1:]
 
 def forked(work):
     pid = os.fork()
     if pid == 0:
         try:
             work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(9)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-def enqueue(number, dies_at):
-    events = iter(range(1_000))
-    def hook(event, arguments):
-        if event in ("open", "os.rename", "os.remove", "os.mkdir", "sqlite3.connect") and next(events) == dies_at:
-            os._exit(1)
-    sys.addaudithook(hook)
+def enqueue(number, dies_at=0):
+    if dies_at:
+        point = Failpoint(Death("kill", after == "after"), dies_at, lambda: None)
+        point.past(driver_sqlite3)
+        def hook(event, arguments):
+            if event in ("open", "os.rename", "os.remove", "os.mkdir", "sqlite3.connect"):
+                point.reached()
+        sys.addaudithook(hook)
     queue = Queue(path, driver=driver)
     queue.task(name="same")(lambda number: number).using(tags=[str(number)]).enqueue(number)
-    os._exit(0)
+    if dies_at:
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def refused():
+    try:
+        Queue(path, driver=driver)
+    except StoreReplaced:
+        os._exit(0)
 
 def look():
     queue = Queue(path, driver=driver)
     print(dies_at, ended, sorted(int(job.tags[0]) for job in queue.jobs()), flush=True)
     os._exit(0)
 
-for dies_at in range(100):
+def restore():
+    if put == "copy_over":
+        shutil.copyfile(path + ".copy", path)
+    else:
+        shutil.copyfile(path + ".copy", path + ".new")
+        os.replace(path + ".new", path)
+
+for dies_at in range(1, 1000):
     for ending in ("-wal", "-shm"):
         if os.path.exists(path + ending):
             os.unlink(path + ending)
-    shutil.copyfile(path + ".copy", path + ".new")
-    os.replace(path + ".new", path)  # restored as told, by a file of another inode and id, beside the note of the last
+    restore()  # as told, beside the note of the last
     ended = forked(lambda: enqueue(7, dies_at))
+    for number in (8, 9):
+        assert forked(lambda: enqueue(number)) == -signal.SIGKILL, (dies_at, number)
+    os.link(path, path + ".kept") if put == "move" else shutil.copyfile(path, path + ".kept")
+    restore()
+    assert forked(refused) == 0, dies_at
+    os.replace(path + ".kept", path) if put == "move" else shutil.copyfile(path + ".kept", path)
     assert forked(look) == 0, dies_at
     if ended == 0:
         break
@@ -289,16 +445,22 @@ for dies_at in range(100):
 
 
 @pytest.mark.slow
-def test_whenever_the_process_dies_that_opens_a_restored_file_the_next_one_opens_it(copy, database, driver):
-    """At each moment at which a file is opened, renamed or removed on the way."""
+@pytest.mark.parametrize(("put", "moment"), [("move", "before"), ("copy_over", "after")])
+def test_whenever_the_process_dies_that_opens_a_restored_file_the_next_one_opens_it(
+    copy, database, driver, put, moment
+):
+    """At each statement, and at each moment at which a file is opened, renamed or removed on the way."""
     move(copy, database.parent / "app.db.copy")
-    command = [sys.executable, "-c", DEATHS, str(database), driver]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", DEATHS, str(database), driver, put, moment]
+    paths = os.pathsep.join(map(str, (TESTS, TESTS.parent)))
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=240, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     *died, last = [line.split(" ", 2) for line in ended.stdout.splitlines()]
-    assert len(died) > 3
-    assert {(code, jobs) for _, code, jobs in died} <= {("1", "[0]"), ("1", "[0, 7]")}
-    assert last[1:] == ["0", "[0, 7]"]
+    assert len(died) > 20
+    assert {(code, jobs) for _, code, jobs in died} <= {("-9", "[0, 8, 9]"), ("-9", "[0, 7, 8, 9]")}
+    assert last[1:] == ["0", "[0, 7, 8, 9]"]
 
 
 # The id in the file
@@ -312,6 +474,24 @@ def file_id(connect, path):
 def test_a_backup_is_another_file_than_its_original(queue, database, connect):
     copies = [queue.backup(database.parent / f"{number}.db") for number in range(2)]
     assert len({file_id(connect, path) for path in (database, *copies)}) == 3
+
+
+def test_a_restored_file_is_another_one_than_its_copy_and_keeps_its_id(copy, database, driver, connect):
+    given = [file_id(connect, copy)]
+    for _ in range(2):
+        restore(copy, database)
+        Queue(database, driver=driver).close()
+        given.append(file_id(connect, database))
+        Queue(database, driver=driver).close()
+        assert file_id(connect, database) == given[-1]
+    assert len(set(given)) == 3
+
+
+def test_a_new_file_keeps_the_id_that_it_was_made_with(database, driver, connect):
+    Queue(database, driver=driver).close()
+    given = file_id(connect, database)
+    assert numbers_in(database, driver) == []
+    assert file_id(connect, database) == given
 
 
 def test_a_file_of_an_older_release_gets_an_id_which_it_keeps(queue, database, driver, connect):

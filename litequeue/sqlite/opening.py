@@ -85,7 +85,7 @@ class File:
         self.created: bool = False
         self.foreign_keys = flag(foreign_keys, "foreign_keys")
         self.on_connect = None if on_connect is None else plain_function(on_connect, "on_connect")
-        self._noted = False
+        self._noted = whose_wal.NOT_NOTED
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self.identity: FileId = NO_FILE  # until the first connection
         self._open: OpenFile | None = None  # as it was opened last
@@ -133,7 +133,7 @@ class File:
         try:
             for pragma in _settings(self.durability):
                 db.rows(f"PRAGMA {pragma}")
-            if first or not self._noted:
+            if first or not self._noted.complete:
                 self._noted = whose_wal.note(Path(self.path), self.identity[1], db)
             if lent:
                 self.set_up(db.raw)
@@ -154,6 +154,11 @@ class File:
             self.disconnect(db)
             raise
         return db
+
+    def give_next_id(self, db: Connection) -> None:
+        """Give a file that was restored an id of its own, once its tables are those of this release."""
+        if self._noted.needs_id:
+            whose_wal.give_next_id(Path(self.path), self.identity[1], db)
 
     def set_up(self, raw: Any) -> None:
         """Prepare a driver's connection for the application's own statements; what its function raises is raised."""

@@ -55,6 +55,7 @@ class Reader:
         try:
             if create:
                 migrate.migrate(db, self._file.path)
+                self._file.give_next_id(db)
             else:
                 migrate.check(db, self._file.path)
         finally:

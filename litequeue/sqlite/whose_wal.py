@@ -2,7 +2,9 @@
 
 A process that opens the file compares it with a note in the folder beside it first, and then renews the note. The note
 holds the inodes of the file, its -wal and its -shm, and an id that stands in the file itself, which tells a copy
-that was put over the file (`cp backup.db app.db`) although the inode is the same.
+that was put over the file (`cp backup.db app.db`) although the inode is the same. A file that is found to be another
+one than noted gets a new id, so that the same copy put over it once more is told, too. A file that is in rollback mode
+owns no WAL: SQLite deletes the WAL before it leaves that mode, and makes none before it is in it.
 
 HAZARD: to refuse a WAL that is rightly there, after a power cut, would lose jobs. So only what surely tells of another
 file counts. Device numbers change at a reboot: none is compared. Where the folder was copied along with the file to
@@ -30,6 +32,8 @@ from litequeue.permissions import (
     refuse_unusable,
     share_sqlite_files,
 )
+from litequeue.sqlite.connection import transaction
+from litequeue.sqlite.file_header import is_in_rollback_mode
 from litequeue.sqlite.queries import SQL
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ NAME = "file.json"  # the note, in the folder beside the database
 FILE_ID = {"name": "file_id"}
 LENGTH = 256  # bytes of a note: one sector, which disks write as a whole
 LARGEST = 4096  # bytes to read of one, which may have been written by anybody
+TRIES = 100  # to find the note as it was before the file was looked at
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -50,6 +55,27 @@ class Note(NamedTuple):
     file_id: str = ""
     wal: int = 0
     shm: int = 0
+    next_id: str = ""  # the file is being given this one: it stands in the WAL, the file itself, or nowhere yet
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Which ids the file itself may have: none of them is evidence of another file."""
+        return frozenset({self.file_id, self.next_id} - {""})
+
+    @property
+    def file(self) -> tuple[int, str, str]:
+        """What it tells of the file itself."""
+        return self.inode, self.file_id, self.next_id
+
+
+class Noted(NamedTuple):
+    """What is still to be done once a note was written."""
+
+    complete: bool  # in a new file there is neither an id nor a WAL yet
+    needs_id: bool
+
+
+NOT_NOTED = Noted(complete=False, needs_id=False)
 
 
 class Left(NamedTuple):
@@ -90,51 +116,92 @@ def check(path: Path, driver: DriverModule, *, make: bool) -> None:
     HAZARD: only while this process has no connection to the file, which must stay so until this returns. `make`: also
     make the folder for the note. Raises `StoreError` where this user cannot use what others have made there.
     """
-    left = _left(path)  # before the note: a process that opens another file renews the note before it makes a WAL
     folder = Path(f"{path}{BESIDE}")
     if make:
         with suppress(OSError):  # a note is a precaution: a full disk, say, must not keep anybody from looking
             open_directory(path)
     refuse_unusable(folder, path)
-    if folder.is_dir():
-        _compare(path, folder, left, _id_in_main_file(path, driver))
+    for last in reversed(range(TRIES)):
+        old, in_place = _read(folder)
+        left = _left(path)
+        file_id = _id_in_main_file(path, driver, left)
+        now = Note(_inode(path), file_id, left.wal[0], left.shm[0])
+        if old is not None and in_place and old.inode == now.inode and file_id in old.ids:
+            break
+        # the same note before and after: a process that opens another file, or gives it a new id, writes one before
+        # it makes a WAL, before the id can be in the file, and after
+        if not last or _read(folder) == (old, in_place):
+            if folder.is_dir():
+                _compare(path, folder, old, now, left, in_place=in_place)
+            break
     if make or folder.is_dir():
         make_sqlite_files(path)
 
 
-def _compare(path: Path, folder: Path, left: Left, file_id: str) -> None:
-    old, in_place = _read(folder)
-    now = Note(_inode(path), file_id, left.wal[0], left.shm[0])
+def _compare(path: Path, folder: Path, old: Note | None, now: Note, left: Left, *, in_place: bool) -> None:
     if old is not None and _is_of_another(old, now, left, in_place=in_place):
-        raise StoreReplaced(
-            f"{_names(path, left)} left of another file than the one that is {path} now, and together they would be "
-            f"damaged; nothing was changed. To go on with the file that is there now, {_advice(path)}. To go on with "
-            f"the one before, put that back"
-        )
+        raise _foreign(path, left)
     if old is not None and not now.file_id and left.deciding[0] and old.inode == now.inode:
-        now = now._replace(file_id=old.file_id)  # it may stand in the WAL only
-    if old is None or not in_place or (old.inode, old.file_id) != (now.inode, now.file_id):
+        now = now._replace(file_id=old.file_id, next_id=old.next_id)  # it may stand in the WAL only
+    elif old is not None and now.file_id in old.ids and old.next_id:
+        now = now._replace(file_id=old.file_id, next_id=old.next_id)  # it is being given a new one already
+    elif now.file_id and not left.wal[1] and not (old is not None and in_place and old.file == (now.inode, "", "")):
+        # a WAL may hold yet another id, and a file that had none is given its first
+        now = now._replace(next_id=_next_id(folder, old, now))
+    if old is None or not in_place or old.file != now.file:
         _renew(folder, old, now, in_place=in_place)
 
 
-def note(path: Path, inode: int, db: Connection) -> bool:
-    """Once a connection is open: note what was not there before, the inodes of -wal and -shm among it.
+def _next_id(folder: Path, old: Note | None, now: Note) -> str:
+    """Make an id that the file never had. Processes that open it at once all make the same one."""
+    from hashlib import sha256  # not at every start
 
-    Returns whether all is known: in a new file there is neither an id nor a WAL yet.
-    """
+    made_of = (_inode(folder), None if old is None else old.file, now.inode, now.file_id)
+    return sha256(repr(made_of).encode()).hexdigest()[:32]
+
+
+def note(path: Path, inode: int, db: Connection) -> Noted:
+    """Once a connection is open: note what was not there before, the inodes of -wal and -shm among it."""
     folder = Path(f"{path}{BESIDE}")
+    old, in_place = _read(folder)  # before the id: a process that gives the file a new one notes it first
     file_id = _id_of(db)  # a read, which makes -wal and -shm
     share_sqlite_files(path)
     if not folder.is_dir():
-        return False
-    old, in_place = _read(folder)
+        return NOT_NOTED
     left = _left(path)
     if _inode(path) != inode:  # replaced just now: which of the two is noted cannot be told
         _forget(folder)
-        return False
-    known = old.file_id if old is not None and old.inode == inode else ""
-    _renew(folder, old, Note(inode, file_id or known, left.wal[0], left.shm[0]), in_place=in_place)
-    return bool(file_id and left.wal[0])
+        return NOT_NOTED
+    new = Note(inode, file_id, left.wal[0], left.shm[0])
+    if old is not None and old.inode == inode:
+        if not file_id or file_id in old.ids:
+            new = new._replace(file_id=old.file_id, next_id=old.next_id)
+        elif old.file_id:  # it stands in the WAL, and the file itself may have the other one
+            new = new._replace(file_id=old.file_id, next_id=file_id)
+    _renew(folder, old, new, in_place=in_place)
+    return Noted(complete=bool(file_id and left.wal[0]), needs_id=bool(new.next_id))
+
+
+def give_next_id(path: Path, inode: int, db: Connection) -> None:
+    """Give the file the new id that was noted for it. Where it cannot be moved into the file itself, both stay noted.
+
+    HAZARD: the id is on disk in the note before it is in the WAL, and the old one leaves the note only when it can
+    have left the file. In a file whose tables are of this release.
+    """
+    folder = Path(f"{path}{BESIDE}")
+    with suppress(StoreError):  # a disk that is full, or a long transaction of another process: the next one does it
+        with transaction(db):
+            old, in_place = _read(folder)
+            if old is None or not in_place or not old.next_id or old.inode != inode:
+                return
+            if _id_of(db) == old.file_id:
+                db.rows(SQL["set_meta"], {**FILE_ID, "value": old.next_id})
+            elif _id_of(db) != old.next_id:
+                return
+        [(busy, frames, moved)] = db.rows("PRAGMA wal_checkpoint(passive)")
+        if not busy and frames == moved >= 0 and _inode(path) == inode:
+            new = old._replace(file_id=old.next_id, next_id="")
+            _renew(folder, old, new, in_place=in_place)
 
 
 def _is_of_another(old: Note, now: Note, left: Left, *, in_place: bool) -> bool:
@@ -145,8 +212,16 @@ def _is_of_another(old: Note, now: Note, left: Left, *, in_place: bool) -> bool:
     noted = old.wal if which == "wal" else old.shm
     if in_place and noted not in (0, inode):
         return False  # it was replaced as well, or made since by a process that knows no notes
-    other_id = bool(old.file_id and now.file_id) and old.file_id != now.file_id
+    other_id = bool(old.ids and now.file_id) and now.file_id not in old.ids
     return other_id or (in_place and old.inode != now.inode)
+
+
+def _foreign(path: Path, left: Left) -> StoreReplaced:
+    return StoreReplaced(
+        f"{_names(path, left)} left of another file than the one that is {path} now, and together they would be "
+        f"damaged; nothing was changed. To go on with the file that is there now, {_advice(path)}. To go on with "
+        f"the one before, put that back"
+    )
 
 
 def _names(path: Path, left: Left) -> str:
@@ -177,18 +252,26 @@ def _inode(path: Path) -> int:
     return _seen(path)[0]
 
 
-# ---- the id in the file
+# ---- what stands in the file itself
 
 
-def _id_in_main_file(path: Path, driver: DriverModule) -> str:
-    """Read the id as it stands in the file without its WAL; empty where there is none, or it cannot be read."""
+def _id_in_main_file(path: Path, driver: DriverModule, left: Left) -> str:
+    """Read the id as it stands in the file without its WAL; empty where there is none, or it cannot be read.
+
+    Raises `StoreReplaced` where there is a WAL, and the file is not in WAL mode.
+    """
+    found, without_wal = "", False
     with suppress(StoreError):
         db = driver.connect_main_file(path)
         try:
-            return _id_of(db)
+            found = _id_of(db)
+            without_wal = bool(left.wal[1]) and is_in_rollback_mode(path)
         finally:
             db.close()
-    return ""
+    # looked at once more: another process may have left WAL mode just now, as the application may do
+    if without_wal and (again := _left(path).wal)[0] == left.wal[0] and again[1]:
+        raise _foreign(path, left)
+    return found
 
 
 def _id_of(db: Connection) -> str:
@@ -219,19 +302,20 @@ def _read(folder: Path) -> tuple[Note | None, bool]:
         os.close(descriptor)
     with suppress(ValueError, TypeError, KeyError):
         found: dict[str, Any] = json.loads(data)
-        old = Note(*(kind(found[field]) for field, kind in zip(Note._fields, (int, str, int, int), strict=True)))
+        old = Note(*(kind(found[field]) for field, kind in zip(Note._fields, (int, str, int, int, str), strict=True)))
         return old, found["note"] == status.st_ino
     return None, False
 
 
 def _renew(folder: Path, old: Note | None, new: Note, *, in_place: bool) -> None:
     """Write down what has changed. A note that tells of another file must be gone before this one is written to."""
-    if old is not None and in_place and (old.inode, old.file_id) == (new.inode, new.file_id):
+    if old is not None and in_place and old.file == new.file:
         if old != new:
             with suppress(OSError, ValueError, TypeError, KeyError):  # what is known of the file itself stays true
                 _overwrite(folder / NAME, new)
         return
-    stale = old is not None and (old.inode != new.inode or old.file_id not in ("", new.file_id))
+    # whether it would be wrong if it came back after a power cut
+    stale = old is not None and (old.inode != new.inode or (bool(old.ids) and not (new.ids and new.ids <= old.ids)))
     unnamed = folder / f"{NAME}-{os.urandom(8).hex()}.tmp"  # one that a crash leaves is swept away by workers
     try:
         _make(unnamed, new, durable=stale)
