@@ -878,7 +878,7 @@ def test_a_codec_that_gives_no_bytes_for_arguments_refuses_the_call(database):
         assert list(queue.jobs()) == []
 
 
-@pytest.mark.parametrize("codec", ["json", 7, {}, object()], ids=repr)
+@pytest.mark.parametrize("codec", ["json", 7, {}, object()], ids=["text", "number", "dict", "object"])
 def test_what_is_no_codec_is_refused_where_it_is_given(database, codec):
     with pytest.raises(TypeError, match="codec must be an object with"):
         Queue(database, codec=codec)

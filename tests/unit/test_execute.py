@@ -132,7 +132,7 @@ def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
 @pytest.mark.parametrize(
     "arguments",
     [(math.nan,), (math.inf,), (None,), ("1",), (10**400,), (1, "10"), (1, math.nan), (object(),)],
-    ids=repr,
+    ids=["nan", "inf", "None", "text", "10**400", "total text", "total nan", "object"],
 )
 def test_progress_that_is_no_number_is_refused(begin, arguments):
     run = begin(lambda: None)
