@@ -119,8 +119,8 @@ class Later(Logger):
     _at_once = False
 
 
-log = Logger()
-later = Later()
+log: Logger = Logger()
+later: Logger = Later()
 
 
 def say() -> None:

@@ -165,7 +165,10 @@ class ApswConnection(Handle):
 
     def close(self) -> None:
         """Close; the connection cannot be used again."""
-        self.raw.close()
+        try:
+            self.raw.close()
+        except apsw.Error as error:
+            raise translated(error) from error
 
 
 class _Watch:

@@ -186,7 +186,10 @@ class Sqlite3Connection(Handle):
 
     def close(self) -> None:
         """Close; the connection cannot be used again."""
-        self.raw.close()
+        try:
+            self.raw.close()
+        except sqlite3.Error as error:
+            raise translated(error) from error
 
 
 def _decoded(text: bytes) -> str:

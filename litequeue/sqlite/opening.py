@@ -83,8 +83,8 @@ class File:
         self.driver: DriverModule = driver_module(driver)
         self.durability = durability
         self.created: bool = False
-        self.foreign_keys = flag(foreign_keys, "foreign_keys")
-        self.on_connect = None if on_connect is None else plain_function(on_connect, "on_connect")
+        self.foreign_keys: bool = flag(foreign_keys, "foreign_keys")
+        self.on_connect: OnConnect | None = None if on_connect is None else plain_function(on_connect, "on_connect")
         self._noted = whose_wal.NOT_NOTED
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self.identity: FileId = NO_FILE  # until the first connection
