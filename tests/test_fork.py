@@ -50,7 +50,7 @@ def test_parent_and_child_go_on_with_one_store(store):
 def drop_one(database, driver):
     """Use a queue of this file, and drop it without `close()`."""
     queue = Queue(database, driver=driver)
-    queue.task(name="send")(print).enqueue()
+    queue.task(name="send")(lambda: None).enqueue()
     del queue
     gc.collect()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from litequeue.errors import StoreBusy, StoreDamaged, StoreError
@@ -131,8 +131,10 @@ class Handle:
             return
         if getpid() != self._pid:
             keep_for_ever(self.raw)
-        else:
+        elif self.holder is not None:  # opened here, and dropped
             self.on_collected()
+            with suppress(Exception):
+                self.raw.close()
 
 
 class _Abandoned:
