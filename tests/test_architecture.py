@@ -103,7 +103,7 @@ BROAD: dict[str, str] = {
     "retry.py _text": "the exception's own __str__ and __repr__",
     "sqlite/batch.py commit": "handed to the callers whose work it was",
     "sqlite/batch.py _commit_together": "the one at fault meets it again alone",
-    "sqlite/connection.py Handle.__del__": "a dropped connection: whatever the driver says, a collector can tell nobody",
+    "sqlite/connection.py Handle.__del__": "of a dropped connection: there is nobody to tell of what the driver says",
     "sqlite/caller.py _opened": "the application's own on_connect runs there; raised again by the one who waits",
     "sqlite/line.py finish": "raised again by future.result()",
     "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
