@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -572,23 +571,3 @@ queue.worker().run()
     with Queue(tmp_path / "app.db").worker(queues=["another"]) as worker:
         until(lambda: not worker.queue.jobs(status="running"))
     assert worker.queue.store.look_up("1").deaths == 1
-
-
-def test_signals_that_come_by_the_thousand_do_not_let_the_lock_file_grow(queue):
-    sizes = []
-
-    @queue.task
-    def beaten():
-        for _ in range(3):
-            for _ in range(200):
-                os.kill(os.getpid(), signal.SIGUSR2)
-            time.sleep(1.5)  # the worker's loop looks once in about a second
-            sizes.append(max(path.stat().st_size for path in queue.store.directory.glob("*.lock")))
-
-    before = signal.signal(signal.SIGUSR2, lambda *_: None)
-    try:
-        beaten.enqueue()
-        queue.worker(threads=1).run(until_idle=True)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert sizes[2] <= sizes[0]

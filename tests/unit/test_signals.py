@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from litequeue.signals import MOMENT, Signals, Stops
+from litequeue.signals import MOMENT, SignalFile, Signals, Stops
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,22 @@ def test_a_signal_that_meets_the_end_of_the_last_worker_is_passed_on():
         handlers.remove(listener)
         signal.signal(signal.SIGTERM, before)
     assert passed_on == [signal.SIGTERM]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="POSIX signals")
+def test_signals_that_come_by_the_thousand_do_not_let_the_file_of_their_numbers_grow(tmp_path):
+    path = tmp_path / "numbers"
+    path.write_bytes(b"before")
+    descriptor = os.open(path, os.O_WRONLY)
+    os.lseek(descriptor, 6, os.SEEK_SET)
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
+    written = SignalFile(descriptor)
+    try:
+        for _ in range(10):
+            for _ in range(100):
+                os.kill(os.getpid(), signal.SIGUSR2)
+            written.rewind()
+    finally:
+        written.close()
+        signal.signal(signal.SIGUSR2, before)
+    assert path.read_bytes() == b"before" + bytes([signal.SIGUSR2]) * 100
