@@ -56,7 +56,7 @@ def test_a_signal_that_meets_the_end_of_the_last_worker_is_passed_on():
 def test_signals_that_come_by_the_thousand_do_not_let_the_file_of_their_numbers_grow(tmp_path):
     path = tmp_path / "numbers"
     path.write_bytes(b"before")
-    descriptor = os.open(path, os.O_WRONLY)
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     os.lseek(descriptor, 6, os.SEEK_SET)
     before = signal.signal(signal.SIGUSR2, lambda *_: None)
     written = SignalFile(descriptor)
