@@ -52,8 +52,7 @@ class Figures(NamedTuple):
         """Name what must not be."""
         names = [name for name in ("hung", "strange", "lost", "unfinished", "deleted_held") if getattr(self, name)]
         names += ["integrity"] if self.integrity else []
-        # the interpreter's own doing, the more of it the busier the machine is: only that enough children get further
-        names += ["stalled"] if self.stalled > 2 + self.forks // 5 else []
+        names += ["stalled"] if self.stalled > 1 + self.forks // 50 else []
         # every child has one answer for each of its tries, but for those that are killed amid them
         return names if self.refused and self.told_by_parent else [*names, "nothing was tried"]
 

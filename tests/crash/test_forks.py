@@ -19,7 +19,7 @@ def test_forks_in_c_under_load_lose_no_job_that_was_told(database, driver):
     "wrong",
     [
         {"hung": 1},
-        {"stalled": 4},
+        {"stalled": 2},
         {"strange": 1},
         {"lost": 1},
         {"unfinished": 1},
