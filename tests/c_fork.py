@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(litequeue.__file__).parent
 LONG, USUAL = 600.0, 0.005  # seconds
 PATIENCE = 12  # seconds; a child that takes longer hangs, and is ended by SIGALRM
-_KEEPING_THE_LOCK = ctypes.PyDLL(None)
+KEEPING_THE_LOCK = ctypes.PyDLL(None)
 WAYS_TO_USE_IT_BEFORE = ("enqueued", "read", "waited", "worker", "transaction", "asyncio")
 
 
@@ -42,7 +42,7 @@ def let_threads_wait() -> None:
 
 def fork() -> int:
     """Fork by the C library's own function. The interpreter's lock is kept, so that the child has it."""
-    pid = int(_KEEPING_THE_LOCK.fork())
+    pid = int(KEEPING_THE_LOCK.fork())
     if pid == 0:
         sys.setswitchinterval(USUAL)
     return pid
@@ -100,8 +100,8 @@ def _in_child(work: Callable[[], Any], stack: TextIO) -> Said:
         except BaseException as error:
             said = f"{type(error).__name__}: {error}"
         data = json.dumps(said, default=repr).encode()
-        _KEEPING_THE_LOCK.write(told, data, len(data))
-        _KEEPING_THE_LOCK._exit(0)
+        KEEPING_THE_LOCK.write(told, data, len(data))
+        KEEPING_THE_LOCK._exit(0)
     os.close(told)
     with open(heard, "rb") as pipe:
         data = pipe.read()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litequeue import Queue, StoreError
-from tests.c_fork import end_if_it_hangs, forget_stack, fork, hung_in_litequeue, let_threads_wait
+from tests.c_fork import KEEPING_THE_LOCK, end_if_it_hangs, forget_stack, fork, hung_in_litequeue, let_threads_wait
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 3
@@ -133,12 +133,13 @@ class Parent:
                 said = "refused" if "lazy-apps" in str(error) else f"strange {error}"
             except BaseException as error:
                 said = f"strange {error!r}"
-            os.write(1, f"{said}\n".encode())  # print() may have another thread's lock
+            line = f"{said}\n".encode()  # print() may have another thread's lock
+            KEEPING_THE_LOCK.write(1, line, len(line))
         if end == "sys.exit":
             with suppress(StoreError):
                 self.queue.close()
             sys.exit(0)
-        os._exit(0)
+        KEEPING_THE_LOCK._exit(0)
 
     @staticmethod
     def _await(pid: int, end: str) -> None:
