@@ -17,7 +17,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import litequeue
 from litequeue import Queue, every
@@ -55,52 +55,43 @@ class Said(NamedTuple):
     value: Any
 
 
-def _stack(pid: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"c-fork-{pid}.stack"
+def end_if_it_hangs(seconds: int, stack: int) -> None:
+    """In a child: after so long, write into the descriptor `stack` where it hangs, and end by SIGALRM.
+
+    The parent has opened it: opening, flushing and closing a file give the interpreter's lock away, of which another
+    thread may have had a part at the fork.
+    """
+    signal.alarm(seconds)
+    faulthandler.register(signal.SIGALRM, file=stack, all_threads=False, chain=True)
 
 
-def end_if_it_hangs(seconds: int) -> None:
-    """In a child: after so long, write down where it hangs, and end by SIGALRM."""
-    signal.alarm(seconds)  # first: opening a file gives the interpreter's lock away
-    faulthandler.register(signal.SIGALRM, file=_stack(os.getpid()).open("w"), all_threads=False, chain=True)
-
-
-def hung_in_litequeue(pid: int) -> bool:
+def hung_in_litequeue(stack: int) -> bool:
     """Tell whether a child that hung did so in our code.
 
     Else in the interpreter, whose own locks another thread of the parent's may have had at the fork: one in 800.
     """
-    stack = _stack(pid)
-    return stack.exists() and f'"{PACKAGE}/' in stack.read_text()
-
-
-def forget_stack(pid: int) -> None:
-    """Remove what `end_if_it_hangs` has made."""
-    _stack(pid).unlink(missing_ok=True)
+    return f'"{PACKAGE}/'.encode() in os.pread(stack, 1_000_000, 0)
 
 
 def in_child(work: Callable[[], Any], tries: int = 3) -> Said:
     """Run `work` in a child of a C-level fork, which ends by `os._exit`, and wait for it."""
-    with tempfile.TemporaryFile("w+") as stack:
-        said = _in_child(work, stack)
-        stack.seek(0)
-        stalled = said.code == -signal.SIGALRM and f'"{PACKAGE}/' not in stack.read()
+    with tempfile.TemporaryFile() as stack:
+        said = _in_child(work, stack.fileno())
+        stalled = said.code == -signal.SIGALRM and not hung_in_litequeue(stack.fileno())
     return in_child(work, tries - 1) if stalled and tries > 1 else said
 
 
-def _in_child(work: Callable[[], Any], stack: TextIO) -> Said:
+def _in_child(work: Callable[[], Any], stack: int) -> Said:
     heard, told = os.pipe()
     pid = fork()
     if pid == 0:
-        # all of this keeps the interpreter's lock, of which another thread may have had a part at the fork
-        signal.alarm(PATIENCE)
-        faulthandler.register(signal.SIGALRM, file=stack, all_threads=False, chain=True)
+        end_if_it_hangs(PATIENCE, stack)
         try:
             said = work()
         except BaseException as error:
             said = f"{type(error).__name__}: {error}"
         data = json.dumps(said, default=repr).encode()
-        KEEPING_THE_LOCK.write(told, data, len(data))
+        KEEPING_THE_LOCK.write(told, data, len(data))  # as _exit does: the interpreter's lock stays ours
         KEEPING_THE_LOCK._exit(0)
     os.close(told)
     with open(heard, "rb") as pipe:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litequeue import Queue, StoreError
-from tests.c_fork import KEEPING_THE_LOCK, end_if_it_hangs, forget_stack, fork, hung_in_litequeue, let_threads_wait
+from tests.c_fork import KEEPING_THE_LOCK, end_if_it_hangs, fork, hung_in_litequeue, let_threads_wait
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 3
@@ -86,8 +86,8 @@ class Parent:
         while not self.told:
             time.sleep(0.001)
         children = [self._fork_one(ENDS[number % len(ENDS)]) for number in range(self.forks)]
-        for pid, end in children:
-            self._await(pid, end)
+        for child in children:
+            self._await(*child)
         self.stop.set()
         for thread in threads:
             thread.join(PATIENCE)
@@ -113,17 +113,18 @@ class Parent:
             self.queue.jobs(limit=5)
             self.stop.wait(0.002)
 
-    def _fork_one(self, end: str) -> tuple[int, str]:
+    def _fork_one(self, end: str) -> tuple[int, str, int]:
         time.sleep(self.chance.random() * PAUSE)
         wait = self.chance.random() * 0.01
+        stack = os.memfd_create("stack")
         pid = fork()
         if pid == 0:
-            end_if_it_hangs(PATIENCE)
+            end_if_it_hangs(PATIENCE, stack)
             self._be_a_child(end)
         if end == "killed":
             time.sleep(wait)
             os.kill(pid, signal.SIGKILL)
-        return pid, end
+        return pid, end, stack
 
     def _be_a_child(self, end: str) -> None:
         for _ in range(TRIES):
@@ -142,13 +143,13 @@ class Parent:
         KEEPING_THE_LOCK._exit(0)
 
     @staticmethod
-    def _await(pid: int, end: str) -> None:
+    def _await(pid: int, end: str, stack: int) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code == -signal.SIGALRM:
-            print("hung" if hung_in_litequeue(pid) else "stalled", flush=True)
+            print("hung" if hung_in_litequeue(stack) else "stalled", flush=True)
         elif code not in {0, -signal.SIGKILL if end == "killed" else 0}:
             print(f"strange exit code {code} of {end}", flush=True)
-        forget_stack(pid)
+        os.close(stack)
 
 
 def _deleted(name: str) -> list[str]:

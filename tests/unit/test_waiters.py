@@ -69,9 +69,8 @@ def test_the_thread_that_listens_for_coroutines_ends_with_a_queue_that_is_droppe
     await_end(queue)
     [ear] = ears()
     del queue
-    gc.collect()
-    ear.join(DEADLINE)
-    assert not ear.is_alive()
+    # the thread may hold what it listens for at a collection's moment, amid a message: the next one takes it
+    until(lambda: gc.collect() is not None and not ear.is_alive(), "the thread ends")
     assert names() == []
 
 
