@@ -16,7 +16,7 @@ import apsw
 from benchmarks import backlog, contention, footprint, idle, latency, overlap, report, throughput
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
-from litequeue.sqlite.guards import filesystem_of
+from litequeue.sqlite.file.guards import filesystem_of
 
 BENCHMARKS = {
     "throughput": throughput,

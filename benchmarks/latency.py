@@ -39,10 +39,10 @@ def measure(plan: Plan) -> list[Figure]:
         for across in (True, False):
             for durability in floors:
                 key = ("litequeue", durability, across)
-                _add(times.setdefault(key, Times([], [])), _round(*key, -(-samples // plan.rounds)))
+                _add(times.setdefault(key, Times([], [])), _cycle(*key, -(-samples // plan.rounds)))
             if has_huey():
                 key = ("huey", "full", across)
-                _add(times.setdefault(key, Times([], [])), _round(*key, -(-huey_samples // plan.rounds)))
+                _add(times.setdefault(key, Times([], [])), _cycle(*key, -(-huey_samples // plan.rounds)))
     return [
         figure
         for durability, found in floors.items()
@@ -77,7 +77,7 @@ def rest(longest: float = 0.030) -> None:
     time.sleep(random.uniform(0.005, longest))
 
 
-def _round(name: str, durability: str, across: bool, samples: int) -> Times:  # noqa: FBT001 - part of a key
+def _cycle(name: str, durability: str, across: bool, samples: int) -> Times:  # noqa: FBT001 - part of a key
     with tempfile.TemporaryDirectory(prefix="bench") as folder, _pair(name, folder, durability, across) as side:
         side.began()  # whatever starts at first use
         return _sample(side, samples)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from litequeue.codec import Codec
+from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
     DriverConflict,
@@ -28,22 +28,22 @@ from litequeue.errors import (
     UnsafeFilesystem,
     Unsupported,
 )
-from litequeue.execute import Run, current_job
 from litequeue.job import Job, JobError, Progress, Status
 from litequeue.queue import Queue, default_queue, task
-from litequeue.retry import GiveUp, Retry, Snooze
-from litequeue.schedule import at, cron, every
-from litequeue.schedules import Schedule, Schedules
+from litequeue.scheduling.schedules import Schedule, Schedules
+from litequeue.scheduling.triggers import at, cron, every
+from litequeue.serialization.json_codec import Codec
 from litequeue.task import Call, Task
+from litequeue.worker.executor.execute import Run, current_job
 
 if TYPE_CHECKING:
-    from litequeue.worker import Worker
+    from litequeue.worker.worker import Worker
 else:
 
     def __getattr__(name: str) -> object:
         """Import the worker's side, asyncio among it, when it is asked for: most programs only enqueue."""
         if name == "Worker":
-            from litequeue.worker import Worker
+            from litequeue.worker.worker import Worker
 
             return Worker
         raise AttributeError(f"module 'litequeue' has no attribute {name!r}")

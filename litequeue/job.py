@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from litequeue.duration import seconds, utc
+from litequeue.core.duration import seconds, utc
+from litequeue.core.interruptible import interruptible
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
-from litequeue.frames import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

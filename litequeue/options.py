@@ -12,10 +12,10 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 import msgspec
 
-from litequeue.duration import instant, seconds
+from litequeue.core.duration import instant, seconds
+from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.job import FOREVER, KeyScope, OnConflict, Status
-from litequeue.retry import Backoff, Duration, Errors, Policy, policy
-from litequeue.schedule import Trigger
+from litequeue.scheduling.triggers import Trigger
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000

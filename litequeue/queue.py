@@ -7,14 +7,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from litequeue.clock import SystemClock
-from litequeue.codec import Codec, JsonCodec, checked_codec
-from litequeue.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
-from litequeue.frames import interruptible
+from litequeue.core.clock import SystemClock
+from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
+from litequeue.core.interruptible import interruptible
 from litequeue.job import Job, JobRecord, Source, Status
 from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
-from litequeue.schedule import At, Cron, Every
-from litequeue.schedules import Schedules
+from litequeue.scheduling.schedules import Schedules
+from litequeue.scheduling.triggers import At, Cron, Every
+from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import AsyncTask, Registry, Task
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from litequeue.clock import Clock
-    from litequeue.engine import Submitted
+    from litequeue.core.clock import Clock
+    from litequeue.core.engine import Submitted
+    from litequeue.core.retry import Backoff, Duration, Errors
     from litequeue.job import KeyScope, NewJob
-    from litequeue.retry import Backoff, Duration, Errors
-    from litequeue.schedule import Trigger
-    from litequeue.sqlite.opening import Driver, Durability, OnConnect
-    from litequeue.worker import Worker
+    from litequeue.scheduling.triggers import Trigger
+    from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
+    from litequeue.worker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -310,7 +310,7 @@ class Queue:
         running jobs may take to end at shutdown before they are released. `signals`: in a `with` block, let SIGTERM
         and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread only.
         """
-        from litequeue.worker import Worker
+        from litequeue.worker.worker import Worker
 
         return Worker(
             self, threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name, signals=signals

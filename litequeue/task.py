@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 
 import msgspec
 
-from litequeue.codec import digest
-from litequeue.duration import seconds
+from litequeue.core.duration import seconds
+from litequeue.core.interruptible import interruptible
+from litequeue.core.retry import Duration
 from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
-from litequeue.frames import interruptible
 from litequeue.job import Job, NewJob
 from litequeue.options import Options, Using, call_field, check_fits, expiry
 from litequeue.options import key as checked_key
-from litequeue.retry import Duration
-from litequeue.signature import Signature
+from litequeue.serialization.json_codec import digest
+from litequeue.serialization.signature import Signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from litequeue.codec import Codec
-    from litequeue.engine import Submitted
+    from litequeue.core.engine import Submitted
     from litequeue.job import Source
+    from litequeue.serialization.json_codec import Codec
 
 P = ParamSpec("P")
 R = TypeVar("R")

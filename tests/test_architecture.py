@@ -35,7 +35,7 @@ FLOORS: list[list[str] | set[str]] = [
             "permissions",
             "file_lock",
             "datagram",
-            "doorbell",
+            "notifier",
             "identity",
             "liveness",
             "handover",
@@ -54,7 +54,7 @@ FLOORS: list[list[str] | set[str]] = [
         "runs",
         "suspects",
         "doubt",
-        "upkeep",
+        "maintenance",
         "schedules",
         "declaration",
         "queue",
@@ -107,7 +107,7 @@ BROAD: dict[str, str] = {
     "sqlite/caller.py _opened": "the application's own on_connect runs there; raised again by the one who waits",
     "sqlite/line.py finish": "raised again by future.result()",
     "lifecycle.py Lifecycle._work": "the loop's end: handed to the one who started it",
-    "upkeep.py Upkeep._try": "one thing that fails keeps no other from being done, the beat least of all",
+    "maintenance.py Maintenance._try": "one thing that fails keeps no other from being done, the beat least of all",
     "worker.py Worker._serve": "whatever a round meets, running jobs are not to be put back while they run",
     "worker.py Worker._keep_up": "the same, while the worker ends",
     "worker.py Worker._settle": "the same: the ends are offered again until the deadline",
@@ -236,18 +236,18 @@ def test_every_upward_exception_is_in_use():
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("from litequeue.worker import Worker", [("worker", False)]),
-        ("import litequeue.worker", [("worker", False)]),
+        ("from litequeue.worker.worker import Worker", [("worker", False)]),
+        ("import litequeue.worker.worker", [("worker", False)]),
         ("from litequeue import worker, Queue", [("worker", False), ("__init__", False)]),
         ("from . import worker", [("sqlite", False)]),
         ("from ..worker import Worker", [("worker", False)]),
         ("from .. import worker", [("worker", False)]),
-        ("def f():\n import litequeue.worker", [("worker", True)]),
+        ("def f():\n import litequeue.worker.worker", [("worker", True)]),
         ("class C:\n async def f(self):\n  if self:\n   from ..worker import Worker", [("worker", True)]),
         ("try:\n import litequeue\nexcept E:\n pass", [("__init__", False)]),
-        ("importlib.import_module('litequeue.worker')", [("worker", False)]),
-        ("if TYPE_CHECKING:\n from litequeue.worker import Worker", []),
-        ("if TYPE_CHECKING:\n pass\nelse:\n from litequeue.worker import Worker", [("worker", False)]),
+        ("importlib.import_module('litequeue.worker.worker')", [("worker", False)]),
+        ("if TYPE_CHECKING:\n from litequeue.worker.worker import Worker", []),
+        ("if TYPE_CHECKING:\n pass\nelse:\n from litequeue.worker.worker import Worker", [("worker", False)]),
         ("import litequeued, worker", []),
     ],
 )
@@ -448,7 +448,7 @@ def test_the_first_line_of_every_module_is_a_sentence():
 
 
 @pytest.mark.parametrize(
-    "module", ["asyncio", "concurrent.futures", "hashlib", "croniter", "aiosqlite", "click", "litequeue.worker"]
+    "module", ["asyncio", "concurrent.futures", "hashlib", "croniter", "aiosqlite", "click", "litequeue.worker.worker"]
 )
 def test_whoever_only_enqueues_does_not_wait_for_the_import_of(module, tmp_path):
     program = f"""

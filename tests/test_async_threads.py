@@ -152,7 +152,7 @@ def test_a_time_limit_holds_while_others_read(queue, way, timeout):
 
 
 def test_a_time_limit_holds_while_others_read_what_was_looked_up_before(queue, monkeypatch):
-    monkeypatch.setattr("litequeue.waiters.SAFETY_POLL", 0.05)
+    monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 0.05)
     job = queue.task(name="t")(lambda: None).enqueue()
 
     async def main():
@@ -194,7 +194,7 @@ async def use(queue):
 
 @pytest.mark.parametrize("way", ["closed", "dropped"])
 def test_the_threads_of_a_queue_end_with_it(database, way, monkeypatch):
-    monkeypatch.setattr("litequeue.background.IDLE", 3600.0)
+    monkeypatch.setattr("litequeue.core.background.IDLE", 3600.0)
     before = threads()
     queue = Queue(database)
     asyncio.run(use(queue))
@@ -208,7 +208,7 @@ def test_the_threads_of_a_queue_end_with_it(database, way, monkeypatch):
 
 
 def test_threads_that_have_nothing_to_do_end_and_others_take_their_place(queue, monkeypatch):
-    monkeypatch.setattr("litequeue.background.IDLE", 0.01)
+    monkeypatch.setattr("litequeue.core.background.IDLE", 0.01)
     before = threads()
     for _ in range(3):
         asyncio.run(use(queue))

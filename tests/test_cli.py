@@ -297,7 +297,7 @@ def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, fol
     call("enqueue", "app", "add", "1")
     sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(34)])
     assert call("cancel", "app.db", "--all") == "cancelled 35 jobs\n"
-    monkeypatch.setattr("litequeue.clock.SystemClock.now", lambda _: 9e9)
+    monkeypatch.setattr("litequeue.core.clock.SystemClock.now", lambda _: 9e9)
     assert call("prune", "app.db") == "deleted 35 jobs\n"
 
 

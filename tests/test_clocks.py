@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from crash.watching import ended, until
 from litequeue import Queue, Retry, at, cron, current_job, every
 from litequeue.cli import main
-from litequeue.clock import SystemClock
-from litequeue.duration import utc
-from litequeue.engine import Demand, NewWorker
-from litequeue.identity import Identity
-from litequeue.liveness import Lifeline, open_directory
+from litequeue.core.clock import SystemClock
+from litequeue.core.duration import utc
+from litequeue.core.engine import Demand, NewWorker
+from litequeue.ipc.process_identity import Identity
+from litequeue.ipc.process_lock import ProcessLock, open_directory
 from litequeue.testing import ManualClock
-from litequeue.upkeep import BEAT_EVERY, FROZEN_AFTER, Upkeep
+from litequeue.worker.maintenance import BEAT_EVERY, FROZEN_AFTER, Maintenance
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 START = 1_700_000_000 // DAY * DAY + 12 * HOUR  # noon, UTC
@@ -45,7 +45,7 @@ def queue(clock, database, driver):
 
 @pytest.fixture
 def keeper(queue, clock):
-    return Upkeep(queue.store, clock, "observer", frozenset({"work"}))
+    return Maintenance(queue.store, clock, "observer", frozenset({"work"}))
 
 
 def work_off(queue):
@@ -240,14 +240,14 @@ sleeps = pytest.mark.parametrize("sleep", [sleep_counted, sleep_not_counted])
 @pytest.fixture
 def other(queue):
     """Another worker on record, its lock held, with a job that it runs."""
-    lifeline = Lifeline(open_directory(queue.path), "other", 4)
+    process_lock = ProcessLock(open_directory(queue.path), "other", 4)
     elsewhere = replace(Identity.current(), host="elsewhere", boot="another machine", pid=1)
     new = NewWorker(token="other", identity=elsewhere.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
-    number = queue.store.sign_on(new)
+    number = queue.store.register(new)
     queue.tasks["work"].enqueue()
     queue.store.claim(number, [Demand(frozenset({"work"}), 1)], None)
     yield number
-    lifeline.close()
+    process_lock.close()
 
 
 @sleeps

@@ -11,7 +11,7 @@ import pytest
 
 from command_line import DEADLINE, Command
 from litequeue import Queue, StoreDamaged, StoreError
-from litequeue.sqlite.opening import driver_module
+from litequeue.sqlite.file.opening import driver_module
 
 OVERWRITE = """
 import os, sys

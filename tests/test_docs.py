@@ -19,7 +19,7 @@ import pytest
 
 import litequeue
 from litequeue.options import Using
-from litequeue.schedule import at, cron, every
+from litequeue.scheduling.triggers import at, cron, every
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

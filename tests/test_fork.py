@@ -12,7 +12,8 @@ import pytest
 
 from contract.jobs import new, put
 from litequeue import Queue, StoreError
-from litequeue.sqlite import backup, serving
+from litequeue.sqlite import serving
+from litequeue.sqlite.admin import backup
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),

@@ -166,7 +166,7 @@ def test_a_worker_runs_in_a_child_where_the_queue_was_only_declared(run):
 def test_the_end_of_the_child_is_a_stop_for_the_worker_that_it_started(run):
     """As where uWSGI stops: it ends Python in each of its processes."""
     told = run("""
-        import atexit, litequeue.worker  # as the server's master may have done
+        import atexit, litequeue.worker.worker  # as the server's master may have done
         queue, began = declare(path, driver), threading.Event()
         @queue.task(name="lasting")
         def lasting():
@@ -186,7 +186,7 @@ def test_the_end_of_the_child_is_a_stop_for_the_worker_that_it_started(run):
 
 def test_a_signal_stops_the_worker_that_the_child_has_started(run):
     told = run("""
-        import litequeue.worker
+        import litequeue.worker.worker
         queue = declare(path, driver)
         def work():
             signal.signal(signal.SIGTERM, lambda *_: None)  # the program's own, called when the worker has ended
@@ -202,7 +202,7 @@ def test_a_worker_of_the_child_logs_although_one_of_the_parent_has(run):
     """Its records are written by a thread, which is not there any more."""
     told = run("""
         import logging
-        from litequeue.logger import aside, log
+        from litequeue.core.logger import aside, log
         def work():
             kept = logging.Handler()
             kept.emit = lambda record: written.append(record.getMessage())

@@ -17,10 +17,10 @@ threading.get_ident = lambda: real() + 1
 PATCHED = "from gevent import monkey; monkey.patch_all()"
 LIMIT = """
 import os, sys, threading, time
-import litequeue.runs
+import litequeue.worker.running_jobs
 from litequeue import Queue
 
-litequeue.runs.LATE_GRACE = 60.0
+litequeue.worker.running_jobs.LATE_GRACE = 60.0
 queue = Queue(sys.argv[1])
 
 @queue.task(timeout="50ms")

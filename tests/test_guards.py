@@ -26,8 +26,9 @@ from litequeue import (
     StoreReplaced,
     UnsafeFilesystem,
 )
-from litequeue.liveness import directory_of
-from litequeue.sqlite import driver_apsw, guards, opening
+from litequeue.ipc.process_lock import directory_of
+from litequeue.sqlite.drivers import apsw_driver as driver_apsw
+from litequeue.sqlite.file import guards, opening
 
 apsw_only = pytest.mark.parametrize("driver", ["apsw"], indirect=True)
 sqlite3_only = pytest.mark.parametrize("driver", ["sqlite3"], indirect=True)
@@ -416,7 +417,7 @@ def test_what_lies_beside_it_is_its_owners_alone(database, driver):
         folder = directory_of(database)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if not path.is_socket()}
-        assert {name.rpartition(".")[2] for name in modes} >= {"lock", "turnstile"}
+        assert {name.rpartition(".")[2] for name in modes} >= {"lock", "fair_lock"}
         assert set(modes.values()) == {0o600}
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from litequeue import current_job, every
-from litequeue.codec import JsonCodec
+from litequeue.serialization.json_codec import JsonCodec
 from litequeue.testing import ManualClock
 
 DEADLINE = 20.0
@@ -194,7 +194,7 @@ def test_a_long_block_of_a_coroutine_is_logged_when_the_file_is_free(queue, hand
 @pytest.fixture
 def every_one_is_long(monkeypatch):
     """However short a transaction is, it is logged as one that took long."""
-    monkeypatch.setattr("litequeue.sqlite.writer.LONG_TRANSACTION", 0.0)
+    monkeypatch.setattr("litequeue.sqlite.commit.writer.LONG_TRANSACTION", 0.0)
 
 
 def test_a_long_commit_is_logged_when_the_file_is_free(queue, add, every_one_is_long, handle, try_to_write):
@@ -271,7 +271,7 @@ def test_a_schedule_that_cannot_fire_is_logged_when_the_file_is_free(queue, cloc
 
 def test_triggers_say_what_is_due_when_the_file_is_free(queue, clock, monkeypatch, try_to_write):
     """A cron expression may take a second to compute, in code that is not ours."""
-    from litequeue import schedule
+    from litequeue.scheduling import triggers as schedule
 
     asked = []
 

@@ -9,7 +9,9 @@ import apsw
 import pytest
 
 from litequeue import Queue, StoreBusy, StoreError
-from litequeue.sqlite import driver_apsw, driver_sqlite3, migrate
+from litequeue.sqlite.drivers import apsw_driver as driver_apsw
+from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
+from litequeue.sqlite.file import migrate
 
 FILES = 40
 CROWD = 6

@@ -7,9 +7,9 @@ import pytest
 
 import litequeue.sqlite
 from contract.jobs import START, Hands, put
-from litequeue.sqlite.queries import SQL
+from litequeue.sqlite.sql import SQL
 
-SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.glob("*.py"))
+SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.rglob("*.py"))
 
 # Statements that may read every job, or every row of a part of them, and why.
 SCANS = {
@@ -22,7 +22,7 @@ SCANS = {
 
 
 def test_no_two_statements_have_one_name():
-    text = Path(litequeue.sqlite.__file__).with_name("queries.sql").read_text()
+    text = Path(litequeue.sqlite.sql.__file__).with_name("queries.sql").read_text()
     assert text.count("\n-- name: ") + text.startswith("-- name: ") == len(SQL)
 
 

@@ -380,7 +380,7 @@ DEATHS = """
 import os, shutil, signal, sys
 from crash.failpoint import Death, Failpoint
 from litequeue import Queue, StoreReplaced
-from litequeue.sqlite import driver_sqlite3
+from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
 path, driver, put, after = sys.argv[1:]
 
 def forked(work):

@@ -14,7 +14,7 @@ from command_line import DEADLINE, Command
 from crash.stops import heeding, stop_all
 from crash.watching import ended, until
 from litequeue import Queue
-from litequeue.liveness import tokens, told
+from litequeue.ipc.process_lock import tokens, told
 
 ROOT = Path(__file__).parents[1]
 

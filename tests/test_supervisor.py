@@ -13,7 +13,7 @@ import pytest
 from command_line import DEADLINE, Command, make_folder
 from crash.watching import until
 from litequeue import Queue
-from litequeue.supervisor import Supervisor
+from litequeue.worker.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_workers_that_die_at_start_several_times_in_a_row_stop_everything(start,
 def test_workers_that_keep_ending_with_an_error_leave_no_exit_code_of_0(folder):
     (folder / "ends.py").write_text("import os, sys; os.write(0, b'+'); sys.exit(1)")
     watched = (
-        "import sys; from litequeue.supervisor import Supervisor\n"
+        "import sys; from litequeue.worker.supervisor import Supervisor\n"
         "sys.exit(Supervisor(lambda first: [sys.executable, 'ends.py'], 1).run())"
     )
     process = subprocess.Popen([sys.executable, "-c", watched], cwd=folder, stderr=subprocess.PIPE, text=True)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from litequeue import Queue, UnsafeFilesystem
-from litequeue.sqlite.one_name import is_mount_point
+from litequeue.sqlite.file.second_names import is_mount_point
 
 COMMANDS = [["status"], ["backup", "copy.db"], ["doctor"]]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from litequeue import JobTimeout, Queue, StoreReplaced, current_job
-from litequeue.sqlite.open_file import OpenFile, file_id
-from litequeue.sqlite.writer import WAITED
+from litequeue.sqlite.commit.writer import WAITED
+from litequeue.sqlite.file.open_file import OpenFile, file_id
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60  # seconds; only a defect waits so long

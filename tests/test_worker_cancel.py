@@ -8,7 +8,7 @@ import pytest
 from contract.jobs import Hands
 from crash.watching import ended, until
 from litequeue import JobCancelled, Queue, Retry, Snooze, current_job
-from litequeue.runs import Limits, Runs
+from litequeue.worker.running_jobs import Limits, RunningJobs
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -60,9 +60,9 @@ def test_what_is_put_back_unbegun_is_kept_as_a_cancelled_job_if_that_was_asked_f
 
     hands, job = Hands(queue.store), add.enqueue()
     limits = Limits(timeout=60.0, result_ttl=3600.0, failed_ttl=7200.0)
-    nothing = dict.fromkeys(("loop", "recorder", "lifeline", "wake", "ear", "settle"))
-    runs = Runs({}, limits, threads=1, coroutines=1, clock=queue.clock, **nothing)
-    runs.put_back([hands.take()])
+    nothing = dict.fromkeys(("loop", "recorder", "process_lock", "wake", "listener", "settle"))
+    runs = RunningJobs({}, limits, threads=1, coroutines=1, clock=queue.clock, **nothing)
+    runs.release([hands.take()])
     job.cancel()
     assert queue.store.settle(runs.take_ended()) == []
     assert job.refresh().status == "cancelled"

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from litequeue import JobCancelled, Queue
-from litequeue.coroutines import Coroutines
-from litequeue.execute import Run
+from litequeue.core.outcome import Cancelled
 from litequeue.job import Claimed
-from litequeue.outcome import Cancelled
+from litequeue.worker.executor.coroutine_pool import CoroutinePool
+from litequeue.worker.executor.execute import Run
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
             over.set()
 
     ends, over = [], threading.Event()
-    coroutines = Coroutines(3, begin, end, lambda: None, first_slot=0, loop=None)
+    coroutines = CoroutinePool(3, begin, end, lambda: None, first_slot=0, loop=None)
     try:
         coroutines.start([claimed(number) for number in range(3)], 0.0)
         assert over.wait(10)
@@ -127,7 +127,7 @@ def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_
         return Run(job, nothing, queue.clock, queue.store, 60.0, 0.0, 60.0)
 
     loop, told = asyncio.new_event_loop(), []
-    coroutines = Coroutines(3, begin, lambda *end: None, lambda: told.append(True), first_slot=0, loop=loop)
+    coroutines = CoroutinePool(3, begin, lambda *end: None, lambda: told.append(True), first_slot=0, loop=loop)
     for asks in (True, False):
         coroutines.start([claimed(1)], 0.0)
         assert not asks or coroutines.free == 0

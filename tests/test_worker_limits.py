@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from crash.watching import ended, until
-from litequeue import JobFailed, JobTimeout, Queue, current_job, runs
+from litequeue import JobFailed, JobTimeout, Queue, current_job
+from litequeue.worker import running_jobs as runs
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from crash.watching import until
 from litequeue import JobFailed, Queue, Status
-from litequeue.event_loop import EventLoop
+from litequeue.worker.executor.event_loop import EventLoop
 
 HINT = "await job"
 
@@ -26,10 +26,10 @@ def queue(database):
 @pytest.fixture
 def soon(monkeypatch):
     """A loop that does not answer is named after a second, and what does not stop is left behind at once."""
-    monkeypatch.setattr("litequeue.coroutines.ANSWER_WITHIN", 1.0)
-    monkeypatch.setattr("litequeue.event_loop.ASK_EVERY", 0.05)
-    monkeypatch.setattr("litequeue.worker.POLL", 0.05)
-    monkeypatch.setattr("litequeue.runs.LATE_GRACE", 0.05)
+    monkeypatch.setattr("litequeue.worker.executor.coroutine_pool.ANSWER_WITHIN", 1.0)
+    monkeypatch.setattr("litequeue.worker.executor.event_loop.ASK_EVERY", 0.05)
+    monkeypatch.setattr("litequeue.worker.worker.POLL", 0.05)
+    monkeypatch.setattr("litequeue.worker.running_jobs.LATE_GRACE", 0.05)
 
 
 # Waiting for a job on the loop that may have to run it
@@ -343,8 +343,8 @@ def test_a_worker_whose_application_has_closed_its_loop_says_so(queue, soon, cap
 
 def test_silence_is_added_up_from_look_to_look(monkeypatch):
     """While a process is stopped as a whole nobody looks, and no loop can answer."""
-    monkeypatch.setattr("litequeue.event_loop.ASK_EVERY", 0.0)
-    monkeypatch.setattr("litequeue.event_loop.LARGEST_STEP", 0.01)
+    monkeypatch.setattr("litequeue.worker.executor.event_loop.ASK_EVERY", 0.0)
+    monkeypatch.setattr("litequeue.worker.executor.event_loop.LARGEST_STEP", 0.01)
     loop = asyncio.new_event_loop()
     at = EventLoop(loop, "")
     assert at.silence(ask=True) == 0

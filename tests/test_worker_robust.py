@@ -19,11 +19,16 @@ from collections import Counter
 import pytest
 
 from crash.watching import ended, status_of, until
-from litequeue import EncodeError, Queue, StoreBusy, StoreError, current_job, doorbell, liveness, runs, upkeep, worker
-from litequeue.engine import Demand, NewWorker
-from litequeue.identity import Identity, alive
+from litequeue import EncodeError, Queue, StoreBusy, StoreError, current_job
+from litequeue.core.engine import Demand, NewWorker
+from litequeue.ipc import notifier
+from litequeue.ipc import process_lock as liveness
+from litequeue.ipc.process_identity import Identity, alive
 from litequeue.testing import ManualClock
-from litequeue.upkeep import Upkeep
+from litequeue.worker import maintenance as maintenance
+from litequeue.worker import running_jobs as runs
+from litequeue.worker import worker
+from litequeue.worker.maintenance import Maintenance
 
 
 @pytest.fixture
@@ -133,7 +138,7 @@ def test_a_round_that_fails_does_not_end_the_worker_nor_what_runs(queue, soon, m
     with queue.worker(threads=2) as working:
         job = slow.enqueue()
         assert begun.wait(20)
-        tick = working._upkeep.tick
+        tick = working._maintenance.tick
 
         def failing(*args, **kwargs):
             if len(failures) < 3:
@@ -141,7 +146,7 @@ def test_a_round_that_fails_does_not_end_the_worker_nor_what_runs(queue, soon, m
                 raise error
             return tick(*args, **kwargs)
 
-        monkeypatch.setattr(working._upkeep, "tick", failing)
+        monkeypatch.setattr(working._maintenance, "tick", failing)
         assert ended(quick.enqueue()).status == "succeeded"
         until(lambda: len(failures) == 3)
         go.set()
@@ -158,11 +163,11 @@ def test_a_worker_whose_descriptors_were_closed_ends_and_gives_back_what_runs(qu
         go.wait(20)
 
     working = queue.worker(threads=2)
-    with pytest.raises(OSError, match="doorbell's descriptor was closed"), working:
+    with pytest.raises(OSError, match="notifier's descriptor was closed"), working:
         job = slow.enqueue()
         assert begun.wait(20)
         queue.jobs()  # what the worker has yet to open must not take the number of what is closed
-        os.close(working._ear._socket.fileno())
+        os.close(working._listener._socket.fileno())
         working._thread.join(20)
         go.set()
     assert status_of(job) == "queued"
@@ -183,7 +188,7 @@ def test_a_foreign_workers_row_keeps_no_other_from_being_rescued(queue):
                 " VALUES (?, ?, '[]', 1, 1, 1, 1)",
                 (token, identity),
             )
-    Upkeep(queue.store, ManualClock(), "observer", frozenset({"work"}))._rescue_unlocked()
+    Maintenance(queue.store, ManualClock(), "observer", frozenset({"work"}))._rescue_unlocked()
     assert [worker.token for worker in queue.store.workers()] == ["c"]  # this process lives
 
 
@@ -200,13 +205,13 @@ def test_the_loop_sleeps_when_something_is_due_and_there_is_no_room(queue, monke
         slow.enqueue()
         assert begun.wait(20)
         waiting = slow.using(delay=0.1).enqueue()
-        wait = working._ear.wait
+        wait = working._listener.wait
 
         def counting(timeout):
             rounds["of the loop"] += 1
             return wait(timeout)
 
-        monkeypatch.setattr(working._ear, "wait", counting)
+        monkeypatch.setattr(working._listener, "wait", counting)
         until(lambda: queue.clock.now() > waiting.refresh().run_at.timestamp() + 0.5)
         go.set()
         assert ended(waiting).status == "succeeded"
@@ -259,7 +264,7 @@ def test_a_job_that_was_written_by_this_process_and_never_rung_is_run(queue, soo
         ended(add.enqueue())
         writing = threading.Thread(target=write)
         writing.start()
-        monkeypatch.setattr(queue.store._bell, "ring", lambda message=b"": None)
+        monkeypatch.setattr(queue.store._notifier, "ring", lambda message=b"": None)
         record = ended(add.enqueue())
         over.set()
         writing.join()
@@ -289,7 +294,7 @@ def test_a_limit_holds_while_the_application_has_a_transaction_open(queue, soon)
 
 
 def test_a_worker_whose_claims_are_refused_beats_all_the_same(queue, soon, monkeypatch):
-    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.02)
+    monkeypatch.setattr(maintenance, "BEAT_EVERY", 0.02)
     refused = queue.task(name="refused")(lambda: None)
     with queue.transaction() as db:
         db.execute(
@@ -331,7 +336,7 @@ def test_a_suspect_is_not_forgotten_when_an_older_run_of_it_ends_here(queue, soo
         gates[1].set()
         until(lambda: working.lost == 1)
         declared_dead()
-        until(lambda: working._suspects.one)  # it waits for the run before it to end here
+        until(lambda: working._quarantine.one)  # it waits for the run before it to end here
         for gate in gates:
             gate.set()
         record = ended(job)
@@ -342,17 +347,17 @@ def test_many_suspects_are_run_one_by_one_and_the_innocent_among_them_are_claime
     attempts = []
     work = queue.task(name="work")(lambda: attempts.append(current_job().attempt))
     with queue.transaction() as db:
-        suspects = work.enqueue_many([()] * 20)
+        quarantine = work.enqueue_many([()] * 20)
         db.execute("UPDATE litequeue_jobs SET deaths = 2")
         innocent = work.enqueue_many([()] * 50)
     with queue.worker(threads=4):
-        assert {str(ended(job).status) for job in suspects + innocent} == {"succeeded"}
-    assert sum(job.refresh().attempt for job in suspects) <= 3 * len(suspects)
+        assert {str(ended(job).status) for job in quarantine + innocent} == {"succeeded"}
+    assert sum(job.refresh().attempt for job in quarantine) <= 3 * len(quarantine)
     assert {job.refresh().attempt for job in innocent} == {1}
 
 
 def test_a_suspect_does_not_stop_the_others_beside_an_endless_run(queue, soon, monkeypatch):
-    monkeypatch.setattr("litequeue.suspects.PATIENCE", 0.2)
+    monkeypatch.setattr("litequeue.worker.quarantine.PATIENCE", 0.2)
     begun, go = threading.Event(), threading.Event()
 
     @queue.task
@@ -513,13 +518,13 @@ def test_a_child_that_holds_its_dead_parents_lock_does_not_hide_the_death(queue,
         assert process.stdout.readline() == "running\n"
         process.kill()
         process.wait(20)
-        keeper = Upkeep(queue.store, ManualClock(), "observer", frozenset({"work"}))
-        keeper._bury_the_dead()
+        keeper = Maintenance(queue.store, ManualClock(), "observer", frozenset({"work"}))
+        keeper._reap_the_dead()
         assert status_of(job) == "running"  # the lock is held
         keeper._rescue_unlocked()
         assert status_of(job) == "queued"
         assert queue.store.look_up(job.id).deaths == 1
-        assert upkeep.tokens(queue.store.directory) == []
+        assert maintenance.tokens(queue.store.directory) == []
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -578,10 +583,10 @@ def test_a_thread_that_cannot_be_started_costs_no_room_for_ever(queue, soon, mon
     assert len(refused) == 2
 
 
-def test_a_step_of_upkeep_that_always_fails_stops_no_beat(queue, soon, monkeypatch):
-    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.05)
-    monkeypatch.setattr(Upkeep, "_rescue_unlocked", lambda _self: 1 / 0)
-    monkeypatch.setattr(Upkeep, "_fire", lambda _self: 1 / 0)
+def test_a_step_of_maintenance_that_always_fails_stops_no_beat(queue, soon, monkeypatch):
+    monkeypatch.setattr(maintenance, "BEAT_EVERY", 0.05)
+    monkeypatch.setattr(Maintenance, "_rescue_unlocked", lambda _self: 1 / 0)
+    monkeypatch.setattr(Maintenance, "_fire", lambda _self: 1 / 0)
 
     @queue.task
     def work(): ...
@@ -599,12 +604,12 @@ def test_a_schedule_that_cannot_fire_is_tried_again_later_and_keeps_nobody_awake
         raise KeyError("a foreign hand's row")
 
     monkeypatch.setattr(queue.store, "fire", fire)
-    keeper = Upkeep(queue.store, clock, "observer", frozenset())
+    keeper = Maintenance(queue.store, clock, "observer", frozenset())
     keeper.next_fire = clock.now() - 1
     for _ in range(5):
         keeper.tick(1, idle=False)
     assert (len(tries), keeper.next_fire) == (1, None)
-    clock.advance(upkeep.FIRE_AGAIN)
+    clock.advance(maintenance.FIRE_AGAIN)
     keeper.tick(1, idle=False)
     assert len(tries) == 2
 
@@ -628,8 +633,8 @@ def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behin
     with queue.worker():  # whatever is made once
         ended(queue.tasks["work"].enqueue())
 
-    def let_go():  # who looks for ears lets go of what is gone
-        time.sleep(2 * doorbell.LOOK_EVERY)
+    def let_go():  # who looks for listeners lets go of what is gone
+        time.sleep(2 * notifier.LOOK_EVERY)
         queue.tasks["work"].enqueue()
 
     gc.collect()  # what earlier tests left is not to be collected while this one counts
@@ -647,7 +652,7 @@ def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behin
             failures.append(error)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert upkeep.tokens(queue.store.directory) == []
+        assert maintenance.tokens(queue.store.directory) == []
     assert 0 < len(failures) < 20
     let_go()
     assert len(descriptors()) == len(before)
@@ -677,14 +682,14 @@ def test_a_worker_that_is_stopped_while_a_suspect_waits_puts_it_back(queue, soon
         with queue.transaction() as db:
             suspect = work.enqueue()
             db.execute("UPDATE litequeue_jobs SET deaths = 2 WHERE id = ?", (int(suspect.id),))
-        until(lambda: working._suspects.one is not None)
-        working._doubt.open = True  # what waits to run alone is not given back as a claim that nobody heard of
-        until(lambda: not working._doubt.open)
+        until(lambda: working._quarantine.one is not None)
+        working._reconciliation.open = True  # what waits to run alone is not given back as a claim that nobody heard of
+        until(lambda: not working._reconciliation.open)
         assert status_of(suspect) == "running"
     assert status_of(suspect) == "queued"
 
 
-def test_upkeep_that_fails_while_a_worker_ends_does_not_keep_it_from_ending(queue, monkeypatch, caplog):
+def test_maintenance_that_fails_while_a_worker_ends_does_not_keep_it_from_ending(queue, monkeypatch, caplog):
     begun, failed = threading.Event(), threading.Event()
 
     @queue.task
@@ -700,9 +705,9 @@ def test_upkeep_that_fails_while_a_worker_ends_does_not_keep_it_from_ending(queu
     with queue.worker() as working:
         job = slow.enqueue()
         assert begun.wait(20)
-        when_it_ends(working, lambda: monkeypatch.setattr(working._upkeep, "tick", failing))
+        when_it_ends(working, lambda: monkeypatch.setattr(working._maintenance, "tick", failing))
     assert ended(job).status == "succeeded"
-    assert "upkeep failed while the worker ends" in caplog.text
+    assert "maintenance failed while the worker ends" in caplog.text
 
 
 def when_it_ends(working, prepare):
@@ -715,7 +720,7 @@ def when_it_ends(working, prepare):
     working._end = ending
 
 
-def test_a_worker_whose_bell_breaks_while_it_ends_settles_what_runs(queue, monkeypatch):
+def test_a_worker_whose_notifier_breaks_while_it_ends_settles_what_runs(queue, monkeypatch):
     begun, broken = threading.Event(), threading.Event()
 
     @queue.task
@@ -723,25 +728,25 @@ def test_a_worker_whose_bell_breaks_while_it_ends_settles_what_runs(queue, monke
         begun.set()
         assert broken.wait(20)
 
-    def break_bell(_timeout):
+    def break_notifier(_timeout):
         broken.set()
         raise OSError(errno.EBADF, "Bad file descriptor")
 
     with queue.worker() as working:
         job = slow.enqueue()
         assert begun.wait(20)
-        when_it_ends(working, lambda: monkeypatch.setattr(working._ear, "wait", break_bell))
+        when_it_ends(working, lambda: monkeypatch.setattr(working._listener, "wait", break_notifier))
     assert ended(job).status == "succeeded"
 
 
 def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queue, monkeypatch):
-    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.01)
+    monkeypatch.setattr(maintenance, "BEAT_EVERY", 0.01)
     monkeypatch.setattr(worker, "DRAIN_LOOK", 0.01)
     begun, ending, astray = threading.Event(), threading.Event(), []
 
     def watched(name, write):
         def writes(*args, **options):
-            if not working._lifeline.intact:
+            if not working._process_lock.intact:
                 astray.append(name)
             return write(*args, **options)
 
@@ -755,7 +760,7 @@ def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queu
         begun.set()
         assert ending.wait(20)
         with open(os.devnull) as other:
-            os.dup2(other.fileno(), working._lifeline._descriptor)
+            os.dup2(other.fileno(), working._process_lock._descriptor)
         time.sleep(0.2)
 
     working = queue.worker(threads=1)
@@ -764,10 +769,10 @@ def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queu
         assert begun.wait(20)
         when_it_ends(working, ending.set)
     assert (astray, job.refresh().status) == ([], "running")
-    remains = liveness.take(queue.store.directory, working._token)
-    assert remains.executing == {f"{job.id}:1"}
-    remains.release()
-    os.close(working._lifeline._descriptor)
+    dead_process = liveness.take(queue.store.directory, working._token)
+    assert dead_process.executing == {f"{job.id}:1"}
+    dead_process.release()
+    os.close(working._process_lock._descriptor)
 
 
 def test_an_interrupt_while_a_worker_signs_off_reaches_the_caller_and_its_jobs_are_given_back(queue, monkeypatch):
@@ -780,13 +785,13 @@ def test_an_interrupt_while_a_worker_signs_off_reaches_the_caller_and_its_jobs_a
     with pytest.raises(KeyboardInterrupt), working:
         monkeypatch.setattr(queue.store, "rescue", interrupted)
     monkeypatch.undo()
-    assert len(upkeep.tokens(queue.store.directory)) == 1
-    Upkeep(queue.store, ManualClock(), "observer", frozenset({"work"})).tick(0, idle=False)
-    assert (queue.store.workers(), upkeep.tokens(queue.store.directory)) == ([], [])
+    assert len(maintenance.tokens(queue.store.directory)) == 1
+    Maintenance(queue.store, ManualClock(), "observer", frozenset({"work"})).tick(0, idle=False)
+    assert (queue.store.workers(), maintenance.tokens(queue.store.directory)) == ([], [])
 
 
 def test_a_full_worker_that_was_declared_dead_learns_it_by_its_beat(queue, monkeypatch):
-    monkeypatch.setattr(upkeep, "BEAT_EVERY", 0.05)
+    monkeypatch.setattr(maintenance, "BEAT_EVERY", 0.05)
     begun, go = threading.Event(), threading.Event()
 
     @queue.task
@@ -806,15 +811,15 @@ def test_a_full_worker_that_was_declared_dead_learns_it_by_its_beat(queue, monke
 def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch, caplog):
     queue.task(name="work")(lambda: None)
     store, clock = queue.store, ManualClock()
-    keeper = Upkeep(store, clock, "observer", frozenset({"work"}))
-    lifeline = liveness.Lifeline(liveness.open_directory(queue.path), "dead", 1)
+    keeper = Maintenance(store, clock, "observer", frozenset({"work"}))
+    process_lock = liveness.ProcessLock(liveness.open_directory(queue.path), "dead", 1)
     new = NewWorker(
         token="dead", identity=Identity.current().to_text(), queues=None, tasks=("work",), threads=1, coroutines=0
     )
-    number, job = store.sign_on(new), queue.tasks["work"].enqueue()
+    number, job = store.register(new), queue.tasks["work"].enqueue()
     store.claim(number, [Demand(frozenset({"work"}), 1)], None)
-    lifeline.enter(0, f"{job.id}:1")
-    lifeline._forsake()  # the kernel does this where a process dies
+    process_lock.enter(0, f"{job.id}:1")
+    process_lock._forsake()  # the kernel does this where a process dies
 
     def busy(*args, **kwargs):
         raise StoreBusy("the file was locked")

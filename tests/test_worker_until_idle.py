@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from litequeue import Queue, at
-from litequeue.engine import Demand, NewWorker
+from litequeue.core.engine import Demand, NewWorker
 
 
 @pytest.fixture
@@ -98,12 +98,12 @@ def test_the_same_worker_may_run_until_idle_again(queue):
 
 @pytest.fixture
 def deaf(monkeypatch):
-    """A bell that was rung already learns of no new worker: none may rely on hearing what it does itself."""
-    monkeypatch.setattr("litequeue.doorbell.LOOK_EVERY", 3600.0)
+    """A notifier that was rung already learns of no new worker: none may rely on hearing what it does itself."""
+    monkeypatch.setattr("litequeue.ipc.notifier.LOOK_EVERY", 3600.0)
 
 
 @pytest.mark.usefixtures("deaf")
-def test_what_upkeep_fires_is_worked_off_too(queue):
+def test_what_maintenance_fires_is_worked_off_too(queue):
     @queue.task
     def due(): ...
 
@@ -133,6 +133,6 @@ def test_what_dead_workers_leave_is_worked_off_too(queue):
 
     left.enqueue()
     dead = NewWorker(token="0" * 32, identity="", queues=None, tasks=("left",), threads=1, coroutines=1)
-    assert queue.store.claim(queue.store.sign_on(dead), [Demand(frozenset({"left"}), 1)], None).claimed
+    assert queue.store.claim(queue.store.register(dead), [Demand(frozenset({"left"}), 1)], None).claimed
     queue.worker().run(until_idle=True)
     assert statuses(queue) == {"succeeded": 1}

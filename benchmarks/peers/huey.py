@@ -42,8 +42,8 @@ class Peer(Sided):
 
     def result(self, job: Any) -> int:
         """Poll as huey does: every 0.1 to 1 s, or as often as its consumer."""
-        pace = {} if self._polling is None else {"backoff": 1.0, "max_delay": self._polling}
-        return int(job.get(blocking=True, timeout=60, **pace))
+        claim_size = {} if self._polling is None else {"backoff": 1.0, "max_delay": self._polling}
+        return int(job.get(blocking=True, timeout=60, **claim_size))
 
     def done(self, count: int) -> bool:
         """Whether so many results are stored."""

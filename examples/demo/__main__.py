@@ -54,7 +54,7 @@ def run(listing: Listing, place: Path, console: Console) -> int:
         try:
             show.headline(console, _what(listing))
             team += [workers.start(number, place) for number in (1, 2)]
-            workers.wait_until_signed_on(team, ledger)
+            workers.wait_until_registered(team, ledger)
             screen = Show(console)
             with screen.moving():
                 Plot(listing, team, ledger, screen).play()

@@ -63,7 +63,7 @@ def start(place: int, folder: Path) -> WorkerProcess:
     return WorkerProcess(place, process, log)
 
 
-def wait_until_signed_on(workers: list[WorkerProcess], ledger: Ledger) -> None:
+def wait_until_registered(workers: list[WorkerProcess], ledger: Ledger) -> None:
     """Return once every worker is on record in the file."""
     deadline = time.monotonic() + STARTED_WITHIN
     while time.monotonic() < deadline:

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from litequeue.cli.locate import DRIVERS, modules_here
-from litequeue.duration import instant, seconds
+from litequeue.core.duration import instant, seconds
 
 if TYPE_CHECKING:
     TextType = click.ParamType[str]

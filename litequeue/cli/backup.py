@@ -7,7 +7,7 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import open_place
 from litequeue.cli.printing import emit, size
-from litequeue.sqlite.opening import Driver
+from litequeue.sqlite.file.opening import Driver
 
 
 @click.command()

@@ -12,10 +12,10 @@ from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, Place, open_place
 from litequeue.cli.printing import distance, emit, one_line, table
 from litequeue.cli.report import is_due, schedule_fields, trigger_text
-from litequeue.engine import ScheduleRecord
+from litequeue.core.engine import ScheduleRecord
 from litequeue.errors import LiteQueueError
 from litequeue.job import Status
-from litequeue.sqlite.opening import Driver
+from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.store import SqliteStore
 
 CHUNK = 500  # jobs changed in one transaction

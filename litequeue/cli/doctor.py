@@ -12,21 +12,22 @@ from typing import Literal, NamedTuple
 
 import click
 
-from litequeue import schedule as triggers
 from litequeue.cli import arguments
 from litequeue.cli.locate import default_path, load, names_app, open_file
 from litequeue.cli.printing import emit, one_line, size
 from litequeue.cli.report import Crew, is_due, unserved
-from litequeue.duration import text
-from litequeue.engine import ScheduleRecord
+from litequeue.core.duration import text
+from litequeue.core.engine import ScheduleRecord
 from litequeue.errors import LiteQueueError, StoreError
-from litequeue.identity import Identity
-from litequeue.liveness import directory_of
-from litequeue.sqlite import guards, health, repair
-from litequeue.sqlite.one_name import read_mounts, second_name
-from litequeue.sqlite.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
+from litequeue.ipc.process_identity import Identity
+from litequeue.ipc.process_lock import directory_of
+from litequeue.scheduling import triggers
+from litequeue.sqlite.admin import health, repair
+from litequeue.sqlite.file import guards
+from litequeue.sqlite.file.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
+from litequeue.sqlite.file.second_names import read_mounts, second_name
 from litequeue.sqlite.store import SqliteStore
-from litequeue.upkeep import Upkeep
+from litequeue.worker.maintenance import Maintenance
 
 Level = Literal["ok", "note", "warn", "fail"]
 Mend = Callable[[SqliteStore], str]  # returns what it has done
@@ -196,17 +197,17 @@ def _workers(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
         pid = Identity.from_text(worker.identity).pid
         held = f"its {worker.running} jobs go back" if worker.running else "it is struck off"
         text = f"worker {worker.id} (pid {pid}) is dead; {held} when another worker looks"
-        yield Finding("warn", "workers", text, _bury)
+        yield Finding("warn", "workers", text, _reap)
     ownerless = store.ownerless()
     if ownerless:
         numbers = ", ".join(map(str, ownerless))
         text = f"running jobs belong to workers not on record ({numbers}); a worker frees them"
-        yield Finding("warn", "jobs", text, _bury)
+        yield Finding("warn", "jobs", text, _reap)
 
 
-def _bury(store: SqliteStore) -> str:
+def _reap(store: SqliteStore) -> str:
     before = len(store.workers())
-    Upkeep(store, store.clock, "", frozenset()).bury()
+    Maintenance(store, store.clock, "", frozenset()).reap()
     return f"{before - len(store.workers())} dead workers were struck off, and what they were running is queued"
 
 

@@ -13,10 +13,10 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, import_named, load, names_app
 from litequeue.cli.printing import emit
-from litequeue.codec import JsonCodec
 from litequeue.errors import UnknownTask
 from litequeue.job import Job
 from litequeue.queue import Queue
+from litequeue.serialization.json_codec import JsonCodec
 from litequeue.task import Task
 
 _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from litequeue import schedule as triggers
 from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
-from litequeue.duration import instant, text
+from litequeue.core.duration import instant, text
+from litequeue.scheduling import triggers
 from litequeue.task import Task
-from litequeue.worker import Worker
+from litequeue.worker.worker import Worker
 
 log: logging.Logger = logging.getLogger("litequeue")
 

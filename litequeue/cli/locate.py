@@ -16,11 +16,11 @@ from typing import IO, Any, get_args
 
 import click
 
-from litequeue.clock import SystemClock
-from litequeue.duration import seconds
+from litequeue.core.clock import SystemClock
+from litequeue.core.duration import seconds
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.queue import DefaultQueue, Queue, default_queue
-from litequeue.sqlite.opening import Driver
+from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.store import SqliteStore
 
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d][\w.]*)?")

@@ -21,9 +21,9 @@ from litequeue.cli.printing import (
     to_json,
 )
 from litequeue.cli.report import job_fields, overview
-from litequeue.duration import instant, text
+from litequeue.core.duration import instant, text
 from litequeue.job import JobRecord, Status
-from litequeue.sqlite.opening import Driver
+from litequeue.sqlite.file.opening import Driver
 
 _SHOWN = [status for status in Status if status is not Status.WAITING]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from litequeue.duration import text, utc
+from litequeue.core.duration import text, utc
 from litequeue.job import Status
 
 _COLOURS = {

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from litequeue import schedule as triggers
 from litequeue.cli.printing import iso
-from litequeue.codec import Codec, JsonCodec
-from litequeue.engine import ScheduleRecord, WorkerRecord
+from litequeue.core.engine import ScheduleRecord, WorkerRecord
 from litequeue.errors import LiteQueueError
-from litequeue.identity import Identity
+from litequeue.ipc.process_identity import Identity
 from litequeue.job import JobRecord, Status
+from litequeue.scheduling import triggers
+from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5

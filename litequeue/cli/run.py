@@ -15,9 +15,9 @@ import click
 from litequeue.cli import arguments, lines
 from litequeue.cli.locate import Mistake, import_named, load, names_app
 from litequeue.queue import Queue, default_queue
-from litequeue.signals import STOPS, handle_signals
-from litequeue.supervisor import PUT_BACK, STOP_NOW, Supervisor, Tether
-from litequeue.worker import Worker
+from litequeue.worker.signals import STOPS, handle_signals
+from litequeue.worker.supervisor import RELEASED, STOP_NOW, Supervisor, Tether
+from litequeue.worker.worker import Worker
 
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
 CHILD = "import sys; sys.path[:] = {path!r}; from litequeue.cli import main; main(prog_name='litequeue')"
@@ -148,7 +148,7 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     ended = worker.settled - worker.released
     lines.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
     queue.close()
-    return (0 if finished else PUT_BACK), worker.left_running
+    return (0 if finished else RELEASED), worker.left_running
 
 
 def _fasten(worker: Worker, tether: Tether) -> threading.Thread:

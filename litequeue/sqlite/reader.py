@@ -9,22 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from litequeue.background import Background
-from litequeue.liveness import directory_of, loop_silent_since, take
-from litequeue.logger import later, say
-from litequeue.owner_process import OwnerProcess
-from litequeue.sqlite import guards, migrate, reading, timetable
-from litequeue.sqlite.claim import claims
-from litequeue.sqlite.opening import Durability, File, warn_of_old_library
-from litequeue.sqlite.queries import SQL
+from litequeue.core.background import Background
+from litequeue.core.logger import later, say
+from litequeue.core.owner_process import OwnerProcess
+from litequeue.ipc.process_lock import directory_of, loop_silent_since, take
+from litequeue.sqlite.file import guards, migrate
+from litequeue.sqlite.file.opening import Durability, File, warn_of_old_library
+from litequeue.sqlite.jobs import row_values, stored_schedules
+from litequeue.sqlite.jobs.claim import claims
+from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from litequeue.engine import QueueCount, ScheduleRecord, WorkerRecord
+    from litequeue.core.engine import QueueCount, ScheduleRecord, WorkerRecord
     from litequeue.job import Claimed, JobRecord, Status
-    from litequeue.sqlite.connection import Connection
+    from litequeue.sqlite.drivers.connection import Connection
 
 T = TypeVar("T")
 
@@ -131,15 +132,15 @@ class Reader:
 
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
-        return self.read(lambda db: reading.has_ended(db, job_id))
+        return self.read(lambda db: row_values.has_ended(db, job_id))
 
     def look_up(self, job_id: str) -> JobRecord:
         """Return the job as it now stands, or raise `JobNotFound`."""
-        return self.read(lambda db: reading.look_up(db, job_id))
+        return self.read(lambda db: row_values.look_up(db, job_id))
 
     async def alook_up(self, job_id: str) -> JobRecord:
         """Async twin of `look_up`."""
-        return await self.aread(lambda db: reading.look_up(db, job_id))
+        return await self.aread(lambda db: row_values.look_up(db, job_id))
 
     def list_jobs(
         self,
@@ -153,11 +154,11 @@ class Reader:
     ) -> list[JobRecord]:
         """Return the newest jobs that match, newest first."""
         where = {"status": status, "task": task, "queue": queue, "tag": tag, "limit": limit, "before": before}
-        return self.read(lambda db: reading.list_jobs(db, **where))  # type: ignore[arg-type]
+        return self.read(lambda db: row_values.list_jobs(db, **where))  # type: ignore[arg-type]
 
     def workers(self) -> list[WorkerRecord]:
         """The workers on record."""
-        return self.read(reading.workers)
+        return self.read(row_values.workers)
 
     def living_workers(self) -> list[WorkerRecord]:
         """The workers on record whose lock is held."""
@@ -165,10 +166,10 @@ class Reader:
 
     def lives(self, token: str) -> bool:
         """Whether the worker of that token holds its lock."""
-        remains = take(self.directory, token)
-        if remains is None:
+        dead_process = take(self.directory, token)
+        if dead_process is None:
             return True
-        remains.release()
+        dead_process.release()
         return False
 
     def loop_silent_since(self, token: str) -> float | None:
@@ -188,7 +189,7 @@ class Reader:
 
     def schedules(self) -> list[ScheduleRecord]:
         """All schedules, by name."""
-        return self.read(reading.schedules)
+        return self.read(row_values.schedules)
 
     def next_schedule(self, tasks: frozenset[str]) -> float | None:
         """When the next schedule of these tasks is due."""
@@ -198,19 +199,19 @@ class Reader:
 
     def schedule(self, name: str) -> ScheduleRecord:
         """The schedule of that name; raises `ScheduleNotFound`."""
-        return self.read(lambda db: timetable.require(db, name))
+        return self.read(lambda db: stored_schedules.require(db, name))
 
     def counts(self) -> list[QueueCount]:
         """How many jobs of each queue stand in each state."""
-        return self.read(reading.counts)
+        return self.read(row_values.counts)
 
     def ready(self) -> list[tuple[str, str, int, float]]:
         """How many jobs of each queue and task are ready, and since when the oldest waits."""
-        return self.read(reading.ready)
+        return self.read(row_values.ready)
 
     def durations(self, limit: int = 1000) -> dict[str, list[float]]:
         """Seconds of the last runs, by task."""
-        return self.read(lambda db: reading.durations(db, limit))
+        return self.read(lambda db: row_values.durations(db, limit))
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound."""

@@ -8,42 +8,43 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from litequeue.clock import SystemClock
-from litequeue.doorbell import DONE, HAND, JOBS, SCHEDULES, WORK, Bell
-from litequeue.engine import Beat
+from litequeue.core.clock import SystemClock
+from litequeue.core.engine import Beat
+from litequeue.core.logger import later, say
+from litequeue.core.outcome import Ended, Released, Succeeded
+from litequeue.core.owner_process import forked_without_hooks
 from litequeue.errors import JobNotFound
-from litequeue.handover import Handover
-from litequeue.liveness import open_directory
-from litequeue.logger import later, say
-from litequeue.outcome import Ended, Released, Succeeded
-from litequeue.owner_process import forked_without_hooks
-from litequeue.sqlite import forks, migrate, timetable, transitions
-from litequeue.sqlite.answers import answered, at_once
-from litequeue.sqlite.backup import backup
-from litequeue.sqlite.connection import BUSY_SECONDS, abandon
-from litequeue.sqlite.opening import Driver, Durability, File, OnConnect
-from litequeue.sqlite.queries import SQL
+from litequeue.ipc.dispatch import Dispatch
+from litequeue.ipc.notifier import DONE, HAND, JOBS, SCHEDULES, WORK, Notifier
+from litequeue.ipc.process_lock import open_directory
+from litequeue.ipc.result_waiters import ALL, ResultWaiters
+from litequeue.sqlite.admin.backup import backup
+from litequeue.sqlite.commit.fair_lock import FairLock
+from litequeue.sqlite.commit.writer import Writer
+from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon
+from litequeue.sqlite.file import forks, migrate
+from litequeue.sqlite.file.opening import Driver, Durability, File, OnConnect
+from litequeue.sqlite.jobs import stored_schedules, transitions
+from litequeue.sqlite.jobs.user_answers import answered, at_once
 from litequeue.sqlite.reader import Reader
-from litequeue.sqlite.turnstile import Turnstile
-from litequeue.sqlite.writer import Writer
-from litequeue.waiters import ALL, Waiters
+from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from litequeue.clock import Clock
-    from litequeue.engine import Demand, NewWorker, Rescued, ScheduleRecord, Turn
-    from litequeue.handover import Taker
-    from litequeue.sqlite.answers import Ask
-    from litequeue.sqlite.connection import Connection, Row
+    from litequeue.core.clock import Clock
+    from litequeue.core.engine import Cycle, Demand, NewWorker, Rescued, ScheduleRecord
+    from litequeue.ipc.dispatch import IdleWorker
+    from litequeue.sqlite.drivers.connection import Connection, Row
+    from litequeue.sqlite.jobs.user_answers import Ask
 
 T = TypeVar("T")
 
 LARGEST_RING = 50_000
 
 
-class Serving(Reader):
+class WorkerStore(Reader):
     """A reader of the file that writes it, too, on one connection a process, and rings about what it wrote."""
 
     def __init__(
@@ -78,26 +79,26 @@ class Serving(Reader):
             self._file.disconnect,
             full=durability == "full",
             monotonic=clock.monotonic,
-            turnstile=Turnstile(self.path),
+            fair_lock=FairLock(self.path),
             check=self._fence.check,
             enter=self._owner.enter,
             keep_hooks=on_connect is not None,
         )
         self._copying = threading.Lock()  # while a backup has the file open, on a connection of its own
         self._turns = itertools.count()
-        self._bell = Bell(self.directory, WORK, SystemClock.monotonic, private=HAND)
-        self._done_bell = Bell(self.directory, DONE, SystemClock.monotonic)
-        self._handover = Handover(self.path, self._bell, SystemClock.monotonic)
-        self._waiters = Waiters(lambda: open_directory(self.path), clock.monotonic, self)
+        self._notifier = Notifier(self.directory, WORK, SystemClock.monotonic, private=HAND)
+        self._done_notifier = Notifier(self.directory, DONE, SystemClock.monotonic)
+        self._dispatch = Dispatch(self.path, self._notifier, SystemClock.monotonic)
+        self._waiters = ResultWaiters(lambda: open_directory(self.path), clock.monotonic, self)
         forks.watch(self)
 
     def claim(
         self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
-    ) -> Turn:
+    ) -> Cycle:
         """Record how runs ended and hand out jobs to start, in one transaction."""
         turn = next(self._turns)
 
-        def work(db: Connection) -> Turn:
+        def work(db: Connection) -> Cycle:
             return transitions.turn(db, worker, demands, queues, ended, self.clock.now(), self._result_ttl, turn)
 
         # a claim alone need not survive power loss: the job is then simply queued again
@@ -105,16 +106,16 @@ class Serving(Reader):
         if ended:
             self._tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released for end in ended):
-            self._bell.ring(JOBS)  # they are for whoever is free
+            self._notifier.ring(JOBS)  # they are for whoever is free
         return outcome
 
-    def offer(self, taker: Taker, ear: str, span: float) -> None:
+    def offer(self, taker: IdleWorker, listener: str, span: float) -> None:
         """Let a worker be given a job by whoever enqueues one, while it rests, for `span` seconds at most."""
-        self._handover.offer(taker, ear, span)
+        self._dispatch.offer(taker, listener, span)
 
     def withdraw(self, worker: int) -> None:
         """It rests no more."""
-        self._handover.withdraw(worker)
+        self._dispatch.withdraw(worker)
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
@@ -125,12 +126,12 @@ class Serving(Reader):
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is not Succeeded for end in ended):
-            self._bell.ring(JOBS)  # what comes back is for whoever is free
+            self._notifier.ring(JOBS)  # what comes back is for whoever is free
 
     def _tell_ended(self, job_ids: list[str]) -> None:
         self._waiters.ended(job_ids)
         message = " ".join(job_ids).encode()
-        self._done_bell.ring(message if len(message) < LARGEST_RING else ALL, but=self._waiters.ear)
+        self._done_notifier.ring(message if len(message) < LARGEST_RING else ALL, but=self._waiters.listener)
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Put a dead worker's jobs back, and take it off the record."""
@@ -138,9 +139,9 @@ class Serving(Reader):
         rescued = self._writer.run(
             lambda db: transitions.rescue(db, worker, executing, now, **self._ttls, blame=blame)
         )  # durable, as what it ends is told
-        self._bell.ring(JOBS)
-        self._tell_ended([*rescued.condemned, *rescued.cancelled])
-        for job_id in rescued.condemned:
+        self._notifier.ring(JOBS)
+        self._tell_ended([*rescued.dead_lettered, *rescued.cancelled])
+        for job_id in rescued.dead_lettered:
             with suppress(JobNotFound):  # pruned already
                 job = self.look_up(job_id)
                 died = "%s[%s] failed: %d worker processes died while running it; it is not run again"
@@ -152,10 +153,10 @@ class Serving(Reader):
         """Delete at most `limit` jobs whose time has come; return how many."""
         return self._writer.run(lambda db: transitions.prune(db, self.clock.now(), limit), durable=False)
 
-    def sign_on(self, worker: NewWorker) -> int:
+    def register(self, worker: NewWorker) -> int:
         """Enter a worker; return its number."""
         now = self.clock.now()
-        return self._writer.run(lambda db: transitions.sign_on(db, worker, now), durable=False)
+        return self._writer.run(lambda db: transitions.register(db, worker, now), durable=False)
 
     def beat(self, worker: int) -> Beat:
         """Move the worker's heartbeat; tell whether it is on record, and whether there are others to see to."""
@@ -183,13 +184,13 @@ class Serving(Reader):
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
         """Make the file's declared schedules those of the code, as far as they are of these tasks."""
         now = self.clock.now()
-        answered(lambda ask: self._writer.run(lambda db: timetable.declare(db, schedules, tasks, now, ask)))
-        self._bell.ring(SCHEDULES)
+        answered(lambda ask: self._writer.run(lambda db: stored_schedules.declare(db, schedules, tasks, now, ask)))
+        self._notifier.ring(SCHEDULES)
 
     def bring_near(self, tasks: frozenset[str]) -> None:
         """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
         now = self.clock.now()
-        answered(lambda ask: self._writer.run(lambda db: timetable.bring_near(db, tasks, now, ask)))
+        answered(lambda ask: self._writer.run(lambda db: stored_schedules.bring_near(db, tasks, now, ask)))
 
     def fire(self, tasks: frozenset[str]) -> float | None:
         """Enqueue what is due of these tasks' schedules; return when the next is due."""
@@ -197,41 +198,41 @@ class Serving(Reader):
         now = self.clock.now()
         if next_at is None or next_at > now:
             return next_at
-        fired, next_at = answered(lambda ask: self._writer.run(lambda db: timetable.fire(db, tasks, now, ask)))
+        fired, next_at = answered(lambda ask: self._writer.run(lambda db: stored_schedules.fire(db, tasks, now, ask)))
         if fired:
-            self._bell.ring(JOBS)
+            self._notifier.ring(JOBS)
         return next_at
 
     def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
         """Add a schedule, or change the one of its name."""
         now = self.clock.now()
-        self._change_schedule(lambda db, ask: timetable.put(db, schedule, now, ask, replace=replace))
+        self._change_schedule(lambda db, ask: stored_schedules.put(db, schedule, now, ask, replace=replace))
 
     def remove_schedule(self, name: str) -> None:
         """Delete a schedule."""
-        self._change_schedule(lambda db, _ask: timetable.remove(db, name))
+        self._change_schedule(lambda db, _ask: stored_schedules.remove(db, name))
 
     def pause_schedule(self, name: str) -> None:
         """Let it fire no more until it is resumed."""
-        self._change_schedule(lambda db, _ask: timetable.pause(db, name))
+        self._change_schedule(lambda db, _ask: stored_schedules.pause(db, name))
 
     def resume_schedule(self, name: str) -> None:
         """Let it go on from now."""
         now = self.clock.now()
-        self._change_schedule(lambda db, ask: timetable.resume(db, name, now, ask))
+        self._change_schedule(lambda db, ask: stored_schedules.resume(db, name, now, ask))
 
     def trigger_schedule(self, name: str) -> str:
         """Enqueue its call at once; return the job's id."""
-        return self._change_schedule(lambda db, _ask: timetable.trigger_now(db, name, self.clock.now()))
+        return self._change_schedule(lambda db, _ask: stored_schedules.trigger_now(db, name, self.clock.now()))
 
     def _change_schedule(self, work: Callable[[Connection, Ask], T]) -> T:
         held = self._writer.held()
         if held is not None:
             value = self._writer.run(lambda db: work(db, at_once))
-            held.after.append(lambda: self._bell.ring(SCHEDULES))
+            held.after.append(lambda: self._notifier.ring(SCHEDULES))
             return value
         value = answered(lambda ask: self._writer.run(lambda db: work(db, ask)))
-        self._bell.ring(SCHEDULES)
+        self._notifier.ring(SCHEDULES)
         return value
 
     # ---- the file
@@ -259,9 +260,9 @@ class Serving(Reader):
             raise forked_without_hooks(self._file.path)
         self._owner.forget()  # first: whichever thread opens them anew meanwhile says so again
         self._waiters.close()
-        self._bell.close()
-        self._done_bell.close()
-        self._handover.close()
+        self._notifier.close()
+        self._done_notifier.close()
+        self._dispatch.close()
         self._writer.close()
         self.close_reader()
 
@@ -319,5 +320,5 @@ class Serving(Reader):
         self._reading, self._copying = threading.Lock(), threading.Lock()
         self._thread.start_anew()
         self._waiters.start_anew()
-        self._handover.start_anew()
+        self._dispatch.start_anew()
         return [db for db in left if db is not None]

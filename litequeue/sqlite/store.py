@@ -8,39 +8,39 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from litequeue.current_task import require_asyncio
-from litequeue.doorbell import CANCEL, JOBS
-from litequeue.engine import Submitted
+from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.engine import Submitted
+from litequeue.core.interruptible import interruptible
+from litequeue.core.outcome import Ended, Released
 from litequeue.errors import StoreError
-from litequeue.frames import interruptible
-from litequeue.handover import LARGEST
-from litequeue.interrupt import let_go
-from litequeue.outcome import Ended, Released
-from litequeue.sqlite import reading, transitions
-from litequeue.sqlite.answers import aanswered, answered
-from litequeue.sqlite.caller import (
+from litequeue.ipc.dispatch import LARGEST
+from litequeue.ipc.notifier import CANCEL, JOBS
+from litequeue.ipc.thread_interrupt import let_go
+from litequeue.sqlite.commit.external_connection import (
     aiosqlite_connection_of,
     aiosqlite_transaction,
     aperform,
     connection_of,
     perform_held,
 )  # fmt: skip
-from litequeue.sqlite.connection import perform
-from litequeue.sqlite.held import Held
-from litequeue.sqlite.serving import Serving
-from litequeue.sqlite.transitions import until
+from litequeue.sqlite.commit.open_transaction import OpenTransaction
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs import row_values, transitions
+from litequeue.sqlite.jobs.transitions import until
+from litequeue.sqlite.jobs.user_answers import aanswered, answered
+from litequeue.sqlite.serving import WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from litequeue.job import Claimed, JobRecord, NewJob
-    from litequeue.sqlite.answers import Ask
-    from litequeue.sqlite.connection import Connection, Steps
+    from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.user_answers import Ask
 
 T = TypeVar("T")
 
 
-class SqliteStore(Serving):
+class SqliteStore(WorkerStore):
     """A reader of the file that writes it, too, on one connection a process. Safe for threads, loops and forks."""
 
     _rung: int = 0  # up to which of the writer's commits
@@ -59,7 +59,7 @@ class SqliteStore(Serving):
         let_go()
         return submitted
 
-    def _submit_together(self, jobs: Sequence[NewJob], held: Held | None) -> list[Submitted]:
+    def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> list[Submitted]:
         if held is not None:
             return self._writer.run(lambda db: _submit(db, jobs))
         return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask)))
@@ -74,9 +74,9 @@ class SqliteStore(Serving):
 
     def _hand_over(self, new: NewJob) -> Claimed | None:
         """Store the job as the run of a worker at rest, and give it to that; None: none rests, nothing is stored."""
-        for number in self._handover.strangers():
-            self._handover.introduce(number, self.read(partial(reading.served_by, worker=number)))
-        taker = self._handover.taker(new.task, new.queue)
+        for number in self._dispatch.strangers():
+            self._dispatch.introduce(number, self.read(partial(row_values.served_by, worker=number)))
+        taker = self._dispatch.taker(new.task, new.queue)
         if taker is None:
             return None
         claimed = self._writer.run(self._handing(new, taker.number), single=True)
@@ -86,9 +86,9 @@ class SqliteStore(Serving):
         return claimed
 
     async def _ahand_over(self, new: NewJob) -> Claimed | None:
-        for number in self._handover.strangers():
-            self._handover.introduce(number, await self.aread(partial(reading.served_by, worker=number)))
-        taker = self._handover.taker(new.task, new.queue)
+        for number in self._dispatch.strangers():
+            self._dispatch.introduce(number, await self.aread(partial(row_values.served_by, worker=number)))
+        taker = self._dispatch.taker(new.task, new.queue)
         if taker is None:
             return None
         told: list[bool] = []
@@ -128,7 +128,7 @@ class SqliteStore(Serving):
     def _tell_submitted(self, _submitted: list[Submitted]) -> None:
         self._announce(None)
 
-    def _announce(self, held: Held | None) -> None:
+    def _announce(self, held: OpenTransaction | None) -> None:
         """Wake workers now, or when the transaction that is open here has been committed."""
         if held is None:
             commits = self._writer.commits
@@ -139,7 +139,7 @@ class SqliteStore(Serving):
             held.after.append(self._ring)
 
     def _ring(self) -> None:
-        self._bell.ring(JOBS)
+        self._notifier.ring(JOBS)
 
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
@@ -179,7 +179,7 @@ class SqliteStore(Serving):
             yield held.adb if held.adb is not None else held.require_sync().raw
 
     @asynccontextmanager
-    async def _aheld(self) -> AsyncGenerator[Held, None]:
+    async def _aheld(self) -> AsyncGenerator[OpenTransaction, None]:
         if self.driver_name != "sqlite3":
             async with self._writer.atransaction() as held:
                 yield held
@@ -242,9 +242,9 @@ class SqliteStore(Serving):
         now = self.clock.now()
         return transitions.cancel(job_id, now, until(now, self._result_ttl))
 
-    def _tell_cancelled(self, held: Held | None, job_id: str) -> None:
+    def _tell_cancelled(self, held: OpenTransaction | None, job_id: str) -> None:
         def tell() -> None:
-            self._bell.ring(CANCEL)
+            self._notifier.ring(CANCEL)
             self._tell_ended([job_id])
 
         if held is None:
@@ -265,7 +265,7 @@ class SqliteStore(Serving):
     async def _arun(
         self,
         steps: Callable[[], Steps[T]],
-        then: Callable[[Held | None], object] = lambda _held: None,
+        then: Callable[[OpenTransaction | None], object] = lambda _held: None,
         *,
         durable: bool = True,
     ) -> T:

@@ -2,9 +2,9 @@
 
 import itertools
 
-from litequeue.engine import Demand, NewWorker
+from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.job import NewJob, Status
-from litequeue.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 
 START = 1_700_000_000.0
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
@@ -51,7 +51,7 @@ class Hands:
     def __init__(self, store, *tasks, queues=None):
         self.store, self.queues = store, queues
         self.tasks = tasks or ("add",)
-        self.number = store.sign_on(
+        self.number = store.register(
             NewWorker(
                 token=f"token-{next(_tokens)}",
                 identity='{"pid": 1, "host": "here"}',

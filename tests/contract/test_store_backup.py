@@ -10,8 +10,8 @@ import pytest
 
 from contract.jobs import Hands
 from litequeue import Queue, SchemaTooNew, StoreError, current_job
-from litequeue.sqlite import backup as copying
-from litequeue.sqlite import repair
+from litequeue.sqlite.admin import backup as copying
+from litequeue.sqlite.admin import repair
 
 
 @pytest.fixture
@@ -173,7 +173,9 @@ def test_a_name_that_is_not_utf_8_is_refused(queue, tmp_path):
 
 
 def test_what_a_killed_backup_left_is_in_nobodys_way(queue, add, tmp_path):
-    script = "import os, sys; from litequeue.sqlite import backup; backup._sync = lambda _: os.kill(os.getpid(), 9)\n"
+    script = (
+        "import os, sys; from litequeue.sqlite.admin import backup; backup._sync = lambda _: os.kill(os.getpid(), 9)\n"
+    )
     script += "from litequeue import Queue; Queue(sys.argv[1]).backup(sys.argv[2])"
     command = [sys.executable, "-c", script, str(queue.path), str(tmp_path / "copy.db")]
     assert subprocess.run(command, check=False).returncode == -9

@@ -3,10 +3,10 @@
 import pytest
 
 from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, states, status
-from litequeue.engine import Demand
+from litequeue.core.engine import Demand
+from litequeue.core.outcome import Released
 from litequeue.errors import JobNotFound
 from litequeue.job import Status
-from litequeue.outcome import Released
 
 
 def ids(claimed):

@@ -239,7 +239,7 @@ def test_a_job_under_which_three_workers_died_is_failed_as_poison(store, caplog)
     for _ in range(3):
         hands = Hands(store)
         rescues.append(rescue(hands, frozenset({run_of(hands.take())})))
-    assert [rescued.condemned for rescued in rescues] == [(), (), (job_id,)]
+    assert [rescued.dead_lettered for rescued in rescues] == [(), (), (job_id,)]
     job = store.look_up(job_id)
     assert (job.status, job.deaths, job.errors[-1].type) == (Status.FAILED, 3, "WorkerDied")
     assert store.next_prune() == START + 30 * 86_400
@@ -269,7 +269,7 @@ def test_no_job_is_judged_while_another_ran_beside_it(store):
     ids = [submitted.id for submitted in store.submit([new(), new()])]
     for _ in range(4):
         hands = Hands(store)
-        assert rescue(hands, frozenset(map(run_of, hands.claim(2)))).condemned == ()
+        assert rescue(hands, frozenset(map(run_of, hands.claim(2)))).dead_lettered == ()
     assert [store.look_up(job_id).deaths for job_id in ids] == [4, 4]
 
 

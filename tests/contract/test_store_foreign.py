@@ -7,9 +7,9 @@ import pytest
 from litequeue import NotAQueue, Queue, Unsupported, every
 from litequeue.cli.printing import to_json
 from litequeue.cli.report import overview
-from litequeue.identity import Identity, alive
+from litequeue.ipc.process_identity import Identity, alive
 from litequeue.sqlite.store import SqliteStore
-from litequeue.upkeep import Upkeep
+from litequeue.worker.maintenance import Maintenance
 
 LARGEST = 2**63 - 1
 NO_UTF8 = "CAST(x'ff' AS TEXT)"
@@ -54,7 +54,7 @@ def test_a_job_that_stands_as_run_by_the_dead_is_judged_though_its_deaths_are_th
     write("INSERT INTO litequeue_workers VALUES (7, 'a', '{}', NULL, '[]', 1, 1, 1.0, 0, 1.0)")
     running = "UPDATE litequeue_jobs SET state = 2, worker = 7, started_at = 1, attempt = 1, begun = 1, deaths = ?"
     write(f"{running} WHERE task = 'bad'", LARGEST)
-    Upkeep(queue.store, queue.clock, "observer", frozenset()).bury()
+    Maintenance(queue.store, queue.clock, "observer", frozenset()).reap()
     assert work().status == "failed"
 
 

@@ -10,9 +10,12 @@ import pytest
 from contract.jobs import put
 from contract.test_store_writer import DEADLINE, insert, wait_for
 from litequeue.errors import StoreError
-from litequeue.sqlite import connection, line, turnstile, writer
+from litequeue.sqlite.commit import commit_queue as line
+from litequeue.sqlite.commit import fair_lock as fair_lock
+from litequeue.sqlite.commit import writer
+from litequeue.sqlite.drivers import connection
 
-TRACED = {module.__file__ for module in (connection, line, turnstile, writer)}
+TRACED = {module.__file__ for module in (connection, line, fair_lock, writer)}
 MOST = 400
 
 
@@ -167,11 +170,11 @@ def in_a_transaction(store):
     return transaction, lambda: None
 
 
-def nobody_is_in_the_turnstile(store):
-    one = turnstile.Turnstile(store.path)
+def nobody_is_in_the_fair_lock(store):
+    one = fair_lock.FairLock(store.path)
     one.enter()
     try:
-        return turnstile._try_lock(one._descriptor)
+        return fair_lock._try_lock(one._descriptor)
     finally:
         one.close()
 
@@ -180,7 +183,7 @@ def nobody_is_in_the_turnstile(store):
 def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(store, scenario):
     put(store)
     for n in range(1, MOST):
-        store._writer._turnstile.crowded()
+        store._writer._fair_lock.crowded()
         act, check = scenario(store)
         came = interrupted(n, act)
         check()
@@ -189,7 +192,7 @@ def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(stor
         assert ends, f"writers wait for ever after a Ctrl-C before line {n}"
         assert isinstance(ends[0], str), (n, ends)
         assert not store._writer._db.in_transaction
-        assert nobody_is_in_the_turnstile(store)
+        assert nobody_is_in_the_fair_lock(store)
         assert ends[0] in {job.id for job in store.list_jobs(limit=5000)}
         if not came:
             return

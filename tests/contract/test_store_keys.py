@@ -3,10 +3,10 @@
 import pytest
 
 from contract.jobs import CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status
-from litequeue.engine import Submitted
+from litequeue.core.engine import Submitted
+from litequeue.core.outcome import Released
 from litequeue.errors import KeyConflict
 from litequeue.job import Status
-from litequeue.outcome import Released
 
 SCOPES = ["kept", "unfinished", "queued"]
 CONFLICTS = ["return", "raise", "replace"]

@@ -6,7 +6,7 @@ import pytest
 
 from contract.jobs import FAILED, SUCCEEDED, Hands, put
 from litequeue.errors import JobNotFound, StoreError
-from litequeue.sqlite import repair
+from litequeue.sqlite.admin import repair
 
 VIEWS = ("litequeue_jobs_view", "litequeue_errors_view")
 

@@ -4,7 +4,7 @@ import pytest
 
 from contract.jobs import put
 from litequeue import StoreBusy, StoreError
-from litequeue.sqlite import repair
+from litequeue.sqlite.admin import repair
 
 
 def impatiently(db):

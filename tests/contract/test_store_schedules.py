@@ -219,8 +219,8 @@ def test_a_schedule_changed_in_a_transaction_that_fails_is_as_it_was(queue, add)
 @pytest.fixture
 def declare(queue):
     """Declare what the code says, as a worker does when it starts."""
-    from litequeue.engine import ScheduleRecord
-    from litequeue.schedule import encode
+    from litequeue.core.engine import ScheduleRecord
+    from litequeue.scheduling.triggers import encode
 
     def declaring(tasks=MINE, **triggers):
         records = [

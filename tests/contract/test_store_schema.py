@@ -8,9 +8,9 @@ import pytest
 
 from contract.jobs import BOOM, FAILED, START, SUCCEEDED, Hands, new, put
 from litequeue import StoreBusy, StoreError
-from litequeue.sqlite import migrate
-from litequeue.sqlite.health import journal_mode
-from litequeue.sqlite.opening import driver_module
+from litequeue.sqlite.admin.health import journal_mode
+from litequeue.sqlite.file import migrate
+from litequeue.sqlite.file.opening import driver_module
 
 COLUMNS = {
     "task": "'t'", "queue": "'q'", "payload": "x'5b5d'", "state": "1", "priority": "0",
@@ -123,7 +123,7 @@ def test_a_shell_reads_every_state(store, shell):
 
 
 def test_a_shell_reads_workers_and_schedules(store, shell):
-    from litequeue.engine import ScheduleRecord
+    from litequeue.core.engine import ScheduleRecord
 
     Hands(store)
     record = {"name": "s", "task": "t", "queue": "q", "payload": b"[]", "priority": 0, "declared": False}

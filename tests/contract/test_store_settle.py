@@ -19,12 +19,13 @@ from contract.jobs import (
     snoozed,
     status,
 )  # fmt: skip
-from litequeue.doorbell import DONE, Ear
+from litequeue.core.outcome import Ended, Succeeded
 from litequeue.errors import Fenced
+from litequeue.ipc.notifier import DONE, Listener
+from litequeue.ipc.result_waiters import ALL
 from litequeue.job import FOREVER, Status
-from litequeue.outcome import Ended, Succeeded
-from litequeue.sqlite import serving, transitions
-from litequeue.waiters import ALL
+from litequeue.sqlite import serving
+from litequeue.sqlite.jobs import transitions
 
 EVERY_OUTCOME = [SUCCEEDED, FAILED, CANCELLED, RELEASED, retried(), snoozed()]
 
@@ -150,12 +151,12 @@ def test_what_is_lost_does_not_harm_the_others_in_the_batch(store, hands, job, o
 
 def test_ends_too_many_to_be_named_in_one_ring_are_rung_without_names(store, hands, job, monkeypatch):
     put(store)
-    with closing(Ear(store.directory, DONE)) as ear:
+    with closing(Listener(store.directory, DONE)) as listener:
         hands.settle((job, SUCCEEDED))
-        assert ear.wait(30) == [job.id.encode()]
+        assert listener.wait(30) == [job.id.encode()]
         monkeypatch.setattr(serving, "LARGEST_RING", 1)
         hands.settle((hands.take(), SUCCEEDED))
-        assert ear.wait(30) == [ALL]
+        assert listener.wait(30) == [ALL]
 
 
 def test_settling_again_what_is_on_record_already_is_no_loss_for_a_success(store, hands, job):

@@ -13,9 +13,10 @@ import pytest
 
 from contract.jobs import Hands, new, put
 from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError, StoreReplaced
-from litequeue.sqlite import connection, line
-from litequeue.sqlite.turnstile import Turnstile
-from litequeue.sqlite.writer import LARGEST_BATCH, Writer
+from litequeue.sqlite.commit import commit_queue as line
+from litequeue.sqlite.commit.fair_lock import FairLock
+from litequeue.sqlite.commit.writer import LARGEST_BATCH, Writer
+from litequeue.sqlite.drivers import connection
 
 DEADLINE = 30.0
 
@@ -99,7 +100,7 @@ def wait_for(true):
 
 
 def insert(task="add", payload=b"[]", key=None):
-    from litequeue.sqlite import transitions
+    from litequeue.sqlite.jobs import transitions
 
     return lambda db: connection.perform(db, transitions.submit(new(task, payload=payload, key=key))).id
 
@@ -135,7 +136,7 @@ def test_sixty_four_coroutines_enqueue_at_once(queue, add):
 def test_coroutines_whose_jobs_share_a_commit_ring_once_and_each_commit_is_rung_for(queue, add, monkeypatch):
     add.enqueue(0)
     store, rung = queue.store, []
-    monkeypatch.setattr(store._bell, "ring", lambda _: rung.append(store._writer.commits))
+    monkeypatch.setattr(store._notifier, "ring", lambda _: rung.append(store._writer.commits))
 
     async def main():
         before = store._writer.commits
@@ -190,7 +191,7 @@ def test_a_fenced_caller_does_not_harm_its_batch(store, line_up):
     put(store)
     job = Hands(store).take()
     late = msgspec.structs.replace(job, attempt=9)
-    from litequeue.sqlite import transitions
+    from litequeue.sqlite.jobs import transitions
 
     fenced, stored = line_up(lambda db: connection.perform(db, transitions.note_progress(late, "{}")), insert())
     assert isinstance(fenced, Fenced)
@@ -523,8 +524,8 @@ def test_a_callers_long_transaction_is_logged(store, clock, caplog):
 
 def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
     connect, disconnect = store._file.connect, store._file.disconnect
-    turnstile = Turnstile(store.path)
-    writer = Writer(connect, disconnect, full=True, monotonic=clock.monotonic, turnstile=turnstile)
+    fair_lock = FairLock(store.path)
+    writer = Writer(connect, disconnect, full=True, monotonic=clock.monotonic, fair_lock=fair_lock)
     caplog.set_level("INFO", "litequeue")
 
     def slow(db):

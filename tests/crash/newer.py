@@ -7,7 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from litequeue.sqlite import driver_apsw, driver_sqlite3, migrate
+from litequeue.sqlite.drivers import apsw_driver as driver_apsw
+from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
+from litequeue.sqlite.file import migrate
 from tests.crash.program import declare
 
 OLD = migrate.newest()

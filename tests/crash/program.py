@@ -1,6 +1,7 @@
 """A worker process to kill, freeze and starve: `python -m tests.crash.program FILE [NAME=SECONDS ...]`.
 
-NAME is a constant of `litequeue.upkeep`, such as FROZEN_AFTER, or of another module, such as `runs.LATE_GRACE`.
+NAME is a constant of `litequeue.worker.maintenance`, such as FROZEN_AFTER, or of another module, such as
+`worker.running_jobs.LATE_GRACE`.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def main(path: str, *settings: str) -> None:
     for setting in settings:
         name, _, value = setting.partition("=")
         module, _, constant = name.rpartition(".")
-        setattr(importlib.import_module(f"litequeue.{module or 'upkeep'}"), constant, float(value))
+        setattr(importlib.import_module(f"litequeue.{module or 'worker.maintenance'}"), constant, float(value))
     signal.signal(signal.SIGCONT, lambda *_: _continued.set())
     threading.excepthook = lambda arguments: os.abort()
     declare(path).worker(threads=4).run()

@@ -10,7 +10,7 @@ import resource
 import sys
 import threading
 
-import litequeue.upkeep
+import litequeue.worker.maintenance
 from litequeue import Queue, StoreError
 from tests.crash.watching import ended, until
 
@@ -72,7 +72,7 @@ def worker_goes_on(path: str) -> None:
 def worker_may_leave(path: str) -> None:
     """A worker that is told to stop now does so; its job is put back by another, in the same process even."""
     queue, begun, go = declare(path)
-    litequeue.upkeep.BEAT_EVERY = litequeue.upkeep.DEATHS_EVERY = 0.1
+    litequeue.worker.maintenance.BEAT_EVERY = litequeue.worker.maintenance.DEATHS_EVERY = 0.1
     job = queue.tasks["hold"].enqueue()
     with queue.worker(threads=1) as worker:
         assert begun.wait(20)

@@ -26,13 +26,14 @@ import aiosqlite  # noqa: F401 - what is imported here is not imported anew in e
 
 from crash.failpoint import DEATHS, Death, Failpoint
 from faults.scenarios import LONG, Book, Scenario
-from litequeue import worker
-from litequeue.sqlite import driver_apsw, driver_sqlite3  # noqa: F401  the first as aiosqlite
+from litequeue.sqlite.drivers import apsw_driver as driver_apsw  # noqa: F401  the first as aiosqlite
+from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
+from litequeue.worker import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from litequeue.sqlite.opening import Driver
+    from litequeue.sqlite.file.opening import Driver
 
 DRIVERS: tuple[Driver, ...] = ("apsw", "sqlite3")
 SHARED_MEMORY = Path("/dev/shm")

@@ -158,7 +158,7 @@ def test_an_effect_happens_once_though_the_job_has_forked(queue, launch, effects
 
 
 def test_a_job_that_catches_whatever_is_raised_in_it_stops_neither_others_nor_the_end(queue, launch):
-    worker = launch("runs.LATE_GRACE=0.3")
+    worker = launch("worker.running_jobs.LATE_GRACE=0.3")
     jobs = queue.tasks["swallows"].enqueue_many([()] * 6)  # more than there are threads
     assert {ended(job).errors[-1].type for job in jobs} == {"litequeue.errors.JobTimeout"}
     assert queue.tasks["pid"].enqueue().result(20) == worker.pid

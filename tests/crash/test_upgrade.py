@@ -11,7 +11,7 @@ from crash.newer import ADDS, OLD
 from crash.program import ROOT, declare
 from crash.watching import ended, running, until
 from litequeue import SchemaTooNew, every
-from litequeue.sqlite import migrate
+from litequeue.sqlite.file import migrate
 
 pytestmark = [
     pytest.mark.slow,

@@ -123,9 +123,9 @@ def _some_living(queue: Queue) -> None:
 
 def _spare_suspects(queue: Queue) -> None:
     """Wait until no job is left that two deaths have hit: a third would rightly condemn it, though by mere chance."""
-    suspects = "SELECT count(*) FROM litequeue_jobs WHERE state < 4 AND deaths > 1"
+    quarantine = "SELECT count(*) FROM litequeue_jobs WHERE state < 4 AND deaths > 1"
     over = time.monotonic() + DRAIN
-    while queue.store.read(lambda db: db.rows(suspects)) != [(0,)] and time.monotonic() < over:
+    while queue.store.read(lambda db: db.rows(quarantine)) != [(0,)] and time.monotonic() < over:
         time.sleep(0.002)
 
 

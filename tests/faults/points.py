@@ -12,9 +12,10 @@ from unittest import mock
 
 from faults.disk import HEAP, Disk, Fault, failing
 from faults.scenarios import Book, Scenario
-from litequeue import worker
 from litequeue.errors import LiteQueueError
-from litequeue.sqlite import driver_apsw, turnstile
+from litequeue.sqlite.commit import fair_lock
+from litequeue.sqlite.drivers import apsw_driver as driver_apsw
+from litequeue.worker import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -83,7 +84,7 @@ def in_haste() -> Generator[None, None, None]:
             (worker, "BACK_OFF", 0.01),
             (worker, "POLL", 0.05),
             (driver_apsw, "BUSY_SECONDS", 0.1),
-            (turnstile, "PATIENCE", 0.1),
+            (fair_lock, "PATIENCE", 0.1),
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         logging.disable(logging.CRITICAL)

@@ -16,7 +16,7 @@ from litequeue.errors import LiteQueueError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from litequeue.sqlite.opening import Driver, Durability
+    from litequeue.sqlite.file.opening import Driver, Durability
 
 LONG = 30.0  # seconds; a worker that has not come to an end by then never will
 TABLES = "CREATE TABLE effects (n INTEGER); CREATE TABLE rows (n INTEGER)"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from faults.scenario import LONG, UNENDED, Book, Scenario, attempt, create, declare, ended_within, executed, work_off
 from litequeue import Queue, Status, every
-from litequeue.engine import Demand, NewWorker
+from litequeue.core.engine import Demand, NewWorker
 from litequeue.errors import LiteQueueError
-from litequeue.identity import Identity
+from litequeue.ipc.process_identity import Identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +163,7 @@ class Rescue(Work):
                 threads=2,
                 coroutines=2,
             )
-            number = queue.store.sign_on(dead)
+            number = queue.store.register(dead)
             queue.store.claim(number, [Demand(frozenset(queue.tasks), 3)], None, [])
             assert len(queue.jobs(status=Status.RUNNING)) == 3
 

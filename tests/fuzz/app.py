@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuzz.hostile import NOW
 from litequeue import Queue, cron
-from litequeue.clock import SystemClock
+from litequeue.core.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Generator

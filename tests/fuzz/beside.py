@@ -1,4 +1,4 @@
-"""What lies beside the file: datagrams on the doorbells' sockets, names in the folder, lock files."""
+"""What lies beside the file: datagrams on the notifiers' sockets, names in the folder, lock files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from fuzz import hostile
 from fuzz.targets import Target
-from litequeue import liveness
-from litequeue.datagram import LOOPBACK, UNIX
-from litequeue.doorbell import WORK, Bell, Ear
-from litequeue.handover import HANDED, handed
+from litequeue.ipc import process_lock as liveness
+from litequeue.ipc.dispatch import HANDED, handed
+from litequeue.ipc.notifier import WORK, Listener, Notifier
+from litequeue.ipc.result_waiters import ResultWaiters, Waiter
+from litequeue.ipc.sockets import LOOPBACK, UNIX
 from litequeue.job import Claimed
-from litequeue.waiters import Waiter, Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,31 +76,31 @@ things = st.tuples(names, st.integers(0, len(KINDS) - 1), hostile.blobs | st.bin
 
 
 def ring(case: tuple[list[bytes], bool]) -> None:
-    """Whatever is sent to an ear is bytes to its owner, and a wait ends."""
+    """Whatever is sent to a listener is bytes to its owner, and a wait ends."""
     sent, loopback = case
-    with tempfile.TemporaryDirectory() as folder, closing(Ear(Path(folder), WORK, loopback=loopback)) as ear:
-        family, address = ear._socket.family, ear._socket.getsockname()
+    with tempfile.TemporaryDirectory() as folder, closing(Listener(Path(folder), WORK, loopback=loopback)) as listener:
+        family, address = listener._socket.family, listener._socket.getsockname()
         with closing(socket.socket(family, socket.SOCK_DGRAM)) as stranger:
             stranger.setblocking(False)
             for message in sent:
                 with suppress(OSError):  # full, or too long
                     stranger.sendto(message, address)
-        heard = ear.wait(0.0)
+        heard = listener.wait(0.0)
         if loopback and LOOPBACK:
             assert heard == [], "a stranger was heard"
         else:
             assert all(any(one.startswith(message) for one in sent) for message in heard)  # a long one is cut
-        waiters = Waiters(lambda: Path(folder), time.monotonic, str)
+        waiters = ResultWaiters(lambda: Path(folder), time.monotonic, str)
         waiters._waiting = {"1": {Waiter("1")}}
-        waiters.heard(ear, heard)
+        waiters.heard(listener, heard)
         for _, job in filter(None, map(handed, heard)):
             int(job.id)
-        ear.wake()
-        assert b"" in ear.wait(SOON)
+        listener.wake()
+        assert b"" in listener.wait(SOON)
 
 
 def meet(case: list[tuple[str, int, bytes]]) -> None:
-    """Names that are not what they seem stop neither bell nor ear nor burial, and nothing beyond is touched."""
+    """Names that are not what they seem stop neither notifier nor listener nor burial, and nothing beyond is touched."""
     with tempfile.TemporaryDirectory() as above:
         beyond, folder = Path(above) / "beyond", Path(above) / "beside"
         beyond.write_bytes(b"not ours")
@@ -108,11 +108,11 @@ def meet(case: list[tuple[str, int, bytes]]) -> None:
         for name, kind, data in case:
             if not os.path.lexists(folder / name):
                 KINDS[kind](folder / name, data)
-        with closing(Bell(folder, WORK, time.monotonic)) as bell, closing(Ear(folder, WORK)) as ear:
-            bell.ring(b"x")
-            bell.ring(b"y")
-            assert set(ear.wait(SOON)) <= {b"x", b"y"}
-        line = liveness.Lifeline(folder, "f" * 32, 2)
+        with closing(Notifier(folder, WORK, time.monotonic)) as notifier, closing(Listener(folder, WORK)) as listener:
+            notifier.ring(b"x")
+            notifier.ring(b"y")
+            assert set(listener.wait(SOON)) <= {b"x", b"y"}
+        line = liveness.ProcessLock(folder, "f" * 32, 2)
         line.enter(0, "1:1")
         for token in [*liveness.tokens(folder), *(name for name, _, _ in case), "../beyond", "/etc/passwd", "\0", ""]:
             assert token == line.token or _took(folder, token)
@@ -125,10 +125,10 @@ def meet(case: list[tuple[str, int, bytes]]) -> None:
 def _took(folder: Path, token: str) -> bool:
     with suppress(ValueError):  # no name of a file
         liveness.noted(folder, token)
-    remains = liveness.take(folder, token)
-    if remains is not None:
-        assert all(isinstance(run, str) for run in remains.executing)
-        remains.bury()
+    dead_process = liveness.take(folder, token)
+    if dead_process is not None:
+        assert all(isinstance(run, str) for run in dead_process.executing)
+        dead_process.reap()
     return True
 
 

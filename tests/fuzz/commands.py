@@ -24,7 +24,7 @@ from fuzz.targets import Target
 from litequeue import Queue, job
 from litequeue.cli import arguments, main
 from litequeue.cli.change import ACTIONS
-from litequeue.worker import Worker
+from litequeue.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Generator

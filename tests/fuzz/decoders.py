@@ -23,14 +23,16 @@ from hypothesis import strategies as st
 from fuzz import hostile
 from fuzz.hostile import NOW
 from fuzz.targets import Target
-from litequeue import Queue, duration, schedule
-from litequeue.codec import JsonCodec
-from litequeue.crypto import EncryptedCodec, new_key
+from litequeue import Queue
+from litequeue.core import duration
 from litequeue.errors import DecodeError, LiteQueueError
-from litequeue.identity import Identity, alive, cpu_seconds
+from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.options import Using
-from litequeue.signature import Signature
-from litequeue.sqlite import reading
+from litequeue.scheduling import triggers as schedule
+from litequeue.serialization.encryption import EncryptedCodec, new_key
+from litequeue.serialization.json_codec import JsonCodec
+from litequeue.serialization.signature import Signature
+from litequeue.sqlite.jobs import row_values
 
 REFUSED = (ValueError, TypeError)
 
@@ -158,8 +160,8 @@ def _is_json(value: Any) -> bool:
 
 
 def read_columns(text: str) -> None:
-    reading._tags(text)
-    reading._progress(text)
+    row_values._tags(text)
+    row_values._progress(text)
 
 
 def _refuses(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -19,9 +19,10 @@ from fuzz.app import TASKS, declare, folder, only, prepared
 from fuzz.hostile import NOW, Raw
 from fuzz.looking import LOOKS, act_by_command, listed, look_by_command
 from fuzz.targets import Target
-from litequeue import Queue, worker
+from litequeue import Queue
 from litequeue.errors import LiteQueueError
-from litequeue.identity import Identity
+from litequeue.ipc.process_identity import Identity
+from litequeue.worker import worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ MOST_ROUNDS = 1_000  # a worker that spins makes some thousands a second
 PREFIX = "litequeue_"
 LAST_ID = hostile.LARGEST - 10_000  # AUTOINCREMENT refuses rows after the largest number, whoever took it
 STATES = range(8)
-FAULTS = ("loop failed", "upkeep failed", "the store refused", "cannot be read", "stops:")
+FAULTS = ("loop failed", "maintenance failed", "the store refused", "cannot be read", "stops:")
 
 
 class Column(NamedTuple):
@@ -217,7 +218,7 @@ def _serve(path: Path, driver: str, *, refusable: bool) -> None:
 def _work(queue: Queue) -> Heard:
     working = queue.worker(threads=2, coroutines=2, grace=1)
     rounds = itertools.count()
-    made = working._round
+    made = working._cycle
 
     def counted() -> None:
         next(rounds)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from litequeue import schedule as triggers
-from litequeue.engine import ScheduleRecord
+from litequeue.core.engine import ScheduleRecord
 from litequeue.errors import KeyConflict, LiteQueueError
 from litequeue.job import NewJob, Status
-from litequeue.upkeep import BEAT_EVERY, FROZEN_LOOKS
+from litequeue.scheduling import triggers
+from litequeue.worker.maintenance import BEAT_EVERY, FROZEN_LOOKS
 from model.mirror import RolledBack
 from model.world import QUEUES, TASKS, Actor
 
@@ -200,7 +200,7 @@ class Crew(Actor):
         """Do it."""
 
 
-class Turn(Crew):
+class Cycle(Crew):
     weight = 20.0
 
     def move(self, worker: Any) -> None:
@@ -246,11 +246,11 @@ class PutBack(Crew):
     weight = 0.7
 
     def move(self, worker: Any) -> None:
-        worker.put_back()
+        worker.release()
 
 
 class Keep(Crew):
-    """The product's own upkeep: beat, bury the dead, fire, prune, tidy."""
+    """The product's own maintenance: beat, bury the dead, fire, prune, tidy."""
 
     weight = 10.0
 

@@ -1,6 +1,6 @@
 """A worker that is moved by hand, step by step: it claims, begins, ends and settles, dies, freezes and comes back.
 
-It does at the store's seam what `litequeue.worker` does, with the product's own upkeep; functions are dice.
+It does at the store's seam what `litequeue.worker.worker` does, with the product's own maintenance; functions are dice.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from litequeue.engine import Demand, NewWorker, ScheduleRecord
+from litequeue.core.engine import Demand, NewWorker, ScheduleRecord
+from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
 from litequeue.errors import StoreError
-from litequeue.handover import Serves, Taker
-from litequeue.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
-from litequeue.schedule import encode, every
-from litequeue.upkeep import Upkeep
+from litequeue.ipc.dispatch import IdleWorker, Serves
+from litequeue.scheduling.triggers import encode, every
+from litequeue.worker.maintenance import Maintenance
 from model.kernel import Lock
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ class Worker:
         self.last_handed = 0
         self.frozen = self.busy = self.gone = False
         self.lock = world.kernel.locks[self.token] = Lock()
-        self.upkeep = Upkeep(mirror, world.clock, self.token, tasks)
-        self.upkeep._self = self.identity
+        self.maintenance = Maintenance(mirror, world.clock, self.token, tasks)
+        self.maintenance._self = self.identity
         self.number = 0
 
-    def sign_on(self) -> None:
+    def register(self) -> None:
         identity, tasks = self.identity.to_text(), tuple(sorted(self.tasks))
         new = NewWorker(token=self.token, identity=identity, queues=self.queues, tasks=tasks, threads=1, coroutines=1)
-        self.number = self._mirror.sign_on(new)
+        self.number = self._mirror.register(new)
 
     @property
     def idle(self) -> bool:
@@ -74,7 +74,7 @@ class Worker:
         elif turn.registered:
             self.line += turn.claimed
         else:
-            self._sign_on_anew()
+            self._register_again()
 
     def _demands(self) -> list[Demand]:
         room = self.room - len(self.line) - len(self.running)
@@ -85,16 +85,16 @@ class Worker:
         most = SUSPECT - 1 if self._world.chance.random() < 0.2 else None
         return [Demand(kind, self._world.chance.randint(1, room), most) for kind in kinds if kind]
 
-    def _sign_on_anew(self) -> None:
+    def _register_again(self) -> None:
         self.line.clear()  # whoever declared it dead has put them back
-        self.sign_on()
+        self.register()
 
     # ---- what is handed over
 
     def rest(self) -> None:
         """Let whoever enqueues a job hand it over; what it says of itself may be true no more when that happens."""
         if self.idle:
-            taker = Taker(self.number, Serves(self.tasks, self.queues), partial(self._given, self.number))
+            taker = IdleWorker(self.number, Serves(self.tasks, self.queues), partial(self._given, self.number))
             for caller in self._world.callers:
                 caller.store.offer(taker, "", REST)
 
@@ -169,7 +169,7 @@ class Worker:
                     jobs.remove(job)
                     self._end(job, Cancelled())
 
-    def put_back(self) -> None:
+    def release(self) -> None:
         """Give back what has not begun, and what the file says it has and it never heard of."""
         self.ended += [self._released(job) for job in self.line]
         self.line.clear()
@@ -183,8 +183,8 @@ class Worker:
 
     def keep(self) -> None:
         """The product's own housekeeping."""
-        if not self.upkeep.tick(self.number, idle=self.idle):
-            self._sign_on_anew()
+        if not self.maintenance.tick(self.number, idle=self.idle):
+            self._register_again()
 
     def declare(self) -> None:
         """Its code has other schedules than before."""
@@ -197,7 +197,7 @@ class Worker:
 
     def leave(self) -> None:
         """In good order: what has not begun is put back, what runs is told to end."""
-        self.put_back()
+        self.release()
         for job in self.running[:]:
             self.running.remove(job)
             self._end(job, Released(begun=True))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from litequeue import upkeep
-from litequeue.identity import Identity
-from litequeue.logger import Logger
+from litequeue.core.logger import Logger
+from litequeue.ipc.process_identity import Identity
+from litequeue.worker import maintenance
 from model.row import Broken
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Lock:
     executing: set[str] = field(default_factory=set)
 
 
-class Remains:
+class DeadProcess:
     """What a death left, in the hands of the one who looks after it."""
 
     def __init__(self, locks: dict[str, Lock], token: str) -> None:
@@ -44,7 +44,7 @@ class Remains:
         if lock is not None:
             lock.held = True
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         self._locks.pop(self._token, None)
 
     def release(self) -> None:
@@ -77,9 +77,9 @@ class Kernel:
     def tokens(self, _directory: Path) -> list[str]:
         return sorted(self.locks)
 
-    def take(self, _directory: Path, token: str) -> Remains | None:
+    def take(self, _directory: Path, token: str) -> DeadProcess | None:
         lock = self.locks.get(token)
-        return None if lock is not None and lock.held else Remains(self.locks, token)
+        return None if lock is not None and lock.held else DeadProcess(self.locks, token)
 
     def noted(self, _directory: Path, token: str) -> frozenset[str]:
         lock = self.locks.get(token)
@@ -101,9 +101,9 @@ class Kernel:
 
     @contextmanager
     def in_place(self) -> Generator[None, None, None]:
-        """Let upkeep see this machine; what it would log as its own mistake is one."""
+        """Let maintenance see this machine; what it would log as its own mistake is one."""
         with ExitStack() as stack:
             for name in ("tokens", "take", "noted", "told", "forget", "alive", "cpu_seconds"):
-                stack.enter_context(mock.patch.object(upkeep, name, getattr(self, name)))
-            stack.enter_context(mock.patch.object(upkeep, "log", _Strict()))
+                stack.enter_context(mock.patch.object(maintenance, name, getattr(self, name)))
+            stack.enter_context(mock.patch.object(maintenance, "log", _Strict()))
             yield

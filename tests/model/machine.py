@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from litequeue import Queue, Snooze, current_job, every
-from litequeue.codec import digest
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, LiteQueueError
 from litequeue.job import NewJob, Status
-from litequeue.schedule import encode
-from litequeue.schedules import declared
+from litequeue.scheduling.schedules import declared
+from litequeue.scheduling.triggers import encode
+from litequeue.serialization.json_codec import digest
 from litequeue.testing import ManualClock
 from model import watch
 from model.mirror import RolledBack

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from litequeue.core.outcome import Ended, Released
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
 from litequeue.job import JobRecord, Status
-from litequeue.outcome import Ended, Released
 from model.remote import Remote
 from model.row import STATES, Broken, Row, must_be
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from litequeue.engine import Beat, Demand, NewWorker, Rescued, ScheduleRecord, Submitted, Turn, WorkerRecord
+    from litequeue.core.engine import Beat, Cycle, Demand, NewWorker, Rescued, ScheduleRecord, Submitted, WorkerRecord
     from litequeue.job import Claimed, NewJob
     from litequeue.sqlite.store import SqliteStore
     from model.truth import Truth
@@ -131,7 +131,7 @@ class Mirror:
 
     def claim(
         self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
-    ) -> Turn:
+    ) -> Cycle:
         self._world.interleave()
         if self._world.locked_against(self):
             return self._refused(lambda: self.store.claim(worker, demands, queues, ended))
@@ -181,8 +181,8 @@ class Mirror:
             lambda truth: [str(row.id) for row in truth.running(worker)],
         )
 
-    def sign_on(self, worker: NewWorker) -> int:
-        return self._write(lambda: self.store.sign_on(worker), lambda truth: truth.sign_on(worker))
+    def register(self, worker: NewWorker) -> int:
+        return self._write(lambda: self.store.register(worker), lambda truth: truth.register(worker))
 
     def beat(self, worker: int) -> Beat:
         return self._write(lambda: self.store.beat(worker), lambda truth: truth.beat(worker))
@@ -191,7 +191,7 @@ class Mirror:
         act = lambda: self.store.rescue(worker, executing, blame=blame)  # noqa: E731
         rescued: Rescued = self._write(act, lambda truth: truth.rescue(worker, executing, self.now, blame=blame))
         self._world.tally["rescued"] += len(rescued.returned) + len(rescued.cancelled)
-        self._world.tally["condemned"] += len(rescued.condemned)
+        self._world.tally["condemned"] += len(rescued.dead_lettered)
         return rescued
 
     def prune(self, limit: int = 500) -> int:

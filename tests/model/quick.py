@@ -7,7 +7,10 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from litequeue.sqlite import driver_apsw, driver_sqlite3, transitions, turnstile
+from litequeue.sqlite.commit import fair_lock
+from litequeue.sqlite.drivers import apsw_driver as driver_apsw
+from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
+from litequeue.sqlite.jobs import transitions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,7 +23,7 @@ def quickly() -> Generator[None, None, None]:
     """With chunks small, refusals at once, and no log of what is meant to happen."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(transitions, "CHUNK", CHUNK))
-        stack.enter_context(mock.patch.object(turnstile, "PATIENCE", 0.0))
+        stack.enter_context(mock.patch.object(fair_lock, "PATIENCE", 0.0))
         for module in (driver_apsw, driver_sqlite3):
             stack.enter_context(mock.patch.object(module, "BUSY_SECONDS", 0.0))
         logging.disable(logging.CRITICAL)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from litequeue.errors import Fenced, LiteQueueError
-from litequeue.liveness import directory_of
+from litequeue.ipc.process_lock import directory_of
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
 from model.quick import quickly

@@ -4,9 +4,9 @@ from unittest import mock
 
 import pytest
 
-from litequeue.outcome import Settled
-from litequeue.sqlite import claim, transitions
-from litequeue.sqlite.queries import SQL
+from litequeue.core.outcome import Settled
+from litequeue.sqlite.jobs import claim, transitions
+from litequeue.sqlite.sql import SQL
 from model.row import Broken
 from model.world import Limits, play, seeded
 

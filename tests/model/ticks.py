@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from litequeue import schedule as triggers
-from litequeue.engine import ScheduleRecord
+from litequeue.core.engine import ScheduleRecord
 from litequeue.errors import ScheduleExists, ScheduleNotFound
 from litequeue.job import NewJob
+from litequeue.scheduling import triggers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from litequeue.engine import Beat, Rescued, Submitted
+from litequeue.core.engine import Beat, Rescued, Submitted
+from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
 from litequeue.job import FOREVER, Claimed, NewJob, Status
-from litequeue.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from model.row import (
     CANCELLED,
     DEATHS,
@@ -38,7 +38,7 @@ from model.ticks import Ticks
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from litequeue.engine import Demand, NewWorker, Turn
+    from litequeue.core.engine import Cycle, Demand, NewWorker
 
 
 class Truth:
@@ -122,7 +122,7 @@ class Truth:
         queues: tuple[str, ...] | None,
         ended: Sequence[Ended],
         now: float,
-        told: Turn,
+        told: Cycle,
     ) -> None:
         """Check what the store has told, and take over what was claimed."""
         self._check_lost(self.settle(ended), told.lost)
@@ -323,7 +323,7 @@ class Truth:
 
     # ---- workers
 
-    def sign_on(self, worker: NewWorker) -> int:
+    def register(self, worker: NewWorker) -> int:
         self.last_worker += 1
         self.workers[self.last_worker] = worker
         return self.last_worker
@@ -344,15 +344,15 @@ class Truth:
         runs = self.running(worker)
         begun = {f"{row.id}:{row.attempt}" for row in runs}
         begun &= begun if executing is None else set(executing)
-        fates = Rescued(returned=(), condemned=(), cancelled=())
+        fates = Rescued(returned=(), dead_lettered=(), cancelled=())
         for row in runs:
             guilty = blame and f"{row.id}:{row.attempt}" in begun
-            fate = self._bury(row, now, guilty=guilty, alone=len(begun) == 1)
+            fate = self._reap(row, now, guilty=guilty, alone=len(begun) == 1)
             fates = fates._replace(**{fate: (*getattr(fates, fate), str(row.id))})
         self.workers.pop(worker, None)
         return fates
 
-    def _bury(self, row: Row, now: float, *, guilty: bool, alone: bool) -> str:
+    def _reap(self, row: Row, now: float, *, guilty: bool, alone: bool) -> str:
         deaths = row.deaths + guilty
         if guilty and alone and deaths >= DEATHS:
             self._err(row, now, ErrorInfo("WorkerDied", "", ""))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from contract.jobs import BOOM, Hands
-from litequeue.engine import Demand, NewWorker
+from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Snoozed, Succeeded
 from litequeue.job import Claimed
-from litequeue.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Snoozed, Succeeded
-from litequeue.schedules import declared
+from litequeue.scheduling.schedules import declared
 from model.machine import FAILED_TTL, HOUR, RESULT_TTL, Machine, some, which
 from model.row import QUEUED, Row, claimed
 
@@ -49,10 +49,10 @@ class Working(Machine):
     # ---- by hand: claims, and ends that may come too late
 
     @rule(q=which)
-    def sign_on(self, q: int) -> None:
+    def register(self, q: int) -> None:
         queue = self.queues[q]
         hands = Hands(queue.store, *queue.tasks)
-        assert hands.number == self.truth.sign_on(_record(hands))
+        assert hands.number == self.truth.register(_record(hands))
         self.hands.append(hands)
 
     @precondition(lambda self: self.hands)
@@ -97,7 +97,7 @@ class Working(Machine):
         tasks = frozenset(queue.tasks)
         hourly = queue.tasks["hourly"]
         truth.ticks.declare([declared(hourly, hourly.options.schedule)], tasks, now)
-        mine = truth.sign_on(NewWorker(token="", identity="", queues=None, tasks=(), threads=1, coroutines=1))
+        mine = truth.register(NewWorker(token="", identity="", queues=None, tasks=(), threads=1, coroutines=1))
         self._run_what_is_ready(mine)
         for number in sorted((truth.workers.keys() | set(truth.ownerless())) - {mine}):
             truth.rescue(number, None, now, blame=number in truth.workers)

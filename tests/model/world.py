@@ -177,7 +177,7 @@ class World:
         worker = Worker(self, mirror, frozenset(tasks), queues)
         with self.working(worker):
             try:
-                worker.sign_on()
+                worker.register()
             except LiteQueueError:
                 self.kernel.locks.pop(worker.token)
                 worker.die()
@@ -229,7 +229,7 @@ class World:
             last.keep()
             last.turn()
             if self.chance.random() < 0.1:
-                last.put_back()
+                last.release()
             while last.line or last.running:
                 last.begin()
                 last.end()

@@ -28,16 +28,16 @@ import apsw
 
 from faults.points import SHARED_MEMORY, in_haste
 from faults.scenarios import Book, Scenario
-from litequeue import identity
-from litequeue.liveness import directory_of
-from litequeue.sqlite import migrate, opening
+from litequeue.ipc import process_identity as identity
+from litequeue.ipc.process_lock import directory_of
+from litequeue.sqlite.file import migrate, opening
 from power.disk import Event, remembering
 from power.platter import Image, Platter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from litequeue.sqlite.opening import Durability
+    from litequeue.sqlite.file.opening import Durability
 
 PAGE = 4096
 WHOLE, SYNCED = 0, 1  # images that are made of every cut; those of higher numbers are drawn by lot

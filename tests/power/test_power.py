@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from faults.scenarios import Enqueue, Opening, Scenario, Transaction
-from litequeue.sqlite import opening
+from litequeue.sqlite.file import opening
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="SQLite's unix VFS, and /proc")]
 

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litequeue.codec import JsonCodec, digest
 from litequeue.errors import DecodeError, EncodeError
-from litequeue.signature import Signature
+from litequeue.serialization.json_codec import JsonCodec, digest
+from litequeue.serialization.signature import Signature
 
 
 class Colour(enum.Enum):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from litequeue.schedule import LATE, cron, due, following
+from litequeue.scheduling.triggers import LATE, cron, due, following
 from unit import slow_cron
 from unit.slow_cron import Named
 

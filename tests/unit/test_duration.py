@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litequeue import clock, duration, zones
+from litequeue.core import clock, duration
+from litequeue.scheduling import timezones
 from litequeue.testing import ManualClock
 
 
@@ -172,11 +173,11 @@ def test_the_system_clock_goes_on():
 @pytest.mark.parametrize("text", ["Asia/Tokyo", ":Asia/Tokyo", "/usr/share/zoneinfo/Asia/Tokyo"])
 def test_the_variable_tz_names_the_local_zone(monkeypatch, text):
     monkeypatch.setenv("TZ", text)
-    assert zones.local() == "Asia/Tokyo"
+    assert timezones.local() == "Asia/Tokyo"
 
 
 @pytest.mark.parametrize("text", ["", "Nowhere/City", "America", "<+03>-3", "../x"])
 def test_a_variable_tz_that_is_no_zone_is_passed_over(monkeypatch, text):
     monkeypatch.setenv("TZ", text)
-    assert zoneinfo.ZoneInfo(zones.local())
-    assert zones.local() != text
+    assert zoneinfo.ZoneInfo(timezones.local())
+    assert timezones.local() != text

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from litequeue import Queue, current_job
+from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Succeeded
+from litequeue.core.retry import policy
 from litequeue.errors import Fenced, JobCancelled, JobTimeout
-from litequeue.execute import Run, aexecute, execute, written_off
 from litequeue.job import Claimed
-from litequeue.outcome import Cancelled, Failed, Released, Retried, Succeeded
-from litequeue.retry import policy
 from litequeue.testing import ManualClock
+from litequeue.worker.executor.execute import Run, aexecute, execute, written_off
 
 
 @pytest.fixture
@@ -80,26 +80,26 @@ def test_a_limit_passed_is_said_as_such(begin):
 
 def test_a_limit_passed_before_the_shutdown_counts_less_than_the_shutdown(begin):
     run = begin(raising(JobTimeout()))
-    run.timed_out = run.put_back = True
+    run.timed_out = run.release = True
     assert execute(run) == Released(begun=True)
 
 
 @pytest.mark.parametrize("error", [JobTimeout(), JobCancelled()])
 def test_what_ends_because_it_is_put_back_is_put_back(begin, error):
     run = begin(raising(error))
-    run.put_back = True
+    run.release = True
     assert execute(run) == Released(begun=True)
 
 
 def test_what_is_both_cancelled_and_put_back_is_cancelled(begin):
     run = begin(raising(JobCancelled()))
-    run.put_back = run.cancel_requested = True
+    run.release = run.cancel_requested = True
     assert execute(run) == Cancelled()
 
 
 def test_an_error_of_its_own_at_shutdown_is_an_error(begin):
     run = begin(raising(ValueError()))
-    run.put_back = True
+    run.release = True
     assert isinstance(execute(run), Failed)
 
 
@@ -125,7 +125,7 @@ def test_whatever_a_users_code_around_the_function_raises_fails_the_job_alone(be
 
 def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
     run = begin(lambda: None)
-    run.put_back = True
+    run.release = True
     assert written_off(run) == Released(begun=True)
 
 

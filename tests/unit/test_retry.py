@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from litequeue import GiveUp, JobCancelled, Retry, Snooze
+from litequeue.core.outcome import Cancelled, Failed, Retried, Snoozed
+from litequeue.core.retry import LONGEST_DELAY, after_error, delay_before, describe, policy
 from litequeue.errors import DecodeError, EncodeError
 from litequeue.job import Claimed
-from litequeue.outcome import Cancelled, Failed, Retried, Snoozed
-from litequeue.retry import LONGEST_DELAY, after_error, delay_before, describe, policy
 
 NOW = 1_000_000.0
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from litequeue import DecodeError, EncodeError, Job, KeyConflict, Queue
 from litequeue.cli.enqueue import _result
 from litequeue.cli.report import job_fields
-from litequeue.codec import JsonCodec
-from litequeue.crypto import EncryptedCodec, new_key
-from litequeue.signature import Signature
+from litequeue.serialization.encryption import EncryptedCodec, new_key
+from litequeue.serialization.json_codec import JsonCodec
+from litequeue.serialization.signature import Signature
 
 SECRET = "hunter2"
 MOMENT = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -276,7 +276,7 @@ def test_without_the_library_it_says_what_to_install(key):
     program = f"""
 import sys
 sys.modules["cryptography"] = None
-from litequeue.crypto import EncryptedCodec
+from litequeue.serialization.encryption import EncryptedCodec
 try:
     EncryptedCodec({key!r})
 except ImportError as error:

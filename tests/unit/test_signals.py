@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from litequeue.signals import MOMENT, SignalFile, Signals, Stops
+from litequeue.worker.signals import MOMENT, SignalFile, Signals, Stops
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,177 @@
+"""Decide what an error makes of a job: another try, and when, or the end. Takes and returns values."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from litequeue.core.duration import seconds
+from litequeue.core.interruptible import without_ours
+from litequeue.core.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
+from litequeue.errors import DecodeError, EncodeError, JobCancelled
+
+if TYPE_CHECKING:
+    from litequeue.job import Claimed
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 3600.0
+LONGEST_TRACEBACK = 20_000
+LONGEST_MESSAGE = 4_000
+MOST_RETRIES = 1_000_000
+
+Duration = timedelta | float | int | str
+Backoff = Duration | Sequence[Duration] | Callable[[int], Duration] | None
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+
+class Retry(Exception):
+    """Raise in a task to be tried again, after `delay` or the task's own backoff. It uses up one of its `retries`."""
+
+    def __init__(self, message: str = "", *, delay: Duration | None = None) -> None:
+        super().__init__(message or "the task asked for another try")
+        self.delay: float | None = None if delay is None else seconds(delay, "Retry(delay=)")
+
+
+class Snooze(Exception):
+    """Raise in a task to come back after `delay` without using up an attempt."""
+
+    def __init__(self, delay: Duration) -> None:
+        super().__init__("the task asked to come back later")
+        self.delay: float = seconds(delay, "Snooze(delay)")
+
+
+class GiveUp(Exception):
+    """Raise in a task to fail now, without another try."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the task gave up")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how soon a task is tried again, and after which errors."""
+
+    retries: int = 0
+    backoff: Backoff = None
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+
+def policy(retries: int, backoff: Backoff, retry_on: Errors | None, give_up_on: Errors | None) -> Policy:
+    """Check a task's retry options and make them a `Policy`."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MOST_RETRIES:
+        raise ValueError(f"retries must be a whole number from 0 to {MOST_RETRIES:,}, got {retries!r}")
+    return Policy(
+        retries=retries,
+        backoff=_checked_backoff(backoff),
+        retry_on=(Exception,) if retry_on is None else _errors(retry_on, "retry_on"),
+        give_up_on=() if give_up_on is None else _errors(give_up_on, "give_up_on"),
+    )
+
+
+def _checked_backoff(backoff: Backoff) -> Backoff:
+    if backoff is None or backoff == "exponential" or callable(backoff):
+        return None if backoff == "exponential" else backoff
+    if isinstance(backoff, Sequence) and not isinstance(backoff, str):
+        if not backoff or isinstance(backoff, bytes):
+            raise ValueError(f"backoff must name at least one delay, got {backoff!r}")
+        return tuple(seconds(delay, "backoff") for delay in backoff)
+    return seconds(backoff, "backoff")
+
+
+def _errors(given: Errors, what: str) -> tuple[type[BaseException], ...]:
+    kinds = given if isinstance(given, tuple) else (given,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"{what} must be an exception class or a tuple of them, got {kind!r}")
+    return kinds
+
+
+def delay_before(backoff: Backoff, failures: int, chance: float) -> float:
+    """Return the seconds to wait before the try after the `failures`-th failure (1, 2, ...).
+
+    By default exponential with full jitter: `chance` (0 to 1) of a span that doubles from 1 s to 1 h
+    (Brooker, "Exponential Backoff And Jitter", AWS 2015).
+    """
+    if backoff is None:
+        return chance * min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 32))
+    if callable(backoff):
+        return seconds(backoff(failures), "the backoff function's answer")
+    if isinstance(backoff, tuple):
+        return float(backoff[min(failures, len(backoff)) - 1])
+    return float(backoff)  # type: ignore[arg-type]  # checked by policy()
+
+
+def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
+    """Say what becomes of `job` now that its function has raised `error`.
+
+    HAZARD: `isinstance` runs code of the error's class, and of the classes in `rule`. What that raises fails the job.
+    """
+    try:
+        return _after(job, error, rule, now)
+    except BaseException as wrong:  # also of the user's own backoff function: even sys.exit() in it fails the job alone
+        return Failed(describe(wrong))
+
+
+def _after(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
+    kind = type(error)
+    if issubclass(kind, Snooze):
+        return Snoozed(now + seconds(cast("Snooze", error).delay, "Snooze(delay)"))
+    if issubclass(kind, JobCancelled):
+        return Cancelled()
+    info = describe(error)
+    allowed = rule.retries if job.retries is None else job.retries
+    if job.failures >= allowed or not _may_retry(error, rule):
+        return Failed(info)
+    delay = cast("Retry", error).delay if issubclass(kind, Retry) else None
+    if delay is None:
+        delay = delay_before(rule.backoff, job.failures + 1, random.random())
+    return Retried(now + seconds(delay, "Retry(delay=)"), info)
+
+
+def _may_retry(error: BaseException, rule: Policy) -> bool:
+    kind = type(error)
+    if issubclass(kind, Retry):
+        return True
+    if issubclass(kind, (GiveUp, EncodeError, DecodeError)):
+        return False
+    if rule.give_up_on and isinstance(error, rule.give_up_on):
+        return False
+    return isinstance(error, rule.retry_on)
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """Turn an exception into text; one whose own code fails, or gives no text, is still described."""
+    kind = type(error)
+    trace = _text(
+        lambda: "".join(traceback.format_exception(kind, error, without_ours(error.__traceback__))),
+        last=LONGEST_TRACEBACK,
+    )
+    return ErrorInfo(
+        _text(lambda: _name(kind)) or "<an exception without a readable name>",
+        _text(lambda: str(error), "<this exception has no readable message>", first=LONGEST_MESSAGE),
+        trace or _text(lambda: "".join(traceback.format_tb(without_ours(error.__traceback__))), last=LONGEST_TRACEBACK),
+    )
+
+
+def _text(make: Callable[[], str], otherwise: str = "", *, first: int | None = None, last: int = 0) -> str:
+    try:
+        # by str's own methods: what a __str__ returns may be of a class whose methods are anybody's
+        return _storable(str.__getitem__(make(), slice(-last or None, first)))
+    except BaseException:
+        return otherwise
+
+
+def _name(kind: type[BaseException]) -> str:
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _storable(text: str) -> str:
+    # lone surrogates and NUL bytes cannot be stored as SQLite text
+    return str.encode(text, "utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")

@@ -1,0 +1,1 @@
+"""How processes and threads on one machine notice each other: notifications, locks, results, interrupts."""

@@ -1,0 +1,91 @@
+"""Make, lock and remove a lock file. The kernel frees the lock however its owner ends. Knows no process and no job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from litequeue.ipc.permissions import give_open_file_to_users_of
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
+BINARY = getattr(os, "O_BINARY", 0)
+# A pipe of that name must hold nobody up, and a link not lead to a file that another user of the folder has chosen.
+READY = BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def locked_file(path: Path, size: int) -> int:
+    """Make a file of that size and lock it; nobody ever sees it under its name without the lock."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if os.name == "nt":
+        return _make_locked(path, size)  # Windows renames no open file; nor can anyone remove it before it is locked
+    unnamed = path.with_name(f"{path.name.removesuffix('.lock')}.tmp")
+    while True:
+        descriptor = _make_locked(unnamed, size)
+        try:
+            unnamed.rename(path)
+        except FileNotFoundError:  # swept away between its making and its locking
+            os.close(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        else:
+            return descriptor
+
+
+def _make_locked(path: Path, size: int) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
+    try:
+        give_open_file_to_users_of(path.parent, descriptor)
+        wait_lock(descriptor)
+        # Written, not truncated to size: the first touch of a hole on a full disk would kill us by SIGBUS.
+        os.write(descriptor, bytes(size))
+    except BaseException:
+        os.close(descriptor)
+        unlink(path)
+        raise
+    return descriptor
+
+
+if sys.platform == "win32":
+
+    def try_lock(descriptor: int) -> bool:
+        """Lock the file unless another has it locked; return whether that came."""
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def wait_lock(descriptor: int) -> None:
+        """Lock the file when it is free."""
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+
+    def try_lock(descriptor: int) -> bool:
+        """Lock the file unless another has it locked; return whether that came."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def wait_lock(descriptor: int) -> None:
+        """Lock the file when it is free."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def unlink(path: Path) -> None:
+    """Remove the file, if that can be done."""
+    with suppress(OSError):
+        path.unlink()

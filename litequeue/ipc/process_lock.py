@@ -1,0 +1,367 @@
+"""Tell who is alive by a kernel lock, and what the dead were doing. Knows no store, no job and no clock.
+
+The kernel frees a lock however its owner dies; the notes of what ran are shared memory, which the page cache outlives.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import re
+import stat
+import sys
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from litequeue.core.owner_process import getpid
+from litequeue.ipc.file_lock import BINARY, READY, locked_file, try_lock, unlink
+from litequeue.ipc.permissions import give_open_file_to_users_of, is_shared, make_folder
+
+if sys.platform != "win32":
+    import fcntl
+
+RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
+# Beyond the records: a byte with which a stop is noted, and behind it what `signal_descriptor` is for. The numbers of
+# SIGHUP, SIGINT and SIGTERM; no record has such a byte in it.
+TAIL = RECORD
+TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
+HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
+LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
+EMPTY, SPACE = bytes(RECORD), ord(" ")
+NOTE = b"!"  # what a record begins with that tells of no run
+LOOP_SILENT = "loop"  # a note: an event loop has not answered since that second
+_TOKEN = re.compile(r"[\w-]{1,64}", re.ASCII)
+BESIDE = "-litequeue"  # what the folder's name adds to the file's
+
+
+def directory_of(database: Path) -> Path:
+    """Return the directory beside the database, made or not; links are followed, so that all its names give one."""
+    return Path(os.path.realpath(database) + BESIDE)
+
+
+def open_directory(database: Path) -> Path:
+    """Make the directory beside the database, for those who may write the database, unless it is there; return it."""
+    directory = directory_of(database)
+    make_folder(directory, database)
+    return directory
+
+
+def open_shared(database: Path, name: str, size: int) -> int:
+    """Open a file of at least that many bytes in the directory beside the database, for memory that processes share."""
+    directory = open_directory(database)
+    try:
+        descriptor = os.open(directory / name, os.O_RDWR | READY)
+    except FileNotFoundError:
+        descriptor = _made_shared(directory, directory / name)
+    try:
+        there = os.fstat(descriptor).st_size
+        if there < size:
+            # not by truncate(): the first touch of a hole on a full disk would kill us by SIGBUS
+            os.lseek(descriptor, there, os.SEEK_SET)
+            os.write(descriptor, bytes(size - there))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _made_shared(directory: Path, path: Path) -> int:
+    """Make it; where several users may use it, it appears under its name with its permissions."""
+    if not is_shared(directory):
+        return os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
+    unnamed = path.with_name(f"{path.name}-{os.urandom(8).hex()}")
+    descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | READY, 0o600)
+    try:
+        give_open_file_to_users_of(directory, descriptor)
+        path.hardlink_to(unnamed)
+    except FileExistsError:  # another process was faster
+        os.close(descriptor)
+        return os.open(path, os.O_RDWR | READY)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        unlink(unnamed)
+    return descriptor
+
+
+class ProcessLock:
+    """This process's lock: held as long as it lives, with notes of what it is executing.
+
+    `slots` is how many runs can be noted at once.
+    """
+
+    def __init__(self, directory: Path, token: str, slots: int) -> None:
+        if slots < 1:
+            raise ValueError(f"slots must be positive, got {slots}")
+        self.token = token
+        self.directory: Path = directory
+        self._path = directory / f"{token}.lock"
+        # the last record is for `note`, and the tail behind it for a stop
+        self._tail = (slots + 1) * RECORD
+        *self._places, self._note = (slice(at, at + RECORD) for at in range(0, self._tail, RECORD))
+        self._descriptor = locked_file(self._path, self._tail + TAIL)
+        try:
+            self._memory = mmap.mmap(self._descriptor, self._tail + TAIL)
+        except BaseException:  # it takes a descriptor more
+            os.close(self._descriptor)
+            unlink(self._path)
+            raise
+        self._closed = False
+        self._pid = getpid()
+        self._stat = os.fstat(self._descriptor)
+        _inheritable.add(self)
+
+    @property
+    def intact(self) -> bool:
+        """Whether the lock's descriptor is still its own: code that closes all of a process's closes SQLite's, too."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._stat)
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Raise `OSError` when it is not: what SQLite writes may go into whatever has its descriptors' numbers now."""
+        if not self.intact:
+            raise OSError(errno.EBADF, "the lock's descriptor was closed by code that does not own it")
+
+    def enter(self, slot: int, run: str) -> None:
+        """Note that the run (at most 47 ASCII characters) is executing in this slot; `IndexError` if it is longer."""
+        self._memory[self._places[slot]] = b"%-*b\n" % (RECORD - 1, run.encode())
+
+    def leave(self, slot: int) -> None:
+        """Note that nothing is executing in this slot."""
+        try:
+            self._memory[self._places[slot]] = EMPTY
+        except ValueError:  # closed: a run that was given up has outlived its worker
+            return
+
+    def note(self, text: str) -> None:
+        """Note something about its process (at most 46 ASCII characters) for other processes; empty: nothing."""
+        with suppress(ValueError):  # closed
+            self._memory[self._note] = b"%b%-*b\n" % (NOTE, RECORD - 2, text.encode()) if text else EMPTY
+
+    def note_stop(self) -> None:
+        """Note that this process was told to stop: what it leaves unfinished is no death. One write, for handlers."""
+        with suppress(ValueError):  # closed
+            self._memory[self._tail : self._tail + 1] = TOLD
+
+    def signal_descriptor(self) -> int | None:
+        """Open the file for an interpreter that writes the number of each signal to a descriptor; None: not here.
+
+        HAZARD: should a job close it, signals would be written into the next file that gets its number. So that is a
+        high one: the system gives out the lowest.
+        """
+        if sys.platform == "win32":
+            return None
+        low = os.open(self._path, os.O_WRONLY | READY)
+        try:
+            os.lseek(low, self._tail + 1, os.SEEK_SET)
+            return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
+        except OSError:  # the limit is lower
+            return None
+        finally:
+            os.close(low)
+
+    def close(self) -> None:
+        """Let go in good order: remove the file and free the lock. May be called again, and by its owner alone."""
+        if self._closed or getpid() != self._pid:
+            return
+        if os.name != "nt":
+            unlink(self._path)  # before the lock is free, so that nobody takes this for a death
+        self._forsake()
+        if os.name == "nt":
+            unlink(self._path)  # Windows removes no open file
+
+    def abandon(self, executing: Iterable[str] = ()) -> None:
+        """Let go as if this process had died executing these runs: others put right what could not be."""
+        if getpid() != self._pid:
+            return
+        if not self._closed:
+            self._memory[: self._tail] = bytes(self._tail)
+            for slot, run in zip(range(len(self._places)), executing, strict=False):
+                self.enter(slot, run)
+        self._forsake()
+
+    def _forsake(self) -> None:
+        if self._closed:
+            return
+        intact, self._closed = self.intact, True
+        self._memory.close()  # it holds a descriptor, and so the lock, of its own
+        if intact:  # else the number may be another file's by now
+            os.close(self._descriptor)
+
+    def __repr__(self) -> str:
+        return f"<ProcessLock {self.token} {'closed' if self._closed else 'held'} slots={len(self._places)}>"
+
+
+class DeadProcess:
+    """What a dead process left behind; holding it keeps every other process from taking it.
+
+    `executing` are the runs noted at death. `told`: it had been told to stop. `missing`: there was nothing to take; it
+    was closed, or buried already.
+    """
+
+    def __init__(self, token: str, path: Path, descriptor: int | None = None, data: bytes = b"") -> None:
+        self.token = token
+        self.executing: frozenset[str] = frozenset(_runs(data))
+        self.told: bool = _told(data)
+        self.missing: bool = descriptor is None
+        self._path = path
+        self._descriptor = descriptor
+        _inheritable.add(self)
+
+    def reap(self) -> None:
+        """Remove the file: this death has been dealt with. May be called again."""
+        if self._descriptor is None:
+            return
+        if os.name == "nt":
+            self._forsake()  # Windows removes no open file
+            unlink(self._path)
+            return
+        unlink(self._path)
+        self._forsake()
+
+    def release(self) -> None:
+        """Leave the file to whoever comes next. May be called again."""
+        self._forsake()
+
+    def _forsake(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __repr__(self) -> str:
+        return f"<Remains {self.token} {'missing' if self.missing else 'found'} executing={sorted(self.executing)}>"
+
+
+def take(directory: Path, token: str) -> DeadProcess | None:
+    """Take what the process of that token left; None while it lives, or another holds it, or we may not look."""
+    path = directory / f"{token}.lock"
+    if not _TOKEN.fullmatch(token):  # of a foreign hand: no lock of ours has such a name, and it may lead elsewhere
+        return DeadProcess(token, path)
+    try:
+        descriptor = os.open(path, os.O_RDWR | READY)
+    except FileNotFoundError:
+        return DeadProcess(token, path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return DeadProcess(token, path)
+    if not try_lock(descriptor):
+        os.close(descriptor)
+        return None
+    if not _still_named(path, descriptor):
+        os.close(descriptor)
+        return DeadProcess(token, path)
+    return DeadProcess(token, path, descriptor, _content(descriptor))
+
+
+def noted(directory: Path, token: str) -> frozenset[str]:
+    """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
+    return frozenset(_runs(_looked_at(directory, token)))
+
+
+def told(directory: Path, token: str) -> bool:
+    """Return whether that token's process was told to stop, without taking its lock."""
+    return _told(_looked_at(directory, token))
+
+
+def loop_silent_since(directory: Path, token: str) -> float | None:
+    """Return the unix second since when an event loop of that token's process, which lives, has not answered."""
+    for record in _records(_looked_at(directory, token)):
+        what, _, moment = record.removeprefix(NOTE.decode()).partition(" ")
+        if record.startswith(NOTE.decode()) and what == LOOP_SILENT and moment.isdecimal():
+            return float(moment)
+    return None
+
+
+def _looked_at(directory: Path, token: str) -> bytes:
+    if not _TOKEN.fullmatch(token):
+        return b""
+    try:
+        descriptor = os.open(directory / f"{token}.lock", os.O_RDONLY | READY)
+    except OSError:
+        return b""
+    try:
+        return _content(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def forget(directory: Path, token: str) -> None:
+    """Remove the name of a lock whose owner is dead, though another process still holds it."""
+    unlink(directory / f"{token}.lock")
+
+
+def tokens(directory: Path) -> list[str]:
+    """Return the tokens of all process locks here, of the living and the dead; sweep away the half-made."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - a list of names is all it takes
+    except FileNotFoundError:
+        return []
+    for name in names:
+        if name.endswith(".tmp"):
+            _sweep(directory / name)
+    return sorted(name[:-5] for name in names if name.endswith(".lock"))
+
+
+def _sweep(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | BINARY)
+    except OSError:
+        return
+    try:
+        # Its owner may have renamed it since; the name must still be this file's.
+        if try_lock(descriptor) and _still_named(path, descriptor):
+            unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return b""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, min(LARGEST, os.fstat(descriptor).st_size))
+
+
+def _told(data: bytes) -> bool:
+    return any(number in data for number in STOP_NUMBERS)
+
+
+def _runs(data: bytes) -> list[str]:
+    return [record for record in _records(data) if not record.startswith(NOTE.decode())]
+
+
+def _records(data: bytes) -> list[str]:
+    records = (data[at : at + RECORD] for at in range(0, len(data), RECORD))
+    return [record[:-1].decode(errors="replace").rstrip() for record in records if _whole(record)]
+
+
+def _whole(record: bytes) -> bool:
+    return record.endswith(b"\n") and min(record[:-1], default=0) >= SPACE  # else cut short, or numbers of signals
+
+
+def _still_named(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+_inheritable: weakref.WeakSet[ProcessLock | DeadProcess] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # Closing the child's copies frees no lock of the parent's; keeping them would hold it beyond the parent's death.
+    for owner in list(_inheritable):
+        owner._forsake()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""A call or a result as bytes, and back."""

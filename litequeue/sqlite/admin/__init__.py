@@ -1,0 +1,1 @@
+"""Backup, repair and health of a file."""

@@ -1,0 +1,119 @@
+"""Copy a file while it is in use. Knows where jobs stand as running, and nothing else of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from litequeue.errors import StoreError
+from litequeue.sqlite.drivers.connection import transact
+from litequeue.sqlite.file import migrate
+from litequeue.sqlite.file.opening import check_name
+from litequeue.sqlite.file.wal_owner import FILE_ID, new_id
+from litequeue.sqlite.jobs import transitions
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.file.opening import File
+
+STEP = 4096  # pages copied at a time
+BESIDE = ("-wal", "-shm", "-journal")  # what SQLite adds to a database's name
+
+
+def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
+    """Where the copy goes: the path itself, or a name with the time in the folder that it is."""
+    place = Path(copy)
+    if place.is_dir():
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        place = place / f"{original.stem}-{moment}{original.suffix}"
+    if place.exists() or place.is_symlink():
+        raise StoreError(f"{place} exists already; name a new file, or a folder to put it in")
+    check_name(place.absolute())
+    if place.name.endswith(BESIDE):
+        raise StoreError(f"{place} is a name that SQLite gives to files of its own, which it deletes; choose another")
+    # HAZARD: SQLite would take what a database of that name has left for the copy's own, and put it into the copy
+    for left in (place.with_name(f"{place.name}{ending}") for ending in BESIDE):
+        if left.exists() or left.is_symlink():
+            raise StoreError(f"{left} exists, of a database that is gone; delete it when nothing uses it any more")
+    if not place.parent.is_dir():
+        raise StoreError(f"the folder {place.parent} does not exist; create it first")
+    return place
+
+
+def backup(file: File, copy: str | os.PathLike[str], now: float, ttls: Mapping[str, float], *, as_it_is: bool) -> Path:
+    """Copy the file as it is at this moment, and sync the copy to disk. It appears under its name once it is whole.
+
+    `as_it_is`: also where it is damaged, and with its workers on record.
+    """
+    place = place_of(copy, Path(file.path), now)
+    part = place.with_name(f"{place.name}.part-{os.urandom(4).hex()}")  # in a container pids come again
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"{part} cannot be created: {error.strerror}") from error
+    try:
+        _fill(file, part, now, ttls, as_it_is=as_it_is)
+        _sync(part)
+        place_of(place, place, now)  # it may have come to be meanwhile
+        part.rename(place)
+        _sync(place.parent)
+    except OSError as error:
+        raise StoreError(f"{place} cannot be written: {error.strerror}") from error
+    finally:
+        for left in (part, Path(f"{part}-wal"), Path(f"{part}-journal")):
+            left.unlink(missing_ok=True)
+    return place
+
+
+def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_it_is: bool) -> None:
+    source = file.connect()
+    try:
+        db = file.driver.connect(str(part))
+        try:
+            db.rows("PRAGMA synchronous = off")  # it is synced as a whole
+            db.rows("PRAGMA locking_mode = exclusive")  # no shared memory: the copy may lie on any file system
+            # one read transaction: what is written meanwhile would make the copy begin anew
+            source.script("BEGIN")
+            source.rows(SQL["any_table"])
+            source.copy_into(db, STEP)
+            if as_it_is:
+                return
+            if faults := [text for (text,) in db.rows("PRAGMA integrity_check") if text != "ok"]:
+                raise StoreError(
+                    f"{file.path} is damaged, and so would be the copy ({'; '.join(faults[:3])}); "
+                    f"see `litequeue doctor`, and keep your last good copy"
+                )
+            transact(db, lambda db: _make_usable(db, now, ttls), lambda db: migrate.check(db, file.path))
+            # HAZARD: close() would do it as well, and say nothing where it fails halfway
+            db.rows("PRAGMA wal_checkpoint(truncate)")
+        finally:
+            db.close()
+    finally:
+        if source.in_transaction:
+            source.script("ROLLBACK")
+        file.disconnect(source)
+
+
+def _make_usable(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
+    """The copy is another file. Workers are at work on the original: what they were running runs again in the copy."""
+    db.rows(SQL["set_meta"], {**FILE_ID, "value": new_id()})
+    for (number,) in db.rows(SQL["everyone"]):
+        transitions.rescue(db, number, None, now, **ttls, blame=False)
+
+
+def _sync(path: Path) -> None:
+    """Put a file or a folder on disk; a folder only where the system can."""
+    folder = path.is_dir()
+    with contextlib.suppress(PermissionError) if folder else contextlib.nullcontext():  # Windows opens no folder
+        # by hand only here: no connection to the copy is open any more
+        number = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,0 +1,150 @@
+"""What callers want written, and how a batch of it is committed: together, or each by itself where one fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreError, StoreReplaced
+from litequeue.sqlite.drivers.connection import Fate
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from litequeue.sqlite.drivers.connection import Connection
+
+T = TypeVar("T")
+
+_INTERRUPTED = "the process was interrupted during the commit; look whether this was stored"
+
+
+class Entry(Generic[T]):
+    """One caller's work, and what became of it. `work` None asks for the lead itself.
+
+    `then` is called with what the work returned once that is committed, in the thread that did so, also for a caller
+    who does not wait any more; it must be quick, and raise nothing.
+    """
+
+    __slots__ = ("begun", "done", "durable", "error", "fate", "future", "lock", "then", "timer", "value", "work")
+
+    def __init__(
+        self,
+        work: Callable[[Any], T] | None,
+        *,
+        durable: bool = True,
+        then: Callable[[T], object] | None = None,
+    ) -> None:
+        self.work: Callable[[Any], T] | None = work
+        self.durable: bool = durable
+        self.then: Callable[[T], object] | None = then
+        self.value: T | None = None
+        self.error: BaseException | None = None
+        self.begun: bool = False
+        self.done: bool = False
+        self.fate: Fate | None = None
+        self.lock: Any = None
+        self.future: asyncio.Future[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def settle(self) -> None:
+        """After a Ctrl-C in the thread that led: it is done if it was committed, and else as if it had not begun."""
+        if self.done:
+            return
+        committed = False if self.fate is None else self.fate.committed
+        if committed is None:
+            self.fail(StoreError(_INTERRUPTED))
+        else:
+            self.begun = self.done = committed
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the work is over, and why nothing came of it."""
+        self.error, self.done = error, True
+
+    def tell(self) -> bool:
+        """Let the caller look again; False when it cannot be told, because its loop is closed."""
+        if self.future is not None:
+            return wake(self.future.get_loop(), [self.future])
+        if self.lock.locked():
+            self.lock.release()
+        return True
+
+    def outcome(self) -> T:
+        """Return what the work returned, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+class Connected(Protocol):
+    """A writer's connection, as a batch uses it."""
+
+    def ready(self, *, durable: bool) -> Connection:
+        """Return it, set to sync at commit or not."""
+
+    def timed(self, db: Connection, work: Callable[[Connection], T], *, fate: Fate, what: object) -> T:
+        """Run the work in a transaction, and note what becomes of that."""
+
+
+def commit(batch: Sequence[Entry[Any]], writer: Connected) -> None:
+    """Commit all in one transaction, or, when one of them fails, each by itself; those whose work fails have its error.
+
+    After a Ctrl-C in this thread, which is the caller's own, whosever work was under way, `Entry.settle` is for each.
+    """
+    if not batch:
+        return
+    try:
+        db = writer.ready(durable=any(entry.durable for entry in batch))
+    except Exception as error:
+        _fail_all(batch, error)
+        return
+    if len(batch) > 1 and _commit_together(db, batch, writer):
+        return
+    for entry in batch:
+        try:
+            _commit(db, [entry], writer)
+        except (Exception, Fenced) as error:
+            entry.fail(error)
+
+
+def _commit_together(db: Connection, batch: Sequence[Entry[Any]], writer: Connected) -> bool:
+    try:
+        _commit(db, batch, writer)
+    except (StoreBusy, StoreDamaged, StoreReplaced) as error:  # each would wait as long again, or be lost as well
+        _fail_all(batch, error)
+    except (Exception, Fenced):
+        return False
+    return True
+
+
+def _commit(db: Connection, batch: Sequence[Entry[Any]], writer: Connected) -> None:
+    fate = Fate()
+
+    def work(db: Connection) -> None:
+        for entry in batch:
+            entry.fate = fate
+            entry.value = entry.work(db)  # type: ignore[misc]
+
+    what = batch[0].work if len(batch) == 1 else f"of {len(batch)} callers together"
+    writer.timed(db, work, fate=fate, what=what)
+    for entry in batch:
+        entry.done = True
+
+
+def _fail_all(batch: Sequence[Entry[Any]], error: Exception) -> None:
+    for entry in batch:
+        entry.fail(error)
+
+
+def wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> bool:
+    """Let those who await these futures look again, from any thread; False when their loop is closed."""
+    try:
+        loop.call_soon_threadsafe(_resolve, futures)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

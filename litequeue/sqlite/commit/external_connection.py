@@ -1,0 +1,177 @@
+"""The caller's own connections: check that they are of this file and driver, and run our statements on them."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from litequeue.errors import DriverConflict, StoreError, Unsupported
+from litequeue.sqlite.commit.commit_queue import finish
+from litequeue.sqlite.drivers.connection import BUSY_SECONDS, check_open, perform, translated
+from litequeue.sqlite.file.open_file import file_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from litequeue.sqlite.commit.open_transaction import OpenTransaction
+    from litequeue.sqlite.drivers.connection import Connection, Parameters, Row, Steps
+    from litequeue.sqlite.file.opening import File
+
+T = TypeVar("T")
+
+ROWS_AT_ONCE = 64  # as aiosqlite.connect() has it
+
+_NOT_OURS = (
+    "within= takes a connection of the queue's own driver, to the queue's own file: {driver} here, got {got}; "
+    "with Queue(path, driver='sqlite3') it takes sqlite3 and aiosqlite connections, else apsw ones"
+)
+_NO_TRANSACTION = "the connection given as within= has no transaction open; begin one first (BEGIN IMMEDIATE)"
+
+
+def connection_of(file: File, raw: Any) -> Connection:
+    """Put the caller's connection behind the seam, or say why it cannot serve."""
+    db = file.driver.wrap(raw)
+    if db is None:
+        if _is_aiosqlite(raw):
+            raise Unsupported("an aiosqlite connection is for the async methods: use aenqueue() instead of enqueue()")
+        kind = f"{type(raw).__module__}.{type(raw).__qualname__}"
+        raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got=kind))
+    _check_same_file(file, db.rows("PRAGMA database_list"))
+    if not db.in_transaction:
+        # with autocommit=True (Python 3.12) its commit() does nothing, so what is begun here would stay open
+        if getattr(raw, "isolation_level", None) is None or getattr(raw, "autocommit", None) is True:
+            raise StoreError(_NO_TRANSACTION)
+        # a connection that begins by itself at the first write: begin now, so that our reads are in it too
+        db.script("BEGIN IMMEDIATE")
+    return db
+
+
+async def aiosqlite_connection_of(file: File, raw: Any) -> Any:
+    """Return the aiosqlite connection if it is one and can serve; None if it is of another kind."""
+    if not _is_aiosqlite(raw):
+        return None
+    if file.driver.LIBRARY != "sqlite3":
+        raise DriverConflict(_NOT_OURS.format(driver=file.driver.LIBRARY, got="aiosqlite"))
+    _check_same_file(file, await _fetch(raw, "PRAGMA database_list", {}))
+    if not raw.in_transaction:
+        if raw.isolation_level is None:
+            raise StoreError(_NO_TRANSACTION)
+        await raw.execute("BEGIN IMMEDIATE")
+    return raw
+
+
+def _is_aiosqlite(raw: Any) -> bool:
+    module = sys.modules.get("aiosqlite")
+    return module is not None and isinstance(raw, module.Connection)
+
+
+def _check_same_file(file: File, databases: list[Row]) -> None:
+    main = next(place for _, name, place in databases if name == "main")
+    if not main or file_id(main) != file_id(file.path):
+        raise StoreError(
+            f"the connection given as within= is to {main or 'memory'}, but the queue's file is {file.path}"
+        )
+
+
+async def aperform(adb: Any, steps: Steps[T]) -> T:
+    """Run the statements that `steps` asks for on an aiosqlite connection, and return what it returns.
+
+    All of them even when cancelled: whoever catches that may go on, and would commit a part.
+    """
+    return cast("T", await finish(_task(_performed(adb, steps))))
+
+
+async def _performed(adb: Any, steps: Steps[T]) -> T:
+    rows: list[Row] | None = None
+    try:
+        while True:
+            sql, parameters = steps.send(rows)  # type: ignore[arg-type]  # None starts it
+            rows = await _fetch(adb, sql, parameters)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def perform_held(held: OpenTransaction, steps: Steps[T]) -> T:
+    """Run the statements that `steps` asks for in a transaction that is open, on whichever connection it is."""
+    adb = held.require_async()
+    if adb is not None:
+        return await aperform(adb, steps)
+    return perform(held.require_sync(), steps)
+
+
+async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:
+    import sqlite3
+
+    try:
+        if adb.row_factory is None:
+            return await adb.execute_fetchall(sql, parameters)
+        # the caller's rows may be of any kind, such as dicts; ours are tuples
+        async with adb.cursor() as cursor:
+            cursor.row_factory = None
+            await cursor.execute(sql, parameters)
+            return await cursor.fetchall()
+    except sqlite3.Error as error:
+        raise translated(error) from error
+
+
+@asynccontextmanager
+async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
+    """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close."""
+    file.check_not_replaced()
+    with file.registered() as (found, holder):
+        adb = await _connected(file)
+        try:
+            await _fetch(adb, "BEGIN IMMEDIATE", {})
+            with found.beside(holder):
+                try:
+                    yield adb
+                    check_open(adb)
+                except BaseException:
+                    await finish(_task(adb.rollback()))
+                    raise
+                await finish(_task(_fetch(adb, "COMMIT", {})))
+                found.check()  # before anybody is told that it is stored
+        finally:
+            await finish(_task(adb.close()))
+
+
+async def _connected(file: File) -> Any:
+    import asyncio
+
+    import aiosqlite
+
+    wrong: list[BaseException] = []
+    connecting = _task(aiosqlite.Connection(lambda: _opened(file, wrong), ROWS_AT_ONCE).__aenter__())
+    try:
+        adb = await finish(connecting)
+    except asyncio.CancelledError:
+        await finish(_task(connecting.result().close()))  # its thread and its locks would outlive us
+        raise
+    if wrong:
+        await finish(_task(adb.close()))
+        raise wrong[0]
+    return adb
+
+
+def _opened(file: File, wrong: list[BaseException]) -> Any:
+    """Open the connection of an aiosqlite one, in the thread that it will live in; note what goes wrong then.
+
+    HAZARD: from an error here aiosqlite 0.22 leaves a thread that ends with another one, once the loop is closed.
+    """
+    import sqlite3
+
+    raw = sqlite3.connect(file.path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        raw.execute(f"PRAGMA synchronous = {file.durability}")
+        file.set_up(raw)
+    except BaseException as error:
+        wrong.append(error)
+    return raw
+
+
+def _task(coroutine: Any) -> Any:
+    import asyncio
+
+    return asyncio.ensure_future(coroutine)

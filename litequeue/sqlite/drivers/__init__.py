@@ -1,0 +1,1 @@
+"""The seam to a driver, and the two drivers."""

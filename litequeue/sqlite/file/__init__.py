@@ -1,0 +1,1 @@
+"""One database file: opened, guarded, migrated, never used across a fork."""

@@ -1,0 +1,1 @@
+"""The statements that change jobs and schedules, and rows as values."""

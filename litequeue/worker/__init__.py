@@ -1,0 +1,1 @@
+"""What runs jobs: the worker, and what it does beside them."""

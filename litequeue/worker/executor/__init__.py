@@ -1,0 +1,1 @@
+"""What calls functions: threads, an event loop. Knows claimed jobs, and no store."""

@@ -1,0 +1,258 @@
+"""Coroutines on one event loop, at most so many; a loop that does not answer is replaced. Knows no store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.clock import SystemClock
+from litequeue.core.duration import text
+from litequeue.core.greenlets import check_worker
+from litequeue.core.logger import log
+from litequeue.ipc.process_lock import LOOP_SILENT
+from litequeue.worker.executor.event_loop import EventLoop
+from litequeue.worker.executor.execute import aexecute
+from litequeue.worker.executor.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from litequeue.core.outcome import Outcome
+    from litequeue.ipc.process_lock import ProcessLock
+    from litequeue.job import Claimed
+    from litequeue.worker.executor.execute import Run
+
+ANSWER_WITHIN = 30.0  # seconds after which a loop that does not answer is named, and ours is replaced
+WATCH_EVERY = 0.25  # seconds between looks whether it does
+MOST_NAMED = 20  # jobs in one line of the log
+
+
+class _Task(asyncio.Task[None]):
+    """Remembers that it was cancelled, and not by itself: Python tells since 3.11 only."""
+
+    told = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        if asyncio.current_task(self.get_loop()) is not self:
+            self.told = True
+        return super().cancel(msg)
+
+
+_Begun = tuple[_Task, int, EventLoop]  # a coroutine that runs, its slot, and the loop it is on
+
+
+class CoroutinePool(Pool):
+    """Coroutines on the application's loop, or on one of our own in a thread.
+
+    Our own loop is replaced when it has not answered for `answer_within` seconds, because a coroutine blocks it; those
+    that run on it hold their slots until they end or are written off.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        begin: Callable[[Claimed, int], Run],
+        end: Callable[[Run, Outcome, int, Pool], None],
+        wake: Callable[[], None],
+        *,
+        first_slot: int,
+        loop: asyncio.AbstractEventLoop | None,
+        process_lock: ProcessLock | None = None,
+        answer_within: float | None = None,
+    ) -> None:
+        super().__init__(size)
+        self._begin, self._end, self._wake = begin, end, wake
+        self._slots = list(range(first_slot, first_slot + size))
+        self._tasks: dict[Run, _Begun] = {}
+        self._given, self._process_lock = loop, process_lock
+        self._place = "" if process_lock is None else str(process_lock.directory)
+        self._at: EventLoop | None = None
+        self._replaced: list[EventLoop] = []
+        self._answer_within = ANSWER_WITHIN if answer_within is None else answer_within
+        self._asked = self._noted = False
+        self._watch_at = 0.0
+
+    def prepare(self, *, expected: bool) -> None:
+        """Raise `Unsupported` where this process can run no worker, or no coroutines although they are `expected`.
+
+        Where they are, nothing may block the application's loop for a job from now on.
+        """
+        check_worker(coroutines=expected)
+        if expected and self._given is not None:
+            self._running_loop()
+
+    @property
+    def busy(self) -> int:
+        """How many are running."""
+        return self.size - len(self._slots)
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could begin at once: none while the loop, which may be the application's, stands still."""
+        self._asked = True  # before the look: so either we see that it has answered, or it sees that we asked
+        if self._at is not None and self._at.called:
+            return 0
+        self._asked = False
+        return super().free
+
+    def interrupt(self, run: Run) -> bool:
+        """Cancel the coroutine of this run."""
+        known = self._tasks.get(run)
+        at = self._running_loop() if known is None else known[2]
+        at.call(self._cancel, run, known)
+        return True
+
+    def write_off(self, run: Run) -> bool:
+        """Count on this run no more, though its coroutine goes on. False when it has ended meanwhile."""
+        known = self._tasks.pop(run, None)  # by one of two alone, in whatever thread
+        if known is None:
+            return False
+        run.written_off = True
+        known[2].left.add(run)
+        self._slots.append(known[1])
+        return True
+
+    def wake(self) -> None:
+        """Wake the worker's loop, once those have ended that end in this turn of the coroutines' own."""
+        at, here = self._at, asyncio.get_running_loop()
+        if at is None or at.loop is not here:
+            at = next(at for at in self._replaced if at.loop is here)
+        if not at.waking:
+            at.waking = True
+            here.call_soon(self._wake_now, at)
+
+    def stop(self) -> None:
+        """End our own loops; coroutines written off are cancelled with them."""
+        for at in self._loops():
+            at.stop()
+
+    def _loops(self) -> list[EventLoop]:
+        return [at for at in (self._at, *self._replaced) if at is not None]
+
+    def _wake_now(self, at: EventLoop) -> None:
+        at.waking = False
+        self._wake()
+
+    def _running_loop(self) -> EventLoop:
+        if self._at is None:
+            self._at = EventLoop(self._given, self._place)
+        return self._at
+
+    def _staff(self, wanted: int) -> None:  # noqa: ARG002 - whoever finds room begins
+        at = self._running_loop()
+        at.called = True
+        at.call(self._answer, at)  # False where the application's loop is closed: its jobs are then released
+
+    def warm(self) -> None:
+        """Have a loop that `admit` finds running."""
+        self._running_loop()
+
+    def admit(self, job: Claimed, now: float) -> None:
+        """Put a job in line from any thread, where a Ctrl-C may come at any time; the loop begins it."""
+        self._put_first(job, now)
+        at = self._running_loop()
+        at.call(self._fill, at)
+
+    accept = admit
+
+    def _answer(self, at: EventLoop) -> None:
+        at.called = False
+        self._fill(at)
+        if self._asked:  # while we stood still, so nothing was claimed
+            self._asked = False
+            self._wake()
+
+    def _fill(self, at: EventLoop) -> None:
+        """Begin what is in line, as far as there is room; on a loop that was replaced nothing is begun."""
+        while at is self._at:
+            try:
+                slot = self._slots.pop()
+            except IndexError:  # not asked before: the loop that takes this one's place may have taken the last
+                return
+            try:
+                job = self.line.popleft()
+            except IndexError:
+                self._slots.append(slot)
+                return
+            run = self._begin(job, slot)
+            # not by the loop's task factory, which may run it to its end before we know of it
+            self._tasks[run] = _Task(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
+
+    def _cancel(self, run: Run, known: _Begun | None) -> None:
+        known = self._tasks.get(run) if known is None else known
+        if known is not None:
+            # a turn of the loop later: a task that is cancelled before its first step never runs, and never ends
+            asyncio.get_running_loop().call_soon(known[0].cancel)
+
+    async def _one(self, run: Run, slot: int, at: EventLoop) -> None:
+        outcome = await aexecute(run)
+        if self._tasks.pop(run, None) is None:  # written off
+            at.left.discard(run)
+            return
+        self._end(run, outcome, slot, self)
+        self._slots.append(slot)
+        if self.line:
+            if at is self._at:
+                self._fill(at)
+            else:
+                self._staff(1)
+
+    # ---- a loop that does not answer
+
+    def watch(self) -> None:
+        """Name a loop that has not answered for too long, and replace it if it is ours; called at each turn."""
+        now = SystemClock.monotonic()
+        if self._at is None or now < self._watch_at:
+            return
+        self._watch_at = now + WATCH_EVERY
+        self._replaced = [at for at in self._replaced if not at.over]
+        silent = max(self._watched(at) for at in self._loops())
+        if self._noted is not bool(silent) and self._process_lock is not None:
+            self._noted = bool(silent)
+            self._process_lock.note(f"{LOOP_SILENT} {SystemClock.now() - silent:.0f}" if silent else "")
+
+    def _watched(self, at: EventLoop) -> float:
+        """Return for how many seconds a loop that was named has not answered; 0: it was not, or it has ended."""
+        if at.over:
+            if not at.named:
+                at.named = True
+                log.warning("%s is closed; this worker runs no coroutines any more", _name(at))
+            return 0.0
+        silent = at.silence(ask=at.named or bool(self.line) or self.busy > 0 or at.called)
+        if at.named and not silent:
+            at.named = False
+            log.warning("%s answers again", _name(at))
+        elif not at.named and silent >= self._answer_within:
+            at.named = True
+            self._name_and_replace(at, silent)
+        return silent if at.named else 0.0
+
+    def _name_and_replace(self, at: EventLoop, silent: float) -> None:
+        runs = [*list(at.left), *(run for run, begun in list(self._tasks.items()) if begun[2] is at)]
+        jobs = [f"{run.job.task}[{run.id}]" for run in runs]
+        stack = at.stack()
+        if at is self._at and at.own:
+            self._replace(at)
+        shown = ", ".join(jobs[:MOST_NAMED]) + (f" and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else "")
+        then = (
+            "a new one runs the jobs that come; those on it end at their time limits"
+            if at.own
+            else "no coroutine is claimed until it answers"
+        )
+        log.log(
+            logging.ERROR if at.own else logging.WARNING,
+            "%s has not answered for %s: a coroutine blocks it; %s; on it: %s\n%s",
+            *(_name(at), text(silent), then, shown or "no job", stack),
+        )
+
+    def _replace(self, at: EventLoop) -> None:
+        self._replaced.append(at)
+        self._at = EventLoop(None, self._place)
+        at.leave()
+        if self.line:
+            self._staff(len(self.line))
+
+
+def _name(at: EventLoop) -> str:
+    return "an event loop of the worker's own" if at.own else "the application's event loop"

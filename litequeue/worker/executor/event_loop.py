@@ -1,0 +1,159 @@
+"""One event loop, the application's or one of our own in a thread, and whether it answers. Knows no job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.clock import SystemClock
+from litequeue.core.logger import log
+from litequeue.ipc.result_waiters import refuse_waits, refuse_waits_no_more
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXITS = (SystemExit, KeyboardInterrupt)  # what asyncio lets a task end its loop by
+ASK_EVERY = 1.0  # seconds from an answer until the next question
+LARGEST_STEP = 2.5  # seconds that count from one look to the next: no loop could answer while this process was stopped
+JOIN = 5.0  # seconds in which a loop that answers ends
+UNHEARD = 0.5  # seconds after which one that has not begun to end is left to itself
+
+
+class EventLoop:
+    """A loop on which coroutines of one file's worker run; `loop` None: one of our own, in a thread that begins now."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, place: str) -> None:
+        self.own: bool = loop is None
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop() if loop is None else loop
+        self.called: bool = False  # it was told that jobs are in line, and has not looked yet
+        self.waking: bool = False  # it will wake the worker at the end of this turn
+        self.named: bool = False  # it was said that it does not answer
+        self.left: set[Any] = set()  # what runs on it, was told to end, and does not
+        self._place = place
+        self._ident = 0
+        self._asked = self._ending = False
+        self._silent = 0.0
+        self._looked = self._answered = SystemClock.monotonic()
+        self._thread: threading.Thread | None = None
+        self._winding_up: asyncio.Task[None] | None = None
+        if self.own:
+            self._start()
+        else:
+            self.call(self._answer)  # so that its thread is known
+        refuse_waits(self.loop, place)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended; what is left of it will not answer any more."""
+        return self.loop.is_closed()
+
+    def here(self) -> bool:
+        """Whether this thread runs it, at this moment."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    def call(self, what: Callable[..., object], *arguments: object) -> bool:
+        """Have something called in its thread, soon; False when it has ended."""
+        try:
+            self.loop.call_soon_threadsafe(what, *arguments)
+        except RuntimeError:
+            return False
+        return True
+
+    def silence(self, *, ask: bool) -> float:
+        """Return for how many seconds it has not answered; `ask`: it should, because there is work for it.
+
+        Time counts only from look to look of the caller, so that a process that was stopped as a whole, or a C call
+        that kept the interpreter, is not held against it.
+        """
+        now = SystemClock.monotonic()
+        step, self._looked = min(now - self._looked, LARGEST_STEP), now
+        if not self._asked:
+            self._silent = 0.0
+            if ask and now - self._answered >= ASK_EVERY:
+                self._asked = True
+                self.call(self._answer)
+        else:
+            self._silent += step
+        return self._silent
+
+    def stack(self) -> str:
+        """Where its thread is now, as in a traceback; empty when that cannot be told."""
+        frame = sys._current_frames().get(self._ident)  # noqa: SLF001  the documented way to see another thread's stack
+        return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
+
+    def leave(self) -> None:
+        """Let it end by itself, once nothing is left on it: another has taken its place."""
+        self.call(self._wind_up)
+
+    def stop(self) -> None:
+        """Cancel what is left on it and end it, where it is our own; one that does not hear that is left to itself."""
+        refuse_waits_no_more(self.loop, self._place)
+        if self._thread is None:
+            return
+        heard = threading.Event()
+        patience = 0.0 if self.named else UNHEARD if self._asked or self.left else JOIN
+        if self.call(self._stop, heard) and not self.here() and heard.wait(patience):
+            self._thread.join(timeout=JOIN)
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="litequeue-loop", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system gives no more
+            self.loop.close()
+            raise
+
+    def _run(self) -> None:
+        self._ident = threading.get_ident()
+        asyncio.set_event_loop(self.loop)
+        try:
+            while not self._ending:  # a job may stop it, or call sys.exit() in a task of its own: others run on it
+                self._run_until_stopped()
+        finally:
+            refuse_waits_no_more(self.loop, self._place)
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            with suppress(RuntimeError, *EXITS):  # it was stopped from within once more
+                self.loop.run_until_complete(_one_turn())
+            self.loop.close()
+
+    def _run_until_stopped(self) -> None:
+        try:
+            self.loop.run_forever()
+        except EXITS as error:
+            log.log(
+                logging.WARNING, "%r was raised on an event loop of the worker's own, which goes on", error, error=error
+            )
+
+    def _answer(self) -> None:
+        self._ident = threading.get_ident()  # the application's loop may run anywhere
+        self._answered = SystemClock.monotonic()
+        self._asked = False
+
+    def _wind_up(self) -> None:
+        self._winding_up = self.loop.create_task(self._end_when_idle())
+
+    async def _end_when_idle(self) -> None:
+        while others := asyncio.all_tasks() - {self._winding_up}:
+            await asyncio.wait(others)
+        self._end()
+
+    def _stop(self, heard: threading.Event) -> None:
+        heard.set()
+        self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        self.loop.stop()
+
+
+async def _one_turn() -> None:
+    await asyncio.sleep(0)

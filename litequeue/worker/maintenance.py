@@ -1,0 +1,216 @@
+"""What a worker does beside its jobs: see deaths, beat, fire schedules, prune, tidy. Knows no job's function."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from litequeue.core.engine import Store
+from litequeue.core.logger import log
+from litequeue.errors import StoreError
+from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
+from litequeue.ipc.process_lock import DeadProcess, forget, noted, take, tokens, told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from litequeue.core.clock import Clock
+    from litequeue.core.engine import WorkerRecord
+
+# Seconds between looks, by the monotonic clock.
+DEATHS_EVERY = 1.0
+BEAT_EVERY = 15.0
+SET_BACK = 1.0  # seconds that the wall clock must lose on the monotonic one at once
+FIRE_AGAIN = 1.0
+PRUNE_EVERY = 10.0
+TIDY_EVERY = 30.0
+# A worker whose beat has not moved for so long, over so many looks of ours, is dead.
+FROZEN_AFTER = 60.0
+FROZEN_LOOKS = 4
+CHUNK = 500
+
+
+class Keeper(Store, Protocol):
+    """The part of a store that maintenance needs beside `Store`."""
+
+    @property
+    def directory(self) -> Path:
+        """Where locks lie."""
+
+    def next_prune(self) -> float | None:
+        """When the next job is to be deleted."""
+
+
+class Sight:
+    """What we saw of another worker's heartbeat."""
+
+    __slots__ = ("beats", "cpu", "looks", "since")
+
+    def __init__(self, beats: int, cpu: float | None, since: float) -> None:
+        self.beats: int = beats
+        self.cpu: float | None = cpu
+        self.since: float = since
+        self.looks: int = 1
+
+
+class Maintenance:
+    """One worker's housekeeping; `tick` is called about once a second."""
+
+    def __init__(self, store: Keeper, clock: Clock, token: str, tasks: frozenset[str]) -> None:
+        self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
+        self._directory = store.directory  # kept: to follow the path's links anew costs a look at each of its parts
+        self._self = Identity.current()
+        self._seen: dict[int, Sight] = {}
+        self._ahead = -math.inf  # the wall clock of the monotonic one, at the last look
+        self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
+        self.next_fire: float | None = None
+        self._fire_known = False
+        self._prune_at = -math.inf  # by the wall clock, or so long as nothing is known
+
+    def schedules_changed(self) -> None:
+        """Look at the schedules at the next tick, whatever was last known."""
+        self._fire_known = False
+
+    def jobs_changed(self) -> None:
+        """Look soon what is to be pruned, whatever was last known."""
+        self._prune_at = -math.inf
+
+    def tick(self, worker: int, *, idle: bool) -> bool:
+        """Do what is due; return whether this worker is still on record."""
+        known, others = True, False
+        if self._is_due("beat", BEAT_EVERY):  # first: whoever does not beat is taken for frozen
+            known, others = self._store.beat(worker)
+        if self._is_due("deaths", DEATHS_EVERY) or others:
+            self._store.check()
+            self._try(self._reap_the_dead)
+        if others:  # after the burials: it finds those that none can bury
+            self._try(self._rescue_unlocked)
+        self._try(self._look_at_the_clock)
+        self._try(self._fire)
+        if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
+            self._try(self._prune)
+        if idle and self._is_due("tidy", TIDY_EVERY):
+            self._try(self._store.tidy)
+        return known
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do one thing; what is wrong with it, such as a foreign hand's row, must not keep others from being done."""
+        try:
+            step()
+        except StoreError:
+            raise
+        except Exception as error:
+            log.error("maintenance failed at %s", step.__name__.strip("_"), error=error)
+
+    def _is_due(self, what: str, every: float) -> bool:
+        now = self._clock.monotonic()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + every
+        return True
+
+    def _look_at_the_clock(self) -> None:
+        """Let schedules not wait until a wall clock that was set back is where it has been before."""
+        ahead = self._clock.now() - self._clock.monotonic()
+        if ahead < self._ahead - SET_BACK:
+            self._store.bring_near(self._tasks)
+            self._fire_known = False
+        self._ahead = ahead
+
+    def _fire(self) -> None:
+        if self._fire_known and (self.next_fire is None or self.next_fire > self._clock.now()):
+            return
+        if self._clock.monotonic() < self._due["fire"]:
+            return
+        # until it has succeeded nothing is known to be due: a fire that fails must not keep the worker from sleeping
+        self.next_fire, self._fire_known, self._due["fire"] = None, False, self._clock.monotonic() + FIRE_AGAIN
+        self.next_fire = self._store.fire(self._tasks)
+        self._fire_known, self._due["fire"] = True, 0.0
+
+    def _prune(self) -> None:
+        moment = self._store.next_prune()
+        if moment is not None and moment <= self._clock.now():
+            if self._store.prune(CHUNK) == CHUNK:
+                self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
+        else:
+            self._prune_at = math.inf if moment is None else moment
+
+    # ---- deaths
+
+    def reap(self) -> None:
+        """See to every worker that is dead, and to jobs of workers that nobody knows."""
+        self._reap_the_dead()
+        self._rescue_unlocked()
+
+    def _reap_the_dead(self) -> None:
+        """Take the lock of every other worker that can be taken: the kernel frees it when its process dies."""
+        for token in tokens(self._directory):
+            if token == self._token:
+                continue
+            dead_process = take(self._directory, token)
+            if dead_process is not None:
+                self._reap(token, dead_process)
+
+    def _reap(self, token: str, dead_process: DeadProcess) -> None:
+        try:
+            record = next((worker for worker in self._store.workers() if worker.token == token), None)
+            if record is not None:
+                executing = None if dead_process.missing else frozenset(dead_process.executing)
+                self._rescue(record, executing, "its process died", stopped=dead_process.told)
+        except BaseException:
+            dead_process.release()  # what it notes is needed at the next look
+            raise
+        dead_process.reap()
+
+    def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str, *, stopped: bool) -> None:
+        identity = Identity.from_text(worker.identity)
+        # no job is to blame where the machine went down, or the worker was told to stop and then killed
+        blame = not stopped and (not identity.boot or identity.same_boot(self._self))
+        rescued = self._store.rescue(worker.id, executing, blame=blame)
+        self._seen.pop(worker.id, None)
+        log.warning(
+            "worker %d (pid %d) is gone: %s; %d jobs released, %d failed",
+            worker.id, identity.pid, f"it was told to stop, and {why}" if stopped else why,
+            len(rescued.returned), len(rescued.dead_lettered),
+        )  # fmt: skip
+
+    def _rescue_unlocked(self) -> None:
+        """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""
+        directory = self._directory
+        workers = self._store.workers()  # before the locks: whoever signs on meanwhile has had its lock already
+        locked = set(tokens(directory))
+        self._seen = {worker.id: self._seen[worker.id] for worker in workers if worker.id in self._seen}
+        for worker in workers:
+            if worker.token == self._token:
+                continue
+            lives = alive(Identity.from_text(worker.identity))
+            if worker.token not in locked:
+                if lives is not True:
+                    self._rescue(worker, None, "its lock file is missing", stopped=False)
+                continue
+            stopped = told(directory, worker.token)
+            if lives is False:
+                why = "its process died, and a child of it has its lock"
+                self._rescue(worker, noted(directory, worker.token), why, stopped=stopped)
+                forget(directory, worker.token)
+            elif self._is_frozen(worker):
+                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s", stopped=stopped)
+        for number in self._store.ownerless():
+            self._store.rescue(number, None, blame=False)
+
+    def _is_frozen(self, worker: WorkerRecord) -> bool:
+        """Judge by our own monotonic clock and many looks: never by comparing wall clocks."""
+        now = self._clock.monotonic()
+        cpu = cpu_seconds(Identity.from_text(worker.identity))
+        sight = self._seen.get(worker.id)
+        if sight is None or sight.beats != worker.beats or _has_worked(sight, cpu):
+            self._seen[worker.id] = Sight(worker.beats, cpu, now)
+            return False
+        sight.looks += 1
+        return sight.looks >= FROZEN_LOOKS and now - sight.since >= FROZEN_AFTER
+
+
+def _has_worked(sight: Sight, cpu: float | None) -> bool:
+    """A process that burns CPU without beating is busy in a C call that holds the interpreter, not frozen."""
+    return cpu is not None and sight.cpu is not None and cpu - sight.cpu > 1.0

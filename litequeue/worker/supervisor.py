@@ -1,0 +1,311 @@
+"""Keep a number of worker processes running: start, replace, stop. Knows commands to run, and no queue.
+
+Each child is in a session of its own, so a terminal's Ctrl-C reaches only the supervisor. Its stdin is a socket of the
+supervisor's: the child writes a byte once it works, is told there to stop, and ends by itself when the other end is
+gone. It is not told by signals: a service manager sends its own to each process, and one stop would count twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from litequeue.core.clock import Clock, SystemClock
+from litequeue.core.duration import text
+from litequeue.core.logger import aside, log
+from litequeue.worker.signals import HANGUP, STOPS, Stops
+
+RELEASED = 75  # EX_TEMPFAIL of sysexits.h: some jobs were released
+FAILED_STARTS = 3  # in a row, after which the command cannot be right
+LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
+LAST_WORD = 0.5  # seconds between SIGTERM and SIGKILL for a child that has not ended
+READY, STOP, STOP_NOW = b"+", b"s", b"n"
+_ANSWERS = ("the workers finish what runs; again to release it now", "releasing what runs now", "killing them")
+WINDOWS = sys.platform == "win32"
+
+
+class Event(NamedTuple):
+    """What woke the supervisor."""
+
+    kind: Literal["ready", "died", "start", "signal"]
+    child: Child | None = None
+    number: int = 0
+    at: float = 0.0
+
+
+@dataclass(eq=False)
+class Child:
+    """One worker process."""
+
+    process: subprocess.Popen[bytes]
+    channel: Any  # a socket; on Windows the pipe of its stdin
+    started: float
+    ready: bool = False
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, word: bytes) -> None:
+        """Say STOP or STOP_NOW; one that has ended, or does not listen any more, hears nothing."""
+        with suppress(OSError, ValueError):
+            if isinstance(self.channel, socket.socket):
+                self.channel.sendall(word)
+            else:
+                self.channel.write(word)
+                self.channel.flush()
+
+    def let_go(self) -> None:
+        """Close our end, which tells a living child to finish and go."""
+        with suppress(OSError):
+            if isinstance(self.channel, socket.socket):
+                self.channel.shutdown(socket.SHUT_RDWR)  # a thread may be reading it
+            self.channel.close()
+
+
+class Supervisor:
+    """Runs `processes` children of one command; `run()` blocks and returns the exit code.
+
+    `command` is told whether it starts the first child, which alone says what it serves. The others are started when
+    the first has signed on, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
+    `patience`: seconds from the first word to stop until children that are still there are killed.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[bool], Sequence[str]],
+        processes: int,
+        *,
+        until_idle: bool = False,
+        patience: float = math.inf,
+        clock: Clock | None = None,
+    ) -> None:
+        self.command: Callable[[bool], Sequence[str]] = command
+        self.processes: int = processes
+        self.until_idle: bool = until_idle
+        self.patience: float = patience
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.children: list[Child] = []
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._pauses: dict[int, threading.Timer] = {}
+        self._numbers = itertools.count()
+        self._stops = Stops()
+        self._signals = 0
+        self._kill_at = math.inf
+        self._last_word = False
+        self._in_error = False  # the last worker to end ended with an error
+        self._stopping = self._any_ready = False
+        self._failed_starts = self._early_deaths = 0
+        self._code = 0
+
+    def run(self) -> int:
+        """Supervise until every child has ended for good: 0, 75 if one put jobs back, 1 if they cannot start."""
+        with ExitStack() as stack:
+            stack.callback(self._let_all_go)
+            stack.enter_context(aside())
+            for number in STOPS:
+                if number not in HANGUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                    stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+            self._start()
+            while self.children or self._pauses:
+                with suppress(queue.Empty):
+                    # Windows tells of signals only between waits
+                    left = self._kill_at - self.clock.monotonic()
+                    self._handle(self._events.get(timeout=min(max(left, 0.0), 1.0)))
+                self._kill_the_late()
+        return self._code
+
+    # ---- signals: the handler only leaves a note
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._events.put(Event("signal", number=number, at=SystemClock.monotonic()))
+
+    def _on_stop(self, number: int, at: float) -> None:
+        """First: finish; second: release now; third: die. What comes within a moment of one is the same."""
+        times = self._stops.tell(at)
+        if times <= self._signals:
+            return
+        self._signals = times
+        log.warning("%s: %s", _signal_name(number), _ANSWERS[min(times, 3) - 1])
+        self._begin_to_stop(STOP if times == 1 else STOP_NOW)
+        if times >= 3:
+            self._kill_at = self.clock.monotonic()
+
+    def _begin_to_stop(self, word: bytes) -> None:
+        self._stopping = True
+        if self._pauses and self._in_error:  # what ended them, such as a damaged file, is not over
+            self._code = 1
+        self._kill_at = min(self._kill_at, self.clock.monotonic() + self.patience)
+        self._end_pauses()
+        for child in self.children:
+            child.tell(word)
+
+    def _kill_the_late(self) -> None:
+        """SIGTERM first: one that could not hear us notes at least that it was told, so that no job is to blame."""
+        if self.clock.monotonic() < self._kill_at:
+            return
+        if self._last_word:
+            for child in self.children:
+                child.process.kill()
+            self._kill_at = math.inf
+            return
+        if self._signals < 3:
+            late = "%d worker processes have not ended within %s; killing them"
+            log.error(late, len(self.children), text(self.patience))
+        for child in self.children:
+            child.process.terminate()
+        self._kill_at, self._last_word = self.clock.monotonic() + LAST_WORD, True
+
+    # ---- events
+
+    def _handle(self, event: Event) -> None:
+        child = event.child
+        match event.kind:
+            case "signal":
+                self._on_stop(event.number, event.at)
+            case "start":
+                if self._pauses.pop(event.number, None) is not None:
+                    self._start()
+            case "ready" if child is not None:
+                self._on_ready(child)
+            case "died" if child is not None:
+                self._on_death(child)
+
+    def _on_ready(self, child: Child) -> None:
+        child.ready = True
+        self._failed_starts = 0
+        if not self._any_ready:
+            self._any_ready = True
+            for _ in range(0 if self._stopping else self.processes - 1):
+                self._start()
+
+    def _on_death(self, child: Child) -> None:
+        child.let_go()
+        self.children.remove(child)
+        code = child.process.returncode
+        if code == RELEASED or (code < 0 and child.ready and self._stopping):
+            self._code = self._code or RELEASED
+        self._in_error = code > 0 and code != RELEASED
+        if self._stopping:
+            if self._in_error:
+                self._code = 1
+            return
+        if self.until_idle and code in (0, RELEASED):
+            return
+        self._replace(child, code)
+
+    def _replace(self, child: Child, code: int) -> None:
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        if not child.ready:
+            self._failed_starts += 1
+            wrong = self._failed_starts >= FAILED_STARTS or (not self._any_ready and code > 0)
+            if wrong:
+                log.error("worker process %d %s before it began to work; stopping", child.process.pid, how)
+                self._code = 2 if code == 2 and not self._any_ready else 1
+                self._begin_to_stop(STOP)
+                return
+        lived = self.clock.monotonic() - child.started
+        self._early_deaths = self._early_deaths + 1 if lived < LONG_LIFE else 0
+        doublings = self._early_deaths - 2  # the first early death is replaced at once
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**doublings) if doublings >= 0 else 0.0
+        after = f" in {text(pause)}" if pause else ""
+        log.warning("worker process %d %s; another takes its place%s", child.process.pid, how, after)
+        if pause:
+            self._start_later(pause)
+        else:
+            self._start()
+
+    # ---- starting
+
+    def _start(self) -> None:
+        command = list(self.command(not self._any_ready))
+        if WINDOWS:
+            flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, creationflags=flags)  # noqa: S603  our own
+            channel: Any = process.stdin
+        else:
+            channel, theirs = socket.socketpair()
+            with theirs:
+                process = subprocess.Popen(command, stdin=theirs.fileno(), start_new_session=True)  # noqa: S603  our own
+        child = Child(process, channel, self.clock.monotonic())
+        self.children.append(child)
+        start = threading.Thread(target=self._watch_start, args=(child,), daemon=True)
+        start.start()
+        threading.Thread(target=self._watch_end, args=(child, start), daemon=True).start()
+
+    def _start_later(self, pause: float) -> None:
+        number = next(self._numbers)
+        timer = self._pauses[number] = threading.Timer(pause, self._events.put, (Event("start", number=number),))
+        timer.daemon = True
+        timer.start()
+
+    def _end_pauses(self) -> None:
+        for timer in self._pauses.values():
+            timer.cancel()
+        self._pauses.clear()
+
+    def _watch_end(self, child: Child, start: threading.Thread) -> None:
+        child.process.wait()
+        child.left.set()
+        start.join(timeout=1.0)  # who signed on and went is told in that order
+        self._events.put(Event("died", child))
+
+    def _watch_start(self, child: Child) -> None:
+        if WINDOWS:  # its pipe goes one way only: who has lived for a while has signed on
+            is_ready = not child.left.wait(LONG_LIFE / 2)
+        else:
+            try:
+                is_ready = child.channel.recv(1) == READY
+            except OSError:
+                is_ready = False
+        if is_ready:
+            self._events.put(Event("ready", child))
+
+    def _let_all_go(self) -> None:
+        self._end_pauses()
+        for child in self.children:
+            child.let_go()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor children={len(self.children)}/{self.processes}>"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Tether:
+    """A child's end: says that it works, and tells what the supervisor says, or that it is gone.
+
+    It takes stdin away, so that nothing a task starts can read from it.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.dup(0)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+
+    def say_ready(self) -> None:
+        """Tell the supervisor that this process works."""
+        if not WINDOWS:
+            with suppress(OSError):
+                os.write(self._descriptor, READY)
+
+    def hear(self) -> bytes:
+        """Wait for the supervisor to say STOP or STOP_NOW; empty: it has let go, or is no more."""
+        with suppress(OSError):
+            return os.read(self._descriptor, 1)
+        return b""

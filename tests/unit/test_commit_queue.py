@@ -1,0 +1,138 @@
+"""Who writes next, without a connection: what may come to pass between two looks at the line."""
+
+import asyncio
+import threading
+
+import pytest
+
+from litequeue.errors import StoreError
+from litequeue.sqlite.commit import commit_queue as line_module
+from litequeue.sqlite.commit.commit_queue import CommitQueue, Entry
+
+DEADLINE = 30.0
+
+
+def unwanted():
+    pytest.fail("no thread is to be called")
+
+
+@pytest.fixture
+def line():
+    return CommitQueue(unwanted)
+
+
+def work(db): ...
+
+
+def enter(line, loop, entry):
+    """Let a coroutine of this loop queue up, and the loop then stand still; return its task."""
+    waiting = loop.create_task(line.wait_async(entry))
+    loop.run_until_complete(asyncio.sleep(0))
+    return waiting
+
+
+@pytest.fixture
+def loop():
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+def test_one_who_is_not_in_line_any_more_is_not_next(line):
+    """Its work was done by the leader between its own two looks."""
+    assert not line._is_next(Entry(work))
+
+
+def test_a_thread_whose_turn_it_is_keeps_its_place_though_it_has_not_taken_the_lead_yet(line, loop):
+    thread, coroutine = Entry(None), Entry(None)
+    assert line.wait(thread)
+    waiting = enter(line, loop, coroutine)
+    line._look_after(coroutine, 1)
+    assert line._is_next(thread)
+    line.leave(thread)
+    loop.run_until_complete(waiting)
+    assert line.lead.locked()
+
+
+def test_a_lead_that_is_taken_between_look_and_grasp_is_waited_for(line, loop, monkeypatch):
+    entry, is_next = Entry(None), line._is_next
+
+    def taken_meanwhile(entry):
+        return is_next(entry) and line.lead.acquire(blocking=False)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(line, "_is_next", taken_meanwhile)
+        waiting = enter(line, loop, entry)
+    assert not waiting.done()
+    line.lead.release()
+    line.tell_next()
+    loop.run_until_complete(waiting)
+    assert line.lead.locked()
+
+
+def test_a_lead_offered_to_a_closed_loop_goes_to_the_next_in_line(line):
+    loop, gone, next_one = asyncio.new_event_loop(), Entry(None), Entry(None)
+    led = threading.Event()
+
+    def lead():
+        with line.alone():
+            led.set()
+
+    with line.lead:
+        waiting = enter(line, loop, gone)
+        waiting._log_destroy_pending = False
+        loop.close()
+        thread = threading.Thread(target=line.wait, args=(next_one,), daemon=True)
+        thread.start()
+        while len(line._waiting) < 2:
+            pass
+    line.tell_next()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert list(line._waiting) == [next_one]
+    waiting.get_coro().close()
+
+
+def test_begun_work_is_left_to_the_next_who_leads_when_no_thread_can_be_called():
+    """Whoever began it was interrupted before he could tell; telling the line must come to an end all the same."""
+
+    def refuse():
+        batch.extend(line.take_batch(10))
+        raise RuntimeError("can't start new thread")
+
+    async def main():
+        entry = Entry(work)
+        waiting = asyncio.ensure_future(line.wait_async(entry))
+        await asyncio.sleep(0)
+        assert batch == [entry]
+        assert not entry.done
+        entry.value, entry.done = "done", True
+        line.finish(batch)
+        await waiting
+        return entry.outcome()
+
+    batch, line = [], CommitQueue(refuse)
+    assert asyncio.run(main()) == "done"
+
+
+def test_work_is_refused_when_no_thread_can_be_called():
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(StoreError, match="can't start new thread"):
+        asyncio.run(CommitQueue(refuse).wait_async(Entry(work)))
+
+
+def test_a_coroutine_whose_word_was_lost_looks_by_itself(loop, monkeypatch):
+    """As by a Ctrl-C in the thread that leads, between the commit and the word."""
+    monkeypatch.setattr(line_module, "LOOK_EVERY", 0.02)
+    line, entry = CommitQueue(lambda: None), Entry(work)
+    waiting = enter(line, loop, entry)
+    wake = line_module.wake
+    monkeypatch.setattr(line_module, "wake", lambda *_: True)
+    [begun] = line.take_batch(10)
+    begun.value, begun.done = 5, True
+    line.finish([begun])
+    monkeypatch.setattr(line_module, "wake", wake)
+    loop.run_until_complete(asyncio.wait_for(waiting, DEADLINE))
+    assert entry.outcome() == 5
