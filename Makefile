@@ -1,4 +1,4 @@
-# Each target makes .venv and installs what it needs, once, and again when pyproject.toml has changed.
+# Each target makes .venv and installs its packages, once, and again when pyproject.toml has changed.
 PYTHON ?= python3
 ARGS ?=
 FOLDER ?=
@@ -19,11 +19,11 @@ help:
 	@echo 'make demo   count a folder of files with two workers, one of them killed; FOLDER=... names another folder'
 	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
-	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... asks for something else'
-	@echo 'make bench-peers  the same beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
+	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... says otherwise'
+	@echo 'make bench-peers  the same measurements beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
 	@echo 'make torture  kills of workers (ARGS=...), stops of every kind, each call of the disk failing in turn, power cuts, a death at each statement, forks in C, races from seeds, hostile input'
 	@echo 'make soak   32 processes enqueue and 4 work for an hour; ARGS="--minutes 10"'
-	@echo 'make clean  remove .venv, .venv-peers* and whatever was built or cached'
+	@echo 'make clean  remove .venv, .venv-peers* and everything that was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
 
 demo: .venv/.stamp-demo

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from benchmarks import backlog, contention, footprint, idle, latency, overlap, report, throughput
+from benchmarks import backlog, contention, footprint, idle, latency, operating, overlap, report, throughput
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
 from litequeue.sqlite.file.guards import filesystem_of
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "contention": contention,
     "footprint": footprint,
     "backlog": backlog,
+    "operating": operating,
 }
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import resource
 import subprocess
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> None:
         say("ready")
         for line in sys.stdin:
             what, *count = line.split()
-            say(usage(side) if what == "usage" else enqueues(side, int(count[0])))
+            say(usage(side) if what == "usage" else enqueues(side, numbers(what, float(count[0]))))
     side.close()
 
 
@@ -105,11 +106,23 @@ def resident() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-def enqueues(side: Any, count: int) -> dict[str, Any]:
-    """Enqueue so many calls; say when each began, how long it took (ns), and what went wrong."""
+def numbers(what: str, size: float) -> Iterator[int]:
+    """Count as far as "enqueue" asks for, or for as many seconds as "enqueue-for" does."""
+    if what == "enqueue":
+        yield from range(int(size))
+        return
+    until = time.monotonic() + size
+    for number in itertools.count():
+        if time.monotonic() > until:
+            return
+        yield number
+
+
+def enqueues(side: Any, numbers: Iterator[int]) -> dict[str, Any]:
+    """Enqueue a call for each number; say when all began and ended, how long each took (ns), and what went wrong."""
     spans, errors = [], []
     begun = time.monotonic_ns()
-    for number in range(count):
+    for number in numbers:
         before = time.monotonic_ns()
         try:
             side.enqueue(number, 2)

@@ -1,4 +1,4 @@
-"""Many processes enqueue into one file while a worker drains it: rate, waiting times, errors."""
+"""Many processes enqueue into one file: rate, waiting times, errors while a worker drains it; and against one alone."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import contextlib
 import statistics
 import tempfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks.child import child
 from benchmarks.figures import Figure, Plan, percentile, ratio, take_turns
 from benchmarks.sides import LiteQueue, has_huey
 from benchmarks.throughput import limit
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PROCESSES = 8
 JOBS = {"litequeue": 500, "huey": 60}  # of each process
 ROUNDS = 3
+SECONDS = 4.0  # for which they enqueue against one alone
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,11 @@ class Crowd:
 
 
 def measure(plan: Plan) -> list[Figure]:
-    return [figure for durability in ("full", "normal") for figure in _measure(plan, durability)]
+    kinds = ("full", "normal")
+    return [
+        *(figure for durability in kinds for figure in _measure(plan, durability)),
+        *(figure for durability in kinds for figure in _against_one(plan, durability)),
+    ]
 
 
 def _measure(plan: Plan, durability: str) -> list[Figure]:
@@ -104,3 +113,56 @@ def _check_stored(folder: str, durability: str, expected: int) -> None:
     side.close()
     if stored != expected:
         raise AssertionError(f"{expected:,} jobs were accepted, but the file holds {stored:,}")
+
+
+# ---- against one alone, without a worker
+
+
+@dataclass(frozen=True)
+class Share:
+    """What callers saw that enqueued for the same time."""
+
+    rate: float
+    spans: list[float]  # us
+    least: float  # how much the slowest process stored, of what each would have with equal shares
+
+
+def _against_one(plan: Plan, durability: str) -> list[Figure]:
+    found: dict[str, list[Share]] = {"all": [], "one": []}
+    seconds = max(0.2, SECONDS * plan.scale)
+
+    def noted(kind: str, processes: int) -> float:
+        found[kind].append(_for_a_time(durability, processes, seconds))
+        return found[kind][-1].rate
+
+    take_turns(min(plan.rounds, ROUNDS), {"all": lambda: noted("all", PROCESSES), "one": lambda: noted("one", 1)})
+    pairs = list(zip(found["all"], found["one"], strict=True))
+    name = f"enqueue, {PROCESSES} processes against one"
+
+    def of(what: str, value: Callable[[Share, Share], float], unit: str = "times") -> Figure:
+        return Figure(f"{name}, {what}", durability, statistics.median(value(*pair) for pair in pairs), unit)
+
+    return [
+        of("p50", lambda all_, one: percentile(all_.spans, 50) / percentile(one.spans, 50)),
+        of("p99", lambda all_, one: percentile(all_.spans, 99) / percentile(one.spans, 99)),
+        of("longest", lambda all_, _: max(all_.spans) / 1e3, "ms"),
+        of("rate", lambda all_, one: all_.rate / one.rate),
+        of("least share", lambda all_, _: all_.least),
+    ]
+
+
+def _for_a_time(durability: str, processes: int, seconds: float) -> Share:
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(child("caller", "litequeue", folder, durability)) for _ in range(processes)]
+        for caller in callers:
+            caller.ask("enqueue 1")  # opens the file
+        for caller in callers:
+            caller.tell(f"enqueue-for {seconds}")
+        told = [caller.answer() for caller in callers]
+        errors = [error for each in told for error in each["errors"]]
+        if errors:
+            raise AssertionError(f"{len(errors)} jobs were refused: {errors[0]}")
+        counts = [len(each["spans"]) for each in told]
+        _check_stored(folder, durability, sum(counts) + processes)
+    spans = [span / 1e3 for each in told for span in each["spans"]]
+    return Share(len(spans) / seconds, spans, min(counts) * processes / len(spans))

@@ -1,4 +1,4 @@
-"""An asyncio program with its worker on its own loop: coroutines run there, plain functions in threads beside it.
+"""An asyncio program with a worker on its event loop: coroutines run there, plain functions in threads.
 
 Run: `python examples/asyncio_app.py`.
 """

@@ -1,6 +1,6 @@
-"""A worker beside your own code, in the same process, and what a clean shutdown means.
+"""A worker beside your own code, in the same process, and its clean shutdown.
 
-Leaving the block finishes what runs; what has not begun stays in the file for the next worker.
+Leaving the block finishes running jobs; jobs that have not begun stay in the file for the next worker.
 Run: `python examples/embedded_worker.py`.
 """
 
@@ -26,11 +26,11 @@ def bake(loaf: int) -> str:
 
 def main() -> None:
     jobs = bake.enqueue_many([(1,), (2,), (3,)])
-    with queue.worker(threads=1, grace="10s"):  # grace: what runs at the end may take so long
+    with queue.worker(threads=1, grace="10s"):  # grace: how long running jobs may take at the end
         begun.wait(timeout=10)
     print("stopped; finished:", [job.result() for job in jobs if job.refresh().status is Status.SUCCEEDED])
 
-    queue.worker(threads=2).run(until_idle=True)  # works off what is left, in this thread
+    queue.worker(threads=2).run(until_idle=True)  # runs the remaining jobs, in this thread
     print("all finished:", [job.result(timeout=0) for job in jobs])
 
 

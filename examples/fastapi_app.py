@@ -1,4 +1,4 @@
-"""A web application: a request enqueues and answers at once, a worker runs beside it, another request asks for the end.
+"""A web application: one request enqueues a job and returns at once, another returns its result; a worker runs inside.
 
 Run: `pip install fastapi uvicorn`, then `uvicorn examples.fastapi_app:app` or `python examples/fastapi_app.py`.
 """

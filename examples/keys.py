@@ -1,4 +1,4 @@
-"""Keys: the same job is not stored twice. Four ways to say what "the same" means and what to do about it.
+"""Keys: the same job is not stored twice. Four ways to define "the same" and what happens then.
 
 Run: `python examples/keys.py`.
 """
@@ -27,7 +27,7 @@ def synchronise(account: str) -> str:
 
 
 def main() -> None:
-    # A key makes a repeated request harmless: the job that is there is returned, also once it has ended.
+    # A key makes a repeated request harmless: the existing job is returned, even after its end.
     order = charge.using(key="order-7")
     print("same job:", order.enqueue(7, 990) == order.enqueue(7, 990))
     try:
@@ -35,19 +35,19 @@ def main() -> None:
     except KeyConflict as conflict:
         print("other arguments: refused, job", conflict.job_id, "has the key")
 
-    # Or be told that it is there.
+    # Or raise an error if the job exists.
     try:
         order.using(on_conflict="raise").enqueue(7, 990)
     except KeyConflict:
         print("on_conflict=raise: refused")
 
-    # Debounce: whoever comes later moves the job that waits, with new arguments.
+    # Debounce: a later call moves the waiting job, with new arguments.
     soon = index.using(key="readme", key_scope="queued", on_conflict="replace", delay="0.2s")
     jobs = [soon.enqueue("readme", version) for version in (1, 2, 3)]
     with queue.worker():
         print("debounced:", {job.result(timeout=10) for job in jobs})
 
-    # The scope says how long a key is held: while the job is kept, is unfinished, or has not begun.
+    # The scope says how long the job holds the key: while it is stored, is unfinished, or has not begun.
     first, second = synchronise.enqueue("ada"), synchronise.enqueue("ada")
     print("while it is unfinished, one:", first == second)
     queue.worker().run(until_idle=True)

@@ -1,4 +1,4 @@
-"""What becomes of errors: another try after a pause, giving up, coming back later, and dead letters.
+"""How errors are handled: another try after a pause, giving up, running again later, and dead letters.
 
 Run: `python examples/retries.py`.
 """
@@ -21,7 +21,7 @@ def flaky() -> str:
     return f"succeeded at attempt {current_job().attempt}"
 
 
-@queue.task(retries=3, give_up_on=KeyError)  # of these errors another try would make no difference
+@queue.task(retries=3, give_up_on=KeyError)  # after these errors another try would be of no use
 def hopeless(address: str) -> None:
     if "@" not in address:
         raise GiveUp(f"{address!r} is no address")
@@ -53,7 +53,7 @@ def main() -> None:
             except JobFailed as failure:
                 print(f"{job.task}: {failure.message}, after {job.attempt} attempt")
 
-        # Failed jobs are the dead letters: kept 30 days, with the tracebacks, to be looked at and tried anew.
+        # Failed jobs are the dead letters: kept for 30 days with their tracebacks, to be read and retried.
         keys.append("the spare key")
         [dead] = queue.jobs(status="failed", task=open_shop)
         dead.retry()

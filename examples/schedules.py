@@ -1,4 +1,4 @@
-"""What runs by itself: schedules that stand in the code, and others added, paused and triggered while it runs.
+"""Schedules: some declared in code, others added, paused and triggered while the program runs.
 
 Any number of workers may run; each tick is enqueued once. Run: `python examples/schedules.py`.
 """
@@ -29,7 +29,7 @@ def remind(who: str) -> str:
 
 
 def main() -> None:
-    with queue.worker():  # its start enters the schedules that stand in the code
+    with queue.worker():  # a worker that starts adds the schedules that are declared in code
         queue.schedules.add("remind-ada", remind.s("Ada"), every("1h", jitter="1m"))
         queue.schedules.add("new-century", remind.s("Everyone"), at("2100-01-01T00:00:00+00:00"))
         for schedule in queue.schedules:

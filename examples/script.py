@@ -1,7 +1,7 @@
 """The smallest program: define a task, enqueue a call, run it, get the result.
 
-Run: `python examples/script.py`. Where both have the same $LITEQUEUE_PATH, or the same folder, the worker may as well
-be another process: `litequeue run script`.
+Run: `python examples/script.py`. With the same $LITEQUEUE_PATH, or in the same folder, the worker may also be another
+process: `litequeue run script`.
 """
 
 import os

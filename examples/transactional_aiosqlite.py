@@ -1,4 +1,4 @@
-"""Jobs that commit with your own rows, in asyncio: in a transaction of the queue's, or on a connection of your own.
+"""Jobs that commit with your own rows, in asyncio: in a transaction of the queue, or on a connection of your own.
 
 Run: `python examples/transactional_aiosqlite.py`.
 """

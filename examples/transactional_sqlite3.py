@@ -1,6 +1,6 @@
 """A job commits with your own rows, on your own sqlite3 connection: both are stored, or neither.
 
-A process that opens the file with Python's sqlite3 (or aiosqlite, SQLAlchemy, Django) says so: driver="sqlite3".
+A process that opens the file with Python's sqlite3 (or aiosqlite, SQLAlchemy, Django) needs driver="sqlite3".
 Run: `python examples/transactional_sqlite3.py`.
 """
 

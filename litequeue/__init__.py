@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from litequeue.core.records import Call, JobError, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
@@ -28,12 +29,12 @@ from litequeue.errors import (
     UnsafeFilesystem,
     Unsupported,
 )
-from litequeue.job import Job, JobError, Progress, Status
+from litequeue.job import Job
 from litequeue.queue import Queue, default_queue, task
 from litequeue.scheduling.schedules import Schedule, Schedules
 from litequeue.scheduling.triggers import at, cron, every
 from litequeue.serialization.json_codec import Codec
-from litequeue.task import Call, Task
+from litequeue.task import Task
 from litequeue.worker.executor.execute import Run, current_job
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ class LiteQueueError(Exception):
 
 
 class JobFailed(LiteQueueError):
-    """The job ended as `failed`; raised to whoever asked for its result.
+    """The job ended as `failed`; raised where its result is asked for.
 
-    `error_type`, `message` and `traceback` are text: the exception itself lived in the worker.
+    `error_type`, `message` and `traceback` are text: the exception itself stays in the worker.
     """
 
     def __init__(self, job_id: str, error_type: str, message: str, traceback: str = "") -> None:
@@ -35,7 +35,7 @@ class JobExpired(LiteQueueError):
 
 
 class JobNotFound(LiteQueueError):
-    """No job of that id is in the file: it never was, or it has been pruned."""
+    """No job of that id is in the file: it never existed, or it has been pruned."""
 
 
 class JobTimeout(LiteQueueError, TimeoutError):
@@ -58,7 +58,7 @@ class PayloadTooLarge(LiteQueueError, ValueError):
 
 
 class EncodeError(LiteQueueError, TypeError):
-    """A value cannot be stored; `path` names where it stands, such as `kwargs['on_end'][0]`."""
+    """A value cannot be stored; `path` names its place, such as `kwargs['on_end'][0]`."""
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class EncodeError(LiteQueueError, TypeError):
 
 
 class DecodeError(LiteQueueError, ValueError):
-    """Stored bytes are not what the task's signature asks for."""
+    """Stored bytes do not fit the task's signature, or cannot be read."""
 
 
 class UnknownTask(LiteQueueError, LookupError):
@@ -82,7 +82,7 @@ class ScheduleExists(LiteQueueError):
 
 
 class StoreError(LiteQueueError):
-    """The file could not be read or written: it is damaged, read-only, full, or no database."""
+    """The file could not be read or written: it is damaged, read-only, not a database, or the disk is full."""
 
 
 class StoreBusy(StoreError):
@@ -90,11 +90,11 @@ class StoreBusy(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The file is damaged, or no database; nothing is acknowledged, and a worker that meets it ends."""
+    """The file is damaged, or not a database. Nothing is acknowledged, and a worker that meets the damage ends."""
 
 
 class StoreReplaced(StoreError):
-    """The file at this path is not the one that was opened, or not the one whose `-wal` and `-shm` lie beside it."""
+    """The file at the path is not the one that was opened, or the `-wal` and `-shm` beside it are another file's."""
 
 
 class DriverConflict(StoreError):
@@ -102,7 +102,7 @@ class DriverConflict(StoreError):
 
 
 class UnsafeFilesystem(StoreError):
-    """The file lies on a file system where a WAL file is not safe."""
+    """The file is on a file system on which WAL mode is not safe, or it has a second name."""
 
 
 class NotAQueue(StoreError):
@@ -114,11 +114,11 @@ class SchemaTooNew(StoreError):
 
 
 class Unsupported(LiteQueueError):
-    """What was asked for cannot be done here."""
+    """The operation is not possible here."""
 
 
 class Fenced(BaseException):
-    """The job was given to another worker meanwhile: nothing this run writes is kept.
+    """Another worker has the job by now: nothing that this run writes is kept.
 
     A `BaseException`, so that a task's `except Exception` does not swallow it.
     """

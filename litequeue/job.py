@@ -1,170 +1,25 @@
-"""A job as values: what is asked for, what is on record, what runs, how it ended. Knows no store and no task."""
+"""A job as its user holds it: a snapshot of one call, and what can be done to it. Knows no store and no task."""
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timedelta
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
+from litequeue.core.engine import Source
 from litequeue.core.interruptible import interruptible
+from litequeue.core.records import JobError, JobRecord, NewJob, Progress, Status, moment
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 R = TypeVar("R")
-FOREVER = math.inf
-
-KeyScope = Literal["kept", "unfinished", "queued"]
-OnConflict = Literal["return", "raise", "replace"]
-
-
-class Status(str, Enum):
-    """Where a job stands. `failed` is the dead-letter queue."""
-
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-    __str__ = str.__str__
-
-    @property
-    def finished(self) -> bool:
-        """Whether a job in this state has ended."""
-        return self in _FINISHED
-
-
-_FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
-
-
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds; `run_at` None is at once; None leaves a limit to the task."""
-
-    task: str
-    queue: str
-    payload: bytes
-    created_at: float
-    priority: int = 0
-    run_at: float | None = None
-    expires_at: float | None = None
-    timeout: float | None = None
-    retries: int | None = None
-    key: str | None = None
-    key_scope: KeyScope = "kept"
-    on_conflict: OnConflict = "return"
-    tags: tuple[str, ...] = ()
-    schedule: str | None = None
-    aliases: tuple[str, ...] = ()  # keys that the same call may have been given before
-    alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
-
-
-class JobError(msgspec.Struct, frozen=True):
-    """What one attempt died of."""
-
-    attempt: int
-    at: datetime
-    type: str
-    message: str
-    traceback: str
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """What a running job last said of itself."""
-
-    done: float
-    total: float | None = None
-    note: str | None = None
-
-
-class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it stood when it was read."""
-
-    id: str
-    task: str
-    queue: str
-    status: Status
-    priority: int
-    attempt: int
-    failures: int
-    deaths: int
-    created_at: float
-    run_at: float
-    started_at: float | None
-    finished_at: float | None
-    expires_at: float | None
-    key: str | None
-    tags: tuple[str, ...]
-    schedule: str | None
-    worker: str | None
-    cancel_requested: bool
-    progress: Progress | None
-    payload: bytes
-    result: bytes | None
-    errors: tuple[JobError, ...]
-
-
-class Claimed(msgspec.Struct, frozen=True, gc=False):
-    """A job in a worker's hands; `(id, attempt)` is the fencing token."""
-
-    id: str
-    attempt: int
-    task: str
-    queue: str
-    payload: bytes
-    priority: int
-    failures: int
-    deaths: int
-    timeout: float | None
-    retries: int | None
-    key: str | None
-    created_at: float
-
-
-class Source(Protocol):
-    """Where a `Job` is looked up again: the part of an engine that a job needs."""
-
-    def look_up(self, job_id: str) -> JobRecord:
-        """Return the job as it now stands, or raise `JobNotFound`."""
-
-    async def alook_up(self, job_id: str) -> JobRecord:
-        """Async twin of `look_up`."""
-
-    def cancel(self, job_id: str) -> bool:
-        """Cancel it; False when it has ended already."""
-
-    async def acancel(self, job_id: str) -> bool:
-        """Async twin of `cancel`."""
-
-    def retry(self, job_id: str) -> None:
-        """Queue an ended job anew."""
-
-    async def aretry(self, job_id: str) -> None:
-        """Async twin of `retry`."""
-
-    def wait(self, job_id: str, timeout: float | None) -> JobRecord:
-        """Block until it has ended, or raise `TimeoutError`."""
-
-    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
-        """Async twin of `wait`."""
-
-
-def moment(seconds: float | None) -> datetime | None:
-    """Turn unix seconds into an aware UTC datetime."""
-    return None if seconds is None else utc(seconds)
 
 
 @interruptible
 class Job(Generic[R]):
-    """One call, on record. Attributes are the state at the last load; `refresh()` loads anew.
+    """One stored call. Attributes are the state at the last load; `refresh()` loads them again.
 
     `await job` waits for the result. Ids are opaque text.
     """
@@ -194,7 +49,7 @@ class Job(Generic[R]):
     def _mine(self, record: JobRecord) -> JobRecord:
         """Refuse another job's record; one that is found to be this job's is committed, and stays so."""
         if self._born is not None and record.created_at != self._born:
-            raise JobNotFound(f"no job {self.id} of this call: the transaction it was enqueued in was rolled back")
+            raise JobNotFound(f"no job {self.id} of this call: the transaction that enqueued it was rolled back")
         self._born = None
         return record
 
@@ -222,12 +77,12 @@ class Job(Generic[R]):
 
     @property
     def queue(self) -> str:
-        """The name of the queue it waits in."""
+        """The name of its queue."""
         return self._loaded().queue
 
     @property
     def status(self) -> Status:
-        """Where it stood at the last load."""
+        """Its state at the last load."""
         return self._loaded().status
 
     @property
@@ -252,17 +107,17 @@ class Job(Generic[R]):
 
     @property
     def schedule(self) -> str | None:
-        """The schedule that enqueued it."""
+        """The name of the schedule that enqueued it, or None."""
         return self._loaded().schedule
 
     @property
     def progress(self) -> Progress | None:
-        """What it last said of itself while running."""
+        """The progress that it last reported, or None."""
         return self._loaded().progress
 
     @property
     def errors(self) -> tuple[JobError, ...]:
-        """What its failed attempts died of, oldest first."""
+        """The errors of its failed attempts, oldest first."""
         return self._loaded().errors
 
     @property
@@ -272,7 +127,7 @@ class Job(Generic[R]):
 
     @property
     def run_at(self) -> datetime:
-        """The earliest time for it to run."""
+        """The earliest time at which it may run."""
         return utc(self._loaded().run_at)
 
     @property
@@ -286,7 +141,7 @@ class Job(Generic[R]):
         return moment(self._loaded().finished_at)
 
     def refresh(self) -> Job[R]:
-        """Load the job's present state; raises `JobNotFound` once it has been pruned. Returns itself."""
+        """Load the job's present state and return the job. Raises `JobNotFound` once the job has been pruned."""
         self._record = self._mine(self._source.look_up(self.id))
         return self
 
@@ -296,10 +151,10 @@ class Job(Generic[R]):
         return self
 
     def cancel(self) -> bool:
-        """Cancel the job; returns False when it has ended already.
+        """Cancel the job; return False if it has already ended.
 
-        One that has not begun ends at once; a running coroutine is cancelled; a running function sees
-        `current_job().cancelled`.
+        A job that has not begun ends at once. A running coroutine is cancelled. A running function is asked to end:
+        its `current_job().cancelled` becomes true.
         """
         self._require_mine()
         return self._source.cancel(self.id)
@@ -310,9 +165,9 @@ class Job(Generic[R]):
         return await self._source.acancel(self.id)
 
     def retry(self) -> None:
-        """Queue the failed, cancelled or expired job anew, with all its retries; a scheduled one runs at once.
+        """Queue the failed, cancelled or expired job again, with all its retries. A scheduled job runs at once.
 
-        Raises `KeyConflict` when its key was taken meanwhile, `Unsupported` for a job that cannot be retried.
+        Raises `KeyConflict` if another job has taken its key meanwhile, `Unsupported` for a job that cannot be retried.
         """
         self._require_mine()
         self._source.retry(self.id)
@@ -323,10 +178,10 @@ class Job(Generic[R]):
         await self._source.aretry(self.id)
 
     def result(self, timeout: timedelta | float | str | None = None) -> R:
-        """Wait for the job to end, at most `timeout` (seconds or "5s"; None: for ever); return what it returned.
+        """Wait for the job to end, and return its result. `timeout`: seconds or text such as "5s"; None waits for ever.
 
-        Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, which says what the job is
-        doing.
+        Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, whose message
+        says what the job is doing.
         """
         self._require_mine()
         self._record = self._mine(self._source.wait(self.id, _span(timeout)))

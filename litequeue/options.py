@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -13,14 +14,15 @@ from typing import Any, Final, TypedDict, cast, get_args
 import msgspec
 
 from litequeue.core.duration import instant, seconds
+from litequeue.core.engine import Feature, RunOptions
+from litequeue.core.names import check_name
+from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
-from litequeue.job import FOREVER, KeyScope, OnConflict, Status
-from litequeue.scheduling.triggers import Trigger
+from litequeue.scheduling.triggers import At, Cron, Every, Trigger
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
 MOST_AT_ONCE = 100_000
-_NAME = re.compile(r"[^\s,\x00-\x1f\ud800-\udfff][^,\x00-\x1f\ud800-\udfff]{0,199}")  # no surrogates: it is UTF-8
 
 
 class Unset:
@@ -32,11 +34,13 @@ class Unset:
 
 UNSET: Final = Unset()
 
+_ID = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
+
 Unique = bool | str | Callable[..., str]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task is declared with. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
+    """The options of a task. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
 
     queue: str = "default"
     priority: int = 0
@@ -65,6 +69,27 @@ class Using(TypedDict, total=False):
     timeout: Duration | None
     tags: Iterable[str]
     within: Any
+
+
+def features_asked(options: Using) -> list[Feature]:
+    """Return what these options of a call need of an engine, beyond what every engine has."""
+    asked = {
+        Feature.TRANSACTION: options.get("within") is not None,
+        Feature.KEYS: options.get("key") is not None,
+        Feature.KEY_QUEUED: options.get("key_scope") == "queued",
+        Feature.REPLACE: options.get("on_conflict") == "replace",
+    }
+    return [feature for feature, is_asked in asked.items() if is_asked]
+
+
+def features_needed(options: Options) -> list[Feature]:
+    """Return what these options of a task need of an engine, beyond what every engine has."""
+    asked = {
+        Feature.KEYS: bool(options.unique),
+        Feature.KEY_QUEUED: options.key_scope == "queued",
+        Feature.SCHEDULES: options.schedule is not None,
+    }
+    return [feature for feature, is_asked in asked.items() if is_asked]
 
 
 def call_field(name: str, value: Any) -> dict[str, Any]:
@@ -106,14 +131,14 @@ def task_options(
     expires: Duration | None,
     mask: Iterable[str],
 ) -> Options:
-    """Check what a task is declared with."""
+    """Check the options of a task."""
     if not (isinstance(unique, (bool, str)) or callable(unique)) or unique == "":
         raise ValueError(
             f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}"
         )
     if key_scope is not None and not unique:
         raise ValueError(
-            "key_scope says how long a key is held; give unique= as well, or give it beside key= in using()"
+            "key_scope= says how long a key is held; give unique= as well, or give key= and key_scope= to using()"
         )
     return Options(
         queue=check_name(queue, "queue"),
@@ -124,7 +149,7 @@ def task_options(
         key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
         expires=None if expires is None else limit(expires, "expires"),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
-        schedule=schedule,
+        schedule=_trigger(schedule),
         mask=_names(mask),
     )
 
@@ -132,12 +157,12 @@ def task_options(
 def _names(mask: Iterable[str]) -> tuple[str, ...]:
     names = None if isinstance(mask, str) or not isinstance(mask, Iterable) else tuple(mask)
     if names is None or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"mask takes a list of the arguments' names, got {mask!r}")
+        raise TypeError(f"mask must be a list of argument names, got {mask!r}")
     return names
 
 
 def check_fits(options: Options, function: Callable[..., Any]) -> None:
-    """Refuse options that name what the function does not take."""
+    """Refuse options that name arguments which the function does not take."""
     parameters = inspect.signature(function).parameters
     others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     unknown = ", ".join(sorted(set(options.mask) - set(parameters)))
@@ -146,15 +171,15 @@ def check_fits(options: Options, function: Callable[..., Any]) -> None:
     if isinstance(options.unique, str):
         named = _check_template(options.unique, set(parameters))
         if shown := ", ".join(sorted(named & set(options.mask))):
-            raise ValueError(f"unique={options.unique!r} would show {shown}, which is masked, in the key of each job")
+            raise ValueError(f"unique={options.unique!r} would show {shown}, which is masked, in each job's key")
 
 
 def _check_template(template: str, known: set[str]) -> set[str]:
-    """Refuse a format for keys that no call can fill; return what it names."""
+    """Refuse a format for keys that no call can fill; return the names in it."""
     try:
         names = {re.split(r"[.\[]", name)[0] for name in _fields(template)}
     except ValueError as error:
-        raise ValueError(f"unique={template!r} is no format: {error}") from None
+        raise ValueError(f"unique={template!r} is not a valid format: {error}") from None
     if unknown := ", ".join(sorted(f"{{{name}}}" for name in names - known)):
         takes = ", ".join(sorted(known))
         raise ValueError(f"unique={template!r} must name arguments of the task ({takes}), not {unknown}")
@@ -162,7 +187,7 @@ def _check_template(template: str, known: set[str]) -> set[str]:
 
 
 def _fields(template: str) -> Iterator[str]:
-    """Give what a format names, also in how a value is to be written: `{user:{width}}` names two."""
+    """Return the names in a format, also those in format specs: `{user:{width}}` has two."""
     for _, name, how, _ in Formatter().parse(template):
         if name is not None:
             yield name
@@ -191,60 +216,53 @@ def expiry(value: Duration | datetime | None) -> float | datetime | None:
 
 
 def check_priority(value: int) -> int:
-    """Refuse what is no priority."""
+    """Refuse an invalid priority."""
     if isinstance(value, bool) or not isinstance(value, int) or not -HIGHEST_PRIORITY <= value <= HIGHEST_PRIORITY:
         raise ValueError(f"priority must be a whole number from -100 to 100 (higher runs first), got {value!r}")
     return value
 
 
 def flag(value: object, what: str) -> bool:
-    """Refuse what is neither True nor False."""
+    """Refuse a value that is neither True nor False."""
     if not isinstance(value, bool):
         raise TypeError(f"{what} must be True or False, got {value!r}")
     return value
 
 
 def plain_function(value: Any, what: str) -> Callable[..., Any]:
-    """Refuse what cannot be called, and a coroutine function: nothing would await it."""
+    """Refuse an object that cannot be called, and a coroutine function: nothing would await it."""
     if not callable(value) or inspect.iscoroutinefunction(value):
         raise TypeError(f"{what} must be a plain function (not async), got {value!r}")
     return cast("Callable[..., Any]", value)
 
 
-def check_name(value: Any, what: str) -> str:
-    """Refuse what cannot be named on a command line or listed."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
-    return str.__str__(value)  # a subclass's own repr() would run in a transaction, in an error's message
-
-
 def one_of(value: Any, choices: Any, what: str) -> Any:
-    """Refuse what is not among a Literal's values."""
+    """Refuse a value that is not one of a Literal's."""
     if value not in get_args(choices):
         raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
     return value
 
 
 def key(value: object) -> str:
-    """Refuse what is no key."""
+    """Refuse an invalid key."""
     if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
-        raise ValueError(f"key must be text that UTF-8 can hold, and not empty, got {value!r}")
+        raise ValueError(f"key must be text that is not empty and can be encoded as UTF-8, got {value!r}")
     return str.__str__(value)
 
 
 def _tags(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise TypeError(f"tags must be a list of texts, got one text; write [{value!r}]")
+        raise TypeError(f"tags must be a list of strings, got one string; write [{value!r}]")
     if value is None:
         return ()
     if not isinstance(value, Iterable):
-        raise TypeError(f"tags must be a list of texts, got {value!r}")
+        raise TypeError(f"tags must be a list of strings, got {value!r}")
     tags = tuple(value)
     return tuple(check_name(tag, "tag") for tag in tags)
 
 
 def at_once(value: int, what: str) -> int:
-    """Refuse what is no number of jobs to run at once."""
+    """Refuse an invalid number of jobs to run at once."""
     return _whole(value, what, MOST_AT_ONCE)
 
 
@@ -259,7 +277,7 @@ def queue_names(queues: Sequence[str] | None) -> tuple[str, ...] | None:
     if queues is None:
         return None
     if isinstance(queues, str):
-        raise TypeError(f"queues must be a list of names, got one text; write [{queues!r}]")
+        raise TypeError(f"queues must be a list of names, got one string; write [{queues!r}]")
     if not isinstance(queues, Iterable):
         raise TypeError(f"queues must be a list of names, got {queues!r}")
     names = tuple(dict.fromkeys(check_name(name, "a queue's name") for name in queues))
@@ -268,11 +286,20 @@ def queue_names(queues: Sequence[str] | None) -> tuple[str, ...] | None:
     return names
 
 
-def jobs_where(status: Status | str | None, *, limit: int, before: str | None, **names: str | None) -> dict[str, Any]:
-    """Check which jobs are to be listed; `names`: the task, the queue and the tag asked for, or None."""
-    _whole(limit, "limit", LONGEST_LIST, "; page on with before=")
-    if before is not None and not (str(before).isdecimal() and int(before) < 2**63):
+def jobs_where(
+    *,
+    status: Status | str | None = None,
+    task: Any = None,
+    queue: str | None = None,
+    tag: str | None = None,
+    limit: int = 100,
+    before: str | None = None,
+) -> dict[str, Any]:
+    """Check the filters of a listing. `task`: a task or its name."""
+    _whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
+    if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
+    names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag}
     for what, name in names.items():
         if not (name is None or isinstance(name, str)):
             raise TypeError(f"{what} must be a name, got {name!r}")
@@ -281,3 +308,29 @@ def jobs_where(status: Status | str | None, *, limit: int, before: str | None, *
     except ValueError:
         raise ValueError(f"status must be one of {', '.join(Status)}, got {status!r}") from None
     return {"status": wanted, "limit": limit, "before": before, **names}
+
+
+def run_options(
+    *,
+    threads: int | None,
+    coroutines: int,
+    queues: Sequence[str] | None,
+    grace: Duration,
+    name: str | None,
+    signals: bool,
+) -> RunOptions:
+    """Check the options of a worker."""
+    return RunOptions(
+        threads=at_once(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads"),
+        coroutines=at_once(coroutines, "coroutines"),
+        queues=queue_names(queues),
+        grace=seconds(grace, "grace"),
+        name=None if name is None else check_name(name, "a worker's name"),
+        signals=signals,
+    )
+
+
+def _trigger(schedule: Trigger | None) -> Trigger | None:
+    if schedule is not None and not isinstance(schedule, (Cron, Every, At)):
+        raise TypeError(f"schedule must be made by cron(), every() or at(), got {schedule!r}")
+    return schedule

@@ -1,22 +1,37 @@
-"""The front door: one file, the tasks and schedules declared on it, its jobs and its workers."""
+"""A queue: one file, the tasks and schedules declared on it, its jobs and its workers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
+from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, require, runner_of
+from litequeue.core.engine_choice import chosen_engine
 from litequeue.core.interruptible import interruptible
-from litequeue.job import Job, JobRecord, Source, Status
-from litequeue.options import UNSET, Options, Unique, Unset, check_name, jobs_where, limit, span, task_options
+from litequeue.core.names import check_name
+from litequeue.core.records import JobRecord, Status
+from litequeue.errors import Unsupported
+from litequeue.job import Job
+from litequeue.options import (
+    UNSET,
+    Options,
+    Unique,
+    Unset,
+    features_needed,
+    jobs_where,
+    limit,
+    run_options,
+    span,
+    task_options,
+)
 from litequeue.scheduling.schedules import Schedules
-from litequeue.scheduling.triggers import At, Cron, Every
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
-from litequeue.task import AsyncTask, Registry, Task
+from litequeue.task import AsyncTask, Decorator, Registry, Task, check_callable_without_arguments
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -25,16 +40,16 @@ if TYPE_CHECKING:
 
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
+    from litequeue.core.records import KeyScope, NewJob
     from litequeue.core.retry import Backoff, Duration, Errors
-    from litequeue.job import KeyScope, NewJob
     from litequeue.scheduling.triggers import Trigger
     from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
-    from litequeue.worker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PAYLOAD = 4 * 1024 * 1024
+_FILE_BY_DEFAULT = "litequeue.db", "apsw", "full", False, False, None
 
 
 @interruptible
@@ -45,7 +60,8 @@ class Queue:
     process itself opens the file with Python's SQLite. `durability`: "full" survives power loss, "normal" a crash.
     `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes. `codec`: JSON unless
     given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and their async twins.
-    `on_connect`: a function that is given each connection that such a block may get, when it is opened.
+    `on_connect`: a function that is given each connection that such a block may get, when it is opened. `engine`: what
+    keeps and runs the jobs instead of the file: an engine, or text such as "name:rest" of an installed one.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -64,6 +80,7 @@ class Queue:
         allow_unsafe_filesystem: bool = False,
         foreign_keys: bool = False,
         on_connect: OnConnect | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
             raise ValueError(f"max_payload must be a positive number of bytes, got {max_payload!r}")
@@ -80,40 +97,59 @@ class Queue:
         self._foreign_keys, self._on_connect = foreign_keys, on_connect
         self._tasks = Registry()
         self._declared: dict[str, list[Declaration]] = {}
-        self._store: SqliteStore | None = None
+        of_file = path, driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
+        self._engine: Engine | None = chosen_engine(engine, file_was_given=of_file != _FILE_BY_DEFAULT)
+        if self._engine is not None:
+            self._engine.attach(self)
         self._open_at_once()
 
     def _open_at_once(self) -> None:
-        """Meet every problem with the file where the queue is declared."""
-        self.store  # noqa: B018  opens it
+        """Open the file once, so that a problem with it is an error where the queue is declared."""
+        self.engine  # noqa: B018  opens it
 
     @property
-    def store(self) -> SqliteStore:
-        """The store on this file; opened on first use."""
-        if self._store is None:
-            self._store = SqliteStore(
+    def engine(self) -> Engine:
+        """What keeps and runs the jobs: the SQLite file, unless another was given; opened on first use."""
+        if self._engine is None:
+            self._engine = SqliteStore(
                 self._path,
                 driver=self._driver,
                 durability=self._durability,
-                clock=self.clock,
-                result_ttl=self.result_ttl,
-                failed_ttl=self.failed_ttl,
-                create=True,
                 allow_unsafe_filesystem=self._allow_unsafe_filesystem,
                 foreign_keys=self._foreign_keys,
                 on_connect=self._on_connect,
             )
-        return self._store
+            self._engine.attach(self)
+        return self._engine
+
+    def require(self, features: Iterable[Feature]) -> None:
+        """Raise `Unsupported` if the engine lacks one of them. Opens nothing."""
+        if self._engine is not None:  # else it is the default queue's file, which lacks nothing that can be asked for
+            require(self._engine, features)
+
+    def _file(self, what: str) -> SqliteStore:
+        """The SQLite file; `Unsupported` where another engine keeps the jobs."""
+        engine = self.engine
+        if not isinstance(engine, SqliteStore):
+            raise Unsupported(
+                f"{engine.name}: {what} is not supported, for this queue has no file; use the tools of {engine.name}"
+            )
+        return engine
+
+    @property
+    def defaults(self) -> Defaults:
+        """The limits of tasks that say nothing else, in seconds."""
+        return Defaults(self.timeout, self.result_ttl, self.failed_ttl)
 
     @property
     def path(self) -> Path:
         """The file's absolute path."""
-        return self.store.path
+        return self._file("queue.path").path
 
     @property
     def source(self) -> Source:
-        """Where jobs are looked up."""
-        return self.store
+        """The source from which jobs are looked up."""
+        return self.engine.jobs
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
@@ -192,7 +228,7 @@ class Queue:
             timeout=timeout,
             unique=unique,
             key_scope=key_scope,
-            schedule=_checked_schedule(schedule),
+            schedule=schedule,
             result_ttl=result_ttl,
             expires=expires,
             mask=mask,
@@ -202,15 +238,16 @@ class Queue:
         return self._declare(function, name, options)
 
     def _declare(self, function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
+        self.require(features_needed(options))
         if isinstance(function, Task):
-            raise TypeError(f"{function.name} is a task already")
+            raise TypeError(f"{function.name} is already a task")
         if not callable(function):
             raise TypeError(
-                f"a task is made of a function, got {function!r}; options are given by keyword: @task(name=...)"
+                f"a task is made from a function, got {function!r}; options are given by keyword: @task(name=...)"
             )
         named = check_name(name or getattr(function, "__qualname__", ""), "a task's name")
         if "<lambda>" in named:
-            raise ValueError("a lambda has no name to be found by; give one: task(name='...')(lambda ...)")
+            raise ValueError("a lambda needs a name; give one: task(name='...')(lambda ...)")
         known = self._declared.get(named, ()) if named in self._tasks else ()
         here = declared_here(function)
         refuse_another(named, known, here)
@@ -218,7 +255,9 @@ class Queue:
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)
         if options.schedule is not None:
-            _check_callable_without_arguments(made)
+            check_callable_without_arguments(made)
+        if self._engine is not None:
+            self._engine.declare(made)
         if not is_the_programs(known, here):
             self._tasks[named] = made
         self._declared[named] = remembered(known, here)
@@ -227,24 +266,20 @@ class Queue:
     # ---- jobs
 
     def submit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
-        """Store jobs; what tasks do when they enqueue."""
-        if within is not None:
-            return self.store.submit_within(within, jobs)
-        return self.store.submit(jobs)
+        """Store jobs. Tasks call this to enqueue."""
+        return self.engine.jobs.submit(jobs, within)
 
     async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
         """Async twin of `submit`."""
-        if within is not None:
-            return await self.store.asubmit_within(within, jobs)
-        return await self.store.asubmit(jobs)
+        return await self.engine.jobs.asubmit(jobs, within)
 
     def job(self, job_id: str) -> Job[Any]:
         """Look a job up; raises `JobNotFound`."""
-        return self._known(self.store.look_up(str(job_id)))
+        return self._known(self.engine.jobs.look_up(str(job_id)))
 
     async def ajob(self, job_id: str) -> Job[Any]:
         """Async twin of `job`."""
-        return self._known(await self.store.alook_up(str(job_id)))
+        return self._known(await self.engine.jobs.alook_up(str(job_id)))
 
     def jobs(
         self,
@@ -256,19 +291,20 @@ class Queue:
         limit: int = 100,
         before: str | None = None,
     ) -> list[Job[Any]]:
-        """List jobs, newest first, at most `limit`; `before` (a job's id) pages on."""
-        name = task.name if isinstance(task, Task) else task
-        where = jobs_where(status, task=name, queue=queue, tag=tag, limit=limit, before=before)
-        return [self._known(record) for record in self.store.list_jobs(**where)]
+        """List jobs, newest first, at most `limit`. With `before` (a job's id), list only older jobs: the next page."""
+        self.require([Feature.LISTING])
+        where = jobs_where(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before)
+        return [self._known(record) for record in self.engine.jobs.list(**where)]
 
     async def ajobs(self, **where: Any) -> list[Job[Any]]:
         """Async twin of `jobs`."""
-        return await self.store.soon(lambda: self.jobs(**where))
+        self.require([Feature.LISTING])
+        return [self._known(record) for record in await self.engine.jobs.alist(**jobs_where(**where))]
 
     def _known(self, record: JobRecord) -> Job[Any]:
         task = self._tasks.get(record.task)
         decode = self._decode_plain if task is None else task.signature.decode_result
-        return Job(record.id, self.store, decode, record)
+        return Job(record.id, self.engine.jobs, decode, record)
 
     def _decode_plain(self, data: bytes | None) -> Any:
         return None if data is None else self.codec.decode(data)
@@ -278,20 +314,20 @@ class Queue:
     def transaction(self) -> AbstractContextManager[Any]:
         """Open a write transaction on the file for the block; yields the driver's connection.
 
-        What is enqueued inside commits with the caller's own rows, or not at all. Other writers wait: keep it short.
+        Jobs enqueued inside commit with the caller's own rows, or not at all. Other writers wait: keep it short.
         """
-        return self.store.transaction()
+        return self.engine.transactions.transaction()
 
     def atransaction(self) -> AbstractAsyncContextManager[Any]:
         """Async twin of `transaction`; yields an aiosqlite connection with `driver="sqlite3"`, else the apsw one."""
-        return self.store.atransaction()
+        return self.engine.transactions.atransaction()
 
     # ---- schedules and workers
 
     @property
-    def schedules(self) -> Schedules:
+    def schedules(self) -> Schedules[Job[Any]]:
         """The schedules kept in the file."""
-        return Schedules(self.store, self.job)
+        return Schedules(self.engine.schedules, self.job)
 
     def worker(
         self,
@@ -302,7 +338,7 @@ class Queue:
         grace: Duration = "30s",
         name: str | None = None,
         signals: bool = False,
-    ) -> Worker:
+    ) -> Runner:
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.
 
         `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given).
@@ -310,26 +346,25 @@ class Queue:
         running jobs may take to end at shutdown before they are released. `signals`: in a `with` block, let SIGTERM
         and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread only.
         """
-        from litequeue.worker.worker import Worker
-
-        return Worker(
-            self, threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name, signals=signals
+        options = run_options(
+            threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name, signals=signals
         )
+        return runner_of(self.engine, options)
 
     # ---- the file
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """Copy the file while it is in use; return the copy's path: `copy`, a new file, or a name in `copy`, a folder.
 
-        It is checked, synced to disk, and holds what was committed when this was called; what was running then is
-        queued in it. Raises `StoreError` if it cannot be made; nothing is left then.
+        The copy is checked and synced to disk. It holds what was committed when this was called; jobs that were running
+        then are queued in it. Raises `StoreError` if the copy cannot be made; then no file is left behind.
         """
-        return self.store.backup(copy)
+        return self._file("queue.backup()").admin.backup(copy)
 
     def close(self) -> None:
-        """Close the file's connections; they are opened anew when used again."""
-        if self._store is not None:
-            self._store.close()
+        """Close the file's connections; they are opened again when they are needed."""
+        if self._engine is not None:
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -338,7 +373,8 @@ class Queue:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Queue {os.fspath(self._path)} tasks={len(self._tasks)}>"
+        place = os.fspath(self._path) if isinstance(self._engine, SqliteStore | None) else f"on {self._engine.name}"
+        return f"<Queue {place} tasks={len(self._tasks)}>"
 
 
 @interruptible
@@ -346,44 +382,15 @@ class DefaultQueue(Queue):
     """The queue of scripts, at $LITEQUEUE_PATH or ./litequeue.db; its file is opened when it is first used."""
 
     def _open_at_once(self) -> None:
-        """Importing a script must not make a file."""
+        """Do nothing: importing a script must not make a file."""
 
     @property
-    def store(self) -> SqliteStore:
-        """The store; its place is looked up on first use."""
-        if self._store is None:
+    def engine(self) -> Engine:
+        """The SQLite file; its path is looked up on first use."""
+        if self._engine is None:
             self._path = os.environ.get("LITEQUEUE_PATH") or "litequeue.db"
-        return super().store
-
-
-class Decorator(Protocol):
-    """What `@task(...)` with options returns: keeps the signature of the function it is put on."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, function: Callable[..., Any], /) -> Any:
-        """Make the function a task."""
+        return super().engine
 
 
 default_queue: DefaultQueue = DefaultQueue()
 task = default_queue.task
-
-
-def _checked_schedule(schedule: Trigger | None) -> Trigger | None:
-    if schedule is not None and not isinstance(schedule, (Cron, Every, At)):
-        raise TypeError(f"schedule must be made by cron(), every() or at(), got {schedule!r}")
-    return schedule
-
-
-def _check_callable_without_arguments(task: Task[..., Any]) -> None:
-    if task.options.unique or task.options.expires is not None:
-        raise ValueError(f"{task.name}: unique= and expires= are for calls, and say nothing of a schedule's; drop them")
-    try:
-        task.s()
-    except TypeError as error:
-        raise TypeError(
-            f"{error}: a task with a schedule is called without arguments; give them defaults, "
-            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
-        ) from None

@@ -6,16 +6,16 @@ import inspect
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-import msgspec
-
+from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
+from litequeue.core.records import Call, NewJob
 from litequeue.core.retry import Duration
 from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
-from litequeue.job import Job, NewJob
-from litequeue.options import Options, Using, call_field, check_fits, expiry
+from litequeue.job import Job
+from litequeue.options import Options, Using, call_field, check_fits, expiry, features_asked
 from litequeue.options import key as checked_key
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
@@ -23,8 +23,7 @@ from litequeue.serialization.signature import Signature
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from litequeue.core.engine import Submitted
-    from litequeue.job import Source
+    from litequeue.core.engine import Feature, Source, Submitted
     from litequeue.serialization.json_codec import Codec
 
 P = ParamSpec("P")
@@ -34,17 +33,20 @@ LARGE_PAYLOAD = 64 * 1024
 
 
 class Owner(Protocol):
-    """What a task needs of the queue it is declared on."""
+    """The part of a queue that its tasks use."""
 
     max_payload: int
     codec: Codec
 
     @property
     def source(self) -> Source:
-        """Where its jobs are looked up."""
+        """The source from which its jobs are looked up."""
 
     def now(self) -> float:
         """The time, in unix seconds."""
+
+    def require(self, features: Iterable[Feature]) -> None:
+        """Raise `Unsupported` if the engine lacks one of them."""
 
     def submit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:
         """Store jobs."""
@@ -54,7 +56,7 @@ class Owner(Protocol):
 
 
 @interruptible
-class Task(Generic[P, R]):
+class Task(Transparent, Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
     def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:
@@ -82,7 +84,7 @@ class Task(Generic[P, R]):
 
     @property
     def is_coroutine(self) -> bool:
-        """Whether its function is `async def`: it then runs on the worker's loop, else in a thread."""
+        """Whether the function is `async def`; it then runs on the worker's event loop, otherwise in a thread."""
         return self.signature.is_coroutine
 
     def __reduce__(self) -> str:
@@ -93,10 +95,10 @@ class Task(Generic[P, R]):
         return cast("R", self.function(*args, **kwargs))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Store one call; it is on disk when this returns.
+        """Store one call. The job is on disk when this returns.
 
-        Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for what JSON cannot hold,
-        `PayloadTooLarge`, `KeyConflict`, `StoreBusy`; then nothing is stored.
+        Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for values that JSON cannot hold,
+        `PayloadTooLarge`, `KeyConflict`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
         """
         new = self._new(args, kwargs)
         [submitted] = self._owner.submit((new,), self._within)
@@ -109,7 +111,7 @@ class Task(Generic[P, R]):
         return self._job(new, submitted)
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Job[R]]:
-        """Store many calls, all or none; each is a tuple of positional or a mapping of keyword arguments."""
+        """Store many calls, all or none. Each call is a tuple of positional or a mapping of keyword arguments."""
         jobs = self._new_many(calls)
         return self._jobs(jobs, self._owner.submit(jobs, self._within)) if jobs else []
 
@@ -133,11 +135,12 @@ class Task(Generic[P, R]):
             raise TypeError(f"using() has no option {', '.join(sorted(unknown))}; it takes {known}")
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
+        self._owner.require(features_asked(options))
         other._apply(options)
         return other
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
-        """Return the call as a value, checked now: for schedules. Of `using()` it keeps the queue and the priority."""
+        """Return the call as a value, for schedules. It is checked now, and keeps queue and priority of `using()`."""
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
@@ -146,7 +149,7 @@ class Task(Generic[P, R]):
             raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
         payload = self._checked(self.signature.encode_call(args, kwargs))
         options = self._fields
-        return Call(self.name, options["queue"], options["priority"], payload)
+        return Call(self.name, options["queue"], payload, options["priority"])
 
     # ---- one call
 
@@ -154,7 +157,7 @@ class Task(Generic[P, R]):
         fields = self._fields
         keyed = not self._plain and bool(self.options.unique or fields.get("key"))
         if not (keyed or self._plain or fields.keys().isdisjoint(("key_scope", "on_conflict"))):
-            raise ValueError(f"{self.name}: key_scope and on_conflict say what to do about a key; give key= as well")
+            raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
         payload = self.signature.encode_call(args, kwargs, canonical=keyed)
         if len(payload) > LARGE_PAYLOAD:
             self._checked(payload)
@@ -188,7 +191,7 @@ class Task(Generic[P, R]):
             expires = self._expires
             expires_at = expires.timestamp() if isinstance(expires, datetime) else now + expires
             if expires_at <= (run_at or now):
-                raise ValueError(f"{self.name}: it would expire before it may run; give a later expires")
+                raise ValueError(f"{self.name}: the job would expire before it may run; give a later expires=")
             times["expires_at"] = expires_at
         return times
 
@@ -242,7 +245,7 @@ class Task(Generic[P, R]):
         given = dict(options)
         self._plain = False
         if given.get("delay") is not None and given.get("at") is not None:
-            raise ValueError("give delay or at, not both")
+            raise ValueError("give delay= or at=, not both")
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
@@ -271,7 +274,16 @@ class AsyncTask(Task[P, R]):
 
 
 class Registry(dict[str, Task[..., Any]]):
-    """The tasks of one queue, by name."""
+    """The tasks of one queue, by name. `followers` are called when there is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.followers: list[Callable[[], object]] = []
+
+    def __setitem__(self, name: str, task: Task[..., Any]) -> None:
+        super().__setitem__(name, task)
+        for tell in list(self.followers):
+            tell()
 
     def __missing__(self, name: str) -> Task[..., Any]:
         import difflib  # needed for an error only
@@ -281,10 +293,25 @@ class Registry(dict[str, Task[..., Any]]):
         raise UnknownTask(f"no task {name!r} is declared on this queue; {known}")
 
 
-class Call(msgspec.Struct, frozen=True):
-    """One call as a value: the task's name, where it goes, and its encoded arguments."""
+class Decorator(Protocol):
+    """The decorator that `@task(...)` with options returns; it keeps the signature of the function."""
 
-    task: str
-    queue: str
-    priority: int
-    payload: bytes
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        """Make the function a task."""
+
+
+def check_callable_without_arguments(task: Task[..., Any]) -> None:
+    """Refuse a task with a schedule whose call would not fit its signature."""
+    if task.options.unique or task.options.expires is not None:
+        raise ValueError(f"{task.name}: unique= and expires= apply to single calls; remove them beside schedule=")
+    try:
+        task.s()
+    except TypeError as error:
+        raise TypeError(
+            f"{error}: a task with a schedule is called without arguments; give them defaults, "
+            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
+        ) from None

@@ -36,7 +36,7 @@ def open_store(database, driver, clock):
 
     def opening(**options):
         given = {"durability": "full", "clock": clock, "result_ttl": DAY, "failed_ttl": 30 * DAY, "create": True}
-        opened.append(SqliteStore(options.pop("path", database), driver=driver, **given | options))
+        opened.append(SqliteStore.open(options.pop("path", database), driver=driver, **given | options))
         return opened[-1]
 
     yield opening
@@ -57,7 +57,7 @@ def open_queue(database, driver, clock):
 
     def opening(path=database, **options):
         queue = Queue(path, driver=driver, **options)
-        queue.clock = queue.store.clock = clock
+        queue.clock = queue.engine.clock = clock
         opened.append(queue)
         return queue
 

@@ -126,7 +126,7 @@ def a_long_read(queue):
         reads.set()
         over.wait(60)
 
-    thread = threading.Thread(target=queue.store.read, args=(look,))
+    thread = threading.Thread(target=queue.engine.kernel.read, args=(look,))
     thread.start()
     assert reads.wait(20)
     try:
@@ -182,14 +182,18 @@ def test_a_job_that_has_ended_gives_its_result_without_any_time(queue):
 # The threads
 
 
+OURS = {"litequeue-reader", "litequeue-listing", "litequeue-writer"}
+
+
 def threads():
-    return {thread for thread in threading.enumerate() if thread.name in ("litequeue-reader", "litequeue-writer")}
+    return {thread for thread in threading.enumerate() if thread.name in OURS}
 
 
 async def use(queue):
     task = queue.tasks.get("t") or queue.task(name="t")(lambda: None)
     job = await task.aenqueue()
     await queue.ajob(job.id)
+    await queue.ajobs(limit=1)
 
 
 @pytest.mark.parametrize("way", ["closed", "dropped"])
@@ -219,7 +223,7 @@ def test_a_closed_loop_leaves_the_threads_to_others(queue):
     """A program that ends its loop amid a read, and goes on with another."""
 
     async def abandon():
-        queue.store.soon(lambda: begun.set() or over.wait(60))
+        queue.engine.kernel.soon(lambda: begun.set() or over.wait(60))
         await asyncio.to_thread(begun.wait, 20)
 
     begun, over = threading.Event(), threading.Event()
@@ -232,8 +236,8 @@ def test_a_read_that_nobody_awaits_any_more_is_not_begun(queue):
     looked, over = [], threading.Event()
 
     async def main():
-        first = queue.store.soon(lambda: over.wait(60))
-        second = queue.store.soon(lambda: looked.append(True))
+        first = queue.engine.kernel.soon(lambda: over.wait(60))
+        second = queue.engine.kernel.soon(lambda: looked.append(True))
         second.cancel()
         over.set()
         await first
@@ -262,3 +266,45 @@ def test_a_forked_child_has_threads_of_its_own(queue):
     assert os.waitstatus_to_exitcode(ended[1]) == 0
     asyncio.run(use(queue))
     assert len(queue.jobs()) == 3
+
+
+# Listings have a connection and a thread of their own
+
+
+@contextmanager
+def a_long_listing(queue):
+    """Another thread lists for as long as the block lasts."""
+    begun, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=queue.engine.kernel.read_listing, args=(lambda _db: begun.set() or over.wait(60),))
+    thread.start()
+    assert begun.wait(20)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_look_up_does_not_wait_for_a_listing(queue):
+    job = queue.task(name="t")(lambda: 5).enqueue()
+    queue.worker(threads=1).run(until_idle=True)
+
+    async def main():
+        async def lists():
+            await queue.ajobs()
+
+        listing = asyncio.ensure_future(lists())
+        await asyncio.sleep(0)
+        found = (await queue.ajob(job.id)).id, await job.aresult(timeout=20)
+        assert not listing.done()
+        return found, listing
+
+    async def all_of_it():
+        with a_long_listing(queue):
+            found, listing = await asyncio.wait_for(main(), 20)
+        await listing
+        return found
+
+    with a_long_listing(queue):
+        assert (queue.job(job.id).id, job.result(timeout=20)) == (job.id, 5)
+    assert asyncio.run(all_of_it()) == (job.id, 5)

@@ -23,7 +23,10 @@ def run(*arguments):
     "name",
     [
         *("throughput", "idle"),
-        *(pytest.param(name, marks=SLOW) for name in ("latency", "overlap", "contention", "footprint", "backlog")),
+        *(
+            pytest.param(name, marks=SLOW)
+            for name in ("latency", "overlap", "contention", "footprint", "backlog", "operating")
+        ),
     ],
 )
 def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):

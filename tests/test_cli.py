@@ -14,9 +14,11 @@ from click.testing import CliRunner
 
 from command_line import Command, make_folder
 from crash.watching import until
-from litequeue import __version__
+from litequeue import Queue, __version__
 from litequeue.cli import main
+from litequeue.cli.look import about
 from litequeue.queue import default_queue
+from litequeue.task import Registry
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LITEQUEUE_PATH", raising=False)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(default_queue, "_tasks", {})
+    monkeypatch.setattr(default_queue, "_tasks", Registry())
     before = set(sys.modules)
     yield make_folder(tmp_path)
     default_queue.close()
@@ -117,7 +119,7 @@ def test_enqueue_waits_for_the_result(call, start):
 
 
 def test_enqueue_that_waits_for_nobody_says_so_and_exits_1(call):
-    assert "no worker is alive" in call("enqueue", "app:queue", "add", "2", "--timeout", "10ms", code=1)
+    assert "no worker is running" in call("enqueue", "app:queue", "add", "2", "--timeout", "10ms", code=1)
 
 
 # finding the app or the file
@@ -152,7 +154,7 @@ def test_a_typo_gets_a_suggestion(call, typo, meant):
 
 @pytest.mark.parametrize("command", [("status", ""), ("jobs", ""), ("show", "", "1"), ("status", "a\0b")], ids=str)
 def test_what_is_no_path_is_refused_with_advice(call, command):
-    assert "is no path; name the queue's file (app.db) or the app (app:queue)" in call(*command, code=2)
+    assert "is not a path; name the queue's file (app.db) or the app (app:queue)" in call(*command, code=2)
 
 
 def test_a_page_before_what_no_id_can_be_is_refused(call, folder):
@@ -231,6 +233,34 @@ def test_status_tells_depth_failures_and_durations(call, worked):
     assert found["tasks"][0]["p95_seconds"] >= 0
 
 
+FILL = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 123456)
+INSERT INTO litequeue_jobs (task, queue, payload, state, priority, run_at, created_at, finished_at)
+SELECT 'add', 'default', X'5b5d', 4, 0, 0, 0, 0 FROM n
+"""
+
+
+def test_status_says_that_the_number_of_succeeded_jobs_in_a_large_file_is_an_estimate(call, folder):
+    with Queue(folder / "app.db") as queue, queue.transaction() as db:
+        db.execute(FILL)
+    assert "about 120,000" in call("status", "app.db")
+    [found] = json.loads(call("status", "app.db", "--json"))["queues"]
+    assert (found["succeeded_exact"], found["succeeded"]) == (False, pytest.approx(123_456, rel=0.1))
+    [found] = json.loads(call("status", "app.db", "--json", "--exact"))["queues"]
+    assert (found["succeeded_exact"], found["succeeded"]) == (True, 123_456)
+    exact = call("status", "app.db", "--exact")
+    assert "123456" in exact
+    assert "about" not in exact
+
+
+@pytest.mark.parametrize(
+    ("number", "rounded"),
+    [(0, 0), (7, 7), (99, 99), (123, 120), (996, 1000), (123_456, 120_000), (1_950_000, 2_000_000)],
+)
+def test_an_estimate_is_rounded_to_two_digits(number, rounded):
+    assert about(number) == rounded
+
+
 def test_status_names_ready_jobs_that_no_living_worker_takes(call, start):
     call("enqueue", "app", "add", "1")
     worker = start("run", "app:queue", "--queues", "other")
@@ -239,10 +269,12 @@ def test_status_names_ready_jobs_that_no_living_worker_takes(call, start):
     worker.ends()
     [row] = json.loads(call("status", "app.db", "--json"))["unserved"]
     assert (row["task"], row["queue"], row["jobs"]) == ("add", "email", 1)
+    said = "1 job of `add` in queue `email` is waiting, and no worker is running. Start one: litequeue run app:queue"
+    assert said in call("status", "app.db")
 
 
 def test_status_check_exits_1_where_no_worker_is_alive_or_jobs_wait_too_long(call, start):
-    assert "no worker is alive" in call("status", "app:queue", "--check", code=1)
+    assert "no worker is running" in call("status", "app:queue", "--check", code=1)
     call("enqueue", "app", "gated", "--queue", "other")
     start("run", "app:queue", "--queues", "other").wait_for("begins")
     call("enqueue", "app", "add", "1", "--at", "2001-01-01T00:00:00Z")
@@ -356,7 +388,7 @@ def test_doctor_warns_of_a_worker_that_died(call, start):
     worker.wait_for("begins")
     worker.signal(signal.SIGKILL)
     worker.ends()
-    assert "is dead; its 1 jobs go back" in call("doctor", "app.db")
+    assert "is dead; its 1 jobs are released" in call("doctor", "app.db")
 
 
 # doctor --repair
@@ -391,7 +423,7 @@ def test_repair_builds_a_damaged_index_anew_after_a_copy(call, worked, folder):
     spoil(folder, "litequeue_jobs_ended")
     assert "integrity" in findings(call("doctor", "app.db", "--json", code=1))
     output = call("doctor", "app.db", "--repair", "--json")
-    assert (findings(output), findings(output, "note") >= {"backup", "mended"}) == (set(), True)
+    assert (findings(output), findings(output, "note") >= {"backup", "repaired"}) == (set(), True)
     assert call("jobs", "app.db", "--json") == before
     [copy] = [path.name for path in folder.iterdir() if "before-repair" in path.name and path.is_file()]
     assert "integrity" in findings(call("doctor", copy, "--json", code=1))
@@ -421,16 +453,16 @@ def test_repair_strikes_off_the_dead_and_queues_what_they_were_running(call, sta
     worker.signal(signal.SIGKILL)
     worker.ends()
     output = call("doctor", "app.db", "--repair")
-    assert "1 dead workers were struck off" in output
+    assert "1 dead workers were deregistered" in output
     assert json.loads(call("jobs", "app.db", "--json"))[0]["status"] == "queued"
-    assert "is dead" not in output.partition("struck off")[2]
+    assert "is dead" not in output.partition("were deregistered")[2]
 
 
-def test_repair_mends_what_foreign_hands_and_clocks_have_done(call, worked, folder):
+def test_repair_mends_what_others_and_clocks_have_done(call, worked, folder):
     with closing(sqlite3.connect(folder / "app.db")) as db:
         db.execute("DELETE FROM litequeue_jobs WHERE state = 5")
         db.execute("UPDATE litequeue_schedules SET next_at = next_at + 1e8")
-        db.execute("UPDATE litequeue_jobs SET state = 2, worker = 99, attempt = 1, started_at = 1 WHERE state < 2")
+        db.execute("UPDATE litequeue_jobs SET state = 3, worker = 99, attempt = 1, started_at = 1 WHERE state < 3")
         db.commit()
         db.execute("PRAGMA journal_mode = delete")
     found = call("doctor", "app.db", "--json", code=1)
@@ -439,7 +471,7 @@ def test_repair_mends_what_foreign_hands_and_clocks_have_done(call, worked, fold
     output = call("doctor", "app.db", "--repair", "--json")
     assert findings(output) == set()
     assert "errors" not in findings(output, "warn")
-    assert "not on record" not in output.partition('"mended"')[2].rpartition('"mended"')[2]
+    assert "not registered" not in output.partition('"repaired"')[2].rpartition('"repaired"')[2]
 
 
 def test_repair_of_a_sound_file_changes_nothing(call, worked, folder):
@@ -484,7 +516,7 @@ def test_the_first_signal_lets_the_running_job_end_and_exits_0(call, start, fold
     call("enqueue", "app", "gated")
     command.wait_for("begins")
     command.signal(number)
-    command.wait_for("finishing what runs")
+    command.wait_for("finishing running jobs")
     (folder / "gate").touch()
     assert command.ends() == 0
     assert json.loads(call("show", "app.db", "1", "--json"))["result"] == "through"
@@ -495,14 +527,14 @@ def test_the_second_signal_puts_the_job_back_and_exits_75(call, start):
     call("enqueue", "app", "gated")
     command.wait_for("begins")
     command.signal(signal.SIGTERM)
-    command.wait_for("finishing what runs")
-    command.signal_until(signal.SIGTERM, "releasing what runs now")
+    command.wait_for("finishing running jobs")
+    command.signal_until(signal.SIGTERM, "releasing running jobs now")
     assert command.ends() == 75
     shown = json.loads(call("show", "app.db", "1", "--json"))
     assert (shown["status"], shown["failures"]) == ("queued", 0)
 
 
-def test_a_job_that_outlasts_the_grace_is_put_back(call, start):
+def test_a_job_that_outlasts_the_grace_is_released(call, start):
     command = start("run", "app:queue", "--grace", "10ms")
     call("enqueue", "app", "gated")
     command.wait_for("begins")
@@ -536,7 +568,7 @@ def test_run_wants_an_app(call):
 def test_backup_copies_to_a_file_or_into_a_folder_and_overwrites_nothing(call, worked, folder):
     assert "copied to" in call("backup", "app.db", "copy.db")
     assert call("jobs", "copy.db", "--json") == call("jobs", "app.db", "--json")
-    assert "exists already" in call("backup", "app.db", "copy.db", code=1)
+    assert "already exists" in call("backup", "app.db", "copy.db", code=1)
     (folder / "copies").mkdir()
     made = json.loads(call("backup", "app:queue", "copies", "--json"))
     assert made["bytes"] == os.stat(made["copy"]).st_size
@@ -545,7 +577,7 @@ def test_backup_copies_to_a_file_or_into_a_folder_and_overwrites_nothing(call, w
 
 def test_backup_wants_a_queue_and_a_new_name(call, worked, folder):
     call("backup", code=2)
-    assert "not 3 things" in call("backup", "app.db", "b.db", "c.db", code=2)
+    assert "not 3 arguments" in call("backup", "app.db", "b.db", "c.db", code=2)
     assert "does not exist" in call("backup", "nothing.db", "b.db", code=1)
     assert not (folder / "b.db").exists()
 
@@ -631,4 +663,4 @@ def test_a_module_that_leaves_on_import_is_no_success(call, folder):
 
 def test_positional_arguments_come_as_words_or_as_json_and_not_both(call):
     said = call("enqueue", "app", "add", "1", "--args", "[1]", code=2)
-    assert "as words or by --args, not both" in said
+    assert "as words or with --args, not both" in said

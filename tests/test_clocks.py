@@ -15,7 +15,7 @@ from litequeue import Queue, Retry, at, cron, current_job, every
 from litequeue.cli import main
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import utc
-from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.store import Demand, NewWorker
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import ProcessLock, open_directory
 from litequeue.testing import ManualClock
@@ -45,7 +45,7 @@ def queue(clock, database, driver):
 
 @pytest.fixture
 def keeper(queue, clock):
-    return Maintenance(queue.store, clock, "observer", frozenset({"work"}))
+    return Maintenance(queue.engine, clock, "observer", frozenset({"work"}))
 
 
 def work_off(queue):
@@ -98,7 +98,7 @@ def test_a_job_expires_at_its_time_by_the_wall_clock(queue, clock, jump):
 
 
 @jumps
-def test_a_job_that_runs_across_a_jump_is_neither_stopped_nor_put_back(queue, clock, keeper, jump):
+def test_a_job_that_runs_across_a_jump_is_neither_stopped_nor_released(queue, clock, keeper, jump):
     @queue.task(timeout="1m")
     def runs():
         clock.step(jump)
@@ -139,7 +139,7 @@ def test_whoever_looks_after_a_jump_is_shown_something(queue, clock, jump):
     queue.close()
     for command in (["status"], ["jobs"], ["show", job.id], ["schedules"], ["doctor"]):
         words = [command[0], str(queue.path), *command[1:]]
-        done = CliRunner().invoke(main, [*words, "--driver", queue.store.driver_name])
+        done = CliRunner().invoke(main, [*words, "--driver", queue.engine.driver_name])
         assert done.exit_code == 0 or command == ["doctor"], done.output
         assert isinstance(done.exception, SystemExit | None), done.output
 
@@ -243,9 +243,9 @@ def other(queue):
     process_lock = ProcessLock(open_directory(queue.path), "other", 4)
     elsewhere = replace(Identity.current(), host="elsewhere", boot="another machine", pid=1)
     new = NewWorker(token="other", identity=elsewhere.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
-    number = queue.store.register(new)
+    number = queue.engine.workers.register(new)
     queue.tasks["work"].enqueue()
-    queue.store.claim(number, [Demand(frozenset({"work"}), 1)], None)
+    queue.engine.runs.claim(number, [Demand(frozenset({"work"}), 1)], None)
     yield number
     process_lock.close()
 
@@ -256,9 +256,9 @@ def test_after_a_night_nobody_is_taken_for_dead(queue, clock, keeper, other, sle
     look_on(keeper, clock, FROZEN_AFTER - BEAT_EVERY)
     sleep(clock)
     keeper.tick(0, idle=False)
-    queue.store.beat(other)  # both wake at once, and each beats before all else
+    queue.engine.workers.beat(other)  # both wake at once, and each beats before all else
     look_on(keeper, clock, FROZEN_AFTER - BEAT_EVERY)
-    assert [worker.id for worker in queue.store.workers()] == [other]
+    assert [worker.id for worker in queue.engine.workers.list()] == [other]
     assert [job.status for job in queue.jobs()] == ["running"]
 
 

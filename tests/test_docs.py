@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tokenize
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 import litequeue
+from litequeue.core.engine import Engine, Feature, JobStore
 from litequeue.options import Using
 from litequeue.scheduling.triggers import at, cron, every
 
@@ -141,6 +143,16 @@ def test_every_link_of_the_documentation_leads_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("feature", Feature)
+def test_the_page_of_engines_lists_every_feature(feature):
+    assert f"| `{feature.name}` |" in text_of(DOCS / "engines.md")
+
+
+@pytest.mark.parametrize("name", sorted({*dir(Engine), *dir(JobStore)} - {*dir(Protocol)}))
+def test_the_page_of_engines_names_every_member_of_an_engine(name):
+    assert name.startswith("_") or f"`{name}" in text_of(DOCS / "engines.md")
 
 
 def test_every_page_is_in_the_index():

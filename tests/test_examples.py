@@ -166,8 +166,8 @@ def test_the_demo_kills_a_worker_and_its_jobs_are_rescued(folder):
         (folder / f"{number}.py").write_text("pass\n" * number)
     ran = run_demo(folder)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"worker 2 \(pid \d+\) killed with SIGKILL; jobs in its hands: [1-9]", ran.stdout)
-    assert re.search(r"worker 1 \(pid \d+\) noticed and put them back, \d+\.\d\d s after the kill", ran.stdout)
+    assert re.search(r"worker 2 \(pid \d+\) killed with SIGKILL; its running jobs: [1-9]", ran.stdout)
+    assert re.search(r"worker 1 \(pid \d+\) noticed and released them, \d+\.\d\d s after the kill", ran.stdout)
     assert "2,060 files have one row each; " in ran.stdout
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from contract.jobs import new, put
 from litequeue import Queue, StoreError
-from litequeue.sqlite import serving
+from litequeue.sqlite import kernel
 from litequeue.sqlite.admin import backup
 
 pytestmark = [
@@ -38,14 +38,14 @@ def forked(work):
 
 
 def ids(store):
-    return sorted(int(job.id) for job in store.list_jobs(limit=10_000))
+    return sorted(int(job.id) for job in store.jobs.list(limit=10_000))
 
 
 def test_parent_and_child_go_on_with_one_store(store):
     put(store)
     assert forked(lambda: put(store)) == 0
     put(store)
-    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+    assert (ids(store), store.admin.integrity()) == ([1, 2, 3], [])
 
 
 def drop_one(database, driver):
@@ -66,7 +66,7 @@ def test_a_queue_that_was_dropped_does_not_keep_the_next_one_from_the_file(datab
 
 def test_a_child_reads_what_the_parent_wrote(store):
     put(store)
-    store.list_jobs()
+    store.jobs.list()
 
     def child():
         assert ids(store) == [1]
@@ -82,7 +82,7 @@ def test_a_child_of_a_child_goes_on(store):
         assert forked(lambda: put(store)) == 0
 
     assert forked(child) == 0
-    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+    assert (ids(store), store.admin.integrity()) == ([1, 2, 3], [])
 
 
 def test_a_fork_waits_for_the_transaction_of_another_thread(store):
@@ -90,7 +90,7 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(store):
     inside, go = threading.Event(), threading.Event()
 
     def hold():
-        with store.transaction() as db:
+        with store.transactions.transaction() as db:
             db.execute("UPDATE litequeue_jobs SET priority = 1")
             inside.set()
             assert go.wait(30)
@@ -103,25 +103,25 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(store):
     assert forked(lambda: put(store)) == 0
     thread.join()
     put(store)
-    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
-    assert store.look_up("1").priority == 1
+    assert (ids(store), store.admin.integrity()) == ([1, 2, 3], [])
+    assert store.jobs.look_up("1").priority == 1
 
 
 def test_a_child_forked_inside_a_transaction_is_refused_and_the_parent_commits(store):
     def child():
-        for use in (lambda: put(store), store.list_jobs):
+        for use in (lambda: put(store), store.jobs.list):
             with pytest.raises(StoreError, match="forked inside a transaction"):
                 use()
 
-    with store.transaction():
+    with store.transactions.transaction():
         put(store)
         assert forked(child) == 0
         put(store)
-    assert (ids(store), store.integrity()) == ([1, 2], [])
+    assert (ids(store), store.admin.integrity()) == ([1, 2], [])
 
 
 def test_a_child_forked_while_a_look_does_not_end_is_refused_and_the_parent_goes_on(store, monkeypatch):
-    monkeypatch.setattr(serving, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(kernel, "BUSY_SECONDS", 0.05)
     put(store)
     looking, go = threading.Event(), threading.Event()
 
@@ -131,19 +131,19 @@ def test_a_child_forked_while_a_look_does_not_end_is_refused_and_the_parent_goes
         return db.rows("SELECT count(*) FROM litequeue_jobs")
 
     counted = []
-    thread = threading.Thread(target=lambda: counted.append(store.read(look)))
+    thread = threading.Thread(target=lambda: counted.append(store.kernel.read(look)))
     thread.start()
     assert looking.wait(30)
 
     def child():
         with pytest.raises(StoreError, match="forked inside a transaction"):
-            store.list_jobs()
+            store.jobs.list()
 
     assert forked(child) == 0
     go.set()
     thread.join(30)
     put(store)
-    assert (counted, ids(store), store.integrity()) == ([[(1,)]], [1, 2], [])
+    assert (counted, ids(store), store.admin.integrity()) == ([[(1,)]], [1, 2], [])
 
 
 def test_a_child_forked_amid_a_backup_is_refused_and_the_parent_goes_on(store, tmp_path, monkeypatch):
@@ -156,21 +156,21 @@ def test_a_child_forked_amid_a_backup_is_refused_and_the_parent_goes_on(store, t
         fill(*arguments, **options)
 
     monkeypatch.setattr(backup, "_fill", slowly)
-    thread = threading.Thread(target=store.backup, args=(tmp_path / "copy.db",))
+    thread = threading.Thread(target=store.admin.backup, args=(tmp_path / "copy.db",))
     thread.start()
     assert copying.wait(30)
 
     def child():
-        for use in (lambda: put(store), store.list_jobs):
-            with pytest.raises(StoreError, match="amid a backup"):
+        for use in (lambda: put(store), store.jobs.list):
+            with pytest.raises(StoreError, match="during a backup"):
                 use()
 
     assert forked(child) == 0
     put(store)
     go.set()
     thread.join(30)
-    assert (ids(store), store.integrity()) == ([1, 2], [])
-    assert forked(lambda: store.backup(tmp_path / "child.db")) == 0
+    assert (ids(store), store.admin.integrity()) == ([1, 2], [])
+    assert forked(lambda: store.admin.backup(tmp_path / "child.db")) == 0
     assert (tmp_path / "copy.db").exists()
     assert (tmp_path / "child.db").exists()
 
@@ -178,7 +178,7 @@ def test_a_child_forked_amid_a_backup_is_refused_and_the_parent_goes_on(store, t
 def test_a_child_that_leaves_its_parents_transaction_commits_nothing(store):
     parent, code = os.getpid(), 1
     try:
-        with store.transaction():
+        with store.transactions.transaction():
             put(store)
             pid = os.fork()
             if pid:
@@ -188,7 +188,7 @@ def test_a_child_that_leaves_its_parents_transaction_commits_nothing(store):
     finally:
         if os.getpid() != parent:
             os._exit(code)
-    assert (ids(store), store.integrity()) == ([1], [])
+    assert (ids(store), store.admin.integrity()) == ([1], [])
 
 
 def test_many_forks_beside_busy_threads_lose_nothing(store):
@@ -202,14 +202,14 @@ def test_many_forks_beside_busy_threads_lose_nothing(store):
     threads = [threading.Thread(target=write) for _ in range(3)]
     for thread in threads:
         thread.start()
-    codes = [forked(lambda: store.submit([new("child")] * 3)) for _ in range(15)]
+    codes = [forked(lambda: store.jobs.submit([new("child")] * 3)) for _ in range(15)]
     stop.set()
     for thread in threads:
         thread.join(60)
     assert codes == [0] * 15
-    assert len(store.list_jobs(task="child", limit=10_000)) == 45
-    assert len(set(written)) == len(written) == len(store.list_jobs(task="add", limit=100_000))
-    assert store.integrity() == []
+    assert len(store.jobs.list(task="child", limit=10_000)) == 45
+    assert len(set(written)) == len(written) == len(store.jobs.list(task="add", limit=100_000))
+    assert store.admin.integrity() == []
 
 
 def test_forks_from_two_threads_at_once_do_not_block_each_other(store):
@@ -248,13 +248,13 @@ def test_processes_of_every_start_method_enqueue(store, driver, method):
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert (len(ids(store)), store.integrity()) == (11, [])
+    assert (len(ids(store)), store.admin.integrity()) == (11, [])
 
 
 def test_a_parent_that_exits_first_leaves_the_child_a_sound_file(store, open_store):
     """The parent closes its last connection while the child is at work; the WAL must not go from under the child."""
     put(store)
-    store.list_jobs()
+    store.jobs.list()
     told, ready = os.pipe(), os.pipe()
 
     def child():
@@ -277,7 +277,7 @@ def test_a_parent_that_exits_first_leaves_the_child_a_sound_file(store, open_sto
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     for number in (*told, *ready):
         os.close(number)
-    assert (ids(store), store.integrity()) == ([1, 2, 3], [])
+    assert (ids(store), store.admin.integrity()) == ([1, 2, 3], [])
 
 
 def test_a_fork_while_another_thread_makes_a_queue_leaves_the_file_usable_in_the_child(store):

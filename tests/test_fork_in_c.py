@@ -56,7 +56,7 @@ def found(database, driver):
 
     def look():
         with Queue(database, driver=driver) as queue:
-            assert queue.store.integrity() == []
+            assert queue.engine.admin.integrity() == []
             ids = [job.id for job in queue.jobs(limit=10_000)]
             while more := queue.jobs(limit=10_000, before=ids[-1]) if ids else []:
                 ids += [job.id for job in more]
@@ -116,7 +116,7 @@ def test_the_parent_goes_on_unharmed_whatever_its_children_try(each_way, used):
     came = each_way(used)
     assert came["deleted"] == []
     with Queue(came["path"], driver=came["driver"]) as queue:
-        assert queue.store.integrity() == []
+        assert queue.engine.admin.integrity() == []
         assert set(came["known"]) <= {job.id for job in queue.jobs(limit=1000)}
 
 
@@ -525,7 +525,7 @@ def test_a_child_that_outlives_its_parent_takes_nothing_at_its_end_from_those_th
         assert parent.stdout.read() == ""  # the child has ended
     ids.add(enqueue("closes"))
     with Queue(database, driver=driver) as queue:
-        assert queue.store.integrity() == []
+        assert queue.engine.admin.integrity() == []
         assert {job.id for job in queue.jobs()} == {"1"} | ids
     assert len(ids) == 3
 

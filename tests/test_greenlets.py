@@ -67,7 +67,7 @@ async def main():
 try:
     add.enqueue(0, 0).result(timeout=0.1)
 except TimeoutError as error:
-    assert "no worker is alive" in str(error), error
+    assert "no worker is running" in str(error), error
 with queue.worker(threads=3):
     assert add.enqueue(1, 2).result(timeout=20) == 3
     assert together(lambda n: add.enqueue(n, n).result(timeout=20), 20) == [2 * n for n in range(20)]

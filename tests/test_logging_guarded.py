@@ -194,7 +194,7 @@ def test_a_long_block_of_a_coroutine_is_logged_when_the_file_is_free(queue, hand
 @pytest.fixture
 def every_one_is_long(monkeypatch):
     """However short a transaction is, it is logged as one that took long."""
-    monkeypatch.setattr("litequeue.sqlite.commit.writer.LONG_TRANSACTION", 0.0)
+    monkeypatch.setattr("litequeue.sqlite.commit.batch.LONG_TRANSACTION", 0.0)
 
 
 def test_a_long_commit_is_logged_when_the_file_is_free(queue, add, every_one_is_long, handle, try_to_write):
@@ -264,7 +264,7 @@ def test_a_schedule_that_cannot_fire_is_logged_when_the_file_is_free(queue, cloc
     clock.advance("2m")
     written = []
     handler = handle(lambda: written.append(try_to_write()))
-    queue.store.fire(frozenset({"tick"}))
+    queue.engine.ticks.fire(frozenset({"tick"}))
     assert "cannot fire here" in handler.records[0].getMessage()
     assert set(written) == {None}
 
@@ -290,8 +290,8 @@ def test_triggers_say_what_is_due_when_the_file_is_free(queue, clock, monkeypatc
     queue.schedules.pause("every 0")
     queue.schedules.resume("every 0")
     clock.advance("2m")
-    queue.store.fire(frozenset({"tick"}))
-    queue.store.bring_near(frozenset({"tick"}))
+    queue.engine.ticks.fire(frozenset({"tick"}))
+    queue.engine.ticks.bring_near(frozenset({"tick"}))
     assert len(queue.jobs()) == 3
     assert len(asked) >= 10
     monkeypatch.undo()
@@ -336,7 +336,9 @@ def test_a_worker_goes_on_whatever_a_log_handler_raises(queue, add, capsys):
     with queue.worker(threads=1) as worker:
         for number in range(3):
             add.enqueue(number).result(timeout=DEADLINE)
-        queue.store.rescue(worker.id, None, blame=False)  # as another one does that takes it for dead: it logs that
+        queue.engine.runs.rescue(
+            worker.id, None, blame=False
+        )  # as another one does that takes it for dead: it logs that
         add.enqueue(4).result(timeout=DEADLINE)
 
 
@@ -349,13 +351,13 @@ def test_a_worker_whose_log_nobody_reads_beats_and_runs_on(queue, add, handle):
             stands.set()
             over.wait(DEADLINE)
 
-    queue.clock = queue.store.clock = ManualClock()
+    queue.clock = queue.engine.clock = ManualClock()
     with queue.worker(threads=1, name="w") as worker:
         add.enqueue(1).result(timeout=DEADLINE)
         log.setLevel(logging.WARNING)
         handle(stand_still)
         try:
-            queue.store.rescue(worker.id, None, blame=False)
+            queue.engine.runs.rescue(worker.id, None, blame=False)
             ended = time.monotonic() + DEADLINE
             while not stands.is_set() and time.monotonic() < ended:
                 add.enqueue(2)
@@ -370,7 +372,7 @@ def test_a_record_names_the_place_it_comes_from_and_the_log_goes_on_as_logging_h
     handler = handle()
     hold(queue)
     [record] = handler.records
-    assert (record.name, record.levelname, record.filename) == ("litequeue", "INFO", "writer.py")
+    assert (record.name, record.levelname, record.filename) == ("litequeue", "INFO", "batch.py")
     log.setLevel(logging.WARNING)
     hold(queue)
     assert len(handler.records) == 1

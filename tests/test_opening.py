@@ -83,7 +83,7 @@ def test_the_longest_name_is_taken(tmp_path, driver):
 
 
 def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_made(tmp_path, driver):
-    with pytest.raises(StoreError, match="UTF-8 only"):
+    with pytest.raises(StoreError, match="whose names are UTF-8"):
         Queue(tmp_path / "app\udcff.db", driver=driver)
     assert list(tmp_path.iterdir()) == []
 
@@ -181,7 +181,7 @@ def look(db):
     threading.Event().wait()
 
 threading.Thread(target=write, daemon=True).start()
-threading.Thread(target=queue.store.read, args=(look,), daemon=True).start()
+threading.Thread(target=queue.engine.kernel.read, args=(look,), daemon=True).start()
 inside.wait()
 """
 

@@ -15,15 +15,15 @@ SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__)
 SCANS = {
     "list_jobs": "newest first by id until `limit` match; asked for by people",
     "list_dead_jobs": "the same, over the index of what has failed",
-    "counts": "`status` counts all jobs",
-    "recent_durations": "newest first by id until `limit` have ended; asked for by `status`",
+    "succeeded": "`status --exact` reads all jobs; else a file of 20,000 ids at most",
+    "recent_durations": "the newest `limit` jobs by id, and the last `limit` by an index; asked for by `status`",
     "health": "`doctor` and `status`",
 }
 
 
 def test_no_two_statements_have_one_name():
-    text = Path(litequeue.sqlite.sql.__file__).with_name("queries.sql").read_text()
-    assert text.count("\n-- name: ") + text.startswith("-- name: ") == len(SQL)
+    texts = [path.read_text() for path in Path(litequeue.sqlite.sql.__file__).parent.glob("*.sql")]
+    assert sum(text.count("\n-- name: ") + text.startswith("-- name: ") for text in texts) == len(SQL)
 
 
 REPAIRS = {"forget_indexes"}  # has no plan: SQLite refuses it but where a repair has allowed it
@@ -41,12 +41,14 @@ def parameters(sql):
 
 def plan(store, sql):
     values = parameters(sql)
-    return [row[3] for row in store.read(lambda db: db.raw.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall())]
+    return [
+        row[3] for row in store.kernel.read(lambda db: db.raw.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall())
+    ]
 
 
 def scans_of_jobs(steps):
     """The steps that read all jobs: a SCAN of the table, or of an index that holds every job."""
-    partial = r"(ready|due|running|expiring|ended|dead)\b"
+    partial = r"(ready|due|running|expiring|ended|dead|counted)\b"
     return [
         step
         for step in steps
@@ -63,10 +65,10 @@ def test_no_statement_scans_all_jobs(store, name):
 
 # What holds only the part of the jobs that the statement is about may be read from end to end.
 PARTS = {
+    "counts": "running and counted; the ready ones are searched",
     "ready_counts": "ready",
     "look": "ready",
     "beat": "running",
-    "insert_handed": "ready",
     "ownerless": "running",
     "everyone": "running",
 }
@@ -79,7 +81,7 @@ def test_every_other_statement_searches(store, name):
     assert steps == allowed
 
 
-@pytest.mark.parametrize("name", ["promote", "expire", "prune", "prune_errors", "front", "heads"])
+@pytest.mark.parametrize("name", ["promote", "overdue", "prunable", "front", "heads"])
 def test_what_is_taken_in_order_is_read_in_order(store, name):
     steps = plan(store, SQL[name])
     sorts = [step for step in steps if "TEMP B-TREE" in step]
@@ -91,6 +93,20 @@ def test_every_statement_is_used_and_every_name_used_is_a_statement():
     quoted = set(re.findall(r'"(\w+)"', SOURCES))
     assert used <= set(SQL)
     assert [name for name in SQL if name not in used and name not in quoted] == []
+
+
+def test_one_statement_begins_a_run_two_end_a_job_and_one_returns_a_run_to_its_queue():
+    changing = {name: sql.partition("SET")[2] for name, sql in SQL.items() if re.match(r"UPDATE litequeue_jobs\b", sql)}
+    begin = {name for name, sql in changing.items() if "attempt = attempt" in sql}
+    end = {name for name, sql in changing.items() if "finished_at = " in sql and "finished_at = NULL" not in sql}
+    leave = {name for name, sql in changing.items() if "worker = NULL" in sql}
+    assert (begin, end, leave - end) == ({"take"}, {"finish", "succeed_together"}, {"reschedule"})
+
+
+def test_whatever_ends_or_extends_a_run_names_its_attempt_and_that_it_runs():
+    for name in ("finish", "succeed_together", "reschedule", "note_progress"):
+        where = SQL[name].partition("WHERE")[2] if name != "reschedule" else SQL[name].rpartition("WHERE")[2]
+        assert re.search(r"id = \S+ AND \S*attempt = \S+ AND \S*state = (3|\?)", where), name
 
 
 def test_every_exception_is_a_statement():
@@ -110,18 +126,18 @@ SELECT :task, :queue, '[]', :state, :priority, :run_at, :now, :finished, :delete
 def fill(store, count, **fields):
     given = {"task": "add", "queue": "default", "state": 1, "priority": 0, "run_at": START, "now": START}
     given |= {"finished": None, "delete": None, "expires": None, "count": count} | fields
-    store._writer.run(lambda db: db.rows(FILL.replace("'[]'", "X'5b5d'"), given))
+    store.kernel.writer.run(lambda db: db.rows(FILL.replace("'[]'", "X'5b5d'"), given))
 
 
-def steps_of(store, work):
-    """Count the steps of SQLite's virtual machine that `work` takes on the write connection."""
+def steps_of(store, work, raw=None):
+    """Count the steps of SQLite's virtual machine that `work` takes, on the write connection unless `raw` is given."""
     count = [0]
 
     def counting():
         count[0] += 1
         return False
 
-    raw = store._writer.run_outside(lambda db: db.raw)
+    raw = raw or store.kernel.writer.run_outside(lambda db: db.raw)
     set_handler = raw.set_progress_handler
     handlers = (counting, 1)
     set_handler(*handlers)
@@ -175,7 +191,7 @@ def test_a_claim_costs_the_same_whatever_it_cannot_take(open_store, tmp_path, wh
     assert many <= few * 1.2 + 50
 
 
-def test_an_idle_turn_costs_the_same_at_any_backlog_it_cannot_take(open_store, tmp_path):
+def test_an_idle_cycle_costs_the_same_at_any_backlog_it_cannot_take(open_store, tmp_path):
     costs = []
     for count in (10, 50_000):
         store = open_store(path=tmp_path / f"{count}.db")
@@ -217,3 +233,16 @@ def test_the_lanes_are_found_by_one_probe_each(open_store, tmp_path):
     spent, got = cost(store, hands, 1)
     assert got == 1
     assert spent < 20 * 100 + 1_000
+
+
+@pytest.mark.parametrize("state", [4, 5])
+def test_counts_cost_the_same_whatever_has_succeeded(open_store, tmp_path, state):
+    costs = []
+    for count in (30_000, 90_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, 1_000)
+        fill(store, count if state == 4 else 1_000, state=state, finished=START)
+        fill(store, count, state=4, finished=START)
+        raw = store.kernel.read_listing(lambda db: db.raw)
+        costs.append(steps_of(store, store.jobs.counts, raw))
+    assert costs[1] <= costs[0] * 1.2

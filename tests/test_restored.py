@@ -115,7 +115,7 @@ def test_a_backup_put_beside_the_old_wal_is_refused_and_nothing_is_changed(copy,
 def test_it_is_used_once_what_the_message_names_was_deleted(copy, database, driver, put):
     put(copy, database)
     wal(database).unlink()
-    with pytest.raises(StoreReplaced, match=f"{shm(database)} is left of another file"):
+    with pytest.raises(StoreReplaced, match=f"{shm(database)} is left by another file"):
         Queue(database, driver=driver)
     shm(database).unlink()
     assert numbers_in(database, driver) == [0]
@@ -127,7 +127,7 @@ def test_a_plain_copy_of_the_same_database_moved_beside_the_old_wal_is_refused(d
     plain = shutil.copyfile(database, database.parent / "plain.db")
     killed(database, driver, range(1, 2))
     move(plain, database)
-    with pytest.raises(StoreReplaced, match="left of another file"):
+    with pytest.raises(StoreReplaced, match="left by another file"):
         Queue(database, driver=driver)
 
 
@@ -140,7 +140,7 @@ def test_a_copy_by_vacuum_into_put_beside_the_old_wal_is_refused(database, drive
     put(database.parent / "copy.db", database)
     shutil.rmtree(note_of(database).parent)  # the file itself says that it owns no WAL
     before = contents(database)
-    with pytest.raises(StoreReplaced, match=f"{wal(database)} .* left of another file"):
+    with pytest.raises(StoreReplaced, match=f"{wal(database)} .* left by another file"):
         Queue(database, driver=driver)
     assert contents(database) == before
 
@@ -156,7 +156,7 @@ def test_the_same_backup_copied_over_again_and_again_beside_the_wal_is_refused(c
     for number in range(1, 4):
         killed(database, driver, range(number, number + 1))
         copy_over(copy, database)
-        with pytest.raises(StoreReplaced, match="left of another file"):
+        with pytest.raises(StoreReplaced, match="left by another file"):
             Queue(database, driver=driver)
         restore(copy, database)
     assert numbers_in(database, driver) == [0]
@@ -167,7 +167,7 @@ def test_the_same_backup_copied_to_a_new_place_and_over_it_again_is_refused(copy
     shutil.copyfile(copy, place)
     killed(place, driver, range(1, 2))
     copy_over(copy, place)
-    with pytest.raises(StoreReplaced, match="left of another file"):
+    with pytest.raises(StoreReplaced, match="left by another file"):
         Queue(place, driver=driver)
 
 
@@ -177,7 +177,7 @@ def test_while_an_old_process_has_the_old_file_open_the_new_one_is_refused(copy,
         try:
             assert old.stdout.readline() == b"open\n"
             move(copy, database)
-            with pytest.raises(StoreReplaced, match="left of another file"):
+            with pytest.raises(StoreReplaced, match="left by another file"):
                 Queue(database, driver=driver)
         finally:
             old.kill()
@@ -241,7 +241,7 @@ def test_a_restored_file_that_others_read_at_its_first_open_is_opened_with_its_w
     killed(database, driver, range(3, 4))
     saved = shutil.copyfile(database, database.parent / "saved.db")
     copy_over(copy, database)
-    with pytest.raises(StoreReplaced, match="left of another file"):
+    with pytest.raises(StoreReplaced, match="left by another file"):
         Queue(database, driver=driver)
     copy_over(saved, database)
     assert numbers_in(database, driver) == [0, 1, 2, 3]

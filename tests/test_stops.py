@@ -118,7 +118,7 @@ def run(folder):
 
 def released(job):
     """Have the dead process's job released by a worker that does not know its task; return the record."""
-    with Queue(job._source.path, durability="normal") as queue:
+    with Queue(job._source._kernel.path, durability="normal") as queue:
         queue.task(name="other")(lambda: None)
         with queue.worker(threads=1):
             until(lambda: job.refresh().status != "running")
@@ -149,7 +149,7 @@ def test_the_end_of_the_program_is_no_death(queue, run, end):
     run(lines).wait(DEADLINE)
     record = job.refresh()._record  # released by the program itself, before it was gone
     assert (record.status, record.deaths, record.failures) == ("queued", 0, 0)
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 def test_a_block_on_a_loop_that_is_closed_without_leaving_it_is_no_death(queue, run):
@@ -173,7 +173,7 @@ def test_sigkill_after_a_stop_is_no_death(queue, folder, run, number, task):
     worker = run("-m", "litequeue", "run", "app:queue", "--threads", "1")
     until((folder / "begun").exists)
     worker.send_signal(number)
-    directory = queue.store.directory
+    directory = queue.engine.directory
     until(lambda: any(told(directory, token) for token in tokens(directory)))
     worker.kill()
     worker.wait(DEADLINE)
@@ -186,7 +186,7 @@ def test_a_crash_after_a_stop_is_no_death(queue, folder, run):
     worker = run("-m", "litequeue", "run", "app:queue", "--threads", "1")
     until((folder / "begun").exists)
     worker.send_signal(signal.SIGTERM)
-    until(lambda: "finishing what runs" in worker.stdout.readline())
+    until(lambda: "finishing running jobs" in worker.stdout.readline())
     (folder / "gate").touch()
     assert worker.wait(DEADLINE) == -signal.SIGSEGV
     assert blamed(job) == (0, 0, [])
@@ -256,11 +256,11 @@ asyncio.run(main())
     )
     until((folder / "begun").exists)
     program.send_signal(number)
-    until(lambda: "finishing what runs, up to 30s" in program.stdout.readline())
+    until(lambda: "finishing running jobs, up to 30s" in program.stdout.readline())
     (folder / "gate").touch()
     assert program.wait(DEADLINE) == -number
     assert job.refresh().status == "succeeded"
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 HANDLERS = {
@@ -299,7 +299,7 @@ def test_the_handler_that_was_there_before_is_called_once_what_ran_has_ended(que
     until(lambda: program.stdout.readline() == "ready\n")
     until((folder / "begun").exists)
     program.send_signal(signal.SIGTERM)
-    until(lambda: "finishing what runs" in program.stdout.readline())
+    until(lambda: "finishing running jobs" in program.stdout.readline())
     program.send_signal(signal.SIGTERM)  # within a moment, as from a service manager that signals the whole group
     (folder / "gate").touch()
     output, _ = program.communicate(timeout=DEADLINE)
@@ -319,7 +319,7 @@ def test_a_ctrl_c_amid_its_start_leaves_no_worker_behind(queue, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         worker.__enter__()
     until(lambda: not any(thread.name == "litequeue-half" for thread in threading.enumerate()))
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 def test_handlers_are_put_back_when_the_last_block_is_left(queue):
@@ -378,8 +378,8 @@ signal.signal(signal.SIGTERM, lambda *_: None)
 say("handles", signal.getsignal(signal.SIGHUP) == signal.SIG_DFL)
 """)
     output, _ = program.communicate(timeout=DEADLINE)
-    assert output.count("SIGTERM ends this program at once; pass signals=True, or handle it") == 1
-    assert output.count("this program at once") == 1
+    assert output.count("SIGTERM kills this program and its worker at once; pass signals=True, or") == 1
+    assert output.count("and its worker at once") == 1
     assert output.endswith("handles True\n")  # nothing was installed
 
 
@@ -407,13 +407,13 @@ def test_a_stop_that_is_told_to_the_whole_group_is_one(queue, folder, run, optio
     job = queue.tasks["slow"].enqueue()
     worker = run("-m", "litequeue", "run", "app:queue", "--threads", "1", *options)
     until((folder / "begun").exists)
-    until(lambda: len(queue.store.living_workers()) == max(1, len(options)))
+    until(lambda: len(queue.engine.workers.living()) == max(1, len(options)))
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
     for _ in range(2):
         for pid in (*map(int, children), worker.pid):
             with contextlib.suppress(ProcessLookupError):  # one without a job has ended
                 os.kill(pid, signal.SIGTERM)
-    until(lambda: "finishing what runs" in worker.stdout.readline())
+    until(lambda: "finishing running jobs" in worker.stdout.readline())
     (folder / "gate").touch()
     assert worker.wait(DEADLINE) == 0
     assert job.refresh().status == "succeeded"
@@ -450,13 +450,13 @@ def test_a_worker_process_that_is_told_to_stop_alone_finishes_and_is_replaced(qu
     job = queue.tasks["slow"].enqueue()
     command = Command(folder, "run", "app:queue", "--processes", "1")
     try:
-        [first] = command.wait_for(r"\[(\d+)\] INFO +worker-\d+ works")
+        [first] = command.wait_for(r"\[(\d+)\] INFO +worker-\d+ has started")
         until((folder / "begun").exists)
         os.kill(int(first[1]), signal.SIGTERM)
-        command.wait_for("finishing what runs")
+        command.wait_for("finishing running jobs")
         (folder / "gate").touch()
-        command.wait_for("another takes its place")
-        command.wait_for(r"\[(\d+)\] INFO +worker-\d+ works", 2)
+        command.wait_for("starting another")
+        command.wait_for(r"\[(\d+)\] INFO +worker-\d+ has started", 2)
         command.signal(signal.SIGTERM)
         assert command.ends() == 0
         assert ended(job).result.decode() == first[1]
@@ -479,7 +479,7 @@ def test_a_closed_terminal_stops_a_worker_unless_nohup_has_it_ignored(queue, fol
         if ignored:
             (folder / "gate").touch()
             ended(job)
-            assert "finishing what runs" not in command.output
+            assert "finishing running jobs" not in command.output
             command.signal(signal.SIGTERM)
         command.wait_for("finish")
         (folder / "gate").touch()
@@ -570,4 +570,4 @@ queue.worker().run()
     assert done.returncode == -signal.SIGKILL
     with Queue(tmp_path / "app.db").worker(queues=["another"]) as worker:
         until(lambda: not worker.queue.jobs(status="running"))
-    assert worker.queue.store.look_up("1").deaths == 1
+    assert worker.queue.engine.jobs.look_up("1").deaths == 1

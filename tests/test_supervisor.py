@@ -49,7 +49,7 @@ def pid_of(match):
 
 def serving(command, processes):
     """Wait until that many worker processes work."""
-    command.wait_for(r"\[(\d+)\] INFO +worker-\d+ works", processes)
+    command.wait_for(r"\[(\d+)\] INFO +worker-\d+ has started", processes)
 
 
 def test_as_many_workers_as_asked_for_share_the_jobs(start, queue, folder):
@@ -71,11 +71,11 @@ def test_the_first_signal_lets_every_worker_finish(start, queue, folder, number)
     command.wait_for("begins")
     serving(command, 2)
     command.signal(number)
-    command.wait_for(": finishing what runs", 2)
+    command.wait_for(": finishing running jobs, up to", 2)
     (folder / "gate").touch()
     assert command.ends() == 0
     assert job.refresh().status == "succeeded"
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 def test_the_second_signal_puts_jobs_back_and_exits_75(start, queue):
@@ -84,8 +84,8 @@ def test_the_second_signal_puts_jobs_back_and_exits_75(start, queue):
     command.wait_for("begins")
     serving(command, 2)
     command.signal(signal.SIGINT)
-    command.wait_for(": finishing what runs", 2)
-    command.signal_until(signal.SIGINT, "releasing what runs now")
+    command.wait_for(": finishing running jobs, up to", 2)
+    command.signal_until(signal.SIGINT, "releasing running jobs now")
     assert command.ends() == 75
     assert job.refresh().status == "queued"
 
@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_job_finishes(start, queue, 
     command = start("--processes", "2")
     [first] = command.wait_for(r"begins in (\d+)")
     os.kill(pid_of(first), signal.SIGKILL)
-    assert f"{pid_of(first)} was killed by SIGKILL" in command.wait_for("another takes its place")[0].string
+    assert f"{pid_of(first)} was killed by SIGKILL" in command.wait_for("starting another")[0].string
     _, second = command.wait_for(r"begins in (\d+)", 2)
     assert pid_of(second) != pid_of(first)
     (folder / "gate").touch()
@@ -111,12 +111,12 @@ def test_workers_end_in_good_order_when_their_supervisor_is_killed(start, queue,
     command.wait_for("begins")
     serving(command, 2)
     command.signal(signal.SIGKILL)
-    command.wait_for("the supervisor is gone", 2)
+    command.wait_for("the supervisor has ended", 2)
     (folder / "gate").touch()
     command.ends()  # and its output, which the workers hold open
     command.wait_for("has stopped", 2)
     assert job.refresh().status == "succeeded"
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 def test_with_until_idle_all_end_when_the_work_is_done(start, queue, folder):
@@ -132,7 +132,7 @@ def test_with_until_idle_a_worker_that_is_killed_again_and_again_is_replaced_aft
     for times in (1, 2):
         *_, victim = command.wait_for(r"begins in (\d+)", times)
         os.kill(pid_of(victim), signal.SIGKILL)
-    command.wait_for("another takes its place in 500ms")
+    command.wait_for("starting another in 500ms")
     (folder / "gate").touch()
     assert command.ends() == 0
     assert job.refresh().status == "succeeded"
@@ -156,7 +156,7 @@ def test_workers_that_die_at_start_several_times_in_a_row_stop_everything(start,
     command = start("--processes", "2")
     serving(command, 2)
     (folder / "app.py").write_text("raise RuntimeError('boom')\n")
-    victim, _ = command.wait_for(r"\[(\d+)\] INFO +worker-\d+ works", 2)
+    victim, _ = command.wait_for(r"\[(\d+)\] INFO +worker-\d+ has started", 2)
     os.kill(pid_of(victim), signal.SIGKILL)
     assert command.ends() == 1
     assert len(command.wait_for("^RuntimeError: boom")) == 3
@@ -170,7 +170,7 @@ def test_workers_that_keep_ending_with_an_error_leave_no_exit_code_of_0(folder):
     )
     process = subprocess.Popen([sys.executable, "-c", watched], cwd=folder, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
-        if "takes its place in" in line:  # it waits, and no worker runs
+        if "starting another in" in line:  # it waits, and no worker runs
             process.send_signal(signal.SIGTERM)
             break
     process.communicate(timeout=DEADLINE)
@@ -228,7 +228,7 @@ def test_a_child_that_a_task_forks_can_be_terminated(start, queue, arguments):
 def test_a_second_signal_at_the_very_end_changes_no_exit_code(start, queue, pause):
     command = start()
     command.wait_for("serving")
-    until(lambda: queue.store.workers())
+    until(lambda: queue.engine.workers.list())
     command.signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         command.process.wait(pause)

@@ -220,7 +220,7 @@ PAIRS = {
 @pytest.mark.parametrize("source", PAIRS.values(), ids=PAIRS)
 def test_two_functions_of_one_name_in_one_module_are_refused(write, source):
     write("app", source)
-    with pytest.raises(ValueError, match=r"is declared on this queue already, in .*give one of the two another name"):
+    with pytest.raises(ValueError, match=r"is already declared on this queue, in .*give one of the two another name"):
         importlib.import_module("app")
 
 
@@ -575,7 +575,7 @@ def test_a_script_that_is_imported_back_may_still_not_declare_one_name_twice(tmp
     (tmp_path / "app.py").write_text(source)
     command = [sys.executable, "app.py"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert ("ValueError: a task named 'send' is declared" in ran.stderr) is refused
+    assert ("ValueError: a task named 'send' is already declared" in ran.stderr) is refused
     assert (ran.returncode != 0) is refused
 
 
@@ -585,7 +585,7 @@ def test_two_tasks_of_one_name_in_one_cell_are_refused_though_its_statements_are
     session.run("@queue.task\ndef send(): return 'mail'")  # the names of a cell's file: one for all its statements
     name = file.format("one")
     exec(compile("\n@queue.task\ndef send(): return 'SMS'", name, "exec"), session.namespace)
-    with pytest.raises(ValueError, match="declared on this queue already"):
+    with pytest.raises(ValueError, match="already declared on this queue"):
         exec(compile("\n\n\n@queue.task\ndef send(): return 'fax'", name, "exec"), session.namespace)
     exec(compile("\n@queue.task\ndef send(): return 'SMS'", name, "exec"), session.namespace)  # the cell once more
     assert queue.tasks["send"]() == "SMS"

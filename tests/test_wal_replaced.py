@@ -138,7 +138,7 @@ def test_a_commit_that_had_to_wait_meanwhile_is_not_acknowledged_either(database
     with declare(database, driver, durability="normal") as queue:
         queue.tasks["add"].enqueue(0)
         with pytest.raises(StoreReplaced):
-            queue.store._writer.run(lambda _db: harm() or threading.Event().wait(2 * WAITED))
+            queue.engine.kernel.writer.run(lambda _db: harm() or threading.Event().wait(2 * WAITED))
 
 
 def test_an_async_transaction_in_which_it_happens_is_not_committed_as_if_nothing_had_been(queue, harm):
@@ -229,7 +229,7 @@ def test_a_wal_that_was_emptied_by_a_checkpoint_is_no_other_one(queue, database,
         queue.close()  # the last one to close removes both files, and they are made anew
         queue.tasks["add"].enqueue(1)
         subprocess.run([sys.executable, "-c", f"{other}.enqueue()", database, driver], cwd=ROOT, check=True)
-        queue.store.tidy()
+        queue.engine.maintenance.tidy()
         queue.jobs()
     assert len(queue.jobs()) == 7
 
@@ -303,7 +303,7 @@ def found(database, driver):
     """Look in a process of its own: what this one finds says nothing of what others do."""
     program = (
         "import sys, json, litequeue; q = litequeue.Queue(sys.argv[1], driver=sys.argv[2]); "
-        "print(json.dumps([q.store.integrity(), [job.id for job in q.jobs(limit=1000)]]))"
+        "print(json.dumps([q.engine.admin.integrity(), [job.id for job in q.jobs(limit=1000)]]))"
     )
     command = [sys.executable, "-c", program, database, driver]
     sound, ids = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)

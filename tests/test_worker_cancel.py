@@ -8,7 +8,8 @@ import pytest
 from contract.jobs import Hands
 from crash.watching import ended, until
 from litequeue import JobCancelled, Queue, Retry, Snooze, current_job
-from litequeue.worker.running_jobs import Limits, RunningJobs
+from litequeue.core.engine import Defaults as Limits
+from litequeue.worker.running_jobs import RunningJobs
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -51,22 +52,22 @@ def test_a_cancelled_job_that_would_have_come_back_is_kept_as_long_as_its_result
     job = work.enqueue()
     queue.worker().run(until_idle=True)
     assert job.refresh().status == "cancelled"
-    assert queue.store.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
+    assert queue.engine.maintenance.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
 
 
-def test_what_is_put_back_unbegun_is_kept_as_a_cancelled_job_if_that_was_asked_for(queue):
+def test_what_is_released_unbegun_is_kept_as_a_cancelled_job_if_that_was_asked_for(queue):
     @queue.task(name="add")
     def add(): ...
 
-    hands, job = Hands(queue.store), add.enqueue()
+    hands, job = Hands(queue.engine), add.enqueue()
     limits = Limits(timeout=60.0, result_ttl=3600.0, failed_ttl=7200.0)
-    nothing = dict.fromkeys(("loop", "recorder", "process_lock", "wake", "listener", "settle"))
+    nothing = dict.fromkeys(("loop", "recorder", "process_lock", "wake", "settle"))
     runs = RunningJobs({}, limits, threads=1, coroutines=1, clock=queue.clock, **nothing)
     runs.release([hands.take()])
     job.cancel()
-    assert queue.store.settle(runs.take_ended()) == []
+    assert queue.engine.runs.settle(runs.take_ended()) == []
     assert job.refresh().status == "cancelled"
-    assert queue.store.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
+    assert queue.engine.maintenance.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
 
 
 def test_a_running_coroutine_is_cancelled(queue):

@@ -38,7 +38,7 @@ def test_the_rows_and_the_success_are_stored_together(queue):
 
 
 def test_a_coroutine_stores_the_rows_and_the_success_together(queue):
-    sqlite3 = queue.store.driver_name == "sqlite3"
+    sqlite3 = queue.engine.driver_name == "sqlite3"
 
     @queue.task
     async def pay(n: int):
@@ -94,7 +94,7 @@ def test_a_coroutines_block_that_was_rolled_back_inside_is_no_success(queue, end
             for sql in ("INSERT INTO paid VALUES (1)", end):
                 with contextlib.suppress(Exception):
                     ran = db.execute(sql)
-                    if queue.store.driver_name == "sqlite3":
+                    if queue.engine.driver_name == "sqlite3":
                         await ran
 
     job = pay.enqueue()
@@ -116,7 +116,7 @@ def test_an_error_inside_the_block_rolls_both_back_and_fails_the_job(queue):
 
 
 def test_an_error_inside_a_coroutines_block_rolls_both_back_and_fails_the_job(queue):
-    sqlite3 = queue.store.driver_name == "sqlite3"
+    sqlite3 = queue.engine.driver_name == "sqlite3"
 
     @queue.task
     async def pay():
@@ -192,14 +192,14 @@ def test_nothing_is_kept_of_a_job_that_was_given_to_another_worker(queue, databa
         job = pay.enqueue()
         assert begun.wait(10)
         with Queue(database, driver=queue._driver) as other:
-            other.store.rescue(worker.id, None, blame=False)
+            other.engine.runs.rescue(worker.id, None, blame=False)
         taken.set()
         assert job.result(10) == "second"
     assert (rows(queue), len(fenced), worker.lost) == ([], 1, 1)
 
 
 def test_a_coroutine_tells_its_progress_inside_the_block(queue):
-    sqlite3 = queue.store.driver_name == "sqlite3"
+    sqlite3 = queue.engine.driver_name == "sqlite3"
 
     @queue.task
     async def pay():

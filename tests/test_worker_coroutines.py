@@ -8,7 +8,7 @@ import pytest
 
 from litequeue import JobCancelled, Queue
 from litequeue.core.outcome import Cancelled
-from litequeue.job import Claimed
+from litequeue.core.records import Claimed
 from litequeue.worker.executor.coroutine_pool import CoroutinePool
 from litequeue.worker.executor.execute import Run
 
@@ -35,7 +35,7 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
     async def never(): ...
 
     def begin(job, slot):
-        run = Run(job, never, queue.clock, queue.store, 60.0, 0.0, 60.0)
+        run = Run(job, never, queue.clock, queue.engine, 60.0, 0.0, 60.0)
         run.cancel_requested = True
         coroutines.interrupt(run)
         return run
@@ -124,7 +124,7 @@ def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_
     async def nothing(): ...
 
     def begin(job, slot):
-        return Run(job, nothing, queue.clock, queue.store, 60.0, 0.0, 60.0)
+        return Run(job, nothing, queue.clock, queue.engine, 60.0, 0.0, 60.0)
 
     loop, told = asyncio.new_event_loop(), []
     coroutines = CoroutinePool(3, begin, lambda *end: None, lambda: told.append(True), first_slot=0, loop=loop)

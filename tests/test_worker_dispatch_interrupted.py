@@ -1,4 +1,4 @@
-"""A Ctrl-C before any line of a hand-over or of a wait costs the worker no thread and no job."""
+"""A Ctrl-C before any line of a dispatch or of a wait costs the worker no thread and no job."""
 
 import linecache
 import threading
@@ -8,12 +8,14 @@ import pytest
 from contract import test_store_interrupted as interrupting
 from crash.watching import ended, until
 from litequeue import Queue
-from litequeue.ipc import dispatch as handover
-from litequeue.ipc import notifier
+from litequeue.core import dispatch
+from litequeue.ipc import notifier, waiter
 from litequeue.ipc import result_waiters as waiters
-from litequeue.sqlite import store
+from litequeue.sqlite import kernel
+from litequeue.sqlite.parts import jobs
+from litequeue.sqlite.parts import runs as stored_runs
 from litequeue.worker import running_jobs as runs
-from litequeue.worker.executor import pool
+from litequeue.worker.executor import inbox, pool
 from litequeue.worker.executor import thread_pool as threads
 
 MOST = 400
@@ -57,14 +59,14 @@ def all_threads_work(queue, meet, size):
     return {str(ended(job).status) for job in jobs} == {"succeeded"}
 
 
-def test_a_hand_over_that_is_interrupted_anywhere(queue, traced):
-    traced(handover, runs, threads, pool, store, notifier)
+def test_a_dispatch_that_is_interrupted_anywhere(queue, traced):
+    traced(dispatch, runs, threads, pool, jobs, stored_runs, kernel, notifier, inbox)
     work, size = queue.tasks["work"], 3
     barrier = threading.Barrier(size, timeout=10)
     meet = queue.task(name="meet")(lambda _size: barrier.wait() >= 0)
     with queue.worker(threads=size):
         for n in range(1, MOST):
-            until(lambda: queue.store._dispatch._near)
+            until(lambda: queue.engine.dispatch._idle)
             if not interrupting.interrupted(n, lambda: work.enqueue(1)):
                 break
             for job in queue.jobs(task="work", limit=3):
@@ -75,15 +77,15 @@ def test_a_hand_over_that_is_interrupted_anywhere(queue, traced):
 
 def test_a_wait_that_is_interrupted_anywhere_leaves_its_listener_to_another(queue, traced, monkeypatch):
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 3600.0)
-    traced(waiters)
+    traced(waiters, waiter)
     work = queue.tasks["work"]
-    with Queue(queue.path, driver=queue.store.driver_name) as other, queue.worker(threads=2):
+    with Queue(queue.path, driver=queue.engine.driver_name) as other, queue.worker(threads=2):
         far = other.task(name="work")(lambda n: n)
         for n in range(1, MOST):
             job = far.using(delay=0.003).enqueue(1)
             if not interrupting.interrupted(n, lambda job=job: job.result(20)):
                 break
             assert far.enqueue(2).result(20) == 2
-            assert other.store._waiters._listener is None
+            assert other.engine.kernel.waiters._listening is None
             assert work.enqueue(3).result(20) == 3
         assert 10 < n < MOST - 1

@@ -322,7 +322,7 @@ def test_a_worker_whose_start_is_cancelled_does_not_stay_behind(queue):
 
     asyncio.run(application())
     until(lambda: not any(thread.name == "litequeue-half" for thread in threading.enumerate()))
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 def test_a_worker_whose_application_has_closed_its_loop_says_so(queue, soon, caplog):

@@ -11,7 +11,7 @@ import pytest
 
 from crash.watching import ended, until
 from litequeue import Queue, cron, current_job, every
-from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.store import Demand, NewWorker
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import ProcessLock, open_directory
 from litequeue.sqlite.file.migrate import PAGES_A_STEP
@@ -38,7 +38,7 @@ def queue(clock, database):
 
 @pytest.fixture
 def keeper(queue, clock):
-    return Maintenance(queue.store, clock, "observer", frozenset({"work"}))
+    return Maintenance(queue.engine, clock, "observer", frozenset({"work"}))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def stranger(queue):
         token = f"stranger{len(process_locks)}"
         process_locks.append(ProcessLock(open_directory(queue.path), token, 4))
         new = NewWorker(token=token, identity=identity.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
-        return queue.store.register(new)
+        return queue.engine.workers.register(new)
 
     register.process_locks = process_locks
     yield register
@@ -60,7 +60,7 @@ def stranger(queue):
 
 def claim(queue, worker):
     job = queue.tasks["work"].enqueue()
-    [claimed] = queue.store.claim(worker, [Demand(frozenset({"work"}), 1)], None).claimed
+    [claimed] = queue.engine.runs.claim(worker, [Demand(frozenset({"work"}), 1)], None).claimed
     assert claimed.id == job.id
     return job
 
@@ -75,7 +75,7 @@ def look(keeper, clock, seconds):
 def test_a_worker_that_stands_still_for_long_enough_is_dead(queue, clock, keeper, stranger):
     job = claim(queue, stranger())
     look(keeper, clock, FROZEN_AFTER + BEAT_EVERY)
-    assert (job.refresh().status, queue.store.workers()) == ("queued", [])
+    assert (job.refresh().status, queue.engine.workers.list()) == ("queued", [])
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -98,7 +98,7 @@ def test_a_worker_that_beats_lives_however_long_its_job_takes(queue, clock, keep
     job = claim(queue, worker)
     for _ in range(20):
         look(keeper, clock, 50)
-        queue.store.beat(worker)
+        queue.engine.workers.beat(worker)
     assert job.refresh().status == "running"
 
 
@@ -150,12 +150,12 @@ def test_a_machine_that_went_down_is_no_fault_of_its_jobs(queue, clock, keeper, 
 
 def test_a_worker_on_record_without_a_lock_is_dead(queue, clock, keeper):
     new = NewWorker(token="x", identity=OTHER.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
-    job = claim(queue, queue.store.register(new))
+    job = claim(queue, queue.engine.workers.register(new))
     look(keeper, clock, BEAT_EVERY)
-    assert (job.refresh().status, queue.store.workers()) == ("queued", [])
+    assert (job.refresh().status, queue.engine.workers.list()) == ("queued", [])
 
 
-def test_a_job_of_a_worker_that_nobody_knows_is_put_back(queue, clock, keeper, stranger):
+def test_a_job_of_a_worker_that_nobody_knows_is_released(queue, clock, keeper, stranger):
     worker = stranger()
     job = claim(queue, worker)
     with queue.transaction() as db:
@@ -164,7 +164,7 @@ def test_a_job_of_a_worker_that_nobody_knows_is_put_back(queue, clock, keeper, s
     assert job.refresh().status == "queued"
 
 
-def test_a_worker_declared_dead_signs_on_anew_and_drops_its_late_answer(database):
+def test_a_worker_declared_dead_registers_again_and_drops_its_late_answer(database):
     begun, go = threading.Event(), threading.Event()
     with Queue(database, durability="normal") as queue:
 
@@ -180,12 +180,12 @@ def test_a_worker_declared_dead_signs_on_anew_and_drops_its_late_answer(database
             job = work.enqueue()
             assert begun.wait(10)
             old = worker.id
-            queue.store.rescue(old, None, blame=False)
+            queue.engine.runs.rescue(old, None, blame=False)
             assert job.result(10) == "second"
             go.set()
             until(lambda: worker.lost == 1)
             assert worker.id != old
-            assert [known.id for known in queue.store.workers()] == [worker.id]
+            assert [known.id for known in queue.engine.workers.list()] == [worker.id]
 
 
 def test_two_runs_of_one_job_in_one_worker_are_each_stopped_when_it_ends(database):
@@ -202,7 +202,7 @@ def test_two_runs_of_one_job_in_one_worker_are_each_stopped_when_it_ends(databas
         with queue.worker(threads=2, grace=0) as worker:
             job = work.enqueue()
             assert begun[0].wait(10)
-            queue.store.rescue(worker.id, None, blame=False)
+            queue.engine.runs.rescue(worker.id, None, blame=False)
             assert begun[1].wait(10)
             go[0].set()
             until(lambda: worker.lost == 1)
@@ -227,7 +227,7 @@ def test_a_worker_declared_dead_while_a_suspect_runs_alone_learns_of_it_by_its_b
         with queue.worker(threads=2) as worker:
             assert begun.wait(10)
             old = worker.id
-            queue.store.rescue(old, None, blame=False)
+            queue.engine.runs.rescue(old, None, blame=False)
             until(lambda: worker.id != old)
             go.set()
             record = ended(job)
@@ -254,7 +254,7 @@ def test_results_are_pruned_after_their_time_and_failures_are_kept_longer(queue,
     clock.advance("29d")
     look(keeper, clock, 20)
     assert queue.jobs() == []
-    assert queue.store.read(lambda db: db.rows("SELECT * FROM litequeue_errors")) == []
+    assert queue.engine.kernel.read(lambda db: db.rows("SELECT * FROM litequeue_errors")) == []
     assert good.id != bad.id
 
 
@@ -305,7 +305,7 @@ def test_an_idle_worker_gives_the_pages_of_pruned_jobs_back(queue, clock, keeper
     queue.worker().run(until_idle=True)
 
     def pages(what):
-        return queue.store.read(lambda db: db.rows(f"PRAGMA {what}"))[0][0]
+        return queue.engine.kernel.read(lambda db: db.rows(f"PRAGMA {what}"))[0][0]
 
     large = pages("page_count")
     clock.advance("2d")
@@ -321,7 +321,7 @@ def test_an_idle_worker_gives_the_pages_of_pruned_jobs_back(queue, clock, keeper
 
 def test_a_tick_fires_once_however_many_look(queue, clock):
     queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
-    keepers = [Maintenance(queue.store, clock, f"o{n}", frozenset({"work"})) for n in range(3)]
+    keepers = [Maintenance(queue.engine, clock, f"o{n}", frozenset({"work"})) for n in range(3)]
     for _ in range(10):
         clock.advance("1m")
         for keeper in keepers:
@@ -362,14 +362,14 @@ def test_a_clock_that_is_set_back_silences_no_schedule(queue, clock, keeper, tri
 def test_a_worker_that_starts_after_the_clock_was_set_right_waits_for_no_tick_by_the_wrong_one(queue, clock):
     queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
     clock.step(-86_400 * 365)
-    queue.store.declare([], frozenset({"work"}))
+    queue.engine.ticks.declare([], frozenset({"work"}))
     assert [schedule.next_at.timestamp() for schedule in queue.schedules] == [clock.now() + 60]
 
 
 def test_the_ticks_of_tasks_this_worker_does_not_know_wait_for_one_that_does(queue, clock):
     queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
     clock.advance("1m")
-    Maintenance(queue.store, clock, "o", frozenset({"other"})).tick(0, idle=False)
+    Maintenance(queue.engine, clock, "o", frozenset({"other"})).tick(0, idle=False)
     assert queue.jobs() == []
 
 

@@ -20,14 +20,13 @@ import pytest
 
 from crash.watching import ended, status_of, until
 from litequeue import EncodeError, Queue, StoreBusy, StoreError, current_job
-from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.store import Demand, NewWorker
 from litequeue.ipc import notifier
 from litequeue.ipc import process_lock as liveness
 from litequeue.ipc.process_identity import Identity, alive
 from litequeue.testing import ManualClock
-from litequeue.worker import maintenance as maintenance
+from litequeue.worker import maintenance, worker
 from litequeue.worker import running_jobs as runs
-from litequeue.worker import worker
 from litequeue.worker.maintenance import Maintenance
 
 
@@ -124,7 +123,7 @@ def test_what_ends_while_a_handler_of_logs_stands_still_is_not_lost_with_its_wor
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), KeyError("host"), StoreError("no")])
-def test_a_round_that_fails_does_not_end_the_worker_nor_what_runs(queue, soon, monkeypatch, error):
+def test_a_cycle_that_fails_does_not_end_the_worker_nor_what_runs(queue, soon, monkeypatch, error):
     begun, go, failures = threading.Event(), threading.Event(), []
 
     @queue.task
@@ -154,7 +153,7 @@ def test_a_round_that_fails_does_not_end_the_worker_nor_what_runs(queue, soon, m
     assert (record.status, record.attempt) == ("succeeded", 1)
 
 
-def test_a_worker_whose_descriptors_were_closed_ends_and_gives_back_what_runs(queue, soon):
+def test_a_worker_whose_descriptors_were_closed_ends_and_releases_what_runs(queue, soon):
     begun, go = threading.Event(), threading.Event()
 
     @queue.task
@@ -166,16 +165,17 @@ def test_a_worker_whose_descriptors_were_closed_ends_and_gives_back_what_runs(qu
     with pytest.raises(OSError, match="notifier's descriptor was closed"), working:
         job = slow.enqueue()
         assert begun.wait(20)
-        queue.jobs()  # what the worker has yet to open must not take the number of what is closed
-        os.close(working._listener._socket.fileno())
+        # what the worker has yet to open must not take the number of what is closed: both connections that read
+        assert [job.id, job.refresh().id] == [queue.jobs()[0].id] * 2
+        os.close(working._listener._listener._socket.fileno())
         working._thread.join(20)
         go.set()
     assert status_of(job) == "queued"
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[1]", "{}", '{"pid": "x", "host": 3}', "\x00", '{"pid": null}'])
-def test_an_identity_of_a_foreign_hand_is_nobody_we_know(text):
+def test_an_identity_of_someone_else_is_nobody_we_know(text):
     assert alive(Identity.from_text(text)) is None
 
 
@@ -188,8 +188,8 @@ def test_a_foreign_workers_row_keeps_no_other_from_being_rescued(queue):
                 " VALUES (?, ?, '[]', 1, 1, 1, 1)",
                 (token, identity),
             )
-    Maintenance(queue.store, ManualClock(), "observer", frozenset({"work"}))._rescue_unlocked()
-    assert [worker.token for worker in queue.store.workers()] == ["c"]  # this process lives
+    Maintenance(queue.engine, ManualClock(), "observer", frozenset({"work"}))._rescue_unlocked()
+    assert [worker.token for worker in queue.engine.workers.list()] == ["c"]  # this process lives
 
 
 def test_the_loop_sleeps_when_something_is_due_and_there_is_no_room(queue, monkeypatch):
@@ -225,7 +225,7 @@ def test_until_idle_leaves_nothing_of_what_is_due_however_much_it_is(queue):
     def count():
         ran["n"] += 1
 
-    queue.clock = queue.store.clock = ManualClock()
+    queue.clock = queue.engine.clock = ManualClock()
     count.using(delay=1).enqueue_many([()] * 1200)
     queue.clock.advance(2)
     queue.worker(threads=2).run(until_idle=True)
@@ -239,7 +239,7 @@ def test_until_idle_comes_to_an_end_behind_what_has_expired(queue):
     def count(name):
         ran[name] += 1
 
-    queue.clock = queue.store.clock = ManualClock()
+    queue.clock = queue.engine.clock = ManualClock()
     count.using(expires=1).enqueue_many([("old",)] * 1200)
     queue.clock.advance(2)
     count.enqueue_many([("new",)] * 10)
@@ -264,7 +264,7 @@ def test_a_job_that_was_written_by_this_process_and_never_rung_is_run(queue, soo
         ended(add.enqueue())
         writing = threading.Thread(target=write)
         writing.start()
-        monkeypatch.setattr(queue.store._notifier, "ring", lambda message=b"": None)
+        monkeypatch.setattr(queue.engine.kernel.notifier, "ring", lambda message=b"": None)
         record = ended(add.enqueue())
         over.set()
         writing.join()
@@ -298,14 +298,14 @@ def test_a_worker_whose_claims_are_refused_beats_all_the_same(queue, soon, monke
     refused = queue.task(name="refused")(lambda: None)
     with queue.transaction() as db:
         db.execute(
-            "CREATE TRIGGER audit BEFORE UPDATE OF state ON litequeue_jobs WHEN NEW.state = 2"
+            "CREATE TRIGGER audit BEFORE UPDATE OF state ON litequeue_jobs WHEN NEW.state = 3"
             " BEGIN SELECT RAISE(ABORT, 'not now'); END"
         )
     job = refused.enqueue()  # before there is a worker whose run it could be from the start
     with queue.worker():
         for _ in range(3):
-            seen = queue.store.workers()[0].beats
-            until(lambda seen=seen: queue.store.workers()[0].beats > seen)
+            seen = queue.engine.workers.list()[0].beats
+            until(lambda seen=seen: queue.engine.workers.list()[0].beats > seen)
         assert status_of(job) == "queued"
         with queue.transaction() as db:
             db.execute("DROP TRIGGER audit")
@@ -325,7 +325,7 @@ def test_a_suspect_is_not_forgotten_when_an_older_run_of_it_ends_here(queue, soo
         assert gates[attempt].wait(20)
 
     def declared_dead():
-        queue.store.rescue(working.id, None, blame=True)
+        queue.engine.runs.rescue(working.id, None, blame=True)
         queue.task(name="other")(lambda: None).enqueue()  # so that the worker hears of it
 
     with queue.worker(threads=4) as working:
@@ -441,7 +441,7 @@ def test_a_loop_that_ends_puts_its_coroutines_back(queue):
     until(lambda: status_of(job) == "scheduled")
     working.stop()
     working._join()
-    record = queue.store.look_up(job.id)
+    record = queue.engine.jobs.look_up(job.id)
     assert (record.failures, len(record.errors)) == (0, 0)
 
 
@@ -480,9 +480,9 @@ def test_the_block_ends_also_while_the_store_refuses_and_the_jobs_run_again(queu
         job = work.enqueue()
         assert begun.wait(20)
         for name in ("claim", "settle", "rescue"):
-            monkeypatch.setattr(queue.store, name, refuse)
+            monkeypatch.setattr(queue.engine.runs, name, refuse)
         refusing.set()
-    assert "these ended, and will run again" in caplog.text
+    assert "these jobs will run again" in caplog.text
     monkeypatch.undo()
     assert status_of(job) == "running"
     with queue.worker(threads=1):
@@ -518,13 +518,13 @@ def test_a_child_that_holds_its_dead_parents_lock_does_not_hide_the_death(queue,
         assert process.stdout.readline() == "running\n"
         process.kill()
         process.wait(20)
-        keeper = Maintenance(queue.store, ManualClock(), "observer", frozenset({"work"}))
+        keeper = Maintenance(queue.engine, ManualClock(), "observer", frozenset({"work"}))
         keeper._reap_the_dead()
         assert status_of(job) == "running"  # the lock is held
         keeper._rescue_unlocked()
         assert status_of(job) == "queued"
-        assert queue.store.look_up(job.id).deaths == 1
-        assert maintenance.tokens(queue.store.directory) == []
+        assert queue.engine.jobs.look_up(job.id).deaths == 1
+        assert maintenance.tokens(queue.engine.directory) == []
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -534,7 +534,7 @@ def test_a_child_that_holds_its_dead_parents_lock_does_not_hide_the_death(queue,
 # Claims that nobody heard of
 
 
-def test_jobs_claimed_by_a_turn_that_failed_after_its_commit_are_put_back_and_run(queue, soon, monkeypatch):
+def test_jobs_claimed_by_a_cycle_that_failed_after_its_commit_are_released_and_run(queue, soon, monkeypatch):
     ran, failed = Counter(), []
 
     @queue.task
@@ -542,7 +542,7 @@ def test_jobs_claimed_by_a_turn_that_failed_after_its_commit_are_put_back_and_ru
         ran[n] += 1
 
     with queue.worker(threads=2) as working:
-        claim = queue.store.claim
+        claim = queue.engine.runs.claim
 
         def claiming(*args, **kwargs):
             turn = claim(*args, **kwargs)
@@ -551,7 +551,7 @@ def test_jobs_claimed_by_a_turn_that_failed_after_its_commit_are_put_back_and_ru
                 raise StoreError("interrupted during the commit")
             return turn
 
-        monkeypatch.setattr(queue.store, "claim", claiming)
+        monkeypatch.setattr(queue.engine.runs, "claim", claiming)
         jobs = work.enqueue_many([(n,) for n in range(5)])
         assert {str(ended(job).status) for job in jobs} == {"succeeded"}
     assert failed
@@ -592,7 +592,7 @@ def test_a_step_of_maintenance_that_always_fails_stops_no_beat(queue, soon, monk
     def work(): ...
 
     with queue.worker(threads=1):
-        until(lambda: queue.store.workers()[0].beats >= 3)
+        until(lambda: queue.engine.workers.list()[0].beats >= 3)
         assert ended(work.enqueue()).status == "succeeded"
 
 
@@ -603,8 +603,8 @@ def test_a_schedule_that_cannot_fire_is_tried_again_later_and_keeps_nobody_awake
         tries.append(clock.monotonic())
         raise KeyError("a foreign hand's row")
 
-    monkeypatch.setattr(queue.store, "fire", fire)
-    keeper = Maintenance(queue.store, clock, "observer", frozenset())
+    monkeypatch.setattr(queue.engine.ticks, "fire", fire)
+    keeper = Maintenance(queue.engine, clock, "observer", frozenset())
     keeper.next_fire = clock.now() - 1
     for _ in range(5):
         keeper.tick(1, idle=False)
@@ -652,7 +652,7 @@ def test_a_worker_that_cannot_start_for_want_of_descriptors_leaves_nothing_behin
             failures.append(error)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert maintenance.tokens(queue.store.directory) == []
+        assert maintenance.tokens(queue.engine.directory) == []
     assert 0 < len(failures) < 20
     let_go()
     assert len(descriptors()) == len(before)
@@ -664,7 +664,7 @@ def descriptors():
     return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
 
 
-def test_a_worker_that_is_stopped_while_a_suspect_waits_puts_it_back(queue, soon):
+def test_a_worker_that_is_stopped_while_a_suspect_waits_releases_it(queue, soon):
     begun = threading.Event()
 
     @queue.task
@@ -707,7 +707,7 @@ def test_maintenance_that_fails_while_a_worker_ends_does_not_keep_it_from_ending
         assert begun.wait(20)
         when_it_ends(working, lambda: monkeypatch.setattr(working._maintenance, "tick", failing))
     assert ended(job).status == "succeeded"
-    assert "maintenance failed while the worker ends" in caplog.text
+    assert "maintenance failed while the worker was ending" in caplog.text
 
 
 def when_it_ends(working, prepare):
@@ -752,8 +752,8 @@ def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queu
 
         return writes
 
-    for name in ("beat", "settle", "rescue"):
-        monkeypatch.setattr(queue.store, name, watched(name, getattr(queue.store, name)))
+    for part, name in ((queue.engine.workers, "beat"), (queue.engine.runs, "settle"), (queue.engine.runs, "rescue")):
+        monkeypatch.setattr(part, name, watched(name, getattr(part, name)))
 
     @queue.task
     def careless():
@@ -769,13 +769,13 @@ def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queu
         assert begun.wait(20)
         when_it_ends(working, ending.set)
     assert (astray, job.refresh().status) == ([], "running")
-    dead_process = liveness.take(queue.store.directory, working._token)
+    dead_process = liveness.take(queue.engine.directory, working._token)
     assert dead_process.executing == {f"{job.id}:1"}
     dead_process.release()
     os.close(working._process_lock._descriptor)
 
 
-def test_an_interrupt_while_a_worker_signs_off_reaches_the_caller_and_its_jobs_are_given_back(queue, monkeypatch):
+def test_an_interrupt_while_a_worker_deregisters_reaches_the_caller_and_its_jobs_are_released(queue, monkeypatch):
     queue.task(name="work")(lambda: None)
 
     def interrupted(*args, **kwargs):
@@ -783,11 +783,11 @@ def test_an_interrupt_while_a_worker_signs_off_reaches_the_caller_and_its_jobs_a
 
     working = queue.worker()
     with pytest.raises(KeyboardInterrupt), working:
-        monkeypatch.setattr(queue.store, "rescue", interrupted)
+        monkeypatch.setattr(queue.engine.runs, "rescue", interrupted)
     monkeypatch.undo()
-    assert len(maintenance.tokens(queue.store.directory)) == 1
-    Maintenance(queue.store, ManualClock(), "observer", frozenset({"work"})).tick(0, idle=False)
-    assert (queue.store.workers(), maintenance.tokens(queue.store.directory)) == ([], [])
+    assert len(maintenance.tokens(queue.engine.directory)) == 1
+    Maintenance(queue.engine, ManualClock(), "observer", frozenset({"work"})).tick(0, idle=False)
+    assert (queue.engine.workers.list(), maintenance.tokens(queue.engine.directory)) == ([], [])
 
 
 def test_a_full_worker_that_was_declared_dead_learns_it_by_its_beat(queue, monkeypatch):
@@ -803,21 +803,21 @@ def test_a_full_worker_that_was_declared_dead_learns_it_by_its_beat(queue, monke
         slow.enqueue()
         assert begun.wait(20)
         number = working.id
-        queue.store.rescue(number, None, blame=False)
+        queue.engine.runs.rescue(number, None, blame=False)
         until(lambda: working.id != number)
         go.set()
 
 
 def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch, caplog):
     queue.task(name="work")(lambda: None)
-    store, clock = queue.store, ManualClock()
+    store, clock = queue.engine, ManualClock()
     keeper = Maintenance(store, clock, "observer", frozenset({"work"}))
     process_lock = liveness.ProcessLock(liveness.open_directory(queue.path), "dead", 1)
     new = NewWorker(
         token="dead", identity=Identity.current().to_text(), queues=None, tasks=("work",), threads=1, coroutines=0
     )
-    number, job = store.register(new), queue.tasks["work"].enqueue()
-    store.claim(number, [Demand(frozenset({"work"}), 1)], None)
+    number, job = store.workers.register(new), queue.tasks["work"].enqueue()
+    store.runs.claim(number, [Demand(frozenset({"work"}), 1)], None)
     process_lock.enter(0, f"{job.id}:1")
     process_lock._forsake()  # the kernel does this where a process dies
 
@@ -825,11 +825,11 @@ def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch, c
         raise StoreBusy("the file was locked")
 
     with monkeypatch.context() as patch, pytest.raises(StoreBusy):
-        patch.setattr(store, "rescue", busy)
+        patch.setattr(store.runs, "rescue", busy)
         keeper.tick(0, idle=False)
     clock.advance(2)
     keeper.tick(0, idle=False)
-    record = store.look_up(job.id)
+    record = store.jobs.look_up(job.id)
     assert (record.status, record.deaths) == ("queued", 1)
     assert "is gone: its process died; 1 jobs released" in caplog.text
 
@@ -868,7 +868,7 @@ def test_a_codec_that_gives_no_bytes_fails_its_job_alone(database, value):
             record = ended(bad)
             assert innocent.result(timeout=20) == [1]
         assert (record.status, record.attempt) == ("failed", 1)
-        assert "must give bytes, gave" in record.errors[0].message
+        assert "must return bytes, got" in record.errors[0].message
 
 
 def test_a_codec_that_gives_no_bytes_for_arguments_refuses_the_call(database):
@@ -878,7 +878,7 @@ def test_a_codec_that_gives_no_bytes_for_arguments_refuses_the_call(database):
 
     with Queue(database, codec=Nothing()) as queue:
         queue.task(name="same")(lambda value: value)
-        with pytest.raises(EncodeError, match="must give bytes, gave NoneType"):
+        with pytest.raises(EncodeError, match="must return bytes, got NoneType"):
             queue.tasks["same"].enqueue(1)
         assert list(queue.jobs()) == []
 
@@ -891,7 +891,7 @@ def test_what_is_no_codec_is_refused_where_it_is_given(database, codec):
 
 
 @pytest.mark.parametrize("tags", ["'urgent'", "'[1]'", "7", "'{'"])
-def test_tags_of_a_foreign_hand_hide_no_job(queue, tags):
+def test_tags_of_someone_else_hide_no_job(queue, tags):
     queue.task(name="work")(lambda: None)
     job = queue.tasks["work"].enqueue()
     with queue.transaction() as db:
@@ -934,7 +934,7 @@ plain() if sys.argv[2] == "plain" else asyncio.run(on_the_loop())
 
 
 @pytest.mark.parametrize("block", ["plain", *(["on the loop"] if sys.version_info >= (3, 11) else [])])
-def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, database, block):
+def test_a_second_ctrl_c_at_the_end_of_a_block_releases_what_runs(queue, database, block):
     """Up to Python 3.10 `asyncio.run()` leaves the block to itself at the second."""
     queue.task(name="slow")(lambda: None)
     command = [sys.executable, "-c", TWICE, str(database), block]
@@ -950,7 +950,7 @@ def test_a_second_ctrl_c_at_the_end_of_a_block_puts_back_what_runs(queue, databa
         finally:
             process.kill()
     [job] = queue.jobs()
-    assert (job.status, job._record.deaths, queue.store.workers()) == ("queued", 0, [])
+    assert (job.status, job._record.deaths, queue.engine.workers.list()) == ("queued", 0, [])
 
 
 FORKS = """

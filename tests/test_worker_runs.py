@@ -94,22 +94,22 @@ def test_a_worker_in_a_with_block_ends_with_the_block_and_finishes_what_runs(que
     with queue.worker(threads=1):
         assert begun.wait(10)
     assert job.refresh().status == "succeeded"
-    assert queue.store.workers() == []
+    assert queue.engine.workers.list() == []
 
 
 def test_the_worker_goes_off_the_record_and_leaves_no_lock_when_it_ends(queue):
     with queue.worker():
-        assert len(queue.store.living_workers()) == 1
-    assert list(queue.store.directory.glob("*.lock")) == []
+        assert len(queue.engine.workers.living()) == 1
+    assert list(queue.engine.directory.glob("*.lock")) == []
 
 
 def test_a_worker_cannot_be_started_twice(queue):
-    with queue.worker() as worker, pytest.raises(RuntimeError, match="started already"):
+    with queue.worker() as worker, pytest.raises(RuntimeError, match="already been started"):
         worker.__enter__()
 
 
 def test_a_worker_that_runs_beside_the_code_cannot_be_run_as_well(queue):
-    with queue.worker() as worker, pytest.raises(RuntimeError, match="started already"):
+    with queue.worker() as worker, pytest.raises(RuntimeError, match="already been started"):
         worker.run()
 
 
@@ -117,7 +117,7 @@ def test_a_timeout_without_a_worker_says_how_to_start_one(queue):
     @queue.task
     def never(): ...
 
-    with pytest.raises(TimeoutError, match=r"never.* is still queued, and no worker is alive; start one with"):
+    with pytest.raises(TimeoutError, match=r"never.* is still queued, and no worker is running; start one"):
         never.enqueue().result(0.01)
 
 
@@ -130,7 +130,7 @@ def test_a_timeout_says_that_the_living_workers_do_not_know_the_task(queue, data
         @other.task
         def unknown(): ...
 
-        with queue.worker(), pytest.raises(TimeoutError, match="no living worker knows its task"):
+        with queue.worker(), pytest.raises(TimeoutError, match="no running worker has its task"):
             unknown.enqueue().result(0.05)
 
 
@@ -138,7 +138,7 @@ def test_a_timeout_says_that_nobody_serves_the_queue(queue):
     @queue.task(queue="slow")
     def lonely(): ...
 
-    with queue.worker(queues=["fast"]), pytest.raises(TimeoutError, match="no living worker serves its queue 'slow'"):
+    with queue.worker(queues=["fast"]), pytest.raises(TimeoutError, match="no running worker serves its queue 'slow'"):
         lonely.enqueue().result(0.05)
 
 
@@ -223,7 +223,7 @@ def test_progress_is_seen_by_others_while_the_job_runs(queue):
 
 
 def test_current_job_outside_a_task_says_where_it_works():
-    with pytest.raises(LookupError, match="works inside a task"):
+    with pytest.raises(LookupError, match="inside a task"):
         current_job()
 
 

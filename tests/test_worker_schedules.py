@@ -28,7 +28,7 @@ def test_three_workers_fire_each_tick_once(database):
     finally:
         for worker in workers:
             worker.__exit__(None, None, None)
-        fired, schedule = len(ticks(queues[0], "tick")), queues[0].store.schedule("tick")
+        fired, schedule = len(ticks(queues[0], "tick")), queues[0].engine.schedules.get("tick")
         for queue in queues:
             queue.close()
     assert fired == round((schedule.next_at - schedule.created_at) / 0.05) - 1

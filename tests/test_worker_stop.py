@@ -32,7 +32,7 @@ def test_stop_lets_what_runs_end_and_claims_no_more(queue):
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_what_does_not_end_within_the_grace_is_put_back_and_runs_elsewhere(queue, kind):
+def test_what_does_not_end_within_the_grace_is_released_and_runs_elsewhere(queue, kind):
     begun = threading.Event()
 
     def plain():
@@ -58,7 +58,7 @@ def test_what_does_not_end_within_the_grace_is_put_back_and_runs_elsewhere(queue
         assert job.result(10) == 2
 
 
-def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_put_back(queue):
+def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_released(queue):
     begun, go = threading.Event(), threading.Event()
 
     @queue.task
@@ -71,10 +71,10 @@ def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_put_back(que
         assert begun.wait(10)
     go.set()
     record = job.refresh()._record
-    assert (record.status, record.failures, queue.store.workers()) == ("queued", 0, [])
+    assert (record.status, record.failures, queue.engine.workers.list()) == ("queued", 0, [])
 
 
-def test_stop_now_puts_back_at_once_whatever_the_grace(queue):
+def test_stop_now_releases_at_once_whatever_the_grace(queue):
     begun = threading.Event()
 
     @queue.task
@@ -89,7 +89,7 @@ def test_stop_now_puts_back_at_once_whatever_the_grace(queue):
     assert job.refresh().status == "queued"
 
 
-def test_a_function_that_ends_itself_as_cancelled_when_it_is_put_back_is_put_back(queue):
+def test_a_function_that_ends_itself_as_cancelled_when_it_is_released_is_released(queue):
     from litequeue import JobCancelled
 
     begun = threading.Event()

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from litequeue import Queue, at
-from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.store import Demand, NewWorker
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def queue(database):
 
 
 def statuses(queue):
-    return Counter(str(count.status) for count in queue.store.counts() for _ in range(count.jobs))
+    return Counter(str(count.status) for count in queue.engine.jobs.counts() for _ in range(count.jobs))
 
 
 def test_an_empty_queue_is_idle_at_once(queue):
@@ -133,6 +133,6 @@ def test_what_dead_workers_leave_is_worked_off_too(queue):
 
     left.enqueue()
     dead = NewWorker(token="0" * 32, identity="", queues=None, tasks=("left",), threads=1, coroutines=1)
-    assert queue.store.claim(queue.store.register(dead), [Demand(frozenset({"left"}), 1)], None).claimed
+    assert queue.engine.runs.claim(queue.engine.workers.register(dead), [Demand(frozenset({"left"}), 1)], None).claimed
     queue.worker().run(until_idle=True)
     assert statuses(queue) == {"succeeded": 1}

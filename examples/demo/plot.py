@@ -95,14 +95,14 @@ class Plot:
 
     def _kill(self, victim: WorkerProcess, survivor: WorkerProcess) -> None:
         if self._ended == self.total:
-            self.show.say(f"too few files to kill {victim} in the midst of them")
+            self.show.say(f"too few files to kill {victim} during the run")
             return
         victim.kill()
         killed, held = time.monotonic(), self._held_by(victim)
         self.show.mark(f"worker {victim.place}", "red")
-        self.show.say(f"{victim} killed with SIGKILL; jobs in its hands: {len(held)}", "bold red")
+        self.show.say(f"{victim} killed with SIGKILL; its running jobs: {len(held)}", "bold red")
         self._look_closely_until(lambda: not self._holds_jobs(victim))
-        self._say_since(killed, f"{survivor} noticed and put them back")
+        self._say_since(killed, f"{survivor} noticed and released them")
         self._look_closely_until(lambda: self._have_ended(held))
         self._say_since(killed, f"worker {survivor.place} has finished them")
 

@@ -1,4 +1,4 @@
-"""The proof: what the file says, held against what this process counts by itself."""
+"""The proof: the contents of the file, compared with what this process counts by itself."""
 
 from __future__ import annotations
 

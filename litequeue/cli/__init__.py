@@ -1,4 +1,4 @@
-"""The command line: `litequeue run`, and commands to look at a queue and change what is in it."""
+"""The command line: `litequeue run`, and commands to read and change a queue."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["main"]
 
 
 class Commands(click.Group):
-    """The commands, in the order of their use; what litequeue refuses is told without a traceback."""
+    """The commands, in the order of their use; an error of litequeue is shown without a traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Start; the console script and `python -m litequeue` come here."""
+        """Start the command line; called by the console script and by `python -m litequeue`."""
         open_missing_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # names of files and what jobs say may not fit its encoding
@@ -36,7 +36,7 @@ class Commands(click.Group):
         return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return them as they were added."""
+        """Return the commands in the order in which they were added."""
         del ctx
         return list(self.commands)
 
@@ -53,9 +53,9 @@ class Commands(click.Group):
 
 
 def open_missing_streams() -> None:
-    """Put the null device where whoever started us has closed a standard stream.
+    """Open the null device in place of each standard stream that is closed.
 
-    HAZARD: the next file to be opened gets the free number, and what is printed would go into it.
+    HAZARD: the next file to be opened would get the free number, and the command's output.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -70,7 +70,7 @@ def open_missing_streams() -> None:
 @click.version_option(__version__, prog_name="litequeue")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """litequeue: the task queue that fits in one file.
+    """litequeue: a task queue in one SQLite file.
 
     TARGET is a queue's file (app.db) or an app (app:queue); without it, $LITEQUEUE_PATH or ./litequeue.db.
     """
@@ -84,7 +84,7 @@ def completion(shell: str) -> None:
     """Print the script that completes commands in a shell: eval "$(litequeue completion bash)"."""
     found = get_completion_class(shell)
     if found is None:
-        raise click.ClickException(f"there is no completion for {shell}")
+        raise click.ClickException(f"no completion is available for {shell}")
     click.echo(found(main, {}, "litequeue", "_LITEQUEUE_COMPLETE").source())
 
 

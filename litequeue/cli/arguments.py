@@ -72,28 +72,28 @@ class Names(NamesType):
             return value
         names = tuple(name.strip() for name in str(value).split(",") if name.strip())
         if not names:
-            self.fail("it names nothing; write such as email,default", param, ctx)
+            self.fail("no name is given; write for example email,default", param, ctx)
         return names
 
 
 def target(command: F) -> F:
-    """Take a file or an app; the default queue if neither is named."""
+    """Add the argument TARGET: a file or an app; without it, the default queue."""
     return click.argument("target", required=False, type=Target())(driver(command))
 
 
 def driver(command: F) -> F:
-    """Take the driver to open a plain file with."""
+    """Add the option `--driver`, with which a plain file is opened."""
     return click.option(
         "--driver",
         type=click.Choice(DRIVERS),
         default=DRIVERS[0],
         show_default=True,
-        help="What opens a file; an app has its own.",
+        help="The driver that opens a plain file; an app has its own.",
     )(command)
 
 
 def as_json(command: F) -> F:
-    """Take `--json`."""
+    """Add the option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 

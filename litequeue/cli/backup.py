@@ -15,17 +15,17 @@ from litequeue.sqlite.file.opening import Driver
 @arguments.driver
 @arguments.as_json
 def backup(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
-    """Copy a queue's file to COPY, a new file, or a new name in a folder; workers and callers go on meanwhile.
+    """Copy a queue's file to COPY, a new file, or a new name in a folder, while workers and callers continue.
 
-    The copy is checked and synced to disk. It holds what was committed when the copying began; what was running then is
-    queued in it, to run again where the copy is used.
+    The copy is checked and synced to disk. It holds what was committed when the copying began. Jobs that were
+    running then are queued in it, and run again where the copy is used.
     """
     if len(words) > 2:
-        raise click.UsageError(f"name a queue and a copy, not {len(words)} things")
+        raise click.UsageError(f"give a queue and a copy, not {len(words)} arguments")
     target = words[0] if len(words) == 2 else None
     place = open_place(target, driver)
     try:
-        copy = place.store.backup(words[-1])
+        copy = place.store.admin.backup(words[-1])
     finally:
         place.close()
     count = copy.stat().st_size

@@ -13,8 +13,8 @@ from litequeue.cli.locate import Mistake, Place, open_place
 from litequeue.cli.printing import distance, emit, one_line, table
 from litequeue.cli.report import is_due, schedule_fields, trigger_text
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.records import Status
 from litequeue.errors import LiteQueueError
-from litequeue.job import Status
 from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.store import SqliteStore
 
@@ -26,10 +26,10 @@ _UNFINISHED = (Status.SCHEDULED, Status.QUEUED, Status.RUNNING)
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[TARGET] ID...", type=arguments.Target())
-@click.option("--all", "every", is_flag=True, help="All failed jobs, or those that the options below leave.")
+@click.option("--all", "every", is_flag=True, help="All failed jobs, or those that match the options below.")
 @click.option("--status", type=click.Choice(_RETRIABLE), default="failed", show_default=True, help="With --all.")
-@click.option("--task", help="With --all: only this task's.")
-@click.option("--queue", help="With --all: only this queue's.")
+@click.option("--task", help="With --all: only jobs of this task.")
+@click.option("--queue", help="With --all: only jobs of this queue.")
 @arguments.driver
 @arguments.as_json
 def retry(
@@ -42,12 +42,12 @@ def retry(
     queue: str | None,
     as_json: bool,
 ) -> None:
-    """Queue ended jobs anew, with all their retries; a scheduled one runs at once."""
+    """Queue ended jobs again, with all their retries. A scheduled job runs at once."""
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue))
     store = place.store
 
     def one(job_id: str) -> bool:
-        store.retry(job_id)
+        store.jobs.retry(job_id)
         return True
 
     try:
@@ -59,10 +59,10 @@ def retry(
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[TARGET] ID...", type=arguments.Target())
-@click.option("--all", "every", is_flag=True, help="All unfinished jobs, or those that the options below leave.")
-@click.option("--status", type=click.Choice([str(status) for status in _UNFINISHED]), help="With --all: only these.")
-@click.option("--task", help="With --all: only this task's.")
-@click.option("--queue", help="With --all: only this queue's.")
+@click.option("--all", "every", is_flag=True, help="All unfinished jobs, or those that match the options below.")
+@click.option("--status", type=click.Choice([str(status) for status in _UNFINISHED]), help="With --all.")
+@click.option("--task", help="With --all: only jobs of this task.")
+@click.option("--queue", help="With --all: only jobs of this queue.")
 @arguments.driver
 @arguments.as_json
 def cancel(
@@ -75,12 +75,12 @@ def cancel(
     queue: str | None,
     as_json: bool,
 ) -> None:
-    """Cancel jobs: one that has not begun ends at once, a running one is asked to."""
+    """Cancel jobs. A job that has not begun ends at once; a running job is asked to end."""
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue or status))
     wanted = _UNFINISHED if status is None else (Status(status),)
     try:
         chosen = _matching(place.store, wanted, task, queue) if every else iter(ids)
-        done, refused = _each(place.store, chosen, place.store.cancel, "has ended already")
+        done, refused = _each(place.store, chosen, place.store.jobs.cancel, "has already ended")
         _report(done, refused, "cancelled", as_json=as_json)
     finally:
         place.close()
@@ -92,9 +92,9 @@ def _place_and_ids(words: tuple[str, ...], driver: Driver, *, every: bool, narro
     if wrong:
         raise click.UsageError(f"{wrong[0]!r} is not the id of a job")
     if every == bool(ids):
-        raise click.UsageError("name jobs by their ids, or give --all")
+        raise click.UsageError("give the ids of jobs, or --all")
     if narrowed and not every:
-        raise click.UsageError("--task, --queue and --status go with --all")
+        raise click.UsageError("--task, --queue and --status need --all")
     return open_place(target, driver), list(dict.fromkeys(ids))
 
 
@@ -102,7 +102,7 @@ def _matching(store: SqliteStore, statuses: tuple[Status, ...], task: str | None
     """Yield the ids of jobs that now match, newest first in each status."""
     for status in statuses:
         before = None
-        while page := store.list_jobs(status=status, task=task, queue=queue, limit=CHUNK, before=before):
+        while page := store.jobs.list(status=status, task=task, queue=queue, limit=CHUNK, before=before):
             before = page[-1].id
             yield from [job.id for job in page]
 
@@ -110,12 +110,12 @@ def _matching(store: SqliteStore, statuses: tuple[Status, ...], task: str | None
 def _each(
     store: SqliteStore, ids: Iterator[str], change: Callable[[str], bool], refusal: str
 ) -> tuple[list[str], dict[str, str]]:
-    """Change jobs, many to a transaction; return which were, and why the others were not."""
+    """Change jobs, many to a transaction; return the ids of those changed, and why others were not."""
     done: list[str] = []
     refused: dict[str, str] = {}
     chosen = list(ids)
     for start in range(0, len(chosen), CHUNK):
-        with store.transaction() if len(chosen) > 1 else nullcontext():
+        with store.transactions.transaction() if len(chosen) > 1 else nullcontext():
             for job_id in chosen[start : start + CHUNK]:
                 try:
                     if change(job_id):
@@ -142,11 +142,11 @@ def _report(done: list[str], refused: dict[str, str], verb: str, *, as_json: boo
 @arguments.target
 @arguments.as_json
 def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
-    """Delete the ended jobs whose time to be kept is over, in small transactions; workers do so by themselves."""
+    """Delete ended jobs that have been kept long enough, in small transactions. Workers do this by themselves."""
     place = open_place(target, driver)
     try:
         deleted = 0
-        while count := place.store.prune(CHUNK):
+        while count := place.store.maintenance.prune(CHUNK):
             deleted += count
     finally:
         place.close()
@@ -161,11 +161,11 @@ def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
 @arguments.driver
 @arguments.as_json
 def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
-    """List what fires by itself, or change one: pause, resume, trigger or remove NAME."""
+    """List the schedules, or change one: pause, resume, trigger or remove NAME."""
     target, rest = arguments.split_target(words, ACTIONS.__contains__)
     action, *names = rest or ("list",)
     if action not in ACTIONS:
-        raise click.UsageError(f"there is no action {action!r}; it is one of {', '.join(ACTIONS)}")
+        raise click.UsageError(f"there is no action {action!r}; use one of {', '.join(ACTIONS)}")
     if len(names) != (0 if action == "list" else 1):
         raise click.UsageError("list takes no name" if action == "list" else f"name the schedule to {action}")
     place = open_place(target, driver)
@@ -179,7 +179,7 @@ def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
 
 
 def _list_schedules(place: Place, *, as_json: bool) -> None:
-    found, now = place.store.schedules(), place.store.clock.now()
+    found, now = place.store.schedules.list(), place.store.clock.now()
     if as_json:
         emit([schedule_fields(schedule, now) for schedule in found])
         return
@@ -190,7 +190,7 @@ def _list_schedules(place: Place, *, as_json: bool) -> None:
         click.echo("no schedules")
     absent = _not_in_the_file(place, {schedule.name for schedule in found})
     if absent:
-        click.echo(f"declared in the code, and not in the file until a worker starts: {', '.join(absent)}")
+        click.echo(f"declared in the code, but not in the file until a worker starts: {', '.join(absent)}")
 
 
 def _not_in_the_file(place: Place, known: set[str]) -> list[str]:
@@ -222,13 +222,13 @@ def _change_schedule(store: SqliteStore, action: str, name: str, *, as_json: boo
     answer: dict[str, Any] = {"schedule": name, "action": action}
     match action:
         case "pause":
-            store.pause_schedule(name)
+            store.schedules.pause(name)
         case "resume":
-            store.resume_schedule(name)
+            store.schedules.resume(name)
         case "remove":
-            store.remove_schedule(name)
+            store.schedules.remove(name)
         case "trigger":
-            answer["job"] = store.trigger_schedule(name)
+            answer["job"] = store.schedules.trigger(name)
         case _:
             raise Mistake(f"there is no action {action!r}")
     if as_json:

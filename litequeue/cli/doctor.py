@@ -1,4 +1,4 @@
-"""The command `doctor`: check a file, its surroundings and its workers for what is known to go wrong."""
+"""The command `doctor`: check a file, its surroundings and its workers for known problems."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import default_path, load, names_app, open_file
+from litequeue.cli.locate import default_path, file_of, load, names_app, open_file
 from litequeue.cli.printing import emit, one_line, size
-from litequeue.cli.report import Crew, is_due, unserved
+from litequeue.cli.report import Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
 from litequeue.core.engine import ScheduleRecord
 from litequeue.errors import LiteQueueError, StoreError
@@ -37,7 +37,7 @@ STUCK_AFTER = 60.0  # seconds that a schedule may be late while a worker lives t
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at, what was seen, and how it is mended where it can be."""
+    """One check: its result, and the function that repairs the fault, if one can."""
 
     level: Level
     check: str
@@ -45,23 +45,24 @@ class Finding(NamedTuple):
     mend: Mend | None = None
 
     def to_json(self) -> dict[str, str]:
-        """Return what is told of it."""
+        """Return the finding as plain values."""
         return {"level": self.level, "check": self.check, "text": self.text}
 
 
 @click.command()
 @arguments.target
 @arguments.as_json
-@click.option("--quick", is_flag=True, help="Leave out the check of the whole file's integrity.")
-@click.option("--repair", "repairs", is_flag=True, help="Mend what can be mended, after a backup beside the file.")
+@click.option("--quick", is_flag=True, help="Skip the integrity check, which reads the whole file.")
+@click.option("--repair", "repairs", is_flag=True, help="Repair what can be repaired, after a backup beside the file.")
 @click.pass_context
 def doctor(
     ctx: click.Context, target: str | None, driver: Driver, *, as_json: bool, quick: bool, repairs: bool
 ) -> None:
-    """Check the file, its surroundings and its workers; exit 1 when something fails, or still does after a repair."""
+    """Check the file, its surroundings and its workers; exit 1 if a check fails, also after a repair."""
     if target is not None and names_app(target):
-        queue, _ = load(target)
-        path, driver = str(queue.path), "sqlite3" if queue.store.driver_name == "sqlite3" else "apsw"
+        queue, name = load(target)
+        store = file_of(queue, name)
+        path, driver = str(store.path), "sqlite3" if store.driver_name == "sqlite3" else "apsw"
         queue.close()
     else:
         path = default_path() if target is None else target
@@ -79,10 +80,10 @@ def doctor(
 
 
 def examine(path: str, driver: Driver, *, quick: bool) -> Iterator[Finding]:
-    """Yield what is found; stop where a failure hides the rest."""
+    """Yield the findings; stop after a failure that prevents further checks."""
     place = Path(os.path.realpath(path))
     if not place.is_file():
-        yield Finding("fail", "file", f"{place} does not exist" if not place.exists() else f"{place} is no file")
+        yield Finding("fail", "file", f"{place} does not exist" if not place.exists() else f"{place} is not a file")
         return
     yield Finding("ok", "file", f"{place}, {size(place.stat().st_size)}")
     if why := second_name(place, read_mounts()):
@@ -103,20 +104,20 @@ def examine(path: str, driver: Driver, *, quick: bool) -> Iterator[Finding]:
 
 
 def mend(path: str, driver: Driver, findings: list[Finding]) -> Iterator[Finding]:
-    """Copy the file as it is, then mend what can be; yield what was done."""
+    """Copy the file as it is, then repair what can be repaired; yield a finding for each repair."""
     mends = {finding.mend: finding.check for finding in findings if finding.mend is not None}
     if not mends:
         return
     store = open_file(os.path.realpath(path), driver, allow_unsafe_filesystem=True)
     try:
         moment = datetime.fromtimestamp(store.clock.now(), timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-        copy = store.backup(f"{store.path}.before-repair-{moment}", as_it_is=True)
-        yield Finding("note", "backup", f"the file as it was is {copy}")
+        copy = store.admin.backup(f"{store.path}.before-repair-{moment}", as_it_is=True)
+        yield Finding("note", "backup", f"the file as it was before the repair is {copy}")
         for one, check in mends.items():
             try:
-                yield Finding("note", "mended", f"{check}: {one(store)}")
+                yield Finding("note", "repaired", f"{check}: {one(store)}")
             except LiteQueueError as error:
-                yield Finding("warn", "not mended", f"{check}: {error}")
+                yield Finding("warn", "not repaired", f"{check}: {error}")
     finally:
         store.close()
 
@@ -124,7 +125,7 @@ def mend(path: str, driver: Driver, findings: list[Finding]) -> Iterator[Finding
 def _surroundings(place: Path, driver: Driver) -> Iterator[Finding]:
     kind = guards.filesystem_of(place)
     if kind is None:
-        yield Finding("note", "file system", "its type cannot be told here; it must be a local disk")
+        yield Finding("note", "file system", "its type cannot be found out here; make sure that it is a local disk")
     elif kind in guards.UNSAFE or kind.startswith("fuse."):
         yield Finding("fail", "file system", f"{kind}: SQLite's WAL loses or corrupts data there; use a local disk")
     else:
@@ -145,7 +146,7 @@ def _ownership(place: Path) -> Iterator[Finding]:
     else:
         yield Finding("ok", "owner", f"user {status.st_uid}")
     if mode & 0o077:
-        yield Finding("note", "mode", f"{mode:04o}: others than its owner may open it; 0600 keeps payloads private")
+        yield Finding("note", "mode", f"{mode:04o}: other users may open it; 0600 keeps payloads private")
     else:
         yield Finding("ok", "mode", f"{mode:04o}")
     for beside in (Path(f"{place}-wal"), Path(f"{place}-shm"), directory_of(place)):
@@ -154,31 +155,31 @@ def _ownership(place: Path) -> Iterator[Finding]:
 
 
 def _for_the_group(beside: Path, database: os.stat_result) -> bool:
-    """Whether both are for one group to write: then it does not matter which of its users has made what."""
+    """Whether one group may write both: then it does not matter which of its users has made them."""
     there = beside.stat()
     return there.st_gid == database.st_gid and bool(there.st_mode & database.st_mode & 0o020)
 
 
 def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:
-    mode = store.read(health.journal_mode)
+    mode = store.kernel.read(health.journal_mode)
     if mode == "wal":
         yield Finding("ok", "journal", mode)
     else:
-        yield Finding("fail", "journal", f"{mode}, and not wal", lambda store: store.mend(repair.write_ahead))
-    found, newest = store.read(health.version), health.newest()
+        yield Finding("fail", "journal", f"{mode}, not wal", lambda store: store.admin.repair(repair.write_ahead))
+    found, newest = store.kernel.read(health.version), health.newest()
     if found < newest:
         yield Finding("note", "schema", f"version {found}; the app brings it to {newest} when it opens the file")
     else:
         yield Finding("ok", "schema", f"version {found}")
-    wal = store.wal_size()
+    wal = store.admin.wal_size()
     if wal > JOURNAL_LIMIT:
-        why = f"{size(wal)}: something reads in one long transaction, or no worker checkpoints"
-        yield Finding("warn", "WAL", why, lambda store: store.mend(repair.checkpoint))
+        why = f"{size(wal)}: a process reads in one long transaction, or no worker runs checkpoints"
+        yield Finding("warn", "WAL", why, lambda store: store.admin.repair(repair.checkpoint))
     else:
         yield Finding("ok", "WAL", size(wal))
     if not quick:
         try:
-            faults = store.integrity()
+            faults = store.admin.integrity()
         except StoreError as error:
             faults = [str(error)]
         yield (
@@ -192,67 +193,67 @@ def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:
 
 def _workers(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     level: Level = "ok" if crew.living else "warn"
-    yield Finding(level, "workers", f"{len(crew.living)} alive" if crew.living else "none is alive")
+    yield Finding(level, "workers", f"{len(crew.living)} alive" if crew.living else "no worker is running")
     for worker in crew.dead:
         pid = Identity.from_text(worker.identity).pid
-        held = f"its {worker.running} jobs go back" if worker.running else "it is struck off"
-        text = f"worker {worker.id} (pid {pid}) is dead; {held} when another worker looks"
+        held = f"its {worker.running} jobs are released" if worker.running else "it is deregistered"
+        text = f"worker {worker.id} (pid {pid}) is dead; {held} when another worker notices"
         yield Finding("warn", "workers", text, _reap)
-    ownerless = store.ownerless()
+    ownerless = store.workers.ownerless()
     if ownerless:
         numbers = ", ".join(map(str, ownerless))
-        text = f"running jobs belong to workers not on record ({numbers}); a worker frees them"
+        text = f"running jobs belong to workers that are not registered ({numbers}); the next worker releases them"
         yield Finding("warn", "jobs", text, _reap)
 
 
 def _reap(store: SqliteStore) -> str:
-    before = len(store.workers())
+    before = len(store.workers.list())
     Maintenance(store, store.clock, "", frozenset()).reap()
-    return f"{before - len(store.workers())} dead workers were struck off, and what they were running is queued"
+    return f"{before - len(store.workers.list())} dead workers were deregistered, and their jobs were released"
 
 
 def _rebuild(store: SqliteStore) -> str:
-    if store.living_workers():
-        raise StoreError("workers are alive; stop them first, and whatever else has the file open")
-    return store.mend(repair.rebuild)
+    if store.workers.living():
+        raise StoreError("workers are running; stop them first, and every other process that has the file open")
+    return store.admin.repair(repair.rebuild)
 
 
 def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
-    if orphans := store.orphans():
-        text = f"{orphans} errors are kept of jobs that are gone"
-        yield Finding("warn", "errors", text, lambda store: store.mend(repair.drop_orphans))
+    if orphans := store.admin.orphans():
+        text = f"{orphans} errors belong to jobs that are no longer in the file"
+        yield Finding("warn", "errors", text, lambda store: store.admin.repair(repair.drop_orphans))
     waiting = unserved(store, crew)
     for row in waiting:
-        yield Finding("warn", "jobs", f"{row['jobs']} of {row['task']} wait in queue {row['queue']}: {row['why']}")
+        yield Finding("warn", "jobs", unserved_text(row))
     if not waiting:
         yield Finding("ok", "jobs", "every ready job has a worker that can take it")
 
 
 def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     known = {task for worker in crew.living for task in worker.tasks}
-    schedules = store.schedules()
+    schedules = store.schedules.list()
     wrong = [found for one in schedules if (found := _wrong(one, known, store.clock.now())) is not None]
-    yield from wrong or [Finding("ok", "schedules", f"{len(schedules)} of them")]
+    yield from wrong or [Finding("ok", "schedules", f"{len(schedules)} schedules")]
 
 
 def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | None:
-    """Say what keeps a schedule from firing; None where nothing does."""
+    """Return what keeps a schedule from firing, or None."""
     name, next_at = schedule.name, schedule.next_at
     try:
         trigger = triggers.decode(schedule.trigger)
         due = None if next_at is None else triggers.due(trigger, next_at, now, limit=1)
     except ValueError as error:
-        return Finding("fail", "schedules", f"{name} cannot fire here: {error}")
+        return Finding("fail", "schedules", f"{name} cannot fire on this machine: {error}")
     if due is not None and next_at is not None and next_at > now and due.next_at != next_at and not schedule.paused:
-        return Finding("fail", "schedules", f"{name} waits too long: the clock was set back", _bring_near)
+        return Finding("fail", "schedules", f"{name} is due too late: the clock was set back", _bring_near)
     if schedule.task not in known:
-        return Finding("warn", "schedules", f"{name}: no living worker knows {schedule.task}")
+        return Finding("warn", "schedules", f"{name}: no running worker has the task {schedule.task}")
     late = now - next_at if is_due(schedule, now) and next_at is not None else 0.0
     if late > STUCK_AFTER:
-        return Finding("fail", "schedules", f"{name} ought to have fired {text(late)} ago")
+        return Finding("fail", "schedules", f"{name} should have fired {text(late)} ago")
     return None
 
 
 def _bring_near(store: SqliteStore) -> str:
-    store.bring_near(frozenset(schedule.task for schedule in store.schedules()))
-    return "they fire at their next ticks by the clock as it is now"
+    store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list()))
+    return "they fire at their next ticks by the present clock"

@@ -28,14 +28,14 @@ _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 @click.argument("words", nargs=-1, metavar="[ARGUMENT]...")
 @click.option("--args", "args_json", metavar="JSON", help="Positional arguments, as a JSON list.")
 @click.option("--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments, as a JSON object.")
-@click.option("--delay", type=arguments.Duration(), help="Run it so much later.")
-@click.option("--at", type=arguments.Moment(), help="Run it at this time, such as 2026-11-23T06:00:00+01:00.")
+@click.option("--delay", type=arguments.Duration(), help="Run it after this delay.")
+@click.option("--at", type=arguments.Moment(), help="Run it at this time, for example 2026-11-23T06:00:00+01:00.")
 @click.option("--priority", type=click.IntRange(-100, 100), help="Higher runs first.")
 @click.option("--queue", help="Put it into this queue.")
 @click.option("--key", help="Idempotency key: the same key and arguments give the same job.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
 @click.option("--wait", is_flag=True, help="Wait for the job to end, and print its result.")
-@click.option("--timeout", type=arguments.Duration(), help="Wait no longer than this; implies --wait.")
+@click.option("--timeout", type=arguments.Duration(), help="Wait at most this long; implies --wait.")
 @click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
 @arguments.as_json
 def enqueue(
@@ -87,8 +87,8 @@ def _result(task: Task[..., Any], job: Job[Any], timeout: float | None) -> Any:
 def _queue(target: str, name: str, imports: tuple[str, ...]) -> Queue:
     if not names_app(target):
         raise Mistake(
-            f"{target!r} is a file, and the tasks' signatures are in the code: name the app, "
-            f"such as litequeue enqueue app:queue {name}"
+            f"{target!r} is a file, but the tasks' signatures are in code; name the app, "
+            f"for example: litequeue enqueue app:queue {name}"
         )
     for module in imports:
         import_named(module)
@@ -96,7 +96,7 @@ def _queue(target: str, name: str, imports: tuple[str, ...]) -> Queue:
 
 
 def find_task(queue: Queue, name: str) -> Task[..., Any]:
-    """Return the task of that name, or say which it may have been."""
+    """Return the task of that name, or suggest the one that may have been meant."""
     try:
         return queue.tasks[name]
     except UnknownTask as error:
@@ -119,7 +119,7 @@ def _call(
         if pair:
             kwargs[pair[1]] = pair[2] if pair[1] in texts else _value(pair[2])
         elif args_json is not None:
-            raise click.UsageError("give positional arguments as words or by --args, not both")
+            raise click.UsageError("give positional arguments as words or with --args, not both")
         else:
             name = names[len(args)] if len(args) < len(names) else ""
             args.append(word if name in texts else _value(word))

@@ -14,7 +14,9 @@ import click
 
 from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
+from litequeue.queue import Queue
 from litequeue.scheduling import triggers
+from litequeue.sqlite.store import SqliteStore
 from litequeue.task import Task
 from litequeue.worker.worker import Worker
 
@@ -66,7 +68,7 @@ class JsonFormat(logging.Formatter):
 
 
 def set_up(log_format: str | None, verbosity: int, *, supervised: bool) -> None:
-    """Write what is logged to stderr. An app that has set up logging keeps its own, unless a format is asked for."""
+    """Write the log to stderr. An app that has set up logging keeps its own, unless a format is given."""
     log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
     root = logging.getLogger()
     if root.handlers and log_format is None:
@@ -86,17 +88,16 @@ def set_up(log_format: str | None, verbosity: int, *, supervised: bool) -> None:
         root.setLevel(logging.INFO)
 
 
-def announce(worker: Worker) -> None:
+def announce(worker: Worker, queue: Queue, store: SqliteStore) -> None:
     """Log what a worker is about to serve."""
-    found = serving(worker)
-    log.info("%s", _banner(found, worker.queue.now()), extra={"serving": {"event": "serving", **found}})
+    found = serving(worker, queue, store)
+    log.info("%s", _banner(found, queue.now()), extra={"serving": {"event": "serving", **found}})
     if not found["tasks"]:
         log.warning("no tasks are declared on this queue; import the modules that have them with -I MODULE")
 
 
-def serving(worker: Worker) -> dict[str, Any]:
+def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
     """Gather what a worker serves, as plain values."""
-    queue, store = worker.queue, worker.queue.store
     return {
         "file": str(store.path),
         "driver": store.driver_name,
@@ -104,10 +105,10 @@ def serving(worker: Worker) -> dict[str, Any]:
         "durability": store.durability,
         "tasks": [_task_fields(task) for _, task in sorted(queue.tasks.items())],
         "queues": None if worker.queues is None else list(worker.queues),
-        "schedules": _schedules(worker),
-        "timeout": limit_text(queue.timeout),
-        "result_ttl": limit_text(queue.result_ttl),
-        "failed_ttl": limit_text(queue.failed_ttl),
+        "schedules": _schedules(queue, store),
+        "timeout": limit_text(queue.defaults.timeout),
+        "result_ttl": limit_text(queue.defaults.result_ttl),
+        "failed_ttl": limit_text(queue.defaults.failed_ttl),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "grace": text(worker.grace),
@@ -125,10 +126,10 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
     }
 
 
-def _schedules(worker: Worker) -> list[dict[str, Any]]:
+def _schedules(queue: Queue, store: SqliteStore) -> list[dict[str, Any]]:
     """List those in the file, and those that this worker will put there."""
-    queue, now = worker.queue, worker.queue.now()
-    there = {record.name: record for record in queue.store.schedules() if record.task in queue.tasks}
+    now = queue.now()
+    there = {record.name: record for record in store.schedules.list() if record.task in queue.tasks}
     rows: dict[str, tuple[str, float | None]] = {}
     for task in queue.tasks.values():
         if task.options.schedule is not None:

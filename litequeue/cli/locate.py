@@ -1,4 +1,4 @@
-"""Find what a command works on: a file, or the `Queue` of an app, imported from the current folder."""
+"""Find the target of a command: a file, or the `Queue` of an app, imported from the current folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DRIVERS = get_args(Driver)
 
 
 class Mistake(click.ClickException):
-    """What was typed cannot be meant; exit code 2."""
+    """The command or its arguments are not valid; exit code 2."""
 
     exit_code = 2
 
@@ -49,7 +49,7 @@ class BrokenModule(click.ClickException):
 
 @dataclass(frozen=True)
 class Place:
-    """What a command works on: a store, and the queue declared on it where an app was named."""
+    """The target of a command: a store, and the queue declared on it if an app was named."""
 
     store: SqliteStore
     queue: Queue | None
@@ -64,18 +64,26 @@ def open_place(target: str | None, driver: Driver) -> Place:
     """Open the app's queue, or a file that has one in it; a file without one is left as it is."""
     if target is not None and names_app(target):
         queue, name = load(target)
-        return Place(queue.store, queue, name)
+        return Place(file_of(queue, name), queue, name)
     path = default_path() if target is None else target
     return Place(open_file(path, driver), None, path)
+
+
+def file_of(queue: Queue, name: str) -> SqliteStore:
+    """Return the SQLite file of the app's queue; a usage error where another engine keeps its jobs."""
+    engine = queue.engine
+    if not isinstance(engine, SqliteStore):
+        raise Mistake(f"{name} runs on {engine.name}, and has no file of its own; use the tools of {engine.name}")
+    return engine
 
 
 def open_file(path: str, driver: Driver, *, allow_unsafe_filesystem: bool = False) -> SqliteStore:
     """Open a file that has a queue in it; raises `StoreError` for any other, and makes nothing."""
     if not path or "\0" in path:
-        raise Mistake(f"{path!r} is no path; name the queue's file (app.db) or the app (app:queue)")
+        raise Mistake(f"{path!r} is not a path; name the queue's file (app.db) or the app (app:queue)")
     if not Path(path).exists():
         raise StoreError(f"{path} does not exist; name the queue's file (app.db) or the app (app:queue)")
-    return SqliteStore(
+    return SqliteStore.open(
         path,
         driver=driver,
         durability="full",
@@ -100,11 +108,11 @@ def names_app(target: str) -> bool:
 
 
 def load(target: str) -> tuple[Queue, str]:
-    """Import an app's module and return its queue, with a name for it that finds it again."""
+    """Import an app's module; return its queue and a name under which a worker process finds the same queue."""
     if target.endswith(".py") and os.sep not in target:
-        raise Mistake(f"{target!r} is a file of code; name its module: {target.removesuffix('.py')!r}")
+        raise Mistake(f"{target!r} is a file of Python code; name its module: {target.removesuffix('.py')!r}")
     if not _APP.fullmatch(target):
-        raise Mistake(f"{target!r} is no app; name a module and the queue in it, such as app:queue")
+        raise Mistake(f"{target!r} is not an app; name a module and the queue in it, such as app:queue")
     module_name, _, attribute = target.partition(":")
     module = import_named(module_name)
     if attribute:
@@ -153,7 +161,7 @@ def _only(module: ModuleType, module_name: str) -> tuple[Queue, str]:
         return queue, f"{module_name}:{name}"
     if found or default_queue.tasks:
         return default_queue, module_name
-    raise Mistake(f"{module_name} has no Queue in it, and declares no task on the default queue (from litequeue ...)")
+    raise Mistake(f"{module_name} contains no Queue, and declares no task on the default queue (from litequeue ...)")
 
 
 def queues_in(module: ModuleType) -> dict[str, Queue]:
@@ -168,7 +176,7 @@ def suggestion(word: str, known: list[str]) -> str:
 
 
 def _hint(attribute: str, names: list[str]) -> str:
-    return suggestion(attribute, names) or (f"; its queues: {', '.join(names)}" if names else "; it has no Queue in it")
+    return suggestion(attribute, names) or (f"; its queues: {', '.join(names)}" if names else "; it contains no Queue")
 
 
 def _no_module(name: str, missing: str) -> str:

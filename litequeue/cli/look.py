@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: status, jobs, show."""
+"""The commands that only read: status, jobs, show."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from litequeue.cli.printing import (
     table,
     to_json,
 )
-from litequeue.cli.report import job_fields, overview
+from litequeue.cli.report import job_fields, overview, unserved_text
 from litequeue.core.duration import instant, text
-from litequeue.job import JobRecord, Status
+from litequeue.core.records import JobRecord, Status
 from litequeue.sqlite.file.opening import Driver
 
 _SHOWN = [status for status in Status if status is not Status.WAITING]
@@ -31,16 +31,26 @@ _SHOWN = [status for status in Status if status is not Status.WAITING]
 @click.command()
 @arguments.target
 @arguments.as_json
-@click.option("--check", is_flag=True, help="Exit 1 when something needs attention: no worker, a loop that hangs.")
-@click.option("--max-age", type=arguments.Duration(), help="How long is too long; implies --check.")
+@click.option("--check", is_flag=True, help="Exit 1 if no worker is running, or an event loop does not answer.")
+@click.option(
+    "--max-age", type=arguments.Duration(), help="Exit 1 also if a ready job has waited longer; implies --check."
+)
+@click.option("--exact", is_flag=True, help="Count the succeeded jobs of a large file, too: this reads all of them.")
 @click.pass_context
 def status(
-    ctx: click.Context, target: str | None, driver: Driver, *, as_json: bool, check: bool, max_age: float | None
+    ctx: click.Context,
+    target: str | None,
+    driver: Driver,
+    *,
+    as_json: bool,
+    check: bool,
+    max_age: float | None,
+    exact: bool,
 ) -> None:
-    """Tell how deep the queues are, who works on them, and what goes wrong."""
+    """Show the depth of the queues, the workers, and what needs attention."""
     place = open_place(target, driver)
     try:
-        found, now = overview(place.store), place.store.clock.now()
+        found, now = overview(place.store, exact=exact), place.store.clock.now()
     finally:
         place.close()
     if as_json:
@@ -54,7 +64,7 @@ def status(
 
 
 def _problems(found: dict[str, Any], max_age: float | None, now: float) -> list[str]:
-    problems = [] if any(worker["alive"] for worker in found["workers"]) else ["no worker is alive"]
+    problems = [] if any(worker["alive"] for worker in found["workers"]) else ["no worker is running"]
     problems += _hanging_loops(found["workers"], now)
     for queue in found["queues"]:
         age = queue["oldest_waiting_seconds"]
@@ -66,7 +76,7 @@ def _problems(found: dict[str, Any], max_age: float | None, now: float) -> list[
 def _hanging_loops(workers: list[dict[str, Any]], now: float) -> list[str]:
     return [
         f"worker {worker['id']} (pid {worker['pid']}): its event loop has not answered for "
-        f"{text(max(0.0, now - instant(since)))}: a coroutine blocks it; the worker's log has the stack"
+        f"{text(max(0.0, now - instant(since)))}, because a coroutine blocks it; the worker's log has the stack"
         for worker in workers
         if (since := worker["loop_silent_since"]) is not None
     ]
@@ -93,7 +103,7 @@ def _queue_table(queues: list[dict[str, Any]]) -> str:
     rows = [
         [
             one_line(queue["queue"]),
-            *(_count(queue[str(s)], s) for s in statuses),
+            *(_count(queue[str(s)], s, exact=queue["succeeded_exact"] or s is not Status.SUCCEEDED) for s in statuses),
             "-" if queue["oldest_waiting_seconds"] is None else text(queue["oldest_waiting_seconds"]),
         ]
         for queue in queues
@@ -101,13 +111,20 @@ def _queue_table(queues: list[dict[str, Any]]) -> str:
     return table(headings, rows, right=range(1, len(headings)))
 
 
-def _count(jobs: int, status: Status) -> str:
+def _count(jobs: int, status: Status, *, exact: bool) -> str:
+    if not exact:
+        return f"about {about(jobs):,}"
     return click.style(str(jobs), fg="red") if jobs and status is Status.FAILED else str(jobs)
+
+
+def about(number: int) -> int:
+    """Round to two digits, which an estimate may claim."""
+    return round(number, min(0, 2 - len(str(number))))
 
 
 def _worker_table(workers: list[dict[str, Any]], now: float) -> str:
     if not any(worker["alive"] for worker in workers):
-        note = click.style("no worker is alive", fg="yellow") + "; start one with `litequeue run app:queue`"
+        note = click.style("no worker is running", fg="yellow") + "; start one: litequeue run app:queue"
     else:
         note = ""
     rows = [
@@ -134,11 +151,7 @@ def _task_table(tasks: list[dict[str, Any]]) -> str:
 
 
 def _unserved_lines(rows: list[dict[str, Any]]) -> str:
-    return "\n".join(
-        click.style("waits in vain", fg="yellow")
-        + f"  {row['jobs']} of {one_line(row['task'])} in queue {one_line(row['queue'])}: {row['why']}"
-        for row in rows
-    )
+    return "\n".join(click.style(unserved_text(row), fg="yellow") for row in rows)
 
 
 def _failure_lines(rows: list[dict[str, Any]]) -> str:
@@ -164,13 +177,13 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
 
 @click.command()
 @arguments.target
-@click.option("--status", type=click.Choice([str(status) for status in _SHOWN]), help="Only these.")
-@click.option("--task", help="Only this task's.")
-@click.option("--queue", help="Only this queue's.")
-@click.option("--tag", help="Only those with this tag.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option("--status", type=click.Choice([str(status) for status in _SHOWN]), help="Only jobs with this status.")
+@click.option("--task", help="Only jobs of this task.")
+@click.option("--queue", help="Only jobs of this queue.")
+@click.option("--tag", help="Only jobs with this tag.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show at most this many.")
 @click.option(
-    "--before", metavar="ID", type=click.IntRange(0, 2**63 - 1), help="Only older ones than this job: the next page."
+    "--before", metavar="ID", type=click.IntRange(0, 2**63 - 1), help="Only jobs older than this one: the next page."
 )
 @arguments.as_json
 def jobs(
@@ -179,7 +192,7 @@ def jobs(
     """List jobs, newest first."""
     place = open_place(target, driver)
     try:
-        found = place.store.list_jobs(
+        found = place.store.jobs.list(
             status=None if status is None else Status(status), before=None if before is None else str(before), **where
         )
         codec, now = None if place.queue is None else place.queue.codec, place.store.clock.now()
@@ -189,12 +202,12 @@ def jobs(
         emit([job_fields(job, codec) for job in found])
         return
     if not found:
-        click.echo("no such jobs")
+        click.echo("no jobs match")
         return
     headings = ["ID", "TASK", "QUEUE", "STATUS", "TRY", "ENQUEUED", "TOOK", "NOTE"]
     click.echo(table(headings, [_job_row(job, now) for job in found], right=[0, 4]))
     if len(found) == where["limit"]:
-        click.echo(f"older ones: --before {found[-1].id}")
+        click.echo(f"for older jobs: --before {found[-1].id}")
 
 
 def _job_row(job: JobRecord, now: float) -> list[str]:
@@ -223,7 +236,7 @@ def _note(job: JobRecord, now: float) -> str:
         return _progress(job)
     if job.errors and job.status is not Status.SUCCEEDED:
         return one_line(f"{job.errors[-1].type}: {job.errors[-1].message}")
-    return "cancel asked for" if job.cancel_requested and job.status is Status.RUNNING else ""
+    return "cancel requested" if job.cancel_requested and job.status is Status.RUNNING else ""
 
 
 def _progress(job: JobRecord) -> str:
@@ -242,10 +255,10 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     """Tell everything about one job: arguments, result, errors with their tracebacks."""
     target, ids = arguments.split_target(words, str.isdecimal)
     if len(ids) != 1:
-        raise click.UsageError("name one job by its id, such as: litequeue show app.db 42")
+        raise click.UsageError("give the id of one job, for example: litequeue show app.db 42")
     place = open_place(target, driver)
     try:
-        job, now = place.store.look_up(ids[0]), place.store.clock.now()
+        job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
         fields = job_fields(job, None if place.queue is None else place.queue.codec)
     finally:
         place.close()
@@ -265,8 +278,8 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
         ("started", local(job.started_at, now) if job.started_at else ""),
         ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
         ("expires", local(job.expires_at, now) if job.expires_at and not job.status.finished else ""),
-        ("tries", f"{job.attempt} begun, {job.failures} failed, {job.deaths} workers died" if job.attempt else ""),
-        ("worker", f"{job.worker}{', cancel asked for' if job.cancel_requested else ''}" if job.worker else ""),
+        ("tries", f"{job.attempt} begun, {job.failures} failed, {job.deaths} ended by a death" if job.attempt else ""),
+        ("worker", f"{job.worker}{', cancel requested' if job.cancel_requested else ''}" if job.worker else ""),
         ("progress", _progress(job)),
         ("key", one_line(job.key or "")),
         ("tags", one_line(", ".join(job.tags))),
@@ -282,7 +295,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
 
 def _call(fields: dict[str, Any]) -> str:
     if fields["args"] is None:
-        return "not JSON: name the app, whose codec reads them"
+        return "not JSON: name the app (app:queue), whose codec reads them"
     given = [to_json(value) for value in fields["args"]]
     given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
     return f"({', '.join(given)})"

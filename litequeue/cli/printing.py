@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from litequeue.core.duration import text, utc
-from litequeue.job import Status
+from litequeue.core.records import Status
 
 _COLOURS = {
     Status.RUNNING: "cyan",
@@ -32,7 +32,7 @@ def emit(value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON; what is nested too deeply for that is cut."""
+    """Return a value as JSON; a value that is nested too deeply is cut."""
     try:
         return json.dumps(value, indent=indent, default=str)
     except RecursionError:
@@ -64,13 +64,13 @@ def _row(cells: Sequence[str], widths: Sequence[int], to_right: frozenset[int]) 
 
 
 def one_line(value: object, longest: int = 70) -> str:
-    """Return a value as text that fits a cell, and that no terminal obeys."""
+    """Return a value as one short line without control characters."""
     line = _CONTROL.sub(" ", str(value)).strip()
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def harmless(value: str) -> str:
-    """Return text of many lines without what a terminal would obey, its line breaks kept."""
+    """Return text without control characters other than its line breaks."""
     return "\n".join(_CONTROL.sub(" ", line.expandtabs()) for line in value.splitlines())
 
 
@@ -109,5 +109,5 @@ def size(count: int) -> str:
 
 
 def limit_text(seconds: float) -> str:
-    """Return a time limit, which may be none."""
+    """Return a time limit as text; it may be absent."""
     return "none" if seconds == math.inf else text(seconds)

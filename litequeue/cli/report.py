@@ -1,4 +1,4 @@
-"""Gather what `status` and `doctor` tell of a store, as plain values. Prints nothing."""
+"""Gather what `status` and `doctor` show of a store, as plain values. Prints nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from litequeue.cli.printing import iso
-from litequeue.core.engine import ScheduleRecord, WorkerRecord
+from litequeue.cli.printing import iso, one_line
+from litequeue.core.engine import ScheduleRecord
+from litequeue.core.records import JobRecord, Status
+from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
-from litequeue.job import JobRecord, Status
 from litequeue.scheduling import triggers
 from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.store import SqliteStore
@@ -22,80 +23,90 @@ MASKED = "***"
 
 @dataclass(frozen=True)
 class Crew:
-    """The workers on record, the living and the dead."""
+    """The registered workers, alive and dead."""
 
     living: tuple[WorkerRecord, ...]
     dead: tuple[WorkerRecord, ...]
 
     @classmethod
     def of(cls, store: SqliteStore) -> Crew:
-        """Ask the kernel which of the workers on record live."""
-        workers = [(worker, store.lives(worker.token)) for worker in store.workers()]
+        """Ask the kernel which of the registered workers are alive."""
+        workers = [(worker, store.workers.lives(worker.token)) for worker in store.workers.list()]
         return cls(
             tuple(worker for worker, lives in workers if lives),
             tuple(worker for worker, lives in workers if not lives),
         )
 
     def why_not(self, task: str, queue: str) -> str | None:
-        """Say why nobody living runs this task in this queue; None where somebody does."""
+        """Return why no running worker takes this task from this queue, or None if one does."""
         if not self.living:
-            return "no worker is alive"
+            return "no worker is running. Start one: litequeue run app:queue"
         knowing = [worker for worker in self.living if task in worker.tasks]
         if not knowing:
-            return "no living worker knows this task"
+            return "no running worker has this task. Start one that imports its module"
         if not any(worker.queues is None or queue in worker.queues for worker in knowing):
-            return "no living worker that knows it serves this queue"
+            return "no running worker that has this task serves this queue. Start one that serves it"
         return None
 
 
 def unserved(store: SqliteStore, crew: Crew) -> list[dict[str, Any]]:
-    """List ready jobs that nobody living will run, by queue and task."""
+    """List ready jobs that no running worker takes, by queue and task."""
     return [
         {"queue": queue, "task": task, "jobs": count, "why": why}
-        for queue, task, count, _ in store.ready()
+        for queue, task, count, _ in store.admin.ready()
         if (why := crew.why_not(task, queue)) is not None
     ]
 
 
-def overview(store: SqliteStore) -> dict[str, Any]:
-    """Gather everything that `status` tells."""
+def unserved_text(row: dict[str, Any]) -> str:
+    """Return in words which ready jobs wait, and why."""
+    jobs, verb = ("job", "is") if row["jobs"] == 1 else ("jobs", "are")
+    where = f"of `{one_line(row['task'])}` in queue `{one_line(row['queue'])}`"
+    return f"{row['jobs']} {jobs} {where} {verb} waiting, and {row['why']}"
+
+
+def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
+    """Gather everything that `status` tells; `exact`: also how many jobs have succeeded, which reads all of them."""
     now, crew = store.clock.now(), Crew.of(store)
     return {
         "file": str(store.path),
         "bytes": store.path.stat().st_size,
-        "wal_bytes": store.wal_size(),
+        "wal_bytes": store.admin.wal_size(),
         "driver": store.driver_name,
         "sqlite": store.library_version,
-        "queues": _queues(store, now),
+        "queues": _queues(store, now, exact=exact),
         "tasks": _tasks(store),
         "workers": [
             *(
-                worker_fields(worker, alive=True, silent_since=store.loop_silent_since(worker.token))
+                worker_fields(worker, alive=True, silent_since=store.workers.loop_silent_since(worker.token))
                 for worker in crew.living
             ),
             *(worker_fields(worker, alive=False) for worker in crew.dead),
         ],
         "unserved": unserved(store, crew),
-        "schedules": [schedule_fields(schedule, now) for schedule in store.schedules()],
-        "recent_failures": [_failure(job) for job in store.list_jobs(status=Status.FAILED, limit=RECENT_FAILURES)],
+        "schedules": [schedule_fields(schedule, now) for schedule in store.schedules.list()],
+        "recent_failures": [_failure(job) for job in store.jobs.list(status=Status.FAILED, limit=RECENT_FAILURES)],
     }
 
 
-def _queues(store: SqliteStore, now: float) -> list[dict[str, Any]]:
+def _queues(store: SqliteStore, now: float, *, exact: bool) -> list[dict[str, Any]]:
     waiting: dict[str, float] = {}
-    for queue, _, _, since in store.ready():
+    for queue, _, _, since in store.admin.ready():
         waiting[queue] = min(since, waiting.get(queue, since))
     queues: dict[str, dict[str, Any]] = {}
-    for count in store.counts():
+    counts = store.jobs.counts(exact=exact)
+    succeeded_exact = all(count.exact for count in counts)
+    for count in counts:
         row = queues.setdefault(count.queue, {"queue": count.queue} | {str(status): 0 for status in Status})
         row[str(count.status)] = count.jobs
+        row["succeeded_exact"] = succeeded_exact
     for name, row in queues.items():
         row["oldest_waiting_seconds"] = max(0.0, now - waiting[name]) if name in waiting else None
     return [queues[name] for name in sorted(queues)]
 
 
 def _tasks(store: SqliteStore) -> list[dict[str, Any]]:
-    found = store.durations()
+    found = store.admin.durations()
     return [
         {"task": task, "recent_runs": len(found[task]), **spread(found[task])} for task in sorted(found) if found[task]
     ]
@@ -145,11 +156,11 @@ def schedule_fields(schedule: ScheduleRecord, now: float) -> dict[str, Any]:
 
 
 def trigger_text(schedule: ScheduleRecord) -> str:
-    """Return when a schedule fires, as a line."""
+    """Return when a schedule fires, as one line of text."""
     try:
         return triggers.describe(triggers.decode(schedule.trigger))
     except ValueError:
-        return f"not understood here: {schedule.trigger}"
+        return f"not understood by this release: {schedule.trigger}"
 
 
 def is_due(schedule: ScheduleRecord, now: float) -> bool:
@@ -221,7 +232,7 @@ def _call(call: Any) -> tuple[list[Any], dict[str, Any]] | tuple[None, None]:
 
 
 def decoded(codec: Codec, data: bytes) -> Any:
-    """Read what a codec wrote; None where this one cannot."""
+    """Decode bytes; None if this codec cannot read them."""
     try:
         return codec.decode(data)
     except (LiteQueueError, ValueError, TypeError, LookupError, EOFError):

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments, lines
-from litequeue.cli.locate import Mistake, import_named, load, names_app
+from litequeue.cli.locate import Mistake, file_of, import_named, load, names_app
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
 from litequeue.worker.supervisor import RELEASED, STOP_NOW, Supervisor, Tether
@@ -22,8 +22,8 @@ from litequeue.worker.worker import Worker
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
 CHILD = "import sys; sys.path[:] = {path!r}; from litequeue.cli import main; main(prog_name='litequeue')"
 NO_INTERPRETER = (
-    "--processes starts this program's Python interpreter, and there is none to start: the program is frozen, or "
-    "embeds Python. Start it several times instead, without --processes"
+    "--processes starts this program's Python interpreter, but the program is frozen or embeds Python, so it has none. "
+    "Start the program several times instead, without --processes"
 )
 
 
@@ -31,13 +31,13 @@ NO_INTERPRETER = (
 @click.argument("target", metavar="APP", required=False, type=arguments.Target())
 @click.option("--threads", type=click.IntRange(1), help="Plain functions run at once (cores + 4, at most 8).")
 @click.option("--coroutines", type=click.IntRange(1), default=100, show_default=True, help="Coroutines run at once.")
-@click.option("--queues", type=arguments.Names(), help="Serve these queues, in turn, such as email,default.")
+@click.option("--queues", type=arguments.Names(), help="Serve only these queues, in turn, for example email,default.")
 @click.option(
-    "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs have to end."
+    "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs may take."
 )
-@click.option("--until-idle", is_flag=True, help="Work off what is ready, then stop.")
-@click.option("--processes", type=click.IntRange(1), help="Run so many worker processes, and replace those that die.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="How to log (text).")
+@click.option("--until-idle", is_flag=True, help="Run the jobs that are ready, then stop.")
+@click.option("--processes", type=click.IntRange(1), help="Run this many worker processes, and replace those that die.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log (default: text).")
 @click.option("-v", "--verbose", count=True, help="Log more.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
 @click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
@@ -48,8 +48,8 @@ def run(
 ) -> None:
     """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
 
-    The first SIGINT, SIGTERM or SIGHUP lets running jobs end within --grace, the second, a second later or more,
-    releases them at once. Exits 0 if all that was begun was finished, 75 if jobs were released.
+    The first SIGINT, SIGTERM or SIGHUP lets running jobs end within --grace. A second one, at least one second later,
+    releases them at once. Exits with 0 if every job that had begun has ended, with 75 if jobs were released.
     """
     if target is None and not options["imports"]:
         raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
@@ -80,26 +80,26 @@ def run(
 
 
 def _ignore_signals() -> None:
-    """All is done: a signal that comes now must not turn the exit code into a death."""
+    """Ignore signals at the end: one that arrives now must not replace the exit code."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
-    """Import the app and the other modules. Those first: they may declare the tasks of the default queue."""
+    """Import the other modules, then the app: the modules may declare the tasks of the default queue."""
     for module in imports:
         import_named(module)
     if target is None:
         return default_queue
     if not names_app(target) and not target.endswith(".py"):
-        raise Mistake(f"{target!r} is a file, and tasks are in the code: name the app, such as litequeue run app:queue")
+        raise Mistake(f"{target!r} is a file, and tasks are in code; name the app: litequeue run app:queue")
     return load(target)[0]
 
 
 def _interpreter() -> list[str]:
     """Return how a child's Python is started: with our flags and our path, whatever is in the current folder.
 
-    HAZARD: what a frozen program calls its interpreter is the program itself, which would start itself without end.
+    HAZARD: the interpreter of a frozen program is the program itself, which would start itself without end.
     """
     if getattr(sys, "frozen", False) or not sys.executable:
         raise click.UsageError(NO_INTERPRETER)
@@ -111,7 +111,7 @@ def _interpreter() -> list[str]:
 
 
 def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
-    """Return what is asked of a child, with the same options."""
+    """Return a child's arguments, with the same options."""
     command = ["run", "--supervised", supervised]
     for name in ("threads", "coroutines", "log_format"):
         if options[name] is not None:
@@ -136,8 +136,10 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         )
     except (ValueError, TypeError) as error:
         raise Mistake(str(error)) from error
+    if not isinstance(worker, Worker):
+        return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
     if says_all:
-        lines.announce(worker)
+        lines.announce(worker, queue, file_of(queue, "this queue"))
     teller = None if tether is None else _fasten(worker, tether)
     # a signal just before it runs, or just after, must not kill the process
     worker._notice.returns = True  # noqa: SLF001  as run() says
@@ -152,19 +154,19 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
 
 
 def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
-    """Tell the supervisor when the worker works; stop the worker when the supervisor says so, or is gone."""
+    """Tell the supervisor when the worker has started; stop the worker if the supervisor says so, or has ended."""
     notice = worker._notice  # noqa: SLF001  as signals tell it
 
     def listen() -> None:
         while word := tether.hear():
-            notice.told("the supervisor says stop", 2 if word == STOP_NOW else 1)
-        notice.told("the supervisor is gone", 1)
+            notice.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
+        notice.told("the supervisor has ended", 1)
 
     def tell() -> None:
-        worker._ready.wait()  # noqa: SLF001  set when it has signed on, or could not
+        worker._ready.wait()  # noqa: SLF001  set when it has registered, or could not
         if worker._failure is None:  # noqa: SLF001
             tether.say_ready()
-            lines.log.info("%s works", worker.name)
+            lines.log.info("%s has started", worker.name)
 
     threading.Thread(target=listen, daemon=True).start()
     teller = threading.Thread(target=tell, daemon=True)

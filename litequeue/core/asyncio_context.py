@@ -1,4 +1,4 @@
-"""The event loop and the task that run in this thread, if any. Knows no store."""
+"""The event loop and the asyncio task that run in this thread, if any. Knows no store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEEDS_ASYNCIO = (
 
 
 def current_owner() -> object:
-    """Tell apart threads, and tasks of one loop: a context is copied to both."""
+    """Return what distinguishes threads, and tasks of one loop: a context is copied to both."""
     return current_task() or threading.get_ident()
 
 

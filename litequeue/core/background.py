@@ -1,4 +1,4 @@
-"""Threads of our own that make blocking calls for coroutines. Knows no store and no queue.
+"""Threads of litequeue that make blocking calls for coroutines. Knows no store and no queue.
 
 Not asyncio's default executor, which the application may keep busy; nor `concurrent.futures`, whose threads take no
 more work once the main thread has ended, though the application's other threads may go on. Daemon threads: none of
@@ -27,7 +27,7 @@ IDLE = 10.0  # seconds after which a thread with nothing to do ends
 
 
 class Background:
-    """One thread that makes calls, one after another: started when it is needed, ended when it is not.
+    """One thread that makes calls, one after another. It starts when it is needed and ends when it is not.
 
     It ends with its owner: only the queued calls refer to this object, the thread does not.
     """
@@ -39,15 +39,15 @@ class Background:
         self.start_anew()
 
     def submit(self, call: Callable[[], object]) -> None:
-        """Have the call made; from any thread. Raises `RuntimeError` where no thread can be started."""
+        """Queue a call, from any thread. Raises `RuntimeError` where no thread can be started."""
         if self._pid != os.getpid():  # forked, and Python was not told: the thread is the parent's
             self.start_anew()
         self._calls.put(call)
 
     def future(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        """Have the call made, and give what becomes of it as a future of the running loop.
+        """Queue a call, and return a future of the running loop for its result.
 
-        A call whose future was cancelled before its turn is not made.
+        A call whose future is cancelled before the call begins is not made.
         """
         loop = require_asyncio()
         future: asyncio.Future[T] = loop.create_future()
@@ -55,11 +55,11 @@ class Background:
         return future
 
     def close(self) -> None:
-        """Let the thread end when it has made the queued calls; a later call starts another."""
+        """End the thread once it has made the queued calls; a later call starts another."""
         self._calls.end()
 
     def start_anew(self) -> None:
-        """Begin, or begin anew after a fork, in the child: thread, lock and calls are the parent's."""
+        """Start without a thread; also after a fork, in the child: thread, lock and calls are the parent's."""
         if self._let_go is not None:
             self._let_go.detach()
         self._calls = _Calls(self._name)
@@ -69,7 +69,7 @@ class Background:
 
 
 def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Make one call, which may take long, in a thread of its own; return its future."""
+    """Make one call, which may take long, in a new thread; return its future."""
     thread = Background("litequeue-call")
     future = thread.future(call)
     thread.close()
@@ -95,7 +95,7 @@ class _Calls:
 
     def end(self) -> None:
         if self._thread is not None:
-            self._line.put(None)  # without the lock: a finalizer may run amid put(), in the same thread
+            self._line.put(None)  # without the lock: a finalizer may run inside put(), in the same thread
 
     def _serve(self) -> None:
         while True:
@@ -107,7 +107,7 @@ class _Calls:
                 try:
                     call()
                 except BaseException as error:
-                    log.error("a call in the background failed", error=error)
+                    log.error("a call in a background thread failed", error=error)
                 del call  # it may refer to the owner, which could otherwise not be collected while this thread waits
                 continue
             with self._lock:
@@ -117,7 +117,7 @@ class _Calls:
 
 
 class _Call:
-    """A call for a coroutine, and the future by which it is told what came of it."""
+    """A call for a coroutine, and the future that receives its result."""
 
     __slots__ = ("_call", "_future", "_loop")
 

@@ -7,21 +7,21 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of litequeue asks for the time; tests pass `litequeue.testing.ManualClock`."""
+    """The source of time for the rest of litequeue; tests pass `litequeue.testing.ManualClock`."""
 
     def now(self) -> float:
-        """Unix seconds of the wall clock, which may jump either way."""
+        """Unix seconds of the wall clock, which may jump in either direction."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Seconds since some fixed moment; never decreases."""
         ...
 
 
 class SystemClock:
     """The clocks of this machine."""
 
-    # the C functions themselves: an idle worker that is rung asks some twenty times before the job begins
+    # the C functions themselves: an idle worker that is notified asks some twenty times before the job begins
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
 

@@ -1,7 +1,7 @@
 """Where a task was declared, and whether a second declaration of its name is the same task again. Knows no queue.
 
 A task is declared while some top-level code is executed: a module, a cell of a notebook, a line of a session. Python
-compiles or loads that code anew each time, so its code object and its namespace tell one execution from another.
+compiles or loads that code again each time, so its code object and its namespace distinguish the executions.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from typing import Any
 
 import msgspec
 
-from litequeue.task import Task
-
 _OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED: the body of a function, which no top-level code and no class has
 _DEEPEST = 50  # wrappers around one function; an object may invent a `__wrapped__` at each look
 _VALUES = (str, bytes, int, float, complex, bool, type(None))
 _OTHER_VALUES = "and now the same code with other values (in its closure, its defaults, or what it is bound to)"
 _EMPTY = object()  # a variable that has no value yet
+
+
+class Transparent:
+    """What wraps one function, and adds nothing by which it would differ from another wrapper of that function."""
+
+    __wrapped__: Callable[..., Any]
 
 
 class Declaration(msgspec.Struct, frozen=True, eq=False):
@@ -38,14 +42,14 @@ class Declaration(msgspec.Struct, frozen=True, eq=False):
         return str(self.namespace.get("__name__", ""))
 
     def is_amid(self, other: Declaration) -> bool:
-        """Whether both were declared in one execution, as far as can be told."""
+        """Whether both were declared in one execution, as far as this can be known."""
         if self.code is None or other.code is None:
             return True
         return self.code is other.code and self.namespace is other.namespace
 
 
 def declared_here(function: Callable[..., Any]) -> Declaration:
-    """Note where this function is being declared."""
+    """Return where this function is being declared."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  inspect.currentframe() is this, and slow to import
     found: FrameType | None = None
     while frame is not None:
@@ -71,20 +75,20 @@ def refuse_another(name: str, known: Sequence[Declaration], new: Declaration) ->
             places = _place(old.function), _place(new.function)
             another = f"and now another one, in {places[1]}" if places[0] != places[1] else _OTHER_VALUES
             raise ValueError(
-                f"a task named {name!r} is declared on this queue already, in {places[0]}, {another}; "
+                f"a task named {name!r} is already declared on this queue, in {places[0]}, {another}; "
                 f"give one of the two another name: @task(name=...)"
             )
 
 
 def remembered(known: Sequence[Declaration], new: Declaration) -> list[Declaration]:
-    """Return what later declarations are compared to: the newest one of each module."""
+    """Return the declarations to which later ones are compared: the newest of each module."""
     return [*(old for old in known if old.module != new.module), new]
 
 
 def is_the_programs(known: Sequence[Declaration], new: Declaration) -> bool:
     """Whether the program itself has declared it, and this is its script imported back.
 
-    The program's own counts: the other lacks what was done under `if __name__ == "__main__":`.
+    The program's own declaration counts: the other lacks the effects of `if __name__ == "__main__":`.
     """
     if any(old.module == new.module for old in known):
         return False  # a reload, which may be an edit
@@ -95,7 +99,7 @@ def is_the_programs(known: Sequence[Declaration], new: Declaration) -> bool:
 
 
 def _alike(old: Any, new: Any, *, anew: bool = False, seen: frozenset[tuple[int, int]] = frozenset()) -> bool:
-    """Whether two functions, or values that they hold, do the same. `anew`: one that was defined anew will do."""
+    """Whether two functions, or values that they hold, do the same. `anew`: a redefined one counts as the same."""
     if old is new or (id(old), id(new)) in seen:
         return True
     if type(old) is not type(new):
@@ -112,14 +116,14 @@ def _alike(old: Any, new: Any, *, anew: bool = False, seen: frozenset[tuple[int,
 
 
 def _parts(value: Any) -> Sequence[Any] | None:
-    """Return what makes one function of the same code differ from another, and what else may hold functions."""
+    """Return the values by which functions of the same code differ, and values that may hold functions."""
     if isinstance(value, FunctionType):
         return _held(value)
     if isinstance(value, MethodType):
         return value.__func__, value.__self__
     if isinstance(value, functools.partial):
         return value.func, value.args, value.keywords
-    if isinstance(value, (Task, staticmethod)):
+    if isinstance(value, (Transparent, staticmethod)):
         return (value.__wrapped__,)
     if isinstance(value, _Variable):
         return (value.value,)
@@ -135,7 +139,7 @@ class _Variable(msgspec.Struct, frozen=True, eq=False):
     value: Any
 
     def is_sibling_of(self, other: _Variable) -> bool:
-        """Whether this one will hold what stands beside its owner, as the other one does: a task that calls itself."""
+        """Whether this variable will hold its owner's own sibling, as the other does: a task that calls itself."""
         if self.value is not _EMPTY:
             return False
         scope = self.owner.__qualname__.rpartition(".")[0]
@@ -157,7 +161,7 @@ def _held(function: FunctionType) -> list[Any]:
 
 
 def _is_anew(old: Declaration, new: Declaration) -> bool:
-    """Whether the same function was defined anew; its code and what it holds may have been edited."""
+    """Whether the same function was defined again; its code and the values it holds may have been edited."""
     if _names_in(old) != _names_in(new):
         return False
     if old.is_amid(new):
@@ -173,9 +177,9 @@ def _is_anew(old: Declaration, new: Declaration) -> bool:
 
 
 def _same_cell(old: Declaration, new: Declaration) -> bool:
-    """Whether both stand in one cell of a notebook, whose statements are compiled one by one under the cell's name.
+    """Whether both are in one cell of a notebook, whose statements are compiled one by one under the cell's name.
 
-    An edited cell has another name; one that is run again declares the task on the same line.
+    An edited cell has another name; a cell that is run again declares the task on the same line.
     """
     if old.code is None or new.code is None or old.namespace is not new.namespace:
         return False
@@ -185,7 +189,7 @@ def _same_cell(old: Declaration, new: Declaration) -> bool:
 
 
 def _is_redefined(old: Any, new: Any) -> bool:
-    """Whether the function, or the class of a method or an object, was defined anew by another cell or line."""
+    """Whether the function, or the class of a method or an object, was defined again by another cell or line."""
     if isinstance(old, MethodType) and isinstance(new, MethodType) and _code(old) is not _code(new):
         return True
     if isinstance(old, (FunctionType, MethodType, functools.partial)):
@@ -196,9 +200,9 @@ def _is_redefined(old: Any, new: Any) -> bool:
 
 
 def _is_stale(old: Declaration, new: Declaration) -> bool:
-    """Whether the module that has the function was reloaded, and that which calls it to declare its tasks was not.
+    """Whether the function's module was reloaded, and the module that calls it to declare its tasks was not.
 
-    Then what the module holds now has the new function's code in it, and not the old one's.
+    Then the module now holds the new function's code, not the old one's.
     """
     functions = _innermost(old.function), _innermost(new.function)
     if not all(isinstance(function, FunctionType) for function in functions):
@@ -237,7 +241,7 @@ def _is_certain(old: Declaration, new: Declaration) -> bool:
 
 
 def _innermost(function: Any) -> Any:
-    """Return what the wrappers are around."""
+    """Return the innermost function inside the wrappers."""
     for _ in range(_DEEPEST):
         inside = getattr(function, "__wrapped__", None)
         if not callable(inside):

@@ -1,42 +1,104 @@
-"""What accepts jobs and tells what became of them, as protocols and the values that cross them. Knows no SQL."""
+"""The seam behind which an engine stands: it accepts jobs, keeps their outcomes, and can run them. Knows no SQL.
+
+An engine is composed of parts, each a protocol of a few methods. What an engine lacks it says in `features`; a part
+that it lacks is a `Missing`, whose every method raises `Unsupported`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
 import msgspec
 
-from litequeue.job import Source
+from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import builtins
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from litequeue.core.outcome import Ended
-    from litequeue.ipc.dispatch import IdleWorker
-    from litequeue.job import Claimed, NewJob, Status
+    from typing_extensions import Self
+
+    from litequeue.core.clock import Clock
+    from litequeue.core.records import JobRecord, NewJob, Status
 
 
-# What a worker can take in one claim of one kind: these tasks, at most so many jobs.
-class Demand(NamedTuple):
-    """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most."""
+class Feature(str, Enum):
+    """What an engine may lack."""
 
-    tasks: frozenset[str]
-    limit: int
-    most_deaths: int | None = None
+    TRANSACTION = "transaction"  # queue.transaction(), within=
+    ATOMIC_BATCH = "atomic_batch"  # enqueue_many() stores all or none
+    COMPLETING = "completing"  # current_job().completing()
+    KEYS = "keys"  # key=, unique=
+    KEY_QUEUED = "key_queued"  # key_scope="queued"
+    REPLACE = "replace"  # on_conflict="replace"
+    LISTING = "listing"  # queue.jobs()
+    SCHEDULES = "schedules"  # queue.schedules
+    LONG_DELAY = "long_delay"  # delay= without an upper limit
+    EMBEDDED = "embedded"  # with queue.worker():
+    WORKFLOWS = "workflows"
 
-    def met_by(self, claimed: Sequence[Claimed]) -> bool:
-        """Whether as many jobs came as were asked for: then there may be more."""
-        return sum(job.task in self.tasks for job in claimed) >= self.limit
+    __str__ = str.__str__
 
 
-class Cycle(NamedTuple):
-    """What one round with the store brought: jobs to run, runs whose end came too late, and what to expect."""
+class Defaults(NamedTuple):
+    """What holds for a task that says nothing else, in seconds."""
 
-    claimed: list[Claimed]
-    lost: list[Ended]
-    next_at: float | None
-    registered: bool
+    timeout: float
+    result_ttl: float
+    failed_ttl: float
+
+
+class Home(Protocol):
+    """What an engine may ask of the queue to which it is attached."""
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The declared tasks, by name. There are more of them as modules are imported."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which the queue goes."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """The queue's own limits."""
+
+    def now(self) -> float:
+        """The time, in unix seconds."""
+
+
+class RunOptions(NamedTuple):
+    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all."""
+
+    threads: int
+    coroutines: int
+    queues: tuple[str, ...] | None
+    grace: float
+    name: str | None
+    signals: bool
+
+
+class Runner(Protocol):
+    """What runs an engine's jobs in this process: what `Queue.worker` returns."""
+
+    name: str
+    claimed: int
+    settled: int
+    released: int
+    lost: int
+
+    def run(self, *, until_idle: bool = False) -> bool:
+        """Run jobs, and handle signals, until told to stop. Return whether all that had begun was finished."""
+
+    def stop(self) -> None:
+        """Ask it to stop; from any thread."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: type[BaseException] | None = None, /, *raised: object) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, kind: type[BaseException] | None = None, /, *raised: object) -> None: ...
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -47,42 +109,8 @@ class Submitted(msgspec.Struct, frozen=True):
     pending: bool = False
 
 
-class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker as it stands in the file."""
-
-    id: int
-    token: str
-    identity: str
-    queues: tuple[str, ...] | None
-    tasks: tuple[str, ...]
-    threads: int
-    coroutines: int
-    started_at: float
-    beats: int
-    beat_at: float
-    running: int
-
-
-class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that signs on."""
-
-    token: str
-    identity: str
-    queues: tuple[str, ...] | None
-    tasks: tuple[str, ...]
-    threads: int
-    coroutines: int
-
-
-class Beat(NamedTuple):
-    """What a worker learns by a heartbeat: whether it is on record, and whether there may be others to see to."""
-
-    known: bool
-    others: bool
-
-
 class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule as it stands in the file. `next_at` None: it will not fire again."""
+    """A schedule, as stored in the file. `next_at` None: it will not fire again."""
 
     name: str
     task: str
@@ -98,97 +126,235 @@ class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_job: str | None = None
 
 
-class Rescued(NamedTuple):
-    """What became of a dead worker's jobs: put back, failed as poison, or cancelled as had been asked."""
-
-    returned: tuple[str, ...]
-    dead_lettered: tuple[str, ...]
-    cancelled: tuple[str, ...]
-
-
 class QueueCount(NamedTuple):
-    """How many jobs of one queue stand in one state, and since when the oldest was enqueued."""
+    """How many jobs of one queue are in one state; `exact` is False where that is an estimate."""
 
     queue: str
     status: Status
     jobs: int
-    oldest: float
+    exact: bool = True
 
 
-class Engine(Source, Protocol):
-    """Accepts jobs and tells what became of them. Implementors do not inherit."""
+class Source(Protocol):
+    """The part of an engine that a `Job` uses."""
 
-    def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
-        """Store the jobs, all or none; durable on return."""
+    def look_up(self, job_id: str) -> JobRecord:
+        """Return the job as it is now, or raise `JobNotFound`."""
 
-    async def asubmit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
+    async def alook_up(self, job_id: str) -> JobRecord:
+        """Async twin of `look_up`."""
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel the job; return False if it has already ended."""
+
+    async def acancel(self, job_id: str) -> bool:
+        """Async twin of `cancel`."""
+
+    def retry(self, job_id: str) -> None:
+        """Queue an ended job again."""
+
+    async def aretry(self, job_id: str) -> None:
+        """Async twin of `retry`."""
+
+    def wait(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Block until the job has ended, or raise `TimeoutError`."""
+
+    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Async twin of `wait`."""
+
+
+class JobStore(Source, Protocol):
+    """The part of an engine that keeps jobs."""
+
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> builtins.list[Submitted]:
+        """Store the jobs, all or none; durable on return. `within`: in a transaction of the caller's own.
+
+        Ids are 1 to 200 characters of A-Z a-z 0-9 . _ : ~ -, unique for ever. Nothing is stored when it raises; without
+        `Feature.ATOMIC_BATCH` the first ones may be, and the error says how many.
+        """
+
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> builtins.list[Submitted]:
         """Async twin of `submit`."""
 
+    def list(
+        self,
+        *,
+        status: Status | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> builtins.list[JobRecord]:
+        """Return the newest jobs that match, newest first. `before`: an id that this engine gave."""
+
+    async def alist(self, **where: Any) -> builtins.list[JobRecord]:
+        """Async twin of `list`."""
+
+    def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
+        """Return how many jobs of each queue are in each state. `exact`: estimate none of them."""
+
+    async def acounts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
+        """Async twin of `counts`."""
+
+
+class Keeper(Protocol):
+    """The part of a store that keeps schedules."""
+
+    def list(self) -> builtins.list[ScheduleRecord]:
+        """Return all schedules, by name."""
+
+    def get(self, name: str) -> ScheduleRecord:
+        """Return the schedule of that name; raises `ScheduleNotFound`."""
+
+    def put(self, schedule: ScheduleRecord, *, replace: bool) -> None:
+        """Add a schedule, or change the one of that name."""
+
+    def remove(self, name: str) -> None:
+        """Delete a schedule."""
+
+    def pause(self, name: str) -> None:
+        """Pause a schedule."""
+
+    def resume(self, name: str) -> None:
+        """Resume a paused schedule from now on."""
+
+    def trigger(self, name: str) -> str:
+        """Enqueue the schedule's call at once; return the job's id."""
+
+
+class Transactions(Protocol):
+    """The part of an engine in whose transactions the caller's rows commit with jobs."""
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        """Open a write transaction for the block; yields the connection."""
+
+    def atransaction(self) -> AbstractAsyncContextManager[Any]:
+        """Async twin of `transaction`."""
+
+
+class Engine(Protocol):
+    """Accepts jobs, keeps their outcomes and schedules, and runs them. Implementors do not inherit."""
+
+    @property
+    def name(self) -> str:
+        """Its name, such as "sqlite", in messages and listings."""
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What it supports."""
+
+    @property
+    def jobs(self) -> JobStore:
+        """The part that keeps jobs."""
+
+    @property
+    def schedules(self) -> Keeper:
+        """The part that keeps schedules."""
+
+    @property
+    def transactions(self) -> Transactions:
+        """The part for transactions."""
+
+    def attach(self, home: Home) -> None:
+        """Make it the engine of one queue; once, before any task is declared. A second queue: `ValueError`."""
+
+    def declare(self, task: Any) -> None:
+        """Accept a task as it is declared, or raise `Unsupported` for options that it cannot keep; never connects."""
+
+    def runner(self, options: RunOptions) -> Runner:
+        """Make what runs jobs in this process."""
+
     def close(self) -> None:
-        """Let go of what is held open."""
+        """Close what is open; it is opened again when it is used again."""
 
 
-class Store(Engine, Protocol):
-    """An engine whose jobs a worker of ours runs."""
+class Missing:
+    """A part that an engine lacks: each of its methods raises `Unsupported`."""
 
-    def claim(
-        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
-    ) -> Cycle:
-        """Record how runs ended and hand out jobs to start, in one transaction."""
+    def __init__(self, engine: str, feature: Feature, instead: str = "") -> None:
+        self._engine, self._feature, self._instead = engine, feature, instead
 
-    def offer(self, taker: IdleWorker, listener: str, span: float) -> None:
-        """Let a worker be given a job by whoever enqueues one, while it rests, for `span` seconds at most."""
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._refuse
 
-    def withdraw(self, worker: int) -> None:
-        """It rests no more."""
+    def _refuse(self, *_arguments: object, **_options: object) -> NoReturn:
+        raise unsupported(self._engine, self._feature, self._instead)
 
-    def settle(self, ended: Sequence[Ended]) -> list[Ended]:
-        """Record how runs ended; return those that came too late and changed nothing."""
+    def __repr__(self) -> str:
+        return f"<Missing {self._feature} of {self._engine}>"
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
-        """Put a dead worker's jobs back. `executing`: the runs it had begun, if known."""
 
-    def prune(self, limit: int = 500) -> int:
-        """Delete at most `limit` jobs whose time has come; return how many."""
+_WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
+    Feature.TRANSACTION: ("queue.transaction() and within=", "commit your own rows first, then enqueue"),
+    Feature.ATOMIC_BATCH: ("enqueue_many() of all or none", "enqueue the calls one by one"),
+    Feature.COMPLETING: (
+        "current_job().completing()",
+        "pass current_job().idempotency_key to what must happen once, and return the result",
+    ),
+    Feature.KEYS: ("key= and unique=", "leave them out, and make the task safe to run twice"),
+    Feature.KEY_QUEUED: ('key_scope="queued"', 'use key_scope="unfinished" or "kept"'),
+    Feature.REPLACE: ('on_conflict="replace"', "cancel the job that holds the key, then enqueue"),
+    Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
+    Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
+    Feature.LONG_DELAY: ("a delay of that length", "give a shorter one, or enqueue later"),
+    Feature.EMBEDDED: (
+        "a worker inside the program (with queue.worker():)",
+        "run it as a process of its own: queue.worker().run(), or litequeue run app:queue",
+    ),
+    Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
+}
 
-    def completing(self, job: Claimed, result: bytes, keep_for: float) -> AbstractContextManager[Any]:
-        """A write transaction whose commit holds the caller's rows and the job's success."""
 
-    def acompleting(self, job: Claimed, result: bytes, keep_for: float) -> AbstractAsyncContextManager[Any]:
-        """Async twin of `completing`."""
+def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported:
+    """Make the error for what an engine lacks. `instead`: a way out that is better than the general one."""
+    what, way_out = _WHAT[feature]
+    return Unsupported(f"{engine}: {what} is not supported; {instead or way_out}")
 
-    def note_progress(self, job: Claimed, progress: str) -> bool:
-        """Record a running job's progress; return whether its cancel was asked for. Raises `Fenced`."""
 
-    def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
-        """The worker's running jobs that are to be cancelled, as (id, attempt)."""
+def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
+    """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
+    return TimeoutError(f"job {record.id} ({record.task}) {doing or f'is still {record.status}'}; waited {timeout:g} s")
 
-    def register(self, worker: NewWorker) -> int:
-        """Enter a worker; return its number."""
 
-    def beat(self, worker: int) -> Beat:
-        """Move the worker's heartbeat; it is not on record when it was declared dead meanwhile."""
+def require(engine: Engine, features: Iterable[Feature]) -> None:
+    """Raise `Unsupported` if the engine lacks one of them."""
+    for feature in features:
+        if feature not in engine.features:
+            raise unsupported(engine.name, feature)
 
-    def workers(self) -> list[WorkerRecord]:
-        """The workers on record."""
 
-    def ownerless(self) -> list[int]:
-        """Numbers of workers that hold running jobs but are not on record."""
+class StandaloneRunner:
+    """A runner of an engine without `Feature.EMBEDDED`: it has `run()` and `stop()`, and no `with` block."""
 
-    def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
-        """Make the file's declared schedules those of the code, as far as they are of these tasks."""
+    def __init__(self, engine: str, runner: Runner) -> None:
+        self._engine, self._runner = engine, runner
 
-    def bring_near(self, tasks: frozenset[str]) -> None:
-        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
 
-    def fire(self, tasks: frozenset[str]) -> float | None:
-        """Enqueue what is due of these tasks' schedules; return when the next is due."""
+    def run(self, *, until_idle: bool = False) -> bool:
+        """Run jobs until told to stop; see `Runner.run`."""
+        return self._runner.run(until_idle=until_idle)
 
-    def version(self) -> object:
-        """What changes when there may be something new for a worker; None when that cannot be told just now."""
+    def stop(self) -> None:
+        """Ask it to stop; from any thread."""
+        self._runner.stop()
 
-    def check(self) -> None:
-        """Raise when the file was deleted or replaced."""
+    def __enter__(self) -> NoReturn:
+        raise unsupported(self._engine, Feature.EMBEDDED)
 
-    def tidy(self) -> None:
-        """Idle work on the file: give pages back, checkpoint."""
+    def __exit__(self, *raised: object) -> None: ...
+
+    async def __aenter__(self) -> NoReturn:
+        raise unsupported(self._engine, Feature.EMBEDDED)
+
+    async def __aexit__(self, *raised: object) -> None: ...
+
+
+def runner_of(engine: Engine, options: RunOptions) -> Runner:
+    """Make what runs the engine's jobs in this process; its `with` block is refused where the engine lacks that."""
+    runner = engine.runner(options)
+    return runner if Feature.EMBEDDED in engine.features else cast("Runner", StandaloneRunner(engine.name, runner))

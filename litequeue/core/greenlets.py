@@ -1,4 +1,4 @@
-"""Whether gevent or eventlet has put greenlets in the place of this process's threads. Imports neither."""
+"""Whether gevent or eventlet has replaced this process's threads by greenlets. Imports neither."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from litequeue.errors import Unsupported
 
 
 def instead_of_threads() -> str:
-    """Return the name of the library that has done so; empty where threads are threads."""
+    """Return the name of the library that has replaced threads; empty if none has."""
     if _patched_by_gevent("threading"):
         return "gevent"
     eventlet = sys.modules.get("eventlet.patcher")
@@ -16,14 +16,14 @@ def instead_of_threads() -> str:
 
 
 def check_worker(*, coroutines: bool) -> None:
-    """Raise `Unsupported` where a worker would stand still; `coroutines`: it has coroutine tasks.
+    """Raise `Unsupported` if a worker would block for ever; `coroutines`: it has coroutine tasks.
 
     All greenlets share one thread, which asyncio allows one event loop.
     """
     if _patched_by_gevent("threading") != _patched_by_gevent("select"):
         raise Unsupported(
-            "gevent has replaced the threads of this process or its select module, not both, so a worker would stand "
-            "still; call gevent.monkey.patch_all() without thread=False or select=False"
+            "gevent has replaced the threads of this process or its select module, not both, so a worker would block "
+            "for ever; call gevent.monkey.patch_all() without thread=False or select=False"
         )
     library = instead_of_threads()
     if library and coroutines:

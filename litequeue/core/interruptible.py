@@ -1,7 +1,7 @@
-"""Which functions on a stack are litequeue's own, and which of those may be interrupted. Knows none by name.
+"""Which functions on a stack belong to litequeue, and which of those may be interrupted. Knows none by name.
 
-All that is litequeue's is protected, wherever it is moved to and whatever it is called, except what is marked here
-where it is defined.
+Every function of litequeue is protected, of any name and module, except those that are marked with a decorator
+of this module.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _calling: dict[int, CodeType] = {}
 def interruptible(marked: F) -> F:
     """Mark a function, or a class for all of its methods, as one that may be interrupted anywhere in it.
 
-    It leaves nothing half done; what it calls of ours is protected as ever. It waits for long, calls the application,
-    or is called by running jobs again and again, so that a thread would be found in it at nearly every look.
+    Such a function leaves nothing half done; functions of ours that it calls stay protected. It waits for long, calls
+    the application, or is called by running jobs again and again: a thread would be found in it at nearly every look.
     """
     for member in vars(marked).values() if isinstance(marked, type) else [marked]:
         _mark(getattr(member, "fget", member), _interruptible)
@@ -35,13 +35,13 @@ def interruptible(marked: F) -> F:
 
 
 def catches_interrupts(function: F) -> F:
-    """Mark a function that catches what is raised in it, or under it: below it on the stack nothing is at stake."""
+    """Mark a function that catches what is raised in it, or in functions it calls: its callers are not affected."""
     _mark(function, _catching)
     return function
 
 
 def calls_the_task(function: F) -> F:
-    """Mark a function that calls the application's: a traceback of the application's begins below it."""
+    """Mark a function that calls the application's function: that one's traceback begins below it."""
     _mark(function, _calling)
     return function
 
@@ -55,7 +55,7 @@ def _mark(function: Any, codes: dict[int, CodeType]) -> None:
 
 
 def is_protected(frame: FrameType | None) -> bool:
-    """Whether a thread with this innermost frame is amid work of ours that must not be left half done."""
+    """Whether a thread with this innermost frame is in work of ours that must not be left half done."""
     while frame is not None:
         number = id(frame.f_code)
         if number in _catching:
@@ -72,7 +72,7 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """Cut off the part of a traceback above the application's function; all of it, if nothing would be left."""
+    """Return the part of a traceback from the application's function on; all of it, if nothing would be left."""
     rest = trace
     while rest is not None and id(rest.tb_frame.f_code) in _calling:
         rest = rest.tb_next

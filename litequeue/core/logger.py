@@ -1,6 +1,6 @@
-"""litequeue's own log records: said when no lock of ours is held, and guarded. Knows no store and no worker.
+"""litequeue's own log records: logged when no lock of ours is held, and guarded. Knows no store and no worker.
 
-Handlers, filters and record factories are the application's code: one may raise, take long, or stand still for ever
+Handlers, filters and record factories are the application's code: one may raise, take long, or block for ever
 because the pipe it writes to is not read. So a record made while a lock is held is kept, and handed to the handlers by
 the same thread after the release (`later`, `say`); an error of a handler does not reach the caller.
 """
@@ -30,7 +30,7 @@ _logger = logging.getLogger(NAME)
 
 
 class _Note(NamedTuple):
-    """A record before it is one: a record factory is the application's code, too."""
+    """A record that is not yet made: a record factory is the application's code, too."""
 
     level: int
     message: str
@@ -40,7 +40,7 @@ class _Note(NamedTuple):
     place: tuple[str, int, str]  # file, line, function
 
     def write(self) -> None:
-        """Hand it to the application's handlers."""
+        """Pass the record to the application's handlers."""
         try:
             if not _logger.isEnabledFor(self.level):
                 return
@@ -56,7 +56,7 @@ class _Note(NamedTuple):
             _tell_of(failure)
 
 
-unsaid: dict[int, list[_Note]] = {}  # by thread: noted, and not said yet; a cheap look for those who release a lock
+unsaid: dict[int, list[_Note]] = {}  # by thread: noted, not logged yet; a cheap look for callers that release a lock
 _open_blocks: dict[int, int] = {}  # by thread: how many blocks of callers hold a connection of ours
 _saying: set[int] = set()  # threads that are inside a handler
 _aside: dict[int, float] = {}  # by thread: for how long it waits until its record is written, by a thread for that
@@ -64,7 +64,7 @@ _told: set[type[BaseException]] = set()
 
 
 class Logger:
-    """Says each record at once, or, inside a block that holds a connection of ours, after that."""
+    """Logs each record at once, or, inside a block that holds a connection of ours, after the block."""
 
     _at_once = True
 
@@ -81,19 +81,19 @@ class Logger:
             return False
 
     def info(self, message: str, *arguments: object) -> None:
-        """Log at level INFO: what may be of interest."""
+        """Log at level INFO: normal operation."""
         self.log(logging.INFO, message, *arguments, depth=2)
 
     def warning(self, message: str, *arguments: object) -> None:
-        """Log at level WARNING: what is odd, and did not stop the work."""
+        """Log at level WARNING: unexpected, but the work continues."""
         self.log(logging.WARNING, message, *arguments, depth=2)
 
     def error(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
-        """Log at level ERROR: what went wrong; with `error`, also its traceback."""
+        """Log at level ERROR: an operation failed; with `error`, also its traceback."""
         self.log(logging.ERROR, message, *arguments, error=error, depth=2)
 
     def critical(self, message: str, *arguments: object) -> None:
-        """Log at level CRITICAL: what ends a worker, or loses a run's end."""
+        """Log at level CRITICAL: a worker ends, or the end of a run is lost."""
         self.log(logging.CRITICAL, message, *arguments, depth=2)
 
     def log(
@@ -105,7 +105,7 @@ class Logger:
         extra: Mapping[str, object] | None = None,
         depth: int = 1,
     ) -> None:
-        """Say it at that level; `depth` calls up is the place that the record names."""
+        """Log at that level; the record names the place `depth` calls up."""
         frame = sys._getframe(depth)  # noqa: SLF001  as logging itself finds it
         place = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
         unsaid.setdefault(threading.get_ident(), []).append(_Note(level, message, arguments, error, extra, place))
@@ -124,7 +124,7 @@ later: Logger = Later()
 
 
 def say() -> None:
-    """Say what this thread has noted; called where it holds no lock. Not yet, while a block of a caller's is open."""
+    """Log the records that this thread has kept, unless a caller's block is open. Called without a lock."""
     ident = threading.get_ident()
     if ident in _open_blocks or ident in _saying:
         return
@@ -143,7 +143,7 @@ def say() -> None:
 
 
 def enter_block(ident: int) -> None:
-    """Let that thread say nothing until `leave_block`: a caller's code in it holds a connection of ours."""
+    """Let that thread keep its records until `leave_block`: a caller's code in it holds a connection of ours."""
     _open_blocks[ident] = _open_blocks.get(ident, 0) + 1
 
 
@@ -158,7 +158,7 @@ def leave_block(ident: int) -> None:
 
 @contextmanager
 def aside(patience: float = PATIENCE) -> Generator[None, None, None]:
-    """For the block, have another thread write this thread's records; wait for that, but not for ever."""
+    """For the block, let another thread write this thread's records; wait for that, but not for ever."""
     ident = threading.get_ident()
     before = _aside.get(ident)
     _aside[ident] = patience
@@ -172,7 +172,7 @@ def aside(patience: float = PATIENCE) -> Generator[None, None, None]:
 
 
 class _Scribe:
-    """The thread that writes records for those that must not stand still."""
+    """The thread that writes records for threads that must not block."""
 
     def __init__(self) -> None:
         from queue import SimpleQueue  # here: a program that only enqueues has no use for it
@@ -184,7 +184,7 @@ class _Scribe:
         self._dropped = 0
 
     def write(self, note: _Note, patience: float) -> None:
-        """Have it written, and wait so long; while an earlier one stands still, do not wait again."""
+        """Queue the record and wait for it; while an earlier one blocks, do not wait again."""
         behind = self._notes.qsize()
         if behind >= MOST_UNWRITTEN:
             self._dropped += 1
@@ -214,7 +214,7 @@ class _Scribe:
             written.set()
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                text = "%d records before this one were dropped: a log handler stood still"
+                text = "%d records before this one were dropped, because a log handler blocked"
                 _Note(logging.WARNING, text, (dropped,), None, None, note.place).write()
 
 
@@ -228,7 +228,7 @@ def _scribe() -> _Scribe:
 
 
 def _tell_of(failure: Exception) -> None:
-    """As logging does of its own handlers: on stderr, unless that is switched off; once for each kind of error."""
+    """Print the error as logging does: on stderr, unless that is switched off; once for each kind of error."""
     if type(failure) in _told or not logging.raiseExceptions or sys.stderr is None:
         return
     _told.add(type(failure))
@@ -240,7 +240,7 @@ def _tell_of(failure: Exception) -> None:
 
 
 def _start_anew() -> None:
-    """After a fork, in the child: other threads are not here, nor is the one that writes."""
+    """After a fork, in the child: the writing thread and all others are missing."""
     ident = threading.get_ident()
     here: tuple[dict[int, Any], ...] = (unsaid, _open_blocks, _aside)
     for of_thread in here:

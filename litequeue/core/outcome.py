@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from litequeue.job import Claimed
+from litequeue.core.records import Claimed
 
 
 class ErrorInfo(NamedTuple):
@@ -24,20 +24,20 @@ class Succeeded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The function raised, and will not be tried again."""
+    """The function raised, and the job is not tried again."""
 
     error: ErrorInfo
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """The function raised, and is to be tried again at `run_at`."""
+    """The function raised, and the job is tried again at `run_at`."""
 
     run_at: float
     error: ErrorInfo
 
 
 class Snoozed(msgspec.Struct, frozen=True):
-    """The function asked to come back at `run_at`; no attempt is used up."""
+    """The function asked to run again at `run_at`; no retry is used up."""
 
     run_at: float
 
@@ -47,13 +47,13 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Released(msgspec.Struct, frozen=True):
-    """The worker puts the job back; no attempt is used up. `begun`: its function had been called."""
+    """The worker releases the job; no retry is used up. `begun`: its function had been called."""
 
     begun: bool = False
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """The job's success is on record already: it was committed by `completing()`."""
+    """The job's success has already been committed by `completing()`."""
 
 
 Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled

@@ -1,7 +1,7 @@
-"""Which process has something open. Notices a fork that Python's own hooks were not told of. Knows no file.
+"""The process that has something open. Notices a fork of which Python's hooks were not told. Knows no file.
 
 uWSGI by default, and C extensions, fork without `os.register_at_fork`: the child then holds copies of connections,
-locks, sockets and threads that are its parent's, and whose state it cannot make anew.
+locks, sockets and threads that are its parent's, and whose state it cannot restore.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class OwnerProcess:
         self.pid: int = NOBODY  # nothing is open: whichever process comes first may open it
 
     def enter(self) -> None:
-        """Note that this process opens, or uses, what is the store's; raise `StoreError` where it is another's."""
+        """Note that this process opens or uses the store's file; raise `StoreError` if another process has it open."""
         pid = getpid()
         if pid != self.pid:
             if self.pid != NOBODY:
@@ -39,7 +39,7 @@ class OwnerProcess:
 
     @property
     def is_another(self) -> bool:
-        """Whether it is open in another process, of which this one is a copy."""
+        """Whether the file is open in another process, of which this one is a copy."""
         return self.pid not in (NOBODY, getpid())
 
     def forget(self) -> None:
@@ -57,7 +57,7 @@ def forked_without_hooks(path: str) -> StoreError:
 
 
 def keep_for_ever(thing: Any) -> None:
-    """Let no collector ever destroy this object: closing it here would act on another process's file."""
+    """Keep this object from garbage collection: closing it here would act on another process's file."""
     import ctypes  # needed in a forked child only
 
     # apsw closes all connections that are left when the module itself goes, at the interpreter's end
@@ -66,6 +66,6 @@ def keep_for_ever(thing: Any) -> None:
 
 
 def lock_of_this_process(locks: dict[int, threading.Lock]) -> threading.Lock:
-    """Return this process's lock of these: in a forked child, one that no thread of its parent's holds."""
+    """Return this process's lock: in a forked child, a new one that no thread of its parent holds."""
     pid = getpid()
     return locks.get(pid) or locks.setdefault(pid, threading.Lock())

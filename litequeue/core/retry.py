@@ -1,4 +1,4 @@
-"""Decide what an error makes of a job: another try, and when, or the end. Takes and returns values."""
+"""Decide what follows from an error: another try, and when, or the end. Takes and returns values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from litequeue.core.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retrie
 from litequeue.errors import DecodeError, EncodeError, JobCancelled
 
 if TYPE_CHECKING:
-    from litequeue.job import Claimed
+    from litequeue.core.records import Claimed
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 3600.0
@@ -30,7 +30,7 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
 class Retry(Exception):
-    """Raise in a task to be tried again, after `delay` or the task's own backoff. It uses up one of its `retries`."""
+    """Raise in a task to try it again, after `delay` or the task's backoff. This uses up one of its `retries`."""
 
     def __init__(self, message: str = "", *, delay: Duration | None = None) -> None:
         super().__init__(message or "the task asked for another try")
@@ -38,10 +38,10 @@ class Retry(Exception):
 
 
 class Snooze(Exception):
-    """Raise in a task to come back after `delay` without using up an attempt."""
+    """Raise in a task to run it again after `delay`, without using up a retry."""
 
     def __init__(self, delay: Duration) -> None:
-        super().__init__("the task asked to come back later")
+        super().__init__("the task asked to run later")
         self.delay: float = seconds(delay, "Snooze(delay)")
 
 
@@ -107,9 +107,9 @@ def delay_before(backoff: Backoff, failures: int, chance: float) -> float:
 
 
 def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
-    """Say what becomes of `job` now that its function has raised `error`.
+    """Return the outcome of `job` after its function has raised `error`.
 
-    HAZARD: `isinstance` runs code of the error's class, and of the classes in `rule`. What that raises fails the job.
+    HAZARD: `isinstance` runs code of the error's class, and of the classes in `rule`. An error in it fails the job.
     """
     try:
         return _after(job, error, rule, now)
@@ -145,7 +145,7 @@ def _may_retry(error: BaseException, rule: Policy) -> bool:
 
 
 def describe(error: BaseException) -> ErrorInfo:
-    """Turn an exception into text; one whose own code fails, or gives no text, is still described."""
+    """Turn an exception into text, also one whose own code fails or returns no text."""
     kind = type(error)
     trace = _text(
         lambda: "".join(traceback.format_exception(kind, error, without_ours(error.__traceback__))),

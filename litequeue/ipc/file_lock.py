@@ -16,12 +16,12 @@ else:
 
 LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far beyond the data, so that others can read
 BINARY = getattr(os, "O_BINARY", 0)
-# A pipe of that name must hold nobody up, and a link not lead to a file that another user of the folder has chosen.
+# A pipe of that name must not block, and a link not lead to a file that another user of the folder has chosen.
 READY = BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def locked_file(path: Path, size: int) -> int:
-    """Make a file of that size and lock it; nobody ever sees it under its name without the lock."""
+    """Make a file of that size and lock it. The file gets its name only after it is locked."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     if os.name == "nt":
         return _make_locked(path, size)  # Windows renames no open file; nor can anyone remove it before it is locked
@@ -56,7 +56,7 @@ def _make_locked(path: Path, size: int) -> int:
 if sys.platform == "win32":
 
     def try_lock(descriptor: int) -> bool:
-        """Lock the file unless another has it locked; return whether that came."""
+        """Lock the file unless another process has locked it; return whether it is locked now."""
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -65,7 +65,7 @@ if sys.platform == "win32":
         return True
 
     def wait_lock(descriptor: int) -> None:
-        """Lock the file when it is free."""
+        """Wait until the file is free, and lock it."""
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -73,7 +73,7 @@ if sys.platform == "win32":
 else:
 
     def try_lock(descriptor: int) -> bool:
-        """Lock the file unless another has it locked; return whether that came."""
+        """Lock the file unless another process has locked it; return whether it is locked now."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -81,11 +81,11 @@ else:
         return True
 
     def wait_lock(descriptor: int) -> None:
-        """Lock the file when it is free."""
+        """Wait until the file is free, and lock it."""
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def unlink(path: Path) -> None:
-    """Remove the file, if that can be done."""
+    """Remove the file, if possible."""
     with suppress(OSError):
         path.unlink()

@@ -1,6 +1,6 @@
-"""Wake other processes by datagrams: a Notifier rings every Listener of its topic. Knows no store, no job and no worker.
+"""Wake other processes by datagrams: a Notifier notifies every Listener of its topic. Knows no store and no job.
 
-A ring is a hint, never the truth: it may be dropped, doubled or stray, so whoever wakes looks at the file.
+A notification is a hint, never the truth: it may be dropped, doubled or stray, so its receiver looks at the file.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from litequeue.ipc.sockets import GONE, UNIX, Sender, call, listen, sleeper, unl
 LONGEST_MESSAGE = 65_536
 LARGEST_DRAIN = 64
 CROWDED = 8  # datagrams; Linux refuses the twelfth that waits (net.unix.max_dgram_qlen = 10)
-CROWDED_BYTES = 90_000  # a sender's buffer is full at about 100 KB of payload that nobody has taken
-LOOK_EVERY = 0.005  # seconds: a notifier that has looked for listeners just now rings those that it knows
-UNHEARD = 0.006  # seconds for which a new listener may be unknown to a notifier; after them it rings for itself
+CROWDED_BYTES = 90_000  # a sender's buffer is full at about 100 KB of payload that was not received
+LOOK_EVERY = 0.005  # seconds: a notifier that has looked for listeners just now notifies those that it knows
+UNHEARD = 0.006  # seconds for which a new listener may be unknown to a notifier; after them it wakes itself
 SETTLING = 0.020  # seconds; longer than the tick that any file system stamps its directories by
 FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS})
 
-# What is rung about: jobs for workers, ends of jobs for those who wait (the message names the ids), and a job that is
-# handed to a worker (the message is the job).
+# The topics: jobs for workers, and ends of jobs for callers that wait (the message names the ids).
 WORK = "work"
 DONE = "done"
-HAND = "hand"
-# What a ring about work may say.
+# The messages about work.
 JOBS = b"jobs"
 CANCEL = b"cancel"
 SCHEDULES = b"schedules"
 
 
 class Listener:
-    """Hears every ring of one topic; one thread waits on it, any thread wakes it.
+    """Receives every notification of one topic; one thread waits on it, any thread wakes it.
 
     `missed` tells that senders may have dropped some: check everything. So it is where the last drain took much, and
     once at the start, for notifiers look for new listeners now and then only.
@@ -52,23 +50,23 @@ class Listener:
         self._lock = threading.RLock()  # re-entrant: a signal handler may call wake() inside wait()
         self._waiting = self._woken = self._closed = False
         self._young = True
-        self._buffer = memoryview(bytearray(LONGEST_MESSAGE))  # made once: to make it anew costs more than the rest
+        self._buffer = memoryview(bytearray(LONGEST_MESSAGE))  # made once: to make it again costs more than the rest
         self._pid = getpid()
         self._place = listen(directory, topic, loopback=loopback)
-        self.name: str = self._place.path.name  # what `Notifier.ring_one` knows it by
+        self.name: str = self._place.path.name  # by which `Notifier.ring` leaves it out
         self._socket = self._place.receiver
         self._sleep = sleeper(self._socket)
         _inheritable.add(self)
 
     @interruptible
     def wait(self, timeout: float | None) -> list[bytes]:
-        """Return what has arrived; if nothing has, sleep until a ring, a wake or the timeout (seconds; None: for ever).
+        """Return what has arrived; if nothing has, sleep until a message, a wake or the timeout (seconds, or None).
 
-        A wake(), and a ring without a message, is b""; one such comes by itself at the start. Raises `ValueError` when
+        A wake(), and an empty message, is b""; one such comes by itself at the start. Raises `ValueError` when
         the listener is closed.
         """
         if self._closed:
-            raise ValueError("this listener is closed; make a new one (a forked child must, too)")
+            raise ValueError("this listener is closed; make a new one, also in a forked child")
         taken = self._take(LARGEST_DRAIN)
         if taken or (timeout is not None and timeout <= 0):
             return taken
@@ -76,9 +74,9 @@ class Listener:
             self._waiting = not self._woken
         short = self._young and (timeout is None or timeout > UNHEARD)
         came = not self._waiting or self._sleep(UNHEARD if short else timeout)
-        if came is None and not self._closed:  # whoever waits in a loop would spin
+        if came is None and not self._closed:  # a caller that waits in a loop would spin
             raise OSError(errno.EBADF, "the notifier's descriptor was closed by code that does not own it")
-        taken = self._take(1 if came else 0)  # whoever slept is in a hurry; the next wait takes the rest
+        taken = self._take(1 if came else 0)  # a caller that slept is in a hurry; the next wait takes the rest
         if short and not taken:
             self._young, self.missed = False, True
             return [b""]
@@ -130,7 +128,7 @@ class Listener:
         return self._place.genuine(taken) if self._place.password else taken
 
     def _forsake(self) -> None:
-        if not self._closed:  # a second close would hit whoever has the descriptor's number now
+        if not self._closed:  # a second close would hit the file that has the descriptor's number now
             self._closed = True
             self._place.close()
 
@@ -145,28 +143,26 @@ class Listener:
 
 
 class Notifier:
-    """Rings every listener of one topic in the directory, in all processes; threads and forked children may share it.
+    """Notifies every listener of a topic in the directory, in all processes; threads and forked children may share it.
 
-    Listeners of the topic `private` are rung one by one, by name. `monotonic` tells seconds, as `Clock.monotonic` does, but
-    always goes on: it decides when to look for new listeners.
+    `monotonic` tells seconds, as `Clock.monotonic` does, but always goes on: it decides when to look for new listeners.
     """
 
-    def __init__(self, directory: Path, topic: str, monotonic: Callable[[], float], *, private: str = "") -> None:
+    def __init__(self, directory: Path, topic: str, monotonic: Callable[[], float]) -> None:
         self._listeners: dict[str, Sender] = {}
         self._looked: float
         _check_topic(topic)
         self._directory = directory
         self._path = os.fspath(directory)
         self._prefix = f"{topic}-"
-        self._prefixes = (self._prefix, f"{private}-") if private else (self._prefix,)
         self._monotonic = monotonic
         self._start()
         _inheritable.add(self)
 
     def ring(self, message: bytes = b"", *, but: str = "") -> None:
-        """Send the message (at most 60,000 bytes) to every listener but the one of that name; never blocks, never raises.
+        """Send the message (at most 60,000 bytes) to every listener but the one of that name. Never blocks or raises.
 
-        A listener too full to take it has something to wake for already, and sees `missed`.
+        A listener with a full buffer has a reason to wake already, and sees `missed`.
         """
         with self._lock:
             known = self._lines
@@ -183,27 +179,6 @@ class Notifier:
                 self._look(changed, now)
                 self._send([line for line in self._lines if line not in known], message, but)
 
-    def reaches(self, name: str) -> bool:
-        """Whether the listener of that name can be rung by itself."""
-        with self._lock:
-            if name not in self._listeners:
-                with suppress(OSError):
-                    self._look(os.stat(self._path).st_mtime_ns, self._monotonic())  # noqa: PTH116 - as above
-            return name in self._listeners
-
-    def ring_one(self, name: str, message: bytes) -> bool:
-        """Send the message to the listener of that name alone; return whether it has it."""
-        with self._lock:
-            line = self._listeners.get(name)
-            if line is None:
-                return False
-            try:
-                line.sender.send(line.password + message)
-            except OSError as error:
-                self._failed(name, error)
-                return False
-            return True
-
     def _send(self, lines: Iterable[tuple[str, Sender]], message: bytes, but: str) -> None:
         for name, line in lines:
             if name == but:
@@ -214,12 +189,12 @@ class Notifier:
                 self._failed(name, error)
 
     def close(self) -> None:
-        """Let go of the sockets; a later ring opens them anew."""
+        """Close the sockets; a later notification opens them again."""
         with self._lock:
             self._hang_up()
 
     def _start(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a signal handler may ring inside ring()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call ring() inside ring()
         self._forget_listing()
 
     def _forget_listing(self) -> None:
@@ -230,7 +205,7 @@ class Notifier:
         self._settled = False
 
     def _list(self) -> None:
-        self._lines = tuple((name, line) for name, line in self._listeners.items() if name.startswith(self._prefix))
+        self._lines = tuple(self._listeners.items())
 
     def _look(self, changed: int, now: float) -> None:
         # A change within the same tick leaves the same mtime: trust it once two listings 20 ms apart, or more, saw it.
@@ -238,7 +213,7 @@ class Notifier:
             self._changed, self._since, self._settled = changed, now, False
         self._settled = now - self._since >= SETTLING
         try:
-            names = {name for name in os.listdir(self._path) if name.startswith(self._prefixes)}  # noqa: PTH208
+            names = {name for name in os.listdir(self._path) if name.startswith(self._prefix)}  # noqa: PTH208
         except OSError:
             names = set()
         for name in self._listeners.keys() - names:

@@ -1,7 +1,7 @@
 """Give what lies beside a database to those who may write the database, as SQLite does with its -wal. Knows no store.
 
 The folder beside the database follows the database's mode and group; files and sockets in it follow the folder's. Users
-who may read the database but not write it get nothing: they cannot use a queue, and could hold its locks.
+who may read the database but not write it get nothing: they cannot use a queue, but could hold its locks.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def file_mode(folder: int) -> int:
 
 
 def is_shared(directory: Path) -> bool:
-    """Whether other users than the owner may use what lies in it."""
+    """Whether users other than the owner may use the files in it."""
     return POSIX and bool(directory.stat().st_mode & 0o066)
 
 
 def make_folder(directory: Path, database: Path) -> None:
-    """Make the folder beside the database, for those who may write the database; if it is there, and ours, adapt it.
+    """Make the folder beside the database, for users who may write the database; if it exists and is ours, adapt it.
 
-    A shared folder gets its permissions before its name, so that no user finds it closed. Raises `OSError`.
+    A shared folder gets its permissions before its name, so that no user finds it inaccessible. Raises `OSError`.
     """
     if not POSIX or not database.exists():
         directory.mkdir(mode=PRIVATE, exist_ok=True)
@@ -90,7 +90,7 @@ def _give_folder(directory: Path, wanted: os.stat_result) -> os.stat_result:
 
 
 def give_to_users_of(directory: Path, path: str | os.PathLike[str]) -> None:
-    """Let those who may use the folder use this file or socket in it. Follows no link. Raises `OSError`."""
+    """Let the users of the folder use this file or socket in it. Follows no link. Raises `OSError`."""
     if not POSIX:
         return
     if not hasattr(os, "O_PATH"):
@@ -108,7 +108,7 @@ def give_to_users_of(directory: Path, path: str | os.PathLike[str]) -> None:
 
 
 def give_open_file_to_users_of(directory: Path, descriptor: int) -> None:
-    """The same for a file that is open here."""
+    """Let the users of the folder use this file, which is open here."""
     if POSIX:
         with suppress(OSError):
             _share(descriptor, os.fstat(descriptor), directory.stat())
@@ -122,7 +122,7 @@ def _share(target: int | str, there: os.stat_result, folder: os.stat_result) -> 
 
 
 def _give(target: int | str, like: os.stat_result, mode: int) -> None:
-    """Give it the group, and from root the owner; then the mode, without the group's bits if it has another group."""
+    """Set the group, as root also the owner; then the mode, without the group's bits if the group differs."""
     with suppress(OSError):
         os.chown(target, like.st_uid if _is_root() else -1, like.st_gid)
     now = os.stat(target)  # noqa: PTH116  a descriptor
@@ -144,7 +144,7 @@ def _may_change(there: os.stat_result) -> bool:
 def make_sqlite_files(database: Path) -> None:
     """Make -wal and -shm, empty, where SQLite would make them for another group than the database's.
 
-    To SQLite an empty one is none at all. HAZARD: by another name, which is closed before: SQLite may have it open.
+    SQLite takes an empty one for a missing one. HAZARD: made by another name and closed first: SQLite may open it.
     """
     if not POSIX or not database.exists():
         return
@@ -170,7 +170,7 @@ def _make_empty(path: Path, wanted: os.stat_result) -> None:
 
 
 def share_sqlite_files(database: Path) -> None:
-    """Give -wal and -shm, if this user has made them, the database's group: SQLite gives them its mode alone."""
+    """Give -wal and -shm of this user the database's group: SQLite gives them only its mode."""
     if not POSIX:
         return
     with suppress(OSError):
@@ -182,7 +182,7 @@ def share_sqlite_files(database: Path) -> None:
 
 
 def refuse_unusable(directory: Path, database: Path) -> None:
-    """Raise `StoreError` when this user may use the database, but not what other users have made beside it."""
+    """Raise `StoreError` if this user may use the database, but not the files of other users beside it."""
     if not POSIX:
         return
     for made in (Path(f"{database}{ending}") for ending in SQLITE_FILES):
@@ -210,7 +210,7 @@ def _is_closed(path: Path, wanted: int) -> bool:
 
 
 def _closed(path: Path) -> str:
-    return f"{path} cannot be used by this user: {_described(path)}. Workers and callers meet there."
+    return f"{path} cannot be used by this user: {_described(path)}. Workers and callers share it."
 
 
 def _advice(directory: Path, database: Path) -> str:

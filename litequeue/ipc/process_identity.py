@@ -1,4 +1,4 @@
-"""Tell one process from all others that have ever been, and whether it still runs. Knows no file of ours."""
+"""The identity of a process among all that have ever run, and whether it still runs. Knows no file of ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TICKS_PER_SECOND = 1 if sys.platform == "win32" else os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which process this is, among all that have ever been: texts are "" where the system does not tell.
+    """One process among all that have ever run. Texts are "" where the system does not provide them.
 
     `started` is field 22 of /proc/<pid>/stat (ticks since boot), `namespace` that of the pid: see proc(5).
     """
@@ -44,7 +44,7 @@ class Identity:
 
     @classmethod
     def from_text(cls, text: str) -> Identity:
-        """Read what to_text() wrote, by this version or another; what a foreign hand wrote is nobody we know."""
+        """Read what to_text() wrote, in this version or another; any other text is an unknown process."""
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):
@@ -55,13 +55,13 @@ class Identity:
         return cls(pid=pid if isinstance(pid, int) and 0 < pid <= LARGEST_PID else 0, **texts)
 
     def same_boot(self, other: Identity) -> bool:
-        """Return whether both are known to run, or to have run, on one machine since it was started."""
+        """Return whether both are known to have run on one machine since it was started."""
         return self.boot != "" and self.boot == other.boot
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/<pid>/stat tells that matters here."""
+    """The fields of /proc/<pid>/stat that are used here."""
 
     state: str
     started: str
@@ -69,7 +69,7 @@ class Stat:
 
 
 def alive(identity: Identity) -> bool | None:
-    """Return whether that process runs (a zombie does not), or None where it cannot be told from here."""
+    """Return whether that process runs (a zombie does not), or None if this cannot be known."""
     if _boot_is_over(identity):
         return False
     if not _visible(identity):
@@ -81,7 +81,7 @@ def alive(identity: Identity) -> bool | None:
 
 
 def cpu_seconds(identity: Identity) -> float | None:
-    """Return the seconds of CPU that process has used, user and system; None where it cannot be told, or it is dead."""
+    """Return the seconds of CPU that process has used, user and system; None if unknown, or if it is dead."""
     stat = _stat(identity.pid) if _visible(identity) else None
     if stat is None or stat.started != identity.started or stat.state in "ZX":
         return None

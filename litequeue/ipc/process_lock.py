@@ -1,4 +1,4 @@
-"""Tell who is alive by a kernel lock, and what the dead were doing. Knows no store, no job and no clock.
+"""Tell which processes are alive, by a kernel lock, and what dead ones were doing. Knows no store, job or clock.
 
 The kernel frees a lock however its owner dies; the notes of what ran are shared memory, which the page cache outlives.
 """
@@ -38,12 +38,12 @@ BESIDE = "-litequeue"  # what the folder's name adds to the file's
 
 
 def directory_of(database: Path) -> Path:
-    """Return the directory beside the database, made or not; links are followed, so that all its names give one."""
+    """Return the directory beside the database, which may not exist yet; links are followed."""
     return Path(os.path.realpath(database) + BESIDE)
 
 
 def open_directory(database: Path) -> Path:
-    """Make the directory beside the database, for those who may write the database, unless it is there; return it."""
+    """Make the directory beside the database, for users who may write the database; return it."""
     directory = directory_of(database)
     make_folder(directory, database)
     return directory
@@ -69,7 +69,7 @@ def open_shared(database: Path, name: str, size: int) -> int:
 
 
 def _made_shared(directory: Path, path: Path) -> int:
-    """Make it; where several users may use it, it appears under its name with its permissions."""
+    """Make the file; if several users may use it, it gets its name only once it has its permissions."""
     if not is_shared(directory):
         return os.open(path, os.O_RDWR | os.O_CREAT | READY, 0o600)
     unnamed = path.with_name(f"{path.name}-{os.urandom(8).hex()}")
@@ -89,7 +89,7 @@ def _made_shared(directory: Path, path: Path) -> int:
 
 
 class ProcessLock:
-    """This process's lock: held as long as it lives, with notes of what it is executing.
+    """This process's lock: held as long as the process lives, with notes of the runs that it is executing.
 
     `slots` is how many runs can be noted at once.
     """
@@ -117,14 +117,14 @@ class ProcessLock:
 
     @property
     def intact(self) -> bool:
-        """Whether the lock's descriptor is still its own: code that closes all of a process's closes SQLite's, too."""
+        """Whether the lock's descriptor is still open; code that closes all descriptors closes SQLite's, too."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), self._stat)
         except OSError:
             return False
 
     def check(self) -> None:
-        """Raise `OSError` when it is not: what SQLite writes may go into whatever has its descriptors' numbers now."""
+        """Raise `OSError` if it is not: SQLite might write to the files that have its descriptors' numbers now."""
         if not self.intact:
             raise OSError(errno.EBADF, "the lock's descriptor was closed by code that does not own it")
 
@@ -145,15 +145,15 @@ class ProcessLock:
             self._memory[self._note] = b"%b%-*b\n" % (NOTE, RECORD - 2, text.encode()) if text else EMPTY
 
     def note_stop(self) -> None:
-        """Note that this process was told to stop: what it leaves unfinished is no death. One write, for handlers."""
+        """Note that this process was told to stop: its unfinished jobs count no death. One write, for handlers."""
         with suppress(ValueError):  # closed
             self._memory[self._tail : self._tail + 1] = TOLD
 
     def signal_descriptor(self) -> int | None:
-        """Open the file for an interpreter that writes the number of each signal to a descriptor; None: not here.
+        """Open the file for the interpreter, which writes the number of each signal to it; None: not possible here.
 
-        HAZARD: should a job close it, signals would be written into the next file that gets its number. So that is a
-        high one: the system gives out the lowest.
+        HAZARD: if a job closes it, signals are written to the next file that gets its number. So the number is high:
+        the system assigns the lowest.
         """
         if sys.platform == "win32":
             return None
@@ -167,17 +167,17 @@ class ProcessLock:
             os.close(low)
 
     def close(self) -> None:
-        """Let go in good order: remove the file and free the lock. May be called again, and by its owner alone."""
+        """Remove the file and free the lock, in this order. May be called again, and by its owner alone."""
         if self._closed or getpid() != self._pid:
             return
         if os.name != "nt":
-            unlink(self._path)  # before the lock is free, so that nobody takes this for a death
+            unlink(self._path)  # before the lock is free, so that no worker takes this for a death
         self._forsake()
         if os.name == "nt":
             unlink(self._path)  # Windows removes no open file
 
     def abandon(self, executing: Iterable[str] = ()) -> None:
-        """Let go as if this process had died executing these runs: others put right what could not be."""
+        """Free the lock as if this process had died executing these runs: others release what it could not."""
         if getpid() != self._pid:
             return
         if not self._closed:
@@ -199,10 +199,10 @@ class ProcessLock:
 
 
 class DeadProcess:
-    """What a dead process left behind; holding it keeps every other process from taking it.
+    """The lock file of a dead process. While it is held, no other process can take it.
 
-    `executing` are the runs noted at death. `told`: it had been told to stop. `missing`: there was nothing to take; it
-    was closed, or buried already.
+    `executing`: the runs noted at death. `told`: the process had been told to stop. `missing`: there was no lock file;
+    it was closed, or has been reaped already.
     """
 
     def __init__(self, token: str, path: Path, descriptor: int | None = None, data: bytes = b"") -> None:
@@ -215,7 +215,7 @@ class DeadProcess:
         _inheritable.add(self)
 
     def reap(self) -> None:
-        """Remove the file: this death has been dealt with. May be called again."""
+        """Remove the file: the dead process has been reaped. May be called again."""
         if self._descriptor is None:
             return
         if os.name == "nt":
@@ -226,7 +226,7 @@ class DeadProcess:
         self._forsake()
 
     def release(self) -> None:
-        """Leave the file to whoever comes next. May be called again."""
+        """Free the lock and leave the file to the next process. May be called again."""
         self._forsake()
 
     def _forsake(self) -> None:
@@ -235,13 +235,13 @@ class DeadProcess:
             self._descriptor = None
 
     def __repr__(self) -> str:
-        return f"<Remains {self.token} {'missing' if self.missing else 'found'} executing={sorted(self.executing)}>"
+        return f"<DeadProcess {self.token} {'missing' if self.missing else 'found'} executing={sorted(self.executing)}>"
 
 
 def take(directory: Path, token: str) -> DeadProcess | None:
-    """Take what the process of that token left; None while it lives, or another holds it, or we may not look."""
+    """Take the lock file of that token; None if its process lives, another holds it, or we may not open it."""
     path = directory / f"{token}.lock"
-    if not _TOKEN.fullmatch(token):  # of a foreign hand: no lock of ours has such a name, and it may lead elsewhere
+    if not _TOKEN.fullmatch(token):  # someone else's: no lock of ours has such a name, and it may lead elsewhere
         return DeadProcess(token, path)
     try:
         descriptor = os.open(path, os.O_RDWR | READY)
@@ -261,8 +261,17 @@ def take(directory: Path, token: str) -> DeadProcess | None:
     return DeadProcess(token, path, descriptor, _content(descriptor))
 
 
+def is_held(directory: Path, token: str) -> bool:
+    """Whether a living process holds the lock of that token."""
+    dead_process = take(directory, token)
+    if dead_process is None:
+        return True
+    dead_process.release()
+    return False
+
+
 def noted(directory: Path, token: str) -> frozenset[str]:
-    """Return the runs noted by that token's process, without taking its lock: for one whose child still holds it."""
+    """Return the runs noted by that token's process without taking its lock, which a child may still hold."""
     return frozenset(_runs(_looked_at(directory, token)))
 
 
@@ -294,12 +303,12 @@ def _looked_at(directory: Path, token: str) -> bytes:
 
 
 def forget(directory: Path, token: str) -> None:
-    """Remove the name of a lock whose owner is dead, though another process still holds it."""
+    """Remove the lock file of a dead process, though another process still holds the lock."""
     unlink(directory / f"{token}.lock")
 
 
 def tokens(directory: Path) -> list[str]:
-    """Return the tokens of all process locks here, of the living and the dead; sweep away the half-made."""
+    """Return the tokens of all lock files here, of live and dead processes; remove unfinished files."""
     try:
         names = os.listdir(directory)  # noqa: PTH208 - a list of names is all it takes
     except FileNotFoundError:

@@ -1,30 +1,37 @@
-"""Who in this process waits for which job's end. Knows the notifier, and no store."""
+"""The threads and coroutines of this process that wait for jobs' ends. Knows the notifier, and no store."""
 
 from __future__ import annotations
 
 import errno
 import threading
+import time
 import weakref
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from litequeue.core.engine import wait_timed_out
 from litequeue.core.interruptible import interruptible
+from litequeue.errors import StoreError
 from litequeue.ipc.notifier import DONE, Listener
+from litequeue.ipc.result_poll import Ends, ResultPoll
+from litequeue.ipc.waiter import AsyncWaiter, Waiter
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from litequeue.job import JobRecord
+    from litequeue.core.records import JobRecord
 
 T = TypeVar("T")
 
-# How long a wait trusts the notifier before it looks by itself, in seconds.
+# Seconds between two looks at the file while this process waits for results, however many of its threads and
+# coroutines do: the safety net behind the notifier.
 SAFETY_POLL = 1.0
+QUIET = 10  # looks after the last wait until the thread that listens sleeps until the next one
 LOOK = 0.25  # seconds that a look may take when there is no time left, as for result(timeout=0)
-UNREAD = "has an unknown status: others kept the file's connection busy for the whole time"
+UNREAD = "has an unknown status, because other threads kept the file's connection busy the whole time"
 ALL = b"all"  # a message that stands for more ids than fit into one
 
 
@@ -33,18 +40,18 @@ _workers_loops: list[tuple[asyncio.AbstractEventLoop, str]] = []
 
 
 def refuse_waits(loop: asyncio.AbstractEventLoop, place: str) -> None:
-    """Let no thread block in a wait for a job of this file while it runs this loop, which may have to run that job."""
+    """Refuse waits for jobs of this file in the thread that runs this loop, which may have to run the job."""
     _workers_loops.append((loop, place))
 
 
 def refuse_waits_no_more(loop: asyncio.AbstractEventLoop, place: str) -> None:
-    """The worker has left this loop."""
+    """Allow waits again: the worker has left this loop."""
     with suppress(ValueError):
         _workers_loops.remove((loop, place))
 
 
 def check_may_wait(reads: Reads) -> None:
-    """Raise `RuntimeError` in a thread that runs a loop of a worker of that file."""
+    """Raise `RuntimeError` in a thread that runs an event loop of a worker of that file."""
     import asyncio
 
     running = asyncio._get_running_loop()  # noqa: SLF001  public in all but its name; the other one raises, which costs
@@ -55,61 +62,7 @@ def check_may_wait(reads: Reads) -> None:
         )
 
 
-class Waiter:
-    """One wait for one job, by a thread. `listener`: where it listens, for itself and all others."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.listener: Listener | None = None
-        self._wakeup = threading.Lock()  # an Event does the same in ten calls of Python
-        self._wakeup.acquire()
-
-    @interruptible
-    def wait(self, timeout: float) -> None:
-        """Sleep until the job may have ended."""
-        self._wakeup.acquire(timeout=timeout)
-
-    @interruptible
-    def listen(self, listener: Listener, timeout: float) -> list[bytes]:
-        """The same, and return what other processes say meanwhile."""
-        self.listener = listener  # wake() sees that we listen, or we see that it woke us: never neither
-        try:
-            return [] if self.was_told() else listener.wait(timeout)
-        finally:
-            self.listener = None
-
-    def was_told(self) -> bool:
-        """Whether it has been told to look; once."""
-        return self._wakeup.acquire(blocking=False)
-
-    def wake(self) -> None:
-        """Tell the one who waits to look."""
-        with suppress(RuntimeError):  # it has been told already
-            self._wakeup.release()
-        listener = self.listener
-        if listener is not None:
-            listener.wake()
-
-
-class AsyncWaiter:
-    """The same on an event loop."""
-
-    def __init__(self, job_id: str) -> None:
-        import asyncio
-
-        self.job_id = job_id
-        self.event: asyncio.Event = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-
-    def wake(self) -> None:
-        """Tell the one who waits to look; from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self.event.set)
-        except RuntimeError:
-            return  # its loop is closed: nobody waits any more
-
-
-class Reads(Protocol):
+class Reads(Ends, Protocol):
     """How waits read the file."""
 
     @property
@@ -117,13 +70,13 @@ class Reads(Protocol):
         """Where locks and sockets lie, beside the file."""
 
     def doing(self, record: JobRecord) -> str:
-        """Say where an unfinished job stands, and what it waits for."""
+        """Return in words the state of an unfinished job, and what it waits for."""
 
     def busy(self) -> bool:
         """Whether the reading connection is in use."""
 
     def free_within(self, seconds: float) -> bool:
-        """Wait until the reading connection is free, at most so long; return whether it was."""
+        """Wait until the reading connection is free, at most this long; return whether it was."""
 
     def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Make a call that reads in another thread, for a coroutine."""
@@ -138,11 +91,13 @@ class ResultWaiters:
 
     def __init__(self, directory: Callable[[], Path], monotonic: Callable[[], float], reads: Reads) -> None:
         self._directory, self._monotonic, self._reads = directory, monotonic, reads
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may cancel a job inside add()
         self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
         self._listener: Listener | None = None
         self._listening: Waiter | threading.Thread | None = None
         self._let_go: weakref.finalize[..., ResultWaiters] | None = None
+        self._poll = ResultPoll(reads)
+        self._quiet, self._asleep = 0, False  # of the thread that listens for coroutines
 
     @property
     def listener(self) -> str:
@@ -158,7 +113,7 @@ class ResultWaiters:
         has_ended: Callable[[str], bool],
         look_up: Callable[[str], JobRecord],
     ) -> JobRecord:
-        """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
+        """Block until the job has ended, or raise `TimeoutError`, whose message says what the job is doing."""
         if _workers_loops:
             check_may_wait(self._reads)
         deadline = None if timeout is None else self._monotonic() + timeout
@@ -169,27 +124,19 @@ class ResultWaiters:
             while True:
                 if deadline is not None and self._reads.busy():
                     self._wait_to_read(job_id, timeout, deadline)
-                if has_ended(job_id):
+                if has_ended(job_id) or self._left(deadline) == 0:
                     break
-                left, listener = self._left(deadline), self._listener
-                if not left:
-                    break
-                if listener is None:
-                    self.add(waiter)  # anew, after close()
-                elif self._listening is waiter:
-                    self._listen(waiter, listener, left)
-                else:
-                    waiter.wait(left)
+                self._sleep(waiter, deadline)
             record = look_up(job_id)
             if not record.status.finished:
                 doing = self._reads.doing(record) if self._reads.free_within(LOOK) else None
-                raise _late(job_id, timeout, _known(record, doing))
+                raise wait_timed_out(record, timeout, doing)
             return record
         finally:
             try:
                 self.remove(waiter)
             finally:
-                self.remove(waiter)  # again, should a Ctrl-C have come amid it: nobody would listen any more
+                self.remove(waiter)  # again, in case a Ctrl-C interrupted it: no thread would listen any more
 
     async def await_end(self, job_id: str, timeout: float | None, look_up: Callable[[str], JobRecord]) -> JobRecord:
         """Async twin of `wait`; the time limit also covers reads, which are made in another thread."""
@@ -204,23 +151,59 @@ class ResultWaiters:
                 if record is not None and record.status.finished:
                     return record
                 left = self._left(deadline)
-                if not left:
+                if left == 0:
                     raise await self._alate(job_id, timeout, record)
                 # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
-                timer = asyncio.get_running_loop().call_later(left, waiter.event.set)
+                loop = asyncio.get_running_loop()
+                timer = None if left is None else loop.call_later(left, waiter.event.set)
                 try:
                     await waiter.event.wait()
                 finally:
-                    timer.cancel()
+                    if timer is not None:
+                        timer.cancel()
                 waiter.event.clear()
                 if self._listener is None:
-                    self.add(waiter)  # anew, after close()
+                    self.add(waiter)  # again, after close()
         finally:
             self.remove(waiter)
 
-    def _left(self, deadline: float | None) -> float:
-        """Seconds to wait until the next look; none once the deadline has passed."""
-        return SAFETY_POLL if deadline is None else max(0.0, min(deadline - self._monotonic(), SAFETY_POLL))
+    def _left(self, deadline: float | None) -> float | None:
+        """Seconds until the deadline, 0 once it has passed; None where there is none."""
+        return None if deadline is None else max(0.0, deadline - self._monotonic())
+
+    @interruptible
+    def _sleep(self, waiter: Waiter, deadline: float | None) -> None:
+        """Block until the job may have ended, or the deadline has passed."""
+        while (left := self._left(deadline)) != 0:
+            listener = self._listener
+            if listener is None:
+                self.add(waiter)  # again, after close(); so it has to look again
+                return
+            span = SAFETY_POLL if left is None else min(left, SAFETY_POLL)
+            told = self._listen(waiter, listener, span) if self._listening is waiter else waiter.wait(span)
+            if told:
+                return
+            self._look(LOOK if left is None else min(left, LOOK))
+
+    @interruptible
+    def _look(self, patience: float, *, always: bool = False) -> None:
+        """Look once a second which jobs have ended, for all that wait here, by the thread of ours that wakes first.
+
+        `always`: now, since messages were lost. Each waiter meets an error of the file by itself.
+        """
+        if not (always or self._poll.is_due(SAFETY_POLL)):
+            return
+        if self._reads.free_within(patience):
+            try:
+                self.ended(self._poll.look(self._awaited, always=always))
+            except StoreError:
+                self.ended(self._awaited())
+        elif always:
+            self.ended(self._awaited())
+
+    def _awaited(self) -> list[str]:
+        with self._lock:
+            return list(self._waiting)
 
     def _patience(self, deadline: float) -> float:
         """Seconds that a look may take: also after the deadline it is given a moment."""
@@ -231,7 +214,7 @@ class ResultWaiters:
             raise _late(job_id, timeout, UNREAD)
 
     async def _soon(self, call: Callable[[], T], deadline: float | None) -> T | None:
-        """Read in another thread; None when that takes longer than the deadline."""
+        """Read in another thread; None if that takes longer than the deadline."""
         import asyncio
 
         future: asyncio.Future[Any] = self._reads.soon(call)
@@ -247,23 +230,23 @@ class ResultWaiters:
         if record is None:
             return _late(job_id, timeout, UNREAD)
         doing = await self._soon(partial(self._reads.doing, record), self._monotonic())
-        return _late(job_id, timeout, _known(record, doing))
+        return wait_timed_out(record, timeout, doing)
 
     @interruptible
-    def _listen(self, waiter: Waiter, listener: Listener, left: float) -> None:
+    def _listen(self, waiter: Waiter, listener: Listener, span: float) -> bool:
+        """Sleep, and tell the others here what is heard; return whether this one is told."""
         try:
-            messages = waiter.listen(listener, left)
+            messages = waiter.listen(listener, span)
         except (OSError, ValueError) as error:
             # a time limit is an OSError as well, and what a signal handler raises may be anything
             if not listener.closed and getattr(error, "errno", None) != errno.EBADF:
                 raise
-            if listener is self._listener:
-                waiter.wait(left)  # it was closed, or its descriptor, by other code: look now and then
-        else:
-            # an empty one is a mere wake(); none at all, and what the listener has missed before is known already
-            if messages and (listener.missed or any(messages)):
-                self.heard(listener, messages)
-            waiter.was_told()  # it looks in any case
+            # it was closed, or its descriptor, by other code: look now and then
+            return waiter.wait(span) if listener is self._listener else waiter.was_told()
+        # an empty one is a mere wake(); none at all, and what the listener has missed before is known already
+        if messages and (listener.missed or any(messages)):
+            self.heard(listener, messages)
+        return waiter.was_told()
 
     def add(self, waiter: Waiter | AsyncWaiter) -> None:
         """Arm it: from now on no end goes unseen."""
@@ -275,6 +258,8 @@ class ResultWaiters:
                 self._let_go = weakref.finalize(self, _stop_listening, self._listener)
             if not self._is_listened():
                 self._appoint(waiter, self._listener)
+            elif self._asleep:
+                self._listener.wake()
 
     def _is_listened(self) -> bool:
         """Whether the listening is there yet: a thread of ours ends where its listener is closed under it."""
@@ -287,6 +272,7 @@ class ResultWaiters:
         if isinstance(waiter, Waiter):
             self._listening = waiter
             return
+        self._quiet, self._asleep = 0, False
         arguments = (weakref.ref(self), listener)
         self._listening = threading.Thread(target=_listen, args=arguments, name="litequeue-listener", daemon=True)
         self._listening.start()
@@ -306,7 +292,7 @@ class ResultWaiters:
                     heir.wake()
 
     def ended(self, job_ids: Iterable[str]) -> None:
-        """Wake those who wait for these jobs."""
+        """Wake those that wait for these jobs."""
         if not self._waiting:
             return
         woken: list[Waiter | AsyncWaiter] = []
@@ -317,16 +303,31 @@ class ResultWaiters:
         for waiter in woken:
             waiter.wake()
 
-    def heard(self, listener: Listener, messages: list[bytes]) -> bool:
-        """Wake whom these messages of other processes are about; False when we listen by this listener no more."""
+    def heard(self, listener: Listener, messages: list[bytes]) -> None:
+        """Wake whom these messages of other processes are about."""
         if listener.missed or ALL in messages:
-            self.ended(list(self._waiting))
+            self._look(LOOK, always=True)
         else:
             self.ended(job_id for message in messages for job_id in message.decode(errors="replace").split())
-        return listener is self._listener
+
+    def span(self, listener: Listener) -> float | None:
+        """How long the thread that listens may sleep, in seconds (None: until it is woken); 0: it is to end."""
+        self._asleep = False
+        if listener is not self._listener:
+            return 0.0
+        self._quiet = 0 if self._waiting else self._quiet + 1
+        self._asleep = self._quiet > QUIET
+        return None if self._asleep and not self._waiting else SAFETY_POLL  # add() sees that we sleep, or we see it
+
+    def hear(self, listener: Listener, messages: list[bytes]) -> None:
+        """Tell those that wait here what was heard, and look once a second."""
+        if listener.missed or any(messages):
+            self.heard(listener, messages)
+        if self._waiting:
+            self._look(LOOK)
 
     def close(self) -> None:
-        """Stop listening; those who wait begin anew."""
+        """Stop listening; those that wait begin again."""
         with self._lock:
             listener, self._listener, self._listening = self._listener, None, None
             waiting = [one for ones in self._waiting.values() for one in ones]
@@ -337,30 +338,40 @@ class ResultWaiters:
 
     def start_anew(self) -> None:
         """After a fork, in the child: the thread and its waiters are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting = {}
         self._listener = self._listening = None
+        self._poll.start_anew()
         if self._let_go is not None:
             self._let_go.detach()
 
 
 @interruptible
 def _listen(waiters: weakref.ref[ResultWaiters], listener: Listener) -> None:
-    with suppress(ValueError, OSError):  # it was closed before this wait, or its descriptor by other code
-        while True:
-            messages = listener.wait(None)
-            listening = waiters()
-            if listening is None or not listening.heard(listener, messages):
-                return
-            del listening
+    """Listen for coroutines, in a thread of our own. It goes on by looking where other code has closed the listener."""
+    deaf = False
+    while True:
+        listening = waiters()
+        span = 0.0 if listening is None else listening.span(listener)
+        del listening
+        if span == 0 or (deaf and span is None):
+            return
+        messages: list[bytes] = []
+        try:
+            if deaf and span is not None:
+                time.sleep(span)
+            else:
+                messages = listener.wait(span)
+        except (ValueError, OSError):
+            deaf = True
+        listening = waiters()
+        if listening is not None:
+            listening.hear(listener, messages)
+        del listening
 
 
 def _late(job_id: str, timeout: float | None, what: str) -> TimeoutError:
     return TimeoutError(f"job {job_id} {what}; waited {timeout:g} s")
-
-
-def _known(record: JobRecord, doing: str | None) -> str:
-    return f"({record.task}) {doing or f'is still {record.status}'}"
 
 
 def _give_up(future: asyncio.Future[Any]) -> None:

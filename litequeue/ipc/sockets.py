@@ -25,7 +25,7 @@ GONE = (ConnectionRefusedError, ConnectionResetError)
 
 
 class Place(NamedTuple):
-    """Where a listener listens: its name in the directory, and the socket by which it wakes itself."""
+    """The address of a listener: its name in the directory, and the socket by which it wakes itself."""
 
     path: Path
     receiver: socket.socket
@@ -34,7 +34,7 @@ class Place(NamedTuple):
     marker: int = -1
 
     def genuine(self, datagrams: list[bytes]) -> list[bytes]:
-        """Return those that know the password, without it: any user of the machine can send to a loopback port."""
+        """Return the messages that begin with the password, without it: any user can send to a loopback port."""
         return [datagram[len(self.password) :] for datagram in datagrams if datagram.startswith(self.password)]
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 
 class Sender(NamedTuple):
-    """A notifier's own socket to one listener: with a shared one, a listener that sleeps would use up the send buffer of all."""
+    """A notifier's socket to one listener: with a shared one, a sleeping listener would fill the send buffer of all."""
 
     sender: socket.socket
     password: bytes = b""
@@ -94,10 +94,10 @@ def _listen_loopback(directory: Path, name: str) -> Place:
 
 
 def call(directory: Path, name: str) -> Sender | None:
-    """Connect to the listener of that name; None when it is none, or out of reach."""
+    """Connect to the listener of that name; None if there is none, or it cannot be reached."""
     with suppress(
         OSError, ValueError, OverflowError
-    ):  # not a listener, or one we may not ring, or no descriptor is left
+    ):  # not a listener, or one to which we may not send, or no descriptor is left
         if name.endswith(".udp"):
             return _call_loopback(name)
         if name.endswith(".sock") and UNIX >= 0:
@@ -178,7 +178,7 @@ else:
 
 
 def unlink(directory: Path, name: str) -> None:
-    """Take away what a dead listener left; a file of its name that is no socket is not ours."""
+    """Remove the socket of a dead listener; a file of its name that is not a socket is not ours."""
     path = directory / name
     with suppress(OSError):
         if path.is_socket() or name.endswith(".udp"):

@@ -1,4 +1,4 @@
-"""Raise an error in another thread, but never amid our own work. Knows no job and no store."""
+"""Raise an error in another thread, but never inside our own work. Knows no job and no store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _held_back: dict[int, type[BaseException]] = {}
 
 
 def interrupt(ident: int, error: type[BaseException]) -> bool:
-    """Raise `error` in the thread of that number; False: it is held back for now, `insist` soon.
+    """Raise `error` in the thread with that number; False: it is held back for now, call `insist` soon.
 
-    A thread inside a C call sees it when that returns. A greenlet that stands in for a thread (gevent) never does:
+    A thread inside a C call gets it when that call returns. A greenlet that stands in for a thread (gevent) never does:
     Python knows no thread of its number.
     """
     if _amid_ours(ident):
@@ -29,17 +29,17 @@ def interrupt(ident: int, error: type[BaseException]) -> bool:
 
 
 def insist(ident: int) -> bool:
-    """Raise what was held back in that thread; True: it has been raised by now."""
+    """Raise the held back error in that thread; True: it has been raised by now."""
     error = _held_back.pop(ident, None)
     return error is None or interrupt(ident, error)
 
 
 class _InItsPlace(BaseException):
-    """Takes the place of an error that is not to be raised any more."""
+    """Replaces an error that must not be raised any more."""
 
 
 def withdraw() -> None:
-    """Forget what has not been raised yet in this thread.
+    """Withdraw an error that has not yet been raised in this thread.
 
     HAZARD: up to Python 3.11 what is only taken away leaves the interpreter's flag for it set, and then a function
     that is traced, by a debugger or for coverage, never begins. So another error takes its place, and is caught here.
@@ -52,7 +52,7 @@ def withdraw() -> None:
 
 
 def let_go() -> None:
-    """Raise here what was held back while our work was done; called where it is done."""
+    """Raise the error that was held back during our work; called where that work is done."""
     if _held_back:
         error = _held_back.pop(threading.get_ident(), None)
         if error is not None:
@@ -60,8 +60,8 @@ def let_go() -> None:
 
 
 def _raise_in_thread(ident: int, error: type[BaseException] | None) -> bool:
-    """Let it raise this error next; None takes back what has not been raised yet. False: there is no such thread."""
-    import ctypes  # here: whoever only enqueues interrupts nobody
+    """Make the thread raise this error next; None withdraws a pending one. False: there is no such thread."""
+    import ctypes  # here: a process that only enqueues interrupts no thread
 
     value = ctypes.py_object() if error is None else ctypes.py_object(error)
     return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value))

@@ -12,12 +12,12 @@ UNKNOWN = (KeyError, ValueError, OSError)  # what zoneinfo raises; OSError for t
 
 
 def of(name: str) -> tzinfo:
-    """Return the zone of that name; raises one of `UNKNOWN` where there is none."""
+    """Return the zone of that name; raises one of `UNKNOWN` if there is none."""
     return timezone.utc if name == "UTC" else zoneinfo.ZoneInfo(name)  # UTC needs no time zone database
 
 
 def name_of(tz: str | zoneinfo.ZoneInfo | None) -> str:
-    """Return the name of a zone given as either, or of the machine's own; raises `ValueError` where there is none."""
+    """Return the name of a zone given as either, or of the machine's own; raises `ValueError` if there is none."""
     name = local() if tz is None else tz.key if isinstance(tz, zoneinfo.ZoneInfo) else tz
     if not isinstance(name, str):
         raise TypeError(f'tz must be the name of a time zone such as "Europe/Paris", got {tz!r}')
@@ -43,7 +43,7 @@ def _suggestion(name: str) -> str:
 def local() -> str:
     """Return the IANA name of the machine's time zone, such as `"Europe/Paris"`; `"UTC"` where nothing tells it.
 
-    Asked in turn: the variable TZ, the link /etc/localtime, the text of /etc/timezone.
+    Looked up in this order: the variable TZ, the link /etc/localtime, the text of /etc/timezone.
     """
     for text in (os.environ.get("TZ", ""), os.path.realpath("/etc/localtime"), _first_line("/etc/timezone")):
         name = text.removeprefix(":").rpartition("zoneinfo/")[2]  # POSIX allows TZ=":/usr/share/zoneinfo/Europe/Paris"

@@ -1,7 +1,7 @@
-"""Triggers, and when they are due: pure, the time is an argument. Knows no job, no store and no clock.
+"""Triggers, and when they are due. Pure: the time is an argument. Knows no job, no store and no clock.
 
-A tick is a due time in unix seconds. In a cron trigger whose hour field is fixed, a wall time that does not exist comes
-right after the gap and one that comes twice comes once; with `*` hours every real hour counts (the rule of Vixie cron).
+A tick is a due time in unix seconds. In a cron trigger with a fixed hour field, a wall time that does not exist is due
+right after the gap, and one that occurs twice is due once; with `*` hours every real hour counts (as in Vixie cron).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Cron(msgspec.Struct, frozen=True):
 
 
 class Every(msgspec.Struct, frozen=True):
-    """Ticks `interval` seconds apart; whoever fires one delays it by up to `jitter` seconds. Made by `every()`."""
+    """Ticks `interval` seconds apart, each delayed at random by up to `jitter` seconds. Made by `every()`."""
 
     interval: float
     jitter: float = 0.0
@@ -58,7 +58,7 @@ Trigger: TypeAlias = Cron | Every | At
 
 
 class Due(msgspec.Struct, frozen=True):
-    """The ticks to fire now, oldest first, and the next due time (None: there is none)."""
+    """The ticks to fire now, oldest first, and the next due time (None: never again)."""
 
     ticks: tuple[float, ...]
     next_at: float | None
@@ -96,12 +96,12 @@ def every(
     """
     length = duration.seconds(interval, "interval")
     if length < SHORTEST:
-        raise ValueError(f'interval must be at least {SHORTEST} seconds, got {interval!r}; write such as every("10m")')
+        raise ValueError(f'interval must be at least {SHORTEST} seconds, got {interval!r}; write every("10m")')
     return Every(length, duration.seconds(jitter, "jitter"), _checked(catch_up))
 
 
 def at(when: datetime | str) -> At:
-    """Return a trigger that fires once, at an aware `datetime` or ISO text with an offset; at once if that is past.
+    """Return a trigger that fires once, at an aware `datetime` or ISO text with an offset; at once if that has passed.
 
     >>> at("1970-01-01T00:01:00Z")
     At(when=60.0)
@@ -110,7 +110,7 @@ def at(when: datetime | str) -> At:
 
 
 def first(trigger: Trigger, now: float) -> float | None:
-    """Return the first due time of a trigger added at `now`: after it, save that of an `At` that is already past."""
+    """Return the first due time of a trigger added at `now`. It is after `now`, unless an `At` has already passed."""
     match trigger:
         case At(when):
             return when
@@ -119,7 +119,7 @@ def first(trigger: Trigger, now: float) -> float | None:
 
 
 def following(trigger: Trigger, tick: float) -> float | None:
-    """Return the first tick after `tick`, None if there is none. The ticks of `Every` are counted from `tick`."""
+    """Return the first tick after `tick`, or None. The ticks of `Every` are counted from `tick`."""
     match trigger:
         case Cron():
             return _cron_after(trigger, tick)
@@ -130,7 +130,7 @@ def following(trigger: Trigger, tick: float) -> float | None:
 
 
 def due(trigger: Trigger, next_at: float, now: float, limit: int = 500) -> Due:
-    """Return what to fire at `now`, by the trigger's `catch_up`, and the next due time.
+    """Return the ticks to fire at `now`, by the trigger's `catch_up`, and the next due time.
 
     `next_at` is the oldest tick not fired yet. With `catch_up="all"` at most `limit` ticks are returned, and the next
     due time may still be past: call again. A `next_at` so far ahead that the clock must have been set back is
@@ -191,11 +191,11 @@ def _checked(catch_up: CatchUp) -> CatchUp:
 
 def _check_expression(expression: str) -> None:
     if fault := _fault(expression):
-        raise ValueError(f'not a cron expression: {expression!r}: {fault}; write such as "0 6 * * *" or "@daily"')
+        raise ValueError(f'not a cron expression: {expression!r}: {fault}; write for example "0 6 * * *" or "@daily"')
     try:
         _next_wall(expression, 0)
     except ValueError as error:
-        raise ValueError(f"the cron expression {expression!r} names no date that ever comes") from error
+        raise ValueError(f"the cron expression {expression!r} matches no date") from error
 
 
 def _fault(expression: str) -> str:
@@ -209,11 +209,11 @@ def _fault(expression: str) -> str:
         alone[index] = field
         if _is_random(field) or not _parses(" ".join(alone)):
             return f"its {name} field, {field!r}, is not understood or out of range"
-    return "" if _parses(expression) else "its fields do not go together"
+    return "" if _parses(expression) else "its fields cannot be combined"
 
 
 def _is_random(field: str) -> bool:
-    """Tell whether croniter would draw the field at random, anew at each look, or hash it."""
+    """Tell whether croniter would draw the field at random, again at each look, or hash it."""
     return field[0] in "rRhH"
 
 
@@ -233,7 +233,7 @@ def _from_fields(fields: dict[str, Any]) -> Trigger:
         case {"at": float(when) | int(when)} if not isinstance(when, bool):
             return at(_EPOCH + timedelta(seconds=when))
         case _:
-            raise ValueError("it names no trigger")
+            raise ValueError("it does not name a kind of trigger")
 
 
 # -- what is due --

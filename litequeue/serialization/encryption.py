@@ -1,4 +1,4 @@
-"""Payloads and results that only those who have a key can read: `litequeue[crypto]`."""
+"""Encryption of payloads and results: `litequeue[crypto]`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ KEY_BYTES = 64  # of AES-SIV: half of it encrypts, half authenticates
 
 
 def new_key() -> str:
-    """Make a key, as text: keep it where the application's other secrets are."""
+    """Return a new key, as text. Keep it where the application keeps its other secrets."""
     import os
 
     return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
 class EncryptedCodec(JsonCodec):
-    """JSON under AES-SIV: what anybody else has changed, or encrypted with another key, is not read.
+    """JSON encrypted with AES-SIV. Data that was changed, or encrypted with another key, is not read.
 
-    `keys`: those of `new_key()`. The first encrypts, all decrypt: to change keys, put the new one second everywhere,
-    then first, and drop the old one when nothing that it encrypted is left. Equal arguments give equal bytes, as
-    `unique` and keys need; so who reads the file sees which calls are equal, how long they are, and all that is neither
-    an argument nor a result.
+    `keys`: made by `new_key()`. The first encrypts, all decrypt. To change keys, put the new one second everywhere,
+    then first, and remove the old one when nothing that it encrypted is left. Equal arguments give equal bytes, as
+    `unique` and keys need. So a reader of the file sees which calls are equal, how long they are, and everything that
+    is neither an argument nor a result.
     """
 
     name: str = "aes-siv json"
@@ -42,16 +42,16 @@ class EncryptedCodec(JsonCodec):
         self._ciphers = [AESSIV(_key(key)) for key in given]
 
     def encode(self, value: object) -> bytes:
-        """Give `value` as encrypted JSON."""
+        """Return `value` as encrypted JSON."""
         return self._ciphers[0].encrypt(super().encode(value), None)
 
     def encodings(self, value: object) -> list[bytes]:
-        """Give `value` as JSON encrypted with each of the keys: calls are told to be equal while keys are changed."""
+        """Return `value` encrypted with each key, so that equal calls are recognised while keys are changed."""
         plain = super().encode(value)
         return [cipher.encrypt(plain, None) for cipher in self._ciphers]
 
     def decode(self, data: bytes) -> Any:
-        """Read what `encode` gave, under any of the keys. Raises `DecodeError`."""
+        """Decrypt and decode what `encode` returned, under any of the keys. Raises `DecodeError`."""
         from cryptography.exceptions import InvalidTag
 
         for cipher in self._ciphers:
@@ -61,7 +61,7 @@ class EncryptedCodec(JsonCodec):
                 continue
             return super().decode(plain)
         raise DecodeError(
-            f"none of the {len(self._ciphers)} keys opens it: another key encrypted it, or it was changed"
+            f"none of the {len(self._ciphers)} keys decrypts it: another key encrypted it, or it was changed"
         )
 
 
@@ -71,5 +71,5 @@ def _key(text: Any) -> bytes:
     except (binascii.Error, ValueError, TypeError):
         key = b""
     if len(key) != KEY_BYTES:  # the key itself is not for a message
-        raise ValueError("a key of EncryptedCodec is text that litequeue.serialization.encryption.new_key() made")
+        raise ValueError("a key of EncryptedCodec must be text made by litequeue.serialization.encryption.new_key()")
     return key

@@ -1,4 +1,4 @@
-"""Turn values into bytes and back, and name what cannot be stored. Knows no task, job or store."""
+"""Turn values into bytes and back, and name values that cannot be stored. Knows no task, job or store."""
 
 from __future__ import annotations
 
@@ -21,70 +21,70 @@ _BESIDE_FIELDS = ("__pydantic_extra__", "__pydantic_private__")
 
 
 class Codec(Protocol):
-    """How values become bytes: any object with a name and these two methods."""
+    """Turns values into bytes and back: any object with a name and these two methods."""
 
     name: str
 
     def encode(self, value: object) -> bytes:
-        """Give the bytes to store; any exception refuses the value."""
+        """Return the bytes to store. Any exception means that the value cannot be stored."""
 
     def decode(self, data: bytes) -> Any:
-        """Give the value back."""
+        """Return the value that the bytes hold."""
 
 
 class JsonCodec:
-    """JSON, with the types that msgspec knows, pydantic models and paths; what would be lost on the way is refused."""
+    """JSON, with the types that msgspec knows, pydantic models and paths. Refuses values that JSON would change."""
 
     name: str = "json"
 
     def encode(self, value: object) -> bytes:
-        """Give `value` as JSON. Raises `EncodeError`, whose `path` starts at `value`."""
+        """Return `value` as JSON. Raises `EncodeError`, whose `path` starts at `value`."""
         try:
             return to_json(value)
         except Exception as error:
             raise refusal(to_json, value, "value", error) from error
 
     def decode(self, data: bytes) -> Any:
-        """Read JSON into plain data. Raises `DecodeError`."""
+        """Return JSON as plain data. Raises `DecodeError`."""
         try:
             return _decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise DecodeError(f"not JSON that litequeue wrote: {error}") from error
+            raise DecodeError(f"this is not JSON that litequeue wrote: {error}") from error
 
     def encodings(self, value: object) -> list[bytes]:
-        """Give all that `encode` may have given for `value` where this codec is used, today's first."""
+        """Return every encoding of `value` that the file may hold, the present one first."""
         return [self.encode(value)]
 
 
 def checked_writer(codec: Codec) -> Callable[[object], bytes]:
-    """Give the codec's `encode`, which may be anybody's, as one that gives bytes or raises `TypeError`."""
+    """Return the codec's `encode`, wrapped so that it returns bytes or raises `TypeError`."""
 
     def encode(value: object) -> bytes:
         data: object = codec.encode(value)
         if isinstance(data, (bytes, bytearray, memoryview)):
             return bytes(data)
         name = getattr(codec, "name", type(codec).__name__)
-        raise TypeError(f"the codec {name!r} must give bytes, gave {type(data).__name__}")
+        raise TypeError(f"the codec {name!r} must return bytes, got {type(data).__name__}")
 
     return encode
 
 
 def checked_codec(codec: object) -> Codec:
-    """Raise `TypeError` for what is no codec."""
+    """Raise `TypeError` for an object that is not a codec."""
     if not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
         raise TypeError(f"codec must be an object with encode() and decode(), got {codec!r}")
     return cast("Codec", codec)
 
 
 def digest(data: bytes) -> str:
-    """Give 32 hex digits (BLAKE2b, 16 bytes) that are the same for the same bytes in every process."""
+    """Return 32 hex digits (BLAKE2b, 16 bytes), the same for the same bytes in every process."""
     import hashlib
 
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class Opaque(Exception):
-    """The annotation names a class that nobody here knows how to build."""
+    """The annotation names a class that cannot be built from plain data."""
 
 
 def _is_model(kind: Any) -> bool:
@@ -92,7 +92,7 @@ def _is_model(kind: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Give plain data for a value that msgspec does not know."""
+    """Return plain data for a value that msgspec does not know."""
     if _is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
     if isinstance(value, PurePath):
@@ -103,11 +103,11 @@ def _plain(value: Any) -> Any:
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value)
-    raise TypeError(f"{type(value).__name__} is not JSON; pass plain data or an id")
+    raise TypeError(f"{type(value).__name__} is not a JSON type; pass plain data or an id")
 
 
 def rebuild(kind: Any, value: Any) -> Any:
-    """Build what msgspec does not know from plain data."""
+    """Build a value of a type that msgspec does not know from plain data."""
     if _is_model(kind):  # by way of JSON: a strict model takes a date from text there alone
         return kind.model_validate_json(_encoder.encode(value))
     if isinstance(kind, type) and issubclass(kind, _REBUILT):
@@ -122,12 +122,12 @@ _decoder = msgspec.json.Decoder()
 
 
 def to_canonical_json(value: object) -> bytes:
-    """Encode what `to_json` has accepted already, the same for equal values."""
+    """Encode a value that `to_json` has accepted; equal values give equal bytes."""
     return _sorting_encoder.encode(value)
 
 
 def to_json(value: object) -> bytes:
-    """Give JSON, or raise whatever msgspec or the value raises; what would be lost is an error too."""
+    """Return JSON, or raise what msgspec or the value raises. A value that JSON would change is an error too."""
     data = _encoder.encode(value)
     if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
         json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
@@ -135,7 +135,7 @@ def to_json(value: object) -> bytes:
 
 
 def drops(value: Any, back: Any) -> bool:
-    """Say whether a key of a dict, at any depth, is not there any more in what comes back as a dict."""
+    """Return whether a key of a dict, at any depth, is missing in what comes back as a dict."""
     if isinstance(value, dict) and isinstance(back, dict):
         return len(back) < len(value) or any(drops(value[key], back[key]) for key in value.keys() & back.keys())
     if isinstance(value, _ROWS) and isinstance(back, _ROWS):
@@ -144,7 +144,7 @@ def drops(value: Any, back: Any) -> bool:
 
 
 def faithful(value: Any, back: Any) -> bool:
-    """Say whether what comes back will do for what was given: it is equal, or the same with lists for tuples."""
+    """Return whether a value comes back unchanged: it is equal, or the same with lists for tuples."""
     kind: Any = type(value)
     if value == back:
         return True
@@ -173,7 +173,7 @@ def _same_moment(value: datetime, back: datetime) -> bool:
 
 
 def _hashable(rows: Any) -> frozenset[Any]:
-    """Give the elements of what was a set: tuples among them have come back as lists."""
+    """Return the elements of a former set: tuples among them have come back as lists."""
 
     def tuples(child: Any) -> Any:
         return tuple(map(tuples, child)) if isinstance(child, list) else child
@@ -202,7 +202,7 @@ def refusal(encode: Callable[[object], bytes], value: object, path: str, error: 
 def first_failing(
     encode: Callable[[object], bytes], values: Iterable[tuple[str, object]]
 ) -> tuple[str, object, Exception] | None:
-    """Give the name, the value and the error of the first value that cannot be encoded."""
+    """Return the name, the value and the error of the first value that cannot be encoded."""
     for name, value in values:
         try:
             encode(value)
@@ -221,7 +221,7 @@ def _children(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _fields(kind: Any) -> Sequence[str]:
-    """Name the fields of a Struct, dataclass, pydantic model or attrs class; none of anything else."""
+    """Return the names of the fields of a Struct, dataclass, pydantic model or attrs class, or none."""
     for listing in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
         if hasattr(kind, listing):
             return tuple(getattr(kind, listing))
@@ -230,7 +230,7 @@ def _fields(kind: Any) -> Sequence[str]:
 
 def _reason(value: object, error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
-        return "text with a lone surrogate is not UTF-8; pass bytes, or clean the text"
+        return "the text contains a lone surrogate, which UTF-8 cannot encode; pass bytes, or clean the text"
     if isinstance(value, float):
         return f"{value!r} is not JSON; pass None or text"
     if isinstance(value, dict):

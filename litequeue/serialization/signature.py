@@ -1,4 +1,4 @@
-"""Turn a call and its result into bytes and back, as the task's signature asks. Knows no job, queue or store."""
+"""Turn a call and its result into bytes and back, according to the task's signature. Knows no job, queue or store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ else:
 NoneType: type[None] = type(None)
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
 _Types = frozenset[type] | None
-# What JSON gives back as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
+# What JSON returns as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
 _NATIVE: dict[Any, frozenset[type]] = {
     int: frozenset({int, bool}),
     float: frozenset({float, int, bool}),
@@ -63,18 +63,18 @@ _SCALARS: frozenset[type] = frozenset({str, int, float, bool, NoneType})
 
 
 class Signature:
-    """What a task takes and gives: encodes its calls and results, and decodes them into the annotated types.
+    """The signature of a task: encodes its calls and results, and decodes them into the annotated types.
 
     Hints are resolved at the first call, so that they may name what is defined further down the module. A hint that
     cannot be resolved, or that msgspec cannot convert to, counts as `Any`. Types are checked and converted to where
-    the codec is a `JsonCodec`; what any other gives back is left alone.
+    the codec is a `JsonCodec`; what any other codec returns is left alone.
     """
 
     __slots__ = ("_known", "_own", "_signature", "_writer", "codec", "function", "is_coroutine", "mask", "task_name")
 
     def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str, mask: Iterable[str] = ()) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{task_name}() is a generator function; a task gives one result, such as a list")
+            raise TypeError(f"{task_name}() is a generator function; a task returns one result, such as a list")
         self.function: Callable[..., Any] = function
         self.codec: Codec = codec
         self.task_name: str = task_name
@@ -83,7 +83,7 @@ class Signature:
         try:
             self._signature: inspect.Signature = _signature(function)
         except ValueError as error:
-            raise TypeError(f"{task_name}() tells no signature; wrap it in a function of your own") from error
+            raise TypeError(f"{task_name}() has no readable signature; wrap it in a function of your own") from error
         self._own: bool = type(codec) is JsonCodec  # a subclass may do anything
         self._writer = to_json if self._own else checked_writer(codec)
         self._known: _Plan | None = None
@@ -92,9 +92,9 @@ class Signature:
         return f"<Signature {self.task_name}{self._signature} codec={self.codec.name}>"
 
     def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, canonical: bool = False) -> bytes:
-        """Give the bytes of one call, the same however it is spelled; defaults are left to the day it runs.
+        """Return the bytes of one call, the same however it is written; defaults are filled in when the job runs.
 
-        With `canonical` also the same in every process and for dicts that are equal, so that calls can be compared.
+        With `canonical`, also the same in every process and for equal dicts, so that calls can be compared.
         Raises `TypeError` where the call does not fit the signature, and `EncodeError` where a value cannot be stored.
         """
         plan = self._known or self._plan()
@@ -107,7 +107,7 @@ class Signature:
         return self._canonical(self._call(args, kwargs)) if canonical and isinstance(self.codec, JsonCodec) else data
 
     def decode_call(self, data: bytes) -> _Call:
-        """Give the arguments, as annotated. Raises `DecodeError` where they do not fit the signature of today."""
+        """Return the arguments, as annotated. Raises `DecodeError` if they do not fit the present signature."""
         plan = self._known or self._plan()
         args, kwargs = self._decode(data)
         if not kwargs and plan.takes(args, plan.native):
@@ -116,20 +116,20 @@ class Signature:
             args, kwargs = self._bind(plan, args, kwargs)
             values = [slot.restore(value, label) for label, slot, value in plan.each(args, kwargs)]
         except (TypeError, _Misfit) as error:
-            why = f"the stored call does not fit {self.task_name}() as it is today: "
+            why = f"the stored call does not fit the present signature of {self.task_name}(): "
             if isinstance(error, _Misfit) and error.name in self.mask:  # what it says of the value is for no listing
                 raise DecodeError(f"{why}{error.brief}") from None
             raise DecodeError(f"{why}{error}") from error
         return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
 
     def identities(self, data: bytes) -> list[bytes]:
-        """Give the bytes by which a canonical call is told from others, today's first; a mask makes it no other."""
+        """Return the bytes that identify a canonical call, the present ones first; a mask does not change them."""
         if not isinstance(self.codec, JsonCodec) or (self._own and not self.mask):
             return [data]
         return self.codec.encodings(list(self._decode(data)))
 
     def alike(self, one: bytes, other: bytes) -> bool:
-        """Whether they are one call: a mask that came or went, and a change of keys, alter no more than the bytes."""
+        """Return whether two calls are the same; a new or removed mask, or a change of keys, alters the bytes only."""
         if not isinstance(self.codec, JsonCodec):
             return False
         try:
@@ -138,18 +138,18 @@ class Signature:
             return False
 
     def encode_result(self, value: object) -> bytes:
-        """Give the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
+        """Return the bytes of a result. Raises `EncodeError`, whose `path` starts at `result`."""
         try:
             data = self._writer(value)
         except Exception as error:
             raise refusal(self._writer, value, "result", error) from error.__cause__ or error
-        if len(data) > LARGEST_RESULT:  # the store would refuse it, and whatever is settled with it
+        if len(data) > LARGEST_RESULT:  # the store would refuse it, and all that is settled with it
             why = f"it takes {len(data):,} bytes, more than SQLite can hold; store the data elsewhere and return a path"
             raise EncodeError(f"cannot store result: {why}", path="result")
         return data
 
     def decode_result(self, data: bytes | None) -> Any:
-        """Give the result as the return annotation has it, or else as plain data: a wrong hint hides no result."""
+        """Return the result as annotated, or as plain data if it does not fit: a wrong hint hides no result."""
         if data is None:
             return None
         value = self._read(data)
@@ -179,7 +179,7 @@ class Signature:
             raise self._blame(args, kwargs, error) from error.__cause__ or error
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """Give the call as it is stored: a third item tells whoever lists it what not to show."""
+        """Return the call as it is stored; a third item names the arguments that listings must not show."""
         if not self.mask:
             return [args, kwargs]
         return [args, kwargs, (self._known or self._plan()).places(self.mask, args, kwargs)]
@@ -231,7 +231,7 @@ class Signature:
 
 
 class _Misfit(Exception):
-    """A value is not what its annotation asks for; `brief` says so without a word of the value."""
+    """A value does not fit its annotation; `brief` says so without showing the value."""
 
     def __init__(self, name: str, brief: str, why: str) -> None:
         super().__init__(brief + why)
@@ -261,7 +261,7 @@ class _Slot(msgspec.Struct, frozen=True):
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """A signature made ready: what each argument is, and how many may come by position with no keyword."""
+    """A prepared signature: what each argument is, and how many may be given by position alone."""
 
     least: int
     most: int
@@ -274,7 +274,7 @@ class _Plan(msgspec.Struct, frozen=True):
     sendable: tuple[_Types, ...]
 
     def takes(self, args: Sequence[Any], easy: tuple[_Types, ...]) -> bool:
-        """Say whether the call is by position alone, and each value of a type that needs no work."""
+        """Return whether the call is by position alone, and each value has a type that needs no conversion."""
         if not self.least <= len(args) <= self.most:
             return False
         for value, fine in zip(args, easy):  # noqa: B905, SIM110 - defaults may be absent; `all` is slower
@@ -286,7 +286,7 @@ class _Plan(msgspec.Struct, frozen=True):
         return all(slot.sendable is None or type(value) in slot.sendable for _, slot, value in self.each(args, kwargs))
 
     def each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, _Slot, Any]]:
-        """Give each value of a call that binds, with its slot and the name to call it by."""
+        """Yield each value of a call that fits, with its slot and the name for messages."""
         for slot, value in zip(self.positional, args):  # noqa: B905 - either may be the longer
             yield slot.name, slot, value
         for index, value in enumerate(args[len(self.positional) :]):
@@ -298,7 +298,7 @@ class _Plan(msgspec.Struct, frozen=True):
                 yield f"{self.others.name}[{name!r}]", self.others, value
 
     def places(self, names: Container[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[int | str]:
-        """Give the positions and keywords of a call that go to parameters of these names."""
+        """Return the positions and keywords of a call that go to parameters of these names."""
         order = [slot.name for slot in self.positional]
         order += [self.rest.name] * (len(args) - len(order))
         given = [index for index in range(len(args)) if order[index] in names]
@@ -365,7 +365,7 @@ def _spell(hint: Any) -> str:
 
 
 def _layers(function: Any) -> Iterator[Any]:
-    """Give the function, then what it wraps, down to the one whose annotations `inspect.signature` shows."""
+    """Yield the function, then what it wraps, down to the one whose annotations `inspect.signature` shows."""
     while True:
         yield function
         if isinstance(function, functools.partial):

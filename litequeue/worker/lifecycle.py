@@ -15,8 +15,8 @@ from litequeue.core.background import in_thread
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import text
 from litequeue.core.logger import aside, log
+from litequeue.core.names import check_name
 from litequeue.core.owner_process import getpid
-from litequeue.options import check_name
 from litequeue.worker.signals import (
     HANDLERS,
     LAST_WAIT,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from litequeue.ipc.process_lock import ProcessLock
 
-STARTED = "this worker has been started already; make another with queue.worker()"
+STARTED = "this worker has already been started; make another with queue.worker()"
 
 
 class Notice:
-    """What others tell one worker: to stop. Where that is noted, and what is said of it."""
+    """The stop requests of one worker: counts them, notes them in the lock file, and logs them."""
 
     def __init__(self, stop: Callable[..., None], grace: float) -> None:
         self._stop, self._grace = stop, grace
@@ -59,11 +59,11 @@ class Notice:
 
     @property
     def noted(self) -> bool:
-        """Whether there is a place to note stops: since the worker has made what it needs."""
+        """Whether stops can be noted: since the worker has made its lock file."""
         return self._process_lock is not None
 
     def note_in(self, process_lock: ProcessLock, *, stopping: bool) -> None:
-        """From now on stops are noted there; a signal even while a call in C keeps its handler from running."""
+        """Note stops there from now on; a signal is noted even while a call in C keeps its handler from running."""
         self._process, self._process_lock = os.getpid(), process_lock
         if stopping:  # since before there was a place to note it
             self.note_stop()
@@ -73,63 +73,63 @@ class Notice:
             self._signal_file = SignalFile(descriptor)
 
     def note_stop(self) -> None:
-        """Write down, for the workers that reap it, that it was told to stop. From any thread; one write."""
+        """Note, for the workers that reap it, that this worker was told to stop. From any thread; one write."""
         if (
             self._process_lock is not None and os.getpid() == self._process
         ):  # no child of a fork that Python knows not of
             self._process_lock.note_stop()
 
     def told(self, who: str, times: int) -> None:
-        """Stop, as told from outside the program, so many times. In a signal handler: `say` logs it later."""
+        """Stop, as requested from outside the program `times` times. For signal handlers: `say` logs it later."""
         self._heard.append((who, times))
         self._stop(now=times > 1)
 
     def stop(self, *, now: bool = False) -> None:
-        """Stop as the program itself asks for it."""
+        """Stop as the program itself requests it."""
         self._stop(now=now)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the worker's end; return whether it has come."""
+        """Wait for the worker's end; return whether it has ended."""
         return self._over.wait(seconds)
 
     def say(self) -> None:
-        """Log what has told it to stop."""
+        """Log the reason of the stop."""
         while self._heard:
             who, times = self._heard.popleft()
             if times <= self._said:
                 continue
             self._said = times
             if times > 1:
-                log.warning("%s: releasing what runs now", who)
+                log.warning("%s: releasing running jobs now", who)
             else:
-                again = "; again to release it now" if who.startswith("SIG") else ""
-                log.warning("%s: finishing what runs, up to %s%s", who, text(self._grace), again)
+                again = "; again to release them now" if who.startswith("SIG") else ""
+                log.warning("%s: finishing running jobs, up to %s%s", who, text(self._grace), again)
 
     def keep_short(self) -> None:
-        """Called now and then by the thread whose handlers have run: what they were told need not be kept any more."""
+        """Discard signals whose handlers have run. Called now and then by the thread that runs the handlers."""
         if self._signal_file is not None:
             self._signal_file.rewind()
 
     def close(self) -> None:
-        """Have signals written down no more."""
+        """Stop recording signals."""
         if self._signal_file is not None:
             self._signal_file.close()
 
     def begin(self) -> None:
-        """The worker begins; a second time where `run(until_idle=True)` is called again."""
+        """Note that the worker begins; again if `run(until_idle=True)` is called again."""
         self._over.clear()
 
     def end(self) -> None:
-        """The worker has ended."""
+        """Note that the worker has ended."""
         self._over.set()
         leave(self)
         HANDLERS.on_drained()
 
 
 class Lifecycle(ABC):
-    """Whoever inherits this does its work in `_serve`.
+    """Starts and stops a worker. A subclass does its work in `_serve`.
 
-    There it sets `_ready` when it works, and looks at `_stopping`; `_wake` makes it look.
+    There it sets `_ready` once it is registered, and checks `_stopping`; `_wake` makes it check.
     """
 
     def __init__(self, name: str | None, grace: float, *, signals: bool) -> None:
@@ -147,8 +147,8 @@ class Lifecycle(ABC):
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
 
-        In the main thread the first SIGINT, SIGTERM or SIGHUP stops claiming and lets running jobs end within `grace`;
-        a second, a moment later or more, releases them at once. Returns whether all that had begun was finished.
+        In the main thread the first SIGINT, SIGTERM or SIGHUP stops claiming and lets running jobs end within `grace`.
+        A second one, a second later or more, releases them at once. Returns whether every job that had begun has ended.
         """
         if self._thread is not None:
             raise RuntimeError(STARTED)
@@ -161,7 +161,7 @@ class Lifecycle(ABC):
         return self._finished_all()
 
     def stop(self, *, now: bool = False) -> None:
-        """Stop claiming, and end when what runs has ended, or release it `now`. From any thread; does not wait."""
+        """Stop claiming, and end once running jobs have ended; `now`: release them. From any thread; does not wait."""
         if self._is_anothers:
             return
         self._stopping = True
@@ -215,7 +215,7 @@ class Lifecycle(ABC):
     # ---- signals
 
     def _listen(self) -> None:
-        """Be told of the signals that stop a program, if that is wanted; else say which end it with no code run."""
+        """Handle the signals that stop a program, if asked to; otherwise log which of them kill it."""
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._check_process()
@@ -226,7 +226,7 @@ class Lifecycle(ABC):
 
     @contextlib.contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        """The same for `run()`, which always handles them in the main thread; elsewhere they are the application's."""
+        """Handle signals for `run()`: always in the main thread; in other threads they are the application's."""
         if threading.current_thread() is not threading.main_thread():
             self._listen()
             yield
@@ -251,7 +251,7 @@ class Lifecycle(ABC):
 
     @property
     def _is_anothers(self) -> bool:
-        """Whether it works in the process that forked this one, which Python may not have been told of."""
+        """Whether it belongs to the process that forked this one, possibly without Python's hooks."""
         return self._thread is not None and self._pid != getpid()
 
     def _join(self, *, ctrl_c: bool = False) -> None:
@@ -275,7 +275,7 @@ class Lifecycle(ABC):
             raise self._failure
 
     def _wait_for_end(self, *, ctrl_c: bool) -> None:
-        """Wait; a Ctrl-C within a moment of the one that is on its way out already is the same one."""
+        """Wait for the end. A Ctrl-C within a moment of the one that is ending the block is the same one."""
         began = SystemClock.monotonic()
         while True:
             try:
@@ -287,9 +287,9 @@ class Lifecycle(ABC):
             else:
                 return
 
-    @aside()  # a log handler that stands still must not keep a worker from beating
+    @aside()  # a log handler that stands still must not stop a worker's heartbeat
     def _work(self) -> None:
-        """Sign on, serve, sign off; whatever goes wrong reaches the one who started us."""
+        """Register, serve, deregister; every error is raised to the caller that started the worker."""
         enter(self._notice)
         try:
             self._open()
@@ -297,7 +297,7 @@ class Lifecycle(ABC):
                 self._register()
                 self._serve()
             except BaseException:
-                self._hurry = True  # what runs is not left to run on while its job is given back
+                self._hurry = True  # what runs is not left to run on while its job is released
                 self._end()
                 raise
             finally:
@@ -315,15 +315,15 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def _check_process(self) -> None:
-        """Raise where this process cannot work, before a thread is started: in a copy it may never begin."""
+        """Raise if this process cannot run a worker, before a thread is started: in a copy it may never begin."""
 
     @abstractmethod
     def _open(self) -> None:
-        """Make what the work needs."""
+        """Open what the worker needs."""
 
     @abstractmethod
     def _register(self) -> None:
-        """Enter the record."""
+        """Register the worker."""
 
     @abstractmethod
     def _serve(self) -> None:
@@ -331,19 +331,19 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def _end(self) -> None:
-        """Let what runs end, or release it where there is no time."""
+        """Let running jobs end, or release them if there is no time."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Leave the record, and let go of what `_open` made."""
+        """Deregister the worker, and close what `_open` opened."""
 
     @abstractmethod
     def _wake(self) -> None:
-        """Have the work look at what it is told; from any thread, and before `_open`."""
+        """Make the worker check for stops; from any thread, also before `_open`."""
 
     @abstractmethod
     def _finished_all(self) -> bool:
-        """Whether nothing that had begun was released."""
+        """Whether no job that had begun was released."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

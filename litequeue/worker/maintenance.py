@@ -1,22 +1,21 @@
-"""What a worker does beside its jobs: see deaths, beat, fire schedules, prune, tidy. Knows no job's function."""
+"""A worker's maintenance: reap dead workers, heartbeat, fire schedules, prune, tidy. Knows no job's function."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from litequeue.core.engine import Store
 from litequeue.core.logger import log
+from litequeue.core.store import Store
 from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.ipc.process_lock import DeadProcess, forget, noted, take, tokens, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from litequeue.core.clock import Clock
-    from litequeue.core.engine import WorkerRecord
+    from litequeue.core.store import WorkerRecord
 
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
@@ -25,25 +24,14 @@ SET_BACK = 1.0  # seconds that the wall clock must lose on the monotonic one at 
 FIRE_AGAIN = 1.0
 PRUNE_EVERY = 10.0
 TIDY_EVERY = 30.0
-# A worker whose beat has not moved for so long, over so many looks of ours, is dead.
+# A worker whose heartbeat has not moved for so long, over so many looks of ours, is dead.
 FROZEN_AFTER = 60.0
 FROZEN_LOOKS = 4
 CHUNK = 500
 
 
-class Keeper(Store, Protocol):
-    """The part of a store that maintenance needs beside `Store`."""
-
-    @property
-    def directory(self) -> Path:
-        """Where locks lie."""
-
-    def next_prune(self) -> float | None:
-        """When the next job is to be deleted."""
-
-
 class Sight:
-    """What we saw of another worker's heartbeat."""
+    """The last heartbeat that we saw of another worker."""
 
     __slots__ = ("beats", "cpu", "looks", "since")
 
@@ -55,11 +43,11 @@ class Sight:
 
 
 class Maintenance:
-    """One worker's housekeeping; `tick` is called about once a second."""
+    """One worker's maintenance; `tick` is called about once a second."""
 
-    def __init__(self, store: Keeper, clock: Clock, token: str, tasks: frozenset[str]) -> None:
+    def __init__(self, store: Store, clock: Clock, token: str, tasks: frozenset[str]) -> None:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
-        self._directory = store.directory  # kept: to follow the path's links anew costs a look at each of its parts
+        self._directory = store.directory  # kept: to follow the path's links again costs a look at each of its parts
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}
         self._ahead = -math.inf  # the wall clock of the monotonic one, at the last look
@@ -69,33 +57,38 @@ class Maintenance:
         self._prune_at = -math.inf  # by the wall clock, or so long as nothing is known
 
     def schedules_changed(self) -> None:
-        """Look at the schedules at the next tick, whatever was last known."""
+        """Check the schedules at the next tick, even if none is known to be due."""
         self._fire_known = False
 
+    def serve(self, tasks: frozenset[str]) -> None:
+        """Fire the schedules of these tasks."""
+        self._tasks = tasks
+        self.schedules_changed()
+
     def jobs_changed(self) -> None:
-        """Look soon what is to be pruned, whatever was last known."""
+        """Check soon for jobs to prune, even if none is known to be due."""
         self._prune_at = -math.inf
 
     def tick(self, worker: int, *, idle: bool) -> bool:
-        """Do what is due; return whether this worker is still on record."""
+        """Do what is due; return whether this worker is still registered."""
         known, others = True, False
-        if self._is_due("beat", BEAT_EVERY):  # first: whoever does not beat is taken for frozen
-            known, others = self._store.beat(worker)
+        if self._is_due("beat", BEAT_EVERY):  # first: a worker without a heartbeat is taken for frozen
+            known, others = self._store.workers.beat(worker)
         if self._is_due("deaths", DEATHS_EVERY) or others:
-            self._store.check()
+            self._store.maintenance.check()
             self._try(self._reap_the_dead)
-        if others:  # after the burials: it finds those that none can bury
+        if others:  # after the dead processes are reaped: it finds those without a lock
             self._try(self._rescue_unlocked)
         self._try(self._look_at_the_clock)
         self._try(self._fire)
         if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
             self._try(self._prune)
         if idle and self._is_due("tidy", TIDY_EVERY):
-            self._try(self._store.tidy)
+            self._try(self._store.maintenance.tidy)
         return known
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Do one thing; what is wrong with it, such as a foreign hand's row, must not keep others from being done."""
+        """Do one task; an error in it, for example over a malformed row, must not keep the others from being done."""
         try:
             step()
         except StoreError:
@@ -111,10 +104,10 @@ class Maintenance:
         return True
 
     def _look_at_the_clock(self) -> None:
-        """Let schedules not wait until a wall clock that was set back is where it has been before."""
+        """Recompute schedules after the wall clock was set back, so that they do not wait until it has caught up."""
         ahead = self._clock.now() - self._clock.monotonic()
         if ahead < self._ahead - SET_BACK:
-            self._store.bring_near(self._tasks)
+            self._store.ticks.bring_near(self._tasks)
             self._fire_known = False
         self._ahead = ahead
 
@@ -125,13 +118,13 @@ class Maintenance:
             return
         # until it has succeeded nothing is known to be due: a fire that fails must not keep the worker from sleeping
         self.next_fire, self._fire_known, self._due["fire"] = None, False, self._clock.monotonic() + FIRE_AGAIN
-        self.next_fire = self._store.fire(self._tasks)
+        self.next_fire = self._store.ticks.fire(self._tasks)
         self._fire_known, self._due["fire"] = True, 0.0
 
     def _prune(self) -> None:
-        moment = self._store.next_prune()
+        moment = self._store.maintenance.next_prune()
         if moment is not None and moment <= self._clock.now():
-            if self._store.prune(CHUNK) == CHUNK:
+            if self._store.maintenance.prune(CHUNK) == CHUNK:
                 self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
         else:
             self._prune_at = math.inf if moment is None else moment
@@ -139,12 +132,12 @@ class Maintenance:
     # ---- deaths
 
     def reap(self) -> None:
-        """See to every worker that is dead, and to jobs of workers that nobody knows."""
+        """Reap every dead worker, and release jobs of workers that are not registered."""
         self._reap_the_dead()
         self._rescue_unlocked()
 
     def _reap_the_dead(self) -> None:
-        """Take the lock of every other worker that can be taken: the kernel frees it when its process dies."""
+        """Take every other worker's lock that can be taken: the kernel frees a lock when its process dies."""
         for token in tokens(self._directory):
             if token == self._token:
                 continue
@@ -154,7 +147,7 @@ class Maintenance:
 
     def _reap(self, token: str, dead_process: DeadProcess) -> None:
         try:
-            record = next((worker for worker in self._store.workers() if worker.token == token), None)
+            record = next((worker for worker in self._store.workers.list() if worker.token == token), None)
             if record is not None:
                 executing = None if dead_process.missing else frozenset(dead_process.executing)
                 self._rescue(record, executing, "its process died", stopped=dead_process.told)
@@ -167,7 +160,7 @@ class Maintenance:
         identity = Identity.from_text(worker.identity)
         # no job is to blame where the machine went down, or the worker was told to stop and then killed
         blame = not stopped and (not identity.boot or identity.same_boot(self._self))
-        rescued = self._store.rescue(worker.id, executing, blame=blame)
+        rescued = self._store.runs.rescue(worker.id, executing, blame=blame)
         self._seen.pop(worker.id, None)
         log.warning(
             "worker %d (pid %d) is gone: %s; %d jobs released, %d failed",
@@ -176,9 +169,9 @@ class Maintenance:
         )  # fmt: skip
 
     def _rescue_unlocked(self) -> None:
-        """Find the dead that left no lock to take, the frozen, and jobs of workers that nobody knows."""
+        """Find dead workers without a lock file, frozen workers, and jobs of workers that are not registered."""
         directory = self._directory
-        workers = self._store.workers()  # before the locks: whoever signs on meanwhile has had its lock already
+        workers = self._store.workers.list()  # before the locks: a worker that registers meanwhile has its lock already
         locked = set(tokens(directory))
         self._seen = {worker.id: self._seen[worker.id] for worker in workers if worker.id in self._seen}
         for worker in workers:
@@ -191,16 +184,16 @@ class Maintenance:
                 continue
             stopped = told(directory, worker.token)
             if lives is False:
-                why = "its process died, and a child of it has its lock"
+                why = "its process died, and a child process holds its lock"
                 self._rescue(worker, noted(directory, worker.token), why, stopped=stopped)
                 forget(directory, worker.token)
             elif self._is_frozen(worker):
-                self._rescue(worker, None, f"it has not moved for {FROZEN_AFTER:.0f} s", stopped=stopped)
-        for number in self._store.ownerless():
-            self._store.rescue(number, None, blame=False)
+                self._rescue(worker, None, f"it has sent no heartbeat for {FROZEN_AFTER:.0f} s", stopped=stopped)
+        for number in self._store.workers.ownerless():
+            self._store.runs.rescue(number, None, blame=False)
 
     def _is_frozen(self, worker: WorkerRecord) -> bool:
-        """Judge by our own monotonic clock and many looks: never by comparing wall clocks."""
+        """Decide by our own monotonic clock and several looks, never by comparing wall clocks."""
         now = self._clock.monotonic()
         cpu = cpu_seconds(Identity.from_text(worker.identity))
         sight = self._seen.get(worker.id)
@@ -212,5 +205,5 @@ class Maintenance:
 
 
 def _has_worked(sight: Sight, cpu: float | None) -> bool:
-    """A process that burns CPU without beating is busy in a C call that holds the interpreter, not frozen."""
+    """A process that uses CPU without sending heartbeats is in a C call that holds the interpreter, not frozen."""
     return cpu is not None and sight.cpu is not None and cpu - sight.cpu > 1.0

@@ -1,4 +1,4 @@
-"""Claims that stand in the file under a worker which knows nothing of them: they are given back. Knows no loop."""
+"""Claims that stand in the file under a worker that knows nothing of them: they are released. Knows no loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from litequeue.core.clock import Clock
-    from litequeue.job import Claimed
+    from litequeue.core.records import Claimed
     from litequeue.worker.quarantine import Quarantine
     from litequeue.worker.running_jobs import RunningJobs
 
@@ -21,7 +21,7 @@ class Claims(Protocol):
 
 
 class Reconciliation:
-    """There is some after a claim that failed, and after others have written: one who handed us a job may have died."""
+    """Necessary after a claim that failed, and after a dispatch to this worker that was interrupted."""
 
     def __init__(self, claims: Claims, runs: RunningJobs, quarantine: Quarantine, clock: Clock) -> None:
         self._claims, self._runs, self._quarantine, self._clock = claims, runs, quarantine, clock
@@ -30,16 +30,17 @@ class Reconciliation:
         self._look_at = 0.0
 
     def look(self, worker: int) -> None:
-        """Give back what is missing at two looks: a job that is about to begin is nowhere for a moment."""
+        """Release what is missing at two looks: a job that is about to begin is nowhere for a moment."""
         if not self.open or self._clock.monotonic() < self._look_at:
             return
+        self.open = False  # first: it may be opened meanwhile
         known = self._known()
         missing = {(job.id, job.attempt): job for job in self._claims.claims_of(worker)}
         for run in known | self._known():
             missing.pop(run, None)
         self._runs.release_unheard(job for run, job in missing.items() if run in self._missing)
         self._missing = missing.keys() - self._missing
-        self.open, self._look_at = bool(self._missing), self._clock.monotonic() + EVERY
+        self.open, self._look_at = self.open or bool(self._missing), self._clock.monotonic() + EVERY
 
     def _known(self) -> set[tuple[str, int]]:
         suspect = self._quarantine.one

@@ -1,4 +1,4 @@
-"""What tells a whole process to stop: signals, and the end of the program. Knows no queue and no job."""
+"""Stops of a whole process: by signals, and by the end of the program. Knows no queue and no job."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ ELSEWHERE = (
     "signals=True works in the main thread of the main interpreter only, where Python's signal handlers run; "
     "start the worker there, or leave signals to the application and call worker.stop()"
 )
-LAST_WAIT = 3.0  # seconds for what is released in a hurry
+LAST_WAIT = 3.0  # seconds for the jobs that are released at the last moment
 
 
 class Stops:
-    """Counts stops: what is told within a moment of a stop is that one. Made for signal handlers, which nest."""
+    """Counts stops: requests within a moment of a stop belong to it. Made for signal handlers, which nest."""
 
     def __init__(self) -> None:
         self._told: list[float] = []
 
     def tell(self, now: float) -> int:
-        """Take note of being told at `now`, by the monotonic clock; return how many stops that makes."""
+        """Note a request at `now`, by the monotonic clock; return the number of stops so far."""
         self._told.append(now)  # the only change, and atomic: the count does not depend on which handler was first
         count, last = 0, -MOMENT
         for moment in sorted(self._told):
@@ -48,7 +48,7 @@ class Stops:
 
 
 class Listener(Protocol):
-    """What is told to stop."""
+    """An object that signals can stop."""
 
     stops: Stops
     returns: bool
@@ -56,23 +56,23 @@ class Listener(Protocol):
 
     @property
     def drained(self) -> bool:
-        """Whether it has ended: nothing of it runs any more."""
+        """Whether it has ended."""
 
     def note_stop(self) -> None:
-        """Write down, for other processes, that it was told to stop."""
+        """Note, for other processes, that it was told to stop."""
 
     def told(self, who: str, times: int) -> None:
         """Stop; with `times` over 1, at once. In a signal handler, so without a lock and without a log line."""
 
     def stop(self, *, now: bool = False) -> None:
-        """Stop as the program itself asks for it, from any thread."""
+        """Stop as the program itself requests it, from any thread."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end; return whether it has come."""
+        """Wait for its end; return whether it has ended."""
 
 
 class Signals:
-    """The process's handler of stop signals, while workers want it; the handlers of before are restored afterwards."""
+    """The process's handler of stop signals, while workers need it; the previous handlers are restored afterwards."""
 
     def __init__(self) -> None:
         self._listeners: dict[Listener, tuple[signal.Signals, ...]] = {}
@@ -84,11 +84,11 @@ class Signals:
         self._passed = Stops()
         self._pending: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._last = -math.inf  # when we were told of a stop, or passed one on
+        self._last = -math.inf  # when a stop was noted, or a signal passed on
         self._process = os.getpid()
 
     def add(self, listener: Listener) -> bool:
-        """The same as `handle_signals`."""
+        """See `handle_signals`."""
         if listener in self._listeners:
             return False
         if threading.current_thread() is not threading.main_thread():
@@ -115,15 +115,15 @@ class Signals:
 
     @property
     def hears_all(self) -> bool:
-        """Whether each signal that may stop a program and does not end it at once comes to our handler."""
+        """Whether our handler gets each stop signal that does not end the program at once."""
         now = [signal.getsignal(number) for number in STOPS]
         return all(handler == self._on_signal or not callable(handler) for handler in now)
 
     def remove(self, listener: Listener) -> None:
-        """Tell it of signals no more."""
+        """Stop telling this listener of signals."""
         self._listeners.pop(listener, None)
         if threading.current_thread() is not threading.main_thread():
-            return  # the handler stays, and passes on whatever comes
+            return  # the handler stays, and passes on every signal
         wanted = {number for numbers in self._listeners.values() for number in numbers}
         for number in self._before.keys() - wanted:
             # a handler installed over ours since may call ours, which then passes the signal on
@@ -132,7 +132,7 @@ class Signals:
                 signal.signal(number, signal.SIG_DFL if before is None else before)
 
     def on_drained(self) -> None:
-        """A listener has ended: when it was the last one that a signal is waiting for, pass that on. Any thread."""
+        """A listener has ended: if it was the last one for which a signal waits, pass the signal on. Any thread."""
         waiting = self._pending[:1]
         if not waiting or not self._all_drained():
             return
@@ -188,7 +188,7 @@ class Signals:
                 os.kill(os.getpid(), number)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        """Do what would have been done without us."""
+        """Do what the signal would have done without us."""
         before = self._before.get(number)
         if callable(before):
             before(number, frame)
@@ -199,11 +199,11 @@ class Signals:
 
     @property
     def ours(self) -> bool:
-        """Whether the workers are this process's own: in a child of a fork that Python was not told of they are not."""
+        """Whether the workers belong to this process: not in a child of a fork of which Python was not told."""
         return os.getpid() == self._process
 
     def after_fork(self) -> None:
-        """Leave a child's signals as they would be without us: what a task starts is stopped as any process is."""
+        """Restore a child's signals: a process that a task starts is stopped as any other."""
         returns = any(listener.returns for listener in self._listeners)
         for number, before in self._before.items():
             if signal.getsignal(number) == self._on_signal:
@@ -215,7 +215,7 @@ HANDLERS: Signals = Signals()
 
 
 def handle_signals(listener: Listener) -> bool:
-    """Tell it of signals from now on; False when it is told of them already. `RuntimeError` outside the main thread."""
+    """Tell the listener of signals from now on; False if it is already told. `RuntimeError` outside the main thread."""
     try:
         return HANDLERS.add(listener)
     except ValueError as error:  # of signal.signal()
@@ -223,7 +223,7 @@ def handle_signals(listener: Listener) -> bool:
 
 
 class SignalFile:
-    """Has the numbers of signals written to a file as they come, even while no Python code can run.
+    """Writes the numbers of signals to a file as they arrive, even while no Python code can run.
 
     A thread in a long call in C keeps handlers written in Python from running; the interpreter's own writes the number
     of each signal to one descriptor, and a file does as well as a pipe. In the main thread only.
@@ -238,7 +238,7 @@ class SignalFile:
         _files.append(self)
 
     def rewind(self) -> None:
-        """Have the next number written where the first one was: a signal may come a thousand times a second."""
+        """Write the next number over the first one: a signal may come a thousand times a second."""
         with suppress(OSError):
             if os.path.samestat(os.fstat(self._descriptor), self._stat):
                 os.lseek(self._descriptor, self._start, os.SEEK_SET)
@@ -264,18 +264,18 @@ _living: dict[Listener, int] = {}  # with the process that it works in
 
 
 def enter(listener: Listener) -> None:
-    """Tell it when the program ends."""
+    """Tell the worker when the program ends."""
     _living[listener] = os.getpid()
 
 
 def leave(listener: Listener) -> None:
-    """It has ended."""
+    """Forget a worker that has ended."""
     _living.pop(listener, None)
 
 
 @atexit.register
 def end_workers() -> None:
-    """The program ends: have every worker release what it runs, without blame, and wait a little until it has."""
+    """At the end of the program: let every worker release its jobs, without a death, and wait a little for that."""
     living = [listener for listener, process in list(_living.items()) if process == os.getpid()]
     for listener in living:
         listener.note_stop()
@@ -292,11 +292,11 @@ _has_said: list[bool] = []
 
 
 def say_what_kills() -> None:
-    """Tell once a process which signals end it with no code run: that counts as a death of what it runs."""
+    """Log once per process which signals end it without running code: its jobs then count a death."""
     deadly = [number.name for number in reversed(STOPS[1:]) if signal.getsignal(number) == signal.SIG_DFL]
     if deadly and not _has_said and sys.platform != "win32":
         _has_said.append(True)
-        log.info("%s ends this program at once; pass signals=True, or handle it", deadly[-1])
+        log.info("%s kills this program and its worker at once; pass signals=True, or handle the signal", deadly[-1])
 
 
 # ---- fork

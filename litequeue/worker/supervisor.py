@@ -1,8 +1,8 @@
 """Keep a number of worker processes running: start, replace, stop. Knows commands to run, and no queue.
 
 Each child is in a session of its own, so a terminal's Ctrl-C reaches only the supervisor. Its stdin is a socket of the
-supervisor's: the child writes a byte once it works, is told there to stop, and ends by itself when the other end is
-gone. It is not told by signals: a service manager sends its own to each process, and one stop would count twice.
+supervisor: over it the child reports that it has started, and is told to stop; it ends by itself when the other end is
+closed. Signals are not used: a service manager sends its own to each process, and one stop would count twice.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from litequeue.core.logger import aside, log
 from litequeue.worker.signals import HANGUP, STOPS, Stops
 
 RELEASED = 75  # EX_TEMPFAIL of sysexits.h: some jobs were released
-FAILED_STARTS = 3  # in a row, after which the command cannot be right
+FAILED_STARTS = 3  # in a row, after which the supervisor gives up
 LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
 LAST_WORD = 0.5  # seconds between SIGTERM and SIGKILL for a child that has not ended
 READY, STOP, STOP_NOW = b"+", b"s", b"n"
-_ANSWERS = ("the workers finish what runs; again to release it now", "releasing what runs now", "killing them")
+_ANSWERS = ("finishing running jobs; again to release them now", "releasing running jobs now", "killing the workers")
 WINDOWS = sys.platform == "win32"
 
 
 class Event(NamedTuple):
-    """What woke the supervisor."""
+    """An event for the supervisor."""
 
     kind: Literal["ready", "died", "start", "signal"]
     child: Child | None = None
@@ -56,7 +56,7 @@ class Child:
     left: threading.Event = field(default_factory=threading.Event)
 
     def tell(self, word: bytes) -> None:
-        """Say STOP or STOP_NOW; one that has ended, or does not listen any more, hears nothing."""
+        """Send STOP or STOP_NOW; a child that has ended or does not read any more ignores it."""
         with suppress(OSError, ValueError):
             if isinstance(self.channel, socket.socket):
                 self.channel.sendall(word)
@@ -65,7 +65,7 @@ class Child:
                 self.channel.flush()
 
     def let_go(self) -> None:
-        """Close our end, which tells a living child to finish and go."""
+        """Close our end, which tells a running child to finish and end."""
         with suppress(OSError):
             if isinstance(self.channel, socket.socket):
                 self.channel.shutdown(socket.SHUT_RDWR)  # a thread may be reading it
@@ -75,9 +75,9 @@ class Child:
 class Supervisor:
     """Runs `processes` children of one command; `run()` blocks and returns the exit code.
 
-    `command` is told whether it starts the first child, which alone says what it serves. The others are started when
-    the first has signed on, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
-    `patience`: seconds from the first word to stop until children that are still there are killed.
+    `command` gets whether it starts the first child, which alone logs what it serves. The others are started when
+    the first has registered, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
+    `patience`: seconds from the first stop until children that still run are killed.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Supervisor:
         self._code = 0
 
     def run(self) -> int:
-        """Supervise until every child has ended for good: 0, 75 if one put jobs back, 1 if they cannot start."""
+        """Supervise until every child has ended for good: 0, 75 if one released jobs, 1 if they cannot start."""
         with ExitStack() as stack:
             stack.callback(self._let_all_go)
             stack.enter_context(aside())
@@ -130,7 +130,7 @@ class Supervisor:
         self._events.put(Event("signal", number=number, at=SystemClock.monotonic()))
 
     def _on_stop(self, number: int, at: float) -> None:
-        """First: finish; second: release now; third: die. What comes within a moment of one is the same."""
+        """First stop: finish; second: release now; third: kill. Signals within a moment of a stop belong to it."""
         times = self._stops.tell(at)
         if times <= self._signals:
             return
@@ -150,7 +150,7 @@ class Supervisor:
             child.tell(word)
 
     def _kill_the_late(self) -> None:
-        """SIGTERM first: one that could not hear us notes at least that it was told, so that no job is to blame."""
+        """SIGTERM first: a child that did not read the stop then notes it, so that no job counts a death."""
         if self.clock.monotonic() < self._kill_at:
             return
         if self._last_word:
@@ -209,7 +209,7 @@ class Supervisor:
             self._failed_starts += 1
             wrong = self._failed_starts >= FAILED_STARTS or (not self._any_ready and code > 0)
             if wrong:
-                log.error("worker process %d %s before it began to work; stopping", child.process.pid, how)
+                log.error("worker process %d %s before it started; stopping", child.process.pid, how)
                 self._code = 2 if code == 2 and not self._any_ready else 1
                 self._begin_to_stop(STOP)
                 return
@@ -218,7 +218,7 @@ class Supervisor:
         doublings = self._early_deaths - 2  # the first early death is replaced at once
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**doublings) if doublings >= 0 else 0.0
         after = f" in {text(pause)}" if pause else ""
-        log.warning("worker process %d %s; another takes its place%s", child.process.pid, how, after)
+        log.warning("worker process %d %s; starting another%s", child.process.pid, how, after)
         if pause:
             self._start_later(pause)
         else:
@@ -256,11 +256,11 @@ class Supervisor:
     def _watch_end(self, child: Child, start: threading.Thread) -> None:
         child.process.wait()
         child.left.set()
-        start.join(timeout=1.0)  # who signed on and went is told in that order
+        start.join(timeout=1.0)  # a child that started and ended is reported in that order
         self._events.put(Event("died", child))
 
     def _watch_start(self, child: Child) -> None:
-        if WINDOWS:  # its pipe goes one way only: who has lived for a while has signed on
+        if WINDOWS:  # its pipe goes one way only: a child that has lived for a while has started
             is_ready = not child.left.wait(LONG_LIFE / 2)
         else:
             try:
@@ -287,9 +287,9 @@ def _signal_name(number: int) -> str:
 
 
 class Tether:
-    """A child's end: says that it works, and tells what the supervisor says, or that it is gone.
+    """A child's end of the connection: reports that the child has started, and receives stops.
 
-    It takes stdin away, so that nothing a task starts can read from it.
+    It replaces stdin, so that no process that a task starts can read from it.
     """
 
     def __init__(self) -> None:
@@ -299,13 +299,13 @@ class Tether:
         os.close(nothing)
 
     def say_ready(self) -> None:
-        """Tell the supervisor that this process works."""
+        """Tell the supervisor that this process has started."""
         if not WINDOWS:
             with suppress(OSError):
                 os.write(self._descriptor, READY)
 
     def hear(self) -> bytes:
-        """Wait for the supervisor to say STOP or STOP_NOW; empty: it has let go, or is no more."""
+        """Wait for STOP or STOP_NOW from the supervisor; empty: it has closed its end, or has ended."""
         with suppress(OSError):
             return os.read(self._descriptor, 1)
         return b""

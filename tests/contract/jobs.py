@@ -2,9 +2,9 @@
 
 import itertools
 
-from litequeue.core.engine import Demand, NewWorker
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
-from litequeue.job import NewJob, Status
+from litequeue.core.records import NewJob, Status
+from litequeue.core.store import Demand, NewWorker
 
 START = 1_700_000_000.0
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
@@ -30,12 +30,12 @@ def new(task="add", **fields):
 
 def put(store, task="add", **fields):
     """Submit one job and return its id."""
-    [submitted] = store.submit([new(task, **fields)])
+    [submitted] = store.jobs.submit([new(task, **fields)])
     return submitted.id
 
 
 def status(store, job_id) -> Status:
-    return store.look_up(job_id).status
+    return store.jobs.look_up(job_id).status
 
 
 def states(store, ids):
@@ -51,7 +51,7 @@ class Hands:
     def __init__(self, store, *tasks, queues=None):
         self.store, self.queues = store, queues
         self.tasks = tasks or ("add",)
-        self.number = store.register(
+        self.number = store.workers.register(
             NewWorker(
                 token=f"token-{next(_tokens)}",
                 identity='{"pid": 1, "host": "here"}',
@@ -63,7 +63,7 @@ class Hands:
         )
 
     def turn(self, limit=1, ended=()):
-        return self.store.claim(self.number, [Demand(frozenset(self.tasks), limit)], self.queues, list(ended))
+        return self.store.runs.claim(self.number, [Demand(frozenset(self.tasks), limit)], self.queues, list(ended))
 
     def claim(self, limit=1):
         return self.turn(limit).claimed
@@ -78,5 +78,5 @@ class Hands:
 
     def settle(self, *pairs, keep_for=86_400.0):
         """Settle (job, outcome) pairs and return the jobs that were lost."""
-        lost = self.store.settle([self.end(job, outcome, keep_for) for job, outcome in pairs])
+        lost = self.store.runs.settle([self.end(job, outcome, keep_for) for job, outcome in pairs])
         return [end.job for end in lost]

@@ -24,12 +24,13 @@ def add(queue):
 
 
 @pytest.fixture
-def opened(driver):
+def opened(driver, clock):
     """Open a copy as an application would."""
     queues = []
 
     def opening(path):
         queues.append(Queue(path, driver=driver))
+        queues[-1].clock = queues[-1].engine.clock = clock  # by which the copied jobs are kept
         queues[-1].task(name="add")(lambda a=0: a)
         return queues[-1]
 
@@ -50,19 +51,19 @@ def test_a_copy_holds_what_was_committed_and_its_jobs_run_there(queue, add, open
 
 def test_what_was_running_is_queued_in_the_copy_and_goes_on_in_the_original(queue, add, opened, tmp_path):
     add.enqueue_many([(1,), (2,)])
-    hands = Hands(queue.store, "add")
+    hands = Hands(queue.engine, "add")
     running = hands.take()
     copy = opened(queue.backup(tmp_path / "copy.db"))
-    assert ({job.status for job in copy.jobs()}, copy.store.workers()) == ({"queued"}, [])
+    assert ({job.status for job in copy.jobs()}, copy.engine.workers.list()) == ({"queued"}, [])
     assert queue.job(running.id).status == "running"
-    assert len(queue.store.workers()) == 1
+    assert len(queue.engine.workers.list()) == 1
     copy.worker().run(until_idle=True)
     assert copy.job(running.id).refresh().result(0) == 1
 
 
 def test_a_cancel_that_was_asked_for_is_done_in_the_copy(queue, add, opened, tmp_path):
     job = add.enqueue(1)
-    Hands(queue.store, "add").take()
+    Hands(queue.engine, "add").take()
     assert job.cancel()
     assert opened(queue.backup(tmp_path / "copy.db")).job(job.id).status == "cancelled"
 
@@ -89,7 +90,7 @@ def test_in_a_folder_the_copy_is_named_by_the_time(queue, add, clock, tmp_path):
 def test_nothing_is_overwritten(queue, add, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path / "notes.txt", queue.path):
-        with pytest.raises(StoreError, match="exists already"):
+        with pytest.raises(StoreError, match="already exists"):
             queue.backup(place)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     with pytest.raises(StoreError, match="create it first"):
@@ -100,7 +101,7 @@ def test_nothing_is_overwritten(queue, add, tmp_path):
 def test_a_copy_is_not_put_where_sqlite_has_files_of_its_own(queue, add, ending):
     add.enqueue(1)
     queue.close()
-    with pytest.raises(StoreError, match="files of its own"):
+    with pytest.raises(StoreError, match="its own files"):
         queue.backup(f"{queue.path}{ending}")
     assert len(queue.jobs()) == 1
 
@@ -122,7 +123,7 @@ def test_a_name_taken_while_the_copy_was_made_is_left_alone(queue, add, tmp_path
         (tmp_path / "copy.db").write_text("theirs")
 
     monkeypatch.setattr(copying, "_fill", slowly)
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(StoreError, match="already exists"):
         queue.backup(tmp_path / "copy.db")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("copy.db")] == ["copy.db"]
     assert (tmp_path / "copy.db").read_text() == "theirs"
@@ -146,8 +147,8 @@ def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened
     import resource
 
     add.enqueue_many([(number,) for number in range(3000)])
-    Hands(queue.store, "add").claim(3000)
-    queue.store.mend(lambda db: db.script("VACUUM") or repair.checkpoint(db))
+    Hands(queue.engine, "add").claim(3000)
+    queue.engine.admin.repair(lambda db: db.script("VACUUM") or repair.checkpoint(db))
     limits, size = resource.getrlimit(resource.RLIMIT_FSIZE), queue.path.stat().st_size
     outcomes = set()
     for pages in range(0, 40, 2):
@@ -159,7 +160,7 @@ def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened
         else:
             outcomes.add("whole")
             whole = opened(copy)
-            assert (whole.store.integrity(), {job.status for job in whole.jobs(limit=9999)}) == ([], {"queued"})
+            assert (whole.engine.admin.integrity(), {job.status for job in whole.jobs(limit=9999)}) == ([], {"queued"})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert outcomes == {"refused", "whole"}
@@ -167,7 +168,7 @@ def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened
 
 
 def test_a_name_that_is_not_utf_8_is_refused(queue, tmp_path):
-    with pytest.raises(StoreError, match="UTF-8 only"):
+    with pytest.raises(StoreError, match="whose names are UTF-8"):
         queue.backup(tmp_path / "copy\udcff.db")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("copy")]
 
@@ -186,7 +187,7 @@ def test_what_a_killed_backup_left_is_in_nobodys_way(queue, add, tmp_path):
 
 def test_a_file_that_a_newer_release_has_migrated_meanwhile_is_not_copied(queue, add, tmp_path):
     add.enqueue(1)
-    Hands(queue.store, "add").take()
+    Hands(queue.engine, "add").take()
     with queue.transaction() as db:
         db.execute("UPDATE litequeue_meta SET value = '99' WHERE name = 'schema_version'")
     with pytest.raises(SchemaTooNew):
@@ -241,7 +242,7 @@ def test_copies_taken_under_load_are_whole_and_can_be_worked_off(driver, tmp_pat
     for known, path in copies:
         with Queue(path, driver=driver) as copy:
             declare(copy)
-            assert copy.store.integrity() == []
+            assert copy.engine.admin.integrity() == []
             for job_id in known:
                 copy.job(job_id)
             copy.worker().run(until_idle=True)

@@ -3,10 +3,10 @@
 import pytest
 
 from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, states, status
-from litequeue.core.engine import Demand
 from litequeue.core.outcome import Released
+from litequeue.core.records import Status
+from litequeue.core.store import Demand
 from litequeue.errors import JobNotFound
-from litequeue.job import Status
 
 
 def ids(claimed):
@@ -15,7 +15,7 @@ def ids(claimed):
 
 def test_a_submitted_job_is_on_record_as_it_was_given(store):
     job_id = put(store, payload=b'["x"]', priority=7, timeout=3.0, retries=2, key="k", tags=("a", "b"), schedule="s")
-    job = store.look_up(job_id)
+    job = store.jobs.look_up(job_id)
     assert (job.status, job.payload, job.priority, job.key) == (Status.QUEUED, b'["x"]', 7, "k")
     assert (job.tags, job.schedule, job.created_at, job.run_at, job.attempt) == (("a", "b"), "s", START, START, 0)
 
@@ -31,7 +31,7 @@ def test_a_claimed_job_is_running_under_its_worker(store, clock):
     job_id, hands = put(store), Hands(store)
     clock.advance(5)
     hands.take()
-    job = store.look_up(job_id)
+    job = store.jobs.look_up(job_id)
     assert (job.status, job.worker, job.started_at) == (Status.RUNNING, str(hands.number), START + 5)
 
 
@@ -44,14 +44,14 @@ def test_a_job_is_claimed_once(store, open_store):
 def test_jobs_submitted_together_are_stored_all_or_none(store):
     wrong = new(priority=101)
     with pytest.raises(Exception, match="CHECK constraint"):
-        store.submit([new(), wrong])
-    assert store.list_jobs() == []
+        store.jobs.submit([new(), wrong])
+    assert store.jobs.list() == []
 
 
 def test_ids_are_never_used_again_after_a_prune(store, clock):
     first, hands = put(store), Hands(store)
     hands.settle((hands.take(), SUCCEEDED), keep_for=0.0)
-    assert store.prune() == 1
+    assert store.maintenance.prune() == 1
     assert int(put(store)) > int(first)
 
 
@@ -81,37 +81,39 @@ def test_a_claim_takes_nothing_of_what_lies_between_the_jobs_it_takes(store):
     taken = Hands(store, queues=("default",)).claim(5)
     assert ids(taken) == [high, *first, *last]
     assert states(store, ids(taken)) == ["running"] * 5
-    assert [store.look_up(job.id).attempt for job in taken] == [1] * 5
+    assert [store.jobs.look_up(job.id).attempt for job in taken] == [1] * 5
     assert states(store, [*between, low]) == ["queued", "queued", "scheduled", "queued"]
 
 
 def test_no_more_is_claimed_than_asked_for(store):
-    store.submit([new() for _ in range(10)])
+    store.jobs.submit([new() for _ in range(10)])
     assert len(Hands(store).claim(3)) == 3
 
 
 def test_a_flood_in_one_queue_does_not_starve_another(store):
-    store.submit([new(queue="flood") for _ in range(1000)])
+    store.jobs.submit([new(queue="flood") for _ in range(1000)])
     quiet = put(store, queue="quiet")
     assert quiet in ids(Hands(store).claim(2))
 
 
 def test_queues_are_served_in_turn_one_job_at_a_time(store):
-    store.submit([new(queue=queue) for queue in "aaabbbccc"])
+    store.jobs.submit([new(queue=queue) for queue in "aaabbbccc"])
     hands = Hands(store)
     queues = [hands.take().queue for _ in range(9)]
     assert [sorted(queues[place : place + 3]) for place in (0, 3, 6)] == [["a", "b", "c"]] * 3
 
 
 def test_what_one_queue_leaves_the_others_take(store):
-    store.submit([new(queue="few"), *[new(queue="many") for _ in range(20)], *[new(queue="more") for _ in range(20)]])
+    store.jobs.submit(
+        [new(queue="few"), *[new(queue="many") for _ in range(20)], *[new(queue="more") for _ in range(20)]]
+    )
     claimed = Hands(store).claim(11)
     assert len(claimed) == 11
     assert sorted({job.queue for job in claimed}) == ["few", "many", "more"]
 
 
 def test_what_the_last_queue_leaves_the_first_takes(store):
-    store.submit([new(queue="few"), *[new(queue="many") for _ in range(20)]])
+    store.jobs.submit([new(queue="few"), *[new(queue="many") for _ in range(20)]])
     hands = Hands(store, queues=("many", "few"))
     assert [job.queue for job in hands.claim(10)].count("many") == 9
 
@@ -130,23 +132,23 @@ def test_an_unknown_task_is_never_claimed_and_never_lost(store):
 
 
 def test_each_kind_of_task_is_claimed_up_to_its_own_limit(store):
-    store.submit([new(task) for task in ("plain", "coroutine") for _ in range(5)])
+    store.jobs.submit([new(task) for task in ("plain", "coroutine") for _ in range(5)])
     hands = Hands(store, "plain", "coroutine")
     demands = [Demand(frozenset({"plain"}), 1), Demand(frozenset({"coroutine"}), 3)]
-    claimed = store.claim(hands.number, demands, None).claimed
+    claimed = store.runs.claim(hands.number, demands, None).claimed
     assert [job.task for job in claimed] == ["plain", "coroutine", "coroutine", "coroutine"]
 
 
 def test_a_worker_that_is_not_on_record_gets_nothing_and_is_told(store):
     put(store)
-    turn = store.claim(99, [Demand(frozenset({"add"}), 1)], None)
+    turn = store.runs.claim(99, [Demand(frozenset({"add"}), 1)], None)
     assert (turn.claimed, turn.registered) == ([], False)
 
 
 def test_a_turn_without_demand_claims_nothing(store):
     put(store)
     hands = Hands(store)
-    assert store.claim(hands.number, [], None).claimed == []
+    assert store.runs.claim(hands.number, [], None).claimed == []
 
 
 # Scheduled
@@ -172,7 +174,7 @@ def test_a_time_that_is_past_already_is_now(store):
 
 
 def test_more_due_jobs_than_one_transaction_wakes_are_all_claimed_in_the_end(store, clock):
-    store.submit([new(run_at=START + 1 + number / 1000) for number in range(1200)])
+    store.jobs.submit([new(run_at=START + 1 + number / 1000) for number in range(1200)])
     clock.advance(10)
     hands = Hands(store)
     turns = [hands.turn(1000) for _ in range(4)]
@@ -194,7 +196,7 @@ def test_a_job_that_has_not_begun_in_time_expires(store, clock):
     job_id, hands = put(store, expires_at=START + 10), Hands(store)
     clock.advance(10)
     assert hands.claim() == []
-    job = store.look_up(job_id)
+    job = store.jobs.look_up(job_id)
     assert (job.status, job.finished_at) == (Status.EXPIRED, START + 10)
 
 
@@ -221,16 +223,16 @@ def test_a_job_that_has_run_and_comes_back_does_not_expire(store, clock):
     assert hands.take().id == job_id
 
 
-def test_a_job_put_back_before_it_began_still_expires(store, clock):
+def test_a_job_released_before_it_began_still_expires(store, clock):
     job_id, hands = put(store, expires_at=START + 10), Hands(store)
     hands.settle((hands.take(), Released(begun=False)))
-    assert store.look_up(job_id).started_at is None
+    assert store.jobs.look_up(job_id).started_at is None
     clock.advance(10)
     assert hands.claim() == []
     assert states(store, [job_id]) == ["expired"]
 
 
-def test_a_job_put_back_unbegun_after_it_had_begun_once_does_not_expire(store, clock):
+def test_a_job_released_unbegun_after_it_had_begun_once_does_not_expire(store, clock):
     job_id, hands = put(store, expires_at=START + 10), Hands(store)
     hands.settle((hands.take(), Released(begun=True)))
     hands.settle((hands.take(), Released(begun=False)))
@@ -238,7 +240,7 @@ def test_a_job_put_back_unbegun_after_it_had_begun_once_does_not_expire(store, c
     assert ids(hands.claim()) == [job_id]
 
 
-def test_a_job_put_back_before_it_began_can_still_be_replaced(store):
+def test_a_job_released_before_it_began_can_still_be_replaced(store):
     hands = Hands(store)
     put(store, key="k")
     hands.settle((hands.take(), Released(begun=False)))
@@ -250,16 +252,16 @@ def test_a_dead_workers_job_does_not_expire_for_it_may_have_run(store, clock):
     """Its note is gone once its function has returned, and it died before the end was stored."""
     job_id, hands = put(store, expires_at=START + 10), Hands(store)
     hands.take()
-    store.rescue(hands.number, frozenset(), blame=True)
+    store.runs.rescue(hands.number, frozenset(), blame=True)
     clock.advance(10)
     assert ids(Hands(store).claim()) == [job_id]
 
 
 def test_jobs_with_many_deaths_can_be_left_to_others(store):
     suspect, innocent = put(store, priority=5), put(store)
-    store._writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET deaths = 2 WHERE id = ?", (int(suspect),)))
+    store.kernel.writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET deaths = 2 WHERE id = ?", (int(suspect),)))
     hands = Hands(store)
-    shunned = store.claim(hands.number, [Demand(frozenset({"add"}), 5, 1)], None)
+    shunned = store.runs.claim(hands.number, [Demand(frozenset({"add"}), 5, 1)], None)
     assert ids(shunned.claimed) == [innocent]
     assert ids(hands.claim(5)) == [suspect]
 
@@ -270,13 +272,13 @@ def test_the_next_look_is_when_the_first_job_expires(store):
 
 
 def test_no_expired_job_is_claimed_when_more_expire_than_one_transaction_marks(store, clock):
-    store.submit([new(expires_at=START + 1) for _ in range(1200)])
+    store.jobs.submit([new(expires_at=START + 1) for _ in range(1200)])
     alive = put(store)
     clock.advance(2)
     hands = Hands(store)
     claimed = [ids(hands.claim(1000)) for _ in range(4)]
     assert sorted(claimed) == [[], [], [], [alive]]
-    assert {str(job.status) for job in store.list_jobs(limit=2000)} == {"expired", "running"}
+    assert {str(job.status) for job in store.jobs.list(limit=2000)} == {"expired", "running"}
 
 
 def test_after_expiring_the_next_look_is_not_in_the_past(store, clock):
@@ -291,8 +293,8 @@ def test_after_expiring_the_next_look_is_not_in_the_past(store, clock):
 
 def test_an_unknown_job_is_not_found(store):
     for wrong in ("999", "", "x", "1; DROP TABLE litequeue_jobs"):
-        with pytest.raises(JobNotFound, match="never was, or it has been pruned"):
-            store.look_up(wrong)
+        with pytest.raises(JobNotFound, match="never existed, or it has been pruned"):
+            store.jobs.look_up(wrong)
 
 
 def test_a_store_says_what_it_is(store, driver):
@@ -301,8 +303,8 @@ def test_a_store_says_what_it_is(store, driver):
 
 def test_jobs_are_listed_newest_first_and_paged(store):
     made = [put(store) for _ in range(5)]
-    assert ids(store.list_jobs(limit=2)) == [made[4], made[3]]
-    assert ids(store.list_jobs(limit=2, before=made[3])) == [made[2], made[1]]
+    assert ids(store.jobs.list(limit=2)) == [made[4], made[3]]
+    assert ids(store.jobs.list(limit=2, before=made[3])) == [made[2], made[1]]
 
 
 @pytest.mark.parametrize(
@@ -322,19 +324,19 @@ def test_jobs_are_listed_newest_first_and_paged(store):
 def test_jobs_are_listed_by_what_they_are(store, where, expected):
     put(store, "a", queue="q")
     put(store, "b", queue="q")
-    store.cancel(put(store, "a", tags=("t", "u")))
-    assert len(store.list_jobs(**where)) == expected
+    store.jobs.cancel(put(store, "a", tags=("t", "u")))
+    assert len(store.jobs.list(**where)) == expected
 
 
 def test_jobs_are_counted_by_queue_and_state(store):
-    store.submit([new(queue="a"), new(queue="a"), new(queue="b", run_at=START + 60)])
-    found = {(count.queue, str(count.status), count.jobs) for count in store.counts()}
+    store.jobs.submit([new(queue="a"), new(queue="a"), new(queue="b", run_at=START + 60)])
+    found = {(count.queue, str(count.status), count.jobs) for count in store.jobs.counts()}
     assert found == {("a", "queued", 2), ("b", "scheduled", 1)}
 
 
 def test_ready_jobs_are_counted_by_task_with_the_age_of_the_oldest(store):
-    store.submit([new("x", created_at=START - 50), new("x"), new("y"), new("y", run_at=START + 60)])
-    assert sorted(store.ready()) == [("default", "x", 2, START - 50), ("default", "y", 1, START)]
+    store.jobs.submit([new("x", created_at=START - 50), new("x"), new("y"), new("y", run_at=START + 60)])
+    assert sorted(store.admin.ready()) == [("default", "x", 2, START - 50), ("default", "y", 1, START)]
 
 
 def test_the_last_runs_are_timed_by_task(store, clock):
@@ -343,87 +345,87 @@ def test_the_last_runs_are_timed_by_task(store, clock):
     job = hands.take()
     clock.advance(3)
     hands.settle((job, SUCCEEDED))
-    assert store.durations() == {"add": [3.0]}
+    assert store.admin.durations() == {"add": [3.0]}
 
 
 def test_workers_are_listed_with_what_they_run(store):
     put(store)
     hands = Hands(store, "add", "b", queues=("default",))
     hands.take()
-    [worker] = store.workers()
+    [worker] = store.workers.list()
     assert (worker.id, worker.tasks, worker.queues, worker.running) == (hands.number, ("add", "b"), ("default",), 1)
 
 
 def test_a_beat_moves_the_count_and_says_whether_the_worker_is_on_record(store, clock):
     hands = Hands(store)
     clock.advance(15)
-    assert store.beat(hands.number).known
-    [worker] = store.workers()
+    assert store.workers.beat(hands.number).known
+    [worker] = store.workers.list()
     assert (worker.beats, worker.beat_at) == (1, START + 15)
-    assert not store.beat(hands.number + 1).known
+    assert not store.workers.beat(hands.number + 1).known
 
 
 def test_a_beat_tells_of_other_workers_and_of_jobs_that_nobody_has(store, connect):
     first = Hands(store)
-    assert not store.beat(first.number).others
+    assert not store.workers.beat(first.number).others
     second = Hands(store)
-    assert store.beat(first.number).others
+    assert store.workers.beat(first.number).others
     put(store)
     second.take()
     connect(store.path).execute("DELETE FROM litequeue_workers WHERE id = ?", (second.number,))
-    assert store.beat(first.number).others
-    store.rescue(second.number, None, blame=False)
-    assert not store.beat(first.number).others
+    assert store.workers.beat(first.number).others
+    store.runs.rescue(second.number, None, blame=False)
+    assert not store.workers.beat(first.number).others
 
 
 def test_the_version_changes_with_what_is_written_by_another_store_and_by_this_one(store, open_store):
     other = open_store()
-    before = other.version()
-    assert other.version() == before
+    before = other.maintenance.version()
+    assert other.maintenance.version() == before
     put(store)
-    after = other.version()
+    after = other.maintenance.version()
     assert after != before
     put(other)
-    assert other.version() != after
+    assert other.maintenance.version() != after
 
 
 @pytest.mark.parametrize("outcome", [retried(0), RELEASED, SUCCEEDED])
 def test_the_version_changes_with_what_this_process_settles_as_its_other_workers_may_run_it(store, outcome):
     put(store)
     hands = Hands(store)
-    job, before = hands.take(), store.version()
+    job, before = hands.take(), store.maintenance.version()
     hands.settle((job, outcome))
-    assert store.version() != before
+    assert store.maintenance.version() != before
 
 
 def test_the_version_changes_with_what_is_written_within_a_transaction_of_our_own(store):
-    before = store.version()
-    with store.transaction() as db:
-        store.submit_within(db, [new()])
-    assert (len(store.list_jobs()), store.version() == before) == (1, False)
+    before = store.maintenance.version()
+    with store.transactions.transaction() as db:
+        store.jobs.submit([new()], db)
+    assert (len(store.jobs.list()), store.maintenance.version() == before) == (1, False)
 
 
 def test_the_version_does_not_change_with_a_workers_own_beats_and_claims(store):
     put(store)
-    hands, before = Hands(store), store.version()
-    store.beat(hands.number)
+    hands, before = Hands(store), store.maintenance.version()
+    store.workers.beat(hands.number)
     hands.take()
-    store.tidy()
-    assert store.version() == before
+    store.maintenance.tidy()
+    assert store.maintenance.version() == before
 
 
 def test_the_version_cannot_be_told_while_a_transaction_is_open(store):
-    with store.transaction():
-        assert store.version() is None
-    assert store.version() is not None
+    with store.transactions.transaction():
+        assert store.maintenance.version() is None
+    assert store.maintenance.version() is not None
 
 
 def test_a_write_is_seen_also_when_the_connection_was_opened_anew(store, open_store):
     other = open_store()
-    before = other.version()
+    before = other.maintenance.version()
     other.close()
     put(store)
-    assert other.version() != before
+    assert other.maintenance.version() != before
 
 
 def test_released_jobs_go_back_to_their_place_in_line(store):

@@ -4,21 +4,25 @@ import math
 
 import pytest
 
-from litequeue import NotAQueue, Queue, Unsupported, every
+from contract.jobs import Hands
+from litequeue import NotAQueue, Queue, StoreError, Unsupported, every
 from litequeue.cli.printing import to_json
 from litequeue.cli.report import overview
+from litequeue.core.outcome import Ended, Released
+from litequeue.core.store import Demand
 from litequeue.ipc.process_identity import Identity, alive
 from litequeue.sqlite.store import SqliteStore
 from litequeue.worker.maintenance import Maintenance
 
 LARGEST = 2**63 - 1
+MOST = 10**15  # of a counter, by the schema
 NO_UTF8 = "CAST(x'ff' AS TEXT)"
 
 
 @pytest.fixture
 def write(queue):
     """Change the file past litequeue."""
-    return lambda sql, *values: queue.store._writer.run(lambda db: db.rows(sql, values))
+    return lambda sql, *values: queue.engine.kernel.writer.run(lambda db: db.rows(sql, values))
 
 
 @pytest.fixture
@@ -44,23 +48,50 @@ def work(queue):
     return working
 
 
-@pytest.mark.parametrize("column", ["attempt", "failures", "deaths"])
-def test_a_count_at_the_largest_number_stays_there_and_keeps_no_job_from_its_end(queue, write, work, column):
-    write(f"UPDATE litequeue_jobs SET attempt = 1, begun = 1, {column} = {LARGEST} WHERE task = 'bad'")
+COUNTERS = ["attempt", "failures", "deaths"]
+
+
+@pytest.mark.parametrize("column", COUNTERS)
+@pytest.mark.parametrize("number", [MOST, LARGEST])
+def test_the_file_refuses_a_count_to_which_no_run_could_be_added(queue, write, work, column, number):
+    with pytest.raises(StoreError, match="CHECK constraint"):
+        write(f"UPDATE litequeue_jobs SET {column} = {number} WHERE task = 'bad'")
+    assert work().attempt == 1
+
+
+@pytest.mark.parametrize("column", COUNTERS)
+def test_a_count_at_the_largest_number_keeps_no_job_from_its_end(queue, write, work, column):
+    write(f"UPDATE litequeue_jobs SET attempt = 1, begun = 1, {column} = {MOST - 1} WHERE task = 'bad'")
     assert work().status in {"failed", "scheduled"}
+
+
+def test_a_job_whose_attempts_are_used_up_does_not_return_to_its_queue(queue, write, work):
+    write(f"UPDATE litequeue_jobs SET attempt = {MOST - 1} WHERE task = 'bad'")
+    job = work()  # which has a retry left
+    assert (job.status, job.attempt, [error.type for error in job.errors]) == ("failed", MOST, ["RuntimeError"])
+
+
+def test_a_claim_that_is_the_last_one_and_is_released_says_why_its_job_has_failed(queue, write, work):
+    write(f"UPDATE litequeue_jobs SET attempt = {MOST - 1} WHERE task = 'bad'")
+    store = queue.engine
+    number = Hands(store, "bad").number
+    [job] = store.runs.claim(number, [Demand(frozenset({"bad"}), 1)], None).claimed
+    assert store.runs.settle([Ended(job, Released(), queue.now(), 60.0)]) == []
+    assert [error.type for error in store.jobs.look_up(job.id).errors] == ["CountersUsedUp"]
+    assert work().status == "failed"
 
 
 def test_a_job_that_stands_as_run_by_the_dead_is_judged_though_its_deaths_are_the_largest_number(queue, write, work):
     write("INSERT INTO litequeue_workers VALUES (7, 'a', '{}', NULL, '[]', 1, 1, 1.0, 0, 1.0)")
-    running = "UPDATE litequeue_jobs SET state = 2, worker = 7, started_at = 1, attempt = 1, begun = 1, deaths = ?"
-    write(f"{running} WHERE task = 'bad'", LARGEST)
-    Maintenance(queue.store, queue.clock, "observer", frozenset()).reap()
+    running = "UPDATE litequeue_jobs SET state = 3, worker = 7, started_at = 1, attempt = 1, begun = 1, deaths = ?"
+    write(f"{running} WHERE task = 'bad'", MOST - 1)
+    Maintenance(queue.engine, queue.clock, "observer", frozenset()).reap()
     assert work().status == "failed"
 
 
 def test_the_longest_id_and_attempt_are_run(queue, write, work):
-    write(f"UPDATE litequeue_jobs SET id = {-LARGEST}, attempt = {LARGEST - 1} WHERE task = 'bad'")
-    assert work().attempt == LARGEST
+    write(f"UPDATE litequeue_jobs SET id = {-LARGEST}, attempt = {MOST - 1} WHERE task = 'bad'")
+    assert work().attempt == MOST
 
 
 @pytest.mark.parametrize("column", ["task", "queue", "key", "tags", "schedule", "progress"])
@@ -80,14 +111,14 @@ def test_a_time_that_no_calendar_holds_is_shown_as_the_nearest(queue, write, wor
     for job in queue.jobs():
         assert {job.created_at.year, job.run_at.year, job.started_at.year} <= {1, 9999}
     assert queue.jobs(task="bad")[0].errors[0].at.year in {1, 9999}
-    assert overview(queue.store)["tasks"] == [] or math.isfinite(moment)
+    assert overview(queue.engine)["tasks"] == [] or math.isfinite(moment)
 
 
 @pytest.mark.parametrize("text", ["no JSON", "7", "[[]]", ""])
 def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, write, text):
     write("INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?, ?, 1, 1, 1e300, 0, 1.0)", text, text)
-    [found] = queue.store.workers()
-    assert (found.queues, found.tasks, queue.store.lives(found.token)) == ((), (), False)
+    [found] = queue.engine.workers.list()
+    assert (found.queues, found.tasks, queue.engine.workers.lives(found.token)) == ((), (), False)
 
 
 @pytest.mark.parametrize("wrong", ["next_at = -1e300", "next_at = -9e999", "next_at = -1e11", f"name = {NO_UTF8}"])
@@ -96,7 +127,7 @@ def test_a_schedule_that_cannot_be_moved_on_does_not_fire_nor_stop_the_others(qu
         queue.schedules.add(name, queue.tasks["plain"].s(2), every("1m", catch_up="all"))
     write("UPDATE litequeue_schedules SET next_at = ?", queue.now() - 1)
     write(f"UPDATE litequeue_schedules SET {wrong} WHERE name = 'broken'")
-    assert queue.store.fire(frozenset({"plain"})) > queue.now()
+    assert queue.engine.ticks.fire(frozenset({"plain"})) > queue.now()
     assert [job.schedule for job in queue.jobs(task="plain")] == ["sound", None]
 
 
@@ -113,8 +144,8 @@ def test_a_paused_schedule_that_is_not_understood_is_not_resumed_and_says_why(qu
 def test_a_schema_version_that_is_none_is_told(queue, write, driver, version):
     write("UPDATE litequeue_meta SET value = ? WHERE name = 'schema_version'", version)
     queue.close()
-    for opening in (Queue, lambda path, driver: SqliteStore(path, driver=driver, durability="full", clock=queue.clock,
-                                                            result_ttl=1.0, failed_ttl=1.0, create=False)):  # fmt: skip
+    options = {"durability": "full", "clock": queue.clock, "result_ttl": 1.0, "failed_ttl": 1.0, "create": False}
+    for opening in (Queue, lambda path, driver: SqliteStore.open(path, driver=driver, **options)):
         with pytest.raises(NotAQueue, match="schema version"):
             opening(queue.path, driver=driver)
 

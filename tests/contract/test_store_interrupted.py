@@ -11,8 +11,7 @@ from contract.jobs import put
 from contract.test_store_writer import DEADLINE, insert, wait_for
 from litequeue.errors import StoreError
 from litequeue.sqlite.commit import commit_queue as line
-from litequeue.sqlite.commit import fair_lock as fair_lock
-from litequeue.sqlite.commit import writer
+from litequeue.sqlite.commit import fair_lock, writer
 from litequeue.sqlite.drivers import connection
 
 TRACED = {module.__file__ for module in (connection, line, fair_lock, writer)}
@@ -78,7 +77,7 @@ def interrupted(n, function):
 def write_in_thread(store, ends):
     def work():
         try:
-            ends.append(store._writer.run(insert("other")))
+            ends.append(store.kernel.writer.run(insert("other")))
         except StoreError as error:
             ends.append(error)
 
@@ -89,7 +88,7 @@ def write_in_thread(store, ends):
 
 def alone(store):
     """The main thread writes, with nobody else about."""
-    return lambda: store._writer.run(insert("main")), lambda: None
+    return lambda: store.kernel.writer.run(insert("main")), lambda: None
 
 
 def a_second_time(store):
@@ -99,7 +98,7 @@ def a_second_time(store):
         insert("main")(db)
         raise KeyboardInterrupt
 
-    return lambda: store._writer.run(work), lambda: None
+    return lambda: store.kernel.writer.run(work), lambda: None
 
 
 def with_one_in_line(store):
@@ -109,7 +108,7 @@ def with_one_in_line(store):
     def work(db):
         if not threads:
             threads.append(write_in_thread(store, ends))
-            wait_for(lambda: store._writer._line._waiting)
+            wait_for(lambda: store.kernel.writer._line._waiting)
         return insert("main")(db)
 
     def check():
@@ -119,16 +118,16 @@ def with_one_in_line(store):
             assert ends
             assert isinstance(ends[0], str), ends
 
-    return lambda: store._writer.run(work), check
+    return lambda: store.kernel.writer.run(work), check
 
 
 def in_line_itself(store):
-    """The main thread comes while another writes, and leads for itself and a third."""
+    """The main thread comes while another writes, and hands its work in, as a third does."""
     writing, go, ends = threading.Event(), threading.Event(), []
-    written = [job.task for job in store.list_jobs(limit=5000)].count("other")
+    written = [job.task for job in store.jobs.list(limit=5000)].count("other")
 
     def hold():
-        with store._writer.exclusive():
+        with store.kernel.writer.exclusive():
             writing.set()
             assert go.wait(DEADLINE)
 
@@ -138,9 +137,9 @@ def in_line_itself(store):
     threads = [holder]
 
     def release():
-        wait_for(lambda: store._writer._line._waiting or over)
+        wait_for(lambda: store.kernel.writer._line._waiting or over)
         threads.append(write_in_thread(store, ends))
-        wait_for(lambda: len(store._writer._line._waiting) >= 2 - bool(over))
+        wait_for(lambda: len(store.kernel.writer._line._waiting) >= 2 - bool(over))
         go.set()
 
     over = []
@@ -155,16 +154,16 @@ def in_line_itself(store):
             assert not thread.is_alive(), "another writer waits for ever"
         [end] = ends
         assert isinstance(end, str), end  # it was stored, once, whoever was interrupted
-        assert [job.task for job in store.list_jobs(limit=5000)].count("other") == written + 1
+        assert [job.task for job in store.jobs.list(limit=5000)].count("other") == written + 1
 
-    return lambda: store._writer.run(insert("main")), check
+    return lambda: store.kernel.writer.run(insert("main")), check
 
 
 def in_a_transaction(store):
     """The main thread holds a transaction of its own."""
 
     def transaction():
-        with store.transaction():
+        with store.transactions.transaction():
             put(store, task="main")
 
     return transaction, lambda: None
@@ -183,7 +182,7 @@ def nobody_is_in_the_fair_lock(store):
 def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(store, scenario):
     put(store)
     for n in range(1, MOST):
-        store._writer._fair_lock.crowded()
+        store.kernel.writer._fair_lock.crowded()
         act, check = scenario(store)
         came = interrupted(n, act)
         check()
@@ -191,9 +190,9 @@ def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(stor
         write_in_thread(store, ends).join(DEADLINE)
         assert ends, f"writers wait for ever after a Ctrl-C before line {n}"
         assert isinstance(ends[0], str), (n, ends)
-        assert not store._writer._db.in_transaction
+        assert not store.kernel.writer._db.in_transaction
         assert nobody_is_in_the_fair_lock(store)
-        assert ends[0] in {job.id for job in store.list_jobs(limit=5000)}
+        assert ends[0] in {job.id for job in store.jobs.list(limit=5000)}
         if not came:
             return
     pytest.fail("no run went through without a Ctrl-C")
@@ -203,10 +202,10 @@ def test_a_ctrl_c_anywhere_leaves_no_job_that_the_workers_of_this_process_are_no
     """The ring comes after the commit, so whoever is interrupted between the two never rings."""
     put(store)
     for n in range(1, MOST):
-        version, jobs = store.version(), len(store.list_jobs(limit=5000))
+        version, jobs = store.maintenance.version(), len(store.jobs.list(limit=5000))
         came = interrupted(n, lambda: put(store))
-        if len(store.list_jobs(limit=5000)) > jobs:
-            assert store.version() != version, f"after a Ctrl-C before line {n}"
+        if len(store.jobs.list(limit=5000)) > jobs:
+            assert store.maintenance.version() != version, f"after a Ctrl-C before line {n}"
         if not came:
             return
     pytest.fail("no run went through without a Ctrl-C")

@@ -5,8 +5,8 @@ import pytest
 from contract.jobs import CANCELLED, FAILED, RELEASED, START, SUCCEEDED, Hands, new, put, retried, snoozed, status
 from litequeue.core.engine import Submitted
 from litequeue.core.outcome import Released
+from litequeue.core.records import Status
 from litequeue.errors import KeyConflict
-from litequeue.job import Status
 
 SCOPES = ["kept", "unfinished", "queued"]
 CONFLICTS = ["return", "raise", "replace"]
@@ -14,7 +14,7 @@ SAME, OTHER = b"[1]", b"[2]"
 
 
 def keyed(store, payload=SAME, **fields):
-    [submitted] = store.submit([new(key="k", payload=payload, **fields)])
+    [submitted] = store.jobs.submit([new(key="k", payload=payload, **fields)])
     return submitted
 
 
@@ -46,7 +46,7 @@ def test_with_replace_a_job_that_has_not_begun_takes_everything_from_the_second_
     first = keyed(store, key_scope=scope)
     later = {"run_at": START + 60, "priority": 5, "queue": "q", "tags": ("t",), "timeout": 1.0, "retries": 3}
     assert keyed(store, payload, key_scope=scope, on_conflict="replace", **later) == Submitted(first.id, False)
-    job = store.look_up(first.id)
+    job = store.jobs.look_up(first.id)
     assert (job.payload, job.status, job.run_at) == (payload, Status.SCHEDULED, START + 60)
     assert (job.priority, job.queue, job.tags) == (5, "q", ("t",))
 
@@ -61,7 +61,7 @@ def test_with_replace_a_running_job_stays_and_other_arguments_are_refused(store)
     first = keyed(store)
     Hands(store).take()
     assert keyed(store, on_conflict="replace") == Submitted(first.id, False)
-    with pytest.raises(KeyConflict, match=r"has begun already \(running\)"):
+    with pytest.raises(KeyConflict, match=r"has already begun \(running\)"):
         keyed(store, OTHER, on_conflict="replace")
 
 
@@ -69,7 +69,7 @@ def test_with_replace_a_job_that_has_begun_once_is_not_replaced(store):
     keyed(store)
     hands = Hands(store)
     hands.settle((hands.take(), retried()))
-    with pytest.raises(KeyConflict, match=r"has begun already \(scheduled\)"):
+    with pytest.raises(KeyConflict, match=r"has already begun \(scheduled\)"):
         keyed(store, OTHER, on_conflict="replace")
 
 
@@ -82,15 +82,15 @@ def test_jobs_without_a_key_are_never_the_same(store):
 
 
 def test_one_submission_meets_its_own_keys(store):
-    first, second = store.submit([new(key="k"), new(key="k")])
+    first, second = store.jobs.submit([new(key="k"), new(key="k")])
     assert (first.fresh, second) == (True, Submitted(first.id, False))
 
 
 def test_a_refused_key_leaves_nothing_of_the_submission(store):
     keyed(store)
     with pytest.raises(KeyConflict):
-        store.submit([new(), new(key="k", payload=OTHER)])
-    assert len(store.list_jobs()) == 1
+        store.jobs.submit([new(), new(key="k", payload=OTHER)])
+    assert len(store.jobs.list()) == 1
 
 
 # When a key is free again: (what became of the job, the scopes under which its key is then held)
@@ -121,7 +121,7 @@ def test_a_key_is_held_as_long_as_its_scope_says(store, scope, what):
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_job_cancelled_before_it_began_keeps_its_key_only_while_kept(store, scope):
     first = keyed(store, key_scope=scope)
-    store.cancel(first.id)
+    store.jobs.cancel(first.id)
     assert (keyed(store, key_scope=scope).id == first.id) == (scope == "kept")
 
 
@@ -139,13 +139,13 @@ def test_a_condemned_job_keeps_its_key_only_while_kept(store, scope):
     for _ in range(3):
         hands = Hands(store)
         hands.take()
-        store.rescue(hands.number, None, blame=True)
+        store.runs.rescue(hands.number, None, blame=True)
     assert status(store, first.id) is Status.FAILED
     assert (keyed(store, key_scope=scope).id == first.id) == (scope == "kept")
 
 
 @pytest.mark.parametrize(("begun", "held"), [(False, True), (True, False)])
-def test_a_job_that_was_claimed_and_put_back_unbegun_holds_its_key_until_it_begins(store, begun, held):
+def test_a_job_that_was_claimed_and_released_unbegun_holds_its_key_until_it_begins(store, begun, held):
     first, hands = keyed(store, key_scope="queued"), Hands(store)
     hands.settle((hands.take(), Released(begun=begun)))
     assert (keyed(store, key_scope="queued").id == first.id) == held
@@ -163,7 +163,7 @@ def test_a_key_that_was_taken_while_its_job_was_claimed_stays_with_the_one_who_t
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_job_completed_by_its_own_transaction_keeps_its_key_only_while_kept(store, scope):
     first = keyed(store, key_scope=scope)
-    with store.completing(Hands(store).take(), b"5", 60.0):
+    with store.runs.completing(Hands(store).take(), b"5", 60.0):
         pass
     assert (keyed(store, key_scope=scope).id == first.id) == (scope == "kept")
 
@@ -172,25 +172,25 @@ def test_a_kept_key_is_free_once_its_job_is_pruned(store):
     first = keyed(store)
     hands = Hands(store)
     hands.settle((hands.take(), SUCCEEDED), keep_for=0.0)
-    store.prune()
+    store.maintenance.prune()
     assert keyed(store, OTHER).id != first.id
 
 
 @pytest.mark.parametrize("scope", ["unfinished", "queued"])
 def test_a_retry_with_a_key_that_was_taken_meanwhile_is_refused(store, scope):
     first = keyed(store, key_scope=scope)
-    store.cancel(first.id)
+    store.jobs.cancel(first.id)
     second = keyed(store, OTHER, key_scope=scope)
     with pytest.raises(KeyConflict, match=f"held by job {second.id} now") as refused:
-        store.retry(first.id)
+        store.jobs.retry(first.id)
     assert (refused.value.job_id, status(store, first.id)) == (second.id, Status.CANCELLED)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_retried_job_holds_its_key_again(store, scope):
     first = keyed(store, key_scope=scope)
-    store.cancel(first.id)
-    store.retry(first.id)
+    store.jobs.cancel(first.id)
+    store.jobs.retry(first.id)
     assert keyed(store, key_scope=scope) == Submitted(first.id, False)
 
 
@@ -227,4 +227,4 @@ def test_debounce_leaves_one_job_with_the_last_arguments_and_time(queue, clock):
         clock.advance(5)
     [only] = queue.jobs()
     assert (only, only.run_at.timestamp()) == (job, START + 20)
-    assert b"abc" in queue.store.look_up(job.id).payload
+    assert b"abc" in queue.engine.jobs.look_up(job.id).payload

@@ -16,7 +16,7 @@ def test_a_file_that_is_locked_is_not_taken_for_a_damaged_one(store, connect):
     put(store)
     connect().execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBusy):
-        store.mend(impatiently)
+        store.admin.repair(impatiently)
 
 
 def test_what_keeps_a_file_from_being_built_anew_is_told(store, monkeypatch):
@@ -28,4 +28,4 @@ def test_what_keeps_a_file_from_being_built_anew_is_told(store, monkeypatch):
     monkeypatch.setattr(repair, "_reindex", fails)
     monkeypatch.setattr(repair, "_replace_indexes", fails)
     with pytest.raises(StoreError, match="the disk is full"):
-        store.mend(repair.rebuild)
+        store.admin.repair(repair.rebuild)

@@ -6,8 +6,8 @@ import pytest
 
 from contract.jobs import START, Hands, status
 from litequeue import at, cron, every
+from litequeue.core.records import Status
 from litequeue.errors import ScheduleExists, ScheduleNotFound
-from litequeue.job import Status
 
 MINE = frozenset({"report"})
 
@@ -39,7 +39,7 @@ def fire(queue, clock):
     def firing(after=0, tasks=MINE):
         clock.advance(after)
         before = len(queue.jobs(limit=10_000))
-        queue.store.fire(tasks)
+        queue.engine.ticks.fire(tasks)
         return len(queue.jobs(limit=10_000)) - before
 
     return firing
@@ -52,9 +52,9 @@ def test_a_schedule_fires_when_it_is_due_and_not_before(add, fire):
 
 def test_what_fires_is_told_with_the_next_time(queue, add, clock):
     add(every("1m"))
-    assert queue.store.fire(MINE) == START + 60
+    assert queue.engine.ticks.fire(MINE) == START + 60
     clock.advance(60)
-    assert queue.store.fire(MINE) == START + 120
+    assert queue.engine.ticks.fire(MINE) == START + 120
 
 
 def test_the_job_of_a_tick_says_where_it_comes_from(queue, add, fire):
@@ -80,8 +80,8 @@ def test_one_tick_fires_once_though_two_stores_fire_it(queue, open_store, add, c
     add(every("1m"))
     other = open_store()
     clock.advance(60)
-    queue.store.fire(MINE)
-    other.fire(MINE)
+    queue.engine.ticks.fire(MINE)
+    other.ticks.fire(MINE)
     assert len(queue.jobs()) == 1
 
 
@@ -229,7 +229,7 @@ def declare(queue):
             )
             for name, trigger in triggers.items()
         ]
-        queue.store.declare(records, tasks)
+        queue.engine.ticks.declare(records, tasks)
 
     return declaring
 
@@ -246,7 +246,7 @@ def test_declaring_the_same_again_keeps_the_next_tick_and_a_pause(queue, declare
     clock.advance(30)
     declare(report=every("1m"))
     assert queue.schedules["report"].paused
-    assert queue.store.schedule("report").next_at == START + 60
+    assert queue.engine.schedules.get("report").next_at == START + 60
 
 
 def test_changed_code_changes_the_file(queue, declare, clock):
@@ -276,12 +276,12 @@ def test_one_schedule_that_cannot_be_read_does_not_stop_the_others(queue, add, f
     add(every("1m"), name="sound")
     trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos", "catch_up": "one"}'
     broken = f"UPDATE litequeue_schedules SET trigger = '{trigger}' WHERE name = 'broken'"
-    queue.store._writer.run(lambda db: db.rows(broken))
+    queue.engine.kernel.writer.run(lambda db: db.rows(broken))
     assert fire(60) == 1
 
 
 def test_a_fired_job_is_claimed(queue, add, fire):
     add(every("1m"))
     fire(60)
-    job = Hands(queue.store, "report").take()
-    assert status(queue.store, job.id) is Status.RUNNING
+    job = Hands(queue.engine, "report").take()
+    assert status(queue.engine, job.id) is Status.RUNNING

@@ -16,21 +16,21 @@ COLUMNS = {
     "task": "'t'", "queue": "'q'", "payload": "x'5b5d'", "state": "1", "priority": "0",
     "run_at": "1.0", "created_at": "1.0",
 }  # fmt: skip
-RUNNING = {"state": "2", "worker": "1", "started_at": "1.0", "attempt": "1"}
+RUNNING = {"state": "3", "worker": "1", "started_at": "1.0", "attempt": "1"}
 ENDED = {"state": "4", "finished_at": "1.0"}
 
 
 def insert(store, **columns):
     values = COLUMNS | columns
     sql = f"INSERT INTO litequeue_jobs ({', '.join(values)}) VALUES ({', '.join(values.values())})"
-    store._writer.run(lambda db: db.script(sql))
+    store.kernel.writer.run(lambda db: db.script(sql))
 
 
-LEGAL = [{}, {"state": "0"}, RUNNING, ENDED, ENDED | {"result": "x'35'", "delete_at": "2.0"}, {"state": "3"}]
+LEGAL = [{}, {"state": "0"}, RUNNING, ENDED, ENDED | {"result": "x'35'", "delete_at": "1e10"}, {"state": "2"}]
 
 ILLEGAL = {
-    "a running job without a worker": {"state": "2", "started_at": "1.0", "attempt": "1"},
-    "a running job without a start": {"state": "2", "worker": "1", "attempt": "1"},
+    "a running job without a worker": {"state": "3", "started_at": "1.0", "attempt": "1"},
+    "a running job without a start": {"state": "3", "worker": "1", "attempt": "1"},
     "a running job without an attempt": RUNNING | {"attempt": "0"},
     "a queued job with a worker": {"worker": "1"},
     "an ended job with a worker": ENDED | {"worker": "1"},
@@ -44,6 +44,10 @@ ILLEGAL = {
     "a negative attempt": {"attempt": "-1"},
     "negative failures": {"failures": "-1"},
     "negative deaths": {"deaths": "-1"},
+    "a queued job that cannot be claimed once more": {"attempt": "1000000000000000"},
+    "a running job that cannot fail once more": RUNNING | {"failures": "1000000000000000"},
+    "a running job under which no worker may die": RUNNING | {"deaths": "1000000000000000"},
+    "an ended job that failed more often than counts": ENDED | {"failures": "1000000000000001"},
     "an unknown key scope": {"key": "'k'", "key_scope": "'ever'"},
     "a held key that is not the key": {"key": "'k'", "held_key": "'j'"},
     "a held key without a key": {"held_key": "'j'"},
@@ -57,14 +61,14 @@ ILLEGAL = {
 @pytest.mark.parametrize("columns", LEGAL)
 def test_a_legal_row_is_taken(store, columns):
     insert(store, **columns)
-    assert len(store.list_jobs()) == 1
+    assert len(store.jobs.list()) == 1
 
 
 @pytest.mark.parametrize("what", ILLEGAL)
 def test_the_file_refuses(store, what):
     with pytest.raises(StoreError, match=r"constraint|cannot store"):
         insert(store, **ILLEGAL[what])
-    assert store.list_jobs() == []
+    assert store.jobs.list() == []
 
 
 def test_the_file_refuses_two_jobs_that_hold_one_key(store):
@@ -116,9 +120,9 @@ def test_a_shell_reads_the_last_error(store, shell):
 def test_a_shell_reads_every_state(store, shell):
     for state in range(8):
         insert(
-            store, **{0: {"state": "0"}, 1: {}, 2: RUNNING, 3: {"state": "3"}}.get(state, ENDED | {"state": str(state)})
+            store, **{0: {"state": "0"}, 1: {}, 2: {"state": "2"}, 3: RUNNING}.get(state, ENDED | {"state": str(state)})
         )
-    words = "scheduled queued running waiting succeeded failed cancelled expired"
+    words = "scheduled queued waiting running succeeded failed cancelled expired"
     assert shell("SELECT status FROM litequeue_jobs_view ORDER BY id") == words.split()
 
 
@@ -127,7 +131,7 @@ def test_a_shell_reads_workers_and_schedules(store, shell):
 
     Hands(store)
     record = {"name": "s", "task": "t", "queue": "q", "payload": b"[]", "priority": 0, "declared": False}
-    store.put_schedule(
+    store.schedules.put(
         ScheduleRecord(trigger='{"every": 60.0, "jitter": 0.0, "catch_up": "one"}', **record), replace=True
     )
     assert shell("SELECT host, pid, tasks, threads FROM litequeue_workers_view") == ['here|1|["add"]|1']
@@ -157,7 +161,7 @@ def test_a_file_of_any_old_version_is_migrated_to_what_a_fresh_one_is(open_store
             for statement in migrate.migrations()[number]:
                 db.script(statement)
 
-    old._writer.run(go_back)
+    old.kernel.writer.run(go_back)
     old.close()
     put(open_store(path=old.path))
     assert schema(connect(old.path)) == schema(connect(fresh.path))
@@ -242,7 +246,7 @@ def test_a_damaged_file_is_told_of(store, connect):
     db.execute(f"UPDATE sqlite_schema SET rootpage = {other} WHERE name = 'litequeue_errors'")
     db.execute("PRAGMA writable_schema = off")
     store.close()
-    assert store.integrity() != []
+    assert store.admin.integrity() != []
 
 
 def test_every_statement_of_a_migration_is_found():
@@ -295,7 +299,7 @@ def at_once(count, program, *arguments):
 def test_sixteen_processes_make_one_file_at_once(database, driver, open_store):
     at_once(16, OPEN, database, driver)
     store = open_store()
-    assert (len(store.list_jobs()), store.integrity()) == (16, [])
+    assert (len(store.jobs.list()), store.admin.integrity()) == (16, [])
 
 
 @pytest.mark.slow
@@ -305,14 +309,14 @@ def test_sixteen_processes_with_the_same_thousand_keys_make_a_thousand_jobs(data
     assert len(holders[0]) == 1000
     assert all(held == holders[0] for held in holders)
     store = open_store()
-    assert {job.key: job.id for job in store.list_jobs(limit=20_000)} == holders[0]
-    assert store.integrity() == []
+    assert {job.key: job.id for job in store.jobs.list(limit=20_000)} == holders[0]
+    assert store.admin.integrity() == []
 
 
 def test_a_submission_of_many_keys_meets_another_process_halfway(store, open_store):
     other = open_store()
-    mine = store.submit([new(key=str(number)) for number in range(10)])
-    both = other.submit([new(key=str(number)) for number in range(5, 15)])
+    mine = store.jobs.submit([new(key=str(number)) for number in range(10)])
+    both = other.jobs.submit([new(key=str(number)) for number in range(5, 15)])
     assert [each.fresh for each in both] == [False] * 5 + [True] * 5
     assert [each.id for each in both[:5]] == [each.id for each in mine[5:]]
 

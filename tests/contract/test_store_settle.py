@@ -20,12 +20,12 @@ from contract.jobs import (
     status,
 )  # fmt: skip
 from litequeue.core.outcome import Ended, Succeeded
+from litequeue.core.records import FOREVER, Status
 from litequeue.errors import Fenced
 from litequeue.ipc.notifier import DONE, Listener
 from litequeue.ipc.result_waiters import ALL
-from litequeue.job import FOREVER, Status
-from litequeue.sqlite import serving
-from litequeue.sqlite.jobs import transitions
+from litequeue.sqlite import kernel
+from litequeue.sqlite.jobs import finish, settle
 
 EVERY_OUTCOME = [SUCCEEDED, FAILED, CANCELLED, RELEASED, retried(), snoozed()]
 
@@ -44,7 +44,7 @@ def job(store, hands):
 
 def taken_over(store, job):
     """Let the job's worker be declared dead and another take the job; return the other and the job in its hands."""
-    store.rescue(int(store.look_up(job.id).worker), None, blame=False)
+    store.runs.rescue(int(store.jobs.look_up(job.id).worker), None, blame=False)
     other = Hands(store)
     return other, other.take()
 
@@ -63,7 +63,7 @@ def taken_over(store, job):
 )
 def test_each_outcome_has_its_state(store, hands, job, outcome, state, failures):
     assert hands.settle((job, outcome)) == []
-    record = store.look_up(job.id)
+    record = store.jobs.look_up(job.id)
     assert (record.status, record.failures, record.worker is None) == (state, failures, state is not Status.RUNNING)
 
 
@@ -77,19 +77,19 @@ def test_an_end_that_was_settled_with_a_claim_is_on_record_too(store, hands, job
 def test_a_success_keeps_its_result_until_its_time(store, hands, job, clock):
     clock.advance(2)
     hands.settle((job, SUCCEEDED), keep_for=60.0)
-    record = store.look_up(job.id)
-    assert (record.result, record.finished_at, store.next_prune()) == (b"5", START + 2, START + 62)
+    record = store.jobs.look_up(job.id)
+    assert (record.result, record.finished_at, store.maintenance.next_prune()) == (b"5", START + 2, START + 62)
 
 
 def test_what_is_kept_for_ever_has_no_time_to_be_deleted(store, hands, job):
     hands.settle((job, SUCCEEDED), keep_for=FOREVER)
-    assert store.next_prune() is None
+    assert store.maintenance.next_prune() is None
 
 
 @pytest.mark.parametrize("outcome", [FAILED, retried()])
 def test_an_error_is_kept_with_its_attempt(store, hands, job, outcome):
     hands.settle((job, outcome))
-    [error] = store.look_up(job.id).errors
+    [error] = store.jobs.look_up(job.id).errors
     assert (error.attempt, error.type, error.message, error.traceback) == (1, *BOOM)
 
 
@@ -97,7 +97,7 @@ def test_the_errors_of_all_attempts_are_kept_oldest_first(store, hands, job, clo
     hands.settle((job, retried(60)))
     clock.advance(60)
     hands.settle((hands.take(), FAILED))
-    assert [error.attempt for error in store.look_up(job.id).errors] == [1, 2]
+    assert [error.attempt for error in store.jobs.look_up(job.id).errors] == [1, 2]
 
 
 def test_a_retried_job_comes_back_at_its_time_with_the_next_attempt(store, hands, job, clock):
@@ -117,9 +117,9 @@ def test_a_snoozed_job_comes_back_without_a_failure(store, hands, job, clock):
 @pytest.mark.parametrize("outcome", EVERY_OUTCOME)
 def test_a_late_worker_cannot_settle_a_job_that_was_taken_over(store, hands, job, outcome):
     _, mine = taken_over(store, job)
-    before = store.look_up(job.id)
+    before = store.jobs.look_up(job.id)
     assert hands.settle((job, outcome)) == [job]
-    assert store.look_up(job.id) == before
+    assert store.jobs.look_up(job.id) == before
     assert (before.attempt, before.status) == (mine.attempt, Status.RUNNING)
 
 
@@ -128,14 +128,14 @@ def test_a_late_worker_cannot_settle_a_job_that_its_successor_ended(store, hands
     other, mine = taken_over(store, job)
     other.settle((mine, SUCCEEDED))
     assert hands.settle((job, outcome)) == [job]
-    assert store.look_up(job.id).result == b"5"
+    assert store.jobs.look_up(job.id).result == b"5"
 
 
 @pytest.mark.parametrize("outcome", EVERY_OUTCOME)
 def test_a_late_worker_cannot_settle_a_job_that_is_gone(store, hands, job, outcome):
     other, mine = taken_over(store, job)
     other.settle((mine, SUCCEEDED), keep_for=0.0)
-    assert store.prune() == 1
+    assert store.maintenance.prune() == 1
     assert hands.settle((job, outcome)) == [job]
 
 
@@ -154,7 +154,7 @@ def test_ends_too_many_to_be_named_in_one_ring_are_rung_without_names(store, han
     with closing(Listener(store.directory, DONE)) as listener:
         hands.settle((job, SUCCEEDED))
         assert listener.wait(30) == [job.id.encode()]
-        monkeypatch.setattr(serving, "LARGEST_RING", 1)
+        monkeypatch.setattr(kernel, "LARGEST_RING", 1)
         hands.settle((hands.take(), SUCCEEDED))
         assert listener.wait(30) == [ALL]
 
@@ -165,38 +165,40 @@ def test_settling_again_what_is_on_record_already_is_no_loss_for_a_success(store
 
 
 def test_many_successes_and_losses_are_told_apart(store, hands):
-    store.submit([new() for _ in range(20)])
+    store.jobs.submit([new() for _ in range(20)])
     claimed = hands.claim(20)
-    store.rescue(hands.number, None, blame=False)
+    store.runs.rescue(hands.number, None, blame=False)
     Hands(store).claim(10)
     fresh = Hands(store)
     assert fresh.settle(*[(job, SUCCEEDED) for job in claimed]) == claimed
 
 
 def test_each_of_many_successes_has_its_own_result_and_time_and_what_came_late_changes_nothing(store, hands, clock):
-    jobs = 2 * transitions._TOGETHER + 7
-    store.submit([new() for _ in range(jobs)])
+    jobs = 2 * finish._TOGETHER + 7
+    store.jobs.submit([new() for _ in range(jobs)])
     claimed = hands.claim(jobs)
     late = claimed[:: jobs // 4]
     hands.settle(*[(job, RELEASED) for job in late])
     began = clock.now()
     ends = [Ended(job, Succeeded(job.id.encode()), began + place, 60.0) for place, job in enumerate(claimed)]
-    assert [end.job for end in store.settle(ends)] == late
+    assert [end.job for end in store.runs.settle(ends)] == late
     for end in ends:
-        record = store.look_up(end.job.id)
+        record = store.jobs.look_up(end.job.id)
         if end.job in late:
             assert (record.status, record.result) == (Status.QUEUED, None)
         else:
             assert (record.status, record.result) == (Status.SUCCEEDED, end.job.id.encode())
             assert record.finished_at == end.at
-    kept = store.read(lambda db: db.rows("SELECT DISTINCT delete_at - finished_at FROM litequeue_jobs WHERE state = 4"))
+    kept = store.kernel.read(
+        lambda db: db.rows("SELECT DISTINCT delete_at - finished_at FROM litequeue_jobs WHERE state = 4")
+    )
     assert kept == [(60.0,)]
 
 
-@pytest.mark.parametrize(("jobs", "late"), [(2, 1), (transitions._TOGETHER + 2, transitions._TOGETHER // 2 + 1)])
+@pytest.mark.parametrize(("jobs", "late"), [(2, 1), (finish._TOGETHER + 2, finish._TOGETHER // 2 + 1)])
 def test_what_triggers_change_is_not_taken_for_what_was_settled(store, hands, connect, jobs, late):
     """The trigger changes as many rows as there are ends that come too late."""
-    store.submit([new() for _ in range(jobs)])
+    store.jobs.submit([new() for _ in range(jobs)])
     connection = connect()
     connection.execute("CREATE TABLE seen (x)")
     connection.execute(
@@ -209,30 +211,30 @@ def test_what_triggers_change_is_not_taken_for_what_was_settled(store, hands, co
 
 
 def test_successes_that_came_in_time_are_not_looked_up_one_by_one(store, hands, monkeypatch):
-    jobs = 2 * transitions._TOGETHER + 7
-    store.submit([new() for _ in range(jobs)])
-    monkeypatch.setattr(transitions, "_on_record", lambda *_: pytest.fail("looked up"))
+    jobs = 2 * finish._TOGETHER + 7
+    store.jobs.submit([new() for _ in range(jobs)])
+    monkeypatch.setattr(settle, "_on_record", lambda *_: pytest.fail("looked up"))
     assert hands.settle(*[(job, SUCCEEDED) for job in hands.claim(jobs)]) == []
 
 
 def test_progress_is_noted_and_tells_of_a_cancel(store, hands, job):
     text = '{"done": 1, "total": 2, "note": "half"}'
-    assert store.note_progress(job, text) is False
-    store.cancel(job.id)
-    assert store.note_progress(job, text) is True
-    assert store.look_up(job.id).progress.note == "half"
+    assert store.runs.note_progress(job, text) is False
+    store.jobs.cancel(job.id)
+    assert store.runs.note_progress(job, text) is True
+    assert store.jobs.look_up(job.id).progress.note == "half"
 
 
-def test_progress_that_a_foreign_hand_wrote_hides_no_job(store, job):
+def test_progress_that_someone_else_wrote_hides_no_job(store, job):
     for text in ("", "no JSON", "[1]", '{"done": "half"}', '{"done": 1, "note": 3}'):
-        store._writer.run(lambda db, text=text: db.rows("UPDATE litequeue_jobs SET progress = ?", (text,)))
-        assert [each.progress for each in store.list_jobs()] == [None]
+        store.kernel.writer.run(lambda db, text=text: db.rows("UPDATE litequeue_jobs SET progress = ?", (text,)))
+        assert [each.progress for each in store.jobs.list()] == [None]
 
 
 def test_a_late_worker_cannot_note_progress(store, hands, job):
     taken_over(store, job)
-    with pytest.raises(Fenced, match="given to another worker"):
-        store.note_progress(job, '{"done": 1}')
+    with pytest.raises(Fenced, match="another worker has job"):
+        store.runs.note_progress(job, '{"done": 1}')
 
 
 # completing: the caller's rows and the success in one commit
@@ -247,15 +249,20 @@ def effects(connect, store):
 
 
 def test_completing_commits_the_callers_rows_and_the_success_together(store, hands, job, effects):
-    with store.completing(job, b"5", 60.0) as db:
+    with store.runs.completing(job, b"5", 60.0) as db:
         db.execute("INSERT INTO effects VALUES (1)")
-    record = store.look_up(job.id)
-    assert (effects(), record.status, record.result, store.next_prune()) == (1, Status.SUCCEEDED, b"5", START + 60)
+    record = store.jobs.look_up(job.id)
+    assert (effects(), record.status, record.result, store.maintenance.next_prune()) == (
+        1,
+        Status.SUCCEEDED,
+        b"5",
+        START + 60,
+    )
     assert hands.settle((job, SETTLED)) == []
 
 
 def test_an_error_inside_completing_leaves_neither_rows_nor_success(store, hands, job, effects):
-    with pytest.raises(ZeroDivisionError), store.completing(job, b"5", 60.0) as db:
+    with pytest.raises(ZeroDivisionError), store.runs.completing(job, b"5", 60.0) as db:
         db.execute("INSERT INTO effects VALUES (1)")
         raise ZeroDivisionError
     assert (effects(), status(store, job.id)) == (0, Status.RUNNING)
@@ -263,21 +270,21 @@ def test_an_error_inside_completing_leaves_neither_rows_nor_success(store, hands
 
 def test_completing_is_refused_at_once_to_a_late_worker(store, hands, job, effects):
     taken_over(store, job)
-    with pytest.raises(Fenced), store.completing(job, b"5", 60.0):
+    with pytest.raises(Fenced), store.runs.completing(job, b"5", 60.0):
         pytest.fail("the block must not be entered")
     assert status(store, job.id) is Status.RUNNING
 
 
 def test_a_job_that_is_given_away_inside_completing_takes_the_callers_rows_with_it(store, hands, job, effects):
-    with pytest.raises(Fenced, match="is rolled back"), store.completing(job, b"5", 60.0) as db:
+    with pytest.raises(Fenced, match="is rolled back"), store.runs.completing(job, b"5", 60.0) as db:
         db.execute("INSERT INTO effects VALUES (1)")
-        store.rescue(hands.number, None, blame=False)
+        store.runs.rescue(hands.number, None, blame=False)
     assert (effects(), status(store, job.id)) == (0, Status.RUNNING)
 
 
 def test_completing_twice_is_refused(store, hands, job, effects):
-    with store.completing(job, b"5", 60.0):
+    with store.runs.completing(job, b"5", 60.0):
         pass
-    with pytest.raises(Fenced), store.completing(job, b"6", 60.0):
+    with pytest.raises(Fenced), store.runs.completing(job, b"6", 60.0):
         pass
-    assert store.look_up(job.id).result == b"5"
+    assert store.jobs.look_up(job.id).result == b"5"

@@ -12,8 +12,9 @@ import pytest
 
 from contract.jobs import Hands, put
 from litequeue import DriverConflict, KeyConflict, StoreError, Unsupported
+from litequeue.core.records import Status
 from litequeue.errors import Fenced, JobNotFound
-from litequeue.job import Status
+from litequeue.sqlite.commit import external_connection as caller
 
 sqlite3_only = pytest.mark.parametrize("driver", ["sqlite3"], indirect=True)
 
@@ -281,7 +282,7 @@ def test_an_atransaction_cancelled_while_it_waits_to_begin_leaves_the_file_unloc
     async def main():
         other.execute("BEGIN IMMEDIATE")
         task = asyncio.create_task(use(queue))
-        await until(lambda: queue.store._writer._line.lead.locked())
+        await until(lambda: queue.engine.kernel.writer._line.lead.locked())
         await asyncio.get_running_loop().run_in_executor(None, int)
         task.cancel()
         other.execute("COMMIT")
@@ -336,13 +337,13 @@ def test_a_job_whose_caller_was_cancelled_at_any_step_is_news_to_the_workers_her
             await task
 
     for steps in itertools.takewhile(lambda steps: steps < 40 or not kept, itertools.count()):
-        before, jobs = queue.store.version(), len(queue.jobs(limit=1000))
+        before, jobs = queue.engine.maintenance.version(), len(queue.jobs(limit=1000))
         asyncio.run(main(steps, busy=steps % 2))
-        with queue.store._writer.exclusive():
+        with queue.engine.kernel.writer.exclusive():
             pass  # whatever was handed in is through
         if len(queue.jobs(limit=1000)) > jobs:
             kept.append(steps)
-            assert queue.store.version() != before, steps
+            assert queue.engine.maintenance.version() != before, steps
 
 
 async def use(queue):
@@ -403,22 +404,88 @@ def test_threads_go_on_after_an_atransaction(queue, add):
 
 @pytest.fixture
 def job(queue, add):
-    put(queue.store)
-    return Hands(queue.store).take()
+    put(queue.engine)
+    return Hands(queue.engine).take()
 
 
 def test_acompleting_commits_the_callers_rows_and_the_success_together(queue, job, rows):
     async def main():
-        async with queue.store.acompleting(job, b"5", 60.0) as db:
+        async with queue.engine.runs.acompleting(job, b"5", 60.0) as db:
             await execute(db, INSERT)
 
     asyncio.run(main())
-    assert (rows(), queue.store.look_up(job.id).result) == (1, b"5")
+    assert (rows(), queue.engine.jobs.look_up(job.id).result) == (1, b"5")
+
+
+def test_a_cancel_amid_the_commit_of_acompleting_leaves_the_success_told(queue, job, rows, monkeypatch):
+    """What is not told of it would be settled a second time, and logged as too late."""
+    told, cancel = [], []
+
+    def watch(plain):
+        def watched(first, sql, *rest):
+            if sql == "COMMIT":
+                cancel[0]()
+            return plain(first, sql, *rest)
+
+        return watched
+
+    async def complete():
+        async with queue.engine.runs.acompleting(job, b"5", 60.0, lambda: told.append(job.id)) as db:
+            await execute(db, INSERT)
+
+    async def main():
+        task = asyncio.create_task(complete())
+        loop = asyncio.get_running_loop()
+        cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        if queue.engine.driver_name == "apsw":
+            kind = type(queue.engine.kernel.writer.ready(durable=True))
+            monkeypatch.setattr(kind, "script", watch(kind.script))
+        else:
+            cancel[0] = task.cancel
+            monkeypatch.setattr(caller, "_fetch", watch(caller._fetch))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert told == [job.id]
+    assert (rows(), queue.engine.jobs.look_up(job.id).result) == (1, b"5")
+
+
+@pytest.mark.parametrize("ended", ["COMMIT", "ROLLBACK"])
+def test_a_transaction_that_is_ended_in_its_block_and_another_begun_is_refused(queue, add, rows, ended):
+    def use():
+        with queue.transaction() as db:
+            db.execute(ended)
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(INSERT)
+            add.enqueue(1)
+
+    with pytest.raises(StoreError, match="was ended inside the block"):
+        use()
+    assert (rows(), queue.jobs()) == (0, [])
+    with queue.transaction() as db:
+        db.execute(INSERT)
+        add.enqueue(2)
+    assert (rows(), len(queue.jobs())) == (1, 1)
+
+
+def test_an_atransaction_that_is_ended_in_its_block_and_another_begun_is_refused(queue, add, rows):
+    async def main():
+        async with queue.atransaction() as db:
+            await execute(db, "COMMIT")
+            await execute(db, "BEGIN IMMEDIATE")
+            await execute(db, INSERT)
+            await add.aenqueue(1)
+
+    with pytest.raises(StoreError, match="was ended inside the block"):
+        asyncio.run(main())
+    assert (rows(), queue.jobs()) == (0, [])
+    assert [add.enqueue(1)] == queue.jobs()
 
 
 def test_an_error_inside_acompleting_leaves_neither_rows_nor_success(queue, job, rows):
     async def main():
-        async with queue.store.acompleting(job, b"5", 60.0) as db:
+        async with queue.engine.runs.acompleting(job, b"5", 60.0) as db:
             await execute(db, INSERT)
             raise ZeroDivisionError
 
@@ -428,11 +495,11 @@ def test_an_error_inside_acompleting_leaves_neither_rows_nor_success(queue, job,
 
 
 def test_acompleting_is_refused_to_a_late_worker(queue, job, rows):
-    queue.store.rescue(int(queue.store.look_up(job.id).worker), None, blame=False)
+    queue.engine.runs.rescue(int(queue.engine.jobs.look_up(job.id).worker), None, blame=False)
 
     async def main():
         with pytest.raises(Fenced):
-            async with queue.store.acompleting(job, b"5", 60.0):
+            async with queue.engine.runs.acompleting(job, b"5", 60.0):
                 pytest.fail("the block must not be entered")
 
     asyncio.run(main())
@@ -666,7 +733,7 @@ def test_what_a_caller_does_to_the_rows_of_the_connection_is_no_business_of_ours
         inside = add.enqueue(1)
     later = add.enqueue(2)
     assert {inside.refresh().status, later.refresh().status} == {"queued"}
-    assert len(Hands(queue.store, "add").claim(5)) == 2
+    assert len(Hands(queue.engine, "add").claim(5)) == 2
 
 
 def test_a_caller_who_closes_the_connection_loses_the_block_and_nothing_else(queue, add):

@@ -12,10 +12,12 @@ import msgspec
 import pytest
 
 from contract.jobs import Hands, new, put
+from litequeue.core.owner_process import NOBODY
 from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError, StoreReplaced
 from litequeue.sqlite.commit import commit_queue as line
+from litequeue.sqlite.commit import fair_lock
 from litequeue.sqlite.commit.fair_lock import FairLock
-from litequeue.sqlite.commit.writer import LARGEST_BATCH, Writer
+from litequeue.sqlite.commit.writer import LARGEST_BATCH, WAITED, Writer
 from litequeue.sqlite.drivers import connection
 
 DEADLINE = 30.0
@@ -55,14 +57,14 @@ def threads():
 
 @pytest.fixture
 def writer(store):
-    return store._writer
+    return store.kernel.writer
 
 
 @pytest.fixture
 def line_up(writer, threads):
-    """Let these works line up behind a caller that holds the lead, so that they are led as one batch."""
+    """Let these works, and so many others, line up behind a caller that holds the lead: they make one batch."""
 
-    def lining(*works):
+    def lining(*works, beside=0):
         begun, go = threading.Event(), threading.Event()
 
         def first(db):
@@ -79,7 +81,7 @@ def line_up(writer, threads):
 
         def open_the_gate():
             begun.wait(DEADLINE)
-            wait_for(lambda: len(writer._line._waiting) == len(works))
+            wait_for(lambda: len(writer._line._waiting) == len(works) + beside)
             go.set()
 
         first_end, *ends, _ = threads(lambda: writer.run(first), *map(later, works), open_the_gate)
@@ -100,9 +102,9 @@ def wait_for(true):
 
 
 def insert(task="add", payload=b"[]", key=None):
-    from litequeue.sqlite.jobs import transitions
+    from litequeue.sqlite.jobs import enqueue
 
-    return lambda db: connection.perform(db, transitions.submit(new(task, payload=payload, key=key))).id
+    return lambda db: connection.perform(db, enqueue.submit(new(task, payload=payload, key=key))).id
 
 
 def boom(db):
@@ -135,20 +137,20 @@ def test_sixty_four_coroutines_enqueue_at_once(queue, add):
 
 def test_coroutines_whose_jobs_share_a_commit_ring_once_and_each_commit_is_rung_for(queue, add, monkeypatch):
     add.enqueue(0)
-    store, rung = queue.store, []
-    monkeypatch.setattr(store._notifier, "ring", lambda _: rung.append(store._writer.commits))
+    store, rung = queue.engine, []
+    monkeypatch.setattr(store.kernel.notifier, "ring", lambda _: rung.append(store.kernel.writer.commits))
 
     async def main():
-        before = store._writer.commits
+        before = store.kernel.writer.commits
         await asyncio.gather(*[add.aenqueue(number) for number in range(64)])
-        assert rung[-1] == store._writer.commits
-        assert len(rung) <= store._writer.commits - before < 32
+        assert rung[-1] == store.kernel.writer.commits
+        assert len(rung) <= store.kernel.writer.commits - before < 32
 
     asyncio.run(main())
     for _ in range(2):
         rung.clear()
         add.enqueue(1)
-        assert rung == [store._writer.commits]
+        assert rung == [store.kernel.writer.commits]
 
 
 def test_threads_and_loops_enqueue_at_once(queue, add, threads):
@@ -184,16 +186,16 @@ def test_one_refused_caller_does_not_harm_its_batch(store, line_up):
     ends = line_up(insert(), insert(payload=b"[2]", key="k"), insert(), boom, insert())
     assert [type(end) for end in ends] == [str, KeyConflict, str, ZeroDivisionError, str]
     assert len({end for end in ends if isinstance(end, str)}) == 3
-    assert len(store.list_jobs()) == 4
+    assert len(store.jobs.list()) == 4
 
 
 def test_a_fenced_caller_does_not_harm_its_batch(store, line_up):
     put(store)
     job = Hands(store).take()
     late = msgspec.structs.replace(job, attempt=9)
-    from litequeue.sqlite.jobs import transitions
+    from litequeue.sqlite.jobs import settle
 
-    fenced, stored = line_up(lambda db: connection.perform(db, transitions.note_progress(late, "{}")), insert())
+    fenced, stored = line_up(lambda db: connection.perform(db, settle.note_progress(late, "{}")), insert())
     assert isinstance(fenced, Fenced)
     assert isinstance(stored, str)
 
@@ -233,9 +235,69 @@ def _all_behind_a_held_lead(writer, works):
 def test_a_file_that_cannot_be_opened_refuses_the_whole_batch(store, database):
     store.close()
     database.rename(database.with_suffix(".away"))
-    ends = _all_behind_a_held_lead(store._writer, [insert()] * 3)
+    ends = _all_behind_a_held_lead(store.kernel.writer, [insert()] * 3)
     assert [type(end) for end in ends] == [StoreReplaced] * 3
     database.with_suffix(".away").rename(database)
+    assert put(store)
+
+
+# Other processes
+
+
+def test_a_caller_that_waits_long_for_another_process_has_all_processes_write_in_turn(store, connect, threads):
+    put(store)
+    other = connect()
+    other.execute("BEGIN IMMEDIATE")
+    third = FairLock(store.path)
+
+    def would_wait():
+        try:
+            return not third.enter_at_once()
+        finally:
+            third.leave()
+
+    def let_go():
+        wait_for(would_wait)
+        written.append(len(store.jobs.list()))
+        other.execute("COMMIT")
+
+    written = []
+    _, end = threads(let_go, lambda: put(store))
+    assert isinstance(end, str)
+    assert written == [1]  # it has waited with the kernel's lock in hand
+    third.close()
+
+
+def test_a_short_wait_for_another_process_makes_nobody_write_in_turn(store, writer, connect, threads, monkeypatch):
+    monkeypatch.setattr(fair_lock, "SHORT", 5000)
+    monkeypatch.setattr(fair_lock, "LONGEST", 5000)
+    put(store)  # and how long the next one waits is found
+    other = connect()
+    other.execute("BEGIN IMMEDIATE")
+
+    def let_go():
+        wait_for(writer._line.lead.locked)
+        threading.Event().wait(5 * WAITED)
+        other.execute("COMMIT")
+
+    threads(let_go, lambda: put(store))
+    assert len(store.jobs.list()) == 2
+    assert writer._fair_lock._crowd[0] == 0
+
+
+@pytest.mark.parametrize("milliseconds", [0, 250])
+def test_a_busy_timeout_of_on_connect_holds_for_our_writes_and_in_blocks(open_store, connect, milliseconds):
+    store = open_store(on_connect=lambda raw: raw.execute(f"PRAGMA busy_timeout = {milliseconds}"))
+    put(store)
+    other = connect()
+    other.execute("BEGIN IMMEDIATE")
+    for write in (lambda: put(store), lambda: store.transactions.transaction().__enter__()):
+        with pytest.raises(StoreBusy):
+            write()
+    other.execute("COMMIT")
+    assert put(store)
+    with store.transactions.transaction() as db:
+        assert [tuple(row) for row in db.execute("PRAGMA busy_timeout")] == [(milliseconds,)]
     assert put(store)
 
 
@@ -260,10 +322,43 @@ def test_a_caller_interrupted_in_line_does_not_block_the_others(store, writer):
         writer.run(insert("interrupted"))
     go.set()
     thread.join(DEADLINE)
-    assert [put(store)] == [job.id for job in store.list_jobs()]
+    assert [put(store)] == [job.id for job in store.jobs.list()]
 
 
-def test_a_leader_interrupted_at_work_leaves_the_others_to_the_next(store, writer, line_up):
+def test_a_ctrl_c_at_a_caller_whose_work_is_being_committed_is_raised_there_alone(store, writer, line_up):
+    """No caller's thread commits for another: in the thread that does, no Ctrl-C is raised."""
+    stored = Counter()
+
+    def committing(db):
+        stored["begun"] += 1
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        wait_for(lambda: stored["interrupted"])
+        return insert()(db)
+
+    def line_up_in_another_thread():
+        ends.extend(line_up(insert(), committing, beside=1))
+
+    ends = []
+    thread = threading.Thread(target=line_up_in_another_thread)
+    thread.start()
+    wait_for(lambda: len(writer._line._waiting) == 2)
+    with pytest.raises(KeyboardInterrupt):
+        writer.run(insert("main"))
+    stored["interrupted"] += 1
+    thread.join(DEADLINE)
+    assert stored["begun"] == 1
+    jobs = {job.id: job.task for job in store.jobs.list()}
+    assert set(ends) <= jobs.keys()
+    assert sorted(jobs.values()) == ["add", "add", "main"]
+
+
+def test_work_of_callers_that_find_the_connection_busy_is_done_by_the_writer_thread(line_up):
+    names = line_up(*[lambda db: threading.current_thread().name] * 3)
+    assert names == ["litequeue-writer"] * 3
+
+
+def test_an_interrupt_in_the_thread_that_commits_is_raised_at_each_caller_and_work_is_not_done_twice(store, line_up):
+    """As where gevent makes that thread a greenlet of the main one."""
     ctrl_c = iter([KeyboardInterrupt])
 
     def interrupted(db):
@@ -272,8 +367,24 @@ def test_a_leader_interrupted_at_work_leaves_the_others_to_the_next(store, write
         return insert()(db)
 
     ends = line_up(insert(), interrupted, insert())
-    assert [type(end) for end in ends if not isinstance(end, str)] == [KeyboardInterrupt]
-    assert sorted(end for end in ends if isinstance(end, str)) == sorted(job.id for job in store.list_jobs())
+    assert [type(end) for end in ends] == [KeyboardInterrupt] * 3
+    assert store.jobs.list() == []
+    assert put(store)
+
+
+def test_what_on_connect_raises_in_the_thread_that_commits_is_raised_at_the_callers(open_store):
+    def refuse(raw):
+        for error in errors:
+            raise error
+
+    class Odd(BaseException): ...
+
+    errors = iter([Odd])
+    store = open_store(on_connect=refuse)
+    writer = store.kernel.writer
+    ends = _all_behind_a_held_lead(writer, [insert()] * 2)
+    assert [type(end) for end in ends] == [Odd] * 2
+    assert put(store)
 
 
 @pytest.fixture
@@ -293,19 +404,18 @@ def at_second_commit(writer, monkeypatch):
     return calling
 
 
-def test_a_leader_interrupted_after_the_commit_has_the_others_told_of_it(store, line_up, at_second_commit):
+def test_after_an_interrupt_between_commit_and_word_nothing_is_stored_twice(store, line_up, at_second_commit):
     def instead(db):
         db.rows("COMMIT")
         raise KeyboardInterrupt
 
     at_second_commit(instead)
     ends = line_up(insert(), insert(), insert())
-    assert [type(end) for end in ends if not isinstance(end, str)] == [KeyboardInterrupt]
-    assert {end for end in ends if isinstance(end, str)} < {job.id for job in store.list_jobs()}
-    assert len(store.list_jobs()) == 3
+    assert [type(end) for end in ends] == [KeyboardInterrupt] * 3
+    assert len(store.jobs.list()) == 3
 
 
-def test_a_leader_interrupted_as_its_commit_fails_has_nobody_told_of_success(store, line_up, at_second_commit):
+def test_after_an_interrupt_as_the_commit_fails_nobody_is_told_of_success(store, line_up, at_second_commit):
     """At a full disk SQLite rolls back by itself: nothing is open any more, and nothing is stored."""
 
     def instead(db):
@@ -317,8 +427,8 @@ def test_a_leader_interrupted_as_its_commit_fails_has_nobody_told_of_success(sto
 
     at_second_commit(instead)
     ends = line_up(insert(), insert(), insert())
-    assert Counter(type(end) for end in ends) == {KeyboardInterrupt: 1, StoreError: 2}
-    assert store.list_jobs() == []
+    assert [type(end) for end in ends] == [KeyboardInterrupt] * 3
+    assert store.jobs.list() == []
     assert put(store)
 
 
@@ -329,7 +439,7 @@ def test_an_interrupt_while_one_runs_alone_is_raised_there_and_nothing_is_stored
 
     with pytest.raises(KeyboardInterrupt):
         writer.run(interrupted)
-    assert store.list_jobs() == []
+    assert store.jobs.list() == []
     assert put(store)
 
 
@@ -345,7 +455,7 @@ def test_a_cancelled_coroutine_takes_its_work_back_before_it_is_begun(store, wri
         return await writer.arun(insert("b"))
 
     asyncio.run(main())
-    assert [job.task for job in store.list_jobs()] == ["b"]
+    assert [job.task for job in store.jobs.list()] == ["b"]
 
 
 def test_a_coroutine_cancelled_as_it_is_given_the_lead_passes_it_on(store, writer):
@@ -395,14 +505,14 @@ def test_work_of_a_loop_that_is_closed_is_still_done(store, writer):
         loop.run_until_complete(asyncio.sleep(0))
         waiting._log_destroy_pending = False
         loop.close()
-    wait_for(lambda: len(store.list_jobs()) == 1)
+    wait_for(lambda: len(store.jobs.list()) == 1)
     with contextlib.suppress(RuntimeError, GeneratorExit):
         waiting.get_coro().close()
 
 
 def test_a_sync_call_on_the_loop_that_holds_a_transaction_is_refused_and_does_not_hang(store):
     async def application():
-        async with store.atransaction():
+        async with store.transactions.atransaction():
             return await asyncio.gather(asyncio.create_task(sync_call()), return_exceptions=True)
 
     async def sync_call():
@@ -412,7 +522,7 @@ def test_a_sync_call_on_the_loop_that_holds_a_transaction_is_refused_and_does_no
     assert isinstance(error, StoreError)
     assert "use the async method" in str(error)
     put(store)
-    assert len(store.list_jobs()) == 1
+    assert len(store.jobs.list()) == 1
 
 
 # What would wait for ever
@@ -426,22 +536,22 @@ def soon(monkeypatch):
 
 def test_a_coroutine_started_inside_a_transaction_that_waits_for_it_is_refused(store, writer, soon):
     async def application():
-        async with store.atransaction():
+        async with store.transactions.atransaction():
             return await asyncio.gather(asyncio.create_task(writer.arun(insert())), return_exceptions=True)
 
     [error] = asyncio.run(application())
     assert isinstance(error, StoreBusy)
     assert "only from the thread or coroutine that opened it" in str(error)
-    assert store.list_jobs() == []
+    assert store.jobs.list() == []
     assert put(store)
 
 
 def test_a_thread_started_inside_a_transaction_that_waits_for_it_is_refused(store, writer, threads, soon):
-    with store.transaction():
+    with store.transactions.transaction():
         [error] = threads(lambda: writer.run(insert()))
     assert isinstance(error, StoreBusy)
     assert put(store)
-    assert len(store.list_jobs()) == 1
+    assert len(store.jobs.list()) == 1
 
 
 def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, line_up, monkeypatch):
@@ -467,6 +577,16 @@ def test_a_lead_refused_to_one_who_waited_too_long_goes_to_the_next(store, write
     assert asyncio.run(writer.arun(insert()))
 
 
+def test_when_no_thread_can_be_started_a_caller_commits_by_itself_in_its_turn(store, writer, line_up, monkeypatch):
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(writer._line, "_lead_by_thread", refuse)
+    ends = line_up(insert(), boom, insert())
+    assert [type(end) for end in ends] == [str, ZeroDivisionError, str]
+    assert {ends[0], ends[2]} == {job.id for job in store.jobs.list()}
+
+
 def test_when_no_thread_can_be_started_coroutines_are_refused_and_others_go_on(store, writer, monkeypatch):
     def refuse():
         raise RuntimeError("can't start new thread")
@@ -475,8 +595,8 @@ def test_when_no_thread_can_be_started_coroutines_are_refused_and_others_go_on(s
         patched.setattr(writer._line, "_lead_by_thread", refuse)
         with pytest.raises(StoreError, match=r"no thread to write with .can't start new thread."):
             asyncio.run(writer.arun(insert()))
-    assert store.list_jobs() == []
-    assert {put(store), asyncio.run(writer.arun(insert()))} == {job.id for job in store.list_jobs()}
+    assert store.jobs.list() == []
+    assert {put(store), asyncio.run(writer.arun(insert()))} == {job.id for job in store.jobs.list()}
 
 
 # Ends
@@ -486,14 +606,66 @@ def test_what_is_closed_opens_anew(store):
     put(store)
     store.close()
     store.close()
-    assert len({put(store), *[job.id for job in store.list_jobs()]}) == 2
+    assert len({put(store), *[job.id for job in store.jobs.list()]}) == 2
+
+
+def test_close_leaves_a_connection_amid_a_long_transaction_to_the_thread_that_has_it(store, writer, soon):
+    put(store)
+    store.jobs.list()
+    began, go = threading.Event(), threading.Event()
+
+    def hold():
+        with store.transactions.transaction():
+            began.set()
+            assert go.wait(DEADLINE)
+            put(store)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert began.wait(DEADLINE)
+    store.close()
+    assert store.kernel.look_ups.connection is None
+    assert not store.kernel.owner.is_another
+    assert store.kernel.owner.pid != NOBODY  # one connection is still open
+    go.set()
+    thread.join(DEADLINE)
+    assert writer.connection is None
+    assert len(store.jobs.list()) == 2
+    assert put(store)
+    assert writer.connection is not None
+
+
+@pytest.mark.parametrize("work", [lambda writer, hold: writer.run(hold), lambda writer, hold: writer.run_outside(hold)])
+def test_close_leaves_a_connection_that_is_in_use_to_the_thread_that_uses_it(store, writer, soon, work):
+    began, go = threading.Event(), threading.Event()
+
+    def hold(_db):
+        began.set()
+        assert go.wait(DEADLINE)
+
+    thread = threading.Thread(target=work, args=(writer, hold))
+    thread.start()
+    assert began.wait(DEADLINE)
+    store.close()
+    go.set()
+    thread.join(DEADLINE)
+    assert writer.connection is None
+
+
+def test_close_inside_a_transaction_is_refused_and_closes_the_rest(store):
+    put(store)
+    store.jobs.list()
+    with store.transactions.transaction(), pytest.raises(StoreError, match="open already"):
+        store.close()
+    assert store.kernel.look_ups.connection is None
+    assert put(store)
 
 
 def test_a_closed_writer_serves_coroutines_again(store, writer):
     asyncio.run(writer.arun(insert()))
     store.close()
     asyncio.run(writer.arun(insert()))
-    assert len(store.list_jobs()) == 2
+    assert len(store.jobs.list()) == 2
 
 
 def test_what_need_not_survive_power_loss_is_not_synced(store, writer):
@@ -504,7 +676,7 @@ def test_what_need_not_survive_power_loss_is_not_synced(store, writer):
 
 
 def test_with_durability_normal_nothing_is_synced(open_store):
-    writer = open_store(durability="normal")._writer
+    writer = open_store(durability="normal").kernel.writer
     assert writer.run(lambda db: db.rows("PRAGMA synchronous")) == [(1,)]
 
 
@@ -516,14 +688,14 @@ def test_one_durable_caller_makes_its_batch_durable(store, writer):
 
 def test_a_callers_long_transaction_is_logged(store, clock, caplog):
     caplog.set_level("INFO", "litequeue")
-    with store.transaction():
+    with store.transactions.transaction():
         clock.advance(1)
     assert "took 1000 ms" in caplog.text
     assert "transaction() or completing() block" in caplog.text
 
 
 def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
-    connect, disconnect = store._file.connect, store._file.disconnect
+    connect, disconnect = store.kernel.file.connect, store.kernel.file.disconnect
     fair_lock = FairLock(store.path)
     writer = Writer(connect, disconnect, full=True, monotonic=clock.monotonic, fair_lock=fair_lock)
     caplog.set_level("INFO", "litequeue")
@@ -557,7 +729,7 @@ def test_a_coroutine_that_waits_in_vain_for_a_transaction_is_refused_and_the_hol
     holding, go = threading.Event(), threading.Event()
 
     def hold():
-        with store.transaction():
+        with store.transactions.transaction():
             put(store, "held")
             holding.set()
             assert go.wait(DEADLINE)
@@ -567,14 +739,14 @@ def test_a_coroutine_that_waits_in_vain_for_a_transaction_is_refused_and_the_hol
     assert holding.wait(DEADLINE)
 
     async def intrude():
-        async with store.atransaction():
+        async with store.transactions.atransaction():
             put(store, "intruder")
 
     with pytest.raises(StoreBusy):
         asyncio.run(intrude())
     go.set()
     thread.join(DEADLINE)
-    assert [job.task for job in store.list_jobs()] == ["held"]
+    assert [job.task for job in store.jobs.list()] == ["held"]
     assert put(store)
 
 
@@ -584,11 +756,11 @@ def test_work_that_is_cancelled_as_a_thread_is_called_for_it_blocks_no_transacti
             work = asyncio.ensure_future(writer.arun(insert("cancelled")))
             await asyncio.sleep(0)
             work.cancel()
-            async with store.atransaction():
-                await store.asubmit([new("inside")])
+            async with store.transactions.atransaction():
+                await store.jobs.asubmit([new("inside")])
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE))
-    assert sum(job.task == "inside" for job in store.list_jobs(limit=200)) == 50
+    assert sum(job.task == "inside" for job in store.jobs.list(limit=200)) == 50
 
 
 def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_lead(store, writer, soon):
@@ -611,7 +783,7 @@ def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_
         await waiting
         return job_id
 
-    assert asyncio.run(main()) in {job.id for job in store.list_jobs()}
+    assert asyncio.run(main()) in {job.id for job in store.jobs.list()}
     thread.join(DEADLINE)
 
 

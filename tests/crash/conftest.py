@@ -18,10 +18,10 @@ def launch(queue):
     processes = []
 
     def go(*settings):
-        living = len(queue.store.living_workers())
+        living = len(queue.engine.workers.living())
         process = start(queue.path, *settings)
         processes.append(process)
-        until(lambda: len(queue.store.living_workers()) > living, "a worker signs on")
+        until(lambda: len(queue.engine.workers.living()) > living, "a worker registers")
         return process
 
     yield go

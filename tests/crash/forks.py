@@ -203,9 +203,10 @@ def _count(
     worker.terminate()
     worker.wait(DRAIN)
     ended = {
-        str(row[0]) for row in queue.store.read(lambda db: db.rows("SELECT id FROM litequeue_jobs WHERE state = 4"))
+        str(row[0])
+        for row in queue.engine.kernel.read(lambda db: db.rows("SELECT id FROM litequeue_jobs WHERE state = 4"))
     }
-    there = {str(row[0]) for row in queue.store.read(lambda db: db.rows("SELECT id FROM litequeue_jobs"))}
+    there = {str(row[0]) for row in queue.engine.kernel.read(lambda db: db.rows("SELECT id FROM litequeue_jobs"))}
     told = {*by["parent"], *by["child"]}
     counted = {word: sum(words[0] == word for words in said) for word in ("refused", "hung", "stalled", "strange")}
     return Figures(
@@ -217,7 +218,7 @@ def _count(
         lost=len(told - there),
         unfinished=len(told - ended),
         deleted_held=sum(len(words) - 1 for words in said if words[0] == "deleted"),
-        integrity=tuple(queue.store.integrity()),
+        integrity=tuple(queue.engine.admin.integrity()),
     )
 
 

@@ -51,7 +51,7 @@ def main(path: str, driver: str, what: str) -> None:
     if what.startswith("die"):
         die_at(int(what.removeprefix("die")))
     with declare(Path(path), driver=driver) as queue:
-        queue.store.counts()
+        queue.engine.jobs.counts()
         if what == "work":
             queue.worker(threads=2).run()
         if what == "work off":

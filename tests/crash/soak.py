@@ -238,7 +238,7 @@ def soak(path: Path, *, seconds: float, callers: int = CALLERS, workers: int = W
             stack.callback(child.clean_up)
         while (spent := time.monotonic() - began) < seconds:
             time.sleep(0.2)
-            largest_wal = max(largest_wal, queue.store.wal_size())
+            largest_wal = max(largest_wal, queue.engine.admin.wal_size())
             if spent > seconds / 3:
                 for child in crowd + crew:
                     child.grown_from = child.grown_from or child.line.resident
@@ -254,7 +254,7 @@ def soak(path: Path, *, seconds: float, callers: int = CALLERS, workers: int = W
 
 def _drain(queue: Queue) -> None:
     over = time.monotonic() + DRAIN
-    while any(not count.status.finished for count in queue.store.counts()) and time.monotonic() < over:
+    while any(not count.status.finished for count in queue.engine.jobs.counts()) and time.monotonic() < over:
         time.sleep(0.2)
 
 
@@ -264,12 +264,12 @@ def _count(
     spans: Counter[int] = Counter()
     for child in crowd:
         spans.update({int(number): count for number, count in child.line.calls.items()})
-    [(ended,)] = queue.store.read(lambda db: db.rows("SELECT ended FROM tally"))
+    [(ended,)] = queue.engine.kernel.read(lambda db: db.rows("SELECT ended FROM tally"))
     return Figures(
         seconds=round(seconds, 1),
         jobs=sum(child.line.jobs for child in crowd),
         ended=ended,
-        left=sum(count.jobs for count in queue.store.counts() if not count.status.finished),
+        left=sum(count.jobs for count in queue.engine.jobs.counts() if not count.status.finished),
         errors=[error for child in crowd for error in child.line.errors],
         codes=[code for code in codes if code],
         p50=_percentile(spans, 0.5),
@@ -277,7 +277,7 @@ def _count(
         longest=longest_of(max(spans, default=0)),
         largest_wal=largest_wal,
         growth=max(child.growth for child in crowd + crew),
-        integrity=queue.store.integrity(),
+        integrity=queue.engine.admin.integrity(),
     )
 
 

@@ -19,7 +19,7 @@ _refused = threading.Event()
 
 class _Refusals(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if "the store refused" in record.getMessage():
+        if "the file could not be written" in record.getMessage():
             _refused.set()
 
 
@@ -82,7 +82,7 @@ def worker_may_leave(path: str) -> None:
     go.set()
     with queue.worker(threads=1):
         assert job.result(20) == "done"
-    until(lambda: queue.store.workers() == [])
+    until(lambda: queue.engine.workers.list() == [])
 
 
 if __name__ == "__main__":

@@ -318,7 +318,7 @@ def stop_all(folder: Path, *, stops: int, seed: int | None = None, seconds: floa
             victim.end(chance)
             ended.append(programs.pop(0))
         with queue.worker(threads=8):
-            _until(lambda: all(count.status.finished for count in queue.store.counts()), DRAIN)
+            _until(lambda: all(count.status.finished for count in queue.engine.jobs.counts()), DRAIN)
     return _count(queue, folder, jobs, ended, time.monotonic() - began)
 
 
@@ -331,7 +331,7 @@ def _planned(stops: int, chance: random.Random) -> list[tuple[str, str]]:
 
 
 def _enqueue(queue: Queue, jobs: int, chance: random.Random) -> int:
-    unfinished = sum(count.jobs for count in queue.store.counts() if not count.status.finished)
+    unfinished = sum(count.jobs for count in queue.engine.jobs.counts() if not count.status.finished)
     for n in range(jobs, jobs + max(0, BACKLOG - unfinished)):
         seconds = LONG if chance.random() < 1 / 4 else chance.random() * 0.3
         queue.tasks[chance.choice(("plain", "coroutine"))].enqueue(n, seconds)
@@ -343,20 +343,20 @@ def _works(queue: Queue, program: Program) -> bool:
     """Whether all its workers are on record: it can be stopped amid a job, or just before one."""
     if program.process.poll() is not None:
         return True
-    known = {json.loads(worker.identity)["pid"] for worker in queue.store.living_workers()}
+    known = {json.loads(worker.identity)["pid"] for worker in queue.engine.workers.living()}
     wanted = program.family()[1:] if program.kind == "supervised" else program.family()
     return len(wanted) == (2 if program.kind == "supervised" else 1) and known >= set(wanted)
 
 
 def _count(queue: Queue, folder: Path, jobs: int, ended: list[Program], seconds: float) -> Figures:
     def one(sql: str) -> int:
-        return int(queue.store.read(lambda db: db.rows(sql))[0][0])
+        return int(queue.engine.kernel.read(lambda db: db.rows(sql))[0][0])
 
     notes = [line.split("\t") for line in (folder / "log").read_text().splitlines()]
     # one that does not stop within half a second of being told is left running, as the guide says, and says so
     left = set(re.findall(r"\[(\d+)\] does not stop", (folder / "stderr").read_text(errors="replace")))
     what = Counter(note[0] for note in notes)
-    blamed = queue.store.read(lambda db: db.rows("SELECT payload FROM litequeue_jobs WHERE deaths > 0"))
+    blamed = queue.engine.kernel.read(lambda db: db.rows("SELECT payload FROM litequeue_jobs WHERE deaths > 0"))
     by_pid = {pid: f"{program.kind}: {program.stop}" for program in ended for pid in program.pids}
     numbers = {str(row[0]).strip("b'[").split(",")[0] for row in blamed}
     return Figures(

@@ -78,7 +78,7 @@ def test_a_worker_whose_lock_directory_was_deleted_keeps_its_job_while_it_lives(
     first = launch()
     job = queue.tasks["nap"].enqueue(2.0)
     until(lambda: running(job))
-    shutil.rmtree(queue.store.directory)
+    shutil.rmtree(queue.engine.directory)
     start_anew = start(queue.path, "BEAT_EVERY=0.1", "DEATHS_EVERY=0.1")
     try:
         assert job.result(20) == 1
@@ -92,7 +92,7 @@ def test_a_death_is_seen_though_the_lock_directory_was_deleted(queue, launch):
     first = launch()
     job = queue.tasks["hold"].enqueue()
     until(lambda: running(job))
-    shutil.rmtree(queue.store.directory)
+    shutil.rmtree(queue.engine.directory)
     second = start(queue.path, "BEAT_EVERY=0.1", "DEATHS_EVERY=0.1")
     try:
         first.kill()
@@ -111,14 +111,14 @@ def test_a_frozen_workers_job_is_taken_over_and_its_late_answer_is_dropped(queue
     freeze(queue, frozen)
     launch(*fast)
     assert job.result(20) == "in time"
-    before = {worker.id for worker in queue.store.workers()}
+    before = {worker.id for worker in queue.engine.workers.list()}
     frozen.send_signal(signal.SIGCONT)
-    until(lambda: {worker.id for worker in queue.store.workers()} - before, "it signs on anew")
-    assert len(queue.store.living_workers()) == 2
+    until(lambda: {worker.id for worker in queue.engine.workers.list()} - before, "it registers again")
+    assert len(queue.engine.workers.living()) == 2
     frozen.send_signal(signal.SIGTERM)
     log = frozen.communicate(timeout=20)[1]
-    assert "was declared dead while it stood still" in log
-    assert "attempt 1 ended too late; dropped" in log
+    assert "was declared dead while it was frozen" in log
+    assert "attempt 1 ended too late and was dropped" in log
     assert job.refresh().result(0) == "in time"
 
 

@@ -67,7 +67,7 @@ def content(connect):
 
 
 def columns(queue):
-    return {name for _, name, *_ in queue.store.read(lambda db: db.rows("PRAGMA table_info(litequeue_jobs)"))}
+    return {name for _, name, *_ in queue.engine.kernel.read(lambda db: db.rows("PRAGMA table_info(litequeue_jobs)"))}
 
 
 # The older release, afterwards
@@ -247,7 +247,7 @@ def test_a_migration_that_is_killed_leaves_the_older_schema_whole(queue, newer, 
         pytest.skip("it has no more statements")
     assert process.returncode == -9
     assert content() == before
-    assert queue.store.read(migrate.version) == OLD
-    assert queue.store.integrity() == []
+    assert queue.engine.kernel.read(migrate.version) == OLD
+    assert queue.engine.admin.integrity() == []
     queue.worker(threads=1).run(until_idle=True)
     assert queue.job("1").status == "succeeded"

@@ -117,7 +117,7 @@ def _enqueue(queue: Queue, first: int, last: int) -> None:
 def _some_living(queue: Queue) -> None:
     """Wait until two of three are up: a kill is to hit work, not a start."""
     over = time.monotonic() + DRAIN
-    while len(queue.store.living_workers()) < WORKERS - 1 and time.monotonic() < over:
+    while len(queue.engine.workers.living()) < WORKERS - 1 and time.monotonic() < over:
         time.sleep(0.01)
 
 
@@ -125,7 +125,7 @@ def _spare_suspects(queue: Queue) -> None:
     """Wait until no job is left that two deaths have hit: a third would rightly condemn it, though by mere chance."""
     quarantine = "SELECT count(*) FROM litequeue_jobs WHERE state < 4 AND deaths > 1"
     over = time.monotonic() + DRAIN
-    while queue.store.read(lambda db: db.rows(quarantine)) != [(0,)] and time.monotonic() < over:
+    while queue.engine.kernel.read(lambda db: db.rows(quarantine)) != [(0,)] and time.monotonic() < over:
         time.sleep(0.002)
 
 
@@ -136,13 +136,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _drain(queue: Queue) -> None:
     over = time.monotonic() + DRAIN
-    while any(not count.status.finished for count in queue.store.counts()) and time.monotonic() < over:
+    while any(not count.status.finished for count in queue.engine.jobs.counts()) and time.monotonic() < over:
         time.sleep(0.05)
 
 
 def _count(queue: Queue, kills: int, jobs: int, seconds: float) -> Figures:
     def one(sql: str) -> int:
-        return int(queue.store.read(lambda db: db.rows(sql))[0][0])
+        return int(queue.engine.kernel.read(lambda db: db.rows(sql))[0][0])
 
     def state(number: int) -> int:
         return one(f"SELECT count(*) FROM litequeue_jobs WHERE state = {number}")
@@ -161,7 +161,7 @@ def _count(queue: Queue, kills: int, jobs: int, seconds: float) -> Figures:
         run_again=one("SELECT count(*) FROM litequeue_jobs WHERE attempt > 1"),
         deaths_blamed=one("SELECT sum(deaths) FROM litequeue_jobs"),
         run_alone=one("SELECT count(*) FROM litequeue_jobs WHERE deaths > 1"),
-        integrity=tuple(queue.store.integrity()),
+        integrity=tuple(queue.engine.admin.integrity()),
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue import Job, Queue
-    from litequeue.job import JobRecord
+    from litequeue.core.records import JobRecord
 
 DEADLINE = 20.0  # seconds
 _never = threading.Event()

@@ -127,7 +127,7 @@ class Scenario:
     def examine(self, path: Path, book: Book) -> None:
         """With all well again: what was acknowledged is there, nothing is half done, and the work goes on."""
         with declare(path) as queue:
-            assert queue.store.integrity() == []
+            assert queue.engine.admin.integrity() == []
             with queue.transaction() as db:
                 tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
                 rows = [n for (n,) in db.execute("SELECT n FROM rows")] if "rows" in tables else []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from faults.scenario import LONG, UNENDED, Book, Scenario, attempt, create, declare, ended_within, executed, work_off
 from litequeue import Queue, Status, every
-from litequeue.core.engine import Demand, NewWorker
+from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 
@@ -163,8 +163,8 @@ class Rescue(Work):
                 threads=2,
                 coroutines=2,
             )
-            number = queue.store.register(dead)
-            queue.store.claim(number, [Demand(frozenset(queue.tasks), 3)], None, [])
+            number = queue.engine.workers.register(dead)
+            queue.engine.runs.claim(number, [Demand(frozenset(queue.tasks), 3)], None, [])
             assert len(queue.jobs(status=Status.RUNNING)) == 3
 
 
@@ -180,9 +180,9 @@ class Prune(Scenario):
 
     def use(self, queue: Queue, book: Book) -> None:
         def prune() -> None:
-            while queue.store.prune(limit=7):
+            while queue.engine.maintenance.prune(limit=7):
                 pass
-            queue.store.tidy()
+            queue.engine.maintenance.tidy()
 
         attempt(book, prune)
 
@@ -214,7 +214,7 @@ class Schedule(Scenario):
     def check(self, queue: Queue, book: Book) -> None:
         work_off(queue)
         assert len(queue.jobs(task="tick")) == 1
-        schedules = queue.store.schedules()
+        schedules = queue.engine.schedules.list()
         assert all(schedule.next_at is None or schedule.next_at > time.time() for schedule in schedules)
         more = any(schedule.name == "more" for schedule in schedules)
         assert not book.told & {"removed" if more else "added"}
@@ -262,5 +262,5 @@ class Backup(Scenario):
             assert all(name.endswith("-journal") for name in left)  # an empty one may come back after a power cut
         if copy.exists():
             with declare(copy) as whole:
-                assert whole.store.integrity() == []
+                assert whole.engine.admin.integrity() == []
                 assert len(whole.jobs(limit=1000)) == self.JOBS

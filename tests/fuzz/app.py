@@ -31,7 +31,7 @@ class NearNow(SystemClock):
 
 
 def declare(queue: Queue) -> Queue:
-    queue.clock = queue.store.clock = NearNow()
+    queue.clock = queue.engine.clock = NearNow()
 
     @queue.task(name="plain", timeout="5s")
     def plain(n: int) -> int:

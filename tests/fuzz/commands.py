@@ -119,7 +119,7 @@ def run_line(line: tuple[str, ...]) -> None:
         invoke(list(line))
         assert sorted(place.parent.parent.glob("*.db*")) == [], "it wrote outside of its folder"
         with Queue("app.db") as queue:
-            assert queue.store.integrity() == []
+            assert queue.engine.admin.integrity() == []
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 from fuzz.hostile import DEEP, LARGEST, NOW, Raw
 from fuzz.rows import LAST_ID, PREFIX, Written
+from litequeue.sqlite.jobs.finish import MOST
 
 EVERY, DAILY = (
     '{"every": 3600, "jitter": 0, "catch_up": "all"}',
@@ -24,7 +25,7 @@ JOB = {
 }
 BEGUN = JOB | {"attempt": 1, "begun": 1}
 ENDED = BEGUN | {"state": 4, "started_at": NOW, "finished_at": NOW}
-RUNNING = BEGUN | {"state": 2, "worker": 7, "started_at": NOW}
+RUNNING = BEGUN | {"state": 3, "worker": 7, "started_at": NOW}
 WORKER = {
     "id": 7,
     "token": "a" * 32,
@@ -46,14 +47,15 @@ def _row(table: str, good: dict[str, Any], **hostile: Any) -> Written:
 
 
 _ROWS = (
-    # one more than the largest number is no INTEGER: the claim, the end or the rescue was refused, with all beside it
-    [_row("jobs", BEGUN, attempt=LARGEST)],
-    [_row("jobs", BEGUN | {"task": "bad"}, failures=LARGEST, retries=LARGEST)],
-    [_row("jobs", BEGUN | {"task": "bad"}, failures=LARGEST)],
-    [_row("jobs", RUNNING, deaths=LARGEST), _row("workers", WORKER)],
+    # one more than the largest count is refused: so was the claim, the end or the rescue, with all beside it
+    [_row("jobs", BEGUN, attempt=MOST - 1)],
+    [_row("jobs", BEGUN | {"task": "bad"}, failures=MOST - 1, retries=LARGEST)],
+    [_row("jobs", BEGUN | {"task": "bad"}, failures=MOST - 1)],
+    [_row("jobs", RUNNING, deaths=MOST - 1), _row("workers", WORKER)],
+    [_row("workers", WORKER, beats=LARGEST)],
     # its note did not fit into the lock file, and the thread that was to run it died
-    [_row("jobs", BEGUN, id=LAST_ID, attempt=LARGEST - 1)],
-    [_row("jobs", BEGUN, id=-LAST_ID, attempt=LARGEST - 1)],
+    [_row("jobs", BEGUN, id=LAST_ID, attempt=MOST - 1)],
+    [_row("jobs", BEGUN, id=-LAST_ID, attempt=MOST - 1)],
     # no datetime holds it
     [_row("jobs", ENDED, created_at=math.inf)],
     [_row("jobs", ENDED, finished_at=1e300)],

@@ -218,7 +218,7 @@ def give_option(case: tuple[str, str, Any]) -> None:
             if job is not None:
                 job.refresh()
                 queue.jobs(limit=1)
-                queue.store._writer.run(lambda db: db.rows("DELETE FROM litequeue_jobs"))
+                queue.engine.kernel.writer.run(lambda db: db.rows("DELETE FROM litequeue_jobs"))
     elif where == "task":
         queue._tasks.pop("other", None)
         _refuses(lambda: queue.task(**{"name": "other"} | {name: value})(_taking(int)))

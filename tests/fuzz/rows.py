@@ -32,7 +32,7 @@ MOST_ROUNDS = 1_000  # a worker that spins makes some thousands a second
 PREFIX = "litequeue_"
 LAST_ID = hostile.LARGEST - 10_000  # AUTOINCREMENT refuses rows after the largest number, whoever took it
 STATES = range(8)
-FAULTS = ("loop failed", "maintenance failed", "the store refused", "cannot be read", "stops:")
+FAULTS = ("loop failed", "maintenance failed", "the file could not be written", "cannot be read", "stops:")
 
 
 class Column(NamedTuple):
@@ -82,7 +82,7 @@ def _job(draw: st.DrawFn) -> dict[str, Any]:
         "state": state,
     }
     row |= {"priority": 0, "run_at": NOW, "created_at": NOW, "attempt": 1, "begun": 1}
-    if state == 2:
+    if state == 3:
         row |= {"worker": draw(st.integers(1, 4)), "started_at": NOW}
     if state >= 4:
         row |= {"started_at": NOW, "finished_at": NOW + 1, "delete_at": NOW * 2}
@@ -228,7 +228,7 @@ def _work(queue: Queue) -> Heard:
     timer = threading.Timer(PATIENCE, working.stop)
     died = lambda given: heard.faults.append(f"a thread died of {given.exc_value!r}")  # noqa: E731
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(working, "_round", counted))
+        stack.enter_context(mock.patch.object(working, "_cycle", counted))
         stack.enter_context(mock.patch.object(worker, "BACK_OFF", 0.01))
         stack.enter_context(mock.patch.object(threading, "excepthook", died))
         stack.enter_context(only(log, heard))
@@ -243,7 +243,8 @@ def _work(queue: Queue) -> Heard:
 def _look(queue: Queue) -> None:
     """Read all that a program can read of it."""
     jobs = queue.jobs(limit=10_000)
-    [(count,)] = queue.store.read(lambda db: db.rows("SELECT count(*) FROM litequeue_jobs WHERE state < 8"))
+    there = "SELECT count(*) FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > ?"
+    [(count,)] = queue.engine.kernel.read(lambda db: db.rows(there, (queue.now(),)))
     assert len(jobs) == min(count, 10_000)
     for job in jobs:
         for name in (name for name, kind in vars(type(job)).items() if isinstance(kind, property)):
@@ -258,7 +259,7 @@ def _look(queue: Queue) -> None:
                 getattr(schedule, name)
         repr(schedule)
     queue.jobs(tag="a")
-    queue.store.doing(queue.store.list_jobs(limit=1)[0])
+    queue.engine.kernel.reads.doing(queue.engine.jobs.list(limit=1)[0])
 
 
 def _answer(job: Any) -> None:

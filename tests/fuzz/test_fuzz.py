@@ -1,5 +1,6 @@
 """What hostile input does to a queue: some of the inputs that `python -m fuzz` tries more of."""
 
+import gc
 import logging
 
 import pytest
@@ -15,6 +16,7 @@ EXAMPLES, FEW = 150, 60  # FEW where an input takes long
 
 @pytest.fixture(autouse=True)
 def _quiet():
+    gc.collect()  # what other tests have left: its finalizers must not run deep in what hostile input recurses into
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

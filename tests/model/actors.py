@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.records import NewJob, Status
 from litequeue.errors import KeyConflict, LiteQueueError
-from litequeue.job import NewJob, Status
 from litequeue.scheduling import triggers
 from litequeue.worker.maintenance import BEAT_EVERY, FROZEN_LOOKS
 from model.mirror import RolledBack

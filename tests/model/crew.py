@@ -5,25 +5,24 @@ It does at the store's seam what `litequeue.worker.worker` does, with the produc
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from litequeue.core.engine import Demand, NewWorker, ScheduleRecord
+from litequeue.core.dispatch import IdleWorker
+from litequeue.core.engine import ScheduleRecord
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
+from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import StoreError
-from litequeue.ipc.dispatch import IdleWorker, Serves
 from litequeue.scheduling.triggers import encode, every
 from litequeue.worker.maintenance import Maintenance
 from model.kernel import Lock
 
 if TYPE_CHECKING:
-    from litequeue.job import Claimed
+    from litequeue.core.records import Claimed
     from model.mirror import Mirror
     from model.world import World
 
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
 SUSPECT = 2
-REST = 9.0  # seconds for which others might see it at rest, by no clock of a test's own; here all are in one process
 
 
 class Died(BaseException):
@@ -42,8 +41,8 @@ class Worker:
         self.line: list[Claimed] = []  # claimed, not begun
         self.running: list[Claimed] = []
         self.ended: list[Ended] = []
-        self.mail: list[tuple[int, Claimed]] = []  # jobs handed over, of which it has not heard yet
-        self.last_handed = 0
+        self.mail: list[tuple[int, Claimed]] = []  # jobs dispatched to it, of which it has not heard yet
+        self.withdrawn: set[tuple[str, int]] = set()  # put back before it heard of them
         self.frozen = self.busy = self.gone = False
         self.lock = world.kernel.locks[self.token] = Lock()
         self.maintenance = Maintenance(mirror, world.clock, self.token, tasks)
@@ -80,39 +79,40 @@ class Worker:
         room = self.room - len(self.line) - len(self.running)
         if room <= 0:
             return []
-        kinds = [frozenset(task for task in self.tasks if task.startswith("a")), self.tasks]
-        kinds[1] -= kinds[0]
         most = SUSPECT - 1 if self._world.chance.random() < 0.2 else None
-        return [Demand(kind, self._world.chance.randint(1, room), most) for kind in kinds if kind]
+        return [Demand(kind, self._world.chance.randint(1, room), most) for kind in self._kinds() if kind]
 
     def _register_again(self) -> None:
         self.line.clear()  # whoever declared it dead has put them back
         self.register()
 
-    # ---- what is handed over
+    # ---- what is dispatched
 
     def rest(self) -> None:
-        """Let whoever enqueues a job hand it over; what it says of itself may be true no more when that happens."""
+        """Let whoever enqueues a job dispatch it; that the worker is idle may be true no more when that happens."""
         if self.idle:
-            taker = IdleWorker(self.number, Serves(self.tasks, self.queues), partial(self._given, self.number))
+            idle = IdleWorker(self.number, frozenset(self._kinds()), self.queues, self._given, self.reconcile)
             for caller in self._world.callers:
-                caller.store.offer(taker, "", REST)
+                caller.store.dispatch.offer(idle)
 
-    def _given(self, number: int, job: Claimed) -> bool:
-        """The word of it comes at once, later, or never; or it cannot be sent, and its sender knows."""
-        dice = self._world.chance.random()
-        if dice < 0.9:
-            self.mail.append((number, job))
-        sent = dice < 0.95
-        self._world.handed = number, job, sent
-        return sent
+    def reconcile(self) -> None:
+        """`release` looks anyway."""
+
+    def _kinds(self) -> tuple[frozenset[str], frozenset[str]]:
+        coroutines = frozenset(task for task in self.tasks if task.startswith("a"))
+        return coroutines, self.tasks - coroutines
+
+    def _given(self, number: int, claimed: list[Claimed]) -> None:
+        """The worker is told at once, later, or never."""
+        self._world.dispatched = self, number, claimed
+        if self._world.chance.random() < 0.9:
+            self.mail += [(number, job) for job in claimed]
 
     def hear(self) -> None:
         """Read what has come."""
         mail, self.mail = self.mail, []
         for number, job in mail:
-            if number == self.number and int(job.id) > self.last_handed:
-                self.last_handed = int(job.id)
+            if number == self.number and (job.id, job.attempt) not in self.withdrawn:
                 self.line.append(job)
 
     def begin(self) -> None:
@@ -174,9 +174,10 @@ class Worker:
         self.ended += [self._released(job) for job in self.line]
         self.line.clear()
         known = {(job.id, job.attempt) for job in [*self.running, *(end.job for end in self.ended)]}
-        claims = self._mirror.store.claims_of(self.number)
-        self.ended += [self._released(job) for job in claims if (job.id, job.attempt) not in known]
-        self.last_handed = max([self.last_handed, *(int(end.job.id) for end in self.ended)])
+        claims = self._mirror.store.runs.claims_of(self.number)
+        unheard = [job for job in claims if (job.id, job.attempt) not in known]
+        self.withdrawn |= {(job.id, job.attempt) for job in unheard}
+        self.ended += [self._released(job) for job in unheard]
 
     def _released(self, job: Claimed) -> Ended:
         return Ended(job, Released(), self._world.clock.now(), self._world.keep_for())

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from litequeue import Queue, Snooze, current_job, every
+from litequeue.core.records import NewJob, Status
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, LiteQueueError
-from litequeue.job import NewJob, Status
 from litequeue.scheduling.schedules import declared
 from litequeue.scheduling.triggers import encode
 from litequeue.serialization.json_codec import digest
 from litequeue.testing import ManualClock
 from model import watch
 from model.mirror import RolledBack
-from model.row import CANCELLED, EXPIRED, RUNNING, STATES, SUCCEEDED, Row
+from model.row import CANCELLED, EXPIRED, RUNNING, STATES, SUCCEEDED, Row, is_over
 from model.truth import Truth
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ calls = st.tuples(name_of_task, number, options_of_call)
 def declare(path: Path, driver: Literal["apsw", "sqlite3"], clock: ManualClock) -> Queue:
     """Open the file, with tasks whose ends are known."""
     queue = Queue(path, driver=driver, durability="normal", result_ttl=RESULT_TTL, failed_ttl=FAILED_TTL)
-    queue.clock = queue.store.clock = clock
+    queue.clock = queue.engine.clock = clock
 
     def plain(n: int) -> int:
         return n
@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
         self.queues = [declare(self.path, self.driver, self.clock) for _ in range(2)]
         self.truth = Truth(RESULT_TTL, FAILED_TTL, 500)
         self.jobs: list[Job[Any]] = []
-        watch.set_up(self.queues[0].store)
+        watch.set_up(self.queues[0].engine)
 
     def teardown(self) -> None:
         if hasattr(self, "queues"):
@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_file_holds_the_truth(self) -> None:
         if hasattr(self, "queues"):
-            watch.check_all(self.queues[0].store, self.truth)
+            watch.check_all(self.queues[0].engine, self.truth)
 
     @property
     def now(self) -> float:
@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
             self.same(lambda act=act: _seen(act()), lambda: self.must_be_seen(job.id))
 
     def must_be_seen(self, job_id: str) -> tuple[Any, ...]:
-        row = self.truth.known(job_id)
+        row = self.truth.known(job_id, self.now)
         errors = [(attempt, kind) for (job, attempt), (_, kind) in sorted(self.truth.errors.items()) if job == row.id]
         times = (row.run_at, row.started_at, row.finished_at)
         return STATES[row.state], row.task, row.queue, row.attempt, row.priority, row.key, row.schedule, times, errors
@@ -224,7 +224,7 @@ class Machine(RuleBasedStateMachine):
         self.same(lambda: job.result(0), lambda: self.must_result(job.id))
 
     def must_result(self, job_id: str) -> Any:
-        row = self.truth.known(job_id)
+        row = self.truth.known(job_id, self.now)
         if row.state == SUCCEEDED:
             return int(row.result or b"0")
         if row.state <= RUNNING:
@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
         def wanted(row: Row) -> bool:
             names = where["task"] in (None, row.task) and where["queue"] in (None, row.queue)
             tagged = where["tag"] is None or f'"{where["tag"]}"' in (row.tags or "")
-            return names and tagged and where["status"] in (None, STATES[row.state])
+            return not is_over(row, self.now) and names and tagged and where["status"] in (None, STATES[row.state])
 
         assert pages == [str(each) for each in self.truth.listed(wanted, 10_000)]
 
@@ -272,7 +272,7 @@ class Machine(RuleBasedStateMachine):
     def add_schedule(self, q: int, name: str, task: str, n: int, span: float, *, replace: bool) -> None:
         queue = self.queues[q]
         call, when = queue.tasks[task].s(n), every(span)
-        record = declared(queue.tasks["hourly"], when)
+        record = declared(queue.tasks["hourly"].s(), when)
         fields = {"name": name, "task": task, "payload": call.payload, "declared": False, "trigger": encode(when)}
         new = type(record)(**{f: getattr(record, f) for f in record.__struct_fields__} | fields)
         act = lambda: queue.schedules.add(name, call, when, replace=replace).name  # noqa: E731
@@ -295,8 +295,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(q=which, limit=st.sampled_from((1, 500)))
     def prune(self, q: int, limit: int) -> None:
-        store = self.queues[q].store
-        self.same(lambda: store.prune(limit), lambda: self.truth.prune(self.now, limit))
+        store = self.queues[q].engine
+        self.same(lambda: store.maintenance.prune(limit), lambda: self.truth.prune(self.now, limit))
 
 
 class OwnTransaction:

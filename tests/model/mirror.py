@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from litequeue.core.outcome import Ended, Released
+from litequeue.core.records import JobRecord, Status
+from litequeue.core.store import Demand
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
-from litequeue.job import JobRecord, Status
 from model.remote import Remote
-from model.row import STATES, Broken, Row, must_be
+from model.row import STATES, Broken, Row, is_over, must_be
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from litequeue.core.engine import Beat, Cycle, Demand, NewWorker, Rescued, ScheduleRecord, Submitted, WorkerRecord
-    from litequeue.job import Claimed, NewJob
+    from litequeue.core.engine import ScheduleRecord, Submitted
+    from litequeue.core.outcome import Ended
+    from litequeue.core.records import Claimed, NewJob
+    from litequeue.core.store import Beat, Cycle, NewWorker, Rescued, WorkerRecord
     from litequeue.sqlite.store import SqliteStore
+    from model.crew import Worker
     from model.truth import Truth
     from model.world import World
 
@@ -32,7 +36,7 @@ class RolledBack(LiteQueueError):
 
 def complete(store: SqliteStore, job: Claimed, result: bytes, keep_for: float, fails: bool) -> None:
     """What a function of a task does that stores its effect in the file."""
-    with store.completing(job, result, keep_for) as db:
+    with store.runs.completing(job, result, keep_for) as db:
         db.execute(ROW, (int(job.id),))
         if fails:
             raise RolledBack
@@ -44,6 +48,10 @@ class Mirror:
     def __init__(self, world: World, store: SqliteStore | Remote) -> None:
         self._world = world
         self.store: Any = store
+        self.jobs = self.runs = self.ticks = self.maintenance = self  # the parts of a store, for the worker's own code
+        self.workers = SimpleNamespace(
+            beat=self.beat, list=self.workers_on_record, ownerless=self.ownerless, register=self.register
+        )
 
     @property
     def now(self) -> float:
@@ -89,42 +97,42 @@ class Mirror:
         pending = self._world.holds(self)
 
         def act() -> list[Submitted]:
-            self._world.handed = None
-            submitted = self.store.submit(jobs)
-            if self._world.handed is not None:
-                self._handed_over(*self._world.handed)
+            self._world.dispatched = None
+            submitted = self.store.jobs.submit(jobs)
+            if self._world.dispatched is not None:
+                self._dispatched(*self._world.dispatched, jobs[0].task)
             must_be(all(each.pending == pending for each in submitted), "pending is told wrongly")
             return [type(each)(each.id, each.fresh) for each in submitted]
 
         return self._write(act, lambda truth: truth.submit(jobs))
 
-    def _handed_over(self, worker: int, job: Claimed, sent: bool) -> None:
-        self._world.truth.hand_over(worker, job, self.now)
-        self._world.tally["handed over"] += 1
-        if not sent:
-            self._world.truth.settle([Ended(job, Released(), self.now, self._world.truth.result_ttl)])
+    def _dispatched(self, worker: Worker, number: int, claimed: list[Claimed], task: str) -> None:
+        [kind] = [kind for kind in worker._kinds() if task in kind]
+        self._world.truth.wake(self.now)
+        self._world.truth.claim(number, [Demand(kind, 1)], worker.queues, self.now, claimed)
+        self._world.tally["dispatched"] += len(claimed)
 
     def submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
         def act() -> list[Submitted]:
-            return [type(each)(each.id, each.fresh) for each in self.store.submit_within(raw, jobs)]
+            return [type(each)(each.id, each.fresh) for each in self.store.jobs.submit(jobs, raw)]
 
         return self._same(act, lambda: self._world.truth.submit(jobs))
 
     def cancel(self, job_id: str) -> bool:
-        return self._write(lambda: self.store.cancel(job_id), lambda truth: truth.cancel(job_id, self.now))
+        return self._write(lambda: self.store.jobs.cancel(job_id), lambda truth: truth.cancel(job_id, self.now))
 
     def retry(self, job_id: str) -> None:
-        self._write(lambda: self.store.retry(job_id), lambda truth: truth.retry(job_id, self.now))
+        self._write(lambda: self.store.jobs.retry(job_id), lambda truth: truth.retry(job_id, self.now))
 
     @contextmanager
     def transaction(self) -> Generator[Any, None, None]:
         """A block of the caller's; with an error in it, nothing of it has happened."""
         self._world.interleave()
         if self._world.locked_against(self):
-            with suppress(StoreBusy), self.store.transaction():
+            with suppress(StoreBusy), self.store.transactions.transaction():
                 raise Broken("two transactions are open")
             raise StoreBusy("as it must be")
-        with self._world.holding(self), self.store.transaction() as db:
+        with self._world.holding(self), self.store.transactions.transaction() as db:
             yield db
 
     # ---- a worker's side
@@ -134,8 +142,8 @@ class Mirror:
     ) -> Cycle:
         self._world.interleave()
         if self._world.locked_against(self):
-            return self._refused(lambda: self.store.claim(worker, demands, queues, ended))
-        turn, error = _outcome(lambda: self.store.claim(worker, demands, queues, ended))
+            return self._refused(lambda: self.store.runs.claim(worker, demands, queues, ended))
+        turn, error = _outcome(lambda: self.store.runs.claim(worker, demands, queues, ended))
         if turn is None:
             raise Broken(f"a claim is refused: {error!r}") from error
         self._world.truth.turn(worker, demands, queues, ended, self.now, turn)
@@ -148,7 +156,7 @@ class Mirror:
         def names(lost: Sequence[Ended]) -> list[tuple[str, int]]:
             return sorted((end.job.id, end.job.attempt) for end in lost)
 
-        return self._write(lambda: names(self.store.settle(ended)), lambda truth: names(truth.settle(ended)))
+        return self._write(lambda: names(self.store.runs.settle(ended)), lambda truth: names(truth.settle(ended)))
 
     def completing(self, job: Claimed, result: bytes, keep_for: float, *, fails: bool) -> None:
         """The job's success, and a row of its own, in one transaction; `fails`: the function raises in the block."""
@@ -166,61 +174,63 @@ class Mirror:
             self._write(lambda: complete(self.store, *arguments), expect)
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
-        act = lambda: self.store.note_progress(job, progress)  # noqa: E731
+        act = lambda: self.store.runs.note_progress(job, progress)  # noqa: E731
         return self._write(act, lambda truth: truth.note_progress(job, progress))
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         return self._read(
-            lambda: sorted(self.store.requested_cancels(worker)),
+            lambda: sorted(self.store.runs.requested_cancels(worker)),
             lambda truth: sorted((str(row.id), row.attempt) for row in truth.running(worker) if row.cancel_requested),
         )
 
     def claims_of(self, worker: int) -> list[str]:
         return self._read(
-            lambda: [job.id for job in self.store.claims_of(worker)],
+            lambda: [job.id for job in self.store.runs.claims_of(worker)],
             lambda truth: [str(row.id) for row in truth.running(worker)],
         )
 
     def register(self, worker: NewWorker) -> int:
-        return self._write(lambda: self.store.register(worker), lambda truth: truth.register(worker))
+        return self._write(lambda: self.store.workers.register(worker), lambda truth: truth.register(worker))
 
     def beat(self, worker: int) -> Beat:
-        return self._write(lambda: self.store.beat(worker), lambda truth: truth.beat(worker))
+        return self._write(lambda: self.store.workers.beat(worker), lambda truth: truth.beat(worker))
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
-        act = lambda: self.store.rescue(worker, executing, blame=blame)  # noqa: E731
+        act = lambda: self.store.runs.rescue(worker, executing, blame=blame)  # noqa: E731
         rescued: Rescued = self._write(act, lambda truth: truth.rescue(worker, executing, self.now, blame=blame))
         self._world.tally["rescued"] += len(rescued.returned) + len(rescued.cancelled)
         self._world.tally["condemned"] += len(rescued.dead_lettered)
         return rescued
 
     def prune(self, limit: int = 500) -> int:
-        pruned: int = self._write(lambda: self.store.prune(limit), lambda truth: truth.prune(self.now, limit))
+        pruned: int = self._write(
+            lambda: self.store.maintenance.prune(limit), lambda truth: truth.prune(self.now, limit)
+        )
         self._world.tally["pruned"] += pruned
         return pruned
 
-    def workers(self) -> list[WorkerRecord]:
+    def workers_on_record(self) -> list[WorkerRecord]:
         self._world.interleave()
         with self._world.committed() as truth:
-            found = self.store.workers()
+            found = self.store.workers.list()
             held = [(worker.id, worker.token, worker.running) for worker in found]
             must = [(number, worker.token, len(truth.running(number))) for number, worker in truth.workers.items()]
             must_be(held == must, f"workers on record: {held}, must be {must}")
         return found
 
     def ownerless(self) -> list[int]:
-        return self._read(lambda: sorted(self.store.ownerless()), lambda truth: truth.ownerless())
+        return self._read(lambda: sorted(self.store.workers.ownerless()), lambda truth: truth.ownerless())
 
     def next_prune(self) -> float | None:
-        return self._read(lambda: self.store.next_prune(), lambda truth: truth.next_prune())
+        return self._read(lambda: self.store.maintenance.next_prune(), lambda truth: truth.next_prune())
 
     def check(self) -> None:
-        self.store.check()
+        self.store.maintenance.check()
 
     def tidy(self) -> None:
         self._world.interleave()
         with suppress(StoreBusy):  # beside another's transaction it does what it can
-            self.store.tidy()
+            self.store.maintenance.tidy()
 
     @property
     def directory(self) -> Path:
@@ -229,11 +239,11 @@ class Mirror:
     # ---- schedules
 
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
-        act = lambda: self.store.declare(schedules, tasks)  # noqa: E731
+        act = lambda: self.store.ticks.declare(schedules, tasks)  # noqa: E731
         self._write(act, lambda truth: truth.ticks.declare(schedules, tasks, self.now))
 
     def bring_near(self, tasks: frozenset[str]) -> None:
-        self._write(lambda: self.store.bring_near(tasks), lambda truth: truth.ticks.bring_near(tasks, self.now))
+        self._write(lambda: self.store.ticks.bring_near(tasks), lambda truth: truth.ticks.bring_near(tasks, self.now))
 
     def fire(self, tasks: frozenset[str]) -> float | None:
         self._world.interleave()
@@ -241,54 +251,59 @@ class Mirror:
             next_at = truth.ticks.next_of(tasks)
         if self._world.locked_against(self):
             if next_at is not None and next_at <= self.now:
-                return self._refused(lambda: self.store.fire(tasks))
-            return self._same(lambda: self.store.fire(tasks), lambda: next_at)
-        return self._done(lambda: self.store.fire(tasks), lambda: self._world.truth.ticks.fire(tasks, self.now))
+                return self._refused(lambda: self.store.ticks.fire(tasks))
+            return self._same(lambda: self.store.ticks.fire(tasks), lambda: next_at)
+        return self._done(lambda: self.store.ticks.fire(tasks), lambda: self._world.truth.ticks.fire(tasks, self.now))
 
     def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
-        act = lambda: self.store.put_schedule(schedule, replace=replace)  # noqa: E731
+        act = lambda: self.store.schedules.put(schedule, replace=replace)  # noqa: E731
         self._write(act, lambda truth: truth.ticks.put(schedule, self.now, replace_it=replace))
 
     def remove_schedule(self, name: str) -> None:
-        self._write(lambda: self.store.remove_schedule(name), lambda truth: truth.ticks.remove(name))
+        self._write(lambda: self.store.schedules.remove(name), lambda truth: truth.ticks.remove(name))
 
     def pause_schedule(self, name: str) -> None:
-        self._write(lambda: self.store.pause_schedule(name), lambda truth: truth.ticks.pause(name))
+        self._write(lambda: self.store.schedules.pause(name), lambda truth: truth.ticks.pause(name))
 
     def resume_schedule(self, name: str) -> None:
-        act = lambda: self.store.resume_schedule(name)  # noqa: E731
+        act = lambda: self.store.schedules.resume(name)  # noqa: E731
         self._write(act, lambda truth: truth.ticks.resume(name, self.now))
 
     def trigger_schedule(self, name: str) -> str:
-        act = lambda: self.store.trigger_schedule(name)  # noqa: E731
+        act = lambda: self.store.schedules.trigger(name)  # noqa: E731
         return self._write(act, lambda truth: truth.ticks.trigger_now(name, self.now))
 
     def next_schedule(self, tasks: frozenset[str]) -> float | None:
-        return self._read(lambda: self.store.next_schedule(tasks), lambda truth: truth.ticks.next_of(tasks))
+        return self._read(lambda: self.store.ticks.next_at(tasks), lambda truth: truth.ticks.next_of(tasks))
 
     # ---- look
 
     def look_up(self, job_id: str) -> None:
         self._read(
-            lambda: _seen(self.store.look_up(job_id)),
-            lambda truth: _must_be_seen(truth, truth.known(job_id)),
+            lambda: _seen(self.store.jobs.look_up(job_id)),
+            lambda truth: _must_be_seen(truth, truth.known(job_id, self.now)),
         )
 
     def list_jobs(self, *, limit: int, before: str | None, status: Status | None, **where: str | None) -> list[str]:
         def wanted(row: Row) -> bool:
             tag = where.get("tag")
             names = all(where[name] in (None, getattr(row, name)) for name in ("task", "queue"))
-            return names and status in (None, STATES[row.state]) and (tag is None or f'"{tag}"' in (row.tags or ""))
+            return (
+                not is_over(row, self.now)
+                and names
+                and status in (None, STATES[row.state])
+                and (tag is None or f'"{tag}"' in (row.tags or ""))
+            )
 
         options: dict[str, Any] = {"status": status, "limit": limit, "before": before, **where}
         return self._read(
-            lambda: [job.id for job in self.store.list_jobs(**options)],
+            lambda: [job.id for job in self.store.jobs.list(**options)],
             lambda truth: [str(number) for number in truth.listed(wanted, limit, before)],
         )
 
     def counts(self) -> None:
         self._read(
-            lambda: {(count.queue, count.status): count.jobs for count in self.store.counts()},
+            lambda: {(count.queue, count.status): count.jobs for count in self.store.jobs.counts()},
             lambda truth: truth.counts(),
         )
 

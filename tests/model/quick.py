@@ -10,7 +10,7 @@ from unittest import mock
 from litequeue.sqlite.commit import fair_lock
 from litequeue.sqlite.drivers import apsw_driver as driver_apsw
 from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
-from litequeue.sqlite.jobs import transitions
+from litequeue.sqlite.jobs import control, settle
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,7 +22,8 @@ CHUNK = 7  # rows, instead of 500: so that there is more than one
 def quickly() -> Generator[None, None, None]:
     """With chunks small, refusals at once, and no log of what is meant to happen."""
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(transitions, "CHUNK", CHUNK))
+        for module in (control, settle):
+            stack.enter_context(mock.patch.object(module, "CHUNK", CHUNK))
         stack.enter_context(mock.patch.object(fair_lock, "PATIENCE", 0.0))
         for module in (driver_apsw, driver_sqlite3):
             stack.enter_context(mock.patch.object(module, "BUSY_SECONDS", 0.0))

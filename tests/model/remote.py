@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from litequeue.errors import Fenced, LiteQueueError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
     from pathlib import Path
+
+
+PARTS = {"jobs", "runs", "workers", "ticks", "schedules", "maintenance", "transactions", "admin", "kernel"}
 
 
 class Remote:
@@ -40,7 +44,7 @@ class Remote:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return partial(self.call, _method, name)
+        return _Part(self, name) if name in PARTS else partial(self.call, _method, name)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -58,14 +62,24 @@ class Remote:
             self._process = None
 
 
+class _Part:
+    """Looks like one of the store's parts."""
+
+    def __init__(self, store: Remote, name: str) -> None:
+        self._store, self._name = store, name
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._store.call, _method, f"{self._name}.{name}")
+
+
 def _method(store: SqliteStore, name: str, *args: Any, **options: Any) -> Any:
-    return getattr(store, name)(*args, **options)
+    return attrgetter(name)(store)(*args, **options)
 
 
 def _serve(pipe: Connection, path: Path, options: dict[str, Any]) -> None:
     clock = ManualClock()
     with quickly():
-        store = SqliteStore(path, clock=clock, **options)
+        store = SqliteStore.open(path, clock=clock, **options)
         while True:
             try:
                 times, function, args, given = pipe.recv()

@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
-from litequeue.job import Claimed, NewJob, Status
+from litequeue.core.records import Claimed, NewJob, Status
 
-SCHEDULED, QUEUED, RUNNING, WAITING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(8)
-STATES = tuple(Status)
+SCHEDULED, QUEUED, WAITING, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(8)
+STATES = tuple(
+    map(Status, ("scheduled", "queued", "waiting", "running", "succeeded", "failed", "cancelled", "expired"))
+)
 DEATHS = 3
 
 
@@ -78,6 +80,11 @@ def replaceable(new: NewJob) -> dict[str, Any]:
 def expires(row: Row, now: float) -> bool:
     """Whether it has not begun by its `expires`; what has begun once does not expire."""
     return row.state < RUNNING and not row.begun and row.expires_at is not None and row.expires_at <= now
+
+
+def is_over(row: Row, now: float) -> bool:
+    """Whether its time has passed: then it is not there, except to be pruned."""
+    return row.delete_at is not None and row.delete_at <= now
 
 
 def must_be(true: bool, what: str) -> None:

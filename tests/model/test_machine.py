@@ -30,7 +30,10 @@ def test_whatever_is_called_the_file_holds_what_it_must(machine):
 
 
 def test_the_machine_finds_a_promise_that_is_not_kept():
-    with pytest.raises(Broken, match="cancel_requested"), changed("cancel", "cancel_requested = 1", "progress = NULL"):
+    with (
+        pytest.raises(Broken, match="cancel_requested"),
+        changed("request_cancel", "cancel_requested = 1", "progress = NULL"),
+    ):
         play(Machine)
 
 

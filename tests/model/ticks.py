@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound
-from litequeue.job import NewJob
 from litequeue.scheduling import triggers
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from litequeue.core.engine import Beat, Rescued, Submitted
+from litequeue.core.engine import Submitted
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.records import FOREVER, Claimed, NewJob, Status
+from litequeue.core.store import Beat, Rescued
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
-from litequeue.job import FOREVER, Claimed, NewJob, Status
 from model.row import (
     CANCELLED,
     DEATHS,
@@ -29,6 +30,7 @@ from model.row import (
     Row,
     claimed,
     expires,
+    is_over,
     must_be,
     place,
     replaceable,
@@ -38,7 +40,7 @@ from model.ticks import Ticks
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from litequeue.core.engine import Cycle, Demand, NewWorker
+    from litequeue.core.store import Cycle, Demand, NewWorker
 
 
 class Truth:
@@ -52,6 +54,7 @@ class Truth:
         self.effects: dict[int, int] = {}  # how often each job's own row was stored by completing()
         self.ticks = Ticks(self)
         self.last_job = self.last_worker = 0
+        self.emptied = 0  # the job whose row was emptied while it was the newest, and is not deleted yet
         self.touched: set[int] = set()  # what was changed since somebody last looked
 
     @contextmanager
@@ -66,12 +69,12 @@ class Truth:
 
     def saved(self) -> tuple[Any, ...]:
         maps = (self.jobs, self.errors, self.workers, self.effects, self.ticks.schedules)
-        return (*(dict(each) for each in maps), self.last_job, self.last_worker)
+        return (*(dict(each) for each in maps), self.last_job, self.last_worker, self.emptied)
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         before = self.jobs
         self.jobs, self.errors, self.workers, self.effects, self.ticks.schedules = (dict(each) for each in saved[:5])
-        self.last_job, self.last_worker = saved[5:]
+        self.last_job, self.last_worker, self.emptied = saved[5:]
         self.touched.update(before.keys() | self.jobs.keys())
 
     def _set(self, row: Row, **changes: Any) -> Row:
@@ -79,13 +82,19 @@ class Truth:
         self.touched.add(row.id)
         return changed
 
-    def known(self, job_id: str) -> Row:
-        if int(job_id) not in self.jobs:
+    def known(self, job_id: str, now: float) -> Row:
+        row = self.jobs.get(int(job_id))
+        if row is None or is_over(row, now):
             raise JobNotFound(f"no job {job_id}")
-        return self.jobs[int(job_id)]
+        return row
 
-    def holder(self, task: str, key: str) -> Row | None:
-        return next((row for row in self.jobs.values() if row.held_key == key and row.task == task), None)
+    def holder(self, task: str, key: str, now: float) -> Row | None:
+        """Whose key it is; a job whose time has passed lets go of it."""
+        row = next((row for row in self.jobs.values() if row.held_key == key and row.task == task), None)
+        if row is None or not is_over(row, now):
+            return row
+        self._set(row, held_key=None)
+        return None
 
     # ---- enqueue
 
@@ -96,7 +105,7 @@ class Truth:
             return [self._submit(new) for new in jobs]
 
     def _submit(self, new: NewJob) -> Submitted:
-        holder = None if new.key is None else self.holder(new.task, new.key)
+        holder = None if new.key is None else self.holder(new.task, new.key, new.created_at)
         if holder is not None:
             return self._meet(new, holder)
         self.last_job += 1
@@ -129,8 +138,14 @@ class Truth:
         self.wake(now)
         must_be(told.registered == (worker in self.workers), "a worker is told wrongly whether it is on record")
         must_be(told.next_at == self.next_at(), f"next_at is {told.next_at}, must be {self.next_at()}")
-        left = list(told.claimed)
-        if told.registered and not any(expires(row, now) for row in self.jobs.values()):
+        self.claim(worker, demands, queues, now, told.claimed)
+
+    def claim(
+        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, now: float, told: list[Claimed]
+    ) -> None:
+        """Check what was claimed for a worker, by itself or when a job was stored, and take it over."""
+        left = list(told)
+        if worker in self.workers and not any(expires(row, now) for row in self.jobs.values()):
             for demand in demands:
                 mine = [job for job in left if job.task in demand.tasks]
                 left = [job for job in left if job.task not in demand.tasks]
@@ -179,16 +194,6 @@ class Truth:
             len({job.id for job in claimed}) == sum(job.queue in lines for job in claimed), "claimed what is not ready"
         )
 
-    def hand_over(self, worker: int, job: Claimed, now: float) -> None:
-        """A job was stored as a worker's run: only if that one has nothing to do, and nothing else is ready."""
-        must_be(worker in self.workers, f"a job is handed to {worker}, which is not on record")
-        must_be(self.running(worker) == [], f"a job is handed to {worker}, which has others")
-        ready = [row.id for row in self.jobs.values() if row.state == QUEUED and row.id != int(job.id)]
-        must_be(not ready, f"a job is handed over while others are ready: {ready}")
-        row = self.jobs[int(job.id)]
-        must_be(row.state == QUEUED and row.key is None, f"{row} is handed over")
-        self.take(job, worker, now)
-
     def take(self, job: Claimed, worker: int, now: float) -> None:
         row = self.jobs[int(job.id)]
         held = None if row.key_scope == "queued" else row.held_key
@@ -219,6 +224,8 @@ class Truth:
 
     def _settle(self, end: Ended) -> bool:
         row, outcome = self.jobs.get(int(end.job.id)), end.outcome
+        if isinstance(outcome, Released) and not outcome.begun and end.job.key:
+            self.holder(end.job.task, end.job.key, end.at)
         if isinstance(outcome, Settled):
             return True
         if row is None or row.attempt != end.job.attempt:
@@ -242,13 +249,14 @@ class Truth:
                 self._come_back(row, end, state=QUEUED)
             case Released():
                 started = row.started_at if row.begun > 1 else None
-                changes = {"begun": row.begun - 1, "started_at": started, "held_key": self._held_again(row)}
+                changes = {"begun": row.begun - 1, "started_at": started, "held_key": self._held_again(row, end.at)}
                 self._come_back(row, end, state=QUEUED, **changes)
         return True
 
-    def _held_again(self, row: Row) -> str | None:
+    def _held_again(self, row: Row, now: float) -> str | None:
         """The key of one that was claimed, and has not begun after all, is held until it begins."""
-        free = row.key_scope == "queued" and row.begun == 1 and row.key and not self.holder(row.task, row.key)
+        holder = self.holder(row.task, row.key, now) if row.key else None
+        free = row.key_scope == "queued" and row.begun == 1 and row.key and not holder
         return row.key if free else row.held_key
 
     def _err(self, row: Row, at: float, error: ErrorInfo) -> None:
@@ -283,7 +291,7 @@ class Truth:
     # ---- control
 
     def cancel(self, job_id: str, now: float) -> bool:
-        row = self.known(job_id)
+        row = self.known(job_id, now)
         if row.state == RUNNING:
             self._set(row, cancel_requested=1)
         elif row.state < RUNNING:
@@ -291,10 +299,10 @@ class Truth:
         return row.state <= RUNNING
 
     def retry(self, job_id: str, now: float) -> None:
-        row = self.known(job_id)
+        row = self.known(job_id, now)
         if row.state in (QUEUED, RUNNING, WAITING, SUCCEEDED):
             raise Unsupported(f"job {job_id} is {STATES[row.state]}")
-        holder = None if row.key is None else self.holder(row.task, row.key)
+        holder = None if row.key is None else self.holder(row.task, row.key, now)
         if holder is not None and holder.id != row.id:
             raise KeyConflict("taken meanwhile", str(holder.id))
         anew = {
@@ -312,13 +320,17 @@ class Truth:
             (row.delete_at, row.id) for row in self.jobs.values() if row.delete_at is not None and row.delete_at <= now
         )[:limit]
         for _, number in over:
-            must_be(self.jobs.pop(number).state > WAITING, f"job {number} is pruned before its end")
+            must_be(self.jobs.pop(number).state > RUNNING, f"job {number} is pruned before its end")
             self.touched.add(number)
         gone = {number for _, number in over}
+        if self.emptied < self.last_job:
+            self.emptied = self.last_job if self.last_job in gone else 0
         self.errors = {run: error for run, error in self.errors.items() if run[0] not in gone}
         return len(over)
 
     def next_prune(self) -> float | None:
+        if 0 < self.emptied < self.last_job:
+            return 0.0
         return min((row.delete_at for row in self.jobs.values() if row.delete_at is not None), default=None)
 
     # ---- workers
@@ -357,7 +369,7 @@ class Truth:
         if guilty and alone and deaths >= DEATHS:
             self._err(row, now, ErrorInfo("WorkerDied", "", ""))
             self._end(row, FAILED, now, self.failed_ttl, deaths=deaths)
-            return "condemned"
+            return "dead_lettered"
         row = self._set(row, state=QUEUED, worker=None, deaths=deaths)
         if row.cancel_requested:
             self._end(row, CANCELLED, now, self.result_ttl)

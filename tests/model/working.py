@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from contract.jobs import BOOM, Hands
-from litequeue.core.engine import Demand, NewWorker
 from litequeue.core.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Snoozed, Succeeded
-from litequeue.job import Claimed
+from litequeue.core.records import Claimed
+from litequeue.core.store import Demand, NewWorker
 from litequeue.scheduling.schedules import declared
 from model.machine import FAILED_TTL, HOUR, RESULT_TTL, Machine, some, which
 from model.row import QUEUED, Row, claimed
@@ -51,7 +51,7 @@ class Working(Machine):
     @rule(q=which)
     def register(self, q: int) -> None:
         queue = self.queues[q]
-        hands = Hands(queue.store, *queue.tasks)
+        hands = Hands(queue.engine, *queue.tasks)
         assert hands.number == self.truth.register(_record(hands))
         self.hands.append(hands)
 
@@ -60,7 +60,7 @@ class Working(Machine):
     def claim(self, place: float, limit: int) -> None:
         hands = self.hands[int(place * len(self.hands))]
         demands = [Demand(frozenset(hands.tasks), limit)]
-        turn = hands.store.claim(hands.number, demands, None)
+        turn = hands.store.runs.claim(hands.number, demands, None)
         self.truth.turn(hands.number, demands, None, (), self.now, turn)
         self.runs += [(hands, job) for job in turn.claimed]
 
@@ -71,7 +71,7 @@ class Working(Machine):
         hands, job = self.runs[at] if again else self.runs.pop(at)
         ended = [Ended(job, outcome(self.now), self.now, RESULT_TTL)]
         lost = lambda ends: [(end.job.id, end.job.attempt) for end in ends]  # noqa: E731
-        self.same(lambda: lost(hands.store.settle(ended)), lambda: lost(self.truth.settle(ended)))
+        self.same(lambda: lost(hands.store.runs.settle(ended)), lambda: lost(self.truth.settle(ended)))
 
     @precondition(lambda self: self.hands)
     @rule(place=some, blame=st.booleans(), known=st.booleans())
@@ -79,7 +79,7 @@ class Working(Machine):
         """It may go on, none the wiser."""
         hands = self.hands[int(place * len(self.hands))]
         executing = frozenset(f"{job.id}:{job.attempt}" for mine, job in self.runs if mine is hands) if known else None
-        act = lambda: hands.store.rescue(hands.number, executing, blame=blame)  # noqa: E731
+        act = lambda: hands.store.runs.rescue(hands.number, executing, blame=blame)  # noqa: E731
         self.same(act, lambda: self.truth.rescue(hands.number, executing, self.now, blame=blame))
 
     # ---- a real one
@@ -96,7 +96,7 @@ class Working(Machine):
         truth, now, queue = self.truth, self.now, self.queues[0]
         tasks = frozenset(queue.tasks)
         hourly = queue.tasks["hourly"]
-        truth.ticks.declare([declared(hourly, hourly.options.schedule)], tasks, now)
+        truth.ticks.declare([declared(hourly.s(), hourly.options.schedule)], tasks, now)
         mine = truth.register(NewWorker(token="", identity="", queues=None, tasks=(), threads=1, coroutines=1))
         self._run_what_is_ready(mine)
         for number in sorted((truth.workers.keys() | set(truth.ownerless())) - {mine}):
@@ -122,7 +122,7 @@ class Working(Machine):
     def _take_over_attempts(self, q: int) -> None:
         """A claim may have been put back before it began, so there may be more of them than runs."""
         for number, row in list(self.truth.jobs.items()):
-            attempt = self.queues[q].store.look_up(str(number)).attempt
+            attempt = self.queues[q].engine.jobs.look_up(str(number)).attempt
             assert attempt >= row.attempt
             if attempt > row.attempt:
                 errors = {run: error for run, error in self.truth.errors.items() if run[0] != number}
@@ -131,7 +131,7 @@ class Working(Machine):
 
     def _errors(self, q: int, number: int) -> dict[tuple[int, int], tuple[float, str]]:
         sql = "SELECT job, attempt, at, type FROM litequeue_errors WHERE job = ?"
-        rows = self.queues[q].store.read(lambda db: db.rows(sql, (number,)))
+        rows = self.queues[q].engine.kernel.read(lambda db: db.rows(sql, (number,)))
         assert len(rows) == sum(job == number for job, _ in self.truth.errors)
         return {(job, attempt): (at, kind) for job, attempt, at, kind in rows}
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from litequeue.core.records import FOREVER
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy, StoreError
-from litequeue.job import FOREVER
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
 from model import watch
@@ -30,7 +30,7 @@ from model.truth import Truth
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from litequeue.job import Claimed
+    from litequeue.core.records import Claimed
 
 SHARED_MEMORY = Path("/dev/shm")
 RESULT_TTL, FAILED_TTL = 600.0, 3600.0
@@ -68,11 +68,13 @@ class World:
         self.steps = 0
         options = {"driver": driver, "durability": "normal", "create": True}
         options |= {"result_ttl": RESULT_TTL, "failed_ttl": FAILED_TTL}
-        path, kind = folder / "app.db", Remote if limits.remote else SqliteStore
-        self.callers = [Mirror(self, SqliteStore(path, clock=self.clock, **options)) for _ in range(limits.callers)]
+        path, kind = folder / "app.db", Remote if limits.remote else SqliteStore.open
+        self.callers = [
+            Mirror(self, SqliteStore.open(path, clock=self.clock, **options)) for _ in range(limits.callers)
+        ]
         self.processes = [Mirror(self, kind(path, clock=self.clock, **options)) for _ in range(limits.workers)]
         self.crew: list[Worker] = []
-        self.handed: tuple[int, Claimed, bool] | None = None  # by the last call that enqueues: to whom, and was it told
+        self.dispatched: tuple[Worker, int, list[Claimed]] | None = None  # by the last call that enqueues
         self.tally: Counter[str] = Counter()  # what has come about, to see that nothing is left out
         self.acting: Worker | None = None
         self._depth = 0
@@ -220,7 +222,7 @@ class World:
         must_be(not left, f"never end: {left[:3]}")
         must_be(list(self.truth.workers) == [last.number], f"never buried: {self.truth.workers}")
         must_be(list(self.kernel.locks) == [last.token], f"locks of the dead: {list(self.kernel.locks)}")
-        must_be(self.callers[0].store.integrity() == [], "the file is damaged")
+        must_be(self.callers[0].store.admin.integrity() == [], "the file is damaged")
         self.tally["jobs"] += self.truth.last_job
 
     def _last_round(self, last: Worker) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from litequeue.worker.claim_size import HORIZON, LARGEST_BATCH, LARGEST_CLAIM, ClaimSize
+from litequeue.worker.executor.claim_size import HORIZON, LARGEST_BATCH, LARGEST_CLAIM, ClaimSize
 
 
 def paced(*spans):

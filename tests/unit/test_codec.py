@@ -331,21 +331,21 @@ def test_a_union_that_msgspec_refuses_counts_as_any():
 @pytest.mark.parametrize(
     ("value", "path", "says"),
     [
-        ({"cb": [print]}, "a['cb'][0]", "builtin_function_or_method is not JSON; pass plain data or an id"),
-        ([1, {"x": (2, 1j)}], "a[1]['x'][1]", "complex is not JSON"),
-        (object(), "a", "object is not JSON"),
+        ({"cb": [print]}, "a['cb'][0]", "builtin_function_or_method is not a JSON type; pass plain data or an id"),
+        ([1, {"x": (2, 1j)}], "a[1]['x'][1]", "complex is not a JSON type"),
+        (object(), "a", "object is not a JSON type"),
         ([1.5, None, math.nan], "a[2]", "nan is not JSON; pass None or text"),
         ({"x": -math.inf}, "a['x']", "-inf is not JSON"),
         (math.nan, "a", "nan is not JSON"),
         (Point(math.nan, date(2024, 1, 1)), "a.x", "nan is not JSON"),
-        (Node("a", [Node(print)]), "a.below[0].name", "builtin_function_or_method is not JSON"),
-        (Model.model_construct(id=print), "a.id", "builtin_function_or_method is not JSON"),
-        (["\ud800"], "a[0]", "text with a lone surrogate is not UTF-8"),
-        ({"\ud800": 1}, "a", "text with a lone surrogate is not UTF-8"),
+        (Node("a", [Node(print)]), "a.below[0].name", "builtin_function_or_method is not a JSON type"),
+        (Model.model_construct(id=print), "a.id", "builtin_function_or_method is not a JSON type"),
+        (["\ud800"], "a[0]", "the text contains a lone surrogate"),
+        ({"\ud800": 1}, "a", "the text contains a lone surrogate"),
         ({"x": {(1, 2): 3}}, "a['x']", "its keys must be text or numbers"),
         ([10**5000], "a[0]", "Exceeds the limit"),
-        (Unknown, "a", "type is not JSON"),
-        (namedtuple("N", "a b")(1, {2j}), "a[1][0]", "complex is not JSON"),  # noqa: PYI024
+        (Unknown, "a", "type is not a JSON type"),
+        (namedtuple("N", "a b")(1, {2j}), "a[1][0]", "complex is not a JSON type"),  # noqa: PYI024
     ],
 )
 def test_a_value_that_cannot_be_stored_is_named_by_its_path(value, path, says):
@@ -374,7 +374,7 @@ def test_the_path_starts_with_the_name_of_the_parameter(args, kwargs, path):
 
 
 def test_the_path_of_a_result_starts_with_result():
-    with pytest.raises(EncodeError, match=r"cannot store result\['a'\]\[0\]: complex is not JSON") as caught:
+    with pytest.raises(EncodeError, match=r"cannot store result\['a'\]\[0\]: complex is not a JSON type") as caught:
         signature(add).encode_result({"a": [1j]})
     assert caught.value.path == "result['a'][0]"
     with pytest.raises(EncodeError, match=r"cannot store value\[0\]: nan"):
@@ -406,10 +406,10 @@ def test_a_list_that_is_nested_too_deeply_is_refused_or_comes_back(depth):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[[1],{}]", "does not fit add() as it is today: add() missing a required argument: 'b'"),
+        ("[[1],{}]", "does not fit the present signature of add(): add() missing a required argument: 'b'"),
         ("[[1,2,3],{}]", "too many positional arguments"),
         ('[[1],{"c":2}]', "missing a required argument: 'b'"),
-        ('[[1,"x"],{}]', "does not fit add() as it is today: argument b must be int, got str"),
+        ('[[1,"x"],{}]', "does not fit the present signature of add(): argument b must be int, got str"),
         ("[1,2]", "not a call of add()"),
         ("[[],{},1]", "not a call of add()"),
         ("[[", "not JSON that litequeue wrote"),
@@ -462,7 +462,7 @@ def test_a_wrong_return_annotation_does_not_hide_a_result():
 # Other codecs
 
 
-def test_another_codec_gives_back_what_it_was_given_unchecked():
+def test_another_codec_returns_what_it_was_given_unchecked():
     it = signature(add, PickleCodec())
     assert it.decode_call(it.encode_call(("x", 1j), {})) == (("x", 1j), {})
     assert it.decode_result(it.encode_result({1: 2})) == {1: 2}

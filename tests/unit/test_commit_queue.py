@@ -93,8 +93,8 @@ def test_a_lead_offered_to_a_closed_loop_goes_to_the_next_in_line(line):
     waiting.get_coro().close()
 
 
-def test_begun_work_is_left_to_the_next_who_leads_when_no_thread_can_be_called():
-    """Whoever began it was interrupted before he could tell; telling the line must come to an end all the same."""
+def test_work_that_another_has_begun_is_not_refused_when_no_thread_can_be_called():
+    """A thread that ends took it between the look at the line and the call."""
 
     def refuse():
         batch.extend(line.take_batch(10))

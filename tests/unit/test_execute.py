@@ -10,9 +10,9 @@ import pytest
 
 from litequeue import Queue, current_job
 from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Succeeded
+from litequeue.core.records import Claimed
 from litequeue.core.retry import policy
 from litequeue.errors import Fenced, JobCancelled, JobTimeout
-from litequeue.job import Claimed
 from litequeue.testing import ManualClock
 from litequeue.worker.executor.execute import Run, aexecute, execute, written_off
 
@@ -24,7 +24,7 @@ def begin(database):
         def begin(function, payload=b"[[],{}]", name="t", **options):
             task = queue.task(name=name, **options)(function)
             claimed = Claimed("7", 2, name, "default", payload, 0, 0, 0, None, None, "key", 1_000.0)
-            return Run(claimed, task, ManualClock(), queue.store, 60.0, 1_000.0, 1_030.0)
+            return Run(claimed, task, ManualClock(), queue.engine, 60.0, 1_000.0, 1_030.0)
 
         yield begin
 
@@ -85,13 +85,13 @@ def test_a_limit_passed_before_the_shutdown_counts_less_than_the_shutdown(begin)
 
 
 @pytest.mark.parametrize("error", [JobTimeout(), JobCancelled()])
-def test_what_ends_because_it_is_put_back_is_put_back(begin, error):
+def test_what_ends_because_it_is_released_is_released(begin, error):
     run = begin(raising(error))
     run.release = True
     assert execute(run) == Released(begun=True)
 
 
-def test_what_is_both_cancelled_and_put_back_is_cancelled(begin):
+def test_what_is_both_cancelled_and_released_is_cancelled(begin):
     run = begin(raising(JobCancelled()))
     run.release = run.cancel_requested = True
     assert execute(run) == Cancelled()
@@ -123,7 +123,7 @@ def test_whatever_a_users_code_around_the_function_raises_fails_the_job_alone(be
     assert execute(run).error.type == leave.__name__
 
 
-def test_a_run_that_was_put_back_and_does_not_stop_is_put_back(begin):
+def test_a_run_that_was_released_and_does_not_stop_is_released(begin):
     run = begin(lambda: None)
     run.release = True
     assert written_off(run) == Released(begun=True)
@@ -141,7 +141,7 @@ def test_progress_that_is_no_number_is_refused(begin, arguments):
 
 
 def test_a_note_that_is_no_text_is_refused(begin):
-    with pytest.raises(TypeError, match="note as text, got 3"):
+    with pytest.raises(TypeError, match="must be text, got 3"):
         begin(lambda: None).progress(1, note=3)
 
 

@@ -107,7 +107,7 @@ def waits():
         return any(f"-> FLOCK  ADVISORY  WRITE {os.getpid()} " in line for line in lines)
 
 
-def test_it_is_left_aside_until_somebody_had_to_wait(make, path):
+def test_it_is_left_aside_until_somebody_has_waited_in_vain(make, path):
     one = make(crowded=False)
     one.enter()
     assert is_free(path)
@@ -118,14 +118,28 @@ def test_it_is_left_aside_until_somebody_had_to_wait(make, path):
     assert is_free(path)
 
 
-def test_all_who_share_the_file_hear_that_somebody_had_to_wait(make, path):
+def test_all_who_share_the_file_hear_that_somebody_has_waited_in_vain(make, path):
     one, other = make(crowded=False), make(crowded=False)
     other.crowded()
     one.enter()
     assert not is_free(path)
 
 
-def test_it_is_left_aside_again_when_many_have_found_it_free(make, path):
+def test_a_process_that_has_waited_in_vain_has_the_turn_with_the_others_behind_it(make, path):
+    one, other = make(crowded=False), make(crowded=False)
+    one.enter()
+    other.enter()
+    one.engage()
+    assert not is_free(path)
+    other.leave()
+    assert not other.enter_at_once()
+    one.engage()  # again, for the file is still locked
+    one.leave()
+    other.leave()
+    assert is_free(path)
+
+
+def test_it_is_left_aside_again_when_a_few_writes_have_gone_through(make, path):
     one = make()
     for _ in range(fair_lock.CROWDED):
         one.enter()
@@ -172,6 +186,7 @@ def test_who_has_waited_long_enough_goes_on_without_and_leaves_one_thread_that_e
     waiting.join(10)
     assert not waiting.is_alive()
     assert is_free(path)
+    one.crowded()
     one.enter()
     assert not is_free(path)
 
@@ -297,8 +312,8 @@ def test_a_loop_goes_on_while_a_transaction_waits_for_its_turn(tmp_path, hold, p
         until(lambda: is_free(path), "the thread that wrote has told us before it left")
 
     with Queue(tmp_path / "app.db", driver=driver) as queue:
-        queue.store.prune()
-        queue.store._writer._fair_lock.crowded()
+        queue.engine.maintenance.prune()
+        queue.engine.kernel.writer._fair_lock.crowded()
         asyncio.run(main(queue, hold()))
 
 

@@ -321,7 +321,7 @@ def test_a_process_lock_and_remains_tell_their_state(directory, line):
     dead_process = take(directory, "mine")
     assert (repr(line), repr(dead_process)) == (
         "<ProcessLock mine closed slots=4>",
-        "<Remains mine found executing=['1:1']>",
+        "<DeadProcess mine found executing=['1:1']>",
     )
     dead_process.reap()
 

@@ -4,13 +4,16 @@ import asyncio
 import gc
 import threading
 import time
+from collections import Counter
 
 import pytest
 
 from contract.jobs import SUCCEEDED, Hands
 from crash.watching import until
-from litequeue import Queue
-from litequeue.ipc.result_waiters import Waiter
+from litequeue import Queue, StoreReplaced
+from litequeue.ipc.result_waiters import ALL
+from litequeue.ipc.waiter import Waiter
+from litequeue.sqlite.jobs import settle
 
 DEADLINE = 20
 
@@ -85,8 +88,8 @@ def test_the_thread_that_listens_for_coroutines_ends_with_a_queue_that_is_closed
 def test_a_stray_message_wakes_nobody_and_ends_nothing(database, names):
     with Queue(database) as queue:
         wait_for_end(queue)
-        queue.store._done_notifier.ring(b"\xff\xfe no text")
-        queue.store._done_notifier.ring(b"12 13")
+        queue.engine.kernel.done_notifier.ring(b"\xff\xfe no text")
+        queue.engine.kernel.done_notifier.ring(b"12 13")
         with pytest.raises(TimeoutError):
             queue.tasks["never"].enqueue().result(0.01)
         assert len(names()) == 1
@@ -101,7 +104,7 @@ def waiting(open_queue, monkeypatch):
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 3600.0)
     queue, other = open_queue(), open_queue()
     jobs = queue.task(name="add")(lambda: 5).enqueue_many([()] * 3)
-    hands = Hands(other.store)
+    hands = Hands(other.engine)
 
     def end_next():
         hands.settle((hands.take(), SUCCEEDED))
@@ -110,7 +113,7 @@ def waiting(open_queue, monkeypatch):
 
 
 def listening(queue):
-    return queue.store._waiters._listening
+    return queue.engine.kernel.waiters._listening
 
 
 def start(function, *arguments):
@@ -125,7 +128,7 @@ def test_when_the_thread_that_listens_leaves_another_one_does(waiting):
     started = []
     for job in jobs:
         started.append(start(lambda job=job: ends.append(job.result(DEADLINE))))
-        until(lambda: len(queue.store._waiters._waiting) == len(started))
+        until(lambda: len(queue.engine.kernel.waiters._waiting) == len(started))
     for thread in started:
         end_next()
         thread.join(DEADLINE)
@@ -163,7 +166,7 @@ def test_a_wait_goes_on_by_looking_when_the_listener_is_closed_under_it(waiting,
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 0.01)
     thread = start(jobs[0].result, DEADLINE)
     until(lambda: listening(queue) is not None)
-    queue.store._waiters._listener.close()
+    queue.engine.kernel.waiters._listener.close()
     end_next()
     thread.join(DEADLINE)
     assert not thread.is_alive()
@@ -173,10 +176,10 @@ def test_a_wait_goes_on_by_looking_when_the_listener_is_closed_under_it(waiting,
 def test_threads_that_wait_hear_on_when_the_queue_is_closed_under_them(waiting, number):
     queue, jobs, end_next = waiting
     threads = [start(job.result, DEADLINE) for job in jobs[:number]]
-    until(lambda: len(queue.store._waiters._waiting) == number)
-    listener = queue.store._waiters._listener
+    until(lambda: len(queue.engine.kernel.waiters._waiting) == number)
+    listener = queue.engine.kernel.waiters._listener
     queue.close()
-    until(lambda: queue.store._waiters._listener not in (None, listener) and listening(queue) is not None)
+    until(lambda: queue.engine.kernel.waiters._listener not in (None, listener) and listening(queue) is not None)
     for thread in threads:
         end_next()
         thread.join(DEADLINE)
@@ -189,9 +192,9 @@ def test_coroutines_that_wait_hear_on_when_the_queue_is_closed_under_them(waitin
     async def main():
         waits = asyncio.ensure_future(jobs[0].aresult(DEADLINE))
         await asyncio.to_thread(until, lambda: listening(queue) is not None)
-        listener = queue.store._waiters._listener
+        listener = queue.engine.kernel.waiters._listener
         await asyncio.to_thread(queue.close)
-        await asyncio.to_thread(until, lambda: queue.store._waiters._listener not in (None, listener))
+        await asyncio.to_thread(until, lambda: queue.engine.kernel.waiters._listener not in (None, listener))
         await asyncio.to_thread(end_next)
         assert await waits == 5
 
@@ -205,7 +208,7 @@ def test_a_wait_that_is_cancelled_as_it_is_told_of_something_is_cancelled(waitin
         waits = asyncio.ensure_future(jobs[0].aresult(DEADLINE))
         await asyncio.to_thread(until, lambda: listening(queue) is not None)
         await asyncio.sleep(0.05)
-        [waiter] = queue.store._waiters._waiting[jobs[0].id]
+        [waiter] = queue.engine.kernel.waiters._waiting[jobs[0].id]
         waiter.event.set()
         await asyncio.sleep(0)  # what waits for the event is done, and whoever waits has not been resumed
         waits.cancel()
@@ -217,9 +220,161 @@ def test_a_wait_that_is_cancelled_as_it_is_told_of_something_is_cancelled(waitin
 
 def test_a_thread_that_waits_looks_seldom(open_queue, monkeypatch):
     queue = open_queue()
-    looks, plain = [], queue.store.has_ended
-    monkeypatch.setattr(queue.store, "has_ended", lambda job_id: looks.append(job_id) or plain(job_id))
-    monkeypatch.setattr(queue.store._waiters, "_monotonic", time.monotonic)
+    looks, plain = [], queue.engine.jobs.has_ended
+    monkeypatch.setattr(queue.engine.jobs, "has_ended", lambda job_id: looks.append(job_id) or plain(job_id))
+    monkeypatch.setattr(queue.engine.kernel.waiters, "_monotonic", time.monotonic)
     with pytest.raises(TimeoutError):
         queue.task(name="never")(lambda: None).enqueue().result(0.3)
     assert len(looks) <= 5
+
+
+# ---- the look behind the notifier: one for all
+
+
+@pytest.fixture
+def polled(open_queue, monkeypatch):
+    """A queue that looks often, and what it asks its file: the calls, by name."""
+    monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 0.01)
+    queue, asked = open_queue(), Counter()
+
+    def count(part, name):
+        plain = getattr(part, name)
+
+        def counted(*arguments):
+            asked[name] += 1
+            return plain(*arguments)
+
+        monkeypatch.setattr(part, name, counted)
+
+    for name in ("look_up", "has_ended"):
+        count(queue.engine.jobs, name)
+    for name in ("file_version", "ended_among"):
+        count(queue.engine.kernel.reads, name)
+    return queue, asked
+
+
+def waits_of(queue, jobs, threads):
+    """Wait for the last jobs in threads, for the others in coroutines."""
+    for job in jobs[len(jobs) - threads :]:
+        start(lambda job=job: job.result(DEADLINE))
+    return [asyncio.ensure_future(job.aresult(DEADLINE)) for job in jobs[: len(jobs) - threads]]
+
+
+@pytest.mark.parametrize("threads", [0, 3, 10])
+def test_waits_in_which_nothing_happens_share_one_look_at_the_version_of_the_file(polled, threads):
+    queue, asked = polled
+    jobs = queue.task(name="t")(lambda: 5).enqueue_many([()] * 10)
+
+    async def main():
+        waits = waits_of(queue, jobs, threads)
+        await asyncio.to_thread(until, lambda: asked["look_up"] + asked["has_ended"] >= 10)
+        await asyncio.to_thread(until, lambda: asked["ended_among"])
+        before, seen = asked.copy(), asked["file_version"]
+        await asyncio.to_thread(until, lambda: asked["file_version"] >= seen + 10)
+        assert {name: asked[name] for name in before if name != "file_version"} == {
+            name: before[name] for name in before if name != "file_version"
+        }
+        queue.worker(threads=1).run(until_idle=True)
+        assert [await wait for wait in waits] == [5] * (10 - threads)
+
+    asyncio.run(main())
+    until(lambda: not queue.engine.kernel.waiters._waiting)
+
+
+@pytest.mark.parametrize("by", ["this store", "another"])
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_an_end_of_which_nobody_was_told_is_found_by_those_who_wait_for_it(polled, open_queue, by, threads):
+    queue, asked = polled
+    jobs = queue.task(name="add")(lambda: 5).enqueue_many([()] * 2)
+    writes = queue if by == "this store" else open_queue()
+    hands = Hands(writes.engine)
+
+    async def main():
+        waits = waits_of(queue, jobs, threads)
+        await asyncio.to_thread(until, lambda: asked["look_up"] + asked["has_ended"] >= 2)
+        await asyncio.to_thread(until, lambda: asked["file_version"] >= 5)
+        ends = [hands.end(job, SUCCEEDED) for job in hands.claim(2)]
+        writes.engine.kernel.writer.run(lambda db: settle.settle(db, ends))
+        assert [await wait for wait in waits] == [5] * (2 - threads)
+
+    asyncio.run(main())
+    until(lambda: not queue.engine.kernel.waiters._waiting)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_messages_that_were_lost_wake_those_alone_whose_jobs_have_ended(polled, open_queue, threads):
+    queue, asked = polled
+    jobs = queue.task(name="add")(lambda: 5).enqueue_many([()] * 10)
+    hands = Hands(open_queue().engine)
+
+    async def main():
+        waits = waits_of(queue, jobs, threads)
+        await asyncio.to_thread(until, lambda: asked["look_up"] + asked["has_ended"] >= 10)
+        await asyncio.to_thread(until, lambda: asked["ended_among"])
+        before, looks = asked["look_up"], asked["ended_among"]
+        hands.settle((hands.take(), SUCCEEDED))
+        hands.store.kernel.done_notifier.ring(ALL)
+        await waits[0]
+        await asyncio.to_thread(until, lambda: asked["ended_among"] > looks)
+        assert asked["look_up"] - before == 1
+        hands.settle(*((job, SUCCEEDED) for job in hands.claim(10)))
+        await asyncio.gather(*waits)
+
+    asyncio.run(main())
+    until(lambda: not queue.engine.kernel.waiters._waiting)
+
+
+@pytest.mark.parametrize("way", ["result", "aresult"])
+def test_a_wait_in_which_the_file_is_replaced_ends_with_that_error(polled, way, tmp_path):
+    queue, asked = polled
+    job = queue.task(name="t")(lambda: 5).enqueue()
+    errors = []
+
+    def waits():
+        try:
+            job.result(DEADLINE) if way == "result" else asyncio.run(job.aresult(DEADLINE))
+        except StoreReplaced as error:
+            errors.append(error)
+
+    thread = start(waits)
+    until(lambda: asked["file_version"] >= 2)
+    queue.path.rename(tmp_path / "elsewhere.db")
+    thread.join(DEADLINE)
+    assert len(errors) == 1
+    (tmp_path / "elsewhere.db").rename(queue.path)
+
+
+def test_coroutines_go_on_by_looking_when_the_listener_is_closed_under_them(polled, open_queue):
+    queue, asked = polled
+    job = queue.task(name="add")(lambda: 5).enqueue()
+    hands = Hands(open_queue().engine)
+
+    async def main():
+        wait = asyncio.ensure_future(job.aresult(DEADLINE))
+        await asyncio.to_thread(until, lambda: asked["ended_among"])
+        queue.engine.kernel.waiters._listener.close()
+        await asyncio.to_thread(lambda: hands.settle((hands.take(), SUCCEEDED)))
+        assert await wait == 5
+
+    asyncio.run(main())
+
+
+def test_the_thread_that_listens_sleeps_when_nobody_waits_and_looks_again_when_somebody_does(polled, open_queue):
+    queue, asked = polled
+    task = queue.task(name="add")(lambda: 5)
+    hands = Hands(open_queue().engine)
+
+    async def wait_and_end(told):
+        wait = asyncio.ensure_future(task.enqueue().aresult(DEADLINE))
+        seen = asked["file_version"]
+        await asyncio.to_thread(until, lambda: asked["file_version"] > seen)
+        end = hands.end(hands.take(), SUCCEEDED)
+        if told:
+            hands.store.runs.settle([end])
+        else:
+            hands.store.kernel.writer.run(lambda db: settle.settle(db, [end]))
+        assert await wait == 5
+
+    asyncio.run(wait_and_end(told=True))
+    until(lambda: queue.engine.kernel.waiters._asleep)
+    asyncio.run(wait_and_end(told=False))

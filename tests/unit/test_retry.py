@@ -6,9 +6,9 @@ import pytest
 
 from litequeue import GiveUp, JobCancelled, Retry, Snooze
 from litequeue.core.outcome import Cancelled, Failed, Retried, Snoozed
+from litequeue.core.records import Claimed
 from litequeue.core.retry import LONGEST_DELAY, after_error, delay_before, describe, policy
 from litequeue.errors import DecodeError, EncodeError
-from litequeue.job import Claimed
 
 NOW = 1_000_000.0
 

@@ -24,7 +24,7 @@ def task(queue):
     [
         ({"key_scope": "queued"}, "give key= as well"),
         ({"on_conflict": "raise"}, "give key= as well"),
-        ({"key": "\ud800"}, "UTF-8 can hold"),
+        ({"key": "\ud800"}, "encoded as UTF-8"),
         ({"queue": "\ud800"}, "queue must be a name"),
         ({"tags": ["\ud800"]}, "tag must be a name"),
         ({"retries": 2**63}, "from 0 to 1,000,000"),

@@ -209,8 +209,8 @@ def test_cron_has_five_fields_or_six_or_a_word(expression, expected):
         ("* * * * * * *", "it has 7 fields"),
         ("", "it has 0 fields"),
         ("@reboot", "no such word"),
-        ("0 0 30 2 *", "names no date that ever comes"),
-        ("0 0 31 4,6 *", "names no date that ever comes"),
+        ("0 0 30 2 *", "matches no date"),
+        ("0 0 31 4,6 *", "matches no date"),
     ],
 )
 def test_a_wrong_cron_expression_is_refused_with_its_fault(expression, fault):

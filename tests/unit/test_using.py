@@ -23,7 +23,7 @@ def test_of_delay_and_at_the_later_given_counts(task):
 
 
 def test_delay_and_at_together_are_refused(task):
-    with pytest.raises(ValueError, match="delay or at, not both"):
+    with pytest.raises(ValueError, match="delay= or at=, not both"):
         task.using(delay=1, at=THEN)
 
 

@@ -1,4 +1,4 @@
-"""Copy a file while it is in use. Knows where jobs stand as running, and nothing else of them."""
+"""Copy a file while it is in use. Knows only how running jobs are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from litequeue.sqlite.drivers.connection import transact
 from litequeue.sqlite.file import migrate
 from litequeue.sqlite.file.opening import check_name
 from litequeue.sqlite.file.wal_owner import FILE_ID, new_id
-from litequeue.sqlite.jobs import transitions
+from litequeue.sqlite.jobs import workers
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -27,29 +27,29 @@ BESIDE = ("-wal", "-shm", "-journal")  # what SQLite adds to a database's name
 
 
 def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:
-    """Where the copy goes: the path itself, or a name with the time in the folder that it is."""
+    """Return the path of the copy: the given path, or, if it is a folder, a name with the time in it."""
     place = Path(copy)
     if place.is_dir():
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         place = place / f"{original.stem}-{moment}{original.suffix}"
     if place.exists() or place.is_symlink():
-        raise StoreError(f"{place} exists already; name a new file, or a folder to put it in")
+        raise StoreError(f"{place} already exists; name a new file, or a folder to put it in")
     check_name(place.absolute())
     if place.name.endswith(BESIDE):
-        raise StoreError(f"{place} is a name that SQLite gives to files of its own, which it deletes; choose another")
+        raise StoreError(f"{place} is a name that SQLite uses for its own files, which it deletes; choose another")
     # HAZARD: SQLite would take what a database of that name has left for the copy's own, and put it into the copy
     for left in (place.with_name(f"{place.name}{ending}") for ending in BESIDE):
         if left.exists() or left.is_symlink():
-            raise StoreError(f"{left} exists, of a database that is gone; delete it when nothing uses it any more")
+            raise StoreError(f"{left} exists, left by a database that is gone; delete it when no process uses it")
     if not place.parent.is_dir():
         raise StoreError(f"the folder {place.parent} does not exist; create it first")
     return place
 
 
 def backup(file: File, copy: str | os.PathLike[str], now: float, ttls: Mapping[str, float], *, as_it_is: bool) -> Path:
-    """Copy the file as it is at this moment, and sync the copy to disk. It appears under its name once it is whole.
+    """Copy the file as it is now, and sync the copy to disk. The copy gets its name once it is complete.
 
-    `as_it_is`: also where it is damaged, and with its workers on record.
+    `as_it_is`: copy even a damaged file, with its registered workers.
     """
     place = place_of(copy, Path(file.path), now)
     part = place.with_name(f"{place.name}.part-{os.urandom(4).hex()}")  # in a container pids come again
@@ -78,7 +78,7 @@ def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_i
         try:
             db.rows("PRAGMA synchronous = off")  # it is synced as a whole
             db.rows("PRAGMA locking_mode = exclusive")  # no shared memory: the copy may lie on any file system
-            # one read transaction: what is written meanwhile would make the copy begin anew
+            # one read transaction: writes meanwhile would make the copy begin again
             source.script("BEGIN")
             source.rows(SQL["any_table"])
             source.copy_into(db, STEP)
@@ -101,14 +101,14 @@ def _fill(file: File, part: Path, now: float, ttls: Mapping[str, float], *, as_i
 
 
 def _make_usable(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
-    """The copy is another file. Workers are at work on the original: what they were running runs again in the copy."""
+    """Make the copy independent: the workers belong to the original, and the jobs they were running are queued."""
     db.rows(SQL["set_meta"], {**FILE_ID, "value": new_id()})
     for (number,) in db.rows(SQL["everyone"]):
-        transitions.rescue(db, number, None, now, **ttls, blame=False)
+        workers.rescue(db, number, None, now, **ttls, blame=False)
 
 
 def _sync(path: Path) -> None:
-    """Put a file or a folder on disk; a folder only where the system can."""
+    """Sync a file or a folder to disk; a folder only if the system can."""
     folder = path.is_dir()
     with contextlib.suppress(PermissionError) if folder else contextlib.nullcontext():  # Windows opens no folder
         # by hand only here: no connection to the copy is open any more

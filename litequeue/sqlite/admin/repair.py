@@ -1,4 +1,4 @@
-"""Mend a file in which something is wrong. Each returns what it has done, or raises `StoreError`."""
+"""Repair a faulty file. Each function returns what it has done, or raises `StoreError`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def rebuild(db: Connection) -> str:
-    """Build the indexes anew, where need be with the whole file; rows are only read."""
+    """Rebuild the indexes, if necessary the whole file; rows are only read."""
     why = "faults are left"
     for what, build in (("the indexes were", _reindex), ("the indexes and the file were", _replace_indexes)):
         try:
             build(db)
             if db.rows("PRAGMA integrity_check") == [("ok",)]:
-                return f"{what} built anew"
+                return f"{what} rebuilt"
         except StoreBusy:  # which says nothing of the file
             raise
         except StoreError as error:
             later.info("%s", error)
             why = str(error)
-    raise StoreError(f"it cannot be built anew: {why}; if its rows are damaged, put a backup in its place")
+    raise StoreError(f"it cannot be rebuilt: {why}; if its rows are damaged, put a backup in its place")
 
 
 def _reindex(db: Connection) -> None:
@@ -34,7 +34,7 @@ def _reindex(db: Connection) -> None:
 
 
 def _replace_indexes(db: Connection) -> None:
-    """Forget the indexes without reading a page of them, and make them again; VACUUM alone would copy theirs."""
+    """Drop the indexes without reading their pages, and make them again; VACUUM alone would copy them."""
     made = [sql for (sql,) in db.rows(SQL["indexes"])]
     try:
         with transaction(db):
@@ -49,23 +49,23 @@ def _replace_indexes(db: Connection) -> None:
 
 
 def write_ahead(db: Connection) -> str:
-    """Let the file keep its journal as every connection of ours expects."""
+    """Put the file into WAL mode again, which all our connections expect."""
     db.rows("PRAGMA synchronous = full")  # see migrate.migrate
     [(mode,)] = db.rows("PRAGMA journal_mode = wal")
     if mode != "wal":
-        raise StoreError(f"the journal stays {mode}; stop whatever else has the file open")
+        raise StoreError(f"the journal stays {mode}; stop every other process that has the file open")
     return "the journal is wal again"
 
 
 def checkpoint(db: Connection) -> str:
-    """Move the WAL into the file, and cut it."""
+    """Move the WAL into the file, and truncate it."""
     [(busy, _, _)] = db.rows("PRAGMA wal_checkpoint(truncate)")
     if busy:
-        raise StoreError("somebody reads in a long transaction; stop that, and try again")
+        raise StoreError("another connection reads in a long transaction; end that transaction, and try again")
     return "the WAL was moved into the file"
 
 
 def drop_orphans(db: Connection) -> str:
     """Delete errors whose job is gone."""
     dropped = db.rows(SQL["drop_orphans"])
-    return f"{len(dropped)} of them were deleted"
+    return f"{len(dropped)} errors were deleted"

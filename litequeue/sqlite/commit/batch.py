@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreError, StoreReplaced
-from litequeue.sqlite.drivers.connection import Fate
+from litequeue.core.logger import later
+from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreReplaced
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_INTERRUPTED = "the process was interrupted during the commit; look whether this was stored"
+LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 
 class Entry(Generic[T]):
-    """One caller's work, and what became of it. `work` None asks for the lead itself.
+    """One caller's work, and what became of it. `work` None asks for the connection itself.
 
     `then` is called with what the work returned once that is committed, in the thread that did so, also for a caller
-    who does not wait any more; it must be quick, and raise nothing.
+    that does not wait any more; it must be quick, and raise nothing.
     """
 
-    __slots__ = ("begun", "done", "durable", "error", "fate", "future", "lock", "then", "timer", "value", "work")
+    __slots__ = ("done", "durable", "error", "future", "lock", "then", "timer", "value", "work")
 
     def __init__(
         self,
@@ -39,22 +39,10 @@ class Entry(Generic[T]):
         self.then: Callable[[T], object] | None = then
         self.value: T | None = None
         self.error: BaseException | None = None
-        self.begun: bool = False
         self.done: bool = False
-        self.fate: Fate | None = None
         self.lock: Any = None
         self.future: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-
-    def settle(self) -> None:
-        """After a Ctrl-C in the thread that led: it is done if it was committed, and else as if it had not begun."""
-        if self.done:
-            return
-        committed = False if self.fate is None else self.fate.committed
-        if committed is None:
-            self.fail(StoreError(_INTERRUPTED))
-        else:
-            self.begun = self.done = committed
 
     def fail(self, error: BaseException) -> None:
         """Note that the work is over, and why nothing came of it."""
@@ -81,20 +69,20 @@ class Connected(Protocol):
     def ready(self, *, durable: bool) -> Connection:
         """Return it, set to sync at commit or not."""
 
-    def timed(self, db: Connection, work: Callable[[Connection], T], *, fate: Fate, what: object) -> T:
-        """Run the work in a transaction, and note what becomes of that."""
+    def timed(self, db: Connection, work: Callable[[Connection], T], *, what: object) -> T:
+        """Run the work in a transaction."""
 
 
 def commit(batch: Sequence[Entry[Any]], writer: Connected) -> None:
     """Commit all in one transaction, or, when one of them fails, each by itself; those whose work fails have its error.
 
-    After a Ctrl-C in this thread, which is the caller's own, whosever work was under way, `Entry.settle` is for each.
+    Raises nothing: each caller waits for this thread, and has its own work's error raised in its own.
     """
     if not batch:
         return
     try:
         db = writer.ready(durable=any(entry.durable for entry in batch))
-    except Exception as error:
+    except BaseException as error:  # of the application's `on_connect`, it may be anything
         _fail_all(batch, error)
         return
     if len(batch) > 1 and _commit_together(db, batch, writer):
@@ -102,7 +90,7 @@ def commit(batch: Sequence[Entry[Any]], writer: Connected) -> None:
     for entry in batch:
         try:
             _commit(db, [entry], writer)
-        except (Exception, Fenced) as error:
+        except BaseException as error:
             entry.fail(error)
 
 
@@ -113,30 +101,29 @@ def _commit_together(db: Connection, batch: Sequence[Entry[Any]], writer: Connec
         _fail_all(batch, error)
     except (Exception, Fenced):
         return False
+    except BaseException as error:  # Ctrl-C, where this thread is a greenlet of the main one: it may be stored, or not
+        _fail_all(batch, error)
     return True
 
 
 def _commit(db: Connection, batch: Sequence[Entry[Any]], writer: Connected) -> None:
-    fate = Fate()
-
     def work(db: Connection) -> None:
         for entry in batch:
-            entry.fate = fate
             entry.value = entry.work(db)  # type: ignore[misc]
 
     what = batch[0].work if len(batch) == 1 else f"of {len(batch)} callers together"
-    writer.timed(db, work, fate=fate, what=what)
+    writer.timed(db, work, what=what)
     for entry in batch:
         entry.done = True
 
 
-def _fail_all(batch: Sequence[Entry[Any]], error: Exception) -> None:
+def _fail_all(batch: Sequence[Entry[Any]], error: BaseException) -> None:
     for entry in batch:
         entry.fail(error)
 
 
 def wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> bool:
-    """Let those who await these futures look again, from any thread; False when their loop is closed."""
+    """Let the coroutines that await these futures look again, from any thread; False when their loop is closed."""
     try:
         loop.call_soon_threadsafe(_resolve, futures)
     except RuntimeError:
@@ -148,3 +135,17 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
+
+
+def told(value: T, then: Callable[[T], object] | None) -> T:
+    """Return what was committed, once `then` knows of it."""
+    if then is not None:
+        then(value)
+    return value
+
+
+def note_span(took: float, what: Any) -> None:
+    """Note in the log a transaction that took long, in seconds. `what`: its name, or the function that was run."""
+    if took > LONG_TRANSACTION:
+        name = what if isinstance(what, str) else what.__qualname__.partition(".<locals>")[0]
+        later.info("a write transaction took %.0f ms, including the wait for the file: %s", took * 1000, name)

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from litequeue.errors import DriverConflict, StoreError, Unsupported
 from litequeue.sqlite.commit.commit_queue import finish
-from litequeue.sqlite.drivers.connection import BUSY_SECONDS, check_open, perform, translated
+from litequeue.sqlite.drivers.connection import (
+    BUSY_SECONDS,
+    RELEASE_BLOCK,
+    SAVE_BLOCK,
+    check_open,
+    perform,
+    released,
+    translated,
+)
 from litequeue.sqlite.file.open_file import file_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Parameters, Row, Steps
@@ -30,7 +38,7 @@ _NO_TRANSACTION = "the connection given as within= has no transaction open; begi
 
 
 def connection_of(file: File, raw: Any) -> Connection:
-    """Put the caller's connection behind the seam, or say why it cannot serve."""
+    """Wrap the caller's connection, or raise an error that says why it cannot be used."""
     db = file.driver.wrap(raw)
     if db is None:
         if _is_aiosqlite(raw):
@@ -48,7 +56,7 @@ def connection_of(file: File, raw: Any) -> Connection:
 
 
 async def aiosqlite_connection_of(file: File, raw: Any) -> Any:
-    """Return the aiosqlite connection if it is one and can serve; None if it is of another kind."""
+    """Return the aiosqlite connection if it is one and can be used; None if it is of another kind."""
     if not _is_aiosqlite(raw):
         return None
     if file.driver.LIBRARY != "sqlite3":
@@ -77,7 +85,7 @@ def _check_same_file(file: File, databases: list[Row]) -> None:
 async def aperform(adb: Any, steps: Steps[T]) -> T:
     """Run the statements that `steps` asks for on an aiosqlite connection, and return what it returns.
 
-    All of them even when cancelled: whoever catches that may go on, and would commit a part.
+    All of them even when cancelled: a caller that catches the cancel may go on, and would commit a part.
     """
     return cast("T", await finish(_task(_performed(adb, steps))))
 
@@ -117,22 +125,32 @@ async def _fetch(adb: Any, sql: str, parameters: Parameters) -> Any:
 
 
 @asynccontextmanager
-async def aiosqlite_transaction(file: File) -> AsyncGenerator[Any, None]:
-    """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close."""
+async def aiosqlite_transaction(file: File, then: Callable[[], object]) -> AsyncGenerator[Any, None]:
+    """Open an aiosqlite connection with a write transaction for the block; commit, or roll back, and close.
+
+    `then` is called when it has been committed, also when the caller was cancelled meanwhile.
+    """
     file.check_not_replaced()
     with file.registered() as (found, holder):
         adb = await _connected(file)
         try:
             await _fetch(adb, "BEGIN IMMEDIATE", {})
+            await _fetch(adb, SAVE_BLOCK, {})
             with found.beside(holder):
                 try:
                     yield adb
                     check_open(adb)
+                    with released():
+                        await finish(_task(_fetch(adb, RELEASE_BLOCK, {})))
                 except BaseException:
                     await finish(_task(adb.rollback()))
                     raise
-                await finish(_task(_fetch(adb, "COMMIT", {})))
-                found.check()  # before anybody is told that it is stored
+
+                def committed() -> None:
+                    found.check()  # before anybody is told that it is stored
+                    then()
+
+                await finish(_task(_fetch(adb, "COMMIT", {})), committed)
         finally:
             await finish(_task(adb.close()))
 

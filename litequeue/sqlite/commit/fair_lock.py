@@ -1,8 +1,9 @@
 """Let processes write in the order in which they came. A courtesy: what keeps writers apart is SQLite's own lock.
 
-Who waits for that one sleeps, longer each time, and looks again; among many that never rest one may look in vain for
-seconds. Who waits for a kernel lock is woken when it is free, first come first. That takes longer where nobody waits,
-so it is done from when somebody had to wait until `CROWDED` had not.
+A process that waits for that lock sleeps, longer each time, and looks again; among many that never pause it may look in
+vain for seconds. A process that waits for a kernel lock is woken when it is free, first come, first served; but each
+write then takes many times as long. So a process that has waited in vain for a while (`engage`) takes the kernel lock,
+and the next `CROWDED` writes of all processes take it too. Then it is left aside again.
 """
 
 from __future__ import annotations
@@ -13,40 +14,61 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.core.greenlets import instead_of_threads
+from litequeue.errors import StoreBusy
 from litequeue.ipc.process_lock import open_shared
+from litequeue.sqlite.drivers.connection import begin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from litequeue.sqlite.drivers.connection import Connection
+
+T = TypeVar("T")
 
 if sys.platform != "win32":
     import fcntl
 
 NAME = "fair_lock"
-PATIENCE = 1.0  # seconds; whoever is in it for longer stands still, or has a long transaction open
+PATIENCE = 1.0  # seconds; a process that is in it for longer stands still, or has a long transaction open
 GLANCE = 0.005  # seconds between two looks
-CROWDED = 255  # how many may find it free before it is left aside; what a byte holds
+CROWDED = 8  # writes; a byte holds 255
+
+# Milliseconds for which SQLite waits for another process, before this one takes the kernel lock: as long as some 50
+# commits take, so that of processes that never pause each stores many jobs in a row, which do not wait.
+SHORT, STEP, LONGEST = 20, 20, 100
+STEPS = 2500  # in a second
 
 
 class FairLock:
-    """This process's place among those that write; used by whoever leads here. Nothing in it raises an error."""
+    """This process's place among those that write; used by the holder of `lead`. Nothing in it raises an error."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
         self._opened = self._may_hold = False
         self._descriptor = -1
-        # One byte that all share: how many have still to find it free. A change lost between two of them is no matter.
+        # One byte that all share: how many writes are still to go through it. A change lost between two is no matter.
         self._crowd: mmap.mmap | bytearray = bytearray(1)
-        self._waiting: threading.Thread | None = None  # of one who lost patience
+        self._waiting: threading.Thread | None = None  # of a caller that lost patience
 
     def crowded(self) -> None:
-        """Note that somebody had to wait."""
+        """Have the next writes of all processes go through it."""
         self._crowd[0] = CROWDED
 
+    def engage(self) -> None:
+        """Wait for the lock, and have the other processes take it, too: called after a wait for the file in vain.
+
+        The caller has called `enter`, and will call `leave`.
+        """
+        self.crowded()
+        if not self._may_hold and not self._enter():
+            self._wait(self._descriptor)
+
     def enter(self) -> None:
-        """Wait for the turn; after `PATIENCE`, and where no such lock is to be had, go on without.
+        """Wait for the lock; after `PATIENCE`, and where there is no such lock, go on without it.
 
         Called within `try`, with `leave` in its `finally`: a Ctrl-C may come when the lock is just taken.
         """
@@ -57,7 +79,14 @@ class FairLock:
         """Enter, or go on without, unless that takes a wait: then False."""
         if not self._opened:
             self._open()
-        if not self._crowd[0] or self._descriptor < 0:
+        left = self._crowd[0]
+        if not left:
+            return True
+        self._crowd[0] = left - 1
+        return self._enter()
+
+    def _enter(self) -> bool:
+        if self._descriptor < 0:
             return True
         if self._waiting is not None:
             if self._waiting.is_alive():
@@ -65,20 +94,18 @@ class FairLock:
             self._waiting = None
         self._may_hold = True
         try:
-            free = _try_lock(self._descriptor)
+            return _try_lock(self._descriptor)
         except OSError:
             return True
-        self._crowd[0] = max(0, self._crowd[0] - 1) if free else CROWDED
-        return free
 
     def leave(self) -> None:
-        """Let the next one in; also where the turn did not come."""
+        """Let the next process in; also after `enter` went on without the lock."""
         if self._may_hold:
             _unlock(self._descriptor)
             self._may_hold = False
 
     def close(self) -> None:
-        """Let go of the file; `enter` opens it anew."""
+        """Close the file; `enter` opens it again."""
         self._opened, self._crowd = False, bytearray(1)
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0 and self._waiting is None:  # else it stays open: its number must not come to be another's
@@ -106,7 +133,7 @@ class FairLock:
             self._wait_in_thread(descriptor)
 
     def _look_again_and_again(self, descriptor: int) -> None:
-        """The same where one thread runs all greenlets: a wait for the lock would stop them all, without a limit."""
+        """The same if one thread runs all greenlets: a wait for the lock would stop them all, without a limit."""
         for _ in range(int(PATIENCE / GLANCE)):
             with suppress(OSError):
                 if _try_lock(descriptor):
@@ -135,6 +162,58 @@ class FairLock:
         finally:
             if not ended.setdefault("in turn", False):
                 self._waiting, self._may_hold = thread, False
+
+
+class Patience:
+    """How long SQLite waits for another process; then this one takes the fair lock, and tries again for `_long`."""
+
+    def __init__(self, fair_lock: FairLock) -> None:
+        self._fair_lock = fair_lock
+        self._long = 0  # milliseconds: what is due, as a new connection has it
+        self._set: int | None = None  # in the connection at the moment; None: not known
+        self._typical = 0.0001  # seconds that a commit takes: about the median
+        self._short = SHORT
+
+    def learn(self, db: Connection) -> None:
+        """Take a new connection as it is: the application may have set how long it waits."""
+        [(self._long,)] = db.rows("PRAGMA busy_timeout")
+        self._set = self._long
+
+    def set(self, db: Connection, *, long: bool) -> None:
+        """Have SQLite wait as long as is due; else shortly, for what is tried `again`."""
+        wanted = self._long if long else self._short
+        if wanted == self._set or self._long <= LONGEST:  # as short as it is, or up to a handler
+            return
+        self._set = None  # first: a Ctrl-C may come
+        db.wait_at_most(wanted)
+        self._set = wanted
+
+    def note(self, took: float) -> None:
+        """Note how many seconds a commit has taken."""
+        typical = self._typical
+        self._typical = typical = typical * 1.05 if took > typical else max(1e-5, typical * 0.95)
+        self._short = min(LONGEST, SHORT + int(typical * STEPS) * STEP)
+
+    def begin(self, db: Connection) -> None:
+        """Begin a transaction of a caller's, in whose block the connection waits as long as is due."""
+        try:
+            self.set(db, long=False)
+            try:
+                begin(db)
+            except StoreBusy as error:
+                self.again(lambda: begin(db), error)
+        finally:
+            self.set(db, long=True)
+
+    def again(self, act: Callable[[], T], error: StoreBusy) -> T:
+        """Try again what has waited for another process in vain, and changed nothing, now behind the fair lock."""
+        for _ in range(self._short, self._long, self._short):
+            self._fair_lock.engage()
+            try:
+                return act()
+            except StoreBusy as still:
+                error = still
+        raise error
 
 
 if sys.platform == "win32":  # no lock of that system is waited for in order

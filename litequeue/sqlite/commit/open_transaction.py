@@ -1,4 +1,4 @@
-"""The write transaction that a caller has open, and who that is."""
+"""The write transaction that a caller has open, and which caller that is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ON_ITS_LOOP = "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
 _COPIED = (
     "this call runs in a copy of the context in which a transaction on this queue is open, as a child task, a callback "
-    "or copy_context().run() does. So it is no part of that transaction, and cannot wait here for its end. Call it in "
+    "or copy_context().run() does. So it is not part of that transaction, and cannot wait here for its end. Call it in "
     "the block itself, after the block, or in another thread; to be part of it, pass the block's connection: "
     "task.using(within=db)"
 )
@@ -45,7 +45,9 @@ class OpenTransaction:
         self.db = db
         self.adb = adb
         self.is_async = is_async
-        self.scope = threading.Lock()  # held by `with` for the block's time: a Ctrl-C cannot leave it open
+        self.scope: threading.Lock = (
+            threading.Lock()
+        )  # held by `with` for the block's time: a Ctrl-C cannot leave it open
         self.after: list[Callable[[], None]] = []
         self.thread: int = threading.get_ident()
         self.loop: Any = running_loop()
@@ -65,14 +67,14 @@ class OpenTransaction:
         fresh = _probe.set(None)  # before the other is used up: a Ctrl-C in between leaves that one good
         try:
             _probe.reset(token)
-        except (ValueError, RuntimeError):  # of another context; used up, by one amid whose look a Ctrl-C came
+        except (ValueError, RuntimeError):  # of another context; or used up, by a look that a Ctrl-C interrupted
             _probe.reset(fresh)
             return False
         self._token = fresh
         return True
 
     def end(self) -> None:
-        """Let go of the context, which refers to this in turn."""
+        """Drop the context, which refers back to this."""
         self._token = None
 
     def require_sync(self) -> Connection:
@@ -99,7 +101,18 @@ class OpenTransaction:
             try:
                 call()
             except Exception as error:
-                log.error("committed, but those that wait for it were not notified; they look again soon", error=error)
+                log.error("committed, but workers and waiters were not notified; they look again soon", error=error)
+
+
+@contextmanager
+def telling() -> Generator[list[OpenTransaction], None, None]:
+    """Yield a list; tell of what the block puts in it when it was committed, also where the block ends by a cancel."""
+    committed: list[OpenTransaction] = []
+    try:
+        yield committed
+    finally:
+        for held in committed:
+            held.tell()
 
 
 class Blocks:
@@ -133,7 +146,7 @@ class Blocks:
 
     @contextmanager
     def opening(self) -> Generator[None, None, None]:
-        """Refuse what this thread would write meanwhile: it has the lead, and would wait for itself."""
+        """Refuse what this thread would write meanwhile: it holds the connection, and would wait for itself."""
         self._opener = threading.get_ident()
         try:
             yield

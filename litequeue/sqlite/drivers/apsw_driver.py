@@ -61,7 +61,7 @@ class ApswConnection(Handle):
         return False
 
     def lend(self) -> None:
-        """Watch from now on what a caller does with it.
+        """Watch from now on what a caller does with the connection.
 
         SQLite asks when it prepares a statement: at each run of PRAGMA and ATTACH, and of others at the first only.
         """
@@ -72,7 +72,7 @@ class ApswConnection(Handle):
         watch.lent, watch.changing = True, False
 
     def withdraw(self) -> bool:
-        """Watch no more; return whether a statement that may change a setting was run meanwhile."""
+        """Stop watching; return whether a statement was run that may change a setting."""
         self._watch.lent = False
         return self._watch.changing
 
@@ -81,7 +81,7 @@ class ApswConnection(Handle):
         return ("busy_timeout", "wal_autocheckpoint")  # a busy handler and a WAL hook show in these, too
 
     def traits(self) -> tuple[Any, ...]:
-        """What can be set on the driver's object itself."""
+        """The attributes that can be set on the driver's object."""
         raw = self.raw
         return (*_traits(raw), *[raw.config(flag, -1) for flag in _FLAGS])
 
@@ -100,10 +100,14 @@ class ApswConnection(Handle):
         """The rowid of the last row inserted on this connection."""
         return int(self.raw.last_insert_rowid())
 
+    def wait_at_most(self, milliseconds: int) -> None:
+        """Wait so long for a lock of another connection's, from now on."""
+        self.raw.set_busy_timeout(milliseconds)
+
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
         try:
-            # whoever else has this connection may make dicts of rows, or anything else
+            # another holder of this connection may make dicts of rows, or anything else
             execute = self.raw.execute if self.raw.row_trace is None else _plain_cursor(self.raw).execute
             rows: list[Row] = execute(sql, parameters).fetchall()
             return rows
@@ -115,7 +119,7 @@ class ApswConnection(Handle):
             return self._rows_not_in_utf8(sql, parameters)
 
     def _rows_not_in_utf8(self, sql: str, parameters: Parameters | None) -> list[Row]:
-        """Read text that a foreign hand wrote: apsw takes UTF-8 only, so all text comes as bytes."""
+        """Read text that is not UTF-8, which apsw refuses: read all text as bytes."""
         cursor = _plain_cursor(self.raw)
         names = [f"c{number}" for number in range(len(cursor.execute(sql, parameters).get_description()))]
         cursor.close(True)
@@ -172,7 +176,7 @@ class ApswConnection(Handle):
 
 
 class _Watch:
-    """An authorizer that lets everything pass, and notes whether a statement of a caller's may change a setting."""
+    """An authorizer that allows everything, and notes whether a caller's statement may change a setting."""
 
     begun = lent = changing = False
 
@@ -212,7 +216,7 @@ def connect_main_file(path: Path) -> ApswConnection:
 
 
 def wrap(raw: Any) -> ApswConnection | None:
-    """Put a caller's connection behind the seam, if it is one of this driver."""
+    """Wrap a caller's connection, if it is one of this driver."""
     return ApswConnection(raw) if isinstance(raw, apsw.Connection) else None
 
 

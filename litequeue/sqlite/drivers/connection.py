@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from litequeue.core.owner_process import getpid, keep_for_ever
 from litequeue.errors import StoreBusy, StoreDamaged, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any] | tuple[Any, ...]
 Statement = tuple[str, Parameters]
-# A piece of work as the statements it asks for, whoever runs them: a driver here, or a caller's aiosqlite connection.
+# A piece of work as the statements it asks for. A driver here runs them, or a caller's aiosqlite connection.
 Steps = Generator[Statement, "list[Row]", T]
 
 BUSY_SECONDS = 10.0
@@ -38,23 +40,26 @@ class Connection(Protocol):
         """Whether it was closed, by us or in a block of the caller's."""
 
     def lend(self) -> None:
-        """Watch from now on what a caller does with it."""
+        """Watch from now on what a caller does with the connection."""
 
     def withdraw(self) -> bool:
-        """Watch no more; return whether a statement that may change a setting was run meanwhile."""
+        """Stop watching; return whether a statement was run that may change a setting."""
 
     def pragmas(self) -> tuple[str, ...]:
-        """The settings that a caller can change without a statement, by methods of the driver's."""
+        """The settings that a caller can change without a statement, by methods of the driver."""
 
     def traits(self) -> tuple[Any, ...]:
-        """What can be set on the driver's object itself, such as a row factory; to be compared by identity."""
+        """The attributes that can be set on the driver's object, such as a row factory; compared by identity."""
 
     def drop_hooks(self) -> None:
-        """Restore what is set by methods and cannot be read back: hooks, and `pragmas()`."""
+        """Restore settings that are made by methods and cannot be read back: hooks, and `pragmas()`."""
 
     @property
     def last_id(self) -> int:
         """The rowid of the last row inserted on this connection."""
+
+    def wait_at_most(self, milliseconds: int) -> None:
+        """Wait so long for a lock of another connection's, from now on."""
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
@@ -76,7 +81,7 @@ class Connection(Protocol):
 
 
 _RESTORE = "run `litequeue doctor` on it and restore a backup"
-_NO_DATABASE = f"this file is no SQLite database: choose another path, or, if it was one, {_RESTORE}"
+_NO_DATABASE = f"this file is not an SQLite database: choose another path, or, if it was one, {_RESTORE}"
 _DAMAGED = f"the file is damaged; {_RESTORE}"
 _DISK_ERROR = (
     "the disk reported an input/output error, or -wal or -shm was deleted while another process has the file open; "
@@ -92,13 +97,13 @@ _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ("readonly", StoreError, "the file or its folder cannot be written; check owner and permissions"),
     ("full", StoreError, "the disk is full; nothing was stored; free some space"),
     ("unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
-    ("failed: id <", StoreError, "the ids of this file are used up; go on in a new one"),
+    ("failed: id <", StoreError, "the ids of this file are used up; start a new file"),
     ("disk i/o", StoreError, _DISK_ERROR),
 )
 
 
 def translated(error: Exception) -> StoreError:
-    """Turn a driver's error into ours, saying what to do. Raise it `from` the original."""
+    """Turn a driver's error into ours, with advice. Raise it `from` the original."""
     text = str(error)
     lowered = f"{type(error).__name__} {text}".lower()
     for sign, kind, advice in _ADVICE:
@@ -114,6 +119,27 @@ def only_reads(sql: str) -> bool:
 
 def _unknown() -> None:
     """The default of a connection that was not opened here."""
+
+
+class DriverModule(Protocol):
+    """The functions of a driver module."""
+
+    LIBRARY: str
+
+    def connect(self, path: str) -> Connection:
+        """Open the file."""
+
+    def connect_main_file(self, path: Path) -> Connection:
+        """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
+
+    def wrap(self, raw: Any) -> Connection | None:
+        """Wrap a caller's connection, if it is one of this driver."""
+
+    def holds(self, path: str) -> bool:
+        """Whether an open descriptor of that file may belong to this library."""
+
+    def library_version(self) -> str:
+        """The version of the SQLite inside."""
 
 
 class Handle:
@@ -138,13 +164,13 @@ class Handle:
 
 
 class _Abandoned:
-    """Stands where another process's connection stood: in no transaction, so that none is ended here."""
+    """Replaces another process's connection: in no transaction, so that none is ended here."""
 
     in_transaction = False
 
 
 def abandon(db: Connection) -> None:
-    """Let go of a connection that another process has opened, for ever and without closing it."""
+    """Give up a connection that another process has opened, for ever and without closing it."""
     keep_for_ever(db.raw)
     db.raw = _Abandoned()
 
@@ -153,7 +179,7 @@ def abandon(db: Connection) -> None:
 def left_to_its_opener(
     db: Connection, enter: Callable[[], None], forget: Callable[[], None]
 ) -> Generator[None, None, None]:
-    """At the block's end, in a process that was forked in it: leave the transaction to the one that opened it."""
+    """Leave the transaction to the process that opened it, at the end of a block in which this one was forked."""
     try:
         yield
     finally:
@@ -165,21 +191,43 @@ def left_to_its_opener(
             raise
 
 
+_ENDED = (
+    "the transaction was ended inside the block, by a commit, a rollback or an error after which SQLite rolls back; "
+    "leave commit and rollback to litequeue"
+)
+
+# A savepoint ends with its transaction: where it is gone, the block has ended that one, and begun another.
+SAVE_BLOCK, RELEASE_BLOCK = "SAVEPOINT litequeue_block", "RELEASE litequeue_block"
+
+
 def check_open(db: Any) -> None:
-    """Refuse to go on in a transaction that the caller's block has ended, here or on an aiosqlite connection."""
+    """Raise if the caller's block has ended the transaction, here or on an aiosqlite connection."""
     if not db.in_transaction:
-        raise StoreError(
-            "the transaction was ended inside the block, by a commit, a rollback or an error after which SQLite "
-            "rolls back; leave commit and rollback to litequeue"
-        )
+        raise StoreError(_ENDED)
 
 
 @contextmanager
-def transaction(db: Connection) -> Generator[Connection, None, None]:
-    """Run the block in one write transaction: all of it is on disk at the end, or none of it."""
-    # IMMEDIATE: a read lock that must upgrade fails with busy at once.
+def released() -> Generator[None, None, None]:
+    """For the statement `RELEASE_BLOCK`: refuse a transaction that is not the one in which the block began."""
     try:
-        db.script("BEGIN IMMEDIATE")
+        yield
+    except StoreError as error:
+        if "no such savepoint" in str(error):
+            raise StoreError(_ENDED) from error
+        raise
+
+
+def begin(db: Connection) -> None:
+    """Begin a write transaction."""
+    # IMMEDIATE: a read lock that must upgrade fails with busy at once.
+    db.script("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def transaction(db: Connection, begin: Callable[[Connection], None] = begin) -> Generator[Connection, None, None]:
+    """Run the block in one write transaction: all of it is on disk at the end, or none of it."""
+    try:
+        begin(db)
         yield db
         check_open(db)
         db.script("COMMIT")
@@ -189,43 +237,32 @@ def transaction(db: Connection) -> Generator[Connection, None, None]:
         raise
 
 
+@contextmanager
+def transaction_of_block(db: Connection, begin: Callable[[Connection], None]) -> Generator[Connection, None, None]:
+    """The same for a block of a caller's, which may end the transaction: then the rest of it is rolled back."""
+    with transaction(db, begin):
+        db.script(SAVE_BLOCK)
+        yield db
+        check_open(db)
+        with released():
+            db.script(RELEASE_BLOCK)
+
+
 def leave(scope: Any, error: BaseException | None) -> None:
     """Leave a transaction as the `with` statement would; raises only what is not that error."""
     scope.__exit__(*(None, None, None) if error is None else (type(error), error, error.__traceback__))
 
 
-class Fate:
-    """Whether a transaction was committed, also where Ctrl-C came amid it. None: nobody can tell."""
-
-    __slots__ = ("committed",)
-
-    def __init__(self) -> None:
-        self.committed: bool | None = False
-
-
-def transact(
-    db: Connection,
-    work: Callable[[Connection], T],
-    check: Callable[[Connection], None] | None = None,
-    fate: Fate | None = None,
-) -> T:
+def transact(db: Connection, work: Callable[[Connection], T], check: Callable[[Connection], None]) -> T:
     """Run `check`, then `work`, in one write transaction; for code of our own, which ends none itself."""
-    fate = fate or Fate()
-    outer = sys.exc_info()[1]  # what the caller is handling
     try:
         db.script("BEGIN IMMEDIATE")
-        if check is not None:
-            check(db)
+        check(db)
         value = work(db)
-        fate.committed = None
         db.script("COMMIT")
-        fate.committed = True
-    except BaseException as error:
+    except BaseException:
         if db.in_transaction:
-            fate.committed = False
             db.script("ROLLBACK")
-        elif fate.committed is None and error.__context__ is outer and not isinstance(error, Exception):
-            fate.committed = True  # Ctrl-C, and no error of COMMIT was on its way
         raise
     return value
 

@@ -1,7 +1,7 @@
-"""The settings of a connection that callers are given in their blocks: what they change there is not to stay.
+"""The settings of a connection that callers get in their blocks: their changes must not stay.
 
-`PRAGMA`, `ATTACH` and temporary tables last as long as the connection, row factories and hooks too. Where one of them
-is not as it was, the connection is closed, and the next caller gets a new one.
+`PRAGMA`, `ATTACH` and temporary tables last as long as the connection, row factories and hooks too. If one of them
+has changed, the connection is closed, and the next caller gets a new one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOOKS = (*(f"PRAGMA {name}" for name in _PRAGMAS), *_REST)
 
 
 class Lent:
-    """One connection as it was before callers had it; made when the first one gets it."""
+    """The settings of one connection before callers got it; read when the first one gets it."""
 
     def __init__(self, db: Connection, *, keep_hooks: bool) -> None:
         self.db = db
@@ -38,7 +38,7 @@ class Lent:
         self._before = db.traits(), self._read(self._always), self._read(_LOOKS)
 
     def is_as_before(self) -> bool:
-        """Whether it can serve the next caller, when this one has given it back. It costs 5 us and less."""
+        """Whether the next caller can use the connection after this one. Takes 5 us or less."""
         db, (traits, settings, everything) = self.db, self._before
         if db.closed:
             return False

@@ -36,7 +36,7 @@ def _is_plain(sql: str) -> bool:
 
 
 class _Cursor(sqlite3.Cursor):
-    """A cursor of a caller's, which sees whether what is run may change a setting."""
+    """A caller's cursor, which notes whether a statement may change a setting."""
 
     connection: _Watched
 
@@ -56,7 +56,7 @@ class _Cursor(sqlite3.Cursor):
 
 
 class _Watched(sqlite3.Connection):
-    """The connection that callers get in their blocks. Our own statements go past this, by the functions above.
+    """The connection that callers get in their blocks. Our own statements bypass it, by the functions above.
 
     Not by an authorizer: Python's swallows a Ctrl-C that comes in it. Nor by looking at each setting after each block,
     which takes 70 us, three times what a block without statements does.
@@ -100,25 +100,25 @@ class Sqlite3Connection(Handle):
         return False
 
     def lend(self) -> None:
-        """Watch from now on what a caller does with it."""
+        """Watch from now on what a caller does with the connection."""
         self.raw.suspicious = False
 
     def withdraw(self) -> bool:
-        """Return whether a statement that may change a setting was run meanwhile."""
+        """Stop watching; return whether a statement was run that may change a setting."""
         return bool(self.raw.suspicious)
 
     def pragmas(self) -> tuple[str, ...]:
-        """The settings that a caller can change without a statement: none is."""
+        """The settings that a caller can change without a statement: none."""
         return ()
 
     def traits(self) -> tuple[Any, ...]:
-        """What can be set on the driver's object itself."""
+        """The attributes that can be set on the driver's object."""
         raw = self.raw
         flags = [raw.getconfig(flag) for flag in _FLAGS]
         return raw.row_factory, raw.text_factory, raw.isolation_level, getattr(raw, "autocommit", None), *flags
 
     def drop_hooks(self) -> None:
-        """Take away hooks that cannot be read back."""
+        """Remove hooks that cannot be read back."""
         self.raw.set_trace_callback(None)
         self.raw.set_progress_handler(None, 0)
         if sys.version_info >= (3, 11):  # before, None denies everything
@@ -130,18 +130,22 @@ class Sqlite3Connection(Handle):
         [(number,)] = self.rows("SELECT last_insert_rowid()")
         return int(number)
 
+    def wait_at_most(self, milliseconds: int) -> None:
+        """Wait so long for a lock of another connection's, from now on."""
+        self.rows(f"PRAGMA busy_timeout = {milliseconds}")
+
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[Row]:
         """Run one statement to its end and return its rows."""
         try:
             cursor = _cursor_of(self.raw)
-            # whoever else has this connection may make dicts of rows, or anything else
+            # another holder of this connection may make dicts of rows, or anything else
             cursor.row_factory = None
             if self.raw.text_factory is not str:
                 return self._with_text(cursor, sql, parameters)
             rows: list[Row] = cursor.execute(sql, parameters or ()).fetchall()
             return rows
         except sqlite3.Error as error:
-            if "decode to UTF-8" in str(error) and only_reads(sql):  # text that a foreign hand wrote
+            if "decode to UTF-8" in str(error) and only_reads(sql):  # text that someone else wrote
                 return self._with_text(_cursor_of(self.raw), sql, parameters, _decoded)
             raise translated(error) from error
 
@@ -197,7 +201,7 @@ def _decoded(text: bytes) -> str:
 
 
 def connect(path: str) -> Sqlite3Connection:
-    """Open the file with Python's SQLite; transactions are begun by hand."""
+    """Open the file with Python's SQLite; transactions are begun explicitly."""
     try:
         raw = sqlite3.connect(
             path,
@@ -223,7 +227,7 @@ def connect_main_file(path: Path) -> Sqlite3Connection:
 
 
 def wrap(raw: Any) -> Sqlite3Connection | None:
-    """Put a caller's connection behind the seam, if it is one of this driver."""
+    """Wrap a caller's connection, if it is one of this driver."""
     return Sqlite3Connection(raw) if isinstance(raw, sqlite3.Connection) else None
 
 

@@ -1,10 +1,10 @@
-"""No SQLite connection crosses a fork, or outlives the program: close before, open anew after.
+"""No SQLite connection crosses a fork, or outlives the program: close before, open again after.
 
-A child that opens a file of which it inherited an open connection would believe in locks that only its parent holds
-(sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. Where
-that cannot be done, because the fork comes from inside a transaction or amid a backup, the child is refused the file:
-SQLite's own state of it, which the child has inherited, cannot be made anew. What could not be closed is abandoned,
-never closed, there.
+A child that opens a file of which it inherited an open connection would rely on locks that only its parent holds
+(sqlite.org/howtocorrupt.html, 2.6); so the parent closes first, and waits for transactions of its other threads. If
+that is not possible, because the fork comes from inside a transaction or a backup, the child is refused the file:
+SQLite's own state of it, which the child has inherited, cannot be reset. Connections that could not be closed are
+abandoned there, never closed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,47 @@ import atexit
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from collections import deque
+from operator import methodcaller
+from typing import TYPE_CHECKING, Protocol
 
 from litequeue.core.owner_process import lock_of_this_process
 from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon
 from litequeue.sqlite.file.guards import opening
 
 if TYPE_CHECKING:
-    from litequeue.sqlite.serving import WorkerStore
-
-_stores: weakref.WeakSet[WorkerStore] = weakref.WeakSet()
-_stopped: list[tuple[WorkerStore, tuple[bool, bool, bool]]] = []
-_opening: list[threading.Lock] = []  # held for the fork: no other thread makes a queue, or is amid it
-
-_forking: dict[int, threading.Lock] = {}  # one fork at a time: each needs every store at rest
+    from litequeue.sqlite.drivers.connection import Connection
 
 
-def watch(store: WorkerStore) -> None:
-    """Take care of this store whenever the process forks."""
+class Closable(Protocol):
+    """What must not be open across a fork."""
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether it is open in a process that forked this one without telling Python."""
+
+    def close_idle(self) -> None:
+        """Close what is not in use at this moment; never waits."""
+
+    def before_fork(self) -> tuple[bool, ...]:
+        """Close what is open; tell what could be closed."""
+
+    def after_fork_in_parent(self, stopped: tuple[bool, ...]) -> None:
+        """Go on as before."""
+
+    def after_fork_in_child(self, stopped: tuple[bool, ...]) -> list[Connection]:
+        """Forget what was inherited; return connections that must never be closed here."""
+
+
+_stores: weakref.WeakSet[Closable] = weakref.WeakSet()
+_stopped: list[tuple[Closable, tuple[bool, ...]]] = []
+_opening: list[threading.Lock] = []  # held for the fork: no other thread makes a queue meanwhile
+
+_forking: dict[int, threading.Lock] = {}  # one fork at a time: each needs every store idle
+
+
+def watch(store: Closable) -> None:
+    """Close and reopen this store whenever the process forks."""
     with lock_of_this_process(_forking):
         _stores.add(store)
 
@@ -46,12 +69,21 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    for store, stopped in _stopped:
-        store.after_fork_in_parent(stopped)
-    _stopped.clear()
-    while _opening:
-        _opening.pop().release()
-    lock_of_this_process(_forking).release()
+    locks = [*_opening, lock_of_this_process(_forking)]
+    try:
+        _go_on(list(_stopped))
+    finally:  # in one call in C: a Ctrl-C may come between any two of Python's
+        _stopped.clear()
+        _opening.clear()
+        deque(map(methodcaller("release"), locks), maxlen=0)
+
+
+def _go_on(stopped: list[tuple[Closable, tuple[bool, ...]]]) -> None:
+    if stopped:
+        try:
+            stopped[0][0].after_fork_in_parent(stopped[0][1])
+        finally:
+            _go_on(stopped[1:])
 
 
 def _in_child() -> None:
@@ -64,7 +96,7 @@ def _in_child() -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    """Close what is idle, as Python closes files: a queue need not be closed by hand before the program ends."""
+    """Close idle connections, as Python closes files: a queue need not be closed before the program ends."""
     for store in list(_stores):
         store.close_idle()
 

@@ -1,4 +1,4 @@
-"""Refuse, before harm, what is known to corrupt or lose a SQLite file. Knows no schema."""
+"""Refuse uses of a SQLite file that are known to corrupt or lose it. Knows no schema."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _hook_installed = False
 
 
 def opening() -> threading.Lock:
-    """Return the lock that is held while a file is made and opened for the first time: other threads wait."""
+    """Return the lock that is held while a file is made and opened for the first time; other threads wait."""
     return lock_of_this_process(_openings)
 
 
 def check_place(path: Path, *, allow_unsafe_filesystem: bool, in_use: bool = False) -> None:
-    """Refuse a path that can hold no database, or none that is safe."""
+    """Refuse a path that cannot hold a database, or not safely."""
     if len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise StoreError(f"the name of {path} is too long: at most {LONGEST_NAME} bytes, for {BESIDE} is added to it")
+        raise StoreError(f"the name of {path} is too long: at most {LONGEST_NAME} bytes, since {BESIDE} is added to it")
     if path.is_dir():
         raise StoreError(f"{path} is a directory; name a file in it, such as {path / 'litequeue.db'}")
     if not path.parent.is_dir():
@@ -51,7 +51,7 @@ def check_place(path: Path, *, allow_unsafe_filesystem: bool, in_use: bool = Fal
         if not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222:
             raise StoreError(f"{path} is read-only for this user; check its owner and permissions")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise StoreError(f"the folder {path.parent} is read-only for this user; SQLite keeps its WAL beside the file")
+        raise StoreError(f"the folder {path.parent} is read-only for this user, but SQLite keeps its WAL there")
     mounts = read_mounts()
     # a queue that had it under this name goes on: each other name is refused where it is opened
     if not in_use and path.exists() and (why := second_name(path, mounts)):
@@ -59,7 +59,7 @@ def check_place(path: Path, *, allow_unsafe_filesystem: bool, in_use: bool = Fal
     if not allow_unsafe_filesystem and (kind := filesystem_of(path, mounts)) and _is_unsafe(kind):
         raise UnsafeFilesystem(
             f"{path} lies on a {kind} file system, where SQLite's WAL loses or corrupts data; keep it on a local disk "
-            f"(in a container: a named volume), or pass allow_unsafe_filesystem=True and take the risk"
+            f"(in a container: a named volume), or pass allow_unsafe_filesystem=True and accept the risk"
         )
 
 
@@ -68,7 +68,7 @@ def _is_unsafe(kind: str) -> bool:
 
 
 def filesystem_of(path: Path, mounts: list[str] | None = None) -> str | None:
-    """Return the type of the file system the path lies on, or None where that cannot be told."""
+    """Return the type of the path's file system, or None if it is unknown."""
     if sys.platform == "win32":
         return "cifs" if str(path).startswith("\\\\") else None
     try:
@@ -105,7 +105,7 @@ def register(
     """
     identity = file_id(path)
     if identity is None:
-        raise StoreError(f"{path} vanished while it was being opened")
+        raise StoreError(f"{path} was deleted while it was being opened")
     refuse_forsaken(path, identity)
     with lock_of_this_process(_locks):
         known = _known(identity)
@@ -125,7 +125,7 @@ def register(
 
 
 def _known(identity: FileId | None) -> OpenFile | None:
-    """Return the file if it is open here; not one whose connections have all been collected with their queue."""
+    """Return the file if it is open here, unless all its connections were garbage-collected with their queue."""
     found = _open_files.get(identity) if identity else None
     return found if found and found.holders else None
 
@@ -139,21 +139,21 @@ def forget(found: OpenFile, holder: object) -> None:
 
 
 def forsake(identity: FileId) -> None:
-    """Let nobody open this file here any more."""
+    """From now on refuse to open this file in this process."""
     _forsaken.add(identity)
 
 
 def refuse_forsaken(path: str, identity: FileId) -> None:
-    """Refuse a file that a fork has left unusable in this process."""
+    """Refuse a file that is unusable in this process after a fork."""
     if identity in _forsaken:
         raise StoreError(
-            f"this process was forked inside a transaction on {path}, or amid a backup, so SQLite cannot use the file "
+            f"this process was forked inside a transaction on {path} or during a backup, so SQLite cannot use the file "
             f"here; fork outside of both, or start processes by the spawn method"
         )
 
 
 def _refuse_foreign_descriptors(path: str, identity: FileId) -> None:
-    """Refuse to open, with a library of our own, a file this process holds open by other means (Linux)."""
+    """Refuse to open, through apsw, a file that this process holds open by other means (Linux)."""
     try:
         descriptors = os.listdir("/proc/self/fd")  # noqa: PTH208  names are all it takes
     except OSError:

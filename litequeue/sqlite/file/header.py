@@ -17,11 +17,11 @@ DESCRIPTORS = ("/proc/self/fd", "/dev/fd") if hasattr(os, "pread") else ()  # pr
 
 
 def is_in_rollback_mode(path: Path) -> bool:
-    """Whether the file's header says so (sqlite.org/fileformat2.html, 1.3.3). False where it cannot be read.
+    """Whether the file's header says rollback mode (sqlite.org/fileformat2.html, 1.3.3). False if it cannot be read.
 
-    No statement tells it: one by an immutable connection says "delete" of every file. HAZARD: to open the file by hand,
-    and close it, would drop the locks of the application's own connections, so it is read through the descriptor that
-    SQLite has open: only while a connection is.
+    No statement shows it: an immutable connection reports "delete" for every file. HAZARD: opening and closing the file
+    directly would drop the locks of the application's connections, so it is read through the descriptor that SQLite
+    has open; only while a connection is open.
     """
     wanted = file_id(path)
     for folder in DESCRIPTORS:
@@ -36,7 +36,7 @@ def _header(descriptor: int, wanted: FileId | None) -> bytes | None:
     with suppress(OSError):
         if _is_open_on(descriptor, wanted):
             data = os.pread(descriptor, 20, 0)
-            return data if _is_open_on(descriptor, wanted) else None  # else it was closed and opened anew meanwhile
+            return data if _is_open_on(descriptor, wanted) else None  # else it was closed and opened again meanwhile
     return None
 
 

@@ -1,4 +1,4 @@
-"""Bring a file's schema to this release's version. Knows numbered scripts, and nothing of what they hold."""
+"""Bring a file's schema to this release's version. Knows numbered scripts, not their contents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def newest() -> int:
 
 
 def version(db: Connection) -> int:
-    """Return the file's schema version; 0 when none of our tables are in it."""
+    """Return the file's schema version; 0 if it has none of our tables."""
     if not db.rows(SQL["ours"]):
         return 0
     return _number(db.rows(SQL["get_meta"], VERSION))
@@ -74,9 +74,9 @@ def _refuse_newer(found: int, path: str) -> None:
 
 
 class Fence:
-    """Keeps this release from writing to a file that a newer one has migrated since it was opened.
+    """Prevents this release from writing to a file that a newer one has migrated since it was opened.
 
-    Asked in each write transaction: then nobody can migrate the file before the commit. HAZARD: so that older releases
+    Checked in each write transaction: no process can migrate the file before the commit. HAZARD: so that older releases
     notice, each migration must make, change or drop a table, an index or a view; one of rows alone goes unseen.
     """
 
@@ -93,7 +93,7 @@ class Fence:
             self._seen = changes
 
     def steps(self) -> Steps[None]:
-        """The same in a transaction that may have changed anything, as the statements it takes."""
+        """Check in a transaction that may have changed anything; yields the statements to run."""
         _refuse_newer(_number((yield SQL["get_meta"], VERSION)), self._path)
 
     def explain(self, db: Connection) -> None:
@@ -104,7 +104,7 @@ class Fence:
 
 def migrate(db: Connection, path: str) -> None:
     """Make our tables, or bring them up to date, in one transaction; safe when several processes do it at once."""
-    # HAZARD: before the file is in WAL mode, a power cut may damage it with less, whatever its durability is to be
+    # HAZARD: before the file is in WAL mode, a power cut may damage it with less, at any durability
     db.rows("PRAGMA synchronous = full")
     fresh = _prepare(db)
     if version(db) == newest() and db.rows(SQL["get_meta"], FILE_ID):
@@ -125,7 +125,7 @@ def migrate(db: Connection, path: str) -> None:
 
 
 def _prepare(db: Connection) -> bool:
-    """Set what only an empty file can take, then WAL. A file that was not made by us keeps its own settings."""
+    """Make the settings that only an empty file accepts, then WAL. A file not made by us keeps its settings."""
     fresh = not db.rows(SQL["any_table"]) and db.rows("PRAGMA page_count") == [(0,)]
     if fresh:
         db.rows("PRAGMA auto_vacuum = incremental")
@@ -138,7 +138,7 @@ def _prepare(db: Connection) -> bool:
 
 
 def _switch_to_wal(db: Connection) -> str:
-    """SQLite does not wait for others at this switch, so we do: another process may be making the same file."""
+    """Wait for other processes, since SQLite does not at this switch: another may be making the same file."""
     tries = int(BUSY_SECONDS / SWITCH_EVERY)
     while True:
         try:
@@ -157,7 +157,7 @@ SWITCH_EVERY = 0.02  # seconds
 
 
 def tidy(db: Connection) -> None:
-    """Idle work on the file. Only a file that we made is made smaller; a passive checkpoint blocks nobody."""
+    """Idle work on the file. Only a file that we made is made smaller; a passive checkpoint blocks no connection."""
     if db.rows(SQL["get_meta"], {"name": "made_by_litequeue"}):
         [(free,)] = db.rows("PRAGMA freelist_count")
         if free > PAGES_A_STEP:

@@ -1,6 +1,6 @@
-"""A database file that is open in this process, and whether it and what lies beside it are still the same files.
+"""A database file that is open in this process, and whether it, -wal and -shm are still the same files.
 
-Each is told by its device and inode, from its path alone: none is ever opened here (HAZARD: closing any descriptor of
+Each is identified by device and inode, from its path alone: none is ever opened here (HAZARD: closing any descriptor of
 a database drops all locks that SQLite holds on it in this process).
 """
 
@@ -31,7 +31,7 @@ _monotonic: Callable[[], float] = SystemClock.monotonic
 
 
 def file_id(path: str | os.PathLike[str]) -> FileId | None:
-    """Tell a file by device and inode; None if there is none. Never opens it."""
+    """Return a file's device and inode; None if it does not exist. Never opens it."""
     try:
         status = os.stat(path)  # noqa: PTH116  bytes and descriptors are not for Path
     except (OSError, ValueError):
@@ -51,7 +51,7 @@ class OpenFile:
         self._folder = str(Path(path).parent)
         self._lock = threading.Lock()
         self._readers: set[object] = set()  # those of them that have read, and so have -wal and -shm open
-        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: nobody has
+        self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: not opened
         self._changed = self._settled = -1
         self._since = 0.0
 
@@ -78,7 +78,7 @@ class OpenFile:
 
     @contextmanager
     def beside(self, holder: object) -> Generator[None, None, None]:
-        """Do both, for a connection that is closed after the block."""
+        """Note and leave, for a connection that is closed after the block."""
         self.note_beside(holder)
         try:
             yield
@@ -86,14 +86,14 @@ class OpenFile:
             self.leave_beside(holder)
 
     def collected(self, holder: object) -> None:
-        """A connection was dropped unclosed, and closed by the collector, at any moment: takes no lock."""
+        """Note that the garbage collector has closed a connection. This may happen at any moment: takes no lock."""
         self.holders.discard(holder)
         self._readers.discard(holder)
 
     def check(self) -> None:
-        """Raise `StoreReplaced` when one of the files was deleted or replaced; as cheap as one look at the folder.
+        """Raise `StoreReplaced` when one of the files was deleted or replaced; as cheap as one stat of the folder.
 
-        No name in a folder can come to mean another file without a change of the folder's own time stamp.
+        A name in a folder cannot refer to another file without a change of the folder's own time stamp.
         """
         try:
             changed = _stat(self._folder).st_ctime_ns
@@ -144,7 +144,7 @@ def _ids(path: str) -> tuple[FileId | None, ...]:
 
 
 def check_not_replaced(path: str, identity: FileId) -> None:
-    """Refuse to go on with a file that is no longer the one at its path."""
+    """Raise if the file is no longer the one at its path."""
     now = file_id(path)
     if now != identity:
         raise replaced(path, path, now)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from litequeue.errors import DriverConflict, StoreError
 from litequeue.options import flag, plain_function
-from litequeue.sqlite.drivers.connection import abandon
+from litequeue.sqlite.drivers.connection import DriverModule, abandon
 from litequeue.sqlite.file import guards, wal_owner
 from litequeue.sqlite.file.open_file import NO_FILE, FileId, OpenFile, check_not_replaced
 
@@ -28,27 +28,6 @@ Durability = Literal["full", "normal"]
 WAL_RESET_MENDED = (3, 51, 3)
 
 JOURNAL_LIMIT = 64 * 1024 * 1024
-
-
-class DriverModule(Protocol):
-    """What a driver module offers."""
-
-    LIBRARY: str
-
-    def connect(self, path: str) -> Connection:
-        """Open the file."""
-
-    def connect_main_file(self, path: Path) -> Connection:
-        """Open the file alone, to read: without its WAL, without locks, and without making anything beside it."""
-
-    def wrap(self, raw: Any) -> Connection | None:
-        """Put a caller's connection behind the seam, if it is one of this driver."""
-
-    def holds(self, path: str) -> bool:
-        """Whether an open descriptor of that file may belong to this library."""
-
-    def library_version(self) -> str:
-        """The version of the SQLite inside."""
 
 
 def driver_module(driver: Driver) -> DriverModule:
@@ -93,7 +72,7 @@ class File:
     def connect(self, *, create: bool = False, lent: bool = False) -> Connection:
         """Open one more connection, with every guard; with `create`, a missing file is made first.
 
-        `lent`: callers will have it in their blocks, so it is set up as the application wants it.
+        `lent`: callers get it in their blocks, so it is set up as the application wants it.
         """
         path = Path(self.path)
         self._check_identity()
@@ -143,7 +122,7 @@ class File:
         return db
 
     def connect_to_queue(self, *, lent: bool = False) -> Connection:
-        """The same for a file that is known to be in WAL mode: note the -wal and -shm that SQLite opens now."""
+        """Connect to a file that is known to be in WAL mode, and note the -wal and -shm that SQLite opens now."""
         db = self.connect(lent=lent)
         try:
             db.rows("PRAGMA schema_version")  # SQLite opens them at the first read
@@ -156,23 +135,23 @@ class File:
         return db
 
     def give_next_id(self, db: Connection) -> None:
-        """Give a file that was restored an id of its own, once its tables are those of this release."""
+        """Give a restored file a new id, once its tables are those of this release."""
         if self._noted.needs_id:
             wal_owner.give_next_id(Path(self.path), self.identity[1], db)
 
     def set_up(self, raw: Any) -> None:
-        """Prepare a driver's connection for the application's own statements; what its function raises is raised."""
+        """Prepare a driver's connection for the application's own statements; errors of `on_connect` are raised."""
         if self.foreign_keys:
             raw.execute("PRAGMA foreign_keys = on")
         if self.on_connect is None:
             return
         self.on_connect(raw)
         if raw.in_transaction:
-            raise StoreError("on_connect left a transaction open; end it there")
-        raw.execute(f"PRAGMA synchronous = {self.durability}")  # the queue's promise, whatever was set there
+            raise StoreError("on_connect left a transaction open; end the transaction in on_connect")
+        raw.execute(f"PRAGMA synchronous = {self.durability}")  # the queue's promise, in place of what was set there
 
     def disconnect(self, db: Connection) -> None:
-        """Close a connection that `connect` opened; one whose files were replaced is left to the end of the process."""
+        """Close a connection that `connect` opened; if its files were replaced, leave it to the end of the process."""
         found = self._open_file()
         # SQLite would move an old WAL into the file, and remove another's by its name. Where a caller has closed it in
         # a block, the -wal may be gone with it, rightly.
@@ -182,12 +161,12 @@ class File:
         found.leave_beside(db.holder)
         try:
             db.close()
-        finally:  # an error of the disk amid it leaves the connection closed
+        finally:  # an error of the disk meanwhile leaves the connection closed
             guards.forget(found, db.holder)
 
     @contextmanager
     def registered(self) -> Generator[tuple[OpenFile, object], None, None]:
-        """Note that a connection to the file is open for the block's time, which the caller opens and closes."""
+        """Note, during the block, a connection to the file that the caller opens and closes."""
         holder = object()
         found, _ = self._register(holder, make=False)
         try:
@@ -201,7 +180,7 @@ class File:
         return self._open
 
     def forsake(self) -> None:
-        """Open the file in this process no more: it was forked while a connection to it was at work."""
+        """Refuse the file in this process, which was forked while a connection to it was in use."""
         guards.forsake(self.identity)
 
     def check_not_replaced(self) -> None:
@@ -221,18 +200,18 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"the path of a queue must be text, got {path!r}")
     if text == ":memory:" or text.startswith("file:"):
-        raise ValueError(f"a queue needs a plain file path, got {text!r}: its workers and callers meet in the file")
+        raise ValueError(f"a queue needs a plain file path, got {text!r}: its workers and callers share that file")
     path = Path(os.path.realpath(text))
     check_name(path)
     return path
 
 
 def check_name(path: Path) -> None:
-    """Raise `StoreError` for a name that SQLite cannot be given."""
+    """Raise `StoreError` for a name that SQLite cannot open."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise StoreError(f"SQLite opens files with names in UTF-8 only; {str(path)!r} is not") from None
+        raise StoreError(f"SQLite can open only files whose names are UTF-8; rename {str(path)!r}") from None
 
 
 def _settings(durability: Durability) -> tuple[str, ...]:
@@ -248,7 +227,7 @@ def _settings(durability: Durability) -> tuple[str, ...]:
 def _create(path: Path) -> bool:
     """Make an empty file that only its owner may read; True if it was not there."""
     try:
-        # by hand only here: nobody can have it open yet
+        # by hand only here: no connection can have it open yet
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except (FileExistsError, DriverConflict):  # the latter from our own guard: it is there, and open here already
         return False
@@ -258,7 +237,7 @@ def _create(path: Path) -> bool:
 
 
 def warn_of_old_library(driver: DriverModule) -> str | None:
-    """Say what is known to be wrong with this SQLite library, once a process and version."""
+    """Warn of a known fault of this SQLite library, once per process and version; return the warning."""
     version = driver.library_version()
     if tuple(int(part) for part in version.split(".")[:3]) >= WAL_RESET_MENDED:
         return None

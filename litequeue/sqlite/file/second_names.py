@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo: what is needed to know whether it is in sight at its point (proc(5))."""
+    """One line of /proc/self/mountinfo: the fields that say whether it is visible at its point (proc(5))."""
 
     number: str
     parent: str
@@ -17,7 +17,7 @@ class Mount(NamedTuple):
 
 
 def read_mounts() -> list[str]:
-    """The lines of this process's mountinfo; none where there is no such table."""
+    """Return the lines of this process's mountinfo; none if it does not exist."""
     if sys.platform == "win32":
         return []
     try:
@@ -33,10 +33,10 @@ def point_of(field: str) -> str:
 
 
 def second_name(path: Path, mounts: list[str]) -> str | None:
-    """Say why the file may be in use under another name as well, and what to do; None where nothing says so.
+    """Return why the file may be in use under another name as well, and what to do; None if it has one name.
 
-    `path` has no link in it. Each name has its own -wal and -shm beside it, so that two processes that use two names
-    overwrite each other's pages, and nothing tells them.
+    `path` has no link in it. Each name has its own -wal and -shm beside it, so two processes that use two names
+    overwrite each other's pages without an error.
     """
     if is_mount_point(str(path), mounts):
         return (

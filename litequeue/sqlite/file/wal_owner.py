@@ -1,4 +1,4 @@
-"""Know whose WAL lies beside a file: SQLite would put the WAL of another database into this one, without an error.
+"""Know to which file a WAL belongs: SQLite would write another database's WAL into this file without an error.
 
 A process that opens the file compares it with a note in the folder beside it first, and then renews the note. The note
 holds the inodes of the file, its -wal and its -shm, and an id that stands in the file itself, which tells a copy
@@ -6,10 +6,10 @@ that was put over the file (`cp backup.db app.db`) although the inode is the sam
 one than noted gets a new id, so that the same copy put over it once more is told, too. A file that is in rollback mode
 owns no WAL: SQLite deletes the WAL before it leaves that mode, and makes none before it is in it.
 
-HAZARD: to refuse a WAL that is rightly there, after a power cut, would lose jobs. So only what surely tells of another
-file counts. Device numbers change at a reboot: none is compared. Where the folder was copied along with the file to
+HAZARD: to refuse a WAL that is rightly there, after a power cut, would lose jobs. So only certain signs of another
+file count. Device numbers change at a reboot: none is compared. Where the folder was copied along with the file to
 another disk, every inode is another one, the note's own included, which it holds as well: inodes then say nothing. A
--wal that was replaced together with the file belongs to it. What is not known is not held against the file.
+-wal that was replaced together with the file belongs to it. Unknown facts do not count against the file.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ from litequeue.sqlite.file.header import is_in_rollback_mode
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from litequeue.sqlite.drivers.connection import Connection
-    from litequeue.sqlite.file.opening import DriverModule
+    from litequeue.sqlite.drivers.connection import Connection, DriverModule
 
 NAME = "file.json"  # the note, in the folder beside the database
 FILE_ID = {"name": "file_id"}
@@ -49,7 +48,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Note(NamedTuple):
-    """What is known of the file that was opened last. An inode of 0: there was no such file, or it is not known."""
+    """What is known of the file that was opened last. An inode of 0: there was no such file, or it is unknown."""
 
     inode: int
     file_id: str = ""
@@ -59,17 +58,17 @@ class Note(NamedTuple):
 
     @property
     def ids(self) -> frozenset[str]:
-        """Which ids the file itself may have: none of them is evidence of another file."""
+        """The ids that the file itself may have: none of them is evidence of another file."""
         return frozenset({self.file_id, self.next_id} - {""})
 
     @property
     def file(self) -> tuple[int, str, str]:
-        """What it tells of the file itself."""
+        """The part of the note about the file itself."""
         return self.inode, self.file_id, self.next_id
 
 
 class Noted(NamedTuple):
-    """What is still to be done once a note was written."""
+    """The work that remains after a note was written."""
 
     complete: bool  # in a new file there is neither an id nor a WAL yet
     needs_id: bool
@@ -79,16 +78,16 @@ NOT_NOTED = Noted(complete=False, needs_id=False)
 
 
 class Left(NamedTuple):
-    """What lies beside a file before it is opened, as (inode, bytes)."""
+    """The -wal and -shm beside a file before it is opened, as (inode, bytes)."""
 
     wal: tuple[int, int]
     shm: tuple[int, int]
 
     @property
     def deciding(self) -> tuple[str, int]:
-        """Which of the two would harm a file that is not theirs, and its inode; ("", 0) where neither would.
+        """Return which of the two would harm a file that is not theirs, and its inode; ("", 0) if neither would.
 
-        Beside a WAL with something in it -shm says nothing: SQLite makes it anew.
+        Beside a WAL that is not empty, -shm does not matter: SQLite rebuilds it.
         """
         if self.wal[1]:
             return "wal", self.wal[0]
@@ -101,20 +100,20 @@ def new_id() -> str:
 
 
 def refuse_left_alone(path: Path) -> None:
-    """Raise `StoreReplaced` where the file is missing, but its -wal or -shm is there: a new file would get them."""
+    """Raise `StoreReplaced` if the file is missing, but its -wal or -shm exists: a new file would get them."""
     left = _left(path)  # before the file: a process that makes one makes its WAL later
     if left.deciding[0] and not path.exists():
         raise StoreReplaced(
-            f"{_names(path, left)} left of a database that was {path}, and is gone. Put that back, or, to begin with "
-            f"a new one, {_advice(path)}"
+            f"{_names(path, left)} left by a database that was {path} and no longer exists. Restore that database, or, "
+            f"to begin with a new one, {_advice(path)}"
         )
 
 
 def check(path: Path, driver: DriverModule, *, make: bool) -> None:
     """Raise `StoreReplaced` where the file is not the one whose WAL lies beside it; else note which file it is.
 
-    HAZARD: only while this process has no connection to the file, which must stay so until this returns. `make`: also
-    make the folder for the note. Raises `StoreError` where this user cannot use what others have made there.
+    HAZARD: only while this process has no connection to the file, and opens none until this returns. `make`: also
+    make the folder for the note. Raises `StoreError` if this user cannot use the files of other users there.
     """
     folder = Path(f"{path}{BESIDE}")
     if make:
@@ -161,7 +160,7 @@ def _next_id(folder: Path, old: Note | None, now: Note) -> str:
 
 
 def note(path: Path, inode: int, db: Connection) -> Noted:
-    """Once a connection is open: note what was not there before, the inodes of -wal and -shm among it."""
+    """Once a connection is open, note what did not exist before, such as the inodes of -wal and -shm."""
     folder = Path(f"{path}{BESIDE}")
     old, in_place = _read(folder)  # before the id: a process that gives the file a new one notes it first
     file_id = _id_of(db)  # a read, which makes -wal and -shm
@@ -205,7 +204,7 @@ def give_next_id(path: Path, inode: int, db: Connection) -> None:
 
 
 def _is_of_another(old: Note, now: Note, left: Left, *, in_place: bool) -> bool:
-    """Decide whether what lies beside the file was left by another one."""
+    """Decide whether -wal or -shm beside the file was left by another file."""
     which, inode = left.deciding
     if not which:
         return False
@@ -218,9 +217,9 @@ def _is_of_another(old: Note, now: Note, left: Left, *, in_place: bool) -> bool:
 
 def _foreign(path: Path, left: Left) -> StoreReplaced:
     return StoreReplaced(
-        f"{_names(path, left)} left of another file than the one that is {path} now, and together they would be "
-        f"damaged; nothing was changed. To go on with the file that is there now, {_advice(path)}. To go on with "
-        f"the one before, put that back"
+        f"{_names(path, left)} left by another file than the one that is {path} now, and using them together would "
+        f"damage it; nothing was changed. To use the file that is there now, {_advice(path)}. To use "
+        f"the earlier file, put it back"
     )
 
 
@@ -256,9 +255,9 @@ def _inode(path: Path) -> int:
 
 
 def _id_in_main_file(path: Path, driver: DriverModule, left: Left) -> str:
-    """Read the id as it stands in the file without its WAL; empty where there is none, or it cannot be read.
+    """Read the id as it stands in the file without its WAL; empty if there is none, or it cannot be read.
 
-    Raises `StoreReplaced` where there is a WAL, and the file is not in WAL mode.
+    Raises `StoreReplaced` if there is a WAL, but the file is not in WAL mode.
     """
     found, without_wal = "", False
     with suppress(StoreError):
@@ -275,7 +274,7 @@ def _id_in_main_file(path: Path, driver: DriverModule, left: Left) -> str:
 
 
 def _id_of(db: Connection) -> str:
-    with suppress(StoreError):  # no tables yet, or another process amid a checkpoint
+    with suppress(StoreError):  # no tables yet, or a checkpoint in another process
         for (value,) in db.rows(SQL["get_meta"], FILE_ID):
             if isinstance(value, str) and _ID.fullmatch(value):
                 return value
@@ -308,7 +307,7 @@ def _read(folder: Path) -> tuple[Note | None, bool]:
 
 
 def _renew(folder: Path, old: Note | None, new: Note, *, in_place: bool) -> None:
-    """Write down what has changed. A note that tells of another file must be gone before this one is written to."""
+    """Write the changes to the note. A note about another file must be gone before this file is written to."""
     if old is not None and in_place and old.file == new.file:
         if old != new:
             with suppress(OSError, ValueError, TypeError, KeyError):  # what is known of the file itself stays true
@@ -353,7 +352,7 @@ def _make(unnamed: Path, new: Note, *, durable: bool) -> None:
 
 
 def _bytes_of(new: Note, own_inode: int) -> bytes:
-    """All notes have one length, so that a shorter one leaves nothing of a longer."""
+    """Encode a note. All have one length, so that a shorter one leaves no rest of a longer one."""
     return json.dumps({**new._asdict(), "note": own_inode}).ljust(LENGTH - 1).encode() + b"\n"
 
 

@@ -6,11 +6,11 @@ import json
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from litequeue.job import Claimed
+from litequeue.core.records import Claimed
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from litequeue.core.engine import Demand
+    from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Row
 
 _TAKE = SQL["take"]

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from litequeue.core.duration import utc
-from litequeue.core.engine import QueueCount, ScheduleRecord, WorkerRecord
+from litequeue.core.engine import QueueCount, ScheduleRecord
+from litequeue.core.records import JobError, JobRecord, Progress, Status
+from litequeue.core.store import WorkerRecord
 from litequeue.errors import JobNotFound
-from litequeue.ipc.dispatch import Serves
-from litequeue.job import JobError, JobRecord, Progress, Status
-from litequeue.sqlite.jobs.transitions import NUMBER, STATES
+from litequeue.sqlite.jobs import estimate
+from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
     from litequeue.sqlite.drivers.connection import Connection, Row
 
 _DEAD = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-def look_up(db: Connection, job_id: str) -> JobRecord:
+def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
     """Read one job."""
-    return _job(_row(db, "look_up", job_id))
+    return _job(_row(db, "look_up", job_id, now))
 
 
-def has_ended(db: Connection, job_id: str) -> bool:
+def has_ended(db: Connection, job_id: str, now: float) -> bool:
     """Read whether it has ended."""
-    state, _ = _row(db, "run_state", job_id)
+    state, *_ = _row(db, "standing", job_id, now)
     return STATES[state].finished
 
 
-def _row(db: Connection, statement: str, job_id: str) -> Row:
-    rows = db.rows(SQL[statement], {"id": job_id})
+def ended_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Read which of these jobs have ended, or are not on record."""
+    return [job_id for (job_id,) in db.rows(SQL["ended_among"], {"ids": json.dumps(job_ids)})]
+
+
+def _row(db: Connection, statement: str, job_id: str, now: float) -> Row:
+    rows = db.rows(SQL[statement], {"id": job_id, "now": now})
     if not rows:
-        raise JobNotFound(f"no job {job_id} in this file: it never was, or it has been pruned")
+        raise JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
     return rows[0]
 
 
 def list_jobs(
     db: Connection,
+    now: float,
     *,
     status: Status | None,
     task: str | None,
@@ -51,18 +61,22 @@ def list_jobs(
 ) -> list[JobRecord]:
     """Read the newest jobs that match."""
     name = "list_dead_jobs" if status in _DEAD else "list_jobs"
-    where = {"state": None if status is None else NUMBER[status], "task": task, "queue": queue, "tag": tag}
-    return [
-        _job(row)
-        for row in db.rows(SQL[name], where | {"limit": limit, "before": None if before is None else int(before)})
-    ]
+    where = {"now": now, "state": None if status is None else NUMBER[status], "task": task, "queue": queue, "tag": tag}
+    older_than = None if before is None else _number(before)
+    return [_job(row) for row in db.rows(SQL[name], where | {"limit": limit, "before": older_than})]
+
+
+def _number(before: str) -> int:
+    if not (str(before).removeprefix("-").isdecimal() and -(2**63) <= int(before) < 2**63):  # someone's row may be < 0
+        raise ValueError(f"before must be a job's id, got {before!r}")
+    return int(before)
 
 
 def _job(row: Row) -> JobRecord:
     (job_id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at,
-     expires_at, key, tags, schedule, worker, cancel_requested, progress, payload, result, errors) = row  # fmt: skip
+     expires_at, key, tags, schedule, worker, cancel_requested, progress, payload, result, errors, _) = row  # fmt: skip
     return JobRecord(
-        id=job_id,
+        id=str(job_id),
         task=task,
         queue=queue,
         status=STATES[state],
@@ -78,7 +92,7 @@ def _job(row: Row) -> JobRecord:
         key=key,
         tags=_tags(tags) if tags else (),
         schedule=schedule,
-        worker=worker,
+        worker=None if worker is None else str(worker),
         cancel_requested=bool(cancel_requested),
         progress=_progress(progress) if progress else None,
         payload=payload,
@@ -90,14 +104,14 @@ def _job(row: Row) -> JobRecord:
 def _tags(text: str) -> tuple[str, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
-    except (msgspec.MsgspecError, RecursionError):  # of a foreign hand: no reason to hide the job
+    except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: no reason to hide the job
         return (text,)
 
 
 def _progress(text: str) -> Progress | None:
     try:
         return msgspec.json.decode(text, type=Progress)
-    except (msgspec.MsgspecError, RecursionError):  # of a foreign hand: no reason to hide the job
+    except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: no reason to hide the job
         return None
 
 
@@ -107,14 +121,8 @@ def _error(entry: list[Any]) -> JobError:
 
 
 def workers(db: Connection) -> list[WorkerRecord]:
-    """Read the workers on record."""
+    """Read the registered workers."""
     return [_worker(row) for row in db.rows(SQL["workers"])]
-
-
-def served_by(db: Connection, worker: int) -> Serves | None:
-    """Read what a worker takes; None when it is not on record."""
-    rows = db.rows(SQL["served_by"], {"worker": worker})
-    return Serves(frozenset(_names(rows[0][1])), _queues(rows[0][0])) if rows else None
 
 
 def _worker(row: Row) -> WorkerRecord:
@@ -141,7 +149,7 @@ def _queues(text: str | None) -> tuple[str, ...] | None:
 def _names(text: str) -> tuple[str, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
-    except (msgspec.MsgspecError, RecursionError):  # of a foreign hand: a worker that has none
+    except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: a worker that has none
         return ()
 
 
@@ -169,9 +177,24 @@ def schedule(row: Row) -> ScheduleRecord:
     )
 
 
-def counts(db: Connection) -> list[QueueCount]:
-    """Count the jobs of each queue in each state."""
-    return [QueueCount(queue, STATES[state], count, oldest) for queue, state, count, oldest in db.rows(SQL["counts"])]
+def counts(db: Connection, *, exact: bool) -> list[QueueCount]:
+    """Count the jobs of each queue in each state; those that have succeeded by an estimate, unless they are few."""
+    with snapshot(db):
+        others = db.rows(SQL["counts"])
+        succeeded, is_exact = estimate.succeeded(db, sum(count for _, _, count in others), exact=exact)
+    found = [QueueCount(queue, STATES[state], count) for queue, state, count in others]
+    return found + [QueueCount(queue, Status.SUCCEEDED, count, is_exact) for queue, count in succeeded.items()]
+
+
+@contextmanager
+def snapshot(db: Connection) -> Generator[None, None, None]:
+    """Let every statement of the block see the file as it is at the first."""
+    db.script("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:  # not where a Ctrl-C came, and the next reader has ended it
+            db.script("ROLLBACK")  # nothing was written
 
 
 def ready(db: Connection) -> list[tuple[str, str, int, float]]:

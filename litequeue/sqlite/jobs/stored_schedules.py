@@ -1,4 +1,4 @@
-"""Keep schedules in the file, and enqueue what is due, each tick once. Knows triggers, and no cron syntax."""
+"""Keep schedules in the file, and enqueue due ticks, each once. Knows triggers, and no cron syntax."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.logger import later
+from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
-from litequeue.job import NewJob
 from litequeue.scheduling import triggers
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import row_values
-from litequeue.sqlite.jobs.transitions import submit
+from litequeue.sqlite.jobs.enqueue import submit
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Ticks(NamedTuple):
-    """What a trigger said: what is due, and when next; or what is wrong with it."""
+    """The answer of a trigger: the due ticks and the next due time, or its fault."""
 
     due: triggers.Due
     jitter: float = 0.0
@@ -36,7 +36,7 @@ _NOTHING = triggers.Due((), None)
 
 
 def put(db: Connection, new: ScheduleRecord, now: float, ask: Ask, *, replace: bool) -> None:
-    """Add a schedule, or change the one of its name. What is the same stays as it is: its next tick, too."""
+    """Add a schedule, or change the one of that name. An unchanged schedule keeps its next tick."""
     old = find(db, new.name)
     if old is not None and not replace:
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
@@ -106,13 +106,13 @@ def remove(db: Connection, name: str) -> None:
 
 
 def pause(db: Connection, name: str) -> None:
-    """Let a schedule fire no more until it is resumed."""
+    """Pause a schedule until it is resumed."""
     require(db, name)
     db.rows(SQL["pause_schedule"], {"name": name})
 
 
 def resume(db: Connection, name: str, now: float, ask: Ask) -> None:
-    """Let a paused schedule go on from now; ticks of the pause are not made up for."""
+    """Resume a paused schedule from now on; ticks of the pause are not caught up."""
     schedule = require(db, name)
     if schedule.paused:
         # one that will not fire again stays so
@@ -126,12 +126,12 @@ def _first(schedule: ScheduleRecord, now: float) -> float | None:
         return _first_tick(schedule.trigger, now)
     except ValueError as error:
         raise Unsupported(
-            f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it anew"
+            f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it again"
         ) from error
 
 
 def trigger_now(db: Connection, name: str, now: float) -> str:
-    """Enqueue a schedule's call at once, beside its ticks; return the job's id."""
+    """Enqueue a schedule's call at once, in addition to its ticks; return the job's id."""
     schedule = require(db, name)
     job_id = _enqueue(db, schedule, now, run_at=None)
     db.rows(
@@ -141,14 +141,14 @@ def trigger_now(db: Connection, name: str, now: float) -> str:
 
 
 def fire(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> tuple[int, float | None]:
-    """Enqueue each due tick of these tasks' schedules and move them on; return how many, and the next due time."""
+    """Enqueue each due tick of these tasks' schedules, set the next; return how many, and the next due time."""
     known = json.dumps(sorted(tasks))
     rows = db.rows(SQL["due_schedules"], {"now": now, "tasks": known})
     due = {name: row_values.schedule(tuple(row)) for *row, name in rows}
     answers = ask({(name, each.trigger, each.next_at): partial(_ticks, each, name, now) for name, each in due.items()})
     fired, broken = 0, []
     for (name, schedule), ticks in zip(due.items(), answers, strict=True):
-        # of a newer release, of a foreign hand, or in a zone this machine does not know: it must not stop the others
+        # of a newer release, someone else's, or in a zone this machine does not know: it must not stop the others
         if ticks.wrong:
             later.error("the schedule %r cannot fire here: %s", schedule.name, ticks.wrong)
             broken.append(name)
@@ -184,7 +184,7 @@ def bring_near(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> N
     for schedule, ticks in zip(ahead.values(), found, strict=True):
         # wrong: of a newer release, or in a zone this machine does not know
         if not ticks.wrong and ticks.due.next_at != schedule.next_at:
-            later.warning("the clock was set back: the schedule %r is brought near again", schedule.name)
+            later.warning("the clock was set back; the next tick of the schedule %r was recomputed", schedule.name)
             db.rows(SQL["resume_schedule"], {"name": schedule.name, "next_at": ticks.due.next_at})
 
 

@@ -1,7 +1,7 @@
-"""What code that is not ours must say, such as a trigger or a codec: asked outside of the transaction that needs it.
+"""Answers of code that is not ours, such as a trigger or a codec: asked outside of the transaction that needs them.
 
-The transaction is rolled back where an answer is missing, the answer found, and the work done again with it. So it
-costs nothing where nothing is asked, and a cron expression that takes a second to compute holds no writer up.
+If an answer is missing, the transaction is rolled back, the answer computed, and the work done again with it. So it
+costs nothing if nothing is asked, and a cron expression that takes a second to compute delays no writer.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
 
-    from litequeue.job import NewJob
+    from litequeue.core.records import NewJob
 
 T = TypeVar("T")
 
 
 class Ask(Protocol):
-    """Gives the answers to questions, in their order."""
+    """Returns the answers to questions, in their order."""
 
     def __call__(self, questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
-        """What is asked under one key is asked once."""
+        """Ask the questions; those of one key are asked once."""
 
 
 class Unanswered(Exception):
@@ -32,31 +32,31 @@ class Unanswered(Exception):
 
 
 class Answers:
-    """The answers that one piece of work needs, as far as they are known."""
+    """The answers that one piece of work needs and that are known already."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Any] = {}
 
     def __call__(self, questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
-        """Give the answers, or raise `Unanswered`."""
+        """Return the answers, or raise `Unanswered`."""
         missing = {key: question for key, question in questions.items() if key not in self._known}
         if missing:
             raise Unanswered(missing)
         return [cast("T", self._known[key]) for key in questions]
 
     def find(self, asked: Unanswered) -> None:
-        """Ask now; what is raised there reaches the caller."""
+        """Ask now; an error in it is raised to the caller."""
         for key, question in asked.questions.items():
             self._known[key] = question()
 
 
 def at_once(questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
-    """Ask here and now: in a caller's own block, which is the caller's code anyway."""
+    """Ask inside the transaction: in a caller's own block, which is the caller's code anyway."""
     return [question() for question in questions.values()]
 
 
 def answered(run: Callable[[Ask], T]) -> T:
-    """Call `run`, which does its work in a transaction of its own, until nothing is unanswered."""
+    """Call `run`, which works in a transaction of its own, until every question is answered."""
     answers = Answers()
     while True:
         try:
@@ -78,7 +78,7 @@ async def aanswered(run: Callable[[Ask], Awaitable[T]]) -> T:
 
 
 def alike(new: NewJob, payload: bytes, ask: Ask) -> bool:
-    """Have the codec tell whether a stored call and this one are the same."""
+    """Ask the codec whether a stored call and this one are the same."""
     compare = new.alike
     if compare is None:
         return False

@@ -1,5 +1,7 @@
--- States: 0 scheduled, 1 queued, 2 running, 3 waiting, 4 succeeded, 5 failed, 6 cancelled, 7 expired,
--- 8 deleted: emptied, and there for its number alone, see litequeue_jobs_newest.
+-- States: 0 scheduled, 1 queued, 2 waiting, 3 running, 4 succeeded, 5 failed, 6 cancelled, 7 expired. So what does not
+-- run yet is < 3, what has not ended is < 4, what has ended otherwise than well is > 4.
+-- A row whose delete_at has passed is not there for look-ups, listings and keys. 0: emptied, and kept for its id, which a
+-- newer job would get else; that is never deleted while it is the newest.
 -- Times are seconds since 1970 (UTC); spans are seconds. Statements end with a semicolon at the end of a line.
 
 CREATE TABLE litequeue_meta (
@@ -24,15 +26,15 @@ CREATE TABLE litequeue_jobs (
     id               INTEGER PRIMARY KEY CHECK (id < 9223372036854775807), -- after that one SQLite takes any
     task             TEXT NOT NULL,
     queue            TEXT NOT NULL,
+    state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7), -- before the payload: read without its overflow pages
     payload          BLOB NOT NULL,
-    state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 8),
     priority         INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     run_at           REAL NOT NULL,
     created_at       REAL NOT NULL,
-    attempt          INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    attempt          INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 1000000000000000),
     begun            INTEGER NOT NULL DEFAULT 0 CHECK (begun BETWEEN 0 AND attempt), -- claims whose function may have been called
-    failures         INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
-    deaths           INTEGER NOT NULL DEFAULT 0 CHECK (deaths >= 0),
+    failures         INTEGER NOT NULL DEFAULT 0 CHECK (failures BETWEEN 0 AND 1000000000000000),
+    deaths           INTEGER NOT NULL DEFAULT 0 CHECK (deaths BETWEEN 0 AND 1000000000000000),
     worker           INTEGER,
     started_at       REAL,
     finished_at      REAL,
@@ -48,29 +50,25 @@ CREATE TABLE litequeue_jobs (
     schedule         TEXT,
     progress         TEXT,
     result           BLOB,
-    CHECK ((state = 2) = (worker IS NOT NULL)),
-    CHECK (state <> 2 OR (started_at IS NOT NULL AND attempt > 0)),
+    -- so that each claim and each end can count one more, also in a row that someone else wrote
+    CHECK (state >= 3 OR attempt < 1000000000000000),
+    CHECK (state >= 4 OR max(failures, deaths) < 1000000000000000),
+    CHECK ((state = 3) = (worker IS NOT NULL)),
+    CHECK (state <> 3 OR (started_at IS NOT NULL AND attempt > 0)),
     CHECK ((state >= 4) = (finished_at IS NOT NULL)),
     CHECK (delete_at IS NULL OR state >= 4),
-    CHECK (result IS NULL OR state = 4),
-    CHECK (state < 8 OR key IS NULL)
+    CHECK (result IS NULL OR state = 4)
 ) STRICT;
 
 CREATE INDEX litequeue_jobs_ready ON litequeue_jobs (queue, task, -priority, id) WHERE state = 1;
 CREATE INDEX litequeue_jobs_due ON litequeue_jobs (run_at) WHERE state = 0;
-CREATE INDEX litequeue_jobs_running ON litequeue_jobs (worker) WHERE state = 2;
-CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 2 AND begun = 0 AND expires_at IS NOT NULL;
+CREATE INDEX litequeue_jobs_running ON litequeue_jobs (worker) WHERE state = 3;
+CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_ended ON litequeue_jobs (delete_at) WHERE delete_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_dead ON litequeue_jobs (state, id) WHERE state > 4;
+-- For counts alone, and of what is neither enqueued nor succeeds as most jobs do: those pay nothing for it.
+CREATE INDEX litequeue_jobs_counted ON litequeue_jobs (queue, state) WHERE state <> 1 AND state <> 3 AND state <> 4;
 CREATE UNIQUE INDEX litequeue_jobs_key ON litequeue_jobs (task, held_key) WHERE held_key IS NOT NULL;
-
--- An id is never used twice: it tells who comes late. AUTOINCREMENT would see to that too, by another page with each
--- commit, which is a fifth of an enqueue. So the newest job leaves its number behind until there is a newer one.
-CREATE TRIGGER litequeue_jobs_newest AFTER DELETE ON litequeue_jobs
-WHEN NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id > OLD.id)
-BEGIN
-    INSERT INTO litequeue_jobs (id, task, queue, payload, state, priority, run_at, created_at, finished_at)
-    VALUES (OLD.id, '', '', x'', 8, 0, 0, 0, 0); END;
 
 CREATE TABLE litequeue_errors (
     job       INTEGER NOT NULL,
@@ -101,7 +99,7 @@ CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at) WHERE next
 
 CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
-       CASE state WHEN 0 THEN 'scheduled' WHEN 1 THEN 'queued' WHEN 2 THEN 'running' WHEN 3 THEN 'waiting'
+       CASE state WHEN 0 THEN 'scheduled' WHEN 1 THEN 'queued' WHEN 2 THEN 'waiting' WHEN 3 THEN 'running'
                   WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'cancelled' ELSE 'expired' END AS status,
        priority, attempt, failures, deaths,
        strftime('%Y-%m-%d %H:%M:%f', created_at, 'unixepoch') AS created_at,
@@ -114,7 +112,17 @@ SELECT id, task, queue,
        CAST(payload AS TEXT) AS payload, CAST(result AS TEXT) AS result,
        (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
-FROM litequeue_jobs WHERE state < 8;
+FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
+
+-- What look-ups and listings read; not for others: its columns change with a release.
+CREATE VIEW litequeue_records AS
+SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
+       key, tags, schedule, worker, cancel_requested, progress, payload, result,
+       CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = litequeue_jobs.id) THEN
+       (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
+        FROM (SELECT * FROM litequeue_errors WHERE job = litequeue_jobs.id ORDER BY attempt) AS error) END AS errors,
+       delete_at
+FROM litequeue_jobs;
 
 CREATE VIEW litequeue_errors_view AS
 SELECT job, attempt, strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') AS at, type, message, traceback

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import text
@@ -14,13 +14,14 @@ from litequeue.ipc.process_lock import LOOP_SILENT
 from litequeue.worker.executor.event_loop import EventLoop
 from litequeue.worker.executor.execute import aexecute
 from litequeue.worker.executor.pool import Pool
+from litequeue.worker.executor.stoppable import StoppableTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue.core.outcome import Outcome
+    from litequeue.core.records import Claimed
     from litequeue.ipc.process_lock import ProcessLock
-    from litequeue.job import Claimed
     from litequeue.worker.executor.execute import Run
 
 ANSWER_WITHIN = 30.0  # seconds after which a loop that does not answer is named, and ours is replaced
@@ -28,25 +29,14 @@ WATCH_EVERY = 0.25  # seconds between looks whether it does
 MOST_NAMED = 20  # jobs in one line of the log
 
 
-class _Task(asyncio.Task[None]):
-    """Remembers that it was cancelled, and not by itself: Python tells since 3.11 only."""
-
-    told = False
-
-    def cancel(self, msg: Any = None) -> bool:
-        if asyncio.current_task(self.get_loop()) is not self:
-            self.told = True
-        return super().cancel(msg)
-
-
-_Begun = tuple[_Task, int, EventLoop]  # a coroutine that runs, its slot, and the loop it is on
+_Begun = tuple[StoppableTask, int, EventLoop]  # a coroutine that runs, its slot, and the loop it is on
 
 
 class CoroutinePool(Pool):
     """Coroutines on the application's loop, or on one of our own in a thread.
 
-    Our own loop is replaced when it has not answered for `answer_within` seconds, because a coroutine blocks it; those
-    that run on it hold their slots until they end or are written off.
+    A loop of our own is replaced when it has not answered for `answer_within` seconds, because a coroutine blocks it.
+    The coroutines on it keep their slots until they end or are written off.
     """
 
     def __init__(
@@ -76,7 +66,7 @@ class CoroutinePool(Pool):
     def prepare(self, *, expected: bool) -> None:
         """Raise `Unsupported` where this process can run no worker, or no coroutines although they are `expected`.
 
-        Where they are, nothing may block the application's loop for a job from now on.
+        If they are, no `result()` may block the application's loop from now on.
         """
         check_worker(coroutines=expected)
         if expected and self._given is not None:
@@ -84,12 +74,12 @@ class CoroutinePool(Pool):
 
     @property
     def busy(self) -> int:
-        """How many are running."""
+        """How many coroutines are running."""
         return self.size - len(self._slots)
 
     @property
     def free(self) -> int:
-        """How many more jobs could begin at once: none while the loop, which may be the application's, stands still."""
+        """How many more jobs could begin at once: none while the loop, which may be the application's, is blocked."""
         self._asked = True  # before the look: so either we see that it has answered, or it sees that we asked
         if self._at is not None and self._at.called:
             return 0
@@ -104,8 +94,8 @@ class CoroutinePool(Pool):
         return True
 
     def write_off(self, run: Run) -> bool:
-        """Count on this run no more, though its coroutine goes on. False when it has ended meanwhile."""
-        known = self._tasks.pop(run, None)  # by one of two alone, in whatever thread
+        """Free the slot of this run, though its coroutine continues. False if it has already ended."""
+        known = self._tasks.pop(run, None)  # by one of two alone, in any thread
         if known is None:
             return False
         run.written_off = True
@@ -114,7 +104,7 @@ class CoroutinePool(Pool):
         return True
 
     def wake(self) -> None:
-        """Wake the worker's loop, once those have ended that end in this turn of the coroutines' own."""
+        """Wake the worker's loop, after the coroutines that end in this iteration of their own loop."""
         at, here = self._at, asyncio.get_running_loop()
         if at is None or at.loop is not here:
             at = next(at for at in self._replaced if at.loop is here)
@@ -123,7 +113,7 @@ class CoroutinePool(Pool):
             here.call_soon(self._wake_now, at)
 
     def stop(self) -> None:
-        """End our own loops; coroutines written off are cancelled with them."""
+        """End our own loops; coroutines that were written off are cancelled with them."""
         for at in self._loops():
             at.stop()
 
@@ -139,22 +129,20 @@ class CoroutinePool(Pool):
             self._at = EventLoop(self._given, self._place)
         return self._at
 
-    def _staff(self, wanted: int) -> None:  # noqa: ARG002 - whoever finds room begins
+    def _staff(self, wanted: int) -> None:  # noqa: ARG002 - the loop begins as many as it has room for
         at = self._running_loop()
         at.called = True
         at.call(self._answer, at)  # False where the application's loop is closed: its jobs are then released
 
     def warm(self) -> None:
-        """Have a loop that `admit` finds running."""
+        """Start a loop, so that `admit` finds one running."""
         self._running_loop()
 
     def admit(self, job: Claimed, now: float) -> None:
-        """Put a job in line from any thread, where a Ctrl-C may come at any time; the loop begins it."""
+        """Add a job to the backlog from any thread, also where a Ctrl-C may come at any time; the loop begins it."""
         self._put_first(job, now)
         at = self._running_loop()
         at.call(self._fill, at)
-
-    accept = admit
 
     def _answer(self, at: EventLoop) -> None:
         at.called = False
@@ -164,7 +152,7 @@ class CoroutinePool(Pool):
             self._wake()
 
     def _fill(self, at: EventLoop) -> None:
-        """Begin what is in line, as far as there is room; on a loop that was replaced nothing is begun."""
+        """Begin jobs of the backlog while there is room; not on a loop that was replaced."""
         while at is self._at:
             try:
                 slot = self._slots.pop()
@@ -177,12 +165,12 @@ class CoroutinePool(Pool):
                 return
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
-            self._tasks[run] = _Task(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
+            self._tasks[run] = StoppableTask(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
 
     def _cancel(self, run: Run, known: _Begun | None) -> None:
         known = self._tasks.get(run) if known is None else known
         if known is not None:
-            # a turn of the loop later: a task that is cancelled before its first step never runs, and never ends
+            # an iteration of the loop later: a task that is cancelled before its first step never runs, and never ends
             asyncio.get_running_loop().call_soon(known[0].cancel)
 
     async def _one(self, run: Run, slot: int, at: EventLoop) -> None:
@@ -201,7 +189,7 @@ class CoroutinePool(Pool):
     # ---- a loop that does not answer
 
     def watch(self) -> None:
-        """Name a loop that has not answered for too long, and replace it if it is ours; called at each turn."""
+        """Log a loop that has not answered for too long, and replace it if it is ours; called in each cycle."""
         now = SystemClock.monotonic()
         if self._at is None or now < self._watch_at:
             return
@@ -213,7 +201,7 @@ class CoroutinePool(Pool):
             self._process_lock.note(f"{LOOP_SILENT} {SystemClock.now() - silent:.0f}" if silent else "")
 
     def _watched(self, at: EventLoop) -> float:
-        """Return for how many seconds a loop that was named has not answered; 0: it was not, or it has ended."""
+        """Return for how many seconds a logged loop has not answered; 0: it was not logged, or it has ended."""
         if at.over:
             if not at.named:
                 at.named = True
@@ -236,7 +224,7 @@ class CoroutinePool(Pool):
             self._replace(at)
         shown = ", ".join(jobs[:MOST_NAMED]) + (f" and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else "")
         then = (
-            "a new one runs the jobs that come; those on it end at their time limits"
+            "a new loop runs new jobs; the jobs on the old one end at their time limits"
             if at.own
             else "no coroutine is claimed until it answers"
         )

@@ -30,8 +30,8 @@ class EventLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop | None, place: str) -> None:
         self.own: bool = loop is None
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop() if loop is None else loop
-        self.called: bool = False  # it was told that jobs are in line, and has not looked yet
-        self.waking: bool = False  # it will wake the worker at the end of this turn
+        self.called: bool = False  # it was told of jobs in the backlog, and has not looked yet
+        self.waking: bool = False  # it will wake the worker at the end of this iteration
         self.named: bool = False  # it was said that it does not answer
         self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
@@ -49,18 +49,18 @@ class EventLoop:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended; what is left of it will not answer any more."""
+        """Whether the loop has ended and will not answer any more."""
         return self.loop.is_closed()
 
     def here(self) -> bool:
-        """Whether this thread runs it, at this moment."""
+        """Whether this thread is running the loop now."""
         try:
             return asyncio.get_running_loop() is self.loop
         except RuntimeError:
             return False
 
     def call(self, what: Callable[..., object], *arguments: object) -> bool:
-        """Have something called in its thread, soon; False when it has ended."""
+        """Schedule a call in the loop's thread; return False if the loop has ended."""
         try:
             self.loop.call_soon_threadsafe(what, *arguments)
         except RuntimeError:
@@ -68,10 +68,10 @@ class EventLoop:
         return True
 
     def silence(self, *, ask: bool) -> float:
-        """Return for how many seconds it has not answered; `ask`: it should, because there is work for it.
+        """Return for how many seconds the loop has not answered; `ask`: ask it to, because it has work.
 
-        Time counts only from look to look of the caller, so that a process that was stopped as a whole, or a C call
-        that kept the interpreter, is not held against it.
+        Only time between looks of the caller counts, so that a process that was stopped as a whole, or a C call that
+        kept the interpreter, does not count as silence.
         """
         now = SystemClock.monotonic()
         step, self._looked = min(now - self._looked, LARGEST_STEP), now
@@ -85,16 +85,16 @@ class EventLoop:
         return self._silent
 
     def stack(self) -> str:
-        """Where its thread is now, as in a traceback; empty when that cannot be told."""
+        """The present stack of its thread, as in a traceback; empty if it cannot be read."""
         frame = sys._current_frames().get(self._ident)  # noqa: SLF001  the documented way to see another thread's stack
         return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 
     def leave(self) -> None:
-        """Let it end by itself, once nothing is left on it: another has taken its place."""
+        """Let the loop end by itself once it is empty: another loop has replaced it."""
         self.call(self._wind_up)
 
     def stop(self) -> None:
-        """Cancel what is left on it and end it, where it is our own; one that does not hear that is left to itself."""
+        """Cancel what is left on the loop and end it, if it is our own; a blocked loop is left behind."""
         refuse_waits_no_more(self.loop, self._place)
         if self._thread is None:
             return

@@ -1,4 +1,4 @@
-"""Run one claimed job and say how it ended. Knows no store and no worker."""
+"""Run one claimed job and return its outcome. Knows no store and no worker."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
 from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.core.owner_process import getpid
+from litequeue.core.records import Claimed, Progress
 from litequeue.core.retry import after_error, describe
 from litequeue.errors import JobCancelled, JobTimeout
-from litequeue.job import Claimed, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,10 @@ COMES_BACK = 1.0  # seconds until a coroutine is run again whose loop has ended
 
 
 class Recorder(Protocol):
-    """Where a running job's own writes go: the part of a store that a run needs."""
+    """The part of a store that a run uses for the job's own writes."""
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
-        """Record progress; return whether a cancel was asked for."""
+        """Record progress; return whether a cancel was requested."""
 
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
@@ -52,7 +52,7 @@ class Recorder(Protocol):
 
 
 class Run(msgspec.Struct, eq=False):
-    """One job while it runs: what `current_job()` returns."""
+    """One running job: what `current_job()` returns."""
 
     job: Claimed
     task: Task[..., Any]
@@ -80,7 +80,7 @@ class Run(msgspec.Struct, eq=False):
     @property
     @interruptible
     def attempt(self) -> int:
-        """How many times the job has been claimed; with the id it names this run."""
+        """How many times the job has been claimed; together with the id it identifies this run."""
         return self.job.attempt
 
     @property
@@ -92,19 +92,19 @@ class Run(msgspec.Struct, eq=False):
     @property
     @interruptible
     def idempotency_key(self) -> str:
-        """Text that is the same in every attempt of this job and in no other job, for services that take one."""
+        """Text that is the same in every attempt of this job and in no other job, for services that accept one."""
         return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
 
     @property
     @interruptible
     def cancelled(self) -> bool:
-        """Whether the job's cancel was asked for, or the worker is putting it back: end soon."""
+        """Whether the job should end soon: its cancel was requested, or its worker is releasing it."""
         return self.cancel_requested or self.release
 
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
-        """Say how far it is, for `job.progress` in any process; written down at most five times a second.
+        """Report progress, for `job.progress` in any process. It is stored at most five times a second.
 
-        Raises `Fenced` when the job was given to another worker, `ValueError` for what is no number.
+        Raises `Fenced` if another worker has the job by now, `ValueError` for a value that is not a number.
         """
         progress = _progress(done, total, note)
         if self._worth_noting(done, total):
@@ -129,9 +129,9 @@ class Run(msgspec.Struct, eq=False):
     def completing(self, result: object = None) -> Completing:
         """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success.
 
-        `result` is what the job then has returned. Effects in the block happen exactly once. After it the job has
+        `result` becomes the result of the job. Effects in the block happen exactly once. After the block the job has
         ended; what the function returns is not stored. `with current_job().completing(result) as db:` yields the
-        driver's connection. Raises `Fenced` when the job was given to another worker; then nothing is kept.
+        driver's connection. Raises `Fenced` if another worker has the job by now; then nothing is kept.
         """
         return Completing(self, result)
 
@@ -145,7 +145,7 @@ class Run(msgspec.Struct, eq=False):
 
 def _progress(done: float, total: float | None, note: str | None) -> Progress:
     if not (note is None or isinstance(note, str)):
-        raise TypeError(f"progress() takes a note as text, got {note!r}")
+        raise TypeError(f"the note of progress() must be text, got {note!r}")
     if note is not None:  # lone surrogates cannot be stored
         note = note.encode("utf-8", "backslashreplace").decode("utf-8")
     return Progress(_number(done, "done"), None if total is None else _number(total, "total"), note)
@@ -158,7 +158,7 @@ def _number(value: Any, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"progress() takes {name} as a finite number, got {value!r}")
+        raise ValueError(f"{name} of progress() must be a finite number, got {value!r}")
     return value if type(value) is int and value == number else number
 
 
@@ -185,7 +185,7 @@ class Completing:
         return bool(await self._scope.__aexit__(*raised))
 
     def _note_commit(self) -> None:
-        """At once: what a log handler or a signal raises after the commit must not undo that the job has ended."""
+        """Note the commit at once: an error of a log handler or a signal after it must not undo the job's end."""
         self._run.settled = True
 
 
@@ -194,11 +194,11 @@ _current: ContextVar[Run] = ContextVar("litequeue_current_job")
 
 @interruptible
 def current_job() -> Run:
-    """Return the job that is running here; raises `LookupError` outside a task's run."""
+    """Return the job that runs here; raises `LookupError` outside of a task's run."""
     try:
         return _current.get()
     except LookupError:
-        raise LookupError("no job is running here: current_job() works inside a task that a worker runs") from None
+        raise LookupError("no job is running here; call current_job() inside a task that a worker runs") from None
 
 
 @calls_the_task
@@ -247,13 +247,13 @@ _process = getpid()  # the one whose jobs run here
 
 
 def end_copy() -> None:
-    """End this process if it was forked by the function that has just returned, and Python was not told of that."""
+    """End this process if the function that has just returned forked it without Python's hooks."""
     if getpid() != _process:
         _end_forked_child()
 
 
 def work_here() -> None:
-    """Note that this process is to run jobs, whether or not Python was told of the fork that made it."""
+    """Note that this process runs jobs, whether or not Python was told of the fork that made it."""
     global _process  # noqa: PLW0603
     _process = getpid()
 
@@ -269,7 +269,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _end_forked_child(error: BaseException | None = None) -> None:
-    """End this process, which the function forked and came back in: the jobs are its parent's."""
+    """End this process, which the function forked and in which it returned: the jobs are its parent's."""
     code = int(error is not None)
     try:
         if isinstance(error, SystemExit):
@@ -283,7 +283,7 @@ def _end_forked_child(error: BaseException | None = None) -> None:
 
 
 def _loop_ends(error: BaseException) -> bool:
-    """Tell whether the task itself was cancelled, from without; not what it awaited."""
+    """Return whether the task itself was cancelled from outside, not something that it awaited."""
     import asyncio
 
     if not issubclass(type(error), asyncio.CancelledError):
@@ -294,7 +294,7 @@ def _loop_ends(error: BaseException) -> bool:
 
 
 def _raised(run: Run, error: BaseException) -> Outcome:
-    """Say what an error makes of the run; an error in the error's own code, or in that of `retry_on`, fails the job."""
+    """Return the outcome of an error. An error in the error's own code, or in that of `retry_on`, fails the job."""
     try:
         return _judged(run, error)
     except BaseException as wrong:
@@ -302,8 +302,8 @@ def _raised(run: Run, error: BaseException) -> Outcome:
 
 
 def _judged(run: Run, error: BaseException) -> Outcome:
-    """Say what it is: ours (a limit, a cancel, a shutdown) or the function's own."""
-    import asyncio  # here and not above: whoever only enqueues need not wait for it
+    """Return the outcome of an error: ours (a limit, a cancel, a shutdown), or the function's own."""
+    import asyncio  # here and not above: a process that only enqueues need not wait for it
 
     kind = type(error)  # never isinstance(), which asks the error for its class: a property, perhaps, that raises
     stops = (asyncio.CancelledError, JobTimeout)  # what the worker raises in a function to stop it
@@ -316,7 +316,7 @@ def _judged(run: Run, error: BaseException) -> Outcome:
             error = timeout_error(run).with_traceback(error.__traceback__)
         elif run.cancel_requested:
             return Cancelled()
-        elif run.loop_ends:  # the application's loop cancels whatever runs on it: the job did nothing wrong
+        elif run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
             return Snoozed(run.clock.now() + COMES_BACK)
     if run.returned:  # a codec is the user's code; no other try, because the function's effects have happened
         return Failed(describe(error))
@@ -324,10 +324,10 @@ def _judged(run: Run, error: BaseException) -> Outcome:
 
 
 def timeout_error(run: Run) -> JobTimeout:
-    """The error of a run that took too long."""
+    """Return the error of a run that exceeded its limit."""
     return JobTimeout(f"{run.job.task} ran longer than its limit of {run.deadline - run.started:g} s")
 
 
 def written_off(run: Run) -> Outcome:
-    """Say how a run ends that was told to stop and did not."""
+    """Return the outcome of a run that was told to stop and did not."""
     return _raised(run, timeout_error(run))

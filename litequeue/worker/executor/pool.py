@@ -1,4 +1,4 @@
-"""What the two pools have in common: jobs in line for a place, and the pace at which they are worked off."""
+"""The common part of both pools: a backlog of claimed jobs, and the estimate of how fast they run."""
 
 from __future__ import annotations
 
@@ -6,54 +6,50 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING
 
-from litequeue.worker.claim_size import ClaimSize
+from litequeue.worker.executor.claim_size import ClaimSize
 
 if TYPE_CHECKING:
-    from litequeue.job import Claimed
+    from litequeue.core.records import Claimed
     from litequeue.worker.executor.execute import Run
 
 
 class Pool(ABC):
-    """At most `size` runs at a time; jobs claimed beyond that wait in line, each a few milliseconds."""
+    """At most `size` runs at a time; jobs claimed beyond that wait in the backlog, each a few milliseconds."""
 
     def __init__(self, size: int) -> None:
         self.size: int = size
         self.line: deque[Claimed] = deque()
         self.claim_size: ClaimSize = ClaimSize()
-        self._since = 0.0  # when the line was last added to, by the monotonic clock
+        self._since = 0.0  # when the backlog was last added to, by the monotonic clock
 
     @property
     @abstractmethod
     def busy(self) -> int:
-        """How many are at a job: counted before it leaves the line, and until it has ended."""
+        """How many jobs are running: counted before they leave the backlog, and until they have ended."""
 
     @abstractmethod
     def _staff(self, wanted: int) -> None:
-        """See that so many more jobs of the line begin, as far as there is room."""
+        """See that so many more jobs of the backlog begin, as far as there is room."""
 
     @abstractmethod
     def admit(self, job: Claimed, now: float) -> None:
-        """Put a job in line and have it begun, from any thread, also one in which a Ctrl-C may come at any time."""
-
-    @abstractmethod
-    def accept(self, job: Claimed, now: float) -> None:
-        """The same in the thread that hears of what is handed over."""
+        """Add a job to the backlog, from any thread, also one in which a Ctrl-C may come at any time."""
 
     @abstractmethod
     def interrupt(self, run: Run) -> bool:
-        """Tell a run to end. False: not now, because it is amid our own work; try again soon."""
+        """Tell a run to end. False: not now, because it is in our own work; try again soon."""
 
     @abstractmethod
     def write_off(self, run: Run) -> bool:
-        """Count on this run no more, though it goes on. False when it has ended meanwhile."""
+        """Free the slot of this run, though it continues. False if it has already ended."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Wake the worker's loop: there are ends to settle."""
+        """Wake the worker's loop, which has ends to settle."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Let go of threads that are idle; those at a job end after it."""
+        """End idle threads; busy ones end after their jobs."""
 
     @property
     def free(self) -> int:
@@ -65,23 +61,24 @@ class Pool(ABC):
         free = self.free
         return self.claim_size.claim_size(free, self.size) if free > 0 else 0
 
-    def start(self, jobs: list[Claimed], now: float) -> None:
-        """Put jobs in line, and begin as many as there is room for."""
+    def start(self, jobs: list[Claimed], now: float, *, own: int = 0) -> None:
+        """Add jobs to the backlog, and begin as many as have room; `own`: the caller's thread begins so many."""
         self._since = now
         self.line.extend(jobs)
-        self._staff(len(jobs))
+        if len(jobs) > own:
+            self._staff(len(jobs) - own)
 
     def _put_first(self, job: Claimed, now: float) -> None:
-        """Put a job that is handed over in line: it is older than whatever was claimed meanwhile."""
+        """Put a job that was dispatched first in the backlog: it is older than the jobs claimed meanwhile."""
         self._since = now
         self.line.appendleft(job)
 
     def patient_until(self) -> float:
-        """When the line will have stood for too long."""
+        """Return when the backlog will have waited for too long."""
         return self._since + self.claim_size.patience
 
     def withdraw(self) -> list[Claimed]:
-        """Take all jobs out of the line that have not begun."""
+        """Remove all jobs that have not begun from the backlog, and return them."""
         taken = []
         while True:
             try:

@@ -4,58 +4,46 @@ from __future__ import annotations
 
 import threading
 import time
-from contextvars import copy_context
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from litequeue.core.interruptible import catches_interrupts
-from litequeue.errors import JobTimeout
-from litequeue.ipc.thread_interrupt import insist, interrupt, withdraw
-from litequeue.worker.executor.execute import execute, written_off
 from litequeue.worker.executor.pool import Pool
+from litequeue.worker.executor.stoppable import StoppableThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from litequeue.core.outcome import Outcome
-    from litequeue.ipc.notifier import Listener
-    from litequeue.job import Claimed
+    from litequeue.core.records import Claimed
     from litequeue.worker.executor.execute import Run
+    from litequeue.worker.executor.inbox import Inbox
 
 
-class _Thread:
-    """One thread and the run it is at. `listener`: where it waits, instead of at its notifier, while it is the sentry."""
+class _Thread(StoppableThread):
+    """One thread of the pool. `inbox`: where it waits, instead of at its wakeup, in place of the loop."""
 
-    __slots__ = ("notifier", "listener", "given_up", "ident", "lock", "run", "slot", "told")
+    __slots__ = ("given_up", "inbox", "slot", "wakeup")
 
     def __init__(self, slot: int) -> None:
+        super().__init__()
         self.slot = slot
-        self.ident = 0
-        self.lock = threading.Lock()
-        self.notifier = threading.Lock()
-        self.notifier.acquire()
-        self.listener: Listener | None = None
-        self.run: Run | None = None
-        self.told = False
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
+        self.inbox: Inbox | None = None
         self.given_up = False
 
     def ring(self) -> None:
-        """Let it look at the line; one ring is as good as two."""
-        listener = self.listener
-        if listener is not None:
-            listener.wake()
-        elif self.notifier.locked():
-            self.notifier.release()
+        """Let it look at the backlog; one call is as good as two."""
+        inbox = self.inbox
+        if inbox is not None:
+            inbox.call_away()
+        elif self.wakeup.locked():
+            self.wakeup.release()
 
-    def wait(self) -> list[bytes]:
-        """Sleep until it is rung; return what was sent to it."""
-        if self.listener is None:
-            self.notifier.acquire()
-            return []
-        return self.listener.wait(None)
+
+Claim = Callable[[Callable[[], None]], bytes | None]
 
 
 class ThreadPool(Pool):
-    """Threads, started as they are needed. One that is idle is the sentry: it hears what is sent to `listener`."""
+    """Threads, started as they are needed."""
 
     def __init__(
         self,
@@ -63,21 +51,19 @@ class ThreadPool(Pool):
         begin: Callable[[Claimed, int], Run],
         end: Callable[[Run, Outcome, int, Pool], None],
         wake: Callable[[], None],
-        listener: Listener,
-        receive: Callable[[bytes], None],
     ) -> None:
         super().__init__(size)
         self._lock = threading.Lock()
-        self._begin, self._end, self._wake, self._receive = begin, end, wake, receive
-        self._listener: Listener | None = listener  # None: somebody is the sentry
+        self._begin, self._end, self._wake = begin, end, wake
         self._idle: list[_Thread] = []
         self._threads: dict[int, _Thread] = {}
         self._slots = list(range(size))
         self._stopping = False
+        self._claim: Claim
 
     @property
     def busy(self) -> int:
-        """How many threads are at a job."""
+        """How many threads are running a job."""
         return len(self._threads) - len(self._idle)
 
     def wake(self) -> None:
@@ -98,7 +84,7 @@ class ThreadPool(Pool):
             name = f"litequeue-{thread.slot}"
             try:
                 threading.Thread(target=self._work, args=(thread,), name=name, daemon=True).start()
-            except RuntimeError:  # the system gives no more: those there are take the line
+            except RuntimeError:  # the system gives no more: the existing threads run the backlog
                 with self._lock:
                     self._threads.pop(thread.slot)
                     self._slots.append(thread.slot)
@@ -112,64 +98,38 @@ class ThreadPool(Pool):
             self._idle.pop()
         return rung
 
-    # ---- what is handed over
-
-    def post_a_sentry(self) -> None:
-        """Have a thread that hears what other processes send, and one that is sooner begun with in this one."""
+    def warm(self, inbox: Inbox, claim: Claim) -> None:
+        """Have a thread that `admit` finds idle, and one that waits at the inbox in place of the loop."""
         with self._lock:
-            if self._listener is not None:
-                self._ring_idle(1)  # when it rests again, it hears
+            if not inbox.listened and self._idle:
+                self._send_to_listen(self._idle[0], inbox, claim)
             new = [self._new_thread() for _ in range(min(2, self.size) - len(self._threads))]
         self._start(new)
 
-    def receive_waiting(self) -> None:
-        """Receive what came while there was no sentry."""
-        with self._lock:
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            try:
-                self._open(listener.wait(0.0))
-            finally:
-                self._listener = listener
-            self._staff(len(self.line))
-
-    def _open(self, messages: list[bytes]) -> None:
-        for message in messages:
-            if message:
-                self._receive(message)
-
-    def accept(self, job: Claimed, now: float) -> None:
-        """Put a job in line in a thread of our own, which looks there next; should others be in it, they are many."""
-        self._put_first(job, now)
-        if len(self.line) > 1:
-            self._staff(len(self.line) - 1)
+    def _send_to_listen(self, thread: _Thread, inbox: Inbox, claim: Claim) -> None:
+        inbox.listened, self._claim = True, claim
+        thread.inbox = inbox
+        if thread.wakeup.locked():
+            thread.wakeup.release()
 
     def admit(self, job: Claimed, now: float) -> None:
-        """Put a job in line from any thread, where a Ctrl-C may come at any time; an idle thread begins it."""
+        """Add a job to the backlog from any thread, where a Ctrl-C may come at any time; an idle thread begins it."""
         self._put_first(job, now)
         with self._lock:
             rung = self._ring_idle(1)
         if not rung:
-            self._wake()  # in vain for now: the line is given back when it has stood for too long
+            self._wake()  # in vain for now: the backlog is released when it has stood for too long
 
     def interrupt(self, run: Run) -> bool:
-        """Raise `JobTimeout` in the thread at this run. A thread inside a C call sees it when that returns.
+        """Raise `JobTimeout` in the thread of this run. A thread inside a C call gets it when that call returns.
 
-        False: not now, because the thread is amid our own work, which must not be left half done; try again soon.
+        False: not now, because the thread is in our own work, which must not be left half done; try again soon.
         """
         thread = self._thread_of(run)
-        if thread is None:
-            return True
-        with thread.lock:
-            if thread.run is not run:
-                return True
-            if thread.told:
-                return insist(thread.ident)
-            thread.told = True
-            return interrupt(thread.ident, JobTimeout)
+        return thread is None or thread.stop(run)
 
     def write_off(self, run: Run) -> bool:
-        """Count on this run's thread no more: another takes its place. False when it has ended meanwhile."""
+        """Replace this run's thread by another. False if the run has already ended."""
         thread = self._thread_of(run)
         if thread is None:
             return False
@@ -184,7 +144,7 @@ class ThreadPool(Pool):
         return True
 
     def stop(self) -> None:
-        """Let idle threads go; those at a job end after it."""
+        """End idle threads; busy ones end after their jobs."""
         with self._lock:
             self._stopping = True
             idle, self._idle = self._idle, []
@@ -211,59 +171,43 @@ class ThreadPool(Pool):
             self._one(thread, job)
 
     def _rest(self, thread: _Thread) -> bool:
-        """Wait for more; False when there will be none."""
+        """Wait for more jobs; False: there will be none."""
         with self._lock:
             if self._stopping:
                 self._threads.pop(thread.slot, None)
                 return False
             if self.line:
                 return True
-            thread.listener, self._listener = self._listener, None
-            # the sentry first, so that it is the last to be called away
-            self._idle.insert(0 if thread.listener is not None else len(self._idle), thread)
+            self._idle.append(thread)
         self._wake()
-        messages = self._wait_for_a_ring(thread)
-        self._open(messages)
+        thread.wakeup.acquire()
+        inbox = thread.inbox
+        if inbox is not None:
+            hears = inbox.listen(lambda: self._claim(lambda: self._rise(thread)), lambda: self._is_wanted(thread))
+            self._rise(thread, another=hears)
+        else:
+            self._rise(thread)
         return True
 
-    def _wait_for_a_ring(self, thread: _Thread) -> list[bytes]:
-        try:
-            return thread.wait()
-        except (OSError, ValueError):  # the listener was closed, by its worker or by code that does not own it
-            thread.listener = None
-            return []
-        finally:
-            self._rise(thread)
-
-    def _rise(self, thread: _Thread) -> None:
+    def _is_wanted(self, thread: _Thread) -> bool:
         with self._lock:
-            if thread in self._idle:  # nobody rang it, or whoever did was interrupted
+            return thread not in self._idle or bool(self.line)
+
+    def _rise(self, thread: _Thread, *, another: bool = True) -> None:
+        """It is idle no more; where it listened, another idle thread does, or else the loop."""
+        with self._lock:
+            inbox, thread.inbox = thread.inbox, None
+            if thread in self._idle:  # it heard of jobs itself, or the thread that called it was interrupted
                 self._idle.remove(thread)
-            if thread.listener is not None:
-                self._listener, thread.listener = thread.listener, None
-
-    @catches_interrupts
-    def _one(self, thread: _Thread, job: Claimed) -> None:
-        run = thread.run = self._begin(job, thread.slot)
-        outcome: Outcome | None = None
-        try:
-            outcome = copy_context().run(execute, run)  # what a function sets is not there for the next
-            self._finish(thread)
-        except JobTimeout:  # it came after the function's end, which counts
-            self._finish(thread)
-        if not thread.given_up:
-            self._end(run, written_off(run) if outcome is None else outcome, thread.slot, self)
-
-    @catches_interrupts
-    def _finish(self, thread: _Thread) -> None:
-        """From here on no time limit can be raised in this thread; one that is on its way is caught."""
-        while True:
-            try:
-                with thread.lock:
-                    thread.run = None
-                    if thread.told:
-                        withdraw()
-                        thread.told = False
+            if inbox is None:
                 return
-            except JobTimeout:
-                continue
+            if another and self._idle and not self._stopping:
+                self._send_to_listen(self._idle[0], inbox, self._claim)
+            else:
+                inbox.leave()
+
+    def _one(self, thread: _Thread, job: Claimed) -> None:
+        run = self._begin(job, thread.slot)
+        outcome = thread.execute(run)
+        if not thread.given_up:
+            self._end(run, outcome, thread.slot, self)

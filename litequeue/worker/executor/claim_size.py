@@ -7,7 +7,7 @@ HORIZON = 0.010
 LARGEST_CLAIM = 1000
 LARGEST_BATCH = 1000
 SHORTEST = HORIZON / LARGEST_BATCH  # what is shorter makes no batch larger
-# A line that stands still for this many seconds is given back.
+# A backlog that stands still for this many seconds is released.
 PATIENCE = 0.025
 SMOOTHING = 0.2
 
@@ -31,7 +31,7 @@ class ClaimSize:
         self.batch = LARGEST_BATCH if known < SHORTEST else 1 if known > HORIZON else int(HORIZON / known)
 
     def slow_down(self) -> None:
-        """Claimed jobs had to be given back: claim no more than can start at once, until runs are short again."""
+        """Claim no more than can start at once, until runs are short again: claimed jobs had to be released."""
         self._seconds, self._careful = max(self._seconds or 0.0, HORIZON), True
         self.batch = 1
 
@@ -46,4 +46,4 @@ class ClaimSize:
         return max(room, min(LARGEST_CLAIM, soon) - (threads - room))
 
     def __repr__(self) -> str:
-        return f"<Pace {self._seconds}>"
+        return f"<ClaimSize {self._seconds}>"

@@ -1,0 +1,15 @@
+"""What may be a name: of a task, a queue, a schedule, a worker."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_NAME = re.compile(r"[^\s,\x00-\x1f\ud800-\udfff][^,\x00-\x1f\ud800-\udfff]{0,199}")  # no surrogates: it is UTF-8
+
+
+def check_name(value: Any, what: str) -> str:
+    """Refuse a name that cannot be listed or given on a command line."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
+    return str.__str__(value)  # a subclass's own repr() would run in a transaction, in an error's message

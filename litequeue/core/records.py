@@ -1,0 +1,136 @@
+"""A job as values: what is asked for, what is on record, what a worker holds. Knows no store and no task."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from litequeue.core.duration import utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOREVER = math.inf
+
+KeyScope = Literal["kept", "unfinished", "queued"]
+OnConflict = Literal["return", "raise", "replace"]
+
+
+class Status(str, Enum):
+    """The state of a job. `failed` is the dead-letter queue."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    __str__ = str.__str__
+
+    @property
+    def finished(self) -> bool:
+        """Whether a job in this state has ended."""
+        return self in _FINISHED
+
+
+_FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call as a value: the names of task and queue, the priority, and the encoded arguments."""
+
+    task: str
+    queue: str
+    payload: bytes
+    priority: int = 0
+
+
+class NewJob(Call, frozen=True, kw_only=True):
+    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's."""
+
+    created_at: float
+    run_at: float | None = None
+    expires_at: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    key: str | None = None
+    key_scope: KeyScope = "kept"
+    on_conflict: OnConflict = "return"
+    tags: tuple[str, ...] = ()
+    schedule: str | None = None
+    aliases: tuple[str, ...] = ()  # keys that the same call may have been given before
+    alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """The error with which one attempt failed."""
+
+    attempt: int
+    at: datetime
+    type: str
+    message: str
+    traceback: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """The progress that a running job last reported."""
+
+    done: float
+    total: float | None = None
+    note: str | None = None
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored job, as it was when it was read."""
+
+    id: str
+    task: str
+    queue: str
+    status: Status
+    priority: int
+    attempt: int
+    failures: int
+    deaths: int
+    created_at: float
+    run_at: float
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float | None
+    key: str | None
+    tags: tuple[str, ...]
+    schedule: str | None
+    worker: str | None
+    cancel_requested: bool
+    progress: Progress | None
+    payload: bytes
+    result: bytes | None
+    errors: tuple[JobError, ...]
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """A job that a worker has claimed; `(id, attempt)` is the fencing token."""
+
+    id: str
+    attempt: int
+    task: str
+    queue: str
+    payload: bytes
+    priority: int
+    failures: int
+    deaths: int
+    timeout: float | None
+    retries: int | None
+    key: str | None
+    created_at: float
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Turn unix seconds into an aware UTC datetime."""
+    return None if seconds is None else utc(seconds)

@@ -1,0 +1,214 @@
+"""What a litequeue worker needs of a store, as protocols and the values that cross them. Knows no SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from pathlib import Path
+
+    from litequeue.core.dispatch import IdleWorker
+    from litequeue.core.engine import ScheduleRecord
+    from litequeue.core.outcome import Ended
+    from litequeue.core.records import Claimed
+
+
+class Demand(NamedTuple):
+    """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most."""
+
+    tasks: frozenset[str]
+    limit: int
+    most_deaths: int | None = None
+
+    def met_by(self, claimed: Sequence[Claimed]) -> bool:
+        """Whether as many jobs came as were requested: then there may be more."""
+        return sum(job.task in self.tasks for job in claimed) >= self.limit
+
+
+class Cycle(NamedTuple):
+    """The result of one cycle: jobs to run, runs whose end came too late, and what to expect."""
+
+    claimed: list[Claimed]
+    lost: list[Ended]
+    next_at: float | None
+    registered: bool
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, as stored in the file."""
+
+    id: int
+    token: str
+    identity: str
+    queues: tuple[str, ...] | None
+    tasks: tuple[str, ...]
+    threads: int
+    coroutines: int
+    started_at: float
+    beats: int
+    beat_at: float
+    running: int
+
+
+class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker to register."""
+
+    token: str
+    identity: str
+    queues: tuple[str, ...] | None
+    tasks: tuple[str, ...]
+    threads: int
+    coroutines: int
+
+
+class Beat(NamedTuple):
+    """The answer to a heartbeat: whether the worker is registered, and whether others may have to be reaped."""
+
+    known: bool
+    others: bool
+
+
+class Rescued(NamedTuple):
+    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested."""
+
+    returned: tuple[str, ...]
+    dead_lettered: tuple[str, ...]
+    cancelled: tuple[str, ...]
+
+
+class Runs(Protocol):
+    """The part that hands out jobs and records how runs ended."""
+
+    def claim(
+        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+    ) -> Cycle:
+        """Record how runs ended and hand out jobs to start, in one transaction."""
+
+    def settle(self, ended: Sequence[Ended]) -> list[Ended]:
+        """Record how runs ended; return those that came too late and changed nothing."""
+
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
+        """Release a dead worker's jobs. `executing`: the runs it had begun, if known."""
+
+    def claims_of(self, worker: int) -> list[Claimed]:
+        """Return the jobs that stand as running under the worker."""
+
+    def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
+        """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""
+
+    def note_progress(self, job: Claimed, progress: str) -> bool:
+        """Record a running job's progress; return whether its cancel was requested. Raises `Fenced`."""
+
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:
+        """Async twin of `note_progress`."""
+
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = ...
+    ) -> AbstractContextManager[Any]:
+        """Open a write transaction whose commit holds the caller's rows and the job's success; `then` follows it."""
+
+    def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = ...
+    ) -> AbstractAsyncContextManager[Any]:
+        """Async twin of `completing`."""
+
+
+class Workers(Protocol):
+    """The part that knows the workers of all processes."""
+
+    def register(self, worker: NewWorker) -> int:
+        """Register a worker; return its number."""
+
+    def serve(self, worker: int, tasks: frozenset[str]) -> None:
+        """Record which tasks a registered worker runs now."""
+
+    def beat(self, worker: int) -> Beat:
+        """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""
+
+    def list(self) -> builtins.list[WorkerRecord]:
+        """Return the registered workers."""
+
+    def ownerless(self) -> builtins.list[int]:
+        """Return the numbers of workers that have running jobs but are not registered."""
+
+
+class Ticks(Protocol):
+    """The part that knows when schedules are due."""
+
+    def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
+        """Make the file's declared schedules of these tasks those of the code."""
+
+    def bring_near(self, tasks: frozenset[str]) -> None:
+        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
+
+    def fire(self, tasks: frozenset[str]) -> float | None:
+        """Enqueue the due ticks of these tasks' schedules; return when the next is due."""
+
+
+class FileMaintenance(Protocol):
+    """The part for what a worker does to the file beside its jobs."""
+
+    def prune(self, limit: int = 500) -> int:
+        """Delete at most `limit` jobs that have been kept long enough; return how many."""
+
+    def next_prune(self) -> float | None:
+        """Return when the next job is to be deleted."""
+
+    def version(self) -> object:
+        """Return a value that changes when there may be work for a worker; None: it cannot be read just now."""
+
+    def check(self) -> None:
+        """Raise if the file was deleted or replaced."""
+
+    def tidy(self) -> None:
+        """Do idle work on the file: return free pages, checkpoint."""
+
+
+class IdleWorkers(Protocol):
+    """The part that knows the idle workers of this process."""
+
+    def offer(self, worker: IdleWorker) -> None:
+        """Let a job be dispatched to the worker while it is idle."""
+
+    def withdraw(self, worker: IdleWorker) -> None:
+        """The worker is idle no more."""
+
+
+class Store(Protocol):
+    """All of that: what a worker is given."""
+
+    @property
+    def path(self) -> Path:
+        """The file's absolute path."""
+
+    @property
+    def directory(self) -> Path:
+        """The folder beside the file, for locks and sockets."""
+
+    @property
+    def runs(self) -> Runs:
+        """The part that hands out jobs and records how runs ended."""
+
+    @property
+    def workers(self) -> Workers:
+        """The part that knows the workers of all processes."""
+
+    @property
+    def ticks(self) -> Ticks:
+        """The part that knows when schedules are due."""
+
+    @property
+    def maintenance(self) -> FileMaintenance:
+        """The part for what a worker does to the file beside its jobs."""
+
+    @property
+    def dispatch(self) -> IdleWorkers:
+        """The part that knows the idle workers of this process."""
+
+    def check_process(self) -> None:
+        """Raise `StoreError` in a process that was forked, without Python's hooks, while the file was open."""

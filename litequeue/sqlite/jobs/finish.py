@@ -1,0 +1,109 @@
+"""How a job leaves the state it is in for good, or its run for its queue: `finish` and `reschedule`, the only ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.outcome import ErrorInfo
+from litequeue.core.records import FOREVER, Status
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from litequeue.sqlite.drivers.connection import Connection, Steps
+
+# By their numbers in the file: what does not run yet, then what runs, then what has ended.
+STATES: tuple[Status, ...] = (
+    Status.SCHEDULED,
+    Status.QUEUED,
+    Status.WAITING,
+    Status.RUNNING,
+    Status.SUCCEEDED,
+    Status.FAILED,
+    Status.CANCELLED,
+    Status.EXPIRED,
+)
+NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STATES)}
+
+MOST = 10**15  # what the schema lets a counter reach: in a thousand years only someone else's write does
+
+_USED_UP = ErrorInfo("CountersUsedUp", f"it has begun, failed or lost its worker {MOST} times; it cannot run again", "")
+_FINISH = SQL["finish"]
+_FINISH_TOLD = f"{_FINISH}\nRETURNING id"
+_TOGETHER = 100
+_EACH = 5  # parameters
+_SUCCEED_TOGETHER = SQL["succeed_together"].replace("(?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?)"] * _TOGETHER))
+
+
+def until(now: float, span: float) -> float | None:
+    """When what is kept for that many seconds is to be deleted; None: never."""
+    return None if span == FOREVER else now + span
+
+
+def finish(
+    job_id: str,
+    attempt: int,
+    status: Status,
+    now: float,
+    delete_at: float | None,
+    *,
+    was: Status = Status.RUNNING,
+    result: bytes | None = None,
+    failed: int = 0,
+    died: int = 0,
+    error: ErrorInfo | None = None,
+) -> Steps[bool]:
+    """End a job; False, and nothing changed, when it is not in that attempt and state any more.
+
+    `failed`, `died`: what is added to its counters; `error`: the reason, kept with the attempt.
+    """
+    end = NUMBER[status], now, delete_at, result, failed, died
+    if not (yield _FINISH_TOLD, (*end, job_id, attempt, NUMBER[was])):
+        return False
+    if error is not None:
+        yield _record(job_id, attempt, now, error)
+    return True
+
+
+def reschedule(
+    job_id: str,
+    attempt: int,
+    now: float,
+    delete_at: float | None,
+    *,
+    run_at: float | None = None,
+    begun: bool = True,
+    failed: int = 0,
+    died: int = 0,
+    error: ErrorInfo | None = None,
+) -> Steps[Status | None]:
+    """Return a run to its queue, to start at once or at `run_at`; return its status then, None when it came too late.
+
+    Where its cancel was asked for while it ran, it ends here instead, and is kept until `delete_at`.
+    """
+    status = Status.QUEUED if run_at is None else Status.SCHEDULED
+    returning = {"id": job_id, "attempt": attempt, "state": NUMBER[status], "run_at": run_at, "unbegun": int(not begun)}
+    rows = yield SQL["reschedule"], returning | {"failed": failed, "died": died, "most": MOST}
+    if not rows:
+        end = finish(job_id, attempt, Status.FAILED, now, delete_at, failed=failed, died=died, error=error or _USED_UP)
+        return Status.FAILED if (yield from end) else None
+    if error is not None:
+        yield _record(job_id, attempt, now, error)
+    if not rows[0][0]:
+        return status
+    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=status)
+    return Status.CANCELLED
+
+
+def succeed(db: Connection, ends: list[Any]) -> int:
+    """End runs as succeeded, given flat: now, delete_at, result, id, attempt of each; return how many were in time."""
+    size, chunk = len(ends), _EACH * _TOGETHER
+    whole = size // chunk * chunk
+    done = db.changed(_SUCCEED_TOGETHER, [ends[at : at + chunk] for at in range(0, whole, chunk)]) if whole else 0
+    if whole == size:
+        return done
+    left = [(4, *ends[at : at + 3], 0, 0, *ends[at + 3 : at + 5], 3) for at in range(whole, size, _EACH)]
+    return done + db.changed(_FINISH, left)
+
+
+def _record(job_id: str, attempt: int, now: float, error: ErrorInfo) -> tuple[str, dict[str, Any]]:
+    return SQL["record_error"], {"id": job_id, "attempt": attempt, "now": now, **error._asdict()}

@@ -1,0 +1,121 @@
+"""Settle: record how runs ended, and claim the next jobs, as statements inside one write transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.records import FOREVER, Claimed, Status
+from litequeue.core.store import Cycle
+from litequeue.errors import Fenced
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs.claim import claim, in_turn
+from litequeue.sqlite.jobs.control import CHUNK, expire
+from litequeue.sqlite.jobs.enqueue import holder_of
+from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from litequeue.core.outcome import Ended
+    from litequeue.core.store import Demand
+    from litequeue.sqlite.drivers.connection import Connection, Steps
+
+
+def turn(
+    db: Connection,
+    worker: int,
+    demands: Sequence[Demand],
+    queues: tuple[str, ...] | None,
+    ended: Sequence[Ended],
+    now: float,
+    result_ttl: float,
+    first_queue: int,
+) -> Cycle:
+    """Record ends, make ready what is due, and claim: one cycle of a worker."""
+    lost = settle(db, ended) if ended else []
+    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], {"worker": worker})
+    overdue = expires_at is not None and expires_at <= now
+    due = run_at is not None and run_at <= now
+    if overdue:
+        expire(db, now, result_ttl)
+    if due:
+        db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
+    if overdue or due:
+        (run_at, expires_at, _), *lanes = db.rows(SQL["look"], {"worker": worker})
+    claimed: list[Claimed] = []
+    # with expired jobs left over from a full chunk, none may be claimed before the rest are marked
+    if registered and (expires_at is None or expires_at > now):
+        rotated = in_turn(lanes, queues, first_queue)
+        for demand in demands:
+            claimed += claim(db, worker, demand, rotated, now)
+    nexts = [moment for moment in (run_at, expires_at) if moment is not None]
+    return Cycle(claimed, lost, min(nexts, default=None), bool(registered))
+
+
+def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
+    """Record how runs ended; return those whose attempt is not the running one any more."""
+    good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
+    others: list[Ended] = []
+    for end in ended:
+        outcome, job = end.outcome, end.job
+        if type(outcome) is Succeeded:
+            at, keep_for = end.at, end.keep_for
+            good += at, None if keep_for == FOREVER else at + keep_for, outcome.result, job.id, job.attempt
+        else:
+            others.append(end)
+    lost = [end for end in others if not perform(db, _settle_one(end))]
+    if good and succeed(db, good) != len(ended) - len(others):
+        lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
+    return lost
+
+
+def _on_record(db: Connection, end: Ended) -> bool:
+    run = {"id": end.job.id, "attempt": end.job.attempt}
+    return bool(db.rows(SQL["stands"], run | {"state": NUMBER[Status.SUCCEEDED]}))
+
+
+def _settle_one(end: Ended) -> Steps[bool]:
+    """Record one end that is no plain success; False when it came too late."""
+    job, outcome = end.job, end.outcome
+    run = job.id, job.attempt
+    when = end.at, until(end.at, end.keep_for)
+    match outcome:
+        case Settled() | Succeeded():  # on record already: by `completing()`, or with all the other successes
+            return True
+        case Failed(error):
+            return (yield from finish(*run, Status.FAILED, *when, failed=1, error=error))
+        case Cancelled():
+            return (yield from finish(*run, Status.CANCELLED, *when))
+        case Retried(run_at, error):
+            status = yield from reschedule(*run, *when, run_at=run_at, failed=1, error=error)
+        case Snoozed(run_at):
+            status = yield from reschedule(*run, *when, run_at=run_at)
+        case Released(begun):
+            if not begun and job.key is not None:  # which it may hold again
+                yield from holder_of(job.task, job.key, end.at)
+            status = yield from reschedule(*run, *when, begun=begun)
+    return status is not None
+
+
+def complete(job: Claimed, result: bytes, now: float, delete_at: float | None) -> Steps[None]:
+    """Record a success in the caller's own transaction, or stop that transaction."""
+    done = yield from finish(job.id, job.attempt, Status.SUCCEEDED, now, delete_at, result=result)
+    if not done:
+        raise Fenced(f"another worker has job {job.id} by now; what attempt {job.attempt} wrote is rolled back")
+
+
+def require_mine(job: Claimed) -> Steps[None]:
+    """Stop early a transaction that could not be committed."""
+    running = {"id": job.id, "attempt": job.attempt, "state": NUMBER[Status.RUNNING]}
+    if not (yield SQL["stands"], running):
+        raise Fenced(f"another worker has job {job.id} by now; attempt {job.attempt} may not write any more")
+
+
+def note_progress(job: Claimed, progress: str) -> Steps[bool]:
+    """Record a running job's progress; return whether its cancel was requested."""
+    rows = yield SQL["note_progress"], {"id": job.id, "attempt": job.attempt, "progress": progress}
+    if not rows:
+        raise Fenced(f"another worker has job {job.id} by now; attempt {job.attempt} may not write any more")
+    return bool(rows[0][0])

@@ -1,0 +1,71 @@
+"""Workers: register one, and rescue the jobs of a dead one, as statements inside one write transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from litequeue.core.outcome import ErrorInfo
+from litequeue.core.records import Status
+from litequeue.core.store import Rescued
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs.finish import finish, reschedule, until
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litequeue.core.store import NewWorker
+    from litequeue.sqlite.drivers.connection import Connection
+
+DEATH_LIMIT = 3
+_DIED = "its worker process died {} times while running it, the last time running nothing else"
+
+
+def register(db: Connection, worker: NewWorker, now: float) -> int:
+    """Register a worker; return its number, which is never used again."""
+    values = {
+        "token": worker.token,
+        "identity": worker.identity,
+        "queues": None if worker.queues is None else json.dumps(worker.queues),
+        "tasks": json.dumps(worker.tasks),
+        "threads": worker.threads,
+        "coroutines": worker.coroutines,
+        "now": now,
+    }
+    [(number,)] = db.rows(SQL["register"], values)
+    return int(number)
+
+
+def rescue(
+    db: Connection,
+    worker: int,
+    executing: Iterable[str] | None,
+    now: float,
+    *,
+    result_ttl: float,
+    failed_ttl: float,
+    blame: bool,
+) -> Rescued:
+    """Release a dead worker's jobs; those it was executing count a death, and fail at the third, when alone."""
+    runs = db.rows(SQL["runs_of"], {"worker": worker})
+    begun = {f"{job_id}:{attempt}" for job_id, attempt, _ in runs}
+    if executing is not None:
+        begun &= set(executing)
+    returned: list[str] = []
+    dead_lettered: list[str] = []
+    cancelled: list[str] = []
+    fates: dict[Status | None, list[str]] = {Status.CANCELLED: cancelled, Status.FAILED: dead_lettered}
+    for job_id, attempt, deaths in runs:
+        guilty = blame and f"{job_id}:{attempt}" in begun
+        if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
+            error = ErrorInfo("WorkerDied", _DIED.format(deaths + 1), "")
+            kept = now, until(now, failed_ttl)
+            perform(db, finish(job_id, attempt, Status.FAILED, *kept, died=1, error=error))
+            dead_lettered.append(job_id)
+            continue
+        # never as unbegun: a run that is not noted may have ended, and its worker died before the end was stored
+        status = perform(db, reschedule(job_id, attempt, now, until(now, result_ttl), died=int(guilty)))
+        fates.get(status, returned).append(job_id)
+    db.rows(SQL["unregister"], {"worker": worker})
+    return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled))

@@ -1,0 +1,297 @@
+"""Jobs: enqueue, look up, list, count, cancel, retry, wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.engine import Submitted
+from litequeue.core.interruptible import interruptible
+from litequeue.core.store import Demand
+from litequeue.errors import StoreError
+from litequeue.ipc.notifier import CANCEL
+from litequeue.ipc.thread_interrupt import let_go
+from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, connection_of
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs import control, enqueue, row_values, settle
+from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.jobs.user_answers import aanswered, answered
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Sequence
+
+    from litequeue.core.dispatch import IdleWorker
+    from litequeue.core.engine import QueueCount
+    from litequeue.core.records import Claimed, JobRecord, NewJob, Status
+    from litequeue.sqlite.commit.open_transaction import OpenTransaction
+    from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.user_answers import Ask
+    from litequeue.sqlite.kernel import Kernel
+
+
+class _Dispatched(NamedTuple):
+    """A job that was stored, and what was claimed for an idle worker in the same transaction."""
+
+    submitted: Submitted
+    claimed: list[Claimed]
+
+
+class Jobs:
+    """The jobs of one file, as a caller sees them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel, self._writer = kernel, kernel.writer
+
+    # ---- enqueue
+
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+        """Store the jobs, all or none; on disk on return, or with the transaction that is open here, or on `within`.
+
+        `within`: a connection of the caller's own, of this driver, with a transaction open.
+        """
+        if within is not None:
+            return self._submit_within(within, jobs)
+        self._kernel.owner.enter()  # before the locks of a notifier that may be another process's
+        held = self._writer.held()
+        if held is None and len(jobs) == 1 and jobs[0].key is None:
+            submitted = self._submit_one(jobs[0])
+        else:
+            submitted = self._submit_together(jobs, held)
+            self._kernel.announce(held)
+        let_go()
+        return submitted
+
+    def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> list[Submitted]:
+        if held is not None:
+            return self._writer.run(lambda db: _submit(db, jobs))
+        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask)))
+
+    def _submit_one(self, new: NewJob) -> list[Submitted]:
+        idle = self._idle_worker_for(new)
+        if idle is not None:
+            return self._dispatch(new, idle)
+        submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
+        self._kernel.announce(None)
+        return submitted
+
+    def _idle_worker_for(self, new: NewJob) -> IdleWorker | None:
+        """An idle worker of this process that may begin it at once, whenever that is."""
+        if new.key is not None or new.run_at is not None or new.expires_at is not None:
+            return None
+        return self._kernel.idle.take(new.task, new.queue)
+
+    def _dispatch(self, new: NewJob, idle: IdleWorker) -> list[Submitted]:
+        """Store the job, and claim for that worker in the same transaction."""
+        told = False
+
+        def tell(stored: _Dispatched) -> None:
+            nonlocal told
+            self._tell_dispatched(idle, stored)
+            told = True
+
+        try:
+            # HAZARD: told by the thread that commits. This one may leave by a Ctrl-C before that is done: what it had
+            # the worker look for would not be in the file yet, and the job stand as running for ever
+            stored = self._writer.run(self._storing_for(new, idle), then=tell)
+        finally:
+            if not told:  # perhaps a Ctrl-C between the commit and the telling: then a claim stands in the file
+                idle.reconcile()
+        return [stored.submitted]
+
+    async def _adispatch(self, new: NewJob, idle: IdleWorker) -> list[Submitted]:
+        told = False
+
+        def tell(stored: _Dispatched) -> None:
+            nonlocal told
+            self._tell_dispatched(idle, stored)
+            told = True
+
+        try:
+            # told by the thread that commits: this loop may stand still then, or the caller be cancelled
+            stored = await self._writer.arun(self._storing_for(new, idle), then=tell)
+        finally:
+            if not told:
+                idle.reconcile()
+        return [stored.submitted]
+
+    def _storing_for(self, new: NewJob, idle: IdleWorker) -> Callable[[Connection], _Dispatched]:
+        turn, kind = next(self._kernel.turns), idle.kind_of(new.task, new.queue)
+        demands = [] if kind is None else [Demand(kind, 1)]
+
+        def work(db: Connection) -> _Dispatched:
+            [submitted] = enqueue.insert_many(db, [new])
+            if not idle.idle:
+                return _Dispatched(submitted, [])
+            number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
+            claimed = settle.turn(db, number, demands, queues, (), now, self._kernel.retention.result_ttl, turn).claimed
+            return _Dispatched(submitted, claimed)
+
+        return work
+
+    def _tell_dispatched(self, idle: IdleWorker, stored: _Dispatched) -> None:
+        idle.accept(idle.number, stored.claimed)
+        if [job.id for job in stored.claimed] != [stored.submitted.id]:  # an older one came first, or none may start
+            self._kernel.announce(None)
+
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+        """Async twin of `submit`; `within` may also be an aiosqlite connection."""
+        if within is not None:
+            return await self._asubmit_within(within, jobs)
+        self._kernel.owner.enter()
+        if self._writer.held() is not None:
+            return _pending(await self._kernel.arun(lambda: enqueue.submit_among(jobs), self._kernel.announce))
+        idle = self._idle_worker_for(jobs[0]) if len(jobs) == 1 else None
+        if idle is not None:
+            return await self._adispatch(jobs[0], idle)
+        if len(jobs) == 1 and jobs[0].key is None:
+            return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=self._tell_submitted)
+        return await aanswered(
+            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=self._tell_submitted)
+        )
+
+    def _tell_submitted(self, _submitted: list[Submitted]) -> None:
+        self._kernel.announce(None)
+
+    def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+        """Store the jobs in a transaction that the caller has open on a connection of their own."""
+        self._check_at_once()
+        db = connection_of(self._kernel.file, raw)
+        perform(db, self._kernel.fence.steps())
+        return _submit(db, jobs)
+
+    async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+        """Async twin of `_submit_within`, also for an aiosqlite connection."""
+        self._check_at_once()
+        require_asyncio()
+        adb = await aiosqlite_connection_of(self._kernel.file, raw)
+        if adb is None:
+            return self._submit_within(raw, jobs)
+        await aperform(adb, self._kernel.fence.steps())
+        return _pending(await aperform(adb, enqueue.submit_among(jobs)))
+
+    def _check_at_once(self) -> None:
+        """Refuse another process's file, or a replaced one, where no commit of ours follows that would notice."""
+        self._kernel.owner.enter()
+        self._kernel.file.check_not_replaced()
+
+    # ---- look up, list, count
+
+    def look_up(self, job_id: str) -> JobRecord:
+        """Return the job as it now stands, or raise `JobNotFound`."""
+        return self._kernel.read(lambda db: row_values.look_up(db, job_id, self._kernel.clock.now()))
+
+    async def alook_up(self, job_id: str) -> JobRecord:
+        """Async twin of `look_up`."""
+        return await self._kernel.aread(lambda db: row_values.look_up(db, job_id, self._kernel.clock.now()))
+
+    def has_ended(self, job_id: str) -> bool:
+        """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
+        return self._kernel.read(lambda db: row_values.has_ended(db, job_id, self._kernel.clock.now()))
+
+    def list(
+        self,
+        *,
+        status: Status | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> builtins.list[JobRecord]:
+        """Return the newest jobs that match, newest first."""
+        where = {"status": status, "task": task, "queue": queue, "tag": tag, "limit": limit, "before": before}
+        return self._kernel.read_listing(lambda db: row_values.list_jobs(db, self._kernel.clock.now(), **where))  # type: ignore[arg-type]
+
+    async def alist(self, **where: Any) -> builtins.list[JobRecord]:
+        """Async twin of `list`."""
+        return await self._kernel.listed_soon(lambda: self.list(**where))
+
+    def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
+        """Return how many jobs of each queue are in each state.
+
+        Those that have succeeded are estimated in a file of more than 20,000 ids, unless `exact`: that reads all jobs.
+        """
+        return self._kernel.read_listing(lambda db: row_values.counts(db, exact=exact))
+
+    async def acounts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
+        """Async twin of `counts`."""
+        return await self._kernel.listed_soon(lambda: self.counts(exact=exact))
+
+    # ---- control
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel the job; return False if it has already ended."""
+        held = self._writer.held()
+        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
+        self._tell_cancelled(held, job_id)
+        return done
+
+    async def acancel(self, job_id: str) -> bool:
+        """Async twin of `cancel`."""
+        return await self._kernel.arun(
+            lambda: self._cancelling(job_id), lambda held: self._tell_cancelled(held, job_id)
+        )
+
+    def _cancelling(self, job_id: str) -> Steps[bool]:
+        now = self._kernel.clock.now()
+        return control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
+
+    def _tell_cancelled(self, held: OpenTransaction | None, job_id: str) -> None:
+        def tell() -> None:
+            self._kernel.notifier.ring(CANCEL)
+            self._kernel.tell_ended([job_id])
+
+        if held is None:
+            tell()
+        else:
+            held.after.append(tell)
+
+    def retry(self, job_id: str) -> None:
+        """Queue an ended job again."""
+        held = self._writer.held()
+        self._writer.run(lambda db: perform(db, control.retry(job_id, self._kernel.clock.now())))
+        self._kernel.announce(held)
+
+    async def aretry(self, job_id: str) -> None:
+        """Async twin of `retry`."""
+        await self._kernel.arun(lambda: control.retry(job_id, self._kernel.clock.now()), self._kernel.announce)
+
+    # ---- waiting
+
+    @interruptible
+    def wait(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Block until the job has ended, or raise `TimeoutError`, which says what it is doing."""
+        self._kernel.owner.enter()
+        self._refuse_wait_inside()
+        return self._kernel.waiters.wait(job_id, timeout, self.has_ended, self.look_up)
+
+    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Async twin of `wait`."""
+        self._kernel.owner.enter()
+        require_asyncio()
+        self._refuse_wait_inside()
+        return await self._kernel.waiters.await_end(job_id, timeout, self.look_up)
+
+    def _refuse_wait_inside(self) -> None:
+        if self._writer.held() is not None or self._writer.is_copied():
+            raise StoreError("a result cannot be waited for inside a transaction: the job starts only after its commit")
+
+
+def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> builtins.list[Submitted]:
+    """Store them in a transaction of our own, which an error ends."""
+    if all(job.key is None for job in jobs):
+        return enqueue.insert_many(db, jobs)
+    return [perform(db, enqueue.submit(job, ask)) for job in jobs]
+
+
+def _submit(db: Connection, jobs: Sequence[NewJob]) -> builtins.list[Submitted]:
+    """Store them in a transaction of the caller's, which may go on after an error."""
+    return _pending(perform(db, enqueue.submit_among(jobs)))
+
+
+def _pending(submitted: list[Submitted]) -> builtins.list[Submitted]:
+    """Mark what a transaction of the caller's may yet roll back: its id is then given to another job."""
+    return [msgspec.structs.replace(each, pending=True) for each in submitted]

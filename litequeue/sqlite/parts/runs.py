@@ -1,0 +1,126 @@
+"""Runs: claim jobs, settle their ends, and what a running job itself writes."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.logger import later, say
+from litequeue.core.outcome import Ended, Released, Succeeded
+from litequeue.errors import JobNotFound
+from litequeue.ipc.notifier import JOBS
+from litequeue.sqlite.commit.external_connection import perform_held
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs import row_values, settle, workers
+from litequeue.sqlite.jobs.claim import claims
+from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+
+    from litequeue.core.records import Claimed
+    from litequeue.core.store import Cycle, Demand, Rescued
+    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.kernel import Kernel
+    from litequeue.sqlite.parts.transactions import Transactions
+
+
+class Runs:
+    """The runs of one file's jobs, as a worker sees them."""
+
+    def __init__(self, kernel: Kernel, transactions: Transactions) -> None:
+        self._kernel, self._writer, self._transactions = kernel, kernel.writer, transactions
+
+    def claim(
+        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+    ) -> Cycle:
+        """Record how runs ended and hand out jobs to start, in one transaction."""
+        turn = next(self._kernel.turns)
+
+        def work(db: Connection) -> Cycle:
+            return settle.turn(
+                db, worker, demands, queues, ended, self._kernel.clock.now(), self._kernel.retention.result_ttl, turn
+            )
+
+        # a claim alone need not survive power loss: the job is then simply queued again
+        outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))
+        if ended:
+            self._kernel.tell_ended([end.job.id for end in ended])
+        if any(type(end.outcome) is Released for end in ended):
+            self._kernel.notifier.ring(JOBS)  # any worker that is free may have them
+        return outcome
+
+    def settle(self, ended: Sequence[Ended]) -> list[Ended]:
+        """Record how runs ended; return those that came too late and changed nothing."""
+        lost = self._writer.run(lambda db: settle.settle(db, ended))
+        self._tell_settled(ended)
+        return lost
+
+    def _tell_settled(self, ended: Sequence[Ended]) -> None:
+        self._kernel.tell_ended([end.job.id for end in ended])
+        if any(type(end.outcome) is not Succeeded for end in ended):
+            self._kernel.notifier.ring(JOBS)  # any worker that is free may have what returns
+
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
+        """Release a dead worker's jobs, and deregister it."""
+        now = self._kernel.clock.now()
+        rescued = self._writer.run(
+            lambda db: workers.rescue(db, worker, executing, now, **self._kernel.retention._asdict(), blame=blame)
+        )  # durable, as what it ends is told
+        self._kernel.notifier.ring(JOBS)
+        self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled])
+        for job_id in rescued.dead_lettered:
+            with suppress(JobNotFound):  # pruned already
+                job = self._kernel.read(partial(row_values.look_up, job_id=job_id, now=now))
+                died = "%s[%s] failed: %d worker processes died while running it; it is dead-lettered, not run again"
+                later.error(died, job.task, job.id, job.deaths)
+        say()
+        return rescued
+
+    @contextmanager
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = lambda: None
+    ) -> Generator[Any, None, None]:
+        """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
+        with self._writer.transaction() as held:
+            held.after += [then, lambda: self._kernel.tell_ended([job.id])]
+            perform(held.require_sync(), settle.require_mine(job))
+            yield held.require_sync().raw
+            now = self._kernel.clock.now()
+            perform(held.require_sync(), settle.complete(job, result, now, until(now, keep_for)))
+
+    @asynccontextmanager
+    async def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Any, None]:
+        """Async twin of `completing`."""
+        async with self._transactions.aheld() as held:
+            held.after += [then, lambda: self._kernel.tell_ended([job.id])]
+            await perform_held(held, settle.require_mine(job))
+            yield held.adb if held.adb is not None else held.require_sync().raw
+            now = self._kernel.clock.now()
+            await perform_held(held, settle.complete(job, result, now, until(now, keep_for)))
+
+    def note_progress(self, job: Claimed, progress: str) -> bool:
+        """Record a running job's progress; return whether its cancel was requested. Raises `Fenced`."""
+        return self._writer.run(lambda db: perform(db, settle.note_progress(job, progress)), durable=False)
+
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:
+        """Async twin of `note_progress`."""
+        return await self._kernel.arun(lambda: settle.note_progress(job, progress), durable=False)
+
+    def claims_of(self, worker: int) -> list[Claimed]:
+        """The jobs that stand as running under the worker."""
+
+        def look(db: Connection) -> list[Claimed]:
+            return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+
+        return self._kernel.read(look)
+
+    def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
+        """The worker's running jobs that are to be cancelled, as (id, attempt)."""
+        return self._kernel.read(
+            lambda db: [(row[0], row[1]) for row in db.rows(SQL["requested_cancels"], {"worker": worker})]
+        )

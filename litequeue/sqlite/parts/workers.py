@@ -1,0 +1,69 @@
+"""Workers: registered, alive or not."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from litequeue.core.store import Beat
+from litequeue.ipc.process_lock import is_held, loop_silent_since
+from litequeue.sqlite.jobs import row_values, workers
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    import builtins
+
+    from litequeue.core.store import NewWorker, WorkerRecord
+    from litequeue.sqlite.drivers.connection import Connection, Row
+    from litequeue.sqlite.kernel import Kernel
+
+
+class Workers:
+    """The workers of one file, in all processes."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel, self._writer = kernel, kernel.writer
+
+    def register(self, worker: NewWorker) -> int:
+        """Register a worker; return its number."""
+        now = self._kernel.clock.now()
+        return self._writer.run(lambda db: workers.register(db, worker, now), durable=False)
+
+    def serve(self, worker: int, tasks: frozenset[str]) -> None:
+        """Record which tasks a registered worker runs now."""
+        values = {"worker": worker, "tasks": json.dumps(sorted(tasks))}
+        self._writer.run(lambda db: db.rows(SQL["serve_tasks"], values), durable=False)
+
+    def beat(self, worker: int) -> Beat:
+        """Send the worker's heartbeat; return whether it is registered, and whether others may have to be reaped."""
+        values = {"worker": worker, "now": self._kernel.clock.now(), "version": self._kernel.fence.version}
+
+        def work(db: Connection) -> builtins.list[Row]:
+            rows = db.rows(SQL["beat"], values)
+            if not rows:
+                self._kernel.fence.explain(db)
+            return rows
+
+        self._kernel.owner.enter()
+        rows = self._writer.run(work, durable=False, single=True, news=False)
+        return Beat(known=bool(rows), others=not rows or bool(rows[0][0]))
+
+    def list(self) -> builtins.list[WorkerRecord]:
+        """Return the registered workers."""
+        return self._kernel.read(row_values.workers)
+
+    def living(self) -> builtins.list[WorkerRecord]:
+        """Return the registered workers whose lock is held."""
+        return [worker for worker in self.list() if self.lives(worker.token)]
+
+    def lives(self, token: str) -> bool:
+        """Whether the worker of that token holds its lock."""
+        return is_held(self._kernel.directory, token)
+
+    def loop_silent_since(self, token: str) -> float | None:
+        """Return since when, in unix seconds, an event loop of that worker has not answered; None: it answers."""
+        return loop_silent_since(self._kernel.directory, token)
+
+    def ownerless(self) -> builtins.list[int]:
+        """Return the numbers of workers that have running jobs but are not registered."""
+        return self._kernel.read(lambda db: [number for (number,) in db.rows(SQL["ownerless"])])

@@ -1,0 +1,62 @@
+-- name: promote
+UPDATE litequeue_jobs SET state = 1
+WHERE id IN (SELECT id FROM litequeue_jobs WHERE state = 0 AND run_at <= :now ORDER BY run_at LIMIT CAST(:limit AS INTEGER))
+
+-- What has not begun by its `expires`.
+-- name: overdue
+SELECT id, attempt, state FROM litequeue_jobs
+WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER)
+
+-- Before a claim, in one statement, since each costs most where the processor has slept: first when something scheduled
+-- is due, when something expires, and whether the worker is on record; then the distinct (queue, task) pairs with a
+-- ready job, by one index probe a pair, however long the backlog.
+-- name: look
+WITH RECURSIVE lane (queue, task) AS (
+    SELECT * FROM (SELECT queue, task FROM litequeue_jobs WHERE state = 1 ORDER BY queue, task LIMIT 1)
+    UNION ALL
+    SELECT
+        coalesce((SELECT queue FROM litequeue_jobs
+                  WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
+                 (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue LIMIT 1)),
+        coalesce((SELECT task FROM litequeue_jobs
+                  WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
+                 (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue, task LIMIT 1))
+    FROM lane WHERE lane.queue IS NOT NULL)
+SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
+       (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL),
+       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
+UNION ALL
+SELECT queue, task, NULL FROM lane WHERE queue IS NOT NULL
+
+-- Where only one such pair is of interest, its first jobs are read at once, as they will be when they are claimed.
+-- name: front
+SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
+FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
+
+-- At most :limit index entries a task are read; jobs of other tasks are never touched.
+-- name: heads
+SELECT -priority, id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
+
+-- The same without those under which workers died: it reads a row for each.
+-- name: unsuspected_heads
+SELECT -priority, id FROM litequeue_jobs
+WHERE state = 1 AND queue = +:queue AND task = +:task AND deaths <= +:most_deaths
+ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
+
+-- Run for one run of ids after another, so by position: worker, now, first, last. One UPDATE of all with RETURNING costs
+-- a temporary table or four each time, which is most of what a claim of one job takes.
+-- name: take
+UPDATE litequeue_jobs
+SET state = 3, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at = ?,
+    held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
+WHERE id BETWEEN ? AND ? AND +state = 1
+
+-- name: taken
+SELECT CAST(job.id AS TEXT), attempt, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
+FROM json_each(:ids) AS taken CROSS JOIN litequeue_jobs AS job ON job.id = taken.value
+
+-- name: requested_cancels
+SELECT CAST(id AS TEXT), attempt FROM litequeue_jobs
+WHERE state = 3 AND worker = :worker AND cancel_requested = 1

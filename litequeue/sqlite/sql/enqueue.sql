@@ -1,0 +1,30 @@
+-- Run for every job, so by position, and without RETURNING where that is safe: see enqueue.insert.
+-- name: insert
+INSERT INTO litequeue_jobs
+    (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
+     key, key_scope, held_key, tags, schedule)
+VALUES
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- The same as a transaction of its own: into a schema of another version than the first parameter, no task is refused.
+-- name: insert_alone
+INSERT INTO litequeue_jobs
+    (task, queue, payload, state, priority, run_at, created_at, expires_at, timeout, retries,
+     key, key_scope, held_key, tags, schedule)
+VALUES
+    (CASE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') WHEN ? THEN ? END,
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: key_holder
+SELECT CAST(id AS TEXT), payload, state, begun, delete_at
+FROM litequeue_jobs WHERE task = :task AND held_key = :key
+
+-- A key that is held by a job whose time has passed, and which is only to be pruned yet.
+-- name: free_key
+UPDATE litequeue_jobs SET held_key = NULL WHERE task = :task AND held_key = :key AND delete_at <= :now
+
+-- name: replace
+UPDATE litequeue_jobs
+SET payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
+    expires_at = :expires_at, timeout = :timeout, retries = :retries, tags = :tags
+WHERE id = :id AND state < 3

@@ -1,0 +1,46 @@
+-- Ends and returns. Each names the attempt and the state, so that a late worker changes nothing.
+-- Every end of a job, but the successes of `succeed_together`. By position, and without RETURNING, since a run alone costs
+-- half as much so: state, now, delete_at, result, more failures, more deaths, id, attempt, and the state it was in.
+-- name: finish
+UPDATE litequeue_jobs
+SET state = ?, worker = NULL, finished_at = ?, delete_at = ?, result = ?, failures = failures + ?, deaths = deaths + ?,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+WHERE id = ? AND attempt = ? AND state = ?
+
+-- Successes, as many at once as there are rows of values (now, delete_at, result, id, attempt): a statement a job costs
+-- a third more. Nothing goes before UPDATE: where WITH does, Python's sqlite3 counts no rows.
+-- name: succeed_together
+UPDATE litequeue_jobs
+SET state = 4, worker = NULL, finished_at = ended.column1, delete_at = ended.column2, result = ended.column3,
+    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+FROM (VALUES (?, ?, ?, ?, ?)) AS ended
+WHERE litequeue_jobs.id = ended.column4 AND litequeue_jobs.attempt = ended.column5 AND litequeue_jobs.state = 3
+
+-- Every return of a run to its queue. :unbegun 1: its function was never called, and it is as if it had not been claimed,
+-- so it holds its key again, if none has taken that meanwhile. Nothing, where its counters leave no room for another run.
+-- name: reschedule
+UPDATE litequeue_jobs
+SET state = :state, worker = NULL, run_at = coalesce(:run_at, run_at),
+    failures = failures + :failed, deaths = deaths + :died,
+    begun = max(0, begun - :unbegun), started_at = CASE WHEN begun > :unbegun THEN started_at END,
+    held_key = CASE WHEN key_scope = 'queued' AND begun <= :unbegun AND NOT EXISTS
+                         (SELECT 1 FROM litequeue_jobs AS other
+                          WHERE other.task = litequeue_jobs.task AND other.held_key = litequeue_jobs.key)
+                    THEN key ELSE held_key END
+WHERE id = :id AND attempt = :attempt AND state = 3
+      AND max(attempt, failures + :failed, deaths + :died) < :most
+RETURNING cancel_requested
+
+-- name: record_error
+INSERT OR REPLACE INTO litequeue_errors (job, attempt, at, type, message, traceback)
+VALUES (:id, :attempt, :now, :type, :message, :traceback)
+
+-- name: standing
+SELECT state, attempt, task, key FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+
+-- name: stands
+SELECT 1 FROM litequeue_jobs WHERE id = :id AND attempt = :attempt AND state = :state
+
+-- name: note_progress
+UPDATE litequeue_jobs SET progress = :progress WHERE id = :id AND attempt = :attempt AND state = 3
+RETURNING cancel_requested

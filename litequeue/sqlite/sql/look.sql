@@ -1,0 +1,70 @@
+-- name: look_up
+SELECT * FROM litequeue_records WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+
+-- name: ended_among
+SELECT awaited.value FROM json_each(:ids) AS awaited
+LEFT JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
+WHERE job.id IS NULL OR job.state >= 4
+
+-- name: list_jobs
+SELECT * FROM litequeue_records
+WHERE (delete_at IS NULL OR delete_at > :now) AND (:state IS NULL OR state = :state)
+      AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
+                                   WHERE value = :tag))
+      AND (:before IS NULL OR id < :before)
+ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
+
+-- name: list_dead_jobs
+SELECT * FROM litequeue_records
+WHERE (delete_at IS NULL OR delete_at > :now) AND state > 4 AND state = :state
+      AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
+                                   WHERE value = :tag))
+      AND (:before IS NULL OR id < :before)
+ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
+
+-- All but those that have succeeded, from partial indexes alone; the queues of ready jobs by one index probe each, for
+-- GROUP BY takes twice as long.
+-- name: counts
+WITH RECURSIVE ready (queue) AS (
+    SELECT * FROM (SELECT queue FROM litequeue_jobs WHERE state = 1 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
+    FROM ready WHERE ready.queue IS NOT NULL)
+SELECT queue, 1, (SELECT count(*) FROM litequeue_jobs WHERE state = 1 AND queue = ready.queue)
+FROM ready WHERE queue IS NOT NULL
+UNION ALL
+SELECT queue, 3, count(*) FROM litequeue_jobs WHERE state = 3 GROUP BY queue
+UNION ALL
+SELECT queue, state, count(*) FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
+WHERE state <> 1 AND state <> 3 AND state <> 4 AND (queue <> '' OR delete_at IS NOT 0) GROUP BY queue, state
+
+-- name: succeeded
+SELECT queue, count(*) FROM litequeue_jobs WHERE state = 4 AND (queue <> '' OR delete_at IS NOT 0) GROUP BY queue
+
+-- name: id_range
+SELECT (SELECT min(id) FROM litequeue_jobs), (SELECT max(id) FROM litequeue_jobs)
+
+-- name: used_ids
+SELECT * FROM
+    (SELECT (SELECT min(id) FROM litequeue_jobs WHERE id BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]')) AS first,
+            (SELECT max(id) FROM litequeue_jobs WHERE id BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]'))
+     FROM json_each(:spans) AS span)
+WHERE first IS NOT NULL
+
+-- name: sample
+SELECT block.key, job.queue FROM json_each(:blocks) AS block CROSS JOIN litequeue_jobs AS job
+ON job.id BETWEEN json_extract(block.value, '$[0]') AND json_extract(block.value, '$[1]')
+WHERE job.state = 4
+
+-- name: ready_counts
+SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task
+
+-- Of the newest jobs, and of those that are to be pruned last: under a long backlog the newest have not run.
+-- name: recent_durations
+SELECT task, finished_at - started_at FROM litequeue_jobs
+WHERE id IN (SELECT id FROM (SELECT id FROM litequeue_jobs ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)) UNION
+             SELECT id FROM (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL ORDER BY delete_at DESC LIMIT CAST(:limit AS INTEGER)))
+      AND state IN (4, 5) AND finished_at - started_at IS NOT NULL
+ORDER BY finished_at DESC LIMIT CAST(:limit AS INTEGER)

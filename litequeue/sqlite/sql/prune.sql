@@ -1,0 +1,26 @@
+-- name: prunable
+SELECT id FROM litequeue_jobs
+WHERE delete_at IS NOT NULL AND delete_at <= :now AND delete_at <> 0 ORDER BY delete_at LIMIT CAST(:limit AS INTEGER)
+
+-- name: prune_errors
+DELETE FROM litequeue_errors WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- An id is never used twice: it identifies a late worker. AUTOINCREMENT would see to that too, by another page with each commit,
+-- which is a fifth of an enqueue. So the newest job is never deleted, and keeps nothing but its id.
+-- name: empty_newest
+UPDATE litequeue_jobs
+SET task = '', queue = '', payload = x'', result = NULL, key = NULL, key_scope = NULL, held_key = NULL, tags = NULL,
+    schedule = NULL, progress = NULL, started_at = NULL, delete_at = 0
+WHERE id = (SELECT max(id) FROM litequeue_jobs) AND id IN (SELECT value FROM json_each(:ids))
+
+-- The one that was emptied while it was the newest, if it is no more.
+-- name: prune_emptied
+DELETE FROM litequeue_jobs WHERE delete_at = 0 AND id < (SELECT max(id) FROM litequeue_jobs)
+
+-- name: prune
+DELETE FROM litequeue_jobs
+WHERE id IN (SELECT value FROM json_each(:ids)) AND id < (SELECT max(id) FROM litequeue_jobs)
+
+-- name: next_prune
+SELECT min(delete_at) FROM litequeue_jobs
+WHERE delete_at IS NOT NULL AND (delete_at <> 0 OR id < (SELECT max(id) FROM litequeue_jobs))

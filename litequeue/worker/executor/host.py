@@ -1,0 +1,179 @@
+"""Run one claimed job here with all of litequeue's rules, however it was delivered. Knows no store, pool or worker.
+
+An engine whose jobs are delivered by another system calls `run_one` or `arun_one` for each, and records the `Ended`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from litequeue.core.background import in_thread
+from litequeue.core.engine import Defaults, Feature, Home, unsupported
+from litequeue.core.logger import log
+from litequeue.core.outcome import Ended, Failed, Outcome
+from litequeue.worker.executor.execute import Recorder, Run, aexecute, end_copy, work_here, written_off
+from litequeue.worker.executor.report import report
+from litequeue.worker.executor.stoppable import TELL_AGAIN, StoppableTask, StoppableThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from litequeue.core.clock import Clock
+    from litequeue.core.records import Claimed
+    from litequeue.task import Task
+
+WATCH_EVERY = 0.5  # seconds between two questions whether the job's cancel was requested
+
+
+class Limited(NamedTuple):
+    """A task, the limit of its runs, and how long a run's end is kept, in seconds."""
+
+    task: Task[..., Any]
+    timeout: float
+    keep_for: float
+
+
+def with_limits(task: Task[..., Any], defaults: Defaults) -> Limited:
+    """Return the task with its own limits, or the queue's where it has none."""
+    timeout, ttl = task.options.timeout, task.options.result_ttl
+    return Limited(task, defaults.timeout if timeout is None else timeout, defaults.result_ttl if ttl is None else ttl)
+
+
+def begun(job: Claimed, limited: Limited, clock: Clock, recorder: Recorder, now: float) -> Run:
+    """Return the run that begins now; a limit of the call counts before the task's."""
+    task, timeout, keep_for = limited
+    return Run(job, task, clock, recorder, keep_for, now, now + (timeout if job.timeout is None else job.timeout))
+
+
+def kept_for(run: Run, outcome: Outcome, defaults: Defaults) -> float:
+    """Return how long to keep the job if it has ended now: one that is released may end as cancelled."""
+    return defaults.failed_ttl if isinstance(outcome, Failed) else run.keep_for
+
+
+def never() -> bool:
+    """No cancel is ever requested."""
+    return False
+
+
+def run_one(home: Home, job: Claimed, recorder: Recorder, cancelled: Callable[[], bool] = never) -> Ended:
+    """Run the job in this thread, and return how it ended; never raises for what the function did.
+
+    `cancelled`: asked every 0.5 s, in another thread, whether the job's cancel was requested; a plain function sees
+    it in `current_job().cancelled`. A coroutine function is run on a loop of its own. A function that does not stop
+    when told keeps this thread. Raises `UnknownTask`, before anything has begun.
+    """
+    limited = with_limits(home.tasks[job.task], home.defaults)
+    if limited.task.is_coroutine:
+        return asyncio.run(arun_one(home, job, recorder, cancelled))
+    work_here()
+    run = begun(job, limited, home.clock, recorder, home.clock.monotonic())
+    thread, over = StoppableThread(threading.get_ident()), threading.Event()
+    # not before it has begun: an interrupt would hit this function
+    watch = _Watch(run, cancelled, lambda run: thread.run is run and thread.stop(run), on_cancel=False)
+    if watch.pause() is not None:
+        threading.Thread(target=watch.until, args=(over,), name="litequeue-limit", daemon=True).start()
+    try:
+        outcome = thread.execute(run)
+    finally:
+        over.set()
+    end_copy()
+    return _ended(home, run, outcome)
+
+
+async def arun_one(home: Home, job: Claimed, recorder: Recorder, cancelled: Callable[[], bool] = never) -> Ended:
+    """Async twin of `run_one`: a coroutine function is run on this loop, and cancelled when its cancel was requested.
+
+    `cancelled` is then asked on the loop, and must not block. A plain function is run in a thread of its own. When the
+    one who awaits this is cancelled, the coroutine is too, and the run has no end that counts.
+    """
+    limited = with_limits(home.tasks[job.task], home.defaults)
+    if not limited.task.is_coroutine:
+        return await in_thread(lambda: run_one(home, job, recorder, cancelled))
+    work_here()
+    run = begun(job, limited, home.clock, recorder, home.clock.monotonic())
+    task = StoppableTask(aexecute(run), loop=asyncio.get_running_loop(), name=job.task)
+    watch = _Watch(run, cancelled, lambda _: task.cancel() or True, on_cancel=True)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=watch.pause())
+            watch.look()
+    except asyncio.CancelledError:
+        run.release = True
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    return _ended(home, run, written_off(run) if task.cancelled() else task.result())
+
+
+def _ended(home: Home, run: Run, outcome: Outcome) -> Ended:
+    report(run, outcome, home.clock.monotonic() - run.started)
+    return Ended(run.job, outcome, home.clock.now(), kept_for(run, outcome, home.defaults))
+
+
+class _Watch:
+    """Looks at one run now and then, and tells it to stop: at its limit, or when its cancel is requested."""
+
+    def __init__(
+        self, run: Run, cancelled: Callable[[], bool], stop: Callable[[Run], bool], *, on_cancel: bool
+    ) -> None:
+        self._run, self._cancelled, self._stop, self._on_cancel = run, cancelled, stop, on_cancel
+        self._look_at = run.deadline
+        self._ask_at = math.inf if cancelled is never else run.started + WATCH_EVERY
+
+    def pause(self) -> float | None:
+        """Return the seconds until the next look; None: none is needed."""
+        at = min(self._look_at, self._ask_at)
+        return None if at == math.inf else max(0.0, min(at - self._run.clock.monotonic(), threading.TIMEOUT_MAX))
+
+    def until(self, over: threading.Event) -> None:
+        """Look until the run is over."""
+        while not over.wait(self.pause()):
+            self.look()
+
+    def look(self) -> None:
+        """Ask, and tell the run, if it is time."""
+        run, now = self._run, self._run.clock.monotonic()
+        if now >= self._look_at:
+            run.timed_out, run.interrupted = True, min(run.interrupted, now)
+            self._look_at = math.inf if self._stop(run) else now + TELL_AGAIN
+        if now >= self._ask_at:
+            self._ask_at = now + WATCH_EVERY
+            if self._is_cancelled():
+                run.cancel_requested, self._ask_at = True, math.inf
+                if self._on_cancel:
+                    self._stop(run)
+
+    def _is_cancelled(self) -> bool:
+        try:
+            return self._cancelled()
+        except Exception as error:  # the limit must be watched all the same
+            job = self._run.job
+            log.log(logging.WARNING, "%s[%s]: no answer whether it is cancelled: %s", job.task, job.id, error)
+            return False
+
+
+class NoRecords:
+    """A `Recorder` for an engine that keeps no progress and shares no transaction: `completing()` is refused."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+
+    def note_progress(self, job: Claimed, progress: str) -> bool:  # noqa: ARG002  nothing keeps it
+        """Drop it."""
+        return False
+
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:  # noqa: ARG002
+        """Async twin of `note_progress`."""
+        return False
+
+    def completing(self, *_arguments: object) -> NoReturn:
+        """Raise `Unsupported`."""
+        raise unsupported(self._engine, Feature.COMPLETING)
+
+    def acompleting(self, *_arguments: object) -> NoReturn:
+        """Raise `Unsupported`."""
+        raise unsupported(self._engine, Feature.COMPLETING)

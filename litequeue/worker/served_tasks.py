@@ -1,0 +1,102 @@
+"""The tasks that a worker runs: those of its queue, also those that are declared while it runs. Knows no job."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+from litequeue.core.logger import log
+from litequeue.errors import Unsupported
+from litequeue.scheduling.schedules import declared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from litequeue.core.store import Store
+    from litequeue.task import Registry, Task
+    from litequeue.worker.maintenance import Maintenance
+    from litequeue.worker.running_jobs import RunningJobs
+
+
+class ServedTasks:
+    """Follows what a queue declares; `wake` is called, in any thread, when there is something new."""
+
+    def __init__(self, tasks: Mapping[str, Task[..., Any]], wake: Callable[[], object]) -> None:
+        self._registry, self._wake = cast("Registry", tasks), wake
+        self._stale = False
+        self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
+        self.tasks: dict[str, Task[..., Any]] = dict(tasks)
+        self._refused: set[Task[..., Any]] = set()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(self.tasks)
+
+    def close(self) -> None:
+        """Follow no more."""
+        if self._note in self._registry.followers:
+            self._registry.followers.remove(self._note)
+
+    def declare_schedules(self, store: Store) -> None:
+        """Make the schedules of these tasks those of the code."""
+        _declare_schedules(store, self.tasks)
+
+    def follow(self, worker: int, store: Store, runs: RunningJobs, maintenance: Maintenance) -> bool:
+        """Run also what was declared meanwhile, or declared again; return whether there was any.
+
+        Where this fails it is done again at the next call.
+        """
+        new = self._new(idle=not (runs.busy or runs.ended)) if self._stale else {}
+        new = {name: task for name, task in new.items() if self._is_taken(task, runs)}
+        if not new:
+            return False
+        try:
+            store.workers.serve(worker, self.names | new.keys())
+            _declare_schedules(store, new)
+        except BaseException:
+            self._stale = True
+            raise
+        self.tasks |= new
+        maintenance.serve(self.names)
+        log.info("now also serving %s", ", ".join(sorted(new)))
+        return True
+
+    def _note(self) -> None:
+        self._stale = True
+        self._wake()
+
+    def _new(self, *, idle: bool) -> dict[str, Task[..., Any]]:
+        """The tasks to run from now on; the others later, after the next look."""
+        self._stale = False  # first: what is declared from here on says so again
+        changed = {name: task for name, task in dict(self._registry).items() if self.tasks.get(name) is not task}
+        ready = {name: task for name, task in changed.items() if self._is_ready(name, task, idle=idle)}
+        self._stale = self._stale or len(ready) < len(changed)
+        return {name: task for name, task in ready.items() if task not in self._refused}
+
+    def _is_ready(self, name: str, task: Task[..., Any], *, idle: bool) -> bool:
+        """Whether its module has been executed to its end, and no job runs that is of the other kind."""
+        old = self.tasks.get(name)
+        return not _is_being_imported(task) and (old is None or old.is_coroutine is task.is_coroutine or idle)
+
+    def _is_taken(self, task: Task[..., Any], runs: RunningJobs) -> bool:
+        try:
+            added = runs.add({task.name: task})
+        except Unsupported as error:
+            self._refused.add(task)
+            log.error("%s is not run here: %s", task.name, error)
+            return False
+        if not added:  # a job came meanwhile: later
+            self._stale = True
+        return added
+
+
+def _declare_schedules(store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
+    schedules = [declared(task.s(), when) for task in tasks.values() if (when := task.options.schedule)]
+    store.ticks.declare(schedules, frozenset(tasks))
+
+
+def _is_being_imported(task: Task[..., Any]) -> bool:
+    """Whether the names that its function uses may not all be defined yet."""
+    module = sys.modules.get(getattr(task.function, "__module__", None) or "")
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

@@ -1,0 +1,80 @@
+"""The engines under the contract, and `rig`: a queue on one of them, with the tasks of `app` declared on it.
+
+A test, or a module by its `NEEDS`, names the features that it is about; it runs on the engines that have them. What
+an engine without one has to do is in test_unsupported.py.
+"""
+
+import contextlib
+import threading
+
+import pytest
+
+from contract.engine import app
+from contract.engine.poor import PoorEngine
+from litequeue import Queue
+from litequeue.core.engine import Feature
+from litequeue.sqlite.store import SqliteStore
+
+ENGINES = {
+    "apsw": (SqliteStore.features, lambda path, **options: Queue(path, durability="normal", **options)),
+    "sqlite3": (
+        SqliteStore.features,
+        lambda path, **options: Queue(path, driver="sqlite3", durability="normal", **options),
+    ),
+    "poor": (PoorEngine.features, lambda _path, **options: Queue(engine=PoorEngine(), **options)),
+}
+
+
+class Rig:
+    """A queue on the engine under test, its tasks, and workers for it."""
+
+    def __init__(self, queue):
+        self.queue, self.engine = queue, queue.engine
+        self.tasks = app.declare(queue)
+
+    def lacks(self, feature):
+        return feature not in self.engine.features
+
+    def stored(self):
+        """How many jobs the engine has."""
+        return sum(count.jobs for count in self.engine.jobs.counts())
+
+    def work(self, **options):
+        """Run what is ready, in this thread."""
+        assert self.queue.worker(**{"threads": 2} | options).run(until_idle=True)
+
+    @contextlib.contextmanager
+    def worker(self, **options):
+        """Have a worker run beside the block, as in another process."""
+        runner = self.queue.worker(**{"threads": 4, "grace": "2s"} | options)
+        thread = threading.Thread(target=runner.run)
+        thread.start()
+        try:
+            yield runner
+        finally:
+            runner.stop()
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def pytest_generate_tests(metafunc):
+    if "open_rig" in metafunc.fixturenames:
+        needed = getattr(metafunc.module, "NEEDS", frozenset()) | getattr(metafunc.function, "needs", frozenset())
+        assert needed <= set(Feature)
+        able = [name for name, (features, _) in ENGINES.items() if needed <= features]
+        metafunc.parametrize("open_rig", able, indirect=True)
+
+
+@pytest.fixture
+def open_rig(request, database):
+    """Make a queue with these options on the engine under test."""
+    _, opening = ENGINES[request.param]
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: Rig(stack.enter_context(opening(database, **options)))
+    app.notes.clear()
+    app.started.clear()
+
+
+@pytest.fixture
+def rig(open_rig):
+    return open_rig()

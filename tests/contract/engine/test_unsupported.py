@@ -1,0 +1,117 @@
+"""What an engine lacks is refused where it is asked for; what it says that it has can be asked for."""
+
+import asyncio
+
+import pytest
+
+from litequeue import JobFailed, Unsupported, every
+from litequeue.core.engine import Feature
+
+
+def embed(rig):
+    with rig.queue.worker(threads=1):
+        pass
+
+
+async def aembed(rig):
+    async with rig.queue.worker(threads=1):
+        pass
+
+
+async def atransact(rig):
+    async with rig.queue.atransaction():
+        pass
+
+
+def transact(rig):
+    with rig.queue.transaction():
+        pass
+
+
+def within(rig):
+    with rig.queue.transaction() as connection:
+        rig.tasks.add.using(within=connection)
+
+
+def within_something(rig):
+    """Where there are no transactions there is no connection to give either."""
+    rig.tasks.add.using(within=object())
+
+
+def declared(rig, name, **options):
+    rig.queue.task(name=name, **options)(rig.tasks.identity.function)
+
+
+ASKING = {
+    Feature.TRANSACTION: [transact, lambda rig: asyncio.run(atransact(rig)), within, within_something],
+    Feature.KEYS: [
+        lambda rig: rig.tasks.add.using(key="k"),
+        lambda rig: declared(rig, "unique", unique=True),
+        lambda rig: declared(rig, "per user", unique=lambda: "k"),
+    ],
+    Feature.KEY_QUEUED: [
+        lambda rig: rig.tasks.add.using(key_scope="queued"),
+        lambda rig: rig.tasks.add.using(key="k", key_scope="queued"),
+        lambda rig: declared(rig, "unique", unique=True, key_scope="queued"),
+    ],
+    Feature.REPLACE: [
+        lambda rig: rig.tasks.add.using(on_conflict="replace"),
+        lambda rig: rig.tasks.add.using(key="k", on_conflict="replace"),
+    ],
+    Feature.LISTING: [lambda rig: rig.queue.jobs(), lambda rig: asyncio.run(rig.queue.ajobs())],
+    Feature.SCHEDULES: [
+        lambda rig: rig.queue.schedules.add("s", rig.tasks.add.s(1), every("1h")),
+        lambda rig: list(rig.queue.schedules),
+        lambda rig: declared(rig, "hourly", schedule=every("1h")),
+    ],
+    Feature.LONG_DELAY: [
+        lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
+        lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
+    ],
+    Feature.EMBEDDED: [embed, lambda rig: asyncio.run(aembed(rig))],
+}
+WAYS = [(feature, way) for feature, ways in ASKING.items() for way in ways]
+
+# Not among them: a batch is not refused where it is not atomic, its calls are stored in order; `completing()` can be
+# asked for in a running job only (below); for workflows nothing asks yet.
+OTHERS = {Feature.ATOMIC_BATCH, Feature.COMPLETING, Feature.WORKFLOWS}
+
+
+def test_every_feature_is_asked_for():
+    assert set(ASKING) | OTHERS == set(Feature)
+
+
+@pytest.mark.parametrize(
+    ("feature", "ask"), WAYS, ids=[f"{feature}-{number}" for number, (feature, _) in enumerate(WAYS)]
+)
+def test_what_an_engine_lacks_is_refused_and_what_it_has_is_not(rig, feature, ask):
+    if not rig.lacks(feature):
+        ask(rig)
+        return
+    tasks = set(rig.queue.tasks)
+    with pytest.raises(Unsupported, match=rf"^{rig.engine.name}: .+ is not supported; ."):
+        ask(rig)
+    assert rig.stored() == 0
+    assert set(rig.queue.tasks) == tasks
+
+
+def test_completing_is_refused_in_the_job_that_asks_for_it(rig):
+    job = rig.tasks.complete.enqueue()
+    rig.work()
+    if not rig.lacks(Feature.COMPLETING):
+        assert job.result(5) == "in the block"
+        return
+    with pytest.raises(JobFailed, match=rf"Unsupported: {rig.engine.name}: current_job\(\)\.completing\(\)"):
+        job.result(5)
+
+
+def test_the_file_is_sqlites_alone(rig, tmp_path):
+    if rig.engine.name == "sqlite":
+        assert rig.queue.backup(tmp_path / "copy.db") == tmp_path / "copy.db"
+        assert rig.queue.path == tmp_path / "app.db"
+        return
+    with pytest.raises(Unsupported, match=rf"^{rig.engine.name}: queue.path is not supported"):
+        _ = rig.queue.path
+    with pytest.raises(Unsupported, match=rf"^{rig.engine.name}: queue.backup\(\) is not supported"):
+        rig.queue.backup(tmp_path / "copy.db")
+    assert list(tmp_path.iterdir()) == []
