@@ -24,19 +24,19 @@ class Quarantine:
         self._runs, self._clock = runs, clock
         self.one: Claimed | None = None
         self.begun: bool = False
-        self.skips_suspects: bool = False  # none is claimed until nothing runs here: the last has waited in vain
+        self.skips_quarantined: bool = False  # none is claimed until nothing runs here: the last has waited in vain
         self.one_at_a_time: bool = False  # more may follow those that were claimed last, so one job at a time is
         self._by = math.inf
 
     @property
     def none(self) -> bool:
         """Whether no job is quarantined, and all may be claimed."""
-        return self.one is None and not self.skips_suspects and not self.one_at_a_time
+        return self.one is None and not self.skips_quarantined and not self.one_at_a_time
 
     @property
     def most_deaths(self) -> int | None:
         """How many deaths a job to claim may have; None: any number."""
-        return DEATHS - 1 if self.skips_suspects else None
+        return DEATHS - 1 if self.skips_quarantined else None
 
     def pick_out(self, claimed: list[Claimed]) -> list[Claimed]:
         """Keep the first job to quarantine, release further ones, and return all other jobs."""
@@ -62,7 +62,7 @@ class Quarantine:
         self.begun = False
         if self._clock.monotonic() < self._by:
             return False
-        self.one, self.skips_suspects = None, True
+        self.one, self.skips_quarantined = None, True
         self._runs.release([suspect])
         log.warning(
             "%s[%s] was released: other jobs have run here for %s", suspect.task, suspect.id, text(PATIENCE)

@@ -224,8 +224,8 @@ class Worker(Lifecycle):
         quarantine = self._quarantine
         if self._stopping or quarantine.one is not None:
             return []
-        if quarantine.skips_suspects and not self._runs.busy:
-            quarantine.skips_suspects, self._maybe_ready = False, set(self._kinds)
+        if quarantine.skips_quarantined and not self._runs.busy:
+            quarantine.skips_quarantined, self._maybe_ready = False, set(self._kinds)
         rooms = ((kind, self._runs.room(kind)) for kind in self._maybe_ready)
         return [
             Demand(kind, 1 if quarantine.one_at_a_time else room, quarantine.most_deaths)
@@ -240,7 +240,7 @@ class Worker(Lifecycle):
             or self._runs.busy
             or self._runs.ended
             or self._quarantine.one
-            or self._quarantine.skips_suspects
+            or self._quarantine.skips_quarantined
         )
         return not (known or self._reconciliation.open or self._is_due())
 

@@ -49,11 +49,10 @@ class CommitQueue:
         """Whether no caller writes or waits to write."""
         return not self._waiting and not self.lead.locked()
 
-    def wait(self, entry: Entry[Any], *, for_ever: bool = False) -> bool:
+    def wait(self, entry: Entry[Any]) -> bool:
         """Queue up and block until the work is done; without work, until it may use the connection: then True.
 
-        Raises `StoreBusy` after `LOOKS` looks, unless it waits `for_ever`. A caller that leaves by an error calls
-        `leave`.
+        Raises `StoreBusy` after `LOOKS` looks. A caller that leaves by an error calls `leave`.
         """
         entry.lock = threading.Lock()
         entry.lock.acquire()
@@ -65,16 +64,16 @@ class CommitQueue:
             if self._is_next(entry):
                 return True
             if not entry.lock.acquire(timeout=LOOK_EVERY):
-                looks += not for_ever
+                looks += 1
                 self._look_after(entry, looks)
         return False
 
     @contextmanager
-    def alone(self, *, for_ever: bool = False) -> Generator[None, None, None]:
+    def alone(self) -> Generator[None, None, None]:
         """Have the connection for the block, alone."""
         entry = Entry[None](None)
         try:
-            self.wait(entry, for_ever=for_ever)
+            self.wait(entry)
             with self.lead:
                 self._remove(entry)
                 yield
