@@ -53,19 +53,19 @@ class Quarantine:
 
     def tend(self) -> bool:
         """Start the job once no other runs in this process; release it if that takes too long, and log it."""
-        suspect = self.one
-        if suspect is None or self.begun:
+        quarantined = self.one
+        if quarantined is None or self.begun:
             return False
         self.begun = True  # first: in the backlog, where no thread can be started, it is not started twice
-        if self._runs.start_alone(suspect):
+        if self._runs.start_alone(quarantined):
             return False
         self.begun = False
         if self._clock.monotonic() < self._by:
             return False
         self.one, self.skips_quarantined = None, True
-        self._runs.release([suspect])
+        self._runs.release([quarantined])
         log.warning(
-            "%s[%s] was released: other jobs have run here for %s", suspect.task, suspect.id, text(PATIENCE)
+            "%s[%s] was released: other jobs have run here for %s", quarantined.task, quarantined.id, text(PATIENCE)
         )  # fmt: skip
         return True
 

@@ -43,5 +43,5 @@ class Reconciliation:
         self.open, self._look_at = self.open or bool(self._missing), self._clock.monotonic() + EVERY
 
     def _known(self) -> set[tuple[str, int]]:
-        suspect = self._quarantine.one
-        return self._runs.known() | (set() if suspect is None else {(suspect.id, suspect.attempt)})
+        quarantined = self._quarantine.one
+        return self._runs.known() | (set() if quarantined is None else {(quarantined.id, quarantined.attempt)})

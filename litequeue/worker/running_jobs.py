@@ -121,13 +121,13 @@ class RunningJobs:
         if len(plain) < len(claimed):
             self._coroutines.start([job for job in claimed if job.task not in self.plain], now)
 
-    def start_alone(self, suspect: Claimed) -> bool:
+    def start_alone(self, quarantined: Claimed) -> bool:
         """Begin it where nothing else runs, or has ended and is not settled, which would be blamed with it."""
         with self._accepting:
             if self.busy or self.ended:
                 return False
             self._alone = True
-            self.start([suspect])
+            self.start([quarantined])
             return True
 
     # ---- what is dispatched

@@ -1,5 +1,6 @@
 """Counts: exact but for what has succeeded in a large file, which is estimated and says so."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -40,6 +41,7 @@ def test_in_a_small_file_every_count_is_exact(store):
     truth = Counter("small" if number % 10 < 3 else "default" for number in range(7, SMALL + 1, 7))
     assert succeeded(store) == truth
     assert is_exact(store)
+    assert asyncio.run(store.jobs.acounts(exact=True)) == store.jobs.counts(exact=True)
 
 
 def test_in_a_large_file_what_has_succeeded_is_estimated_by_queue_and_says_so(store):

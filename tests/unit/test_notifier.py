@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from litequeue.ipc.notifier import Listener
 listener = Listener(Path(sys.argv[1]), "jobs")
+assert listener.wait(10) == [b""]  # its own, by which every listener begins
 print("listening", flush=True)
 print(listener.wait(10), flush=True)
 """
