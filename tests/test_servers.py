@@ -58,6 +58,16 @@ def application(environ, start_response):
 DECLARED = ""
 USED_BEFORE = 'open("told", "a").write(f"{add.enqueue(0, 0).id}\\n")'
 WORKER_AT_IMPORT = "worker = queue.worker(threads=1, coroutines=1)\nworker.__enter__()"
+# uWSGI's master forks without the interpreter's lock: where a thread has it at that moment, the child waits for that
+# thread, which it does not have, for ever. So the import ends when the worker's threads rest.
+WORKER_BEFORE_UWSGI_FORK = f"""{WORKER_AT_IMPORT}
+import time
+rests_since = time.monotonic()
+while time.monotonic() < rests_since + 0.2:
+    time.sleep(0.01)
+    if not worker._listener.listened or worker._listener._listener._young:
+        rests_since = time.monotonic()
+"""
 WORKER_AFTER_UWSGI_FORK = """
 import uwsgidecorators
 
@@ -350,7 +360,7 @@ def test_uwsgi_runs_an_embedded_worker_that_is_started_after_the_fork(start):
 
 
 def test_uwsgi_refuses_an_embedded_worker_started_at_import_in_its_processes(start):
-    server = start(uwsgi("--enable-threads"), WORKER_AT_IMPORT)
+    server = start(uwsgi("--enable-threads"), WORKER_BEFORE_UWSGI_FORK)
     status, text = server.get("/enqueue")
     assert (status, all(words in text for words in REFUSED)) == (500, True), text
 
