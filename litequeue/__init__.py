@@ -35,7 +35,7 @@ from litequeue.scheduling.schedules import Schedule, Schedules
 from litequeue.scheduling.triggers import at, cron, every
 from litequeue.serialization.json_codec import Codec
 from litequeue.task import Task
-from litequeue.worker.executor.execute import Run, current_job
+from litequeue.worker.executor.context import Run, current_job
 
 if TYPE_CHECKING:
     from litequeue.worker.worker import Worker

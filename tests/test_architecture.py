@@ -96,17 +96,17 @@ BROAD: dict[str, str] = {
         "the application's own on_connect runs there; raised again by the caller that waits"
     ),
     "sqlite/commit/commit_queue.py finish": "raised again by future.result()",
-    "worker/lifecycle.py Lifecycle._work": "the loop's end: handed to the caller that started it",
+    "worker/worker.py Worker._work": "the loop's end: handed to the caller that started it",
     "worker/maintenance.py Maintenance._try": (
         "one task that fails keeps no other from being done, the heartbeat least of all"
     ),
     "worker/idle.py Idle._claim": "the loop meets it again, and says what is wrong",
-    "worker/worker.py Worker._serve": "a cycle that fails in any way must not release running jobs while they run",
-    "worker/worker.py Worker._keep_up": "the same, while the worker ends",
+    "worker/loop.py Loop.serve": "a cycle that fails in any way must not release running jobs while they run",
+    "worker/loop.py Loop._keep_up": "the same, while the worker ends",
     "sqlite/kernel.py Kernel.before_fork": "Python prints it and forks all the same: what was stopped must be known",
-    "worker/worker.py Worker._settle_at_once": "the loop settles it again, and says what is wrong",
-    "worker/worker.py Worker._settle": "the same: the ends are offered again until the deadline",
-    "worker/worker.py Worker._close": "on any error the lock is freed, and other workers release the jobs",
+    "worker/executor/mailbox.py Mailbox.settle": "the loop settles it again, and says what is wrong",
+    "worker/loop.py Loop._settle": "the same: the ends are offered again until the deadline",
+    "worker/loop.py Loop.close": "on any error the lock is freed, and other workers release the jobs",
     "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",
 }
 

@@ -192,7 +192,7 @@ def test_a_signal_stops_the_worker_that_the_child_has_started(run):
             signal.signal(signal.SIGTERM, lambda *_: None)  # the program's own, called when the worker has ended
             with queue.worker(threads=1, coroutines=1, signals=True) as worker:
                 os.kill(os.getpid(), signal.SIGTERM)
-                return worker._over.wait(20)
+                return worker.stop_request.wait(20)
         tell(said=in_child(work))
     """)
     assert told["said"] == [0, True]

@@ -8,8 +8,7 @@ import pytest
 from contract.jobs import Hands
 from crash.watching import ended, until
 from litequeue import JobCancelled, Queue, Retry, Snooze, current_job
-from litequeue.core.engine import Defaults as Limits
-from litequeue.worker.running_jobs import RunningJobs
+from litequeue.worker.executor.mailbox import Mailbox
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -60,12 +59,10 @@ def test_what_is_released_unbegun_is_kept_as_a_cancelled_job_if_that_was_asked_f
     def add(): ...
 
     hands, job = Hands(queue.engine), add.enqueue()
-    limits = Limits(timeout=60.0, result_ttl=3600.0, failed_ttl=7200.0)
-    nothing = dict.fromkeys(("loop", "recorder", "process_lock", "wake", "settle"))
-    runs = RunningJobs({}, limits, threads=1, coroutines=1, clock=queue.clock, **nothing)
-    runs.release([hands.take()])
+    mailbox = Mailbox(lambda: None, queue.engine.runs.settle)
+    mailbox.release([hands.take()], queue.clock.now(), 3600.0)
     job.cancel()
-    assert queue.engine.runs.settle(runs.take_ended()) == []
+    assert queue.engine.runs.settle(mailbox.take()) == []
     assert job.refresh().status == "cancelled"
     assert queue.engine.maintenance.next_prune() == pytest.approx(job.finished_at.timestamp() + 3600)
 

@@ -9,8 +9,11 @@ import pytest
 from litequeue import JobCancelled, Queue
 from litequeue.core.outcome import Cancelled
 from litequeue.core.records import Claimed
+from litequeue.ipc.process_lock import ProcessLock, open_directory
+from litequeue.worker.executor.context import with_limits
 from litequeue.worker.executor.coroutine_pool import CoroutinePool
-from litequeue.worker.executor.execute import Run
+from litequeue.worker.executor.mailbox import Mailbox
+from litequeue.worker.executor.pool import Setup
 
 
 @pytest.fixture
@@ -26,6 +29,13 @@ def eventually(fact, seconds=10.0):
         time.sleep(0.001)
 
 
+def pool_of(queue, task, mailbox, loop=None):
+    process_lock = ProcessLock(open_directory(queue.engine.path), "ab" * 16, 3)
+    tasks = {task.name: with_limits(task, queue.defaults)}
+    setup = Setup(tasks, queue.defaults, queue.clock, queue.engine.runs, process_lock)
+    return CoroutinePool(3, setup, mailbox, first_slot=0, loop=loop), mailbox
+
+
 def claimed(number):
     return Claimed(str(number), 1, "t", "default", b"[[],{}]", 0, 0, 0, None, None, None, 1_000.0)
 
@@ -34,24 +44,17 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
     @queue.task(name="t")
     async def never(): ...
 
-    def begin(job, slot):
-        run = Run(job, never, queue.clock, queue.engine, 60.0, 0.0, 60.0)
-        run.cancel_requested = True
-        coroutines.interrupt(run)
-        return run
+    class AtOnce(Mailbox):
+        def add(self, run, now):
+            super().add(run, now)
+            run.cancel_requested = True
+            coroutines.interrupt(run)
 
-    def end(run, outcome, slot, pool):
-        ends.append(outcome)
-        if len(ends) == 3:
-            over.set()
-
-    ends, over = [], threading.Event()
-    coroutines = CoroutinePool(3, begin, end, lambda: None, first_slot=0, loop=None)
+    coroutines, mailbox = pool_of(queue, never, AtOnce(lambda: None, settle=None))
     try:
         coroutines.start([claimed(number) for number in range(3)], 0.0)
-        assert over.wait(10)
-        eventually(lambda: coroutines.free == 3)
-        assert all(outcome == Cancelled() or outcome.result == b"null" for outcome in ends)
+        eventually(lambda: len(mailbox.ended) == 3 and coroutines.free == 3)
+        assert all(end.outcome == Cancelled() or end.outcome.result == b"null" for end in mailbox.ended)
     finally:
         coroutines.stop()
 
@@ -123,16 +126,13 @@ def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_
     @queue.task(name="t")
     async def nothing(): ...
 
-    def begin(job, slot):
-        return Run(job, nothing, queue.clock, queue.engine, 60.0, 0.0, 60.0)
-
     loop, told = asyncio.new_event_loop(), []
-    coroutines = CoroutinePool(3, begin, lambda *end: None, lambda: told.append(True), first_slot=0, loop=loop)
+    coroutines, _ = pool_of(queue, nothing, Mailbox(lambda: told.append(True), settle=None), loop)
     for asks in (True, False):
+        told.clear()
         coroutines.start([claimed(1)], 0.0)
         assert not asks or coroutines.free == 0
-        loop.run_until_complete(asyncio.sleep(0))
-        assert told == [True]
         loop.run_until_complete(asyncio.sleep(0.01))
+        assert len(told) == 1 + asks  # of the job's end, and of the room
         assert (coroutines.free, coroutines.busy) == (3, 0)
     loop.close()

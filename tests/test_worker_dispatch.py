@@ -39,7 +39,7 @@ def at_rest(queue):
     def idle():
         now = time.monotonic()
         for worker in list(queue.engine.dispatch._idle):
-            if is_settled(worker.reconcile.__self__) and now - since.setdefault(worker, now) > 0.05:
+            if is_settled(worker) and now - since.setdefault(worker, now) > 0.05:
                 return [worker]
         return []
 
@@ -47,7 +47,7 @@ def at_rest(queue):
 
 
 def is_settled(worker):
-    pool, inbox = worker._runs._threads, worker._listener
+    pool, inbox = worker.accept.__self__._executor._threads, worker.reconcile.__self__._wake.__self__
     return inbox.listened and not inbox._listener._young and not pool.busy and len(pool._threads) >= min(2, pool.size)
 
 
@@ -412,7 +412,7 @@ def test_what_is_dispatched_while_a_suspect_runs_is_released(queue, work):
         idle.idle = True  # it woke up just after the commit of whoever dispatched the next job
         queue.engine.dispatch.offer(idle)
         job = work.enqueue()
-        until(lambda: worker._runs.ended or job.refresh().status == "queued")
+        until(lambda: worker._loop.mailbox.ended or job.refresh().status == "queued")
         assert not job.refresh().finished_at
         go.set()
         assert ended(suspect).status == "succeeded"
@@ -525,7 +525,7 @@ def test_the_loop_of_an_application_that_has_ended_costs_whoever_enqueues_nothin
     loop.close()
     job = work.enqueue()
     worker.stop(now=True)
-    assert worker._over.wait(20)
+    assert worker.stop_request.wait(20)
     assert job.refresh().status == "queued"
 
 
@@ -587,7 +587,7 @@ def test_a_reconciliation_is_done_in_real_time_where_the_queues_clock_stands_sti
             self.open = True
 
     monkeypatch.setattr(queue.engine.runs, "claims_of", claims_of)
-    monkeypatch.setattr("litequeue.worker.worker.Reconciliation", Open)
+    monkeypatch.setattr("litequeue.worker.loop.Reconciliation", Open)
     running = threading.Thread(target=queue.worker(threads=1).run, kwargs={"until_idle": True}, daemon=True)
     running.start()
     running.join(30)

@@ -24,7 +24,7 @@ MOST = 400
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch):
     """What was not said is found out at the next look."""
-    monkeypatch.setattr("litequeue.worker.worker.POLL", 0.02)
+    monkeypatch.setattr("litequeue.worker.loop.POLL", 0.02)
     monkeypatch.setattr("litequeue.worker.reconcile.EVERY", 0.01)
 
 

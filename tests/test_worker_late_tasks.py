@@ -183,7 +183,7 @@ def test_a_task_is_not_run_before_its_module_is_imported_to_the_end(queue, datab
 
 
 def test_what_the_store_refuses_is_done_at_the_next_look(queue, monkeypatch):
-    monkeypatch.setattr("litequeue.worker.worker.BACK_OFF", 0.01)
+    monkeypatch.setattr("litequeue.worker.loop.BACK_OFF", 0.01)
     early(queue)
     refusals, serve = [], queue.engine.workers.serve
 
@@ -222,7 +222,7 @@ def test_a_kind_of_task_that_cannot_run_here_is_said_once_and_keeps_no_other_fro
 def test_a_worker_that_has_ended_follows_its_queue_no_more(queue, fails, monkeypatch):
     early(queue)
     if fails:
-        monkeypatch.setattr("litequeue.worker.worker.RunningJobs", None)
+        monkeypatch.setattr("litequeue.worker.loop.RunningJobs", None)
         with pytest.raises(TypeError), queue.worker(threads=1):
             pass
     else:

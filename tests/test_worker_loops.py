@@ -28,7 +28,7 @@ def soon(monkeypatch):
     """A loop that does not answer is named after a second, and what does not stop is left behind at once."""
     monkeypatch.setattr("litequeue.worker.executor.coroutine_pool.ANSWER_WITHIN", 1.0)
     monkeypatch.setattr("litequeue.worker.executor.event_loop.ASK_EVERY", 0.05)
-    monkeypatch.setattr("litequeue.worker.worker.POLL", 0.05)
+    monkeypatch.setattr("litequeue.worker.loop.POLL", 0.05)
     monkeypatch.setattr("litequeue.worker.running_jobs.LATE_GRACE", 0.05)
 
 

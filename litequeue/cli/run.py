@@ -142,8 +142,8 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         lines.announce(worker, queue, file_of(queue, "this queue"))
     teller = None if tether is None else _fasten(worker, tether)
     # a signal just before it runs, or just after, must not kill the process
-    worker._notice.returns = True  # noqa: SLF001  as run() says
-    handle_signals(worker._notice)  # noqa: SLF001
+    worker.stop_request.returns = True  # as run() says
+    handle_signals(worker.stop_request)
     finished = worker.run(until_idle=options["until_idle"])
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
@@ -155,16 +155,15 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
 
 def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
     """Tell the supervisor when the worker has started; stop the worker if the supervisor says so, or has ended."""
-    notice = worker._notice  # noqa: SLF001  as signals tell it
+    stop = worker.stop_request  # as signals tell it
 
     def listen() -> None:
         while word := tether.hear():
-            notice.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
-        notice.told("the supervisor has ended", 1)
+            stop.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
+        stop.told("the supervisor has ended", 1)
 
     def tell() -> None:
-        worker._ready.wait()  # noqa: SLF001  set when it has registered, or could not
-        if worker._failure is None:  # noqa: SLF001
+        if worker.wait_until_started():
             tether.say_ready()
             lines.log.info("%s has started", worker.name)
 

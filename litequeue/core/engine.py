@@ -83,11 +83,25 @@ class RunOptions(NamedTuple):
 class Runner(Protocol):
     """What runs an engine's jobs in this process: what `Queue.worker` returns."""
 
-    name: str
-    claimed: int
-    settled: int
-    released: int
-    lost: int
+    @property
+    def name(self) -> str:
+        """Its name in the log."""
+
+    @property
+    def claimed(self) -> int:
+        """How many jobs it has claimed."""
+
+    @property
+    def settled(self) -> int:
+        """How many ends of runs it has recorded, those of released jobs included."""
+
+    @property
+    def released(self) -> int:
+        """How many jobs it has released: they are queued again."""
+
+    @property
+    def lost(self) -> int:
+        """How many runs ended too late: another worker had their jobs by then."""
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Run jobs, and handle signals, until told to stop. Return whether all that had begun was finished."""

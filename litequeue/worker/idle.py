@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from litequeue.core.dispatch import IdleWorker
 from litequeue.core.logger import aside
@@ -13,73 +13,65 @@ from litequeue.worker.running_jobs import DEATHS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from litequeue.core.store import Cycle, Store
+    from litequeue.core.store import Cycle, IdleWorkers
+    from litequeue.worker.claiming import Claiming
+    from litequeue.worker.executor.executor import Executor
     from litequeue.worker.executor.inbox import Inbox
+    from litequeue.worker.reconcile import Reconciliation
     from litequeue.worker.running_jobs import RunningJobs
 
 LEFT = b"left"  # left to the loop: it is to look at what a thread has claimed
 
 
-class Claim(NamedTuple):
-    """What came of it. `sooner`: something is due before the loop knew of it."""
-
-    turn: Cycle
-    sooner: bool
-
-
-class Calls(NamedTuple):
-    """What is called of the worker."""
-
-    claim_all: Callable[[], Claim]  # claim as many jobs as there is room for, as the loop does
-    take_over: Callable[[Cycle], None]  # begin what was claimed, in the loop
-    reconcile: Callable[[], None]  # have the loop look for claims that it knows nothing of
-
-
 class Idle:
-    """The loop sleeps; the thread that holds `_claiming` may claim in its place, until the loop is awake."""
+    """The loop sleeps; one thread at a time may claim in its place, until the loop is awake."""
 
     def __init__(
         self,
-        store: Store,
-        runs: RunningJobs,
-        inbox: Inbox,
-        kinds: Callable[[], frozenset[frozenset[str]]],
+        dispatch: IdleWorkers,
         queues: tuple[str, ...] | None,
-        calls: Calls,
+        inbox: Inbox,
+        claiming: Claiming,
+        executor: Executor,
+        runs: RunningJobs,
+        reconciliation: Reconciliation,
     ) -> None:
-        self._store, self._runs, self._inbox, self._calls = store, runs, inbox, calls
-        self._kinds, self._queues = kinds, queues
-        self._claiming = threading.Lock()
+        self._dispatch, self._queues, self._inbox = dispatch, queues, inbox
+        self._claiming, self._executor, self._runs, self._reconciliation = claiming, executor, runs, reconciliation
+        self._lock = threading.Lock()  # held by the thread that claims
         self._worker: IdleWorker | None = None  # None: the loop is awake
         self._left: list[Cycle] = []  # claimed by a thread that could not begin it by itself
 
     def sleep(self, span: float) -> list[bytes]:
         """Sleep until there is something for the loop to do, at most so long; return what it is told."""
-        calls = self._runs.accept, self._calls.reconcile
-        self._worker = worker = IdleWorker(self._runs.worker, self._kinds(), self._queues, *calls)
+        calls = self._runs.accept, self._reconciliation.request
+        self._worker = worker = IdleWorker(self._runs.worker, self._claiming.kinds, self._queues, *calls)
         try:
             self._runs.warm(self._inbox, self._claim)
-            self._store.dispatch.offer(worker)
+            self._dispatch.offer(worker)
             return self._inbox.wait(span)
         finally:
-            self._store.dispatch.withdraw(worker)
-            with self._claiming:  # a thread may be inside its claim
+            self._dispatch.withdraw(worker)
+            with self._lock:  # a thread may be inside its claim
                 self._worker = None
-            while self._left:
-                self._calls.take_over(self._left.pop())
+
+    def take_left(self) -> list[Cycle]:
+        """Return what was claimed, but is left to the loop to begin."""
+        left, self._left = self._left, []
+        return left
 
     def _claim(self, rise: Callable[[], None]) -> bytes | None:
         """In an idle thread: claim, and begin what came, the first job in this thread; else return word for the loop.
 
         `rise`: the thread counts as idle no more, and another one listens.
         """
-        with aside(), self._claiming:
+        with aside(), self._lock:
             worker = self._worker
             if worker is None or not worker.idle:
                 return JOBS
-            self._store.dispatch.withdraw(worker)
+            self._dispatch.withdraw(worker)
             try:
-                claim = self._calls.claim_all()
+                claim = self._claiming.claim_all()
             except Exception:
                 worker.reconcile()
                 return JOBS  # the loop meets it again, and says what is wrong
@@ -88,7 +80,7 @@ class Idle:
                 self._left.append(claim.turn)
                 return LEFT
             rise()
-            self._runs.start(claimed, own=1)
+            self._executor.start(claimed, own=1)
             if claim.sooner:
                 self._inbox.wake()
             return None

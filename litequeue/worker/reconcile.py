@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litequeue.core.clock import Clock
     from litequeue.core.records import Claimed
     from litequeue.worker.quarantine import Quarantine
@@ -23,11 +25,18 @@ class Claims(Protocol):
 class Reconciliation:
     """Necessary after a claim that failed, and after a dispatch to this worker that was interrupted."""
 
-    def __init__(self, claims: Claims, runs: RunningJobs, quarantine: Quarantine, clock: Clock) -> None:
-        self._claims, self._runs, self._quarantine, self._clock = claims, runs, quarantine, clock
+    def __init__(
+        self, claims: Claims, runs: RunningJobs, quarantine: Quarantine, clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self._claims, self._runs, self._quarantine, self._clock, self._wake = claims, runs, quarantine, clock, wake
         self.open: bool = False
         self._missing: set[tuple[str, int]] = set()  # what we did not know of at the last look
         self._look_at = 0.0
+
+    def request(self) -> None:
+        """Have the loop look soon; from any thread."""
+        self.open = True
+        self._wake()
 
     def look(self, worker: int) -> None:
         """Release what is missing at two looks: a job that is about to begin is nowhere for a moment."""

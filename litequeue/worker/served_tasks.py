@@ -42,12 +42,12 @@ class ServedTasks:
         """Make the schedules of these tasks those of the code."""
         _declare_schedules(store, self.tasks)
 
-    def follow(self, worker: int, store: Store, runs: RunningJobs, maintenance: Maintenance) -> bool:
-        """Run also what was declared meanwhile, or declared again; return whether there was any.
+    def follow(self, worker: int, store: Store, runs: RunningJobs, maintenance: Maintenance, *, idle: bool) -> bool:
+        """Run also what was declared meanwhile, or again; return whether there was any. `idle`: no job is here.
 
         Where this fails it is done again at the next call.
         """
-        new = self._new(idle=not (runs.busy or runs.ended)) if self._stale else {}
+        new = self._new(idle=idle) if self._stale else {}
         new = {name: task for name, task in new.items() if self._is_taken(task, runs)}
         if not new:
             return False
@@ -81,7 +81,7 @@ class ServedTasks:
 
     def _is_taken(self, task: Task[..., Any], runs: RunningJobs) -> bool:
         try:
-            added = runs.add({task.name: task})
+            added = runs.serve({task.name: task})
         except Unsupported as error:
             self._refused.add(task)
             log.error("%s is not run here: %s", task.name, error)

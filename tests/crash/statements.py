@@ -28,7 +28,7 @@ from crash.failpoint import DEATHS, Death, Failpoint
 from faults.scenarios import LONG, Book, Scenario
 from litequeue.sqlite.drivers import apsw_driver as driver_apsw  # noqa: F401  the first as aiosqlite
 from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
-from litequeue.worker import worker
+from litequeue.worker import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -131,7 +131,7 @@ def _act(point: Point, path: Path, tell: Callable[[bytes], object]) -> None:
 def harness() -> Generator[Harness, None, None]:
     """With waits short and no log of deaths that are meant to be; in this process and its children, to its end."""
     logging.disable(logging.CRITICAL)
-    worker.BACK_OFF, worker.POLL = 0.01, 0.05
+    loop.BACK_OFF, loop.POLL = 0.01, 0.05
     gc.freeze()
     with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
         yield Harness(Path(folder))

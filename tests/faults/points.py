@@ -15,7 +15,7 @@ from faults.scenarios import Book, Scenario
 from litequeue.errors import LiteQueueError
 from litequeue.sqlite.commit import fair_lock
 from litequeue.sqlite.drivers import apsw_driver as driver_apsw
-from litequeue.worker import worker
+from litequeue.worker import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -81,8 +81,8 @@ def in_haste() -> Generator[None, None, None]:
     """Keep waits short, and no log of what is meant to fail."""
     with ExitStack() as stack:
         for module, name, value in (
-            (worker, "BACK_OFF", 0.01),
-            (worker, "POLL", 0.05),
+            (loop, "BACK_OFF", 0.01),
+            (loop, "POLL", 0.05),
             (driver_apsw, "BUSY_SECONDS", 0.1),
             (fair_lock, "PATIENCE", 0.1),
         ):

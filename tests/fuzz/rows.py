@@ -22,7 +22,8 @@ from fuzz.targets import Target
 from litequeue import Queue
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
-from litequeue.worker import worker
+from litequeue.worker import loop
+from litequeue.worker.running_jobs import RunningJobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,18 +219,18 @@ def _serve(path: Path, driver: str, *, refusable: bool) -> None:
 def _work(queue: Queue) -> Heard:
     working = queue.worker(threads=2, coroutines=2, grace=1)
     rounds = itertools.count()
-    made = working._cycle
+    plain_check = RunningJobs.check
 
-    def counted() -> None:
+    def counted(runs: RunningJobs) -> None:  # the loop checks once a round
         next(rounds)
-        made()
+        plain_check(runs)
 
     heard, log = Heard(), logging.getLogger("litequeue")
     timer = threading.Timer(PATIENCE, working.stop)
     died = lambda given: heard.faults.append(f"a thread died of {given.exc_value!r}")  # noqa: E731
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(working, "_cycle", counted))
-        stack.enter_context(mock.patch.object(worker, "BACK_OFF", 0.01))
+        stack.enter_context(mock.patch.object(RunningJobs, "check", counted))
+        stack.enter_context(mock.patch.object(loop, "BACK_OFF", 0.01))
         stack.enter_context(mock.patch.object(threading, "excepthook", died))
         stack.enter_context(only(log, heard))
         timer.start()

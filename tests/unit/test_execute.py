@@ -14,7 +14,8 @@ from litequeue.core.records import Claimed
 from litequeue.core.retry import policy
 from litequeue.errors import Fenced, JobCancelled, JobTimeout
 from litequeue.testing import ManualClock
-from litequeue.worker.executor.execute import Run, aexecute, execute, written_off
+from litequeue.worker.executor.context import Run
+from litequeue.worker.executor.execute import aexecute, execute, written_off
 
 
 @pytest.fixture

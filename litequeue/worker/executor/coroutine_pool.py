@@ -13,16 +13,13 @@ from litequeue.core.logger import log
 from litequeue.ipc.process_lock import LOOP_SILENT
 from litequeue.worker.executor.event_loop import EventLoop
 from litequeue.worker.executor.execute import aexecute
-from litequeue.worker.executor.pool import Pool
+from litequeue.worker.executor.pool import Pool, Setup
 from litequeue.worker.executor.stoppable import StoppableTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from litequeue.core.outcome import Outcome
     from litequeue.core.records import Claimed
-    from litequeue.ipc.process_lock import ProcessLock
-    from litequeue.worker.executor.execute import Run
+    from litequeue.worker.executor.context import Run
+    from litequeue.worker.executor.mailbox import Mailbox
 
 ANSWER_WITHIN = 30.0  # seconds after which a loop that does not answer is named, and ours is replaced
 WATCH_EVERY = 0.25  # seconds between looks whether it does
@@ -35,32 +32,26 @@ _Begun = tuple[StoppableTask, int, EventLoop]  # a coroutine that runs, its slot
 class CoroutinePool(Pool):
     """Coroutines on the application's loop, or on one of our own in a thread.
 
-    A loop of our own is replaced when it has not answered for `answer_within` seconds, because a coroutine blocks it.
+    A loop of our own is replaced when it has not answered for `ANSWER_WITHIN` seconds, because a coroutine blocks it.
     The coroutines on it keep their slots until they end or are written off.
     """
 
     def __init__(
         self,
         size: int,
-        begin: Callable[[Claimed, int], Run],
-        end: Callable[[Run, Outcome, int, Pool], None],
-        wake: Callable[[], None],
+        setup: Setup,
+        mailbox: Mailbox,
         *,
         first_slot: int,
         loop: asyncio.AbstractEventLoop | None,
-        process_lock: ProcessLock | None = None,
-        answer_within: float | None = None,
     ) -> None:
-        super().__init__(size)
-        self._begin, self._end, self._wake = begin, end, wake
+        super().__init__(size, setup, mailbox)
         self._slots = list(range(first_slot, first_slot + size))
         self._tasks: dict[Run, _Begun] = {}
-        self._given, self._process_lock = loop, process_lock
-        self._place = "" if process_lock is None else str(process_lock.directory)
+        self._given, self._place = loop, str(setup.process_lock.directory)
         self._at: EventLoop | None = None
         self._replaced: list[EventLoop] = []
-        self._answer_within = ANSWER_WITHIN if answer_within is None else answer_within
-        self._asked = self._noted = False
+        self._asked = self._silent = False
         self._watch_at = 0.0
 
     def prepare(self, *, expected: bool) -> None:
@@ -93,8 +84,7 @@ class CoroutinePool(Pool):
         at.call(self._cancel, run, known)
         return True
 
-    def write_off(self, run: Run) -> bool:
-        """Free the slot of this run, though its coroutine continues. False if it has already ended."""
+    def _let_go(self, run: Run) -> bool:
         known = self._tasks.pop(run, None)  # by one of two alone, in any thread
         if known is None:
             return False
@@ -103,8 +93,8 @@ class CoroutinePool(Pool):
         self._slots.append(known[1])
         return True
 
-    def wake(self) -> None:
-        """Wake the worker's loop, after the coroutines that end in this iteration of their own loop."""
+    def _wake(self) -> None:
+        """Wake the worker, after the coroutines that end in this iteration of their own loop."""
         at, here = self._at, asyncio.get_running_loop()
         if at is None or at.loop is not here:
             at = next(at for at in self._replaced if at.loop is here)
@@ -122,7 +112,7 @@ class CoroutinePool(Pool):
 
     def _wake_now(self, at: EventLoop) -> None:
         at.waking = False
-        self._wake()
+        self._mailbox.wake()
 
     def _running_loop(self) -> EventLoop:
         if self._at is None:
@@ -149,7 +139,7 @@ class CoroutinePool(Pool):
         self._fill(at)
         if self._asked:  # while we stood still, so nothing was claimed
             self._asked = False
-            self._wake()
+            self._mailbox.wake()
 
     def _fill(self, at: EventLoop) -> None:
         """Begin jobs of the backlog while there is room; not on a loop that was replaced."""
@@ -159,7 +149,7 @@ class CoroutinePool(Pool):
             except IndexError:  # not asked before: the loop that takes this one's place may have taken the last
                 return
             try:
-                job = self.line.popleft()
+                job = self.backlog.popleft()
             except IndexError:
                 self._slots.append(slot)
                 return
@@ -178,9 +168,9 @@ class CoroutinePool(Pool):
         if self._tasks.pop(run, None) is None:  # written off
             at.left.discard(run)
             return
-        self._end(run, outcome, slot, self)
+        self._end(run, outcome, slot)
         self._slots.append(slot)
-        if self.line:
+        if self.backlog:
             if at is self._at:
                 self._fill(at)
             else:
@@ -196,9 +186,9 @@ class CoroutinePool(Pool):
         self._watch_at = now + WATCH_EVERY
         self._replaced = [at for at in self._replaced if not at.over]
         silent = max(self._watched(at) for at in self._loops())
-        if self._noted is not bool(silent) and self._process_lock is not None:
-            self._noted = bool(silent)
-            self._process_lock.note(f"{LOOP_SILENT} {SystemClock.now() - silent:.0f}" if silent else "")
+        if self._silent is not bool(silent):
+            self._silent = bool(silent)
+            self._setup.process_lock.note(f"{LOOP_SILENT} {SystemClock.now() - silent:.0f}" if silent else "")
 
     def _watched(self, at: EventLoop) -> float:
         """Return for how many seconds a logged loop has not answered; 0: it was not logged, or it has ended."""
@@ -207,11 +197,11 @@ class CoroutinePool(Pool):
                 at.named = True
                 log.warning("%s is closed; this worker runs no coroutines any more", _name(at))
             return 0.0
-        silent = at.silence(ask=at.named or bool(self.line) or self.busy > 0 or at.called)
+        silent = at.silence(ask=at.named or bool(self.backlog) or self.busy > 0 or at.called)
         if at.named and not silent:
             at.named = False
             log.warning("%s answers again", _name(at))
-        elif not at.named and silent >= self._answer_within:
+        elif not at.named and silent >= ANSWER_WITHIN:
             at.named = True
             self._name_and_replace(at, silent)
         return silent if at.named else 0.0
@@ -238,8 +228,8 @@ class CoroutinePool(Pool):
         self._replaced.append(at)
         self._at = EventLoop(None, self._place)
         at.leave()
-        if self.line:
-            self._staff(len(self.line))
+        if self.backlog:
+            self._staff(len(self.backlog))
 
 
 def _name(at: EventLoop) -> str:

@@ -9,49 +9,23 @@ import asyncio
 import logging
 import math
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from litequeue.core.background import in_thread
-from litequeue.core.engine import Defaults, Feature, Home, unsupported
+from litequeue.core.engine import Feature, Home, unsupported
 from litequeue.core.logger import log
-from litequeue.core.outcome import Ended, Failed, Outcome
-from litequeue.worker.executor.execute import Recorder, Run, aexecute, end_copy, work_here, written_off
+from litequeue.core.outcome import Ended, Outcome
+from litequeue.worker.executor.context import Recorder, Run, begun, kept_for, with_limits
+from litequeue.worker.executor.execute import aexecute, end_copy, work_here, written_off
 from litequeue.worker.executor.report import report
 from litequeue.worker.executor.stoppable import TELL_AGAIN, StoppableTask, StoppableThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from litequeue.core.clock import Clock
     from litequeue.core.records import Claimed
-    from litequeue.task import Task
 
 WATCH_EVERY = 0.5  # seconds between two questions whether the job's cancel was requested
-
-
-class Limited(NamedTuple):
-    """A task, the limit of its runs, and how long a run's end is kept, in seconds."""
-
-    task: Task[..., Any]
-    timeout: float
-    keep_for: float
-
-
-def with_limits(task: Task[..., Any], defaults: Defaults) -> Limited:
-    """Return the task with its own limits, or the queue's where it has none."""
-    timeout, ttl = task.options.timeout, task.options.result_ttl
-    return Limited(task, defaults.timeout if timeout is None else timeout, defaults.result_ttl if ttl is None else ttl)
-
-
-def begun(job: Claimed, limited: Limited, clock: Clock, recorder: Recorder, now: float) -> Run:
-    """Return the run that begins now; a limit of the call counts before the task's."""
-    task, timeout, keep_for = limited
-    return Run(job, task, clock, recorder, keep_for, now, now + (timeout if job.timeout is None else job.timeout))
-
-
-def kept_for(run: Run, outcome: Outcome, defaults: Defaults) -> float:
-    """Return how long to keep the job if it has ended now: one that is released may end as cancelled."""
-    return defaults.failed_ttl if isinstance(outcome, Failed) else run.keep_for
 
 
 def never() -> bool:

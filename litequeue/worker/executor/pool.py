@@ -1,25 +1,46 @@
-"""The common part of both pools: a backlog of claimed jobs, and the estimate of how fast they run."""
+"""The common part of both pools: a backlog of claimed jobs, how a run begins and ends, how fast they run."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from litequeue.core.outcome import Ended, Outcome, Released, Succeeded
 from litequeue.worker.executor.claim_size import ClaimSize
+from litequeue.worker.executor.context import Limited, Run, begun, kept_for
+from litequeue.worker.executor.execute import end_copy
+from litequeue.worker.executor.report import report
 
 if TYPE_CHECKING:
+    from litequeue.core.clock import Clock
+    from litequeue.core.engine import Defaults
     from litequeue.core.records import Claimed
-    from litequeue.worker.executor.execute import Run
+    from litequeue.ipc.process_lock import ProcessLock
+    from litequeue.worker.executor.context import Recorder
+    from litequeue.worker.executor.mailbox import Mailbox
+
+
+class Setup(NamedTuple):
+    """What the runs of one worker have in common. `tasks`: those that it serves, by name; more may come."""
+
+    tasks: dict[str, Limited]
+    defaults: Defaults
+    clock: Clock
+    recorder: Recorder
+    process_lock: ProcessLock
 
 
 class Pool(ABC):
     """At most `size` runs at a time; jobs claimed beyond that wait in the backlog, each a few milliseconds."""
 
-    def __init__(self, size: int) -> None:
+    settles: bool = False  # whether a thread of it may settle the end of a run itself
+
+    def __init__(self, size: int, setup: Setup, mailbox: Mailbox) -> None:
         self.size: int = size
-        self.line: deque[Claimed] = deque()
+        self.backlog: deque[Claimed] = deque()
         self.claim_size: ClaimSize = ClaimSize()
+        self._setup, self._mailbox = setup, mailbox
         self._since = 0.0  # when the backlog was last added to, by the monotonic clock
 
     @property
@@ -40,12 +61,12 @@ class Pool(ABC):
         """Tell a run to end. False: not now, because it is in our own work; try again soon."""
 
     @abstractmethod
-    def write_off(self, run: Run) -> bool:
+    def _let_go(self, run: Run) -> bool:
         """Free the slot of this run, though it continues. False if it has already ended."""
 
     @abstractmethod
-    def wake(self) -> None:
-        """Wake the worker's loop, which has ends to settle."""
+    def _wake(self) -> None:
+        """Wake the worker, which has ends to settle."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -54,7 +75,7 @@ class Pool(ABC):
     @property
     def free(self) -> int:
         """How many more jobs could begin at once."""
-        return self.size - self.busy - len(self.line)
+        return self.size - self.busy - len(self.backlog)
 
     def room(self) -> int:
         """How many more jobs to claim now."""
@@ -64,14 +85,14 @@ class Pool(ABC):
     def start(self, jobs: list[Claimed], now: float, *, own: int = 0) -> None:
         """Add jobs to the backlog, and begin as many as have room; `own`: the caller's thread begins so many."""
         self._since = now
-        self.line.extend(jobs)
+        self.backlog.extend(jobs)
         if len(jobs) > own:
             self._staff(len(jobs) - own)
 
     def _put_first(self, job: Claimed, now: float) -> None:
         """Put a job that was dispatched first in the backlog: it is older than the jobs claimed meanwhile."""
         self._since = now
-        self.line.appendleft(job)
+        self.backlog.appendleft(job)
 
     def patient_until(self) -> float:
         """Return when the backlog will have waited for too long."""
@@ -82,6 +103,52 @@ class Pool(ABC):
         taken = []
         while True:
             try:
-                taken.append(self.line.pop())
+                taken.append(self.backlog.pop())
             except IndexError:
                 return taken
+
+    # ---- a run begins, and ends
+
+    def _begin(self, job: Claimed, slot: int) -> Run:
+        tasks, _, clock, recorder, process_lock = self._setup
+        now = clock.monotonic()
+        run = begun(job, tasks[job.task], clock, recorder, now)
+        process_lock.enter(slot, f"{job.id}:{job.attempt}")
+        self._mailbox.add(run, now)
+        return run
+
+    def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
+        """Put an end in the mailbox, and wake the worker when there is enough to settle, or nothing else to come."""
+        mailbox, process_lock = self._mailbox, self._setup.process_lock
+        span = self._setup.clock.monotonic() - run.started
+        if span > 20e-6:  # no fork takes less
+            end_copy()
+        process_lock.leave(slot)
+        ended = self._noted(run, outcome, span)
+        alone = self.settles and not self.backlog and type(outcome) is Succeeded
+        if alone and process_lock.intact and mailbox.settle(ended):
+            self._wake()
+        else:
+            mailbox.end(ended)
+            if not self.backlog or len(mailbox.ended) >= self.claim_size.batch:
+                self._wake()
+        report(run, outcome, span)
+
+    def write_off(self, run: Run, outcome: Outcome) -> bool:
+        """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
+        if not self._let_go(run):
+            return False
+        span = self._setup.clock.monotonic() - run.started
+        self._mailbox.left += 1
+        self._mailbox.end(self._noted(run, outcome, span))
+        report(run, outcome, span)
+        return True
+
+    def _noted(self, run: Run, outcome: Outcome, span: float) -> Ended:
+        self.claim_size.note(span)
+        kept = run.keep_for
+        if type(outcome) is not Succeeded:  # most are, and are asked no more
+            if run.release and isinstance(outcome, Released):
+                self._mailbox.cut_short += 1
+            kept = kept_for(run, outcome, self._setup.defaults)
+        return Ended(run.job, outcome, self._setup.clock.now(), kept)

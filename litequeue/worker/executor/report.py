@@ -10,7 +10,7 @@ from litequeue.core.logger import log
 from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 
 if TYPE_CHECKING:
-    from litequeue.worker.executor.execute import Run
+    from litequeue.worker.executor.context import Run
 
 
 def report(run: Run, outcome: Outcome, span: float) -> None:

@@ -17,7 +17,7 @@ from litequeue.worker.executor.execute import execute, written_off
 
 if TYPE_CHECKING:
     from litequeue.core.outcome import Outcome
-    from litequeue.worker.executor.execute import Run
+    from litequeue.worker.executor.context import Run
 
 TELL_AGAIN = 0.005  # seconds until a run that could not be stopped just now is told again
 

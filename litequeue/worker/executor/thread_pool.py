@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from litequeue.worker.executor.pool import Pool
+from litequeue.worker.executor.pool import Pool, Setup
 from litequeue.worker.executor.stoppable import StoppableThread
 
 if TYPE_CHECKING:
-    from litequeue.core.outcome import Outcome
     from litequeue.core.records import Claimed
-    from litequeue.worker.executor.execute import Run
+    from litequeue.worker.executor.context import Run
     from litequeue.worker.executor.inbox import Inbox
+    from litequeue.worker.executor.mailbox import Mailbox
 
 
 class _Thread(StoppableThread):
@@ -30,7 +30,7 @@ class _Thread(StoppableThread):
         self.inbox: Inbox | None = None
         self.given_up = False
 
-    def ring(self) -> None:
+    def call(self) -> None:
         """Let it look at the backlog; one call is as good as two."""
         inbox = self.inbox
         if inbox is not None:
@@ -45,16 +45,11 @@ Claim = Callable[[Callable[[], None]], bytes | None]
 class ThreadPool(Pool):
     """Threads, started as they are needed."""
 
-    def __init__(
-        self,
-        size: int,
-        begin: Callable[[Claimed, int], Run],
-        end: Callable[[Run, Outcome, int, Pool], None],
-        wake: Callable[[], None],
-    ) -> None:
-        super().__init__(size)
+    settles = True
+
+    def __init__(self, size: int, setup: Setup, mailbox: Mailbox) -> None:
+        super().__init__(size, setup, mailbox)
         self._lock = threading.Lock()
-        self._begin, self._end, self._wake = begin, end, wake
         self._idle: list[_Thread] = []
         self._threads: dict[int, _Thread] = {}
         self._slots = list(range(size))
@@ -66,15 +61,14 @@ class ThreadPool(Pool):
         """How many threads are running a job."""
         return len(self._threads) - len(self._idle)
 
-    def wake(self) -> None:
-        """Wake the worker's loop."""
-        self._wake()
+    def _wake(self) -> None:
+        self._mailbox.wake()
 
     def _staff(self, wanted: int) -> None:
         with self._lock:
-            rung = self._ring_idle(wanted)
-            new = [self._new_thread() for _ in range(min(wanted - rung, len(self._slots)))]
-        if rung:
+            called = self._call_idle(wanted)
+            new = [self._new_thread() for _ in range(min(wanted - called, len(self._slots)))]
+        if called:
             time.sleep(0)  # they need the interpreter now, and we do not
         self._start(new)
 
@@ -91,12 +85,12 @@ class ThreadPool(Pool):
                 if not self._threads:
                     raise
 
-    def _ring_idle(self, wanted: int) -> int:
-        rung = min(wanted, len(self._idle))
-        for _ in range(rung):
-            self._idle[-1].ring()  # before it is taken out: a Ctrl-C between the two must not lose it
+    def _call_idle(self, wanted: int) -> int:
+        called = min(wanted, len(self._idle))
+        for _ in range(called):
+            self._idle[-1].call()  # before it is taken out: a Ctrl-C between the two must not lose it
             self._idle.pop()
-        return rung
+        return called
 
     def warm(self, inbox: Inbox, claim: Claim) -> None:
         """Have a thread that `admit` finds idle, and one that waits at the inbox in place of the loop."""
@@ -116,8 +110,8 @@ class ThreadPool(Pool):
         """Add a job to the backlog from any thread, where a Ctrl-C may come at any time; an idle thread begins it."""
         self._put_first(job, now)
         with self._lock:
-            rung = self._ring_idle(1)
-        if not rung:
+            called = self._call_idle(1)
+        if not called:
             self._wake()  # in vain for now: the backlog is released when it has stood for too long
 
     def interrupt(self, run: Run) -> bool:
@@ -128,8 +122,7 @@ class ThreadPool(Pool):
         thread = self._thread_of(run)
         return thread is None or thread.stop(run)
 
-    def write_off(self, run: Run) -> bool:
-        """Replace this run's thread by another. False if the run has already ended."""
+    def _let_go(self, run: Run) -> bool:
         thread = self._thread_of(run)
         if thread is None:
             return False
@@ -149,7 +142,7 @@ class ThreadPool(Pool):
             self._stopping = True
             idle, self._idle = self._idle, []
         for thread in idle:
-            thread.ring()
+            thread.call()
 
     def _thread_of(self, run: Run) -> _Thread | None:
         return next((thread for thread in list(self._threads.values()) if thread.run is run), None)
@@ -163,37 +156,37 @@ class ThreadPool(Pool):
         thread.ident = threading.get_ident()
         while not thread.given_up:
             try:
-                job = self.line.popleft()
+                job = self.backlog.popleft()
             except IndexError:
-                if not self._rest(thread):
+                if not self._await_jobs(thread):
                     return
                 continue
             self._one(thread, job)
 
-    def _rest(self, thread: _Thread) -> bool:
+    def _await_jobs(self, thread: _Thread) -> bool:
         """Wait for more jobs; False: there will be none."""
         with self._lock:
             if self._stopping:
                 self._threads.pop(thread.slot, None)
                 return False
-            if self.line:
+            if self.backlog:
                 return True
             self._idle.append(thread)
         self._wake()
         thread.wakeup.acquire()
         inbox = thread.inbox
         if inbox is not None:
-            hears = inbox.listen(lambda: self._claim(lambda: self._rise(thread)), lambda: self._is_wanted(thread))
-            self._rise(thread, another=hears)
+            hears = inbox.listen(lambda: self._claim(lambda: self._leave_idle(thread)), lambda: self._is_wanted(thread))
+            self._leave_idle(thread, another=hears)
         else:
-            self._rise(thread)
+            self._leave_idle(thread)
         return True
 
     def _is_wanted(self, thread: _Thread) -> bool:
         with self._lock:
-            return thread not in self._idle or bool(self.line)
+            return thread not in self._idle or bool(self.backlog)
 
-    def _rise(self, thread: _Thread, *, another: bool = True) -> None:
+    def _leave_idle(self, thread: _Thread, *, another: bool = True) -> None:
         """It is idle no more; where it listened, another idle thread does, or else the loop."""
         with self._lock:
             inbox, thread.inbox = thread.inbox, None
@@ -210,4 +203,4 @@ class ThreadPool(Pool):
         run = self._begin(job, thread.slot)
         outcome = thread.execute(run)
         if not thread.given_up:
-            self._end(run, outcome, thread.slot, self)
+            self._end(run, outcome, thread.slot)

@@ -1,0 +1,167 @@
+"""Which jobs a worker claims now, and the transaction that claims them and settles ends. Knows no function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from litequeue.core.logger import log
+from litequeue.core.outcome import Released
+from litequeue.core.store import Demand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from litequeue.core.clock import Clock
+    from litequeue.core.outcome import Ended
+    from litequeue.core.store import Cycle, Runs
+    from litequeue.worker.executor.executor import Executor
+    from litequeue.worker.executor.mailbox import Mailbox
+    from litequeue.worker.maintenance import Maintenance
+    from litequeue.worker.quarantine import Quarantine
+    from litequeue.worker.running_jobs import RunningJobs
+    from litequeue.worker.stop_request import StopRequest
+
+
+class Claim(NamedTuple):
+    """What came of a claim beside the loop. `sooner`: something is due before the loop knew of it."""
+
+    turn: Cycle
+    sooner: bool
+
+
+class Counts:
+    """What a worker has claimed, settled, lost and released."""
+
+    def __init__(self) -> None:
+        self.claimed = self.settled = self.lost = self.released = 0
+
+
+class Claiming:
+    """Asks for as many jobs as there is room for, of the kinds of tasks of which there may be ready jobs."""
+
+    def __init__(
+        self,
+        store: Runs,
+        queues: tuple[str, ...] | None,
+        counts: Counts,
+        stop: StopRequest,
+        clock: Clock,
+        *,
+        executor: Executor,
+        mailbox: Mailbox,
+        runs: RunningJobs,
+        quarantine: Quarantine,
+        maintenance: Maintenance,
+    ) -> None:
+        self._store, self._queues, self._counts, self._stop, self._clock = store, queues, counts, stop, clock
+        self._executor, self._mailbox, self._runs = executor, mailbox, runs
+        self._quarantine, self._maintenance = quarantine, maintenance
+        self.kinds: frozenset[frozenset[str]] = frozenset()
+        self.next_at: float | None = None  # when a scheduled job is due
+        self._maybe_ready: set[frozenset[str]] = set()
+
+    def serve(self, names: frozenset[str]) -> None:
+        """Claim jobs of these tasks, plain ones and coroutines by themselves."""
+        plain = self._executor.plain
+        self.kinds = frozenset(kind for kind in (plain, names - plain) if kind)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """There may be ready jobs of any kind."""
+        self._maybe_ready = set(self.kinds)
+
+    @property
+    def claimed(self) -> int:
+        """How many jobs have been claimed so far."""
+        return self._counts.claimed
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a scheduled job is due."""
+        return self.next_at is not None and self.next_at <= self._clock.now()
+
+    def look_if_due(self) -> None:
+        """Look for the job that is due; not again before the next claim: with no room, the loop must not spin."""
+        if self.is_due:
+            self.look_again()
+            self.next_at = None
+
+    @property
+    def nothing_to_claim(self) -> bool:
+        """Whether no ready job is known that could be claimed now or later, and none is quarantined here."""
+        return not (self._maybe_ready or self._quarantine.one or self._quarantine.skips_quarantined or self.is_due)
+
+    def demands(self) -> list[Demand]:
+        """Return what could start now: nothing while stopping, or while a job is quarantined here."""
+        quarantine = self._quarantine
+        if self._stop.made or quarantine.one is not None:
+            return []
+        if quarantine.skips_quarantined and not self._executor.busy:
+            quarantine.skips_quarantined = False
+            self.look_again()
+        rooms = ((kind, self._executor.room(kind)) for kind in self._maybe_ready)
+        return [
+            Demand(kind, 1 if quarantine.one_at_a_time else room, quarantine.most_deaths)
+            for kind, room in rooms
+            if room > 0
+        ]
+
+    def claim(self, demands: list[Demand], ended: list[Ended]) -> Cycle:
+        """Settle these ends and claim, in one transaction."""
+        try:
+            turn = self._store.claim(self._runs.worker, demands, self._queues, ended)
+        except BaseException:
+            self._mailbox.put_back(ended)
+            raise
+        self._maintenance.jobs_changed()  # a cycle also ends what has expired
+        self._note_settled(ended, turn.lost)
+        self.next_at = turn.next_at
+        # a demand that was not met in full: there is no more of its kind
+        self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
+        self._counts.claimed += len(turn.claimed)
+        return turn
+
+    def claim_all(self) -> Claim:
+        """Claim, in an idle thread while the loop sleeps, as many jobs as there is room for."""
+        self.loop_wakes()
+        self.look_again()
+        known = self.next_at
+        turn = self.claim(self.demands(), [])
+        self.loop_sleeps()
+        return Claim(turn, sooner=turn.next_at is not None and (known is None or turn.next_at < known))
+
+    def loop_sleeps(self) -> None:
+        """From now on a thread may settle the end of its run itself, if there is nothing to claim along with it."""
+        self._mailbox.worker_sleeps = not self._maybe_ready and self._quarantine.one is None
+
+    def loop_wakes(self) -> None:
+        """From now on the loop settles all ends."""
+        self._mailbox.worker_sleeps = False
+
+    def settle(self, ended: list[Ended]) -> None:
+        """Settle these ends, and claim nothing."""
+        try:
+            self._note_settled(ended, self._store.settle(ended))
+        except BaseException:
+            self._mailbox.put_back(ended)
+            raise
+
+    def note_what_ran(self) -> None:
+        """Count the jobs that were dispatched to us, and those whose threads have settled them."""
+        self._counts.claimed += self._runs.take_dispatched()
+        for end, lost in self._mailbox.take_settled():
+            self._note_settled([end], lost)
+            self._maintenance.jobs_changed()
+
+    def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
+        counts = self._counts
+        counts.settled += len(ended) - len(lost)
+        counts.released += sum(type(end.outcome) is Released for end in ended)
+        counts.lost += len(lost)
+        for end in lost:
+            log.warning("%s[%s]: attempt %d ended too late and was dropped", end.job.task, end.job.id, end.job.attempt)
+        if self._quarantine.one is not None and any(end.job is self._quarantine.one for end in ended):
+            self._quarantine.one = None
+            self.look_again()
+        if ended and self._stop.when_idle:
+            self._maintenance.schedules_changed()  # they may have added some, of which a new listener was not told

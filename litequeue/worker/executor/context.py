@@ -1,0 +1,223 @@
+"""The job that runs here, as its function sees it: `current_job()`. Knows no pool, no store and no way to run it."""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+
+from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.interruptible import interruptible
+from litequeue.core.outcome import Failed, Outcome
+from litequeue.core.records import Claimed, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from litequeue.core.clock import Clock
+    from litequeue.core.engine import Defaults
+    from litequeue.task import Task
+
+# A job that reports its progress more often than this is written down only so often, in seconds.
+PROGRESS_EVERY = 0.2
+
+
+class Recorder(Protocol):
+    """The part of a store that a run uses for the job's own writes."""
+
+    def note_progress(self, job: Claimed, progress: str) -> bool:
+        """Record progress; return whether a cancel was requested."""
+
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:
+        """Async twin of `note_progress`."""
+
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractContextManager[Any]:
+        """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
+
+    def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Any]:
+        """Async twin of `completing`."""
+
+
+class Run(msgspec.Struct, eq=False):
+    """One running job: what `current_job()` returns."""
+
+    job: Claimed
+    task: Task[..., Any]
+    clock: Clock
+    recorder: Recorder
+    keep_for: float
+    started: float  # by the monotonic clock, as all moments here
+    deadline: float
+    cancel_requested: bool = False
+    timed_out: bool = False
+    release: bool = False
+    loop_ends: bool = False
+    settled: bool = False
+    interrupted: float = math.inf  # when it was told to stop
+    written_off: bool = False
+    returned: bool = False  # its function; what it returned is being encoded
+    _noted: float = -math.inf
+
+    @property
+    @interruptible
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    @interruptible
+    def attempt(self) -> int:
+        """How many times the job has been claimed; together with the id it identifies this run."""
+        return self.job.attempt
+
+    @property
+    @interruptible
+    def key(self) -> str | None:
+        """The key it was enqueued with."""
+        return self.job.key
+
+    @property
+    @interruptible
+    def idempotency_key(self) -> str:
+        """Text that is the same in every attempt of this job and in no other job, for services that accept one."""
+        return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
+
+    @property
+    @interruptible
+    def cancelled(self) -> bool:
+        """Whether the job should end soon: its cancel was requested, or its worker is releasing it."""
+        return self.cancel_requested or self.release
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Report progress, for `job.progress` in any process. It is stored at most five times a second.
+
+        Raises `Fenced` if another worker has the job by now, `ValueError` for a value that is not a number.
+        """
+        progress = _progress(done, total, note)
+        if self._worth_noting(done, total):
+            asked = self.recorder.note_progress(self.job, msgspec.json.encode(progress).decode())
+            self.cancel_requested = self.cancel_requested or asked
+
+    async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Async twin of `progress`."""
+        require_asyncio()
+        progress = _progress(done, total, note)
+        if self._worth_noting(done, total):
+            asked = await self.recorder.anote_progress(self.job, msgspec.json.encode(progress).decode())
+            self.cancel_requested = self.cancel_requested or asked
+
+    def _worth_noting(self, done: float, total: float | None) -> bool:
+        now = self.clock.monotonic()
+        if now - self._noted < PROGRESS_EVERY and not (total is not None and done >= total):
+            return False
+        self._noted = now
+        return True
+
+    def completing(self, result: object = None) -> Completing:
+        """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success.
+
+        `result` becomes the result of the job. Effects in the block happen exactly once. After the block the job has
+        ended; what the function returns is not stored. `with current_job().completing(result) as db:` yields the
+        driver's connection. Raises `Fenced` if another worker has the job by now; then nothing is kept.
+        """
+        return Completing(self, result)
+
+    def acompleting(self, result: object = None) -> Completing:
+        """Async twin of `completing`: `async with current_job().acompleting(result) as db:`."""
+        return Completing(self, result)
+
+    def __repr__(self) -> str:
+        return f"<Run of job {self.id} {self.job.task} attempt={self.attempt}>"
+
+
+def _progress(done: float, total: float | None, note: str | None) -> Progress:
+    if not (note is None or isinstance(note, str)):
+        raise TypeError(f"the note of progress() must be text, got {note!r}")
+    if note is not None:  # lone surrogates cannot be stored
+        note = note.encode("utf-8", "backslashreplace").decode("utf-8")
+    return Progress(_number(done, "done"), None if total is None else _number(total, "total"), note)
+
+
+def _number(value: Any, name: str) -> float:
+    """Check that it can be read again; what is a number in Python, such as a Decimal, will do."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} of progress() must be a finite number, got {value!r}")
+    return value if type(value) is int and value == number else number
+
+
+class Completing:
+    """The block of `completing()`."""
+
+    def __init__(self, run: Run, result: object) -> None:
+        self._run = run
+        self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for, self._note_commit)
+        self._scope: Any = None
+
+    def __enter__(self) -> Any:
+        self._scope = self._run.recorder.completing(*self._arguments)
+        return self._scope.__enter__()
+
+    def __exit__(self, *raised: object) -> bool:
+        return bool(self._scope.__exit__(*raised))
+
+    async def __aenter__(self) -> Any:
+        self._scope = self._run.recorder.acompleting(*self._arguments)
+        return await self._scope.__aenter__()
+
+    async def __aexit__(self, *raised: object) -> bool:
+        return bool(await self._scope.__aexit__(*raised))
+
+    def _note_commit(self) -> None:
+        """Note the commit at once: an error of a log handler or a signal after it must not undo the job's end."""
+        self._run.settled = True
+
+
+current: ContextVar[Run] = ContextVar("litequeue_current_job")
+
+
+@interruptible
+def current_job() -> Run:
+    """Return the job that runs here; raises `LookupError` outside of a task's run."""
+    try:
+        return current.get()
+    except LookupError:
+        raise LookupError("no job is running here; call current_job() inside a task that a worker runs") from None
+
+
+# ---- how a run begins, and how long its end is kept
+
+
+class Limited(NamedTuple):
+    """A task, the limit of its runs, and how long a run's end is kept, in seconds."""
+
+    task: Task[..., Any]
+    timeout: float
+    keep_for: float
+
+
+def with_limits(task: Task[..., Any], defaults: Defaults) -> Limited:
+    """Return the task with its own limits, or the queue's where it has none."""
+    timeout, ttl = task.options.timeout, task.options.result_ttl
+    return Limited(task, defaults.timeout if timeout is None else timeout, defaults.result_ttl if ttl is None else ttl)
+
+
+def begun(job: Claimed, limited: Limited, clock: Clock, recorder: Recorder, now: float) -> Run:
+    """Return the run that begins now; a limit of the call counts before the task's."""
+    task, timeout, keep_for = limited
+    return Run(job, task, clock, recorder, keep_for, now, now + (timeout if job.timeout is None else job.timeout))
+
+
+def kept_for(run: Run, outcome: Outcome, defaults: Defaults) -> float:
+    """Return how long to keep the job if it has ended now: one that is released may end as cancelled."""
+    return defaults.failed_ttl if isinstance(outcome, Failed) else run.keep_for

@@ -1,0 +1,145 @@
+"""Runs claimed jobs: plain functions in threads, coroutines on a loop. Knows no claim and no store."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from litequeue.worker.executor.context import with_limits
+from litequeue.worker.executor.coroutine_pool import CoroutinePool
+from litequeue.worker.executor.execute import work_here
+from litequeue.worker.executor.thread_pool import ThreadPool
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from litequeue.core.outcome import Outcome
+    from litequeue.core.records import Claimed
+    from litequeue.task import Task
+    from litequeue.worker.executor.context import Run
+    from litequeue.worker.executor.inbox import Inbox
+    from litequeue.worker.executor.mailbox import Mailbox
+    from litequeue.worker.executor.pool import Pool, Setup
+    from litequeue.worker.executor.thread_pool import Claim
+
+
+class Executor:
+    """Takes claimed jobs; what comes of them is in the mailbox. `plain`: the names of the tasks run in threads."""
+
+    def __init__(
+        self, setup: Setup, mailbox: Mailbox, *, threads: int, coroutines: int, loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        work_here()
+        self.plain: frozenset[str] = frozenset()
+        self._setup, self._mailbox = setup, mailbox
+        self._threads = ThreadPool(threads, setup, mailbox)
+        self._coroutines = CoroutinePool(coroutines, setup, mailbox, first_slot=threads, loop=loop)
+        self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
+
+    def prepare(self, tasks: Mapping[str, Task[..., Any]]) -> None:
+        """Raise `Unsupported` where these tasks cannot be run."""
+        self._coroutines.prepare(expected=any(task.is_coroutine for task in tasks.values()))
+
+    def serve(self, tasks: Mapping[str, Task[..., Any]]) -> bool:
+        """Run jobs of these tasks, too, or in place of the old ones.
+
+        False, and nothing is changed: one is of the other kind now, and a job is here, which may have been dispatched.
+        """
+        known = self._setup.tasks
+        turned = any(
+            name in known and known[name].task.is_coroutine is not new.is_coroutine for name, new in tasks.items()
+        )
+        if turned and (self.busy or self._mailbox.ended):
+            return False
+        known |= {name: with_limits(task, self._setup.defaults) for name, task in tasks.items()}
+        self.plain = frozenset(name for name, (task, _, _) in known.items() if not task.is_coroutine)
+        return True
+
+    # ---- room and idleness
+
+    def room(self, kind: frozenset[str]) -> int:
+        """How many more jobs of this kind of task, plain or coroutine, to claim now."""
+        return (self._threads if kind is self.plain else self._coroutines).room()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or is in the backlog. One that ends is in the mailbox before it counts here no more."""
+        # in the order in which jobs move on
+        return any(pool.backlog or pool.busy for pool in self._pools) or bool(self._mailbox.running)
+
+    @property
+    def patient_until(self) -> float:
+        """When a backlog will have waited for too long, by the monotonic clock."""
+        return min((pool.patient_until() for pool in self._pools if pool.backlog), default=math.inf)
+
+    # ---- begin
+
+    def start(self, claimed: list[Claimed], own: int = 0) -> None:
+        """Begin these jobs, or add them to the backlog; `own`: how many the caller, a thread of the pool, begins."""
+        now = self._setup.clock.monotonic()
+        plain = [job for job in claimed if job.task in self.plain]
+        if plain:
+            self._threads.start(plain, now, own=own)
+        if len(plain) < len(claimed):
+            self._coroutines.start([job for job in claimed if job.task not in self.plain], now)
+
+    def admit(self, job: Claimed) -> None:
+        """Begin a job that is dispatched, from any thread, also one in which a Ctrl-C may come at any time."""
+        self._pool_of(job).admit(job, self._setup.clock.monotonic())
+
+    def warm(self, inbox: Inbox, claim: Claim) -> None:
+        """Be ready for a job that is dispatched, or heard of."""
+        self._threads.warm(inbox, claim)
+        if len(self.plain) < len(self._setup.tasks):
+            self._coroutines.warm()
+
+    # ---- the backlog
+
+    def backlog(self) -> list[Claimed]:
+        """Return the jobs that have not begun."""
+        return [job for pool in self._pools for job in list(pool.backlog)]
+
+    def withdraw(self) -> list[Claimed]:
+        """Remove the jobs that have not begun, and return them."""
+        return [job for pool in self._pools for job in pool.withdraw()]
+
+    def withdraw_stuck(self, now: float) -> list[Claimed]:
+        """The same of a backlog that has waited for too long: less is claimed from now on."""
+        stuck = [pool for pool in self._pools if pool.backlog and now > pool.patient_until()]
+        for pool in stuck:
+            pool.claim_size.slow_down()
+        return [job for pool in stuck for job in pool.withdraw()]
+
+    def remove(self, job_id: str, attempt: int) -> Claimed | None:
+        """Remove one job that has not begun, and return it."""
+        for pool in self._pools:
+            for job in list(pool.backlog):
+                if (job.id, job.attempt) == (job_id, attempt):
+                    with contextlib.suppress(ValueError):  # it begins at this moment
+                        pool.backlog.remove(job)
+                        return job
+        return None
+
+    # ---- what runs
+
+    def interrupt(self, run: Run) -> bool:
+        """Tell a run to stop. False: it could not be told just now, because it is in our own work; try again soon."""
+        return self._pool_of(run.job).interrupt(run)
+
+    def write_off(self, run: Run, outcome: Outcome) -> bool:
+        """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
+        return self._pool_of(run.job).write_off(run, outcome)
+
+    def watch(self) -> None:
+        """Log an event loop that has not answered for too long, and replace it if it is ours."""
+        self._coroutines.watch()
+
+    def stop(self) -> None:
+        """End the threads and our own event loop."""
+        for pool in self._pools:
+            pool.stop()
+
+    def _pool_of(self, job: Claimed) -> Pool:
+        return self._threads if job.task in self.plain else self._coroutines

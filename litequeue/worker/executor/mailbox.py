@@ -1,0 +1,92 @@
+"""What comes of the claimed jobs: pools put in which have begun and how they ended, the worker takes the ends out.
+
+Knows no pool and no worker.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from litequeue.core.outcome import Ended, Released
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from litequeue.core.records import Claimed
+    from litequeue.worker.executor.context import Run
+
+SHORT_LIMIT = 1.5  # seconds; the worker looks more often than that by itself
+LARGEST_SETTLE = 1000
+
+
+class Mailbox:
+    """The runs in progress, and the ends that are not settled; `wake` wakes the worker, from any thread.
+
+    `settle` records ends in the store, and returns those that were fenced off.
+    """
+
+    def __init__(self, wake: Callable[[], None], settle: Callable[[list[Ended]], list[Ended]]) -> None:
+        self.wake: Callable[[], None] = wake
+        self.running: dict[tuple[str, int], Run] = {}  # by id and attempt: after a death told too soon there are two
+        self.ended: deque[Ended] = deque()
+        self.look_at: float = math.inf  # when the next limit will be over, by the monotonic clock
+        self.cut_short: int = 0  # runs that had begun and were released
+        self.left: int = 0  # runs that do not stop, and were given up
+        self.worker_sleeps: bool = False  # and will claim nothing when it is woken by an end
+        self._settle = settle
+        self._settled: deque[tuple[Ended, list[Ended]]] = deque()
+
+    # ---- the side of the pools
+
+    def add(self, run: Run, now: float) -> None:
+        """Put in a run that begins; a limit that is over soon wakes the worker."""
+        job = run.job  # not run.id: a property costs, and this is done for every job
+        self.running[job.id, job.attempt] = run
+        if run.deadline < self.look_at:
+            self.look_at = run.deadline
+            if run.deadline - now < SHORT_LIMIT:
+                self.wake()
+
+    def end(self, ended: Ended) -> None:
+        """Put in how a run ended, for the worker to settle."""
+        job = ended.job
+        self.ended.append(ended)  # before it leaves `running`: what is in neither is released as unheard
+        self.running.pop((job.id, job.attempt), None)
+
+    def settle(self, ended: Ended) -> bool:
+        """Settle the only run here and now, in its thread: its waiters need not wait for the worker. False: not so."""
+        if not self.worker_sleeps or self.ended or len(self.running) > 1:
+            return False
+        with suppress(Exception):  # also of `on_connect`: then the worker tries again, and says what is wrong
+            self._settled.append((ended, self._settle([ended])))
+            self.running.pop((ended.job.id, ended.job.attempt), None)
+            return True
+        return False
+
+    # ---- the side of the worker
+
+    def release(self, jobs: Iterable[Claimed], now: float, keep_for: float) -> None:
+        """Put in jobs that are released before they begin; `keep_for`: should one have been cancelled meanwhile."""
+        self.ended.extend(Ended(job, Released(), now, keep_for) for job in jobs)
+
+    def take(self) -> list[Ended]:
+        """Take out ends to settle, at most as many as fit one transaction."""
+        take = self.ended.popleft
+        return [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
+
+    def put_back(self, ended: list[Ended]) -> None:
+        """Put in again what could not be settled."""
+        self.ended.extendleft(reversed(ended))
+
+    def take_settled(self) -> list[tuple[Ended, list[Ended]]]:
+        """Take out the ends that their threads have settled, with those among them that were lost."""
+        return [self._settled.popleft() for _ in range(len(self._settled))]
+
+    def begun(self) -> set[str]:
+        """Return the runs that have begun and are not settled, as noted in the lock file."""
+        jobs = [run.job for run in list(self.running.values())]
+        jobs += [end.job for end in list(self.ended) if end.outcome != Released()]
+        return {f"{job.id}:{job.attempt}" for job in jobs}

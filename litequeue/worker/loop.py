@@ -1,0 +1,331 @@
+"""A worker's loop: claims jobs, starts them, settles their ends, and lets them end when it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, cast
+
+from litequeue.core.clock import SystemClock
+from litequeue.core.duration import text
+from litequeue.core.logger import log
+from litequeue.core.store import NewWorker
+from litequeue.errors import SchemaTooNew, StoreDamaged, StoreError, StoreReplaced
+from litequeue.ipc.notifier import CANCEL, JOBS, SCHEDULES, WORK
+from litequeue.ipc.process_identity import Identity
+from litequeue.ipc.process_lock import ProcessLock, open_directory
+from litequeue.worker.claiming import Claiming
+from litequeue.worker.executor.executor import Executor
+from litequeue.worker.executor.inbox import Inbox
+from litequeue.worker.executor.mailbox import Mailbox
+from litequeue.worker.executor.pool import Setup
+from litequeue.worker.idle import Idle
+from litequeue.worker.maintenance import Maintenance
+from litequeue.worker.quarantine import Quarantine
+from litequeue.worker.reconcile import Reconciliation
+from litequeue.worker.running_jobs import RunningJobs
+from litequeue.worker.served_tasks import ServedTasks
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from litequeue.core.engine import Home, RunOptions
+    from litequeue.core.store import Cycle, Store
+    from litequeue.worker.claiming import Counts
+    from litequeue.worker.stop_request import StopRequest
+
+POLL = 1.2  # seconds between looks without a notification: with the heartbeats under one statement a second
+BACK_OFF = 1.0  # seconds to wait after the store refused
+CANCEL_AGAIN = 0.02  # seconds until a cancel is tried again whose job was neither in the backlog nor running
+DRAIN_LOOK = 0.25  # seconds between looks while the last jobs end
+LAST_PATIENCE = 0.5  # seconds for what was told to end, before it is left behind
+WRONG_FILE = (StoreReplaced, StoreDamaged, SchemaTooNew)  # nothing more is written to it
+LAST_SETTLE = 5.0  # seconds in which the last ends are offered to a store that refuses
+
+
+class Loop:
+    """One worker at work, from its lock file to its last end. `id`: its number in the file."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        options: RunOptions,
+        name: str,
+        stop: StopRequest,
+        counts: Counts,
+        event_loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self._store, self._options, self._name, self._stop, self._clock = store, options, name, stop, home.clock
+        self._token, self.id = os.urandom(16).hex(), 0
+        places = {"threads": options.threads, "coroutines": options.coroutines}
+        with ExitStack() as made:
+            directory = open_directory(store.path)
+            self._tasks = made.enter_context(closing(ServedTasks(home.tasks, stop.wake)))
+            # the lock first: no process ever sees this worker on record without it
+            lock = ProcessLock(directory, self._token, options.threads + options.coroutines)
+            self._process_lock = made.enter_context(closing(lock))
+            self._inbox = made.enter_context(closing(Inbox(directory, WORK)))
+            self.mailbox: Mailbox = Mailbox(self._inbox.wake, store.runs.settle)
+            setup = Setup({}, home.defaults, home.clock, store.runs, lock)
+            self._executor = Executor(setup, self.mailbox, **places, loop=event_loop)
+            self._runs = RunningJobs(self._executor, self.mailbox, home.defaults, home.clock)
+            self._runs.serve(self._tasks.tasks)
+            stop.note_in(lock, self._inbox.wake)  # may want a descriptor, too
+            made.pop_all()
+        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names)
+        self._quarantine = Quarantine(self._runs, home.clock)
+        self._claiming = Claiming(
+            store.runs,
+            options.queues,
+            counts,
+            stop,
+            home.clock,
+            executor=self._executor,
+            mailbox=self.mailbox,
+            runs=self._runs,
+            quarantine=self._quarantine,
+            maintenance=self._maintenance,
+        )
+        self._claiming.serve(self._tasks.names)
+        self._reconciliation = Reconciliation(store.runs, self._runs, self._quarantine, SystemClock(), self._inbox.wake)
+        self._idle = Idle(
+            store.dispatch,
+            options.queues,
+            self._inbox,
+            self._claiming,
+            self._executor,
+            self._runs,
+            self._reconciliation,
+        )
+        self._wrong_file = False  # what we write goes to a wrong place
+        self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
+
+    def register(self) -> None:
+        """Put this worker on record, and its schedules."""
+        self._register()
+        self._tasks.declare_schedules(self._store)
+
+    def _register(self) -> None:
+        new = NewWorker(
+            token=self._token,
+            identity=Identity.current().to_text(),
+            queues=self._options.queues,
+            tasks=tuple(sorted(self._tasks.names)),
+            threads=self._options.threads,
+            coroutines=self._options.coroutines,
+        )
+        self.id = self._runs.worker = self._store.workers.register(new)
+
+    def _register_again(self) -> None:
+        """Register again after being declared dead: our jobs were released, so those not begun are dropped."""
+        log.warning("%s was declared dead while it was frozen; it registers again", self._name)
+        self._executor.withdraw()  # other workers have them already
+        self._quarantine.forget_unbegun()
+        self._register()
+
+    def close(self) -> None:
+        """Deregister this worker, and close what it has open."""
+        try:
+            self._executor.stop()
+            if self._wrong_file or not self._process_lock.intact:
+                self._process_lock.abandon(() if self._process_lock.intact else self.mailbox.begun())
+            else:
+                self._store.runs.rescue(self.id, None, blame=False)
+        except BaseException as error:
+            self._process_lock.abandon()  # the worker that takes the lock releases our jobs
+            if not isinstance(error, StoreError) or isinstance(error, StoreDamaged):
+                raise
+        finally:
+            for made in (self._tasks, self._inbox, self._process_lock):
+                made.close()
+
+    # ---- the loop
+
+    def serve(self) -> None:
+        """Work until told to stop, or, if asked to, until no job is ready; then end."""
+        confirmed = None  # how many jobs had been claimed when nothing was left to do
+        while not self._stop.made:
+            try:
+                try:
+                    self._cycle()
+                finally:  # claims that are refused must not stop its heartbeat
+                    self._process_lock.check()
+                    if not self._maintenance.tick(self.id, idle=not self._executor.busy):
+                        self._register_again()
+                if self._stop.when_idle and self._is_idle():
+                    if confirmed == self._claiming.claimed:
+                        break
+                    # not before a look after maintenance, which may fire
+                    confirmed = self._claiming.claimed
+                    self._claiming.look_again()
+                self._wait()
+            except WRONG_FILE:
+                self._wrong_file = True
+                raise
+            except Exception as error:
+                self._stumble(error)
+        self.end()
+        self._process_lock.check()
+
+    def _stumble(self, error: Exception) -> None:
+        """Keep ended runs to settle them again: the disk is full, the file locked for long, or no descriptor left."""
+        if isinstance(error, StoreError):
+            log.error("the file could not be written: %s; trying again in %s", error, text(BACK_OFF))
+        elif isinstance(error, OSError) and error.errno == errno.EBADF:
+            raise error  # a job has closed descriptors that are ours, the lock among them
+        else:
+            log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), error=error)
+        self._claiming.serve(self._tasks.names)  # what runs may know of more by now
+        self._reconciliation.open = True
+        over = self._clock.monotonic() + BACK_OFF
+        while not self._stop.made and (left := over - self._clock.monotonic()) > 0:
+            self._inbox.wait(left)
+
+    def _cycle(self) -> None:
+        """Settle ended runs and claim jobs that can start, in one transaction."""
+        self._process_lock.check()
+        if self._tasks.follow(self.id, self._store, self._runs, self._maintenance, idle=self._has_nothing):
+            self._claiming.serve(self._tasks.names)
+        self._runs.check()
+        self._reconciliation.look(self.id)
+        ended, demands = self.mailbox.take(), self._claiming.demands()
+        if ended or demands:
+            self._take_over(self._claiming.claim(demands, ended))
+
+    def _take_over(self, turn: Cycle) -> None:
+        """Begin what was claimed, with care where workers died under it."""
+        if not turn.registered:
+            self._register_again()
+        elif turn.claimed:
+            self._executor.start(self._quarantine.pick_out(turn.claimed))
+
+    @property
+    def _has_nothing(self) -> bool:
+        """Whether no job runs or waits here, and no end is to be settled."""
+        return not (self._executor.busy or self.mailbox.ended)
+
+    def _is_idle(self) -> bool:
+        """Whether there is no job here, and none is known to be ready."""
+        return self._claiming.nothing_to_claim and self._has_nothing and not self._reconciliation.open
+
+    def _wait(self) -> None:
+        """Sleep until a notification, an end, or the next due time; at most `POLL` seconds."""
+        if self._quarantine.tend():
+            self._claiming.look_again()
+        messages = self._inbox.wait(0.0) if self._claiming.demands() else self._sleep()
+        self._claiming.note_what_ran()
+        self._hear(messages)
+        self._poll()
+
+    def _sleep(self) -> list[bytes]:
+        self._claiming.loop_sleeps()
+        try:
+            if self._is_idle() and self._quarantine.none and not (self._stop.when_idle or self._stop.made):
+                return self._idle.sleep(self._timeout())
+            return self._inbox.wait(self._timeout())
+        finally:
+            self._claiming.loop_wakes()
+            for turn in self._idle.take_left():
+                self._take_over(turn)
+
+    def _hear(self, messages: list[bytes]) -> None:
+        missed = self._inbox.missed
+        if CANCEL in messages or missed or self._clock.monotonic() >= self._cancels_at:
+            self._look_for_cancels()
+        if SCHEDULES in messages or missed:
+            self._maintenance.schedules_changed()
+        if JOBS in messages or missed:
+            self._claiming.look_again()
+
+    def _timeout(self) -> float:
+        now = self._clock.now()
+        waits = [self._runs.due_in(), min(self._polled + POLL, self._cancels_at) - self._clock.monotonic()]
+        waits += [at - now for at in (self._claiming.next_at, self._maintenance.next_fire) if at is not None]
+        return max(0.0, min(waits))
+
+    def _poll(self) -> None:
+        """The safety net behind the notifier: once a second, check whether anything was written."""
+        now = self._clock.monotonic()
+        self._claiming.look_if_due()
+        if now - self._polled < POLL:
+            return
+        self._polled = now
+        self._stop.keep_short()
+        version = self._store.maintenance.version()
+        if version not in (None, self._version):
+            self._version = version
+            self._claiming.look_again()
+            self._maintenance.schedules_changed()
+            self._maintenance.jobs_changed()
+            if self._executor.busy:
+                self._look_for_cancels()
+
+    def _look_for_cancels(self) -> None:
+        told = [self._runs.cancel(job_id, attempt) for job_id, attempt in self._store.runs.requested_cancels(self.id)]
+        self._cancels_at = math.inf if all(told) else self._clock.monotonic() + CANCEL_AGAIN
+
+    # ---- the end
+
+    def end(self) -> None:
+        """Let running jobs end within the grace, release the rest, and settle everything."""
+        self._stop.say()
+        self._runs.accept_no_more()
+        deadline = self._clock.monotonic() + self._options.grace
+        self._runs.release(self._executor.withdraw())
+        self._quarantine.release_unbegun()
+        while self._executor.busy and not self._stop.at_once and self._clock.monotonic() < deadline:
+            self._settle(deadline)
+            if self._executor.busy:
+                self._pause(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
+                self._stop.say()
+                self._process_lock.check()
+                self._keep_up()
+        self._runs.interrupt_all()
+        patience = self._clock.monotonic() + LAST_PATIENCE
+        self._drain(patience)
+        self._runs.write_off_all()
+        self._drain(patience + LAST_PATIENCE)  # these were just ending, or beginning
+        self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
+        self._claiming.note_what_ran()
+
+    def _drain(self, patience: float) -> None:
+        """Wait, at most so long, for the runs that were told to end."""
+        while self._executor.busy and self._clock.monotonic() < patience:
+            self._pause(LAST_PATIENCE / 10)
+            self._runs.interrupt_all()
+
+    def _keep_up(self) -> None:
+        """While ending: send heartbeats, enforce limits, obey cancels."""
+        self._runs.check()
+        try:
+            self._maintenance.tick(self.id, idle=False)
+            self._look_for_cancels()
+        except Exception as error:
+            log.warning("maintenance failed while the worker was ending: %s", error)
+
+    def _settle(self, deadline: float) -> None:
+        """Settle the ends; if the store fails, try again until the deadline."""
+        while self._process_lock.intact and not self._wrong_file and (ended := self.mailbox.take()):
+            try:
+                self._claiming.settle(ended)
+            except WRONG_FILE:
+                self._wrong_file = True
+                raise
+            except Exception as error:
+                if self._stop.at_once or self._clock.monotonic() >= deadline:
+                    jobs = ", ".join(f"{end.job.task}[{end.job.id}]" for end in self.mailbox.ended)
+                    log.critical("the file could not be written: %s; these jobs will run again: %s", error, jobs)
+                    return
+                log.error("the file could not be written: %s; trying again in %s", error, text(BACK_OFF))
+                self._pause(min(BACK_OFF, deadline - self._clock.monotonic()))
+
+    def _pause(self, span: float) -> None:
+        """Sleep until a notification, at most so long; also where the inbox is broken: what has ended is kept."""
+        try:
+            self._inbox.wait(max(0.0, span))
+        except OSError:
+            time.sleep(max(0.0, span))
