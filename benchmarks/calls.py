@@ -9,6 +9,7 @@ import itertools
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,31 @@ def main(folder: str | None = None) -> None:
             job.result(20)
 
         print("enqueue to result, by a worker that starts and stops:", counted(package, worked_off))
+        print("enqueue to result, beside a worker at rest:", beside_a_worker(package, queue, add))
         queue.close()
+
+
+def beside_a_worker(package: str, queue: Any, add: Any) -> str:
+    """Count one job's way through all threads of a process in which a worker is idle; what it does by the clock is in.
+
+    The median of several: a look at the file or a heartbeat may fall into one.
+    """
+    way = Way(package)
+    threading.setprofile(way.note)  # the worker's threads begin under it
+    sys.setprofile(way.note)
+    found = []
+    try:
+        with queue.worker():
+            for _ in range(2 * TIMES + 1):
+                time.sleep(0.1)
+                way.by_thread.clear()
+                add.enqueue(1).result(20)
+                time.sleep(0.1)  # until the worker rests again
+                found.append((sum(map(len, way.by_thread.values())), way.figures()))
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return sorted(found)[TIMES][1]
 
 
 if __name__ == "__main__":

@@ -44,13 +44,14 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
     @queue.task(name="t")
     async def never(): ...
 
-    class AtOnce(Mailbox):
-        def add(self, run, now):
-            super().add(run, now)
+    class Cancelling(dict):
+        def __setitem__(self, key, run):
+            super().__setitem__(key, run)
             run.cancel_requested = True
             coroutines.interrupt(run)
 
-    coroutines, mailbox = pool_of(queue, never, AtOnce(lambda: None, settle=None))
+    coroutines, mailbox = pool_of(queue, never, Mailbox(lambda: None, settle=None))
+    mailbox.running = Cancelling()
     try:
         coroutines.start([claimed(number) for number in range(3)], 0.0)
         eventually(lambda: len(mailbox.ended) == 3 and coroutines.free == 3)

@@ -23,7 +23,7 @@ STEPS = [  # x, y, name, files, what happens
      "as many jobs as can start soon, by a thread\nthat was idle, or by the worker's loop"),
     (WORKER, 366, "5  run", "worker/executor/",
      "a thread or the event loop calls the\nfunction; what it does becomes an Outcome"),
-    (WORKER, 468, "6  settle", "worker/worker.py  sqlite/parts/runs.py",
+    (WORKER, 468, "6  settle", "worker/claiming.py  sqlite/parts/runs.py",
      "the ends of these runs and the next claim:\none transaction"),
     (CALLER, 480, "7  result", "ipc/result_waiters.py  job.py",
      "the waiting caller is woken, reads the row,\nand decodes the result"),

@@ -41,20 +41,18 @@ class Mailbox:
 
     # ---- the side of the pools
 
-    def add(self, run: Run, now: float) -> None:
-        """Put in a run that begins; a limit that is over soon wakes the worker."""
-        job = run.job  # not run.id: a property costs, and this is done for every job
-        self.running[job.id, job.attempt] = run
-        if run.deadline < self.look_at:
-            self.look_at = run.deadline
-            if run.deadline - now < SHORT_LIMIT:
-                self.wake()
+    def look(self, deadline: float, now: float) -> None:
+        """Have the worker look at a run's limit, which is over before the others; it is woken if that is soon."""
+        self.look_at = deadline
+        if deadline - now < SHORT_LIMIT:
+            self.wake()
 
-    def end(self, ended: Ended) -> None:
-        """Put in how a run ended, for the worker to settle."""
+    def end(self, ended: Ended) -> int:
+        """Put in how a run ended, for the worker to settle; return how many it has to."""
         job = ended.job
         self.ended.append(ended)  # before it leaves `running`: what is in neither is released as unheard
         self.running.pop((job.id, job.attempt), None)
+        return len(self.ended)
 
     def settle(self, ended: Ended) -> bool:
         """Settle the only run here and now, in its thread: its waiters need not wait for the worker. False: not so."""

@@ -41,6 +41,7 @@ class Pool(ABC):
         self.backlog: deque[Claimed] = deque()
         self.claim_size: ClaimSize = ClaimSize()
         self._setup, self._mailbox = setup, mailbox
+        self._clock, self._process_lock = setup.clock, setup.process_lock  # by themselves: each job asks them thrice
         self._since = 0.0  # when the backlog was last added to, by the monotonic clock
 
     @property
@@ -110,35 +111,38 @@ class Pool(ABC):
     # ---- a run begins, and ends
 
     def _begin(self, job: Claimed, slot: int) -> Run:
-        tasks, _, clock, recorder, process_lock = self._setup
-        now = clock.monotonic()
-        run = begun(job, tasks[job.task], clock, recorder, now)
-        process_lock.enter(slot, f"{job.id}:{job.attempt}")
-        self._mailbox.add(run, now)
+        setup, mailbox = self._setup, self._mailbox
+        now = self._clock.monotonic()
+        run = begun(job, setup.tasks[job.task], setup.clock, setup.recorder, now)
+        self._process_lock.enter(slot, f"{job.id}:{job.attempt}")
+        mailbox.running[job.id, job.attempt] = run
+        if run.deadline < mailbox.look_at:
+            mailbox.look(run.deadline, now)
         return run
 
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
         """Put an end in the mailbox, and wake the worker when there is enough to settle, or nothing else to come."""
-        mailbox, process_lock = self._mailbox, self._setup.process_lock
-        span = self._setup.clock.monotonic() - run.started
+        backlog, span = self.backlog, self._clock.monotonic() - run.started
         if span > 20e-6:  # no fork takes less
             end_copy()
-        process_lock.leave(slot)
+        self._process_lock.leave(slot)
         ended = self._noted(run, outcome, span)
-        alone = self.settles and not self.backlog and type(outcome) is Succeeded
-        if alone and process_lock.intact and mailbox.settle(ended):
-            self._wake()
-        else:
-            mailbox.end(ended)
-            if not self.backlog or len(mailbox.ended) >= self.claim_size.batch:
+        alone = not backlog and type(outcome) is Succeeded
+        if not (alone and self._settled(ended)):  # if it is settled, the worker is woken when the thread rests
+            waiting = self._mailbox.end(ended)
+            if not backlog or waiting >= self.claim_size.batch:
                 self._wake()
         report(run, outcome, span)
+
+    def _settled(self, ended: Ended) -> bool:
+        """Settle the only run of the worker in its own thread, if that may be."""
+        return self.settles and self._process_lock.intact and self._mailbox.settle(ended)
 
     def write_off(self, run: Run, outcome: Outcome) -> bool:
         """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
         if not self._let_go(run):
             return False
-        span = self._setup.clock.monotonic() - run.started
+        span = self._clock.monotonic() - run.started
         self._mailbox.left += 1
         self._mailbox.end(self._noted(run, outcome, span))
         report(run, outcome, span)
@@ -151,4 +155,4 @@ class Pool(ABC):
             if run.release and isinstance(outcome, Released):
                 self._mailbox.cut_short += 1
             kept = kept_for(run, outcome, self._setup.defaults)
-        return Ended(run.job, outcome, self._setup.clock.now(), kept)
+        return Ended(run.job, outcome, self._clock.now(), kept)
