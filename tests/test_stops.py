@@ -616,10 +616,9 @@ plain() if sys.argv[2] == "plain" else asyncio.run(on_the_loop())
 
 
 @pytest.mark.parametrize("block", ["plain", *(["on the loop"] if sys.version_info >= (3, 11) else [])])
-def test_a_second_ctrl_c_at_the_end_of_a_block_releases_what_runs(queue, database, block):
+def test_a_second_ctrl_c_at_the_end_of_a_block_releases_what_runs(queue, block):
     """Up to Python 3.10 `asyncio.run()` leaves the block to itself at the second."""
-    queue.task(name="slow")(lambda: None)
-    command = [sys.executable, "-c", TWICE, str(database), block]
+    command = [sys.executable, "-c", TWICE, str(queue.path), block]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout.readline() == "begins\n"  # the block was entered before it was enqueued
