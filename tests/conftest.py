@@ -23,6 +23,34 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+@pytest.fixture
+def soon(monkeypatch):
+    """A worker's looks at the file, and its second tries, come quickly."""
+    monkeypatch.setattr("litequeue.worker.loop.BACK_OFF", 0.02)
+    monkeypatch.setattr("litequeue.worker.loop.POLL", 0.05)
+
+
+@pytest.fixture
+def while_it_ends(queue, monkeypatch):
+    """Stop a worker, and call something at each heartbeat that it sends while it waits for what still runs."""
+    monkeypatch.setattr("litequeue.worker.maintenance.BEAT_EVERY", 0.0)
+    monkeypatch.setattr("litequeue.worker.loop.DRAIN_LOOK", 0.02)
+    beat, beats = queue.engine.workers.beat, []
+
+    def stop(worker, call):
+        def beating(number):
+            known = beat(number)
+            beats.append(number)
+            if len(beats) > 1:  # the first may be of the cycle in which it finds the stop
+                call()
+            return known
+
+        worker.stop()
+        monkeypatch.setattr(queue.engine.workers, "beat", beating)
+
+    return stop
+
+
 @pytest.fixture(params=["apsw", "sqlite3"])
 def driver(request):
     """Both drivers: whoever asks for this, or for what is made with it, runs twice."""

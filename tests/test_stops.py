@@ -12,7 +12,7 @@ import pytest
 
 from command_line import DEADLINE, Command
 from crash.stops import heeding, stop_all
-from crash.watching import ended, until
+from crash.watching import ended, status_of, until
 from litequeue import Queue
 from litequeue.ipc.process_lock import tokens, told
 
@@ -571,3 +571,90 @@ queue.worker().run()
     with Queue(tmp_path / "app.db").worker(queues=["another"]) as worker:
         until(lambda: not worker.queue.jobs(status="running"))
     assert worker.queue.engine.jobs.look_up("1").deaths == 1
+
+
+def test_a_worker_run_in_a_thread_leaves_signals_to_the_application(queue):
+    queue.task(name="work")(lambda: None)
+    job, numbers = queue.tasks["work"].enqueue(), (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    thread = threading.Thread(target=lambda: queue.worker().run(until_idle=True))
+    thread.start()
+    thread.join(20)
+    assert status_of(job) == "succeeded"
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+TWICE = """
+import asyncio, sys, time
+from litequeue import Queue
+queue = Queue(sys.argv[1])
+
+@queue.task(name="slow")
+def slow():
+    print("begins", flush=True)
+    for _ in range(3000):
+        time.sleep(0.01)
+
+def plain():
+    with queue.worker(threads=2):
+        try:
+            slow.enqueue()
+            time.sleep(60)
+        finally:
+            print("leaves", flush=True)
+
+async def on_the_loop():
+    async with queue.worker(threads=2):
+        try:
+            slow.enqueue()
+            await asyncio.sleep(60)
+        finally:
+            print("leaves", flush=True)
+
+plain() if sys.argv[2] == "plain" else asyncio.run(on_the_loop())
+"""
+
+
+@pytest.mark.parametrize("block", ["plain", *(["on the loop"] if sys.version_info >= (3, 11) else [])])
+def test_a_second_ctrl_c_at_the_end_of_a_block_releases_what_runs(queue, block):
+    """Up to Python 3.10 `asyncio.run()` leaves the block to itself at the second."""
+    command = [sys.executable, "-c", TWICE, str(queue.path), block]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begins\n"  # the block was entered before it was enqueued
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "leaves\n"
+            while process.poll() is None:  # it waits for the job now, which takes another half minute
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1.2)  # a Ctrl-C within a moment of the first is the same one
+                process.send_signal(signal.SIGINT)
+        finally:
+            process.kill()
+    [job] = queue.jobs()
+    assert queue.engine.jobs.look_up(job.id).deaths == 0
+    assert (job.status, queue.engine.workers.list()) == ("queued", [])
+
+
+FORKS = """
+import os, sys
+from litequeue import Queue
+queue = Queue(sys.argv[1])
+
+with queue.worker():
+    child = os.fork()
+    if child == 0:
+        sys.exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_may_leave_the_block_of_a_worker_that_it_has_not(database):
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS, str(database)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.stdout, run.returncode) == ("7\n", 0)

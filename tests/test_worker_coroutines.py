@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from crash.watching import ended
 from litequeue import JobCancelled, Queue
 from litequeue.core.outcome import Cancelled
 from litequeue.core.records import Claimed
@@ -137,3 +138,13 @@ def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_
         assert len(told) == 1 + asks  # of the job's end, and of the room
         assert (coroutines.free, coroutines.busy) == (3, 0)
     loop.close()
+
+
+def test_a_coroutine_that_cancels_itself_fails(queue):
+    @queue.task
+    async def work():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(10)
+
+    with queue.worker():
+        assert ended(work.enqueue()).status == "failed"

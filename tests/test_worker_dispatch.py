@@ -2,18 +2,18 @@
 
 import asyncio
 import threading
-import time
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 
 from crash.watching import ended, until
+from idle_workers import IdleWorkers
 from litequeue import Queue, current_job
 from litequeue.core.outcome import Succeeded
 from litequeue.core.records import Claimed
 from litequeue.errors import StoreError
-from litequeue.ipc.notifier import WORK, Listener
+from litequeue.ipc.notifier import JOBS, WORK, Listener
 from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 
@@ -32,23 +32,15 @@ def work(queue):
     return queue.task(name="work")(lambda: [current_job().attempt, threading.current_thread().name])
 
 
-def at_rest(queue):
-    """Wait until a worker is idle and stays so: its threads wait, and it has looked for what it missed at its start."""
-    since = {}
-
-    def idle():
-        now = time.monotonic()
-        for worker in list(queue.engine.dispatch._idle):
-            if is_settled(worker) and now - since.setdefault(worker, now) > 0.05:
-                return [worker]
-        return []
-
-    return until(idle, "a worker rests")
+@pytest.fixture(autouse=True)
+def idle_workers(queue, monkeypatch):
+    return IdleWorkers(queue, monkeypatch)
 
 
-def is_settled(worker):
-    pool, inbox = worker.accept.__self__._executor._threads, worker.reconcile.__self__._wake.__self__
-    return inbox.listened and not inbox._listener._young and not pool.busy and len(pool._threads) >= min(2, pool.size)
+@pytest.fixture
+def at_rest(idle_workers):
+    """Wait until a worker is idle and stays so."""
+    return idle_workers.at_rest
 
 
 @pytest.fixture
@@ -72,35 +64,47 @@ def calls(queue, monkeypatch):
     return seen
 
 
-def test_an_idle_worker_runs_what_is_enqueued_beside_it_without_a_claim_of_its_own(queue, work, calls):
+@pytest.fixture
+def dispatched(calls, at_rest):
+    """Enqueue until no cycle claimed the job: but for a moment once a second, in which the loop looks at the file."""
+
+    def enqueued(task):
+        def enqueue():
+            at_rest()
+            del calls.claimed[:], calls.settled[:]
+            result = task.enqueue().result(20)
+            return None if calls.claimed else [result]
+
+        [result] = until(enqueue, "a job is dispatched")
+        return result
+
+    return enqueued
+
+
+def test_an_idle_worker_runs_what_is_enqueued_beside_it_without_a_claim_of_its_own(queue, work, calls, dispatched):
     with queue.worker(threads=2) as worker:
-        at_rest(queue)
-        attempt, thread = work.enqueue().result(20)
+        attempt, thread = dispatched(work)
         assert attempt == 1
-        assert calls.claimed == []
         assert calls.settled == [thread]
-    assert (worker.claimed, worker.settled, worker.lost, worker.released) == (1, 1, 0, 0)
+    jobs = len(queue.jobs())
+    assert (worker.claimed, worker.settled, worker.lost, worker.released) == (jobs, jobs, 0, 0)
 
 
-def test_it_rests_again_after_that(queue, work, calls):
+def test_it_rests_again_after_that(queue, work, dispatched):
     with queue.worker(threads=2) as worker:
         for _ in range(5):
-            at_rest(queue)
-            work.enqueue().result(20)
-    assert calls.claimed == []
-    assert worker.claimed == 5
+            dispatched(work)
+    assert worker.claimed == len(queue.jobs())
 
 
-def test_a_coroutine_is_dispatched_as_well(queue, calls):
+def test_a_coroutine_is_dispatched_as_well(queue, dispatched):
     @queue.task(name="work")
     async def work() -> int:
         await asyncio.sleep(0)
         return current_job().attempt
 
     with queue.worker(threads=1):
-        at_rest(queue)
-        assert work.enqueue().result(20) == 1
-        assert calls.claimed == []
+        assert dispatched(work) == 1
 
 
 @pytest.fixture
@@ -108,11 +112,6 @@ def afar(queue):
     """Another object on the file, as in another process: what it enqueues is not dispatched, but notified."""
     with Queue(queue.path, driver=queue.engine.driver_name) as other:
         yield other
-
-
-def listening(queue):
-    """Wait until an idle thread listens in place of the worker's loop."""
-    return at_rest(queue)
 
 
 def enqueued_by_a_coroutine(task):
@@ -126,12 +125,12 @@ def enqueued_by_a_coroutine(task):
 @pytest.mark.parametrize(
     "run", [lambda task: task.enqueue().result(20), enqueued_by_a_coroutine], ids=["sync", "async"]
 )
-def test_an_idle_thread_claims_what_another_process_enqueues_and_runs_it(queue, work, calls, afar, run):
+def test_an_idle_thread_claims_what_another_process_enqueues_and_runs_it(queue, work, calls, afar, run, at_rest):
     far = afar.task(name="work")(lambda: None)
     with queue.worker(threads=3):
 
         def claimed_and_ran():  # but for the moment in which the loop looks at the file, once a second
-            listening(queue)
+            at_rest()
             _, thread = run(far)
             return calls.claimers[-1] == thread
 
@@ -139,16 +138,16 @@ def test_an_idle_thread_claims_what_another_process_enqueues_and_runs_it(queue, 
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_it_does_so_time_and_again(queue, work, afar, threads):
+def test_it_does_so_time_and_again(queue, work, afar, threads, at_rest):
     far = afar.task(name="work")(lambda: None)
     with queue.worker(threads=threads) as worker:
         for _ in range(20):
-            listening(queue)
+            at_rest()
             assert far.enqueue().result(20)
     assert (worker.claimed, worker.settled - worker.released, worker.lost) == (20 + worker.released, 20, 0)
 
 
-def test_a_coroutine_that_an_idle_thread_claims_runs_on_the_loop(queue, afar):
+def test_a_coroutine_that_an_idle_thread_claims_runs_on_the_loop(queue, afar, at_rest):
     @queue.task(name="work")
     async def work() -> int:
         await asyncio.sleep(0)
@@ -157,25 +156,25 @@ def test_a_coroutine_that_an_idle_thread_claims_runs_on_the_loop(queue, afar):
     far = afar.task(name="work")(work.function)
     with queue.worker(threads=1):
         for _ in range(3):
-            listening(queue)
+            at_rest()
             assert far.enqueue().result(20)
 
 
-def test_many_jobs_that_an_idle_thread_claims_run_in_all_threads(queue, afar):
+def test_many_jobs_that_an_idle_thread_claims_run_in_all_threads(queue, afar, at_rest):
     barrier = threading.Barrier(3, timeout=20)
     queue.task(name="meet")(lambda: barrier.wait() >= 0)
     far = afar.task(name="meet")(lambda: None)
     with queue.worker(threads=3):
         for _ in range(3):
-            listening(queue)
+            at_rest()
             assert [ended(job).status for job in far.enqueue_many([()] * 3)] == ["succeeded"] * 3
 
 
-def test_a_suspect_that_an_idle_thread_claims_is_left_to_the_loop(queue, work, afar):
+def test_a_suspect_that_an_idle_thread_claims_is_left_to_the_loop(queue, work, afar, at_rest):
     far = afar.task(name="work")(lambda: None)
     suspect = far.using(delay="1h").enqueue()
     with queue.worker(threads=2) as worker:
-        listening(queue)
+        at_rest()
         with queue.transaction() as db:
             db.execute("UPDATE litequeue_jobs SET deaths = 2, state = 1 WHERE id = ?", (int(suspect.id),))
         assert far.enqueue().result(20)
@@ -183,7 +182,7 @@ def test_a_suspect_that_an_idle_thread_claims_is_left_to_the_loop(queue, work, a
     assert worker.lost == 0
 
 
-def test_a_claim_that_is_refused_in_an_idle_thread_is_made_again_by_the_loop(queue, work, afar, monkeypatch):
+def test_a_claim_that_is_refused_in_an_idle_thread_is_made_again_by_the_loop(queue, work, afar, monkeypatch, at_rest):
     far, claim, refused = afar.task(name="work")(lambda: None), queue.engine.runs.claim, []
 
     def refuse(*arguments):
@@ -193,22 +192,22 @@ def test_a_claim_that_is_refused_in_an_idle_thread_is_made_again_by_the_loop(que
         raise StoreError("the disk is full")
 
     with queue.worker(threads=2):
-        listening(queue)
+        at_rest()
         monkeypatch.setattr(queue.engine.runs, "claim", refuse)
 
         def refused_and_run():
-            listening(queue)
+            at_rest()
             return far.enqueue().result(20) and refused
 
         until(refused_and_run)
 
 
-def test_what_is_scheduled_sooner_than_the_loop_knew_is_begun_in_time(queue, work, afar):
+def test_what_is_scheduled_sooner_than_the_loop_knew_is_begun_in_time(queue, work, afar, at_rest):
     """The thread that claims hears of it as well."""
     far = afar.task(name="work")(lambda: None)
     with queue.worker(threads=2):
         for _ in range(3):
-            listening(queue)
+            at_rest()
             soon = far.using(delay=0.3).enqueue()
             assert far.enqueue().result(20)
             assert soon.result(20)
@@ -216,14 +215,14 @@ def test_what_is_scheduled_sooner_than_the_loop_knew_is_begun_in_time(queue, wor
             assert (record.started_at - record.created_at).total_seconds() < 1.0
 
 
-def test_the_thread_that_listens_ends_with_its_worker(queue, work):
+def test_the_thread_that_listens_ends_with_its_worker(queue, work, at_rest):
     before = set(threading.enumerate())
     with queue.worker(threads=2):
-        listening(queue)
+        at_rest()
     until(lambda: not [thread for thread in set(threading.enumerate()) - before if thread.name in NAMES])
 
 
-def test_a_worker_on_the_loop_of_the_application_takes_what_a_coroutine_enqueues(queue, work):
+def test_a_worker_on_the_loop_of_the_application_takes_what_a_coroutine_enqueues(queue, work, at_rest):
     @queue.task
     async def tell() -> int:
         return current_job().attempt
@@ -231,19 +230,19 @@ def test_a_worker_on_the_loop_of_the_application_takes_what_a_coroutine_enqueues
     async def main():
         async with queue.worker():
             for task in (work, tell, work, tell):
-                await asyncio.to_thread(at_rest, queue)
+                await asyncio.to_thread(at_rest)
                 await (await task.aenqueue())
 
     asyncio.run(main())
 
 
-def test_a_job_that_enqueues_another_has_it_run(queue, work):
+def test_a_job_that_enqueues_another_has_it_run(queue, work, at_rest):
     @queue.task
     def parent() -> str:
         return work.enqueue().id
 
     with queue.worker(threads=2):
-        at_rest(queue)
+        at_rest()
         child = queue.job(parent.enqueue().result(20))
         assert ended(child).status == "succeeded"
 
@@ -275,11 +274,11 @@ def test_a_flood_to_an_idle_worker_runs_once_each(queue):
     assert sorted(ran) == list(range(600))
 
 
-def test_with_one_thread_the_order_is_kept(queue):
+def test_with_one_thread_the_order_is_kept(queue, at_rest):
     ran = []
     work = queue.task(name="work")(lambda n: ran.append(n))
     with queue.worker(threads=1):
-        at_rest(queue)
+        at_rest()
         jobs = [work.enqueue(n) for n in range(200)]
         for job in jobs:
             ended(job)
@@ -294,15 +293,14 @@ class Interrupted(BaseException):
 
 
 @pytest.fixture
-def word(queue, monkeypatch):
+def word(queue, idle_workers):
     """While `word.kept`, the worker is not told what was claimed for it: `word.said` holds it instead."""
-    plain = RunningJobs.accept
     word = SimpleNamespace(said=[], kept=True)
 
-    def accept(runs, number, jobs):
+    def accept(own, number, jobs):
         if not word.kept:
-            return plain(runs, number, jobs)
-        word.said.append(lambda: plain(runs, number, jobs))
+            return own(number, jobs)
+        word.said.append(lambda: own(number, jobs))
         raise Interrupted
 
     def interrupted():
@@ -310,14 +308,14 @@ def word(queue, monkeypatch):
             queue.tasks["work"].enqueue()
         return queue.jobs(limit=1)[0]
 
-    monkeypatch.setattr(RunningJobs, "accept", accept)
+    idle_workers.accept = accept
     word.interrupted = interrupted
     return word
 
 
-def test_what_was_claimed_for_it_and_never_told_is_released_and_run(queue, work, word):
+def test_what_was_claimed_for_it_and_never_told_is_released_and_run(queue, work, word, at_rest):
     with queue.worker(threads=2) as worker:
-        at_rest(queue)
+        at_rest()
         job = word.interrupted()
         assert job.status == "running"
         assert job.result(20)[0] == 2
@@ -325,20 +323,20 @@ def test_what_was_claimed_for_it_and_never_told_is_released_and_run(queue, work,
     assert worker.released == 1
 
 
-def test_what_is_told_when_the_job_has_been_released_is_not_begun(queue, work, word):
+def test_what_is_told_when_the_job_has_been_released_is_not_begun(queue, work, word, at_rest):
     with queue.worker(threads=2) as worker:
-        at_rest(queue)
+        at_rest()
         assert word.interrupted().result(20)[0] == 2
         [say] = word.said
         say()
         word.kept = False
-        at_rest(queue)
+        at_rest()
         assert work.enqueue().result(20)[0] == 1
     assert worker.claimed == 2
     assert (worker.lost, worker.settled) == (0, 3)  # one of them is the one that was put back
 
 
-def test_what_is_told_while_the_job_is_being_released_is_begun_once(queue, work, word, monkeypatch):
+def test_what_is_told_while_the_job_is_being_released_is_begun_once(queue, work, word, monkeypatch, at_rest):
     plain = RunningJobs.release_unheard
 
     def as_it_comes(runs, jobs):
@@ -349,43 +347,43 @@ def test_what_is_told_while_the_job_is_being_released_is_begun_once(queue, work,
 
     monkeypatch.setattr(RunningJobs, "release_unheard", as_it_comes)
     with queue.worker(threads=2) as worker:
-        at_rest(queue)
+        at_rest()
         assert word.interrupted().result(20)[0] == 1
     assert (worker.lost, worker.released) == (0, 0)
 
 
-def test_what_was_released_and_is_dispatched_once_more_runs(queue, work, word):
+def test_what_was_released_and_is_dispatched_once_more_runs(queue, work, word, at_rest):
     with queue.worker(threads=2):
-        at_rest(queue)
+        at_rest()
         job = word.interrupted()
         word.kept = False
         assert job.result(20)[0] == 2
         for _ in range(3):
-            at_rest(queue)
+            at_rest()
             assert work.enqueue().result(20)[0] == 1
 
 
-def test_what_is_dispatched_to_a_worker_that_has_stopped_is_there_for_the_next(queue, work, word):
+def test_what_is_dispatched_to_a_worker_that_has_stopped_is_there_for_the_next(queue, work, word, at_rest):
     with queue.worker(threads=2):
-        at_rest(queue)
+        at_rest()
         job = word.interrupted()
     assert job.refresh().status == "queued"
     queue.worker().run(until_idle=True)
     assert job.result(0)[0] == 2
 
 
-def test_a_worker_that_ends_accepts_no_more(queue, work):
+def test_a_worker_that_ends_accepts_no_more(queue, work, at_rest):
     with queue.worker(threads=2) as worker:
-        [idle] = at_rest(queue)
+        [idle] = at_rest()
     idle.accept(worker.id, [SimpleNamespace(id="1", attempt=1, task="work", deaths=0)])
     assert worker.claimed == 0
 
 
-def test_a_suspect_that_is_dispatched_is_released_and_runs_alone(queue, work):
+def test_a_suspect_that_is_dispatched_is_released_and_runs_alone(queue, work, at_rest):
     """What workers died under is older than the job that is enqueued, so the dispatch claims it."""
     suspect = work.using(delay="1h").enqueue()
     with queue.worker(threads=2) as worker:
-        at_rest(queue)
+        at_rest()
         with queue.transaction() as db:
             db.execute("UPDATE litequeue_jobs SET deaths = 2, state = 1 WHERE id = ?", (int(suspect.id),))
         job = work.enqueue()
@@ -394,7 +392,7 @@ def test_a_suspect_that_is_dispatched_is_released_and_runs_alone(queue, work):
     assert (worker.released, worker.lost) == (1, 0)
 
 
-def test_what_is_dispatched_while_a_suspect_runs_is_released(queue, work):
+def test_what_is_dispatched_while_a_suspect_runs_is_released(queue, work, at_rest):
     go, begun = threading.Event(), threading.Event()
 
     @queue.task
@@ -404,15 +402,15 @@ def test_what_is_dispatched_while_a_suspect_runs_is_released(queue, work):
 
     suspect = suspected.using(delay="1h").enqueue()
     with queue.worker(threads=2) as worker:
-        [idle] = at_rest(queue)
+        [idle] = at_rest()
         with queue.transaction() as db:
             db.execute("UPDATE litequeue_jobs SET deaths = 2, state = 1 WHERE id = ?", (int(suspect.id),))
-        queue.engine.kernel._ring()
+        queue.engine.kernel.notifier.ring(JOBS)
         assert begun.wait(20)
         idle.idle = True  # it woke up just after the commit of whoever dispatched the next job
         queue.engine.dispatch.offer(idle)
         job = work.enqueue()
-        until(lambda: worker._loop.mailbox.ended or job.refresh().status == "queued")
+        until(lambda: job.refresh().status == "queued")
         assert not job.refresh().finished_at
         go.set()
         assert ended(suspect).status == "succeeded"
@@ -420,7 +418,7 @@ def test_what_is_dispatched_while_a_suspect_runs_is_released(queue, work):
     assert worker.released == 1
 
 
-def test_a_lone_end_that_cannot_be_stored_at_once_is_stored_by_the_loop(queue, work, monkeypatch):
+def test_a_lone_end_that_cannot_be_stored_at_once_is_stored_by_the_loop(queue, work, monkeypatch, at_rest):
     refusals = []
     plain = queue.engine.runs.settle
 
@@ -432,14 +430,14 @@ def test_a_lone_end_that_cannot_be_stored_at_once_is_stored_by_the_loop(queue, w
 
     monkeypatch.setattr(queue.engine.runs, "settle", refuse)
     with queue.worker(threads=2) as worker:
-        at_rest(queue)
+        at_rest()
         assert work.enqueue().result(20)[0] == 1
     assert len(refusals) == 1
     assert isinstance(refusals[0][0].outcome, Succeeded)
     assert worker.settled == 1
 
 
-def test_a_long_job_keeps_none_that_comes_after_it_waiting(queue, work):
+def test_a_long_job_keeps_none_that_comes_after_it_waiting(queue, work, at_rest):
     go = threading.Event()
 
     @queue.task
@@ -447,14 +445,14 @@ def test_a_long_job_keeps_none_that_comes_after_it_waiting(queue, work):
         go.wait(20)
 
     with queue.worker(threads=2):
-        at_rest(queue)
+        at_rest()
         slow = long.enqueue()
         assert [work.enqueue().result(20)[0] for _ in range(5)] == [1] * 5
         go.set()
         assert ended(slow).status == "succeeded"
 
 
-def test_a_long_job_keeps_none_waiting_that_another_process_enqueues_after_it(queue, work):
+def test_a_long_job_keeps_none_waiting_that_another_process_enqueues_after_it(queue, work, at_rest):
     go = threading.Event()
 
     @queue.task
@@ -463,19 +461,19 @@ def test_a_long_job_keeps_none_waiting_that_another_process_enqueues_after_it(qu
 
     with Queue(queue.path, driver=queue.engine.driver_name) as other, queue.worker(threads=2):
         far_work, far_long = other.task(name="work")(lambda: None), other.task(name=long.name)(lambda: None)
-        at_rest(queue)
+        at_rest()
         slow = far_long.enqueue()
         until(lambda: slow.refresh().started_at)
         assert far_work.enqueue().result(20)
         go.set()
         assert ended(slow).status == "succeeded"
         for _ in range(3):
-            at_rest(queue)
+            at_rest()
             assert far_work.enqueue().result(20)
 
 
 @pytest.mark.parametrize("afar", [False, True])
-def test_when_every_thread_is_written_off_others_run_what_comes(queue, work, monkeypatch, afar):
+def test_when_every_thread_is_written_off_others_run_what_comes(queue, work, monkeypatch, afar, at_rest):
     monkeypatch.setattr("litequeue.worker.running_jobs.LATE_GRACE", 0.05)
     go = threading.Event()
 
@@ -492,32 +490,32 @@ def test_when_every_thread_is_written_off_others_run_what_comes(queue, work, mon
         jobs = [stubborn.enqueue() for _ in range(2)]
         for job in jobs:
             assert ended(job).status == "failed"
-        at_rest(queue)
+        at_rest()
         assert given.enqueue().result(20)
         go.set()
 
 
 @pytest.mark.parametrize("afar", [False, True])
-def test_the_order_is_kept_on_an_idle_worker(queue, afar):
+def test_the_order_is_kept_on_an_idle_worker(queue, afar, at_rest):
     order = []
     near = queue.task(name="work")(order.append)
     with Queue(queue.path, driver=queue.engine.driver_name) as other, queue.worker(threads=1):
         far = other.task(name="work")(lambda name: None)
-        at_rest(queue)
+        at_rest()
         jobs = [(far if afar else near).enqueue("first"), far.enqueue("second")]
         for job in jobs:
             ended(job)
     assert order == ["first", "second"]
 
 
-def test_the_loop_of_an_application_that_has_ended_costs_whoever_enqueues_nothing(queue):
+def test_the_loop_of_an_application_that_has_ended_costs_whoever_enqueues_nothing(queue, at_rest):
     @queue.task
     async def work() -> None: ...
 
     async def main():
-        worker = queue.worker()
+        worker = queue.worker(name="left")
         await worker.__aenter__()
-        await asyncio.to_thread(at_rest, queue)
+        await asyncio.to_thread(at_rest)
         return worker
 
     loop = asyncio.new_event_loop()
@@ -525,7 +523,7 @@ def test_the_loop_of_an_application_that_has_ended_costs_whoever_enqueues_nothin
     loop.close()
     job = work.enqueue()
     worker.stop(now=True)
-    assert worker.stop_request.wait(20)
+    until(lambda: not any(thread.name == "litequeue-left" for thread in threading.enumerate()))
     assert job.refresh().status == "queued"
 
 
@@ -556,16 +554,17 @@ def cancelled_amid_its_commit(writer, call):
 
 
 @pytest.mark.parametrize("afar", [False, True])
-def test_a_coroutine_that_is_cancelled_amid_its_commit_has_its_job_run(queue, work, afar):
+def test_a_coroutine_that_is_cancelled_amid_its_commit_has_its_job_run(queue, work, afar, at_rest):
     with Queue(queue.path, driver=queue.engine.driver_name) as other, queue.worker(threads=2):
         given = other.task(name="work")(work.function) if afar else work
-        at_rest(queue)
+        writer = (other if afar else queue).engine.kernel.writer
+        at_rest()
         given.enqueue().result(20)  # whatever is looked up once
         stored = []
         while not stored:  # a worker that looks for work just then is handed nothing, and the cancelled call goes no on
-            at_rest(queue)
-            cancelled_amid_its_commit(given._owner.engine.kernel.writer, given.aenqueue)
-            with given._owner.engine.kernel.writer.exclusive():
+            at_rest()
+            cancelled_amid_its_commit(writer, given.aenqueue)
+            with writer.exclusive():
                 stored = queue.jobs(limit=2)[:-1]
         assert stored[0].result(20)[0] == 1
 

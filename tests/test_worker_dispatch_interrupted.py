@@ -7,6 +7,7 @@ import pytest
 
 from contract import test_store_interrupted as interrupting
 from crash.watching import ended, until
+from idle_workers import IdleWorkers
 from litequeue import Queue
 from litequeue.core import dispatch
 from litequeue.ipc import notifier, waiter
@@ -59,14 +60,15 @@ def all_threads_work(queue, meet, size):
     return {str(ended(job).status) for job in jobs} == {"succeeded"}
 
 
-def test_a_dispatch_that_is_interrupted_anywhere(queue, traced):
+def test_a_dispatch_that_is_interrupted_anywhere(queue, traced, monkeypatch):
+    idle = IdleWorkers(queue, monkeypatch)
     traced(dispatch, runs, threads, pool, jobs, stored_runs, kernel, notifier, inbox)
     work, size = queue.tasks["work"], 3
     barrier = threading.Barrier(size, timeout=10)
     meet = queue.task(name="meet")(lambda _size: barrier.wait() >= 0)
     with queue.worker(threads=size):
         for n in range(1, MOST):
-            until(lambda: queue.engine.dispatch._idle)
+            until(idle.now)
             if not interrupting.interrupted(n, lambda: work.enqueue(1)):
                 break
             for job in queue.jobs(task="work", limit=3):
@@ -86,6 +88,5 @@ def test_a_wait_that_is_interrupted_anywhere_leaves_its_listener_to_another(queu
             if not interrupting.interrupted(n, lambda job=job: job.result(20)):
                 break
             assert far.enqueue(2).result(20) == 2
-            assert other.engine.kernel.waiters._listening is None
             assert work.enqueue(3).result(20) == 3
         assert 10 < n < MOST - 1

@@ -1,6 +1,7 @@
 """Time limits: what runs too long is stopped, or left behind; nothing else is harmed."""
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
@@ -323,3 +324,54 @@ def test_a_function_that_waits_for_another_job_is_stopped_where_its_thread_liste
         go.set()
     assert job.status == "failed"
     assert job.errors[0].type.endswith("JobTimeout")
+
+
+def test_a_thread_left_behind_is_replaced_for_those_who_wait(queue, soon, monkeypatch):
+    monkeypatch.setattr(runs, "LATE_GRACE", 0.1)
+    go = threading.Event()
+
+    @queue.task(timeout=0.1)
+    def deaf():
+        with contextlib.suppress(BaseException):
+            go.wait(20)
+        go.wait(20)
+
+    @queue.task
+    def work(): ...
+
+    with queue.worker(threads=1):
+        left = deaf.enqueue()
+        waiting = work.enqueue_many([()] * 3)
+        assert {str(ended(job).status) for job in waiting} == {"succeeded"}
+        assert ended(left).status == "failed"
+        go.set()
+
+
+def noted(monkeypatch, part, name, calls):
+    method = getattr(part, name)
+    monkeypatch.setattr(part, name, lambda *arguments: calls.append(name) or method(*arguments))
+
+
+def test_a_limit_holds_while_the_application_has_a_transaction_open(queue, soon, monkeypatch):
+    """A worker with nothing to claim must not go and wait for it."""
+    begun, over, calls = threading.Event(), threading.Event(), []
+    for part, name in ((queue.engine.runs, "claim"), (queue.engine.maintenance, "version")):
+        noted(monkeypatch, part, name, calls)
+
+    @queue.task(timeout=3)
+    def endless():
+        begun.set()
+        try:
+            while True:
+                threading.Event().wait(0.01)
+        finally:
+            over.set()
+
+    with queue.worker(threads=2):
+        job = endless.enqueue()
+        assert begun.wait(20)
+        del calls[:]
+        until(lambda: calls[-3:] == ["version"] * 3)  # the enqueue is no news any more
+        with queue.transaction():
+            assert over.wait(8)  # less than a caller waits for the transaction to end
+        assert ended(job).status == "failed"

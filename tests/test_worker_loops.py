@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from crash.watching import until
+from crash.watching import status_of, until
 from litequeue import JobFailed, Queue, Status
 from litequeue.worker.executor.event_loop import EventLoop
 
@@ -354,3 +354,41 @@ def test_silence_is_added_up_from_look_to_look(monkeypatch):
     assert at.silence(ask=False) == 0
     at.stop()
     loop.close()
+
+
+def test_a_loop_that_ends_puts_its_coroutines_back(queue):
+    begun = threading.Event()
+
+    @queue.task
+    async def endless():
+        begun.set()
+        await asyncio.Event().wait()
+
+    job = endless.enqueue()
+
+    async def application():
+        working = queue.worker()
+        await working.__aenter__()
+        await asyncio.to_thread(begun.wait, 20)
+        return working
+
+    working = asyncio.run(application())
+    until(lambda: status_of(job) == "scheduled")
+    working.__exit__()
+    record = queue.engine.jobs.look_up(job.id)
+    assert (record.failures, len(record.errors)) == (0, 0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since 3.12")
+def test_coroutines_end_also_on_a_loop_that_begins_tasks_eagerly(queue):
+    @queue.task
+    async def at_once(n: int) -> int:
+        return n
+
+    async def application():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with queue.worker(coroutines=2):
+            jobs = await at_once.aenqueue_many([(n,) for n in range(10)])
+            return [await job.aresult(timeout=20) for job in jobs]
+
+    assert asyncio.run(application()) == list(range(10))

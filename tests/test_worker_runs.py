@@ -1,6 +1,7 @@
 """A worker runs plain functions and coroutines, together, beside the code that started it."""
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -264,3 +265,16 @@ def test_a_worker_refuses_options_that_make_no_sense(queue, options):
 def test_queues_given_as_one_text_is_a_mistake(queue):
     with pytest.raises(TypeError, match=r"write \['email'\]"):
         queue.worker(queues="email")
+
+
+def test_a_context_variable_set_by_one_job_is_not_there_for_the_next(queue):
+    user = contextvars.ContextVar("user", default="nobody")
+
+    @queue.task
+    def look(name: str) -> str:
+        before = user.get()
+        user.set(name)
+        return before
+
+    with queue.worker(threads=1):
+        assert [look.enqueue(name).result(20) for name in ("ann", "bob", "cyd")] == ["nobody"] * 3

@@ -7,6 +7,7 @@ import pytest
 
 from litequeue import Queue, at
 from litequeue.core.store import Demand, NewWorker
+from litequeue.testing import ManualClock
 
 
 @pytest.fixture
@@ -136,3 +137,32 @@ def test_what_dead_workers_leave_is_worked_off_too(queue):
     assert queue.engine.runs.claim(queue.engine.workers.register(dead), [Demand(frozenset({"left"}), 1)], None).claimed
     queue.worker().run(until_idle=True)
     assert statuses(queue) == {"succeeded": 1}
+
+
+def test_until_idle_leaves_nothing_of_what_is_due_however_much_it_is(queue):
+    ran = Counter()
+
+    @queue.task
+    def count():
+        ran["n"] += 1
+
+    queue.clock = queue.engine.clock = ManualClock()
+    count.using(delay=1).enqueue_many([()] * 1200)
+    queue.clock.advance(2)
+    queue.worker(threads=2).run(until_idle=True)
+    assert ran["n"] == 1200
+
+
+def test_until_idle_comes_to_an_end_behind_what_has_expired(queue):
+    ran = Counter()
+
+    @queue.task
+    def count(name):
+        ran[name] += 1
+
+    queue.clock = queue.engine.clock = ManualClock()
+    count.using(expires=1).enqueue_many([("old",)] * 1200)
+    queue.clock.advance(2)
+    count.enqueue_many([("new",)] * 10)
+    queue.worker(threads=2).run(until_idle=True)
+    assert ran == {"new": 10}

@@ -162,3 +162,15 @@ def test_what_is_nested_too_deeply_to_be_shown_is_cut():
     for _ in range(100_000):
         value = [value]
     assert to_json({"args": value}).count("[") == 49
+
+
+@pytest.mark.parametrize("tags", ["'urgent'", "'[1]'", "7", "'{'"])
+def test_tags_of_someone_else_hide_no_job(queue, tags):
+    queue.task(name="work")(lambda: None)
+    job = queue.tasks["work"].enqueue()
+    with queue.transaction() as db:
+        db.execute(f"UPDATE litequeue_jobs SET tags = {tags}")
+    [found] = queue.jobs()
+    assert (found.id, len(found.tags)) == (job.id, 1)
+    assert [each.id for each in queue.jobs(tag="work")] == []
+    assert [each.id for each in queue.jobs(tag=found.tags[0])] in ([job.id], [])
