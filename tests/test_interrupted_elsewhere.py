@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import pytest
 
@@ -131,10 +130,10 @@ def test_a_ctrl_c_while_a_fork_waits_for_a_listing_locks_nobody_out(database, dr
         assert len(queue.jobs()) == 2
 
 
-def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(open_queue, monkeypatch):
+def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(database, driver, monkeypatch):
     from litequeue.ipc import result_waiters
 
-    queue = open_queue()
+    queue = Queue(database, driver=driver)
     work = queue.task(name="work")(lambda: None)
     awaited, other = work.enqueue_many([(), ()])
     plain = result_waiters.Listener
@@ -144,7 +143,6 @@ def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(open_queue, monke
         return plain(*args, **options)
 
     monkeypatch.setattr(result_waiters, "Listener", listener)
-    monkeypatch.setattr(queue.engine.kernel.waiters, "_monotonic", time.monotonic)
     before = signal.signal(signal.SIGUSR1, lambda *_: other.cancel())
     try:
         with pytest.raises(TimeoutError):
@@ -152,6 +150,7 @@ def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(open_queue, monke
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert other.refresh().status == "cancelled"
+    queue.close()
 
 
 def test_after_a_ctrl_c_at_the_pragma_durable_commits_are_synced(open_queue, monkeypatch):

@@ -22,13 +22,14 @@ from fuzz.targets import Target
 from litequeue import Queue
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
+from litequeue.ipc.process_lock import ProcessLock
 from litequeue.worker import worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 2.0  # seconds; a worker that is not idle by then is told to stop
-MOST_ROUNDS = 1_000  # a worker that spins makes some thousands a second
+MOST_ROUNDS = 1_000  # in each it checks its lock; a worker that spins makes some thousands a second
 PREFIX = "litequeue_"
 LAST_ID = hostile.LARGEST - 10_000  # AUTOINCREMENT refuses rows after the largest number, whoever took it
 STATES = range(8)
@@ -218,17 +219,17 @@ def _serve(path: Path, driver: str, *, refusable: bool) -> None:
 def _work(queue: Queue) -> Heard:
     working = queue.worker(threads=2, coroutines=2, grace=1)
     rounds = itertools.count()
-    made = working._cycle
+    check = ProcessLock.check
 
-    def counted() -> None:
+    def counted(lock: ProcessLock) -> None:
         next(rounds)
-        made()
+        check(lock)
 
     heard, log = Heard(), logging.getLogger("litequeue")
     timer = threading.Timer(PATIENCE, working.stop)
     died = lambda given: heard.faults.append(f"a thread died of {given.exc_value!r}")  # noqa: E731
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(working, "_cycle", counted))
+        stack.enter_context(mock.patch.object(ProcessLock, "check", counted))
         stack.enter_context(mock.patch.object(worker, "BACK_OFF", 0.01))
         stack.enter_context(mock.patch.object(threading, "excepthook", died))
         stack.enter_context(only(log, heard))
