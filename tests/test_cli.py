@@ -18,7 +18,6 @@ from litequeue import Queue, __version__
 from litequeue.cli import main
 from litequeue.cli.look import about
 from litequeue.queue import default_queue
-from litequeue.task import Registry
 
 
 @pytest.fixture
@@ -27,11 +26,13 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LITEQUEUE_PATH", raising=False)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(default_queue, "_tasks", Registry())
+    declared = dict(default_queue.tasks)
+    default_queue.tasks.clear()
     before = set(sys.modules)
     yield make_folder(tmp_path)
     default_queue.close()
-    default_queue._store = None
+    default_queue.tasks.clear()
+    default_queue.tasks.update(declared)
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]

@@ -13,7 +13,6 @@ import pytest
 from contract.jobs import new, put
 from litequeue import Queue, StoreError
 from litequeue.sqlite import kernel
-from litequeue.sqlite.admin import backup
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -148,14 +147,15 @@ def test_a_child_forked_while_a_look_does_not_end_is_refused_and_the_parent_goes
 
 def test_a_child_forked_amid_a_backup_is_refused_and_the_parent_goes_on(store, tmp_path, monkeypatch):
     put(store)
-    copying, go, fill = threading.Event(), threading.Event(), backup._fill
+    copying, go, connect = threading.Event(), threading.Event(), store.kernel.file.connect
 
-    def slowly(*arguments, **options):
-        copying.set()
-        assert go.wait(30)
-        fill(*arguments, **options)
+    def slowly(**options):
+        if threading.current_thread() is thread:
+            copying.set()
+            assert go.wait(30)
+        return connect(**options)
 
-    monkeypatch.setattr(backup, "_fill", slowly)
+    monkeypatch.setattr(store.kernel.file, "connect", slowly)
     thread = threading.Thread(target=store.admin.backup, args=(tmp_path / "copy.db",))
     thread.start()
     assert copying.wait(30)

@@ -11,6 +11,7 @@ import sys
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiosqlite
 import apsw
@@ -127,10 +128,11 @@ def test_aiosqlite_is_stopped_too(store):
     put(store)
 
     async def main():
-        connecting = aiosqlite.connect(store.path)
+        before = set(threading.enumerate())
         with pytest.raises(DriverConflict, match="driver='sqlite3'"):
-            await connecting
-        await asyncio.to_thread(getattr(connecting, "_thread", connecting).join, 30)
+            await aiosqlite.connect(store.path)
+        for its_own in set(threading.enumerate()) - before:
+            await asyncio.to_thread(its_own.join, 30)
 
     asyncio.run(main())
 
@@ -207,9 +209,9 @@ def test_a_connection_of_the_applications_own_may_be_busy_in_another_thread(driv
 
 def test_a_connection_that_was_closed_holds_no_file(database):
     db = apsw.Connection(str(database))
-    assert driver_apsw._is_of(db, str(database))
+    assert driver_apsw.holds(str(database))
     db.close()
-    assert not driver_apsw._is_of(db, str(database))
+    assert not driver_apsw.holds(str(database))
 
 
 def test_two_queues_of_two_drivers_on_one_file_are_refused(open_store, driver):
@@ -559,18 +561,26 @@ MOUNTS = r"""
         ("/data/one.db-wal", "254:0", "ext4"),
     ],
 )
-def test_the_file_system_of_a_path_is_that_of_its_innermost_mount(path, device, expected):
-    assert guards._type_of_mount(MOUNTS, Path(path), device) == expected
+def test_the_file_system_of_a_path_is_that_of_its_innermost_mount(path, device, expected, monkeypatch):
+    place = SimpleNamespace(st_dev=os.makedev(*map(int, device.split(":"))))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", lambda _: True)
+        patched.setattr(Path, "stat", lambda _: place)
+        found = guards.filesystem_of(Path(path), MOUNTS)
+    assert found == expected
 
 
 @pytest.mark.parametrize("kind", ["virtiofs", "9p", "fuse.sshfs", "fuse", "nfs", "nfs4", "cifs", "smb3", "drvfs"])
-def test_shared_and_network_file_systems_are_unsafe(kind):
-    assert guards._is_unsafe(kind)
+def test_shared_and_network_file_systems_are_unsafe(database, kind, monkeypatch):
+    monkeypatch.setattr(guards, "filesystem_of", lambda *_: kind)
+    with pytest.raises(UnsafeFilesystem, match=f"on a {kind} file system"):
+        guards.check_place(database, allow_unsafe_filesystem=False)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs", "fuseblk"])
-def test_local_file_systems_are_safe(kind):
-    assert not guards._is_unsafe(kind)
+def test_local_file_systems_are_safe(database, kind, monkeypatch):
+    monkeypatch.setattr(guards, "filesystem_of", lambda *_: kind)
+    guards.check_place(database, allow_unsafe_filesystem=False)
 
 
 def test_an_unsafe_file_system_is_refused_unless_the_risk_is_taken(database, monkeypatch):

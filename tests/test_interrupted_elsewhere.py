@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import pytest
 
+from contract.writing import until_backlog
 from crash.watching import ended, until
 from litequeue import Queue
 from litequeue.core.dispatch import IdleWorker
@@ -24,31 +24,32 @@ def interrupt_soon():
     signal.signal(signal.SIGALRM, before)
 
 
-def test_what_follows_a_commit_is_done_by_the_thread_that_commits_though_its_caller_was_interrupted(queue, monkeypatch):
+def test_what_follows_a_commit_is_done_by_the_thread_that_commits_though_its_caller_was_interrupted(queue, connect):
     """A job that was dispatched so was claimed, and nobody told: it stood as running for ever."""
     work, writer = queue.task(name="work")(lambda: None), queue.engine.kernel.writer
     work.enqueue()
     dispatched, taken = [], threading.Event()
     idle = IdleWorker(1, frozenset({frozenset({"work"})}), None, lambda *told: dispatched.append(told), lambda: None)
     queue.engine.dispatch.offer(idle)
-    wait = writer._line.wait
-
-    def interrupted(entry):
-        wait(entry)
-        raise KeyboardInterrupt  # as the caller is told
+    other, caller = connect(), threading.main_thread().ident
 
     def busy():
         with writer.exclusive():
             taken.set()
-            until(lambda: writer._line._waiting, "the caller has handed its work in")
+            until_backlog(writer, 1)
+            other.execute("BEGIN IMMEDIATE")
+        until_backlog(writer, 0)  # its work is begun, and waits for the file
+        signal.pthread_kill(caller, signal.SIGINT)
 
     thread = threading.Thread(target=busy)
     thread.start()
     assert taken.wait(20)
-    monkeypatch.setattr(writer._line, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         work.enqueue()
     thread.join(20)
+    assert dispatched == []
+    other.execute("COMMIT")
+    until(lambda: dispatched)
     assert len(dispatched) == 1
 
 
@@ -123,16 +124,16 @@ def test_a_ctrl_c_while_a_fork_waits_for_a_listing_locks_nobody_out(database, dr
         os.waitpid(child, 0)
         thread.join(20)
         kernel = queue.engine.kernel
-        held = kernel.copying.locked(), kernel.writer._line.lead.locked(), kernel.listings.busy()
+        held = kernel.copying.locked(), kernel.writer.changes() is None, kernel.listings.busy()
         assert held == (False, False, False)
         work.enqueue()
         assert len(queue.jobs()) == 2
 
 
-def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(open_queue, monkeypatch):
+def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(database, driver, monkeypatch):
     from litequeue.ipc import result_waiters
 
-    queue = open_queue()
+    queue = Queue(database, driver=driver)
     work = queue.task(name="work")(lambda: None)
     awaited, other = work.enqueue_many([(), ()])
     plain = result_waiters.Listener
@@ -142,7 +143,6 @@ def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(open_queue, monke
         return plain(*args, **options)
 
     monkeypatch.setattr(result_waiters, "Listener", listener)
-    monkeypatch.setattr(queue.engine.kernel.waiters, "_monotonic", time.monotonic)
     before = signal.signal(signal.SIGUSR1, lambda *_: other.cancel())
     try:
         with pytest.raises(TimeoutError):
@@ -150,6 +150,7 @@ def test_a_signal_handler_may_cancel_a_job_while_a_wait_begins(open_queue, monke
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert other.refresh().status == "cancelled"
+    queue.close()
 
 
 def test_after_a_ctrl_c_at_the_pragma_durable_commits_are_synced(open_queue, monkeypatch):

@@ -8,10 +8,9 @@ import threading
 import apsw
 import pytest
 
-from litequeue import Queue, StoreBusy, StoreError
+from litequeue import Queue, StoreError
 from litequeue.sqlite.drivers import apsw_driver as driver_apsw
 from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
-from litequeue.sqlite.file import migrate
 
 FILES = 40
 CROWD = 6
@@ -105,44 +104,14 @@ def test_a_driver_that_cannot_open_a_path_says_what_to_check(tmp_path, library):
         library.connect(str(tmp_path / "no" / "such.db"))
 
 
-class Switching:
-    """A connection to a file whose journal is switched by the answers given, in turn."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-
-    def rows(self, sql):
-        if not sql.startswith("PRAGMA journal_mode"):
-            return [(1,)]
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return [(answer,)]
-
-
-def test_the_switch_to_wal_waits_for_others_who_open_the_same_file(monkeypatch):
-    monkeypatch.setattr(migrate, "SWITCH_EVERY", 0.001)
-    monkeypatch.setattr(migrate, "BUSY_SECONDS", 0.010)
-    busy = StoreBusy("the file was locked")
-    db = Switching("delete", busy, busy, "wal")
-    migrate._prepare(db)
-    assert db.answers == []
-    with pytest.raises(StoreBusy):
-        migrate._prepare(Switching("delete", *[busy] * 10))
-
-
-def test_a_file_that_stays_out_of_wal_mode_is_refused():
-    with pytest.raises(StoreError, match="cannot be put into WAL mode"):
-        migrate._prepare(Switching("delete", "delete"))
-
-
 def test_an_apsw_connection_that_is_closed_or_busy_elsewhere_is_told_apart(tmp_path):
     path = str(tmp_path / "app.db")
-    closed, busy = apsw.Connection(path), apsw.Connection(path)
+    closed = apsw.Connection(path)
     closed.close()
-    assert not driver_apsw._is_of(closed, path)
-    assert driver_apsw._is_of(busy, path)
-    assert not driver_apsw._is_of(busy, path + "2")
+    assert not driver_apsw.holds(path)
+    busy = apsw.Connection(path)
+    assert driver_apsw.holds(path)
+    assert not driver_apsw.holds(path + "2")
     count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
     def work():
@@ -153,7 +122,7 @@ def test_an_apsw_connection_that_is_closed_or_busy_elsewhere_is_told_apart(tmp_p
     thread.start()
     try:
         for _ in range(1_000):
-            assert driver_apsw._is_of(busy, path)
+            assert driver_apsw.holds(path)
     finally:
         while thread.is_alive():
             busy.interrupt()

@@ -10,7 +10,6 @@ import pytest
 
 from contract.jobs import Hands
 from litequeue import Queue, SchemaTooNew, StoreError, current_job
-from litequeue.sqlite.admin import backup as copying
 from litequeue.sqlite.admin import repair
 
 
@@ -116,13 +115,14 @@ def test_what_another_database_of_that_name_has_left_is_not_taken_for_the_copys(
 
 
 def test_a_name_taken_while_the_copy_was_made_is_left_alone(queue, add, tmp_path, monkeypatch):
-    fill = copying._fill
+    file = queue.engine.kernel.file
+    connect = file.connect
 
-    def slowly(*arguments, **options):
-        fill(*arguments, **options)
+    def meanwhile():
         (tmp_path / "copy.db").write_text("theirs")
+        return connect()
 
-    monkeypatch.setattr(copying, "_fill", slowly)
+    monkeypatch.setattr(file, "connect", meanwhile)
     with pytest.raises(StoreError, match="already exists"):
         queue.backup(tmp_path / "copy.db")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("copy.db")] == ["copy.db"]
@@ -174,9 +174,7 @@ def test_a_name_that_is_not_utf_8_is_refused(queue, tmp_path):
 
 
 def test_what_a_killed_backup_left_is_in_nobodys_way(queue, add, tmp_path):
-    script = (
-        "import os, sys; from litequeue.sqlite.admin import backup; backup._sync = lambda _: os.kill(os.getpid(), 9)\n"
-    )
+    script = "import os, sys; os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
     script += "from litequeue import Queue; Queue(sys.argv[1]).backup(sys.argv[2])"
     command = [sys.executable, "-c", script, str(queue.path), str(tmp_path / "copy.db")]
     assert subprocess.run(command, check=False).returncode == -9

@@ -258,7 +258,7 @@ def test_a_cancelled_job_of_a_dead_worker_is_kept_as_long_as_any_cancelled_one(s
 def test_a_failure_by_death_is_synced_before_it_is_told(store, monkeypatch):
     levels = []
     monkeypatch.setattr(
-        store.kernel, "tell_ended", lambda ids: levels.append(store.kernel.writer._db.rows("PRAGMA synchronous"))
+        store.kernel, "tell_ended", lambda ids: levels.append(store.kernel.writer.connection.rows("PRAGMA synchronous"))
     )
     put(store)
     for _ in range(3):

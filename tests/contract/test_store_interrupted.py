@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from contract.jobs import put
-from contract.test_store_writer import DEADLINE, insert, wait_for
+from contract.test_store_writer import DEADLINE, insert
+from contract.writing import backlog, can_enter, crowd
+from crash.watching import until
 from litequeue.errors import StoreError
 from litequeue.sqlite.commit import commit_queue as line
 from litequeue.sqlite.commit import fair_lock, writer
@@ -30,7 +32,7 @@ def nothing_pending():
     """Up to Python 3.11 a traced call never returns while an exception raised for a thread stands that is gone."""
     with pytest.raises(KeyError):
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(KeyError))
-        wait_for(lambda: False)
+        until(lambda: False)
 
 
 class Interrupter:
@@ -108,7 +110,7 @@ def with_one_in_line(store):
     def work(db):
         if not threads:
             threads.append(write_in_thread(store, ends))
-            wait_for(lambda: store.kernel.writer._line._waiting)
+            until(lambda: backlog(store.kernel.writer))
         return insert("main")(db)
 
     def check():
@@ -137,9 +139,9 @@ def in_line_itself(store):
     threads = [holder]
 
     def release():
-        wait_for(lambda: store.kernel.writer._line._waiting or over)
+        until(lambda: backlog(store.kernel.writer) or over)
         threads.append(write_in_thread(store, ends))
-        wait_for(lambda: len(store.kernel.writer._line._waiting) >= 2 - bool(over))
+        until(lambda: backlog(store.kernel.writer) >= 2 - bool(over))
         go.set()
 
     over = []
@@ -169,20 +171,11 @@ def in_a_transaction(store):
     return transaction, lambda: None
 
 
-def nobody_is_in_the_fair_lock(store):
-    one = fair_lock.FairLock(store.path)
-    one.enter()
-    try:
-        return fair_lock._try_lock(one._descriptor)
-    finally:
-        one.close()
-
-
 @pytest.mark.parametrize("scenario", [alone, a_second_time, with_one_in_line, in_line_itself, in_a_transaction])
 def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(store, scenario):
     put(store)
     for n in range(1, MOST):
-        store.kernel.writer._fair_lock.crowded()
+        crowd(store.path)
         act, check = scenario(store)
         came = interrupted(n, act)
         check()
@@ -190,8 +183,8 @@ def test_a_ctrl_c_anywhere_leaves_no_writer_waiting_and_no_transaction_open(stor
         write_in_thread(store, ends).join(DEADLINE)
         assert ends, f"writers wait for ever after a Ctrl-C before line {n}"
         assert isinstance(ends[0], str), (n, ends)
-        assert not store.kernel.writer._db.in_transaction
-        assert nobody_is_in_the_fair_lock(store)
+        assert not store.kernel.writer.connection.in_transaction
+        assert can_enter(store.path)
         assert ends[0] in {job.id for job in store.jobs.list(limit=5000)}
         if not came:
             return

@@ -11,10 +11,10 @@ import aiosqlite
 import pytest
 
 from contract.jobs import Hands, put
+from contract.writing import is_taken
 from litequeue import DriverConflict, KeyConflict, StoreError, Unsupported
 from litequeue.core.records import Status
 from litequeue.errors import Fenced, JobNotFound
-from litequeue.sqlite.commit import external_connection as caller
 
 sqlite3_only = pytest.mark.parametrize("driver", ["sqlite3"], indirect=True)
 
@@ -282,8 +282,7 @@ def test_an_atransaction_cancelled_while_it_waits_to_begin_leaves_the_file_unloc
     async def main():
         other.execute("BEGIN IMMEDIATE")
         task = asyncio.create_task(use(queue))
-        await until(lambda: queue.engine.kernel.writer._line.lead.locked())
-        await asyncio.get_running_loop().run_in_executor(None, int)
+        await until(lambda: is_taken(queue.engine.kernel.writer))
         task.cancel()
         other.execute("COMMIT")
         with pytest.raises(asyncio.CancelledError):
@@ -442,7 +441,7 @@ def test_a_cancel_amid_the_commit_of_acompleting_leaves_the_success_told(queue, 
             monkeypatch.setattr(kind, "script", watch(kind.script))
         else:
             cancel[0] = task.cancel
-            monkeypatch.setattr(caller, "_fetch", watch(caller._fetch))
+            monkeypatch.setattr(aiosqlite.Connection, "execute_fetchall", watch(aiosqlite.Connection.execute_fetchall))
         with pytest.raises(asyncio.CancelledError):
             await task
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import signal
 import sys
 import threading
@@ -12,8 +14,11 @@ import msgspec
 import pytest
 
 from contract.jobs import Hands, new, put
+from contract.writing import is_taken, until_backlog
+from crash.watching import until
 from litequeue.core.owner_process import NOBODY
 from litequeue.errors import Fenced, KeyConflict, StoreBusy, StoreError, StoreReplaced
+from litequeue.ipc.process_lock import directory_of
 from litequeue.sqlite.commit import commit_queue as line
 from litequeue.sqlite.commit import fair_lock
 from litequeue.sqlite.commit.fair_lock import FairLock
@@ -81,7 +86,7 @@ def line_up(writer, threads):
 
         def open_the_gate():
             begun.wait(DEADLINE)
-            wait_for(lambda: len(writer._line._waiting) == len(works) + beside)
+            until_backlog(writer, len(works) + beside)
             go.set()
 
         first_end, *ends, _ = threads(lambda: writer.run(first), *map(later, works), open_the_gate)
@@ -89,16 +94,6 @@ def line_up(writer, threads):
         return ends
 
     return lining
-
-
-def wait_for(true):
-    """Look until it is so, with a deadline."""
-    tick = threading.Event()
-    for _ in range(int(DEADLINE * 1000)):
-        if true():
-            return
-        tick.wait(0.001)
-    raise AssertionError
 
 
 def insert(task="add", payload=b"[]", key=None):
@@ -257,7 +252,7 @@ def test_a_caller_that_waits_long_for_another_process_has_all_processes_write_in
             third.leave()
 
     def let_go():
-        wait_for(would_wait)
+        until(would_wait)
         written.append(len(store.jobs.list()))
         other.execute("COMMIT")
 
@@ -268,6 +263,19 @@ def test_a_caller_that_waits_long_for_another_process_has_all_processes_write_in
     third.close()
 
 
+def leaves_the_fair_lock_aside(database):
+    """Tell whether a process that comes now goes on though the kernel's lock is another's: none has asked for it."""
+    holder = os.open(directory_of(database) / fair_lock.NAME, os.O_RDWR)
+    newcomer = FairLock(database)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return newcomer.enter_at_once()
+    finally:
+        newcomer.leave()
+        newcomer.close()
+        os.close(holder)
+
+
 def test_a_short_wait_for_another_process_makes_nobody_write_in_turn(store, writer, connect, threads, monkeypatch):
     monkeypatch.setattr(fair_lock, "SHORT", 5000)
     monkeypatch.setattr(fair_lock, "LONGEST", 5000)
@@ -276,13 +284,13 @@ def test_a_short_wait_for_another_process_makes_nobody_write_in_turn(store, writ
     other.execute("BEGIN IMMEDIATE")
 
     def let_go():
-        wait_for(writer._line.lead.locked)
+        until(lambda: is_taken(writer))
         threading.Event().wait(5 * WAITED)
         other.execute("COMMIT")
 
     threads(let_go, lambda: put(store))
     assert len(store.jobs.list()) == 2
-    assert writer._fair_lock._crowd[0] == 0
+    assert leaves_the_fair_lock_aside(store.path)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 250])
@@ -311,7 +319,7 @@ def test_a_caller_interrupted_in_line_does_not_block_the_others(store, writer):
     def hold():
         with writer.exclusive():
             leading.set()
-            wait_for(lambda: len(writer._line._waiting) == 1)
+            until_backlog(writer, 1)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert go.wait(DEADLINE)
 
@@ -332,7 +340,7 @@ def test_a_ctrl_c_at_a_caller_whose_work_is_being_committed_is_raised_there_alon
     def committing(db):
         stored["begun"] += 1
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        wait_for(lambda: stored["interrupted"])
+        until(lambda: stored["interrupted"])
         return insert()(db)
 
     def line_up_in_another_thread():
@@ -341,7 +349,7 @@ def test_a_ctrl_c_at_a_caller_whose_work_is_being_committed_is_raised_there_alon
     ends = []
     thread = threading.Thread(target=line_up_in_another_thread)
     thread.start()
-    wait_for(lambda: len(writer._line._waiting) == 2)
+    until_backlog(writer, 2)
     with pytest.raises(KeyboardInterrupt):
         writer.run(insert("main"))
     stored["interrupted"] += 1
@@ -484,7 +492,7 @@ def test_a_lead_offered_to_a_loop_that_is_closed_is_passed_on(store, writer):
             loop.run_until_complete(asyncio.sleep(0))
             loop.run_until_complete(asyncio.sleep(0))
             loop.stop()
-            waiting._log_destroy_pending = False
+            loop.set_exception_handler(lambda *_: None)  # which is told of a task that never ended
             loop.close()
         assert put(store)
     finally:
@@ -503,9 +511,9 @@ def test_work_of_a_loop_that_is_closed_is_still_done(store, writer):
         waiting = loop.create_task(writer.arun(insert()))
         loop.run_until_complete(asyncio.sleep(0))
         loop.run_until_complete(asyncio.sleep(0))
-        waiting._log_destroy_pending = False
+        loop.set_exception_handler(lambda *_: None)  # which is told of a task that never ended
         loop.close()
-    wait_for(lambda: len(store.jobs.list()) == 1)
+    until(lambda: len(store.jobs.list()) == 1)
     with contextlib.suppress(RuntimeError, GeneratorExit):
         waiting.get_coro().close()
 
@@ -534,6 +542,13 @@ def soon(monkeypatch):
     monkeypatch.setattr(line, "LOOK_EVERY", 0.01)
 
 
+@pytest.fixture
+def often(monkeypatch):
+    """One who waits for the lead looks again soon, and does not give up."""
+    monkeypatch.setattr(line, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(line, "LOOKS", 10**6)
+
+
 def test_a_coroutine_started_inside_a_transaction_that_waits_for_it_is_refused(store, writer, soon):
     async def application():
         async with store.transactions.atransaction():
@@ -554,20 +569,17 @@ def test_a_thread_started_inside_a_transaction_that_waits_for_it_is_refused(stor
     assert len(store.jobs.list()) == 1
 
 
-def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, line_up, monkeypatch):
-    looks, look_after = [], writer._line._look_after
-
-    def counting(entry, count):
-        looks.append(count)
-        look_after(entry, count)
+def test_one_whose_work_has_begun_is_not_refused_however_long_it_takes(writer, line_up, threads, monkeypatch):
+    monkeypatch.setattr(line, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(line, "LOOKS", 10**6)  # none is refused before all are in line
 
     def slow(db):
-        monkeypatch.setattr(line, "LOOK_EVERY", 0.01)  # not before both are in line
-        begun = len(looks)
-        wait_for(lambda: len(looks) > begun + 2 * line.LOOKS)
+        monkeypatch.setattr(line, "LOOKS", 10)
+        for _ in range(3):
+            [late] = threads(lambda: writer.run(insert()))  # which waits as long as the two, and is refused
+            assert isinstance(late, StoreBusy)
         return "slow"
 
-    monkeypatch.setattr(writer._line, "_look_after", counting)
     assert line_up(slow, lambda db: "neighbour") == ["slow", "neighbour"]
 
 
@@ -577,24 +589,30 @@ def test_a_lead_refused_to_one_who_waited_too_long_goes_to_the_next(store, write
     assert asyncio.run(writer.arun(insert()))
 
 
-def test_when_no_thread_can_be_started_a_caller_commits_by_itself_in_its_turn(store, writer, line_up, monkeypatch):
-    def refuse():
-        raise RuntimeError("can't start new thread")
+@pytest.fixture
+def no_writer_thread(monkeypatch):
+    """The system starts no more threads, as far as the writer is concerned; undone, it does."""
+    start = threading.Thread.start
 
-    monkeypatch.setattr(writer._line, "_lead_by_thread", refuse)
+    def refuse(thread):
+        if thread.name == "litequeue-writer":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return lambda: monkeypatch.setattr(threading.Thread, "start", start)
+
+
+def test_when_no_thread_can_be_started_a_caller_commits_by_itself_in_its_turn(store, line_up, no_writer_thread):
     ends = line_up(insert(), boom, insert())
     assert [type(end) for end in ends] == [str, ZeroDivisionError, str]
     assert {ends[0], ends[2]} == {job.id for job in store.jobs.list()}
 
 
-def test_when_no_thread_can_be_started_coroutines_are_refused_and_others_go_on(store, writer, monkeypatch):
-    def refuse():
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(writer._line, "_lead_by_thread", refuse)
-        with pytest.raises(StoreError, match=r"no thread to write with .can't start new thread."):
-            asyncio.run(writer.arun(insert()))
+def test_when_no_thread_can_be_started_coroutines_are_refused_and_others_go_on(store, writer, no_writer_thread):
+    with pytest.raises(StoreError, match=r"no thread to write with .can't start new thread."):
+        asyncio.run(writer.arun(insert()))
+    no_writer_thread()
     assert store.jobs.list() == []
     assert {put(store), asyncio.run(writer.arun(insert()))} == {job.id for job in store.jobs.list()}
 
@@ -709,15 +727,27 @@ def test_a_long_transaction_is_logged_with_what_it_was(store, clock, caplog):
     assert "a_long_transaction" in caplog.text
 
 
-def test_one_who_waited_for_seconds_leaves_no_timer_behind(store, writer, soon):
+def test_one_who_waited_for_seconds_leaves_no_timer_behind(writer, often, monkeypatch):
     async def main():
         loop = asyncio.get_running_loop()
+        set_timer, timers, rung = loop.call_later, [], set()
+
+        def noted(delay, call, *arguments):
+            def ring():
+                rung.add(timer)
+                call(*arguments)
+
+            timers.append(timer := set_timer(delay, ring))
+            return timer
+
+        monkeypatch.setattr(loop, "call_later", noted)
         async with writer.aexclusive():
             waiting = asyncio.ensure_future(_enter(writer))
-            await asyncio.sleep(0.05)
-            writer._line.tell_next()
+            while len(rung) < 3:
+                await asyncio.sleep(0)
         await waiting
-        return [handle for handle in loop._scheduled if not handle.cancelled()]
+        assert len(timers) > 3
+        return [timer for timer in timers if timer not in rung and not timer.cancelled()]
 
     assert asyncio.run(main()) == []
 
@@ -763,7 +793,7 @@ def test_work_that_is_cancelled_as_a_thread_is_called_for_it_blocks_no_transacti
     assert sum(job.task == "inside" for job in store.jobs.list(limit=200)) == 50
 
 
-def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_lead(store, writer, soon):
+def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_lead(store, writer, often):
     holding, go = threading.Event(), threading.Event()
 
     def hold():
@@ -778,7 +808,7 @@ def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_
     async def main():
         waiting = asyncio.ensure_future(_enter(writer))
         await asyncio.sleep(0)
-        threading.Timer(0.03, go.set).start()
+        threading.Thread(target=lambda: (until_backlog(writer, 2), go.set())).start()
         job_id = put(store)
         await waiting
         return job_id
@@ -787,7 +817,7 @@ def test_a_sync_call_goes_before_a_coroutine_of_its_own_loop_that_waits_for_the_
     thread.join(DEADLINE)
 
 
-def test_a_coroutine_in_line_whose_loop_stands_still_holds_up_nobody(store, writer, soon):
+def test_a_coroutine_in_line_whose_loop_stands_still_holds_up_nobody(store, writer, often):
     loop = asyncio.new_event_loop()
     with writer.exclusive():
         waiting = loop.create_task(_enter(writer))

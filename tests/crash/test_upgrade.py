@@ -185,7 +185,9 @@ def test_a_worker_embedded_in_the_older_release_tells_whoever_started_it(queue, 
         job = task.enqueue()
         until(lambda: running(job))
         upgrade()
-        until(lambda: not worker._thread.is_alive(), "it ends by itself")
+        until(
+            lambda: f"litequeue-{worker.name}" not in {one.name for one in threading.enumerate()}, "it ends by itself"
+        )
         go.set()
     assert job.refresh().status == "running"  # until a worker of the newer release finds the lock free
 

@@ -26,11 +26,12 @@ def ended(job: Job[Any], deadline: float = DEADLINE) -> JobRecord:
 
 def until(condition: Callable[[], Any], what: str = "", deadline: float = DEADLINE) -> Any:
     """Look at a condition until it holds; return what it returned."""
-    over = time.monotonic() + deadline
+    over, pause = time.monotonic() + deadline, 0.001
     while not (value := condition()):
         if time.monotonic() > over:
             raise AssertionError(f"not within {deadline:g} s: {what or condition}")
-        _never.wait(0.005)
+        _never.wait(pause)
+        pause = min(1.5 * pause, 0.01)
     return value
 
 

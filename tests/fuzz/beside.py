@@ -82,7 +82,10 @@ def ring(case: tuple[list[bytes], bool]) -> None:
     """Whatever is sent to a listener is bytes to its owner, and a wait ends."""
     sent, loopback = case
     with tempfile.TemporaryDirectory() as folder, closing(Listener(Path(folder), WORK, loopback=loopback)) as listener:
-        family, address = listener._socket.family, listener._socket.getsockname()
+        marker = Path(folder) / listener.name
+        family, address = socket.AF_UNIX, str(marker)
+        if marker.suffix == ".udp":
+            family, address = socket.AF_INET, ("127.0.0.1", int(marker.stem.rpartition("-")[2]))
         with closing(socket.socket(family, socket.SOCK_DGRAM)) as stranger:
             stranger.setblocking(False)
             for message in sent:
@@ -94,8 +97,9 @@ def ring(case: tuple[list[bytes], bool]) -> None:
         else:
             assert all(any(one.startswith(message) for one in sent) for message in heard)  # a long one is cut
         waiters = ResultWaiters(lambda: Path(folder), time.monotonic, NothingEnded())
-        waiters._waiting = {"1": {Waiter("1")}}
+        waiters.add(Waiter("1"))
         waiters.heard(listener, heard)
+        waiters.close()
         listener.wake()
         assert b"" in listener.wait(SOON)
 

@@ -21,7 +21,7 @@ from fuzz import hostile
 from fuzz.app import TASKS, folder
 from fuzz.looking import invoke
 from fuzz.targets import Target
-from litequeue import Queue, job
+from litequeue import Job, Queue
 from litequeue.cli import arguments, main
 from litequeue.cli.change import ACTIONS
 from litequeue.worker.worker import Worker
@@ -163,11 +163,11 @@ class Alone:
 
 def _short() -> list[Any]:
     """No command waits for what does not come, or starts a process by itself."""
-    work, span = Worker.run, job._span
+    work, result = Worker.run, Job.result
     return [
         mock.patch.object(Worker, "run", lambda self, until_idle=False: work(self, until_idle=True)),
         mock.patch.object(BashComplete, "_check_version"),  # click asks bash
-        mock.patch.object(job, "_span", lambda timeout: min(0.01, span(timeout) or 0.01)),
+        mock.patch.object(Job, "result", lambda self, timeout=None: result(self, min(0.01, timeout or 0.01))),
         mock.patch.object(sys.modules["litequeue.cli.run"], "Supervisor", Alone),
         mock.patch.object(sys.modules["litequeue.cli.run"], "Tether", return_value=None),
     ]

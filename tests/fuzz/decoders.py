@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import inspect
 import tempfile
@@ -91,14 +92,25 @@ def _taking(hint: Any) -> Callable[..., Any]:
 
 
 @cache
+def _keys() -> tuple[str, str]:
+    return new_key(), new_key()
+
+
+@cache
 def _encrypted() -> EncryptedCodec:
-    return EncryptedCodec([new_key(), new_key()])
+    return EncryptedCodec(_keys())
+
+
+def _sealed(data: bytes) -> bytes:
+    """What is in the file where the owner of the key has encrypted this, whatever it is."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    return AESSIV(base64.urlsafe_b64decode(_keys()[0])).encrypt(data, None) if data else data
 
 
 def decode_payload(data: bytes) -> None:
-    sealed = _encrypted()._ciphers[0].encrypt(data, None) if data else data
     for signature in _signatures():
-        for given in (data, sealed):
+        for given in (data, _sealed(data)):
             for read in (signature.decode_call, signature.decode_result):
                 try:
                     read(given)
@@ -220,7 +232,7 @@ def give_option(case: tuple[str, str, Any]) -> None:
                 queue.jobs(limit=1)
                 queue.engine.kernel.writer.run(lambda db: db.rows("DELETE FROM litequeue_jobs"))
     elif where == "task":
-        queue._tasks.pop("other", None)
+        queue.tasks.pop("other", None)
         _refuses(lambda: queue.task(**{"name": "other"} | {name: value})(_taking(int)))
     elif where == "worker":
         _refuses(queue.worker, **{name: value})
@@ -242,7 +254,7 @@ def make_key(case: tuple[str, Any]) -> None:
 
     def work(n, m=None): ...
 
-    queue._tasks.pop("keyed", None)
+    queue.tasks.pop("keyed", None)
     task = _refuses(lambda: queue.task(name="keyed", unique=template)(work))
     if task is not None:
         _refuses(task.enqueue, value)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 2.0  # seconds; a worker that is not idle by then is told to stop
-MOST_ROUNDS = 1_000  # a worker that spins makes some thousands a second
+MOST_ROUNDS = 1_000  # in each it checks its lock; a worker that spins makes some thousands a second
 PREFIX = "litequeue_"
 LAST_ID = hostile.LARGEST - 10_000  # AUTOINCREMENT refuses rows after the largest number, whoever took it
 STATES = range(8)

@@ -43,6 +43,34 @@ def test_a_failure_says_how_it_is_replayed():
         attempt(target, 7, 5)
 
 
+def test_no_finalizer_runs_at_the_depth_to_which_an_input_makes_a_reader_recurse():
+    class Left:
+        """What an input leaves in a cycle, as a queue that was dropped."""
+
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            finalized.append(deep)
+
+    def recurse(depth):
+        made = [[] for _ in range(gc.get_threshold()[0])]
+        return recurse(depth - 1) if depth else made
+
+    def check(_value):
+        nonlocal deep
+        deep = True
+        Left()
+        recurse(20)
+        deep = False
+
+    deep, finalized = False, []
+    attempt(Target("made up", TARGETS[0].inputs, check), SEED, 20)
+    gc.collect()
+    assert finalized
+    assert not any(finalized)
+
+
 def test_the_canary_is_heard():
     with pytest.raises(AssertionError, match=f"was run: .*{CANARY}"), nothing_is_run(), pytest.raises(ImportError):
         __import__(CANARY)

@@ -6,12 +6,14 @@ It does at the store's seam what `litequeue.worker.worker` does, with the produc
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from litequeue.core.dispatch import IdleWorker
 from litequeue.core.engine import ScheduleRecord
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
 from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import StoreError
+from litequeue.ipc.process_identity import Identity
 from litequeue.scheduling.triggers import encode, every
 from litequeue.worker.maintenance import Maintenance
 from model.kernel import Lock
@@ -45,8 +47,8 @@ class Worker:
         self.withdrawn: set[tuple[str, int]] = set()  # put back before it heard of them
         self.frozen = self.busy = self.gone = False
         self.lock = world.kernel.locks[self.token] = Lock()
-        self.maintenance = Maintenance(mirror, world.clock, self.token, tasks)
-        self.maintenance._self = self.identity
+        with mock.patch.object(Identity, "current", return_value=self.identity):
+            self.maintenance = Maintenance(mirror, world.clock, self.token, tasks)
         self.number = 0
 
     def register(self) -> None:

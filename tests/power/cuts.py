@@ -28,7 +28,6 @@ import apsw
 
 from faults.points import SHARED_MEMORY, in_haste
 from faults.scenarios import Book, Scenario
-from litequeue.ipc import process_identity as identity
 from litequeue.ipc.process_lock import directory_of
 from litequeue.sqlite.file import migrate, opening
 from power.disk import Event, remembering
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.file.opening import Durability
 
 PAGE = 4096
+BOOT_ID = "/proc/sys/kernel/random/boot_id"  # by which the system tells one boot from another
 WHOLE, SYNCED = 0, 1  # images that are made of every cut; those of higher numbers are drawn by lot
 
 
@@ -289,7 +289,12 @@ def draw(scene: Scene, cut: Cut) -> tuple[Image, Image]:
 
 def in_boot(number: int) -> AbstractContextManager[object]:
     """What is recorded happens in boots of their own: whoever looks after a cut lives in another."""
-    return mock.patch.object(identity, "_boot", return_value=f"boot {number}")
+
+    def read_text(path: Path, *options: str) -> str:
+        return f"boot {number}" if str(path) == BOOT_ID else plain(path, *options)
+
+    plain = Path.read_text
+    return mock.patch.object(Path, "read_text", read_text)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import enum
 import functools
+import inspect
 import itertools
 import math
 import pickle
@@ -449,7 +450,7 @@ def test_arbitrary_bytes_raise_nothing_but_decode_error(data):
             args, kwargs = signature(function).decode_call(data)
         except DecodeError:
             continue
-        signature(function)._signature.bind(*args, **kwargs)
+        inspect.signature(function).bind(*args, **kwargs)
 
 
 def test_a_wrong_return_annotation_does_not_hide_a_result():

@@ -38,31 +38,37 @@ def loop():
     made.close()
 
 
-def test_one_who_is_not_in_line_any_more_is_not_next(line):
-    """Its work was done by the leader between its own two looks."""
-    assert not line._is_next(Entry(work))
-
-
-def test_a_thread_whose_turn_it_is_keeps_its_place_though_it_has_not_taken_the_lead_yet(line, loop):
+def test_a_thread_whose_turn_it_is_keeps_its_place_though_it_has_not_taken_the_lead_yet(line, loop, monkeypatch):
+    monkeypatch.setattr(line_module, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(line_module, "LOOKS", 10**6)
     thread, coroutine = Entry(None), Entry(None)
     assert line.wait(thread)
     waiting = enter(line, loop, coroutine)
-    line._look_after(coroutine, 1)
-    assert line._is_next(thread)
+    loop.run_until_complete(asyncio.sleep(0.02))  # a timer of the same loop: looks have come before it
+    assert not waiting.done()
     line.leave(thread)
     loop.run_until_complete(waiting)
     assert line.lead.locked()
 
 
-def test_a_lead_that_is_taken_between_look_and_grasp_is_waited_for(line, loop, monkeypatch):
-    entry, is_next = Entry(None), line._is_next
+class TakenJustBefore:
+    """A lock that another takes between the look at it and the first attempt to take it."""
 
-    def taken_meanwhile(entry):
-        return is_next(entry) and line.lead.acquire(blocking=False)
+    def __init__(self):
+        self.lock, self.attempts = threading.Lock(), 0
+        self.locked, self.release = self.lock.locked, self.lock.release
 
-    with monkeypatch.context() as patched:
-        patched.setattr(line, "_is_next", taken_meanwhile)
-        waiting = enter(line, loop, entry)
+    def acquire(self, blocking=True):
+        self.attempts += 1
+        if self.attempts == 1:
+            self.lock.acquire()
+        return self.lock.acquire(blocking)
+
+
+def test_a_lead_that_is_taken_between_look_and_grasp_is_waited_for(line, loop):
+    line.lead = TakenJustBefore()
+    waiting = enter(line, loop, Entry(None))
+    assert line.lead.attempts == 1
     assert not waiting.done()
     line.lead.release()
     line.tell_next()
@@ -70,27 +76,20 @@ def test_a_lead_that_is_taken_between_look_and_grasp_is_waited_for(line, loop, m
     assert line.lead.locked()
 
 
-def test_a_lead_offered_to_a_closed_loop_goes_to_the_next_in_line(line):
-    loop, gone, next_one = asyncio.new_event_loop(), Entry(None), Entry(None)
-    led = threading.Event()
-
-    def lead():
-        with line.alone():
-            led.set()
-
+def test_a_lead_offered_to_a_closed_loop_goes_to_the_next_in_line(line, loop, monkeypatch):
+    monkeypatch.setattr(line_module, "LOOK_EVERY", 3600.0)
+    closed = asyncio.new_event_loop()
     with line.lead:
-        waiting = enter(line, loop, gone)
-        waiting._log_destroy_pending = False
-        loop.close()
-        thread = threading.Thread(target=line.wait, args=(next_one,), daemon=True)
-        thread.start()
-        while len(line._waiting) < 2:
-            pass
+        gone = enter(line, closed, Entry(None))
+        closed.set_exception_handler(lambda *_: None)  # which is told of a task that never ended
+        closed.close()
+        waiting = enter(line, loop, Entry(None))
     line.tell_next()
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-    assert list(line._waiting) == [next_one]
-    waiting.get_coro().close()
+    loop.run_until_complete(asyncio.wait_for(waiting, DEADLINE))
+    assert line.lead.locked()
+    line.lead.release()
+    assert line.free, "the one that is gone is still in line"
+    gone.get_coro().close()
 
 
 def test_work_that_another_has_begun_is_not_refused_when_no_thread_can_be_called():

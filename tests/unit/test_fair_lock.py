@@ -10,6 +10,7 @@ import types
 
 import pytest
 
+from contract.writing import crowd
 from crash.watching import until
 from litequeue import Queue
 from litequeue.ipc.process_lock import open_directory
@@ -313,7 +314,7 @@ def test_a_loop_goes_on_while_a_transaction_waits_for_its_turn(tmp_path, hold, p
 
     with Queue(tmp_path / "app.db", driver=driver) as queue:
         queue.engine.maintenance.prune()
-        queue.engine.kernel.writer._fair_lock.crowded()
+        crowd(queue.path)
         asyncio.run(main(queue, hold()))
 
 

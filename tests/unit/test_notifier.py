@@ -1,5 +1,4 @@
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litequeue.ipc.notifier import Listener, Notifier
+from litequeue.ipc.notifier import CROWDED, Listener, Notifier
 
 DEADLINE = 10
 HEARER = """
@@ -72,6 +71,7 @@ def in_child(function):
     """Run the function in a forked child; return whether it gave a true value."""
     pid = os.fork()
     if pid == 0:
+        signal.alarm(DEADLINE)
         try:
             os._exit(0 if function() else 1)
         finally:
@@ -190,9 +190,13 @@ def test_a_wake_from_a_signal_handler_ends_the_wait(listener):
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_wake_sends_nothing_when_nobody_waits(listener):
+def test_a_wake_sends_nothing_when_nobody_waits(notifier, listener):
+    """One message more, and the listener would take itself for crowded."""
     listener.wake()
-    assert select.select([listener._socket], [], [], 0) == ([], [], [])
+    for _ in range(CROWDED - 1):
+        notifier.ring(b"x")
+    assert listener.wait(0) == [*[b"x"] * (CROWDED - 1), b""]
+    assert not listener.missed
 
 
 def test_a_listener_too_full_for_every_ring_tells_that_it_missed_some(notifier, listener):
@@ -233,15 +237,17 @@ def test_a_listener_made_later_is_found_even_within_one_tick_of_the_file_system(
         listener.close()
 
 
-def test_a_settled_listing_is_not_read_again_until_the_directory_changes(notifier, directory):
+def test_a_settled_listing_is_not_read_again_until_the_directory_changes(notifier, directory, monkeypatch):
+    listings, listdir = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listings.append(path) or listdir(path))
     directory.mkdir()
-    notifier.ring()
-    notifier._monotonic.now += 0.03
-    notifier.ring()
-    assert notifier._settled
+    for expected in (1, 2, 2, 2):  # a second apart
+        notifier.ring()
+        assert len(listings) == expected
     listener = Listener(directory, "jobs")
     notifier.ring()
-    assert not notifier._settled
+    assert len(listings) == 3
+    notifier.close()
     listener.close()
 
 
@@ -250,7 +256,7 @@ def test_a_closed_listener_is_gone_from_the_directory_and_the_notifier(notifier,
     listener.close()
     listener.close()
     notifier.ring()
-    assert (os.listdir(directory), notifier._listeners) == ([], {})
+    assert (os.listdir(directory), repr(notifier)) == ([], "<Notifier jobs listeners=0>")
     with pytest.raises(ValueError, match="closed"):
         listener.wait(0)
 
@@ -262,12 +268,15 @@ def test_a_listener_whose_process_was_killed_is_forgotten_and_swept_away(notifie
     hearer.send_signal(signal.SIGKILL)
     hearer.wait(DEADLINE)
     notifier.ring()
-    assert (os.listdir(directory), notifier._listeners) == ([], {})
+    assert (os.listdir(directory), repr(notifier)) == ([], "<Notifier jobs listeners=0>")
 
 
 def test_a_closed_loopback_listener_that_left_its_marker_is_swept_away(notifier, directory):
     listener = Listener(directory, "jobs", loopback=True)
-    listener._forsake()
+    marker = directory / listener.name
+    content = marker.read_bytes()
+    listener.close()
+    marker.write_bytes(content)
     notifier.ring()
     notifier.ring()
     assert os.listdir(directory) == []
@@ -276,7 +285,8 @@ def test_a_closed_loopback_listener_that_left_its_marker_is_swept_away(notifier,
 def test_a_stranger_on_the_loopback_port_is_not_heard(directory):
     listener = Listener(directory, "jobs", loopback=True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-        stranger.sendto(b"job 42", listener._socket.getsockname())
+        port = int(Path(listener.name).stem.rpartition("-")[2])
+        assert stranger.sendto(b"job 42", ("127.0.0.1", port))
     Notifier(directory, "jobs", Hand()).ring(b"job 7")
     assert listener.wait(DEADLINE) == [b"job 7"]
     assert listener.wait(0) == []
@@ -341,21 +351,34 @@ def test_a_forked_child_rings_and_hears_for_itself(notifier, directory, listener
 
 
 def test_a_fork_closes_nothing_on_behalf_of_a_listener_closed_before(directory):
+    before = set(os.listdir("/dev/fd"))
     listener = Listener(directory, "jobs", loopback=True)
-    descriptor = listener._place.marker
+    its_own = [int(name) for name in set(os.listdir("/dev/fd")) - before]
     listener.close()
     with open(os.devnull, "rb") as other:
-        os.dup2(other.fileno(), descriptor)
-    assert in_child(lambda: os.fstat(descriptor))
-    os.close(descriptor)
+        for descriptor in its_own:
+            os.dup2(other.fileno(), descriptor)
+    assert in_child(lambda: len([os.fstat(descriptor) for descriptor in its_own]) > 1)
+    for descriptor in its_own:
+        os.close(descriptor)
 
 
-def test_a_fork_while_another_thread_holds_the_locks_leaves_the_child_free(notifier, listener):
-    with notifier._lock, listener._lock:
-        thread_result = []
-        thread = in_thread(lambda: thread_result.append(in_child(lambda: notifier.ring(b"x") is None)))
-        thread.join(DEADLINE)
-    assert thread_result == [True]
+def test_a_fork_while_another_thread_rings_leaves_the_child_free(directory, listener):
+    ringing, go, parent = threading.Event(), threading.Event(), os.getpid()
+
+    def monotonic():
+        if os.getpid() == parent:
+            ringing.set()
+            assert go.wait(DEADLINE)
+        return 100.0
+
+    notifier = Notifier(directory, "jobs", monotonic)
+    thread = in_thread(lambda: notifier.ring(b"x"))
+    assert ringing.wait(DEADLINE)
+    assert in_child(lambda: notifier.ring(b"from the child") is None)
+    go.set()
+    thread.join(DEADLINE)
+    notifier.close()
 
 
 def test_a_listener_and_a_notifier_tell_their_state(notifier, listener):

@@ -9,7 +9,17 @@ from dataclasses import replace
 import pytest
 
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
-from litequeue.ipc.process_lock import ProcessLock, directory_of, noted, open_directory, take, tokens, told
+from litequeue.ipc.process_lock import (
+    RECORD,
+    TAIL,
+    ProcessLock,
+    directory_of,
+    noted,
+    open_directory,
+    take,
+    tokens,
+    told,
+)
 
 DEADLINE = 10
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
@@ -215,7 +225,7 @@ def test_what_was_buried_is_missing(directory, start):
 
 def test_of_many_who_take_and_bury_exactly_one_finds_it(directory):
     for _ in range(50):
-        ProcessLock(directory, "old", 1)._forsake()
+        ProcessLock(directory, "old", 1).abandon()
         found, together = [], threading.Barrier(4)
 
         def reaper(found=found, together=together):
@@ -275,10 +285,7 @@ def test_a_run_of_the_longest_numbers_is_noted_and_what_is_longer_than_a_record_
     line.enter(3, longest)
     with pytest.raises(IndexError):
         line.enter(3, "9" * 46 + ":1")
-    line._forsake()
-    dead_process = take(directory, "mine")
-    assert dead_process.executing == {longest}
-    dead_process.reap()
+    assert noted(directory, "mine") == {longest}
 
 
 @pytest.mark.parametrize("token", ["../beyond", "", "\0", "a" * 300, "folder", "loop", "pipe"])
@@ -295,10 +302,9 @@ def test_what_is_no_lock_file_is_nobodys_and_leads_nowhere(directory, token):
     assert beyond.exists()
 
 
-def test_a_record_cut_off_in_the_middle_is_no_run(directory, line):
-    line._memory[:16] = b"1234567890123456"
-    line._memory[48:64] = b"               \n"
-    line._forsake()
+def test_a_record_cut_off_in_the_middle_is_no_run(directory):
+    records = b"1234567890123456", b"               \n", b"", b"", b""
+    (directory / "mine.lock").write_bytes(b"".join(record.ljust(RECORD, b"\0") for record in records) + bytes(TAIL))
     dead_process = take(directory, "mine")
     assert dead_process.executing == frozenset()
     dead_process.reap()
@@ -317,7 +323,7 @@ def test_slots_must_be_positive(directory):
 def test_a_process_lock_and_remains_tell_their_state(directory, line):
     line.enter(0, "1:1")
     assert repr(line) == "<ProcessLock mine held slots=4>"
-    line._forsake()
+    line.abandon(["1:1"])
     dead_process = take(directory, "mine")
     assert (repr(line), repr(dead_process)) == (
         "<ProcessLock mine closed slots=4>",

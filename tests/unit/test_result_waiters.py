@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-import time
 from collections import Counter
 
 import pytest
@@ -11,8 +10,10 @@ import pytest
 from contract.jobs import SUCCEEDED, Hands
 from crash.watching import until
 from litequeue import Queue, StoreReplaced
+from litequeue.ipc import result_waiters
+from litequeue.ipc.notifier import Listener
 from litequeue.ipc.result_waiters import ALL
-from litequeue.ipc.waiter import Waiter
+from litequeue.ipc.waiter import AsyncWaiter, Waiter
 from litequeue.sqlite.jobs import settle
 
 DEADLINE = 20
@@ -98,22 +99,72 @@ def test_a_stray_message_wakes_nobody_and_ends_nothing(database, names):
 # ---- who listens, with nothing but the notifier to rely on
 
 
+def counted(queue, monkeypatch):
+    """Count by name what the waits on this queue ask its file."""
+    asked = Counter()
+
+    def count(part, name):
+        plain = getattr(part, name)
+
+        def counting(*arguments):
+            asked[name] += 1
+            return plain(*arguments)
+
+        monkeypatch.setattr(part, name, counting)
+
+    for name in ("look_up", "has_ended"):
+        count(queue.engine.jobs, name)
+    for name in ("file_version", "ended_among"):
+        count(queue.engine.kernel.reads, name)
+    return asked
+
+
+def looks(asked):
+    """How many waits have begun, each of which looks at its job once; and looks at jobs that may have ended."""
+    return asked["look_up"] + asked["has_ended"]
+
+
 @pytest.fixture
 def waiting(open_queue, monkeypatch):
-    """Enqueue three jobs, and let another store, as another process would, end them one by one."""
+    """Enqueue four jobs, and let another store, as another process would, end them one by one."""
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 3600.0)
     queue, other = open_queue(), open_queue()
-    jobs = queue.task(name="add")(lambda: 5).enqueue_many([()] * 3)
+    jobs = queue.task(name="add")(lambda: 5).enqueue_many([()] * 4)
     hands = Hands(other.engine)
 
     def end_next():
         hands.settle((hands.take(), SUCCEEDED))
 
-    return queue, jobs, end_next
+    return queue, jobs, end_next, counted(queue, monkeypatch)
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The listeners that waits have made, and how long each listened at a time."""
+
+    class Noted(Listener):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.spans = []
+            made.append(self)
+
+        def wait(self, timeout):
+            self.spans.append(timeout)
+            return super().wait(timeout)
+
+    made = []
+    monkeypatch.setattr(result_waiters, "Listener", Noted)
+    return made
 
 
 def listening(queue):
-    return queue.engine.kernel.waiters._listening
+    return queue.engine.kernel.waiters.listener
+
+
+def waits_left(jobs):
+    """The waits for these jobs that are not over."""
+    ids = {job.id for job in jobs}
+    return [one for one in gc.get_objects() if type(one) in (Waiter, AsyncWaiter) and one.job_id in ids]
 
 
 def start(function, *arguments):
@@ -123,28 +174,38 @@ def start(function, *arguments):
 
 
 def test_when_the_thread_that_listens_leaves_another_one_does(waiting):
-    queue, jobs, end_next = waiting
+    _, jobs, end_next, asked = waiting
     ends = []
     started = []
-    for job in jobs:
-        started.append(start(lambda job=job: ends.append(job.result(DEADLINE))))
-        until(lambda: len(queue.engine.kernel.waiters._waiting) == len(started))
-    for thread in started:
-        end_next()
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
+
+    def begin(job):
+        started.append(start(lambda: ends.append(job.result(DEADLINE))))
+        until(lambda: looks(asked) == len(started))
+
+    def end_each():
+        for thread in started:
+            end_next()
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+
+    for job in jobs[:3]:
+        begin(job)
+    end_each()
     assert ends == [5, 5, 5]
-    assert listening(queue) is None
+    asked.clear()
+    started.clear()
+    begin(jobs[3])  # nobody listens by now: this one does
+    end_each()
 
 
 def test_a_thread_listens_for_the_coroutines_of_its_process_and_leaves_them_one_that_does(waiting, listeners):
-    queue, jobs, end_next = waiting
+    queue, jobs, end_next, asked = waiting
 
     async def main():
         thread = start(jobs[0].result, DEADLINE)
-        until(lambda: listening(queue) is not None)
-        rest = [asyncio.ensure_future(job.aresult(DEADLINE)) for job in jobs[1:]]
-        await asyncio.sleep(0.05)
+        until(lambda: listening(queue))
+        rest = [asyncio.ensure_future(job.aresult(DEADLINE)) for job in jobs[1:3]]
+        await asyncio.to_thread(until, lambda: looks(asked) == 3)
         assert listeners() == set()
         for waits in (asyncio.to_thread(thread.join, DEADLINE), *rest):
             await asyncio.to_thread(end_next)
@@ -155,18 +216,18 @@ def test_a_thread_listens_for_the_coroutines_of_its_process_and_leaves_them_one_
 
 
 def test_a_thread_that_is_told_just_before_it_listens_does_not_sleep(waiting):
-    _, jobs, _ = waiting
+    _, jobs, _, _ = waiting
     waiter = Waiter(jobs[0].id)
     waiter.wake()
     assert waiter.listen(None, 3600.0) == []
 
 
-def test_a_wait_goes_on_by_looking_when_the_listener_is_closed_under_it(waiting, monkeypatch):
-    queue, jobs, end_next = waiting
+def test_a_wait_goes_on_by_looking_when_the_listener_is_closed_under_it(waiting, heard, monkeypatch):
+    _, jobs, end_next, _ = waiting
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 0.01)
     thread = start(jobs[0].result, DEADLINE)
-    until(lambda: listening(queue) is not None)
-    queue.engine.kernel.waiters._listener.close()
+    until(lambda: heard and heard[0].spans)
+    heard[0].close()
     end_next()
     thread.join(DEADLINE)
     assert not thread.is_alive()
@@ -174,12 +235,12 @@ def test_a_wait_goes_on_by_looking_when_the_listener_is_closed_under_it(waiting,
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_threads_that_wait_hear_on_when_the_queue_is_closed_under_them(waiting, number):
-    queue, jobs, end_next = waiting
+    queue, jobs, end_next, asked = waiting
     threads = [start(job.result, DEADLINE) for job in jobs[:number]]
-    until(lambda: len(queue.engine.kernel.waiters._waiting) == number)
-    listener = queue.engine.kernel.waiters._listener
+    until(lambda: looks(asked) == number)
+    listener = listening(queue)
     queue.close()
-    until(lambda: queue.engine.kernel.waiters._listener not in (None, listener) and listening(queue) is not None)
+    until(lambda: listening(queue) not in ("", listener))
     for thread in threads:
         end_next()
         thread.join(DEADLINE)
@@ -187,30 +248,31 @@ def test_threads_that_wait_hear_on_when_the_queue_is_closed_under_them(waiting, 
 
 
 def test_coroutines_that_wait_hear_on_when_the_queue_is_closed_under_them(waiting):
-    queue, jobs, end_next = waiting
+    queue, jobs, end_next, _ = waiting
 
     async def main():
         waits = asyncio.ensure_future(jobs[0].aresult(DEADLINE))
-        await asyncio.to_thread(until, lambda: listening(queue) is not None)
-        listener = queue.engine.kernel.waiters._listener
+        await asyncio.to_thread(until, lambda: listening(queue))
+        listener = listening(queue)
         await asyncio.to_thread(queue.close)
-        await asyncio.to_thread(until, lambda: queue.engine.kernel.waiters._listener not in (None, listener))
+        await asyncio.to_thread(until, lambda: listening(queue) not in ("", listener))
         await asyncio.to_thread(end_next)
         assert await waits == 5
 
     asyncio.run(main())
 
 
-def test_a_wait_that_is_cancelled_as_it_is_told_of_something_is_cancelled(waiting):
-    queue, jobs, _ = waiting
+@pytest.mark.parametrize("turns", range(5))
+def test_a_wait_that_is_cancelled_as_it_is_told_of_something_is_cancelled(waiting, turns):
+    queue, jobs, _, asked = waiting
 
     async def main():
         waits = asyncio.ensure_future(jobs[0].aresult(DEADLINE))
-        await asyncio.to_thread(until, lambda: listening(queue) is not None)
-        await asyncio.sleep(0.05)
-        [waiter] = queue.engine.kernel.waiters._waiting[jobs[0].id]
-        waiter.event.set()
-        await asyncio.sleep(0)  # what waits for the event is done, and whoever waits has not been resumed
+        await asyncio.to_thread(until, lambda: looks(asked) == 1)
+        await queue.engine.kernel.soon(int)  # in the thread that has looked: the wait knows by now, and sleeps
+        queue.engine.kernel.waiters.ended([jobs[0].id])
+        for _ in range(turns):  # until what waits for the event is done, the wait is resumed, and looks again
+            await asyncio.sleep(0)
         waits.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(waits, 5)
@@ -218,14 +280,12 @@ def test_a_wait_that_is_cancelled_as_it_is_told_of_something_is_cancelled(waitin
     asyncio.run(main())
 
 
-def test_a_thread_that_waits_looks_seldom(open_queue, monkeypatch):
-    queue = open_queue()
-    looks, plain = [], queue.engine.jobs.has_ended
-    monkeypatch.setattr(queue.engine.jobs, "has_ended", lambda job_id: looks.append(job_id) or plain(job_id))
-    monkeypatch.setattr(queue.engine.kernel.waiters, "_monotonic", time.monotonic)
-    with pytest.raises(TimeoutError):
-        queue.task(name="never")(lambda: None).enqueue().result(0.3)
-    assert len(looks) <= 5
+def test_a_thread_that_waits_looks_seldom(database, driver, monkeypatch):
+    with Queue(database, driver=driver) as queue:
+        asked = counted(queue, monkeypatch)
+        with pytest.raises(TimeoutError):
+            queue.task(name="never")(lambda: None).enqueue().result(0.3)
+        assert asked["has_ended"] <= 5
 
 
 # ---- the look behind the notifier: one for all
@@ -235,22 +295,8 @@ def test_a_thread_that_waits_looks_seldom(open_queue, monkeypatch):
 def polled(open_queue, monkeypatch):
     """A queue that looks often, and what it asks its file: the calls, by name."""
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 0.01)
-    queue, asked = open_queue(), Counter()
-
-    def count(part, name):
-        plain = getattr(part, name)
-
-        def counted(*arguments):
-            asked[name] += 1
-            return plain(*arguments)
-
-        monkeypatch.setattr(part, name, counted)
-
-    for name in ("look_up", "has_ended"):
-        count(queue.engine.jobs, name)
-    for name in ("file_version", "ended_among"):
-        count(queue.engine.kernel.reads, name)
-    return queue, asked
+    queue = open_queue()
+    return queue, counted(queue, monkeypatch)
 
 
 def waits_of(queue, jobs, threads):
@@ -267,7 +313,7 @@ def test_waits_in_which_nothing_happens_share_one_look_at_the_version_of_the_fil
 
     async def main():
         waits = waits_of(queue, jobs, threads)
-        await asyncio.to_thread(until, lambda: asked["look_up"] + asked["has_ended"] >= 10)
+        await asyncio.to_thread(until, lambda: looks(asked) >= 10)
         await asyncio.to_thread(until, lambda: asked["ended_among"])
         before, seen = asked.copy(), asked["file_version"]
         await asyncio.to_thread(until, lambda: asked["file_version"] >= seen + 10)
@@ -278,7 +324,7 @@ def test_waits_in_which_nothing_happens_share_one_look_at_the_version_of_the_fil
         assert [await wait for wait in waits] == [5] * (10 - threads)
 
     asyncio.run(main())
-    until(lambda: not queue.engine.kernel.waiters._waiting)
+    until(lambda: not waits_left(jobs))
 
 
 @pytest.mark.parametrize("by", ["this store", "another"])
@@ -291,14 +337,14 @@ def test_an_end_of_which_nobody_was_told_is_found_by_those_who_wait_for_it(polle
 
     async def main():
         waits = waits_of(queue, jobs, threads)
-        await asyncio.to_thread(until, lambda: asked["look_up"] + asked["has_ended"] >= 2)
+        await asyncio.to_thread(until, lambda: looks(asked) >= 2)
         await asyncio.to_thread(until, lambda: asked["file_version"] >= 5)
         ends = [hands.end(job, SUCCEEDED) for job in hands.claim(2)]
         writes.engine.kernel.writer.run(lambda db: settle.settle(db, ends))
         assert [await wait for wait in waits] == [5] * (2 - threads)
 
     asyncio.run(main())
-    until(lambda: not queue.engine.kernel.waiters._waiting)
+    until(lambda: not waits_left(jobs))
 
 
 @pytest.mark.parametrize("threads", [0, 1])
@@ -309,19 +355,19 @@ def test_messages_that_were_lost_wake_those_alone_whose_jobs_have_ended(polled, 
 
     async def main():
         waits = waits_of(queue, jobs, threads)
-        await asyncio.to_thread(until, lambda: asked["look_up"] + asked["has_ended"] >= 10)
+        await asyncio.to_thread(until, lambda: looks(asked) >= 10)
         await asyncio.to_thread(until, lambda: asked["ended_among"])
-        before, looks = asked["look_up"], asked["ended_among"]
+        before, seen = asked["look_up"], asked["ended_among"]
         hands.settle((hands.take(), SUCCEEDED))
         hands.store.kernel.done_notifier.ring(ALL)
         await waits[0]
-        await asyncio.to_thread(until, lambda: asked["ended_among"] > looks)
+        await asyncio.to_thread(until, lambda: asked["ended_among"] > seen)
         assert asked["look_up"] - before == 1
         hands.settle(*((job, SUCCEEDED) for job in hands.claim(10)))
         await asyncio.gather(*waits)
 
     asyncio.run(main())
-    until(lambda: not queue.engine.kernel.waiters._waiting)
+    until(lambda: not waits_left(jobs))
 
 
 @pytest.mark.parametrize("way", ["result", "aresult"])
@@ -344,7 +390,7 @@ def test_a_wait_in_which_the_file_is_replaced_ends_with_that_error(polled, way, 
     (tmp_path / "elsewhere.db").rename(queue.path)
 
 
-def test_coroutines_go_on_by_looking_when_the_listener_is_closed_under_them(polled, open_queue):
+def test_coroutines_go_on_by_looking_when_the_listener_is_closed_under_them(polled, heard, open_queue):
     queue, asked = polled
     job = queue.task(name="add")(lambda: 5).enqueue()
     hands = Hands(open_queue().engine)
@@ -352,14 +398,14 @@ def test_coroutines_go_on_by_looking_when_the_listener_is_closed_under_them(poll
     async def main():
         wait = asyncio.ensure_future(job.aresult(DEADLINE))
         await asyncio.to_thread(until, lambda: asked["ended_among"])
-        queue.engine.kernel.waiters._listener.close()
+        heard[0].close()
         await asyncio.to_thread(lambda: hands.settle((hands.take(), SUCCEEDED)))
         assert await wait == 5
 
     asyncio.run(main())
 
 
-def test_the_thread_that_listens_sleeps_when_nobody_waits_and_looks_again_when_somebody_does(polled, open_queue):
+def test_the_thread_that_listens_sleeps_when_nobody_waits_and_looks_again_when_somebody_does(polled, heard, open_queue):
     queue, asked = polled
     task = queue.task(name="add")(lambda: 5)
     hands = Hands(open_queue().engine)
@@ -376,5 +422,5 @@ def test_the_thread_that_listens_sleeps_when_nobody_waits_and_looks_again_when_s
         assert await wait == 5
 
     asyncio.run(wait_and_end(told=True))
-    until(lambda: queue.engine.kernel.waiters._asleep)
+    until(lambda: heard[0].spans[-1] is None)
     asyncio.run(wait_and_end(told=False))

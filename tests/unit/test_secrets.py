@@ -4,15 +4,17 @@ import json
 import pickle
 import subprocess
 import sys
+import types
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from litequeue import DecodeError, EncodeError, Job, KeyConflict, Queue
-from litequeue.cli.enqueue import _result
+from litequeue.cli.enqueue import enqueue
 from litequeue.cli.report import job_fields
 from litequeue.serialization.encryption import EncryptedCodec, new_key
 from litequeue.serialization.json_codec import JsonCodec
@@ -184,12 +186,14 @@ def test_payloads_and_results_are_read_with_the_key_alone(database, key):
         assert (job_fields(other.engine.jobs.look_up(job.id))["args"], SECRET in str(other.jobs())) == (None, False)
 
 
-def test_a_result_that_is_waited_for_is_printed_as_json_under_a_key_too(database, key):
+def test_a_result_that_is_waited_for_is_printed_as_json_under_a_key_too(database, key, monkeypatch):
     with Queue(database, codec=EncryptedCodec(key)) as queue:
         task = queue.task(name="count")(lambda: {"lines": 3, "of": None})
-        job = task.enqueue()
+        task.using(key="once").enqueue()
         queue.worker().run(until_idle=True)
-        assert _result(task, job, 0) == {"lines": 3, "of": None}
+        monkeypatch.setitem(sys.modules, "kept_secret", types.SimpleNamespace(queue=queue))
+        said = CliRunner().invoke(enqueue, ["kept_secret:queue", "count", "--key", "once", "--wait"]).stdout
+        assert json.loads(said) == {"lines": 3, "of": None}
 
 
 def test_keys_are_changed_by_putting_the_new_one_first(database, key):

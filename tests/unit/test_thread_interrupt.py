@@ -15,7 +15,7 @@ import pytest
 import litequeue
 from litequeue import JobTimeout
 from litequeue.ipc.thread_interrupt import insist, interrupt, withdraw
-from litequeue.worker.executor import execute
+from litequeue.worker.executor import context, execute
 
 DEADLINE = 20
 
@@ -34,10 +34,9 @@ class Paused:
 
 
 @pytest.fixture
-def thread(monkeypatch):
-    """Start a thread that is inside `current_job()`, or inside whatever else looks at `_current`."""
+def thread():
+    """Start a thread, and wait until it has come to what it stays in."""
     paused, ends = Paused(), []
-    monkeypatch.setattr(execute, "_current", paused)
 
     def start(function):
         def run():
@@ -56,8 +55,18 @@ def thread(monkeypatch):
 
 
 def test_a_thread_that_looks_at_its_job_is_interrupted_at_once(thread):
-    start, _, ends = thread
-    started = start(execute.current_job)
+    start, paused, ends = thread
+
+    def stay(frame, _event, _argument):
+        if frame.f_code is context.current_job.__code__:
+            sys.settrace(None)
+            paused.get()
+
+    def look():
+        sys.settrace(stay)
+        context.current_job()
+
+    started = start(look)
     assert interrupt(started.ident, JobTimeout)
     started.join(DEADLINE)
     assert [type(end) for end in ends] == [JobTimeout]
