@@ -61,12 +61,24 @@ WORKER_AT_IMPORT = "worker = queue.worker(threads=1, coroutines=1)\nworker.__ent
 # uWSGI's master forks without the interpreter's lock: where a thread has it at that moment, the child waits for that
 # thread, which it does not have, for ever. So the import ends when the worker's threads rest.
 WORKER_BEFORE_UWSGI_FORK = f"""{WORKER_AT_IMPORT}
-import time
-rests_since = time.monotonic()
-while time.monotonic() < rests_since + 0.2:
+import os, threading, time
+from pathlib import Path
+
+def others():
+    '''Whether each other thread sleeps, and how often it has run: see proc(5).'''
+    tasks = [Path("/proc/self/task", name) for name in os.listdir("/proc/self/task")]
+    tasks = [task for task in tasks if task.name != str(threading.get_native_id())]
+    try:
+        asleep = all((task / "stat").read_text().rpartition(") ")[2][0] == "S" for task in tasks)
+        return asleep, {{task.name: (task / "schedstat").read_text().split()[2] for task in tasks}}
+    except OSError:  # one has just ended
+        return False, {{}}
+
+rest_began, seen = time.monotonic(), others()
+while time.monotonic() < rest_began + 0.2:
     time.sleep(0.01)
-    if not worker._listener.listened or worker._listener._listener._young:
-        rests_since = time.monotonic()
+    if (now := others()) != seen or not now[0]:
+        rest_began, seen = time.monotonic(), now
 """
 WORKER_AFTER_UWSGI_FORK = """
 import uwsgidecorators
