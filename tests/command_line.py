@@ -132,6 +132,19 @@ class Command:
         self.process.stdout.close()
 
 
+def ended(folder, *arguments):
+    """Run one command, in a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "litequeue", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
+    )
+
+
 def make_folder(path):
     (path / "app.py").write_text(APP)
     return path

@@ -17,21 +17,30 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="interval timers
 
 @pytest.fixture
 def interrupt_soon():
-    """Raise KeyboardInterrupt in the main thread after so many seconds."""
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    """Raise KeyboardInterrupt in the main thread after so many seconds; at once, from another thread, for 0."""
+    before, main = signal.signal(signal.SIGALRM, signal.default_int_handler), threading.main_thread().ident
+
+    def interrupt(seconds):
+        if seconds:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        else:
+            signal.pthread_kill(main, signal.SIGALRM)
+
+    yield interrupt
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
-def test_what_follows_a_commit_is_done_by_the_thread_that_commits_though_its_caller_was_interrupted(queue, connect):
+def test_what_follows_a_commit_is_done_by_the_thread_that_commits_though_its_caller_was_interrupted(
+    queue, connect, interrupt_soon
+):
     """A job that was dispatched so was claimed, and nobody told: it stood as running for ever."""
     work, writer = queue.task(name="work")(lambda: None), queue.engine.kernel.writer
     work.enqueue()
     dispatched, taken = [], threading.Event()
     idle = IdleWorker(1, frozenset({frozenset({"work"})}), None, lambda *told: dispatched.append(told), lambda: None)
     queue.engine.dispatch.offer(idle)
-    other, caller = connect(), threading.main_thread().ident
+    other = connect()
 
     def busy():
         with writer.exclusive():
@@ -39,7 +48,7 @@ def test_what_follows_a_commit_is_done_by_the_thread_that_commits_though_its_cal
             until_backlog(writer, 1)
             other.execute("BEGIN IMMEDIATE")
         until_backlog(writer, 0)  # its work is begun, and waits for the file
-        signal.pthread_kill(caller, signal.SIGINT)
+        interrupt_soon(0)
 
     thread = threading.Thread(target=busy)
     thread.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import ended
 from litequeue import Queue, StoreReplaced
 
 TESTS = Path(__file__).resolve().parent
@@ -505,23 +506,11 @@ def test_a_file_of_an_older_release_gets_an_id_which_it_keeps(queue, database, d
 # What the commands say
 
 
-def command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "litequeue", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("driver", ["apsw"])  # the command's own
 def test_doctor_fails_on_a_foreign_wal_names_both_files_and_changes_nothing(copy, database):
     move(copy, database)
     before, note = contents(database), note_of(database).read_bytes()
-    told = command(database.parent, "doctor", database, "--json")
+    told = ended(database.parent, "doctor", database, "--json")
     failed = [found["text"] for found in json.loads(told.stdout) if found["level"] == "fail"]
     assert (told.returncode, len(failed)) == (1, 1)
     assert f"delete {database}-wal and {database}-shm" in failed[0]
@@ -533,7 +522,7 @@ def test_a_command_on_a_file_with_a_foreign_wal_exits_with_1_and_says_what_to_do
     move(copy, database)
     app = f"from litequeue import Queue\nqueue = Queue({str(database)!r}, driver={driver!r})\n"
     (database.parent / "app.py").write_text(app)
-    told = command(database.parent, *arguments, "app:queue" if arguments == ["run"] else database)
+    told = ended(database.parent, *arguments, "app:queue" if arguments == ["run"] else database)
     assert told.returncode == 1
     assert f"delete {database}-wal and {database}-shm" in told.stderr
     assert "Traceback" not in told.stderr

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from command_line import ended
 from litequeue import Queue, UnsafeFilesystem
 from litequeue.sqlite.file.second_names import is_mount_point
 
@@ -16,18 +17,6 @@ COMMANDS = [["status"], ["backup", "copy.db"], ["doctor"]]
 
 def beside(database):
     return sorted(path.name for path in database.parent.iterdir())
-
-
-def command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "litequeue", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -72,7 +61,7 @@ def test_a_link_made_while_the_file_is_open_stops_nobody_and_refuses_the_next_wh
 @pytest.mark.parametrize("driver", ["apsw"])  # the commands' own
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_each_command_refuses_a_file_with_two_names(linked, arguments):
-    told = command(linked.parent, arguments[0], linked, *arguments[1:])
+    told = ended(linked.parent, arguments[0], linked, *arguments[1:])
     assert (told.returncode, "has 2 hard links" in told.stdout + told.stderr) == (1, True)
     assert "Traceback" not in told.stderr
     assert beside(linked) == ["linked.db"]
@@ -80,7 +69,7 @@ def test_each_command_refuses_a_file_with_two_names(linked, arguments):
 
 @pytest.mark.parametrize("driver", ["apsw"])  # the commands' own
 def test_doctor_fails_on_a_file_with_two_names_in_one_line(linked):
-    told = command(linked.parent, "doctor", linked, "--json")
+    told = ended(linked.parent, "doctor", linked, "--json")
     failed = [(found["check"], found["text"]) for found in json.loads(told.stdout) if found["level"] == "fail"]
     assert (told.returncode, [check for check, _ in failed]) == (1, ["name"])
     assert str(linked) in failed[0][1]

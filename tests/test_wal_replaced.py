@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.jobs import Hands
 from litequeue import JobTimeout, Queue, StoreReplaced, current_job
 from litequeue.sqlite.commit.writer import WAITED
 from litequeue.sqlite.file.open_file import OpenFile, file_id
@@ -151,7 +152,13 @@ def test_an_async_transaction_in_which_it_happens_is_not_committed_as_if_nothing
         asyncio.run(main())
 
 
-def test_a_completing_in_which_it_happens_is_told_and_the_worker_ends(queue, harm):
+def test_a_completing_in_which_it_happens_is_told(queue, harm):
+    [run] = Hands(queue.engine, "add").claim()
+    with pytest.raises(StoreReplaced), queue.engine.runs.completing(run, b"5", 60.0):
+        harm()
+
+
+def test_a_completing_of_a_worker_in_which_it_happens_does_not_end_well_and_the_worker_ends(queue, harm):
     met, ended = [], threading.Event()
 
     @queue.task(name="completes")
@@ -169,7 +176,10 @@ def test_a_completing_in_which_it_happens_is_told_and_the_worker_ends(queue, har
     with pytest.raises(StoreReplaced):
         queue.worker(threads=1, coroutines=1).run()
     assert ended.wait(DEADLINE)
-    assert met in ([StoreReplaced], [JobTimeout])  # the latter where the worker has noticed it first, and ends
+    assert met in (
+        [StoreReplaced],
+        [JobTimeout],
+    )  # the latter where the worker noticed it first, and interrupts all
 
 
 def test_the_message_says_what_happened_and_what_to_do(queue, database):

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litequeue import Queue, current_job
+from tests.crash.counting import counter, say
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 0.4  # seconds
@@ -349,9 +350,7 @@ def _works(queue: Queue, program: Program) -> bool:
 
 
 def _count(queue: Queue, folder: Path, jobs: int, ended: list[Program], seconds: float) -> Figures:
-    def one(sql: str) -> int:
-        return int(queue.engine.kernel.read(lambda db: db.rows(sql))[0][0])
-
+    one = counter(queue)
     notes = [line.split("\t") for line in (folder / "log").read_text().splitlines()]
     # one that does not stop within half a second of being told is left running, as the guide says, and says so
     left = set(re.findall(r"\[(\d+)\] does not stop", (folder / "stderr").read_text(errors="replace")))
@@ -397,10 +396,7 @@ def main() -> int:
         figures = stop_all(Path(folder), stops=options.stops, seed=seed, seconds=options.seconds)
         if not figures.sound:
             print((Path(folder) / "stderr").read_text(errors="replace")[-20_000:])
-    for name, value in figures._asdict().items():
-        print(f"{name:16} {value}")
-    print("sound" if figures.sound else f"NOT SOUND (--seed {seed})")
-    return 0 if figures.sound else 1
+    return say(figures, seed)
 
 
 if __name__ == "__main__":

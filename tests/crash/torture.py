@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litequeue import Queue, current_job
+from tests.crash.counting import counter, say
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 3
@@ -141,8 +142,7 @@ def _drain(queue: Queue) -> None:
 
 
 def _count(queue: Queue, kills: int, jobs: int, seconds: float) -> Figures:
-    def one(sql: str) -> int:
-        return int(queue.engine.kernel.read(lambda db: db.rows(sql))[0][0])
+    one = counter(queue)
 
     def state(number: int) -> int:
         return one(f"SELECT count(*) FROM litequeue_jobs WHERE state = {number}")
@@ -178,10 +178,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "big")
     with tempfile.TemporaryDirectory() as folder:
         figures = torture(Path(folder) / "torture.db", kills=options.kills, jobs=options.jobs, seed=seed)
-    for name, value in figures._asdict().items():
-        print(f"{name:16} {value}")
-    print("sound" if figures.sound else f"NOT SOUND (--seed {seed})")
-    return 0 if figures.sound else 1
+    return say(figures, seed)
 
 
 if __name__ == "__main__":

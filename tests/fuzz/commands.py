@@ -24,6 +24,7 @@ from fuzz.targets import Target
 from litequeue import Job, Queue
 from litequeue.cli import arguments, main
 from litequeue.cli.change import ACTIONS
+from litequeue.worker.signals import HANDLERS
 from litequeue.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _in_place(place: Path) -> Generator[None, None, None]:
             module.queue.close()
         sys.path[:] = path
         log.handlers[:], log.level, log.propagate = handlers, level, propagate
+        HANDLERS.after_fork()  # `run` leaves its own to the end of the process
         for number, handler in signals.items():
             signal.signal(number, handler)
 

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import apsw
@@ -290,8 +290,8 @@ def draw(scene: Scene, cut: Cut) -> tuple[Image, Image]:
 def in_boot(number: int) -> AbstractContextManager[object]:
     """What is recorded happens in boots of their own: whoever looks after a cut lives in another."""
 
-    def read_text(path: Path, *options: str) -> str:
-        return f"boot {number}" if str(path) == BOOT_ID else plain(path, *options)
+    def read_text(path: Path, *given: Any, **options: Any) -> str:
+        return f"boot {number}" if str(path) == BOOT_ID else plain(path, *given, **options)
 
     plain = Path.read_text
     return mock.patch.object(Path, "read_text", read_text)

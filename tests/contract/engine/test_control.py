@@ -6,7 +6,7 @@ import time
 import pytest
 
 from contract.engine import app
-from contract.engine.waiting import until
+from crash.watching import until
 from litequeue import JobCancelled, JobFailed, JobNotFound, Unsupported
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from contract.engine.needing import needs
-from contract.engine.waiting import until
+from crash.watching import until
 from litequeue import KeyConflict
 from litequeue.core.engine import Feature
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.engine.waiting import until
+from crash.watching import until
 from litequeue import ScheduleExists, ScheduleNotFound, every
 from litequeue.core.engine import Feature
 
