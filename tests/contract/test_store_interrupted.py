@@ -11,10 +11,10 @@ from contract.jobs import put
 from contract.test_store_writer import DEADLINE, insert, wait_for
 from litequeue.errors import StoreError
 from litequeue.sqlite.commit import commit_queue as line
-from litequeue.sqlite.commit import fair_lock, writer
+from litequeue.sqlite.commit import fair_lock, gathering, writer
 from litequeue.sqlite.drivers import connection
 
-TRACED = {module.__file__ for module in (connection, line, fair_lock, writer)}
+TRACED = {module.__file__ for module in (connection, line, fair_lock, gathering, writer)}
 MOST = 400
 
 
