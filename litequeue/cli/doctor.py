@@ -222,7 +222,7 @@ def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     if orphans := store.admin.orphans():
         text = f"{orphans} errors belong to jobs that are no longer in the file"
         yield Finding("warn", "errors", text, lambda store: store.admin.repair(repair.drop_orphans))
-    waiting = unserved(store, crew)
+    waiting = unserved(store.admin.ready(), crew)
     for row in waiting:
         yield Finding("warn", "jobs", unserved_text(row))
     if not waiting:

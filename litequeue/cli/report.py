@@ -19,6 +19,7 @@ from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5
 MASKED = "***"
+Ready = tuple[str, str, int, float]  # queue, task, jobs, since when the oldest waits
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Crew:
         return None
 
 
-def unserved(store: SqliteStore, crew: Crew) -> list[dict[str, Any]]:
+def unserved(ready: list[Ready], crew: Crew) -> list[dict[str, Any]]:
     """List ready jobs that no running worker takes, by queue and task."""
     return [
         {"queue": queue, "task": task, "jobs": count, "why": why}
-        for queue, task, count, _ in store.admin.ready()
+        for queue, task, count, _ in ready
         if (why := crew.why_not(task, queue)) is not None
     ]
 
@@ -67,14 +68,14 @@ def unserved_text(row: dict[str, Any]) -> str:
 
 def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
     """Gather everything that `status` tells; `exact`: also how many jobs have succeeded, which reads all of them."""
-    now, crew = store.clock.now(), Crew.of(store)
+    now, crew, ready = store.clock.now(), Crew.of(store), store.admin.ready()
     return {
         "file": str(store.path),
         "bytes": store.path.stat().st_size,
         "wal_bytes": store.admin.wal_size(),
         "driver": store.driver_name,
         "sqlite": store.library_version,
-        "queues": _queues(store, now, exact=exact),
+        "queues": _queues(store, ready, now, exact=exact),
         "tasks": _tasks(store),
         "workers": [
             *(
@@ -83,15 +84,15 @@ def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
             ),
             *(worker_fields(worker, alive=False) for worker in crew.dead),
         ],
-        "unserved": unserved(store, crew),
+        "unserved": unserved(ready, crew),
         "schedules": [schedule_fields(schedule, now) for schedule in store.schedules.list()],
         "recent_failures": [_failure(job) for job in store.jobs.list(status=Status.FAILED, limit=RECENT_FAILURES)],
     }
 
 
-def _queues(store: SqliteStore, now: float, *, exact: bool) -> list[dict[str, Any]]:
+def _queues(store: SqliteStore, ready: list[Ready], now: float, *, exact: bool) -> list[dict[str, Any]]:
     waiting: dict[str, float] = {}
-    for queue, _, _, since in store.admin.ready():
+    for queue, _, _, since in ready:
         waiting[queue] = min(since, waiting.get(queue, since))
     queues: dict[str, dict[str, Any]] = {}
     counts = store.jobs.counts(exact=exact)

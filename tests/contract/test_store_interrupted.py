@@ -13,10 +13,10 @@ from contract.writing import backlog, can_enter, crowd
 from crash.watching import until
 from litequeue.errors import StoreError
 from litequeue.sqlite.commit import commit_queue as line
-from litequeue.sqlite.commit import fair_lock, writer
+from litequeue.sqlite.commit import fair_lock, gathering, writer
 from litequeue.sqlite.drivers import connection
 
-TRACED = {module.__file__ for module in (connection, line, fair_lock, writer)}
+TRACED = {module.__file__ for module in (connection, line, fair_lock, gathering, writer)}
 MOST = 400
 
 

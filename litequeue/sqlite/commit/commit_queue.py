@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.errors import StoreBusy, StoreError
 from litequeue.sqlite.commit.batch import Entry, wake
+from litequeue.sqlite.commit.gathering import Gathering
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,6 +44,7 @@ class CommitQueue:
         self._gate = threading.Lock()
         self._waiting: deque[Entry[Any]] = deque()
         self._thread_called = False
+        self._gathering = Gathering(self._waiting)
 
     @property
     def free(self) -> bool:
@@ -56,12 +58,11 @@ class CommitQueue:
         """
         entry.lock = threading.Lock()
         entry.lock.acquire()
-        with self._gate:
-            self._waiting.append(entry)
+        self._append(entry)
         self.tell_next()
         looks = 0
         while not entry.done:
-            if self._is_next(entry):
+            if entry.work is None and self._is_next(entry):
                 return True
             if not entry.lock.acquire(timeout=LOOK_EVERY):
                 looks += 1
@@ -87,8 +88,7 @@ class CommitQueue:
         """
         loop = require_asyncio()
         entry.future = loop.create_future()
-        with self._gate:
-            self._waiting.append(entry)
+        self._append(entry)
         self.tell_next()
         entry.timer = loop.call_later(LOOK_EVERY, self._look_from_loop, entry, 1)
         try:
@@ -102,6 +102,11 @@ class CommitQueue:
             entry.timer.cancel()
         if entry.done:
             entry.outcome()
+
+    def _append(self, entry: Entry[Any]) -> None:
+        with self._gate:
+            self._waiting.append(entry)
+            self._gathering.note()
 
     def _is_next(self, entry: Entry[Any]) -> bool:
         with self._gate:
@@ -190,6 +195,7 @@ class CommitQueue:
         self.lead, self._gate = threading.Lock(), threading.Lock()
         self._waiting.clear()
         self._thread_called = False
+        self._gathering = Gathering(self._waiting)
 
     # ---- in the writer thread, in which no Ctrl-C is raised
 
@@ -202,6 +208,10 @@ class CommitQueue:
             self._thread_called = False
         return self.lead.acquire(blocking=False)
 
+    def gather(self) -> None:
+        """Let the callers of the last batch come again, for a moment."""
+        self._gathering.wait()
+
     def take_batch(self, most: int) -> list[Entry[Any]]:
         """Take the work at the head of the queue, up to a caller that wants the connection. `finish` must follow."""
         batch: list[Entry[Any]] = []
@@ -211,9 +221,10 @@ class CommitQueue:
                 batch.append(self._waiting.popleft())
         return batch
 
-    def finish(self, batch: list[Entry[Any]]) -> None:
-        """Tell the callers of a batch that their work is done."""
+    def finish(self, batch: list[Entry[Any]]) -> bool:
+        """Tell the callers of a batch that their work is done; return whether there were any."""
         told: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}  # a loop is woken once for all
+        self._gathering.expect(len(batch))
         for entry in batch:
             if entry.then is not None and entry.error is None:
                 entry.then(entry.value)
@@ -224,6 +235,7 @@ class CommitQueue:
                 told.setdefault(entry.future.get_loop(), []).append(entry.future)
         for loop, futures in told.items():
             wake(loop, futures)
+        return bool(batch)
 
 
 async def finish(future: asyncio.Future[Any], then: Callable[[], object] = lambda: None) -> Any:

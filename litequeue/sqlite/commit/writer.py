@@ -277,10 +277,10 @@ class Writer:
 
     def _commit_batch(self) -> bool:
         try:
+            self._line.gather()
             self._fair_lock.enter()  # the batch grows while other processes write
             commit(batch := self._line.take_batch(LARGEST_BATCH), self)
-            self._line.finish(batch)
-            return bool(batch)
+            return self._line.finish(batch)
         finally:
             self._end_use()
 

@@ -198,7 +198,10 @@ def snapshot(db: Connection) -> Generator[None, None, None]:
 
 
 def ready(db: Connection) -> list[tuple[str, str, int, float]]:
-    """Count the ready jobs of each queue and task, with the time the oldest was enqueued."""
+    """Count the ready jobs of each queue and task, with the time since which the oldest could run.
+
+    The oldest is looked for among the first 100 jobs of each priority.
+    """
     return [(queue, task, count, oldest) for queue, task, count, oldest in db.rows(SQL["ready_counts"])]
 
 

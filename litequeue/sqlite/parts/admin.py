@@ -40,7 +40,11 @@ class Admin:
             )
 
     def ready(self) -> list[tuple[str, str, int, float]]:
-        """How many jobs of each queue and task are ready, and since when the oldest waits."""
+        """How many jobs of each queue and task are ready, and since when the oldest waits.
+
+        The oldest is looked for among the first 100 jobs of each priority: where all of these were scheduled for later
+        or have been retried, an older one may stand behind them.
+        """
         return self._kernel.read_listing(row_values.ready)
 
     def durations(self, limit: int = 1000) -> dict[str, list[float]]:

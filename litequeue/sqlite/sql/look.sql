@@ -58,8 +58,26 @@ SELECT block.key, job.queue FROM json_each(:blocks) AS block CROSS JOIN litequeu
 ON job.id BETWEEN json_extract(block.value, '$[0]') AND json_extract(block.value, '$[1]')
 WHERE job.state = 4
 
+-- For each queue, task and priority the first job by one index probe, a count from the index, and the first 100 rows.
 -- name: ready_counts
-SELECT queue, task, count(*), min(run_at) FROM litequeue_jobs WHERE state = 1 GROUP BY queue, task
+WITH RECURSIVE head (id, queue, task, rank) AS (
+    SELECT * FROM (SELECT id, queue, task, -priority FROM litequeue_jobs WHERE state = 1
+                   ORDER BY queue, task, -priority, id LIMIT 1)
+    UNION ALL
+    SELECT job.id, job.queue, job.task, -job.priority FROM head JOIN litequeue_jobs AS job ON job.id = coalesce(
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = head.queue AND task = head.task
+         AND -priority > head.rank ORDER BY -priority, id LIMIT 1),
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = head.queue AND task > head.task
+         ORDER BY task, -priority, id LIMIT 1),
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue > head.queue
+         ORDER BY queue, task, -priority, id LIMIT 1)))
+SELECT queue, task,
+       sum((SELECT count(*) FROM litequeue_jobs
+            WHERE state = 1 AND queue = head.queue AND task = head.task AND -priority = head.rank)),
+       min((SELECT min(run_at) FROM (SELECT run_at FROM litequeue_jobs
+            WHERE state = 1 AND queue = head.queue AND task = head.task AND -priority = head.rank
+            ORDER BY id LIMIT 100)))
+FROM head GROUP BY queue, task
 
 -- Of the newest jobs, and of those that are to be pruned last: under a long backlog the newest have not run.
 -- name: recent_durations
