@@ -2,11 +2,10 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
-from crash.watching import ended
+from crash.watching import ended, until
 from litequeue import JobCancelled, Queue
 from litequeue.core.outcome import Cancelled
 from litequeue.core.records import Claimed
@@ -18,13 +17,6 @@ from litequeue.worker.executor.execute import Run
 def queue(database):
     with Queue(database) as queue:
         yield queue
-
-
-def eventually(fact, seconds=10.0):
-    over = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < over
-        time.sleep(0.001)
 
 
 def claimed(number):
@@ -51,7 +43,7 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
     try:
         coroutines.start([claimed(number) for number in range(3)], 0.0)
         assert over.wait(10)
-        eventually(lambda: coroutines.free == 3)
+        until(lambda: coroutines.free == 3)
         assert all(outcome == Cancelled() or outcome.result == b"null" for outcome in ends)
     finally:
         coroutines.stop()
@@ -134,7 +126,7 @@ def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_
         assert not asks or coroutines.free == 0
         loop.run_until_complete(asyncio.sleep(0))
         assert told == [True]
-        loop.run_until_complete(asyncio.sleep(0.01))
+        until(lambda: loop.run_until_complete(asyncio.sleep(0)) or not coroutines.busy)
         assert (coroutines.free, coroutines.busy) == (3, 0)
     loop.close()
 
