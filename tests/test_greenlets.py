@@ -83,7 +83,13 @@ with queue.worker(threads=3):
     idle = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / span
     assert idle < 0.1, idle
 worker = queue.worker(threads=2)
-gevent.spawn_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
+
+def stop():
+    while not queue.engine.workers.list():
+        gevent.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+gevent.spawn(stop)
 assert worker.run()
 queue.close()
 print("works")

@@ -191,7 +191,7 @@ def test_nothing_is_kept_of_a_job_that_was_given_to_another_worker(queue, databa
     with queue.worker(threads=2) as worker:
         job = pay.enqueue()
         assert begun.wait(10)
-        with Queue(database, driver=queue._driver) as other:
+        with Queue(database, driver=queue.engine.driver_name) as other:
             other.engine.runs.rescue(worker.id, None, blame=False)
         taken.set()
         assert job.result(10) == "second"

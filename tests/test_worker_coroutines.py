@@ -2,11 +2,10 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
-from crash.watching import ended
+from crash.watching import ended, until
 from litequeue import JobCancelled, Queue
 from litequeue.core.outcome import Cancelled
 from litequeue.core.records import Claimed
@@ -21,13 +20,6 @@ from litequeue.worker.executor.pool import Setup
 def queue(database):
     with Queue(database) as queue:
         yield queue
-
-
-def eventually(fact, seconds=10.0):
-    over = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < over
-        time.sleep(0.001)
 
 
 def pool_of(queue, task, mailbox, loop=None):
@@ -55,7 +47,7 @@ def test_a_coroutine_cancelled_between_its_creation_and_its_first_step_ends(queu
     mailbox.running = Cancelling()
     try:
         coroutines.start([claimed(number) for number in range(3)], 0.0)
-        eventually(lambda: len(mailbox.ended) == 3 and coroutines.free == 3)
+        until(lambda: len(mailbox.ended) == 3 and coroutines.free == 3)
         assert all(end.outcome == Cancelled() or end.outcome.result == b"null" for end in mailbox.ended)
     finally:
         coroutines.stop()
@@ -134,7 +126,7 @@ def test_whoever_asked_for_room_while_the_loop_stood_still_is_told_when_it_goes_
         told.clear()
         coroutines.start([claimed(1)], 0.0)
         assert not asks or coroutines.free == 0
-        loop.run_until_complete(asyncio.sleep(0.01))
+        until(lambda: loop.run_until_complete(asyncio.sleep(0.001)) or (told and not coroutines.busy))
         assert len(told) == 1 + asks  # of the job's end, and of the room
         assert (coroutines.free, coroutines.busy) == (3, 0)
     loop.close()

@@ -194,44 +194,48 @@ def test_other_threads_go_on_while_one_is_blocked(queue, short_grace):
 def test_jobs_in_line_behind_a_blocked_thread_run_on_its_successor(queue, short_grace):
     go = threading.Event()
 
-    @queue.task(timeout=0.3)
+    @queue.task
     def maybe_blocked(n: int):
         if n == 20:
             go.wait()
 
+    before = maybe_blocked.enqueue_many([(n,) for n in range(20)])
+    blocked = maybe_blocked.using(timeout=0.3).enqueue(20)
+    behind = maybe_blocked.enqueue_many([(n,) for n in range(21, 60)])
     with queue.worker(threads=1):
-        found = Counter(ended(job).status for job in maybe_blocked.enqueue_many([(n,) for n in range(60)]))
+        found = Counter(ended(job).status for job in [*before, blocked, *behind])
         go.set()
     assert found == {"succeeded": 59, "failed": 1}
 
 
-def test_a_limit_that_the_function_swallows_counts_only_if_it_goes_on_for_long(queue, short_grace):
+def test_a_limit_that_the_function_swallows_counts_only_if_it_goes_on_for_long(queue, monkeypatch):
+    go = threading.Event()
+
     @queue.task(timeout=0.05)
-    def swallows(more: float) -> str:
+    def swallows(waits: bool) -> str:
         try:
             while True:
                 pass
         except JobTimeout:
-            end = time.monotonic() + more
-            while time.monotonic() < end:
+            while waits and not go.is_set():
                 pass
             return "done all the same"
 
     with queue.worker(threads=2):
-        short, long = swallows.enqueue(0.0), swallows.enqueue(1.0)
-        assert ended(short).status == "succeeded"
-        assert types_of(ended(long)) == ["JobTimeout"]
+        assert ended(swallows.enqueue(False)).status == "succeeded"
+        monkeypatch.setattr(runs, "LATE_GRACE", 0.2)
+        assert types_of(ended(swallows.enqueue(True))) == ["JobTimeout"]
+        go.set()
 
 
 def test_a_coroutine_that_swallows_its_limit_is_left_behind_and_its_place_is_filled(queue, short_grace):
+    go = threading.Event()
+
     @queue.task(timeout=0.05)
     async def swallows():
-        go = asyncio.Event()
         while not go.is_set():
-            try:
-                await go.wait()
-            except asyncio.CancelledError:
-                asyncio.get_running_loop().call_later(1.5, go.set)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
 
     @queue.task
     async def other() -> str:
@@ -242,6 +246,7 @@ def test_a_coroutine_that_swallows_its_limit_is_left_behind_and_its_place_is_fil
         assert other.enqueue().result(10) == "fine"
         assert types_of(ended(swallows.enqueue())) == ["JobTimeout"]
         assert other.enqueue().result(10) == "fine"
+        go.set()
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])

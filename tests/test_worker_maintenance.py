@@ -84,7 +84,8 @@ def test_a_death_is_counted_unless_the_worker_was_told_to_stop(queue, clock, kee
     if stopped:
         stranger.process_locks[0].note_stop()
     look(keeper, clock, FROZEN_AFTER + BEAT_EVERY)
-    assert (job.refresh().status, job._record.deaths) == ("queued", 0 if stopped else 1)
+    record = queue.engine.jobs.look_up(job.id)
+    assert (record.status, record.deaths) == ("queued", 0 if stopped else 1)
 
 
 def test_a_worker_that_stands_still_for_less_is_not(queue, clock, keeper, stranger):
@@ -145,7 +146,7 @@ def test_a_busy_process_is_not_frozen_though_it_does_not_beat(queue, clock, keep
 def test_a_machine_that_went_down_is_no_fault_of_its_jobs(queue, clock, keeper, stranger):
     job = claim(queue, stranger())
     look(keeper, clock, FROZEN_AFTER + BEAT_EVERY)
-    assert job.refresh()._record.deaths == 0
+    assert queue.engine.jobs.look_up(job.id).deaths == 0
 
 
 def test_a_worker_on_record_without_a_lock_is_dead(queue, clock, keeper):

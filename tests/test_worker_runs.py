@@ -126,7 +126,7 @@ def test_a_timeout_says_that_the_living_workers_do_not_know_the_task(queue, data
     @queue.task
     def known(): ...
 
-    with Queue(database, driver=queue._driver) as other:
+    with Queue(database, driver=queue.engine.driver_name) as other:
 
         @other.task
         def unknown(): ...

@@ -51,7 +51,7 @@ def test_what_does_not_end_within_the_grace_is_released_and_runs_elsewhere(queue
     job = task.enqueue()
     with queue.worker(grace=0.05) as worker:
         assert begun.wait(10)
-    record = job.refresh()._record
+    record = queue.engine.jobs.look_up(job.id)
     assert (record.status, record.failures, record.deaths, record.errors) == ("queued", 0, 0, ())
     assert worker.released == 1
     with queue.worker():
@@ -70,7 +70,7 @@ def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_released(que
     with queue.worker(grace=0):
         assert begun.wait(10)
     go.set()
-    record = job.refresh()._record
+    record = queue.engine.jobs.look_up(job.id)
     assert (record.status, record.failures, queue.engine.workers.list()) == ("queued", 0, [])
 
 
