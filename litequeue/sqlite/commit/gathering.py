@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sized
 
 AT_MOST = 0.0005  # seconds
+FEWEST = 4  # callers that are worth a wait
 RESTS = 30  # batches between two waits, where few callers come again
 
 
@@ -31,8 +32,8 @@ class Gathering:
         waiting = len(self._waiting)
         if self._rest:
             self._rest -= 1
-        elif told > 1 and told >= waiting:
-            self._enough, self._expected = waiting + told // 2, waiting + told
+        elif told >= FEWEST and told >= waiting:
+            self._enough, self._expected = waiting + told - told // 4, waiting + told
 
     def note(self) -> None:
         """A caller has come. Not called by two at once; a call that a Ctrl-C prevents costs the wait its full time."""
@@ -40,7 +41,7 @@ class Gathering:
             self._all_came.release()
 
     def wait(self) -> None:
-        """Wait a moment until they have come; where fewer than half of them do, not again for some batches."""
+        """Wait a moment until they have come; where less than three of four do, not again for some batches."""
         if len(self._waiting) < self._expected:
             self._all_came.acquire(timeout=AT_MOST)
             self._rests = 0 if len(self._waiting) >= self._enough else min(2 * self._rests + 1, RESTS)
