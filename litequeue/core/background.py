@@ -82,16 +82,24 @@ class _Calls:
     def __init__(self, name: str) -> None:
         self._name = name
         self._line: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call put() inside put()
         self._thread: threading.Thread | None = None
+        self._starting = False
 
     def put(self, call: Callable[[], object]) -> None:
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
+            if not self._starting and (self._thread is None or not self._thread.is_alive()):
+                self._start()
             self._line.put(call)
+
+    def _start(self) -> None:
+        self._starting = True
+        try:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+        finally:
+            self._starting = False
 
     def end(self) -> None:
         if self._thread is not None:
