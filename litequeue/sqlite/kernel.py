@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.background import Background
@@ -244,8 +244,13 @@ class Kernel:
     def after_fork_in_parent(self, stopped: tuple[bool, ...]) -> None:
         """Go on as before."""
         quiet, no_copy, *readers_stopped = stopped
-        taken = [self.copying] if no_copy else []
-        taken += [each.lock for each, is_stopped in zip(self._reads, readers_stopped, strict=True) if is_stopped]
+        taken: list[Any] = [self.copying] if no_copy else []
+        taken += [
+            lock
+            for each, is_stopped in zip(self._reads, readers_stopped, strict=True)
+            if is_stopped
+            for lock in each.locks
+        ]
         try:
             if quiet:
                 self.writer.go_on()

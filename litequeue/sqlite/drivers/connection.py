@@ -145,12 +145,15 @@ class DriverModule(Protocol):
 class Handle:
     """Holds a driver's raw connection. In a child of a fork without hooks it is neither used nor closed."""
 
+    raw: Any = None  # until it is made: a Ctrl-C may come before
+    holder: object = None  # what stands for it where open files are noted
+    _pid = 0
+
     def __init__(self, raw: Any) -> None:
-        self.raw: Any = raw
-        self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
-        self.holder: object = None  # what stands for it where open files are noted
-        self.on_collected: Callable[[], None] = _unknown  # it was dropped with its queue, unclosed; takes no lock
         self._pid = getpid()
+        self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
+        self.on_collected: Callable[[], None] = _unknown  # it was dropped with its queue, unclosed; takes no lock
+        self.raw = raw
 
     def __del__(self) -> None:
         if isinstance(self.raw, _Abandoned):
