@@ -231,11 +231,12 @@ class Kernel:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
         quiet = no_copy = False
         stopped = [False] * len(self._reads)
+        latest = SystemClock.monotonic() + BUSY_SECONDS  # for all of them together
         try:
             no_copy = self.copying.acquire(blocking=False)  # one may take minutes: too long for a fork to wait
             quiet = self.writer.quiesce()
             for place, each in enumerate(self._reads):
-                stopped[place] = each.stop(BUSY_SECONDS)
+                stopped[place] = each.stop(max(0.0, latest - SystemClock.monotonic()))
         except BaseException as error:  # perhaps a Ctrl-C: Python prints it and forks all the same
             # without the error itself, whose traceback keeps what was interrupted, and so its locks
             later.error("%s while a fork was prepared; the child is refused the file", type(error).__name__)
