@@ -84,6 +84,26 @@ def test_a_child_of_a_child_goes_on(store):
     assert (ids(store), store.admin.integrity()) == ([1, 2, 3], [])
 
 
+def test_a_fork_waits_for_all_that_read_together_no_longer_than_for_one(store, monkeypatch):
+    """It waited for 10 s for each connection, one after another."""
+    put(store)
+    monkeypatch.setattr(kernel, "BUSY_SECONDS", 0.3)
+    over, patience, readers = threading.Event(), [], (store.kernel.look_ups, store.kernel.listings)
+    for reader in readers:
+        monkeypatch.setattr(reader, "stop", lambda seconds, stop=reader.stop: patience.append(seconds) or stop(seconds))
+        begun = threading.Event()
+        look = lambda _db, begun=begun: begun.set() or over.wait(20)  # noqa: E731
+        threading.Thread(target=reader.read, args=[look], daemon=True).start()
+        assert begun.wait(20)
+    try:
+        stopped = store.kernel.before_fork()
+        store.kernel.after_fork_in_parent(stopped)
+    finally:
+        over.set()
+    assert stopped == (True, True, False, False)
+    assert sum(patience) < 0.4
+
+
 def test_a_fork_waits_for_the_transaction_of_another_thread(store):
     put(store)
     inside, go = threading.Event(), threading.Event()

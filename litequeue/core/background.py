@@ -81,26 +81,34 @@ class _Calls:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._line: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._queued: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call put() inside put()
         self._thread: threading.Thread | None = None
+        self._starting = False
 
     def put(self, call: Callable[[], object]) -> None:
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
-            self._line.put(call)
+            if not self._starting and (self._thread is None or not self._thread.is_alive()):
+                self._start()
+            self._queued.put(call)
+
+    def _start(self) -> None:
+        self._starting = True
+        try:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+        finally:
+            self._starting = False
 
     def end(self) -> None:
         if self._thread is not None:
-            self._line.put(None)  # without the lock: a finalizer may run inside put(), in the same thread
+            self._queued.put(None)  # without the lock: a finalizer may run inside put(), in the same thread
 
     def _serve(self) -> None:
         while True:
             try:
-                call = self._line.get(timeout=IDLE)
+                call = self._queued.get(timeout=IDLE)
             except queue.Empty:
                 call = None
             if call is not None:
@@ -111,7 +119,7 @@ class _Calls:
                 del call  # it may refer to the owner, which could otherwise not be collected while this thread waits
                 continue
             with self._lock:
-                if self._line.empty():
+                if self._queued.empty():
                     self._thread = None
                     return
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+L = TypeVar("L")
 
 getpid: Callable[[], int] = os.getpid
 NOBODY = 0
@@ -31,9 +32,9 @@ class OwnerProcess:
 
     def enter(self) -> None:
         """Note that this process opens or uses the store's file; raise `StoreError` if another process has it open."""
-        pid = getpid()
-        if pid != self.pid:
-            if self.pid != NOBODY:
+        pid, owner = getpid(), self.pid  # read once: another thread, or a signal handler, may come first meanwhile
+        if pid != owner:
+            if owner != NOBODY:
                 raise forked_without_hooks(self._path)
             self.pid = pid
 
@@ -65,7 +66,7 @@ def keep_for_ever(thing: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
-def lock_of_this_process(locks: dict[int, threading.Lock]) -> threading.Lock:
+def lock_of_this_process(locks: dict[int, L], make: Callable[[], L]) -> L:
     """Return this process's lock: in a forked child, a new one that no thread of its parent holds."""
     pid = getpid()
-    return locks.get(pid) or locks.setdefault(pid, threading.Lock())
+    return locks.get(pid) or locks.setdefault(pid, make())

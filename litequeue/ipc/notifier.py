@@ -165,7 +165,7 @@ class Notifier:
         A listener with a full buffer has a reason to wake already, and sees `missed`.
         """
         with self._lock:
-            known = self._lines
+            known = self._targets
             self._send(known, message, but)
             now = self._monotonic()
             if now - self._looked < LOOK_EVERY:
@@ -177,35 +177,35 @@ class Notifier:
                 return
             if changed != self._changed or not self._settled:
                 self._look(changed, now)
-                self._send([line for line in self._lines if line not in known], message, but)
+                self._send([target for target in self._targets if target not in known], message, but)
 
-    def _send(self, lines: Iterable[tuple[str, Sender]], message: bytes, but: str) -> None:
-        for name, line in lines:
+    def _send(self, targets: Iterable[tuple[str, Sender]], message: bytes, but: str) -> None:
+        for name, target in targets:
             if name == but:
                 continue
             try:
-                line.sender.send(line.password + message)
+                target.sender.send(target.password + message)
             except OSError as error:
                 self._failed(name, error)
 
     def close(self) -> None:
         """Close the sockets; a later notification opens them again."""
         with self._lock:
-            self._hang_up()
+            self._close_sockets()
 
     def _start(self) -> None:
         self._lock = threading.RLock()  # re-entrant: a signal handler may call ring() inside ring()
         self._forget_listing()
 
     def _forget_listing(self) -> None:
-        self._list()
+        self._note_targets()
         self._changed = -1
         self._since = 0.0
         self._looked = -math.inf
         self._settled = False
 
-    def _list(self) -> None:
-        self._lines = tuple(self._listeners.items())
+    def _note_targets(self) -> None:
+        self._targets = tuple(self._listeners.items())
 
     def _look(self, changed: int, now: float) -> None:
         # A change within the same tick leaves the same mtime: trust it once two listings 20 ms apart, or more, saw it.
@@ -219,32 +219,32 @@ class Notifier:
         for name in self._listeners.keys() - names:
             self._listeners.pop(name).sender.close()
         for name in names - self._listeners.keys():
-            line = call(self._directory, name)
-            if line is not None:
-                self._listeners[name] = line
-        self._list()
+            target = call(self._directory, name)
+            if target is not None:
+                self._listeners[name] = target
+        self._note_targets()
 
     def _failed(self, name: str, error: OSError) -> None:
         if error.errno in FULL or error.errno == errno.EMSGSIZE:
             return
-        line = self._listeners.pop(name, None)
-        if line is not None:
-            line.sender.close()
-        self._list()
+        target = self._listeners.pop(name, None)
+        if target is not None:
+            target.sender.close()
+        self._note_targets()
         if isinstance(error, GONE):
             unlink(self._directory, name)
 
-    def _hang_up(self) -> None:
-        for line in self._listeners.values():
-            line.sender.close()
+    def _close_sockets(self) -> None:
+        for target in self._listeners.values():
+            target.sender.close()
         self._listeners.clear()
         self._forget_listing()
 
     def _after_fork(self) -> None:
-        self._hang_up()
+        self._close_sockets()
         self._start()
 
-    __del__ = _hang_up
+    __del__ = _close_sockets
 
     def __repr__(self) -> str:
         return f"<Notifier {self._prefix[:-1]} listeners={len(self._listeners)}>"

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.background import Background
@@ -231,11 +231,12 @@ class Kernel:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
         quiet = no_copy = False
         stopped = [False] * len(self._reads)
+        latest = SystemClock.monotonic() + BUSY_SECONDS  # for all of them together
         try:
             no_copy = self.copying.acquire(blocking=False)  # one may take minutes: too long for a fork to wait
             quiet = self.writer.quiesce()
             for place, each in enumerate(self._reads):
-                stopped[place] = each.stop(BUSY_SECONDS)
+                stopped[place] = each.stop(max(0.0, latest - SystemClock.monotonic()))
         except BaseException as error:  # perhaps a Ctrl-C: Python prints it and forks all the same
             # without the error itself, whose traceback keeps what was interrupted, and so its locks
             later.error("%s while a fork was prepared; the child is refused the file", type(error).__name__)
@@ -244,8 +245,13 @@ class Kernel:
     def after_fork_in_parent(self, stopped: tuple[bool, ...]) -> None:
         """Go on as before."""
         quiet, no_copy, *readers_stopped = stopped
-        taken = [self.copying] if no_copy else []
-        taken += [each.lock for each, is_stopped in zip(self._reads, readers_stopped, strict=True) if is_stopped]
+        taken: list[Any] = [self.copying] if no_copy else []
+        taken += [
+            lock
+            for each, is_stopped in zip(self._reads, readers_stopped, strict=True)
+            if is_stopped
+            for lock in each.locks
+        ]
         try:
             if quiet:
                 self.writer.go_on()

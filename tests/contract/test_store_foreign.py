@@ -174,3 +174,20 @@ def test_tags_of_someone_else_hide_no_job(queue, tags):
     assert (found.id, len(found.tags)) == (job.id, 1)
     assert [each.id for each in queue.jobs(tag="work")] == []
     assert [each.id for each in queue.jobs(tag=found.tags[0])] in ([job.id], [])
+
+
+@pytest.mark.parametrize("words", ["the account is locked", "too busy", "the cart is full", "a readonly order"])
+@pytest.mark.parametrize("way", ["ABORT", "FAIL", "ROLLBACK"])
+def test_what_a_trigger_of_the_application_raises_is_told_as_that_whatever_its_words(queue, write, words, way):
+    """An error was once taken for SQLite's own by a word in its text, and tried again as a locked file."""
+    task = queue.task(name="refused")(lambda: None)
+    task.enqueue()
+    write(
+        f"CREATE TRIGGER mine BEFORE INSERT ON litequeue_jobs WHEN new.task = 'refused' "
+        f"BEGIN SELECT RAISE({way}, '{words}'); END"
+    )
+    for enqueue in (task.enqueue, lambda: task.enqueue_many([(), ()])):
+        with pytest.raises(StoreError, match=f"^SQLite refused: .*{words}") as raised:
+            enqueue()
+        assert type(raised.value) is StoreError
+    assert len(queue.jobs()) == 1

@@ -12,6 +12,7 @@ from contract.test_store_writer import DEADLINE, insert
 from contract.writing import backlog, can_enter, crowd
 from crash.watching import until
 from litequeue.errors import StoreError
+from litequeue.sqlite import read_connection
 from litequeue.sqlite.commit import commit_queue as line
 from litequeue.sqlite.commit import fair_lock, gathering, writer
 from litequeue.sqlite.drivers import connection
@@ -199,6 +200,19 @@ def test_a_ctrl_c_anywhere_leaves_no_job_that_the_workers_of_this_process_are_no
         came = interrupted(n, lambda: put(store))
         if len(store.jobs.list(limit=5000)) > jobs:
             assert store.maintenance.version() != version, f"after a Ctrl-C before line {n}"
+        if not came:
+            return
+    pytest.fail("no run went through without a Ctrl-C")
+
+
+def test_a_ctrl_c_as_a_connection_is_opened_hides_no_later_change(store, monkeypatch):
+    """SQLite counts changes from the start in each connection, so a new one must be told from the last."""
+    monkeypatch.setitem(globals(), "TRACED", {read_connection.__file__})
+    for n in range(1, MOST):
+        version = store.kernel.reads.file_version()
+        store.kernel.look_ups.close()
+        came = interrupted(n, store.kernel.reads.file_version)
+        assert store.kernel.reads.file_version() != version, f"after a Ctrl-C before line {n}"
         if not came:
             return
     pytest.fail("no run went through without a Ctrl-C")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from litequeue.core.logger import later
@@ -53,7 +54,8 @@ class Entry(Generic[T]):
         if self.future is not None:
             return wake(self.future.get_loop(), [self.future])
         if self.lock.locked():
-            self.lock.release()
+            with suppress(RuntimeError):  # a signal handler has told it in between
+                self.lock.release()
         return True
 
     def outcome(self) -> T:

@@ -41,7 +41,7 @@ class CommitQueue:
     def __init__(self, lead_by_thread: Callable[[], object]) -> None:
         self.lead: threading.Lock = threading.Lock()
         self._lead_by_thread = lead_by_thread
-        self._gate = threading.Lock()
+        self._gate = threading.RLock()  # re-entrant: a signal handler may write inside each of these calls
         self._waiting: deque[Entry[Any]] = deque()
         self._thread_called = False
         self._gathering = Gathering(self._waiting)
@@ -158,9 +158,10 @@ class CommitQueue:
     def _remove(self, entry: Entry[Any]) -> bool:
         """Take it out of the queue; False when it is not there: its work has been begun."""
         with self._gate:
-            if entry not in self._waiting:
+            try:
+                self._waiting.remove(entry)
+            except ValueError:
                 return False
-            self._waiting.remove(entry)
             return True
 
     def tell_next(self) -> None:
@@ -173,7 +174,7 @@ class CommitQueue:
                 if first.work is None:
                     if first.tell():
                         return
-                    self._waiting.remove(first)  # of a loop that is closed
+                    self._remove(first)  # of a loop that is closed
                     continue
                 called, self._thread_called = self._thread_called, True
             if called or self._call_thread(first):
@@ -192,7 +193,7 @@ class CommitQueue:
 
     def start_anew(self) -> None:
         """After a fork, in the child: the callers in the queue are not here, nor is the holder of a lock."""
-        self.lead, self._gate = threading.Lock(), threading.Lock()
+        self.lead, self._gate = threading.Lock(), threading.RLock()
         self._waiting.clear()
         self._thread_called = False
         self._gathering = Gathering(self._waiting)

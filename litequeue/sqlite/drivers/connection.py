@@ -87,29 +87,44 @@ _DISK_ERROR = (
     "the disk reported an input/output error, or -wal or -shm was deleted while another process has the file open; "
     "nothing was stored"
 )
-_ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
-    ("locked", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
-    ("busy", StoreBusy, f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"),
+_BUSY = f"the file was locked for {BUSY_SECONDS:.0f} s by another writer; keep transactions short"
+_CONSTRAINT = 19
+# SQLite's result code (sqlite.org/rescode.html), what its text contains, and what to do. The text decides only where a
+# driver tells no code: a trigger's RAISE() may hold any words.
+_ADVICE: tuple[tuple[int, str, type[StoreError], str], ...] = (
+    (5, "busy", StoreBusy, _BUSY),
+    (6, "locked", StoreBusy, _BUSY),
+    (26, "not a database", StoreDamaged, _NO_DATABASE),
     # damage by SQLite's whole sentences: "malformed JSON" is about one row, which another program wrote
-    ("not a database", StoreDamaged, _NO_DATABASE),
-    ("disk image is malformed", StoreDamaged, _DAMAGED),
-    ("malformed database schema", StoreDamaged, _DAMAGED),
-    ("readonly", StoreError, "the file or its folder cannot be written; check owner and permissions"),
-    ("full", StoreError, "the disk is full; nothing was stored; free some space"),
-    ("unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
-    ("failed: id <", StoreError, "the ids of this file are used up; start a new file"),
-    ("disk i/o", StoreError, _DISK_ERROR),
+    (11, "disk image is malformed", StoreDamaged, _DAMAGED),
+    (11, "malformed database schema", StoreDamaged, _DAMAGED),
+    (8, "readonly", StoreError, "the file or its folder cannot be written; check owner and permissions"),
+    (13, "full", StoreError, "the disk is full; nothing was stored; free some space"),
+    (14, "unable to open", StoreError, "the file cannot be opened; check that its folder exists and may be written"),
+    (10, "disk i/o", StoreError, _DISK_ERROR),
 )
 
 
 def translated(error: Exception) -> StoreError:
     """Turn a driver's error into ours, with advice. Raise it `from` the original."""
-    text = str(error)
+    text, code = str(error), _result_code(error)
+    if code == _CONSTRAINT:
+        if "failed: id <" in text:
+            return StoreError(f"the ids of this file are used up; start a new file ({text})")
+        return StoreError(f"SQLite refused: {text}")
     lowered = f"{type(error).__name__} {text}".lower()
-    for sign, kind, advice in _ADVICE:
-        if sign in lowered:
+    for number, sign, kind, advice in _ADVICE:
+        if number == code or (code is None and sign in lowered):
             return kind(f"{advice} ({text})")
     return StoreError(f"SQLite refused: {text}")
+
+
+def _result_code(error: Exception) -> int | None:
+    """SQLite's primary result code; None where the driver tells none: Python 3.10's sqlite3, and its own errors."""
+    if type(error).__name__ in ("IntegrityError", "ConstraintError"):
+        return _CONSTRAINT
+    code = getattr(error, "sqlite_errorcode", getattr(error, "result", None))
+    return code & 0xFF if isinstance(code, int) and code > 0 else None
 
 
 def only_reads(sql: str) -> bool:
@@ -145,12 +160,15 @@ class DriverModule(Protocol):
 class Handle:
     """Holds a driver's raw connection. In a child of a fork without hooks it is neither used nor closed."""
 
+    raw: Any = None  # until it is made: a Ctrl-C may come before
+    holder: object = None  # what stands for it where open files are noted
+    _pid = 0
+
     def __init__(self, raw: Any) -> None:
-        self.raw: Any = raw
-        self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
-        self.holder: object = None  # what stands for it where open files are noted
-        self.on_collected: Callable[[], None] = _unknown  # it was dropped with its queue, unclosed; takes no lock
         self._pid = getpid()
+        self.check_files: Callable[[], None] = _unknown  # raises `StoreReplaced` when what it has open was replaced
+        self.on_collected: Callable[[], None] = _unknown  # it was dropped with its queue, unclosed; takes no lock
+        self.raw = raw
 
     def __del__(self) -> None:
         if isinstance(self.raw, _Abandoned):

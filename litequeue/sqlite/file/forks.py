@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections import deque
 from operator import methodcaller
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from litequeue.core.owner_process import lock_of_this_process
 from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon
@@ -47,29 +47,29 @@ class Closable(Protocol):
 
 _stores: weakref.WeakSet[Closable] = weakref.WeakSet()
 _stopped: list[tuple[Closable, tuple[bool, ...]]] = []
-_opening: list[threading.Lock] = []  # held for the fork: no other thread makes a queue meanwhile
+_opening: list[Any] = []  # held for the fork: no other thread makes a queue meanwhile
 
 _forking: dict[int, threading.Lock] = {}  # one fork at a time: each needs every store idle
 
 
 def watch(store: Closable) -> None:
     """Close and reopen this store whenever the process forks."""
-    with lock_of_this_process(_forking):
+    with lock_of_this_process(_forking, threading.Lock):
         _stores.add(store)
 
 
 def _before() -> None:
     import ctypes  # noqa: F401  for the child, where another thread's import may stand half done for ever
 
-    lock_of_this_process(_forking).acquire()
+    lock_of_this_process(_forking, threading.Lock).acquire()
     made = opening()
-    if made.acquire(timeout=BUSY_SECONDS):  # one that was made in this very thread, as by a signal handler, is not
+    if made.acquire(timeout=BUSY_SECONDS):
         _opening.append(made)
     _stopped.extend((store, store.before_fork()) for store in list(_stores) if not store.is_anothers)
 
 
 def _in_parent() -> None:
-    locks = [*_opening, lock_of_this_process(_forking)]
+    locks = [*_opening, lock_of_this_process(_forking, threading.Lock)]
     try:
         _go_on(list(_stopped))
     finally:  # in one call in C: a Ctrl-C may come between any two of Python's

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from litequeue.core.owner_process import forked_without_hooks, getpid, lock_of_this_process
-from litequeue.errors import DriverConflict, StoreError, UnsafeFilesystem
+from litequeue.errors import DriverConflict, StoreBusy, StoreError, UnsafeFilesystem
 from litequeue.ipc.process_lock import BESIDE
 from litequeue.sqlite.file.open_file import FileId, OpenFile, file_id
 from litequeue.sqlite.file.second_names import point_of, read_mounts, second_name
@@ -25,15 +25,21 @@ UNSAFE = frozenset({
 
 _open_files: dict[FileId, OpenFile] = {}
 _forsaken: set[FileId] = set()  # inherited by a fork in a state that cannot be used
-_locks: dict[int, threading.Lock] = {}
-_openings: dict[int, threading.Lock] = {}
+# re-entrant: a signal handler may use or make a queue while its thread opens a file
+_locks: dict[int, threading.RLock] = {}
+_openings: dict[int, threading.RLock] = {}
+_registering: set[int] = set()  # the process in which a thread is inside `register`
+_REGISTERING = (
+    "this call, perhaps of a signal handler, came inside another one that is opening a queue's file; nothing was done. "
+    "Let the handler set a flag, and make the call after it"
+)
 LONGEST_NAME = 255 - len(BESIDE)
 _hook_installed = False
 
 
-def opening() -> threading.Lock:
+def opening() -> threading.RLock:
     """Return the lock that is held while a file is made and opened for the first time; other threads wait."""
-    return lock_of_this_process(_openings)
+    return lock_of_this_process(_openings, threading.RLock)
 
 
 def check_place(path: Path, *, allow_unsafe_filesystem: bool, in_use: bool = False) -> None:
@@ -107,20 +113,39 @@ def register(
     if identity is None:
         raise StoreError(f"{path} was deleted while it was being opened")
     refuse_forsaken(path, identity)
-    with lock_of_this_process(_locks):
-        known = _known(identity)
-        if known is not None and known.pid != getpid():
-            raise forked_without_hooks(path)
-        # under the lock: another thread that opens it for the first time must not look like another library
-        if known is None and not holds(path):
-            _refuse_foreign_descriptors(path, identity)
-        if known is None:
-            first()
-        elif known.library != library:
-            raise _conflict(path, known.library, library)
-        found = _open_files[identity] = OpenFile(path, identity, library) if known is None else known
-        found.holders.add(holder)
+    with lock_of_this_process(_locks, threading.RLock):
+        if getpid() in _registering:
+            raise StoreBusy(_REGISTERING)
+        _registering.add(getpid())
+        try:
+            found = _registered(path, identity, library, holder, holds, first)
+        finally:
+            _registering.discard(getpid())
     _install_hook()
+    return found
+
+
+def _registered(
+    path: str,
+    identity: FileId,
+    library: str,
+    holder: object,
+    holds: Callable[[str], bool],
+    first: Callable[[], None],
+) -> OpenFile:
+    known = _known(identity)
+    if known is not None and known.pid != getpid():
+        raise forked_without_hooks(path)
+    # under the lock: another thread that opens it for the first time must not look like another library
+    if known is None and not holds(path):
+        _refuse_foreign_descriptors(path, identity)
+    if known is None:
+        first()
+    elif known.library != library:
+        raise _conflict(path, known.library, library)
+    found = OpenFile(path, identity, library) if known is None else known
+    found.holders.add(holder)  # before it is known: a signal handler may close the last other connection
+    _open_files[identity] = found
     return found
 
 
@@ -132,7 +157,7 @@ def _known(identity: FileId | None) -> OpenFile | None:
 
 def forget(found: OpenFile, holder: object) -> None:
     """Note that one connection of ours to the file has been closed."""
-    with lock_of_this_process(_locks):
+    with lock_of_this_process(_locks, threading.RLock):
         found.holders.discard(holder)
         if not found.holders and _open_files.get(found.identity) is found:
             del _open_files[found.identity]
@@ -172,7 +197,7 @@ def _conflict(path: str, held: str, wanted: str) -> DriverConflict:
 
 def _install_hook() -> None:
     global _hook_installed  # noqa: PLW0603  an audit hook cannot be removed: once a process
-    with lock_of_this_process(_locks):
+    with lock_of_this_process(_locks, threading.RLock):
         if _hook_installed:
             return
         _hook_installed = True

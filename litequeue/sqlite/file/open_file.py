@@ -49,7 +49,7 @@ class OpenFile:
         self.pid: int = getpid()
         self._path = path
         self._folder = str(Path(path).parent)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may read while its thread opens the file
         self._readers: set[object] = set()  # those of them that have read, and so have -wal and -shm open
         self._beside: tuple[FileId | None, ...] | None = None  # as SQLite has opened them; None: not opened
         self._changed = self._settled = -1

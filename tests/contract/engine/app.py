@@ -1,9 +1,12 @@
 """The tasks of the contract suite, the same on every engine: `declare(queue)` makes them tasks of one queue."""
 
 import asyncio
+import os
+import signal
 import time
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -118,6 +121,17 @@ def identity() -> list:
     return [job.id, job.attempt, job.key, job.idempotency_key]
 
 
+def through(gate: str) -> int:
+    """Wait until that file is there; return the number of the run."""
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    return current_job().attempt
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def complete() -> str:
     with current_job().completing("in the block"):
         pass
@@ -129,7 +143,7 @@ started: list[str] = []
 
 FUNCTIONS = (
     *(add, aadd, echo, point, note, fail, afail, odd_result, until_cancelled, asleep, identity, complete),
-    *(give_up, leave, aleave),
+    *(give_up, leave, aleave, through, die),
 )
 
 

@@ -1,11 +1,16 @@
 """The engines under the contract, and `rig`: a queue on one of them, with the tasks of `app` declared on it.
 
 A test, or a module by its `NEEDS`, names the features that it is about; it runs on the engines that have them. What
-an engine without one has to do is in test_unsupported.py.
+an engine without one has to do is in test_unsupported.py. A module with `OTHER_PROCESSES` runs on the engines whose
+jobs can be reached by workers in other processes.
 """
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +28,12 @@ ENGINES = {
     ),
     "poor": (PoorEngine.features, lambda _path, **options: Queue(engine=PoorEngine(), **options)),
 }
+# How another process opens it; an engine in memory cannot be reached.
+REACHED_BY = {
+    "apsw": lambda path: [str(path), "apsw"],
+    "sqlite3": lambda path: [str(path), "sqlite3"],
+}
+TESTS = Path(__file__).parents[2]
 
 
 class Rig:
@@ -62,6 +73,8 @@ def pytest_generate_tests(metafunc):
         needed = getattr(metafunc.module, "NEEDS", frozenset()) | getattr(metafunc.function, "needs", frozenset())
         assert needed <= set(Feature)
         able = [name for name, (features, _) in ENGINES.items() if needed <= features]
+        if getattr(metafunc.module, "OTHER_PROCESSES", False):
+            able = [name for name in able if name in REACHED_BY]
         metafunc.parametrize("open_rig", able, indirect=True)
 
 
@@ -78,3 +91,20 @@ def open_rig(request, database):
 @pytest.fixture
 def rig(open_rig):
     return open_rig()
+
+
+@pytest.fixture
+def start_worker(request, rig, database):
+    """Start a worker in a process of its own; what still runs at the end of the test is killed."""
+    reach, started = REACHED_BY[request.node.callspec.params["open_rig"]], []
+
+    def starting(*, threads, grace="30s"):
+        command = [sys.executable, "-m", "contract.engine.serve", *reach(database), str(threads), grace]
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        started.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}))
+        return started[-1]
+
+    yield starting
+    for process in started:
+        process.kill()
+        process.wait(20)

@@ -20,9 +20,9 @@ LONGEST_DELAY = 86_400.0
 
 
 class PoorEngine:
-    """No transactions, keys, listing, schedules, long delays or workers inside the program; ids are words."""
+    """No transactions, batches, keys, listing, schedules, long delays or workers inside the program; ids are words."""
 
-    features = frozenset({Feature.ATOMIC_BATCH})
+    features = frozenset()
 
     def __init__(self, name="poor"):
         self.name = name
@@ -57,6 +57,7 @@ class Jobs:
         self.calls = {}  # what of a call is not in its record: (timeout, retries)
         self.kept_until = {}
         self.numbers = itertools.count()
+        self.served = {}  # queue -> the number of its last claim
 
     @property
     def home(self):
@@ -165,6 +166,9 @@ class Jobs:
             ready = [job for job in ready if queues is None or job.queue in queues]
             if not ready:
                 return None
+            queue = min({job.queue for job in ready}, key=lambda queue: self.served.get(queue, -1))  # in turn
+            self.served[queue] = next(self.numbers)
+            ready = [job for job in ready if job.queue == queue]
             job = min(ready, key=lambda job: (-job.priority, job.run_at, self.calls[job.id][2]))
             job = self.change(job, status=Status.RUNNING, attempt=job.attempt + 1, started_at=self.home.now())
             timeout, retries, _ = self.calls[job.id]

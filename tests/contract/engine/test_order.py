@@ -1,4 +1,4 @@
-"""Order: by priority, then first come, first served; and only the queues that a worker serves."""
+"""Order: by priority, then first come, first served; the queues that a worker serves, in turn."""
 
 from contract.engine import app
 
@@ -9,7 +9,8 @@ def ran(rig, **options):
 
 
 def test_what_came_first_runs_first(rig):
-    rig.tasks.note.enqueue_many([(str(number),) for number in range(20)])
+    for number in range(20):
+        rig.tasks.note.enqueue(str(number))
     assert ran(rig) == [str(number) for number in range(20)]
 
 
@@ -23,3 +24,20 @@ def test_a_worker_runs_the_queues_that_it_serves(rig):
     for queue in ("mail", "default", "reports"):
         rig.tasks.note.using(queue=queue).enqueue(queue)
     assert sorted(ran(rig, queues=["mail", "reports"])) == ["mail", "reports"]
+
+
+def test_a_flood_in_one_queue_holds_up_no_other(rig):
+    for number in range(200):
+        rig.tasks.note.enqueue(f"flood {number}")
+    for queue in ("mail", "reports"):
+        rig.tasks.note.using(queue=queue).enqueue(queue)
+    order = ran(rig)
+    assert len(order) == 202
+    assert max(order.index("mail"), order.index("reports")) < 100
+
+
+def test_the_highest_priority_in_one_queue_holds_up_no_other(rig):
+    for number in range(200):
+        rig.tasks.note.using(priority=100).enqueue(f"flood {number}")
+    rig.tasks.note.using(queue="mail", priority=-100).enqueue("mail")
+    assert ran(rig).index("mail") < 100
