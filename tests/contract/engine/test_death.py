@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from contract.engine.waiting import until
+from crash.watching import until
 from litequeue import JobFailed
 
 OTHER_PROCESSES = True
