@@ -111,8 +111,9 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
             return {"retries": policy(value, None, None, None).retries}
         case "timeout":
             return {"timeout": limit(value, "timeout")}
-        case _:
+        case "tags":
             return {"tags": _tags(value)}
+    raise LookupError(f"the option {name} of a call is checked nowhere")  # one was added to `Using` alone
 
 
 def task_options(

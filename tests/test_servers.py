@@ -62,10 +62,10 @@ WORKER_AT_IMPORT = "worker = queue.worker(threads=1, coroutines=1)\nworker.__ent
 # thread, which it does not have, for ever. So the import ends when the worker's threads rest.
 WORKER_BEFORE_UWSGI_FORK = f"""{WORKER_AT_IMPORT}
 import time
-rests_since, inbox = time.monotonic(), worker._loop._inbox
+rests_since, shared = time.monotonic(), worker._loop._listener
 while time.monotonic() < rests_since + 0.2:
     time.sleep(0.01)
-    if not inbox.listened or inbox._listener._young:
+    if not shared.listened or shared._listener._young:
         rests_since = time.monotonic()
 """
 WORKER_AFTER_UWSGI_FORK = """

@@ -401,7 +401,7 @@ def test_what_is_dispatched_while_a_suspect_runs_is_released(queue, work, at_res
         [idle] = at_rest()
         with queue.transaction() as db:
             db.execute("UPDATE litequeue_jobs SET deaths = 2, state = 1 WHERE id = ?", (int(suspect.id),))
-        queue.engine.kernel.notifier.ring(JOBS)
+        queue.engine.kernel.notifier.notify(JOBS)
         assert begun.wait(20)
         idle.idle = True  # it woke up just after the commit of whoever dispatched the next job
         queue.engine.dispatch.offer(idle)
@@ -592,7 +592,7 @@ def test_a_reconciliation_is_done_in_real_time_where_the_queues_clock_stands_sti
 
 
 @pytest.mark.parametrize("verb", ["enqueue", "retry", "cancel"])
-def test_a_coroutine_that_is_cancelled_amid_its_commit_has_rung(queue, verb):
+def test_a_coroutine_that_is_cancelled_amid_its_commit_has_notified(queue, verb):
     work = queue.task(name="work")(lambda: None)
     with closing(Listener(queue.engine.directory, WORK)) as listener:
         job = work.using(delay="1d").enqueue()

@@ -10,13 +10,13 @@ from crash.watching import ended, until
 from idle_workers import IdleWorkers
 from litequeue import Queue
 from litequeue.core import dispatch
-from litequeue.ipc import notifier, waiter
+from litequeue.ipc import notifier, result_waiter
 from litequeue.ipc import result_waiters as waiters
 from litequeue.sqlite import kernel
 from litequeue.sqlite.parts import jobs
 from litequeue.sqlite.parts import runs as stored_runs
 from litequeue.worker import running_jobs as runs
-from litequeue.worker.executor import inbox, pool
+from litequeue.worker.executor import pool, shared_listener
 from litequeue.worker.executor import thread_pool as threads
 
 MOST = 400
@@ -62,7 +62,7 @@ def all_threads_work(queue, meet, size):
 
 def test_a_dispatch_that_is_interrupted_anywhere(queue, traced, monkeypatch):
     idle = IdleWorkers(queue, monkeypatch)
-    traced(dispatch, runs, threads, pool, jobs, stored_runs, kernel, notifier, inbox)
+    traced(dispatch, runs, threads, pool, jobs, stored_runs, kernel, notifier, shared_listener)
     work, size = queue.tasks["work"], 3
     barrier = threading.Barrier(size, timeout=10)
     meet = queue.task(name="meet")(lambda _size: barrier.wait() >= 0)
@@ -79,7 +79,7 @@ def test_a_dispatch_that_is_interrupted_anywhere(queue, traced, monkeypatch):
 
 def test_a_wait_that_is_interrupted_anywhere_leaves_its_listener_to_another(queue, traced, monkeypatch):
     monkeypatch.setattr("litequeue.ipc.result_waiters.SAFETY_POLL", 3600.0)
-    traced(waiters, waiter)
+    traced(waiters, result_waiter)
     work = queue.tasks["work"]
     with Queue(queue.path, driver=queue.engine.driver_name) as other, queue.worker(threads=2):
         far = other.task(name="work")(lambda n: n)

@@ -7,7 +7,7 @@ import pytest
 
 from crash.watching import ended, until
 from litequeue import Queue
-from litequeue.worker.executor.inbox import Inbox
+from litequeue.worker.executor.shared_listener import SharedListener
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def queue(database):
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_job_that_was_written_by_this_process_and_never_rung_is_run(queue, soon, monkeypatch, busy):
-    """Whoever is interrupted between the commit and the ring never rings."""
+def test_a_job_that_was_written_by_this_process_and_never_notified_is_run(queue, soon, monkeypatch, busy):
+    """A caller that is interrupted between the commit and the notification never notifies."""
     add, over = queue.task(name="add")(lambda: None), threading.Event()
 
     def write():
@@ -30,7 +30,7 @@ def test_a_job_that_was_written_by_this_process_and_never_rung_is_run(queue, soo
         ended(add.enqueue())
         writing = threading.Thread(target=write)
         writing.start()
-        monkeypatch.setattr(queue.engine.kernel.notifier, "ring", lambda message=b"": None)
+        monkeypatch.setattr(queue.engine.kernel.notifier, "notify", lambda message=b"": None)
         record = ended(add.enqueue())
         over.set()
         writing.join()
@@ -45,17 +45,17 @@ def test_the_loop_sleeps_when_something_is_due_and_there_is_no_room(queue, monke
         begun.set()
         go.wait(20)
 
-    rounds, wait = Counter(), Inbox.wait
+    rounds, wait = Counter(), SharedListener.wait
 
-    def counting(inbox, timeout):
+    def counting(shared, timeout):
         rounds["of the loop"] += 1
-        return wait(inbox, timeout)
+        return wait(shared, timeout)
 
     with queue.worker(threads=1, coroutines=1):
         slow.enqueue()
         assert begun.wait(20)
         waiting = slow.using(delay=0.1).enqueue()
-        monkeypatch.setattr(Inbox, "wait", counting)
+        monkeypatch.setattr(SharedListener, "wait", counting)
         until(lambda: queue.clock.now() > waiting.refresh().run_at.timestamp() + 0.5)
         go.set()
         assert ended(waiting).status == "succeeded"

@@ -99,7 +99,7 @@ def test_the_same_worker_may_run_until_idle_again(queue):
 
 @pytest.fixture
 def deaf(monkeypatch):
-    """A notifier that was rung already learns of no new worker: none may rely on hearing what it does itself."""
+    """A notifier that was used already learns of no new worker: none may rely on hearing what it does itself."""
     monkeypatch.setattr("litequeue.ipc.notifier.LOOK_EVERY", 3600.0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from litequeue.cli import arguments, lines
+from litequeue.cli import arguments, run_log
 from litequeue.cli.locate import Mistake, file_of, import_named, load, names_app
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
@@ -56,7 +56,7 @@ def run(
     verbosity = -1 if options["quiet"] else min(options["verbose"], 1)
     if processes is not None:
         interpreter = _interpreter()
-        lines.set_up(options["log_format"], verbosity, supervised=True)
+        run_log.set_up(options["log_format"], verbosity, supervised=True)
         supervisor = Supervisor(
             lambda first: [*interpreter, *_arguments(target, options, "first" if first else "other")],
             processes,
@@ -68,7 +68,7 @@ def run(
         ctx.exit(code)
     tether = Tether() if supervised else None
     queue = _queue(target, options["imports"])
-    lines.set_up(options["log_format"], verbosity, supervised=tether is not None)
+    run_log.set_up(options["log_format"], verbosity, supervised=tether is not None)
     code, left = _work(queue, options, tether, says_all=supervised != "other")
     _ignore_signals()
     if left:  # a function that does not stop may hold up the interpreter's end as well
@@ -139,7 +139,7 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     if not isinstance(worker, Worker):
         return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
     if says_all:
-        lines.announce(worker, queue, file_of(queue, "this queue"))
+        run_log.announce(worker, queue, file_of(queue, "this queue"))
     teller = None if tether is None else _fasten(worker, tether)
     # a signal just before it runs, or just after, must not kill the process
     worker.stop_request.returns = True  # as run() says
@@ -148,7 +148,7 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
-    lines.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
+    run_log.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
     queue.close()
     return (0 if finished else RELEASED), worker.left_running
 
@@ -165,7 +165,7 @@ def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
     def tell() -> None:
         if worker.wait_until_started():
             tether.say_ready()
-            lines.log.info("%s has started", worker.name)
+            run_log.log.info("%s has started", worker.name)
 
     threading.Thread(target=listen, daemon=True).start()
     teller = threading.Thread(target=tell, daemon=True)

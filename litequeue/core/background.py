@@ -36,12 +36,12 @@ class Background:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.start_anew()
+        self.reset_after_fork()
 
     def submit(self, call: Callable[[], object]) -> None:
         """Queue a call, from any thread. Raises `RuntimeError` where no thread can be started."""
         if self._pid != os.getpid():  # forked, and Python was not told: the thread is the parent's
-            self.start_anew()
+            self.reset_after_fork()
         self._calls.put(call)
 
     def future(self, call: Callable[[], T]) -> asyncio.Future[T]:
@@ -58,7 +58,7 @@ class Background:
         """End the thread once it has made the queued calls; a later call starts another."""
         self._calls.end()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start without a thread; also after a fork, in the child: thread, lock and calls are the parent's."""
         if self._let_go is not None:
             self._let_go.detach()

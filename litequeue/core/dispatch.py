@@ -59,6 +59,6 @@ class Dispatch:
                 return worker
         return None
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the workers of this process are the parent's."""
         self._idle = {}

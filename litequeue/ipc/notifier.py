@@ -53,7 +53,7 @@ class Listener:
         self._buffer = memoryview(bytearray(LONGEST_MESSAGE))  # made once: to make it again costs more than the rest
         self._pid = getpid()
         self._place = listen(directory, topic, loopback=loopback)
-        self.name: str = self._place.path.name  # by which `Notifier.ring` leaves it out
+        self.name: str = self._place.path.name  # by which `Notifier.notify` leaves it out
         self._socket = self._place.receiver
         self._sleep = sleeper(self._socket)
         _inheritable.add(self)
@@ -159,7 +159,7 @@ class Notifier:
         self._start()
         _inheritable.add(self)
 
-    def ring(self, message: bytes = b"", *, but: str = "") -> None:
+    def notify(self, message: bytes = b"", *, but: str = "") -> None:
         """Send the message (at most 60,000 bytes) to every listener but the one of that name. Never blocks or raises.
 
         A listener with a full buffer has a reason to wake already, and sees `missed`.
@@ -194,7 +194,7 @@ class Notifier:
             self._close_sockets()
 
     def _start(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a signal handler may call ring() inside ring()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call notify() inside notify()
         self._forget_listing()
 
     def _forget_listing(self) -> None:

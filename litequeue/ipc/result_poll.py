@@ -28,9 +28,9 @@ class ResultPoll:
 
     def __init__(self, ends: Ends) -> None:
         self._ends = ends
-        self.start_anew()
+        self.reset_after_fork()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget what was seen, as after a fork."""
         self._seen: object = None
         self._looked = -math.inf

@@ -15,7 +15,7 @@ from litequeue.core.interruptible import interruptible
 from litequeue.errors import StoreError
 from litequeue.ipc.notifier import DONE, Listener
 from litequeue.ipc.result_poll import Ends, ResultPoll
-from litequeue.ipc.waiter import AsyncWaiter, Waiter
+from litequeue.ipc.result_waiter import AsyncWaiter, Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -336,12 +336,12 @@ class ResultWaiters:
         for waiter in waiting:
             waiter.wake()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the thread and its waiters are the parent's."""
         self._lock = threading.RLock()
         self._waiting = {}
         self._listener = self._listening = None
-        self._poll.start_anew()
+        self._poll.reset_after_fork()
         if self._let_go is not None:
             self._let_go.detach()
 

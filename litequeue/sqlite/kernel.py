@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGEST_RING = 50_000  # bytes
+LARGEST_MESSAGE = 50_000  # bytes
 
 _release = methodcaller("release")
 
@@ -93,7 +93,7 @@ class Kernel:
         self.idle: Dispatch = Dispatch()
         self.reads: ResultReads = ResultReads(self.look_ups, self.soon, self.path)
         self.waiters: ResultWaiters = ResultWaiters(lambda: open_directory(self.path), clock.monotonic, self.reads)
-        self._rung = 0  # up to which of the writer's commits
+        self._notified = 0  # up to which of the writer's commits
         forks.watch(self)
 
     def _prepare(self, *, create: bool) -> None:
@@ -170,20 +170,20 @@ class Kernel:
         """Notify workers of jobs now, or when the transaction that is open here has been committed."""
         if held is None:
             commits = self.writer.commits
-            if commits != self._rung:  # else another thread has notified them of the same commit
-                self._rung = commits
-                self._ring()
-        elif self._ring not in held.after:
-            held.after.append(self._ring)
+            if commits != self._notified:  # else another thread has notified them of the same commit
+                self._notified = commits
+                self._notify_workers()
+        elif self._notify_workers not in held.after:
+            held.after.append(self._notify_workers)
 
-    def _ring(self) -> None:
-        self.notifier.ring(JOBS)
+    def _notify_workers(self) -> None:
+        self.notifier.notify(JOBS)
 
     def tell_ended(self, job_ids: list[str]) -> None:
         """Notify all that wait for these jobs, here and in other processes."""
         self.waiters.ended(job_ids)
         message = " ".join(job_ids).encode()
-        self.done_notifier.ring(message if len(message) < LARGEST_RING else ALL, but=self.waiters.listener)
+        self.done_notifier.notify(message if len(message) < LARGEST_MESSAGE else ALL, but=self.waiters.listener)
 
     # ---- closing
 
@@ -263,10 +263,10 @@ class Kernel:
         if not all(stopped):
             self.file.forsake()
         self.owner.forget()
-        left = [self.writer.start_anew(), *(each.start_anew() for each in self._reads)]
+        left = [self.writer.reset_after_fork(), *(each.reset_after_fork() for each in self._reads)]
         self.copying = threading.Lock()
-        self._thread.start_anew()
-        self._listing_thread.start_anew()
-        self.waiters.start_anew()
-        self.idle.start_anew()
+        self._thread.reset_after_fork()
+        self._listing_thread.reset_after_fork()
+        self.waiters.reset_after_fork()
+        self.idle.reset_after_fork()
         return [db for db in left if db is not None]

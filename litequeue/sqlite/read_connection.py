@@ -144,7 +144,7 @@ class ReadConnection:
         for lock in self.locks:
             lock.release()
 
-    def start_anew(self) -> Connection | None:
+    def reset_after_fork(self) -> Connection | None:
         """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
         db = self._db
         self._start()

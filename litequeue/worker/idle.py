@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from litequeue.core.store import Cycle, IdleWorkers
     from litequeue.worker.claiming import Claiming
     from litequeue.worker.executor.executor import Executor
-    from litequeue.worker.executor.inbox import Inbox
+    from litequeue.worker.executor.shared_listener import SharedListener
     from litequeue.worker.reconcile import Reconciliation
     from litequeue.worker.running_jobs import RunningJobs
 
@@ -30,13 +30,13 @@ class Idle:
         self,
         dispatch: IdleWorkers,
         queues: tuple[str, ...] | None,
-        inbox: Inbox,
+        listener: SharedListener,
         claiming: Claiming,
         executor: Executor,
         runs: RunningJobs,
         reconciliation: Reconciliation,
     ) -> None:
-        self._dispatch, self._queues, self._inbox = dispatch, queues, inbox
+        self._dispatch, self._queues, self._listener = dispatch, queues, listener
         self._claiming, self._executor, self._runs, self._reconciliation = claiming, executor, runs, reconciliation
         self._lock = threading.Lock()  # held by the thread that claims
         self._worker: IdleWorker | None = None  # None: the loop is awake
@@ -47,9 +47,9 @@ class Idle:
         calls = self._runs.accept, self._reconciliation.request
         self._worker = worker = IdleWorker(self._runs.worker, self._claiming.kinds, self._queues, *calls)
         try:
-            self._runs.warm(self._inbox, self._claim)
+            self._runs.warm(self._listener, self._claim)
             self._dispatch.offer(worker)
-            return self._inbox.wait(span)
+            return self._listener.wait(span)
         finally:
             self._dispatch.withdraw(worker)
             with self._lock:  # a thread may be inside its claim
@@ -82,5 +82,5 @@ class Idle:
             rise()
             self._executor.start(claimed, own=1)
             if claim.sooner:
-                self._inbox.wake()
+                self._listener.wake()
             return None

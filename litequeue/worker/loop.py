@@ -19,9 +19,9 @@ from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import ProcessLock, open_directory
 from litequeue.worker.claiming import Claiming
 from litequeue.worker.executor.executor import Executor
-from litequeue.worker.executor.inbox import Inbox
 from litequeue.worker.executor.mailbox import Mailbox
 from litequeue.worker.executor.pool import Setup
+from litequeue.worker.executor.shared_listener import SharedListener
 from litequeue.worker.idle import Idle
 from litequeue.worker.maintenance import Maintenance
 from litequeue.worker.quarantine import Quarantine
@@ -68,13 +68,13 @@ class Loop:
             # the lock first: no process ever sees this worker on record without it
             lock = ProcessLock(directory, self._token, options.threads + options.coroutines)
             self._process_lock = made.enter_context(closing(lock))
-            self._inbox = made.enter_context(closing(Inbox(directory, WORK)))
-            self.mailbox: Mailbox = Mailbox(self._inbox.wake, store.runs.settle)
+            self._listener = made.enter_context(closing(SharedListener(directory, WORK)))
+            self.mailbox: Mailbox = Mailbox(self._listener.wake, store.runs.settle)
             setup = Setup({}, home.defaults, home.clock, store.runs, lock)
             self._executor = Executor(setup, self.mailbox, **places, loop=event_loop)
             self._runs = RunningJobs(self._executor, self.mailbox, home.defaults, home.clock)
             self._runs.serve(self._tasks.tasks)
-            stop.note_in(lock, self._inbox.wake)  # may want a descriptor, too
+            stop.note_in(lock, self._listener.wake)  # may want a descriptor, too
             made.pop_all()
         self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names)
         self._quarantine = Quarantine(self._runs, home.clock)
@@ -91,11 +91,13 @@ class Loop:
             maintenance=self._maintenance,
         )
         self._claiming.serve(self._tasks.names)
-        self._reconciliation = Reconciliation(store.runs, self._runs, self._quarantine, SystemClock(), self._inbox.wake)
+        self._reconciliation = Reconciliation(
+            store.runs, self._runs, self._quarantine, SystemClock(), self._listener.wake
+        )
         self._idle = Idle(
             store.dispatch,
             options.queues,
-            self._inbox,
+            self._listener,
             self._claiming,
             self._executor,
             self._runs,
@@ -140,7 +142,7 @@ class Loop:
             if not isinstance(error, StoreError) or isinstance(error, StoreDamaged):
                 raise
         finally:
-            for made in (self._tasks, self._inbox, self._process_lock):
+            for made in (self._tasks, self._listener, self._process_lock):
                 made.close()
 
     # ---- the loop
@@ -183,7 +185,7 @@ class Loop:
         self._reconciliation.open = True
         over = self._clock.monotonic() + BACK_OFF
         while not self._stop.made and (left := over - self._clock.monotonic()) > 0:
-            self._inbox.wait(left)
+            self._listener.wait(left)
 
     def _cycle(self) -> None:
         """Settle ended runs and claim jobs that can start, in one transaction."""
@@ -216,7 +218,7 @@ class Loop:
         """Sleep until a notification, an end, or the next due time; at most `POLL` seconds."""
         if self._quarantine.tend():
             self._claiming.look_again()
-        messages = self._inbox.wait(0.0) if self._claiming.demands() else self._sleep()
+        messages = self._listener.wait(0.0) if self._claiming.demands() else self._sleep()
         self._claiming.note_what_ran()
         self._hear(messages)
         self._poll()
@@ -226,14 +228,14 @@ class Loop:
         try:
             if self._is_idle() and self._quarantine.none and not (self._stop.when_idle or self._stop.made):
                 return self._idle.sleep(self._timeout())
-            return self._inbox.wait(self._timeout())
+            return self._listener.wait(self._timeout())
         finally:
             self._claiming.loop_wakes()
             for turn in self._idle.take_left():
                 self._take_over(turn)
 
     def _hear(self, messages: list[bytes]) -> None:
-        missed = self._inbox.missed
+        missed = self._listener.missed
         if CANCEL in messages or missed or self._clock.monotonic() >= self._cancels_at:
             self._look_for_cancels()
         if SCHEDULES in messages or missed:
@@ -324,8 +326,8 @@ class Loop:
                 self._pause(min(BACK_OFF, deadline - self._clock.monotonic()))
 
     def _pause(self, span: float) -> None:
-        """Sleep until a notification, at most so long; also where the inbox is broken: what has ended is kept."""
+        """Sleep until a notification, at most so long; also where the listener is broken: what has ended is kept."""
         try:
-            self._inbox.wait(max(0.0, span))
+            self._listener.wait(max(0.0, span))
         except OSError:
             time.sleep(max(0.0, span))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from litequeue.task import Task
     from litequeue.worker.executor.context import Run
     from litequeue.worker.executor.executor import Executor
-    from litequeue.worker.executor.inbox import Inbox
     from litequeue.worker.executor.mailbox import Mailbox
+    from litequeue.worker.executor.shared_listener import SharedListener
     from litequeue.worker.executor.thread_pool import Claim
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
@@ -66,10 +66,10 @@ class RunningJobs:
 
     # ---- what is dispatched
 
-    def warm(self, inbox: Inbox, claim: Claim) -> None:
+    def warm(self, listener: SharedListener, claim: Claim) -> None:
         """Be ready for a job that is dispatched, or heard of; nothing that must run alone is at hand."""
         self._alone = False
-        self._executor.warm(inbox, claim)
+        self._executor.warm(listener, claim)
 
     def accept(self, worker: int, claimed: Iterable[Claimed]) -> None:
         """Begin jobs that were claimed for that worker when another was stored; from any thread.

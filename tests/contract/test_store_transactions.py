@@ -313,7 +313,7 @@ def test_an_atransaction_cancelled_at_any_step_leaves_no_connection_behind(queue
 
 @pytest.mark.parametrize("way", ["aenqueue", "atransaction"])
 def test_a_job_whose_caller_was_cancelled_at_any_step_is_news_to_the_workers_here(queue, add, connect, way):
-    """Whoever is cancelled between the commit and the ring never rings."""
+    """A caller that is cancelled between the commit and the notification never notifies."""
     other, kept = connect(), []
 
     async def enqueue():

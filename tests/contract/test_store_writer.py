@@ -130,22 +130,22 @@ def test_sixty_four_coroutines_enqueue_at_once(queue, add):
     assert len(set(jobs)) == 64 == len(queue.jobs())
 
 
-def test_coroutines_whose_jobs_share_a_commit_ring_once_and_each_commit_is_rung_for(queue, add, monkeypatch):
+def test_coroutines_whose_jobs_share_a_commit_ring_once_and_each_commit_is_notified_for(queue, add, monkeypatch):
     add.enqueue(0)
-    store, rung = queue.engine, []
-    monkeypatch.setattr(store.kernel.notifier, "ring", lambda _: rung.append(store.kernel.writer.commits))
+    store, notified = queue.engine, []
+    monkeypatch.setattr(store.kernel.notifier, "notify", lambda _: notified.append(store.kernel.writer.commits))
 
     async def main():
         before = store.kernel.writer.commits
         await asyncio.gather(*[add.aenqueue(number) for number in range(64)])
-        assert rung[-1] == store.kernel.writer.commits
-        assert len(rung) <= store.kernel.writer.commits - before < 32
+        assert notified[-1] == store.kernel.writer.commits
+        assert len(notified) <= store.kernel.writer.commits - before < 32
 
     asyncio.run(main())
     for _ in range(2):
-        rung.clear()
+        notified.clear()
         add.enqueue(1)
-        assert rung == [store.kernel.writer.commits]
+        assert notified == [store.kernel.writer.commits]
 
 
 def test_threads_and_loops_enqueue_at_once(queue, add, threads):

@@ -11,7 +11,7 @@ def is_taken(writer):
 
 def backlog(writer):
     """How many callers wait for the connection, or for their work to be begun. No public name tells of a thread."""
-    return len(writer._line._waiting)
+    return len(writer._queue._waiting)
 
 
 def until_backlog(writer, number):

@@ -20,7 +20,7 @@ import os, signal, sys
 from tests.crash.program import declare
 queue = declare(sys.argv[1])
 if sys.argv[2] == "dies":
-    queue.engine.kernel.notifier.ring = lambda *word: os.kill(os.getpid(), signal.SIGKILL)
+    queue.engine.kernel.notifier.notify = lambda *word: os.kill(os.getpid(), signal.SIGKILL)
 print(queue.tasks["nap"].enqueue(0).id, flush=True)
 """
 SOON = 10.0  # seconds; a worker that stands still is taken for dead after a minute

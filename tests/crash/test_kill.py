@@ -79,13 +79,13 @@ def test_a_worker_whose_lock_directory_was_deleted_keeps_its_job_while_it_lives(
     job = queue.tasks["nap"].enqueue(2.0)
     until(lambda: running(job))
     shutil.rmtree(queue.engine.directory)
-    start_anew = start(queue.path, "BEAT_EVERY=0.1", "DEATHS_EVERY=0.1")
+    reset_after_fork = start(queue.path, "BEAT_EVERY=0.1", "DEATHS_EVERY=0.1")
     try:
         assert job.result(20) == 1
         assert first.poll() is None
     finally:
-        start_anew.kill()
-        start_anew.communicate()
+        reset_after_fork.kill()
+        reset_after_fork.communicate()
 
 
 def test_a_death_is_seen_though_the_lock_directory_was_deleted(queue, launch):

@@ -114,8 +114,8 @@ def meet(case: list[tuple[str, int, bytes]]) -> None:
             if not os.path.lexists(folder / name):
                 KINDS[kind](folder / name, data)
         with closing(Notifier(folder, WORK, time.monotonic)) as notifier, closing(Listener(folder, WORK)) as listener:
-            notifier.ring(b"x")
-            notifier.ring(b"y")
+            notifier.notify(b"x")
+            notifier.notify(b"y")
             assert set(listener.wait(SOON)) <= {b"x", b"y"}
         line = liveness.ProcessLock(folder, "f" * 32, 2)
         line.enter(0, "1:1")

@@ -48,7 +48,7 @@ def test_a_thread_whose_turn_it_is_keeps_its_place_though_it_has_not_taken_the_l
     assert not waiting.done()
     line.leave(thread)
     loop.run_until_complete(waiting)
-    assert line.lead.locked()
+    assert line.connection_lock.locked()
 
 
 class TakenJustBefore:
@@ -66,28 +66,28 @@ class TakenJustBefore:
 
 
 def test_a_lead_that_is_taken_between_look_and_grasp_is_waited_for(line, loop):
-    line.lead = TakenJustBefore()
+    line.connection_lock = TakenJustBefore()
     waiting = enter(line, loop, Entry(None))
-    assert line.lead.attempts == 1
+    assert line.connection_lock.attempts == 1
     assert not waiting.done()
-    line.lead.release()
+    line.connection_lock.release()
     line.tell_next()
     loop.run_until_complete(waiting)
-    assert line.lead.locked()
+    assert line.connection_lock.locked()
 
 
 def test_a_lead_offered_to_a_closed_loop_goes_to_the_next_in_line(line, loop, monkeypatch):
     monkeypatch.setattr(line_module, "LOOK_EVERY", 3600.0)
     closed = asyncio.new_event_loop()
-    with line.lead:
+    with line.connection_lock:
         gone = enter(line, closed, Entry(None))
         closed.set_exception_handler(lambda *_: None)  # which is told of a task that never ended
         closed.close()
         waiting = enter(line, loop, Entry(None))
     line.tell_next()
     loop.run_until_complete(asyncio.wait_for(waiting, DEADLINE))
-    assert line.lead.locked()
-    line.lead.release()
+    assert line.connection_lock.locked()
+    line.connection_lock.release()
     assert line.free, "the one that is gone is still in line"
     gone.get_coro().close()
 

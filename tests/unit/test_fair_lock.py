@@ -232,7 +232,7 @@ def test_a_child_by_fork_lets_go_of_nothing_of_its_parents_and_has_a_place_of_it
     one.enter()
     child = os.fork()
     if child == 0:
-        one.start_anew()
+        one.reset_after_fork()
         os._exit(1 if is_free(path) else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not is_free(path)

@@ -79,18 +79,18 @@ def in_child(function):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_a_ring_reaches_a_listener_with_its_message(notifier, listener):
-    notifier.ring(b"job 42")
+def test_a_notification_reaches_a_listener_with_its_message(notifier, listener):
+    notifier.notify(b"job 42")
     assert listener.wait(DEADLINE) == [b"job 42"]
 
 
-def test_a_ring_without_a_message_is_a_plain_wake(notifier, listener):
-    notifier.ring()
+def test_a_notification_without_a_message_is_a_plain_wake(notifier, listener):
+    notifier.notify()
     assert listener.wait(DEADLINE) == [b""]
 
 
 def test_a_message_of_sixty_thousand_bytes_arrives_whole(notifier, listener):
-    notifier.ring(b"x" * 60_000)
+    notifier.notify(b"x" * 60_000)
     assert listener.wait(DEADLINE) == [b"x" * 60_000]
     assert not listener.missed
 
@@ -101,20 +101,20 @@ def test_wait_returns_nothing_when_the_time_is_up(listener):
     assert listener.wait(-1) == []
 
 
-def test_a_listener_rings_for_itself_once_because_notifiers_that_have_just_looked_do_not_know_it(directory, listener):
+def test_a_listener_notifies_itself_once_because_notifiers_that_have_just_looked_do_not_know_it(directory, listener):
     hand = Hand()
     notifier = Notifier(directory, "jobs", hand)
-    notifier.ring()
+    notifier.notify()
     hand.step = 0.0
     assert listener.wait(DEADLINE) == [b""]
     new = Listener(directory, "jobs")
-    notifier.ring(b"unheard")
+    notifier.notify(b"unheard")
     assert new.wait(0) == []
     assert new.wait(0.001) == []
     assert new.wait(DEADLINE) == [b""]
     assert new.missed
     hand.step = 1.0
-    notifier.ring(b"heard")
+    notifier.notify(b"heard")
     assert new.wait(DEADLINE) == [b"heard"]
     assert not new.missed
     assert new.wait(0.02) == []
@@ -122,8 +122,8 @@ def test_a_listener_rings_for_itself_once_because_notifiers_that_have_just_looke
     notifier.close()
 
 
-def test_what_a_listener_hears_at_its_start_does_not_stand_for_its_own_ring(notifier, listener):
-    notifier.ring(b"heard")
+def test_what_a_listener_hears_at_its_start_does_not_stand_for_its_own_notification(notifier, listener):
+    notifier.notify(b"heard")
     assert listener.wait(DEADLINE) == [b"heard"]
     assert listener.wait(DEADLINE) == [b""]
     assert listener.missed
@@ -131,23 +131,23 @@ def test_what_a_listener_hears_at_its_start_does_not_stand_for_its_own_ring(noti
 
 
 def test_one_wait_takes_all_that_came_meanwhile(notifier, listener):
-    notifier.ring(b"1")
-    notifier.ring(b"2")
-    notifier.ring(b"3")
+    notifier.notify(b"1")
+    notifier.notify(b"2")
+    notifier.notify(b"3")
     assert listener.wait(DEADLINE) == [b"1", b"2", b"3"]
     assert listener.wait(0) == []
 
 
-def test_a_ring_reaches_every_listener_of_its_topic_and_no_other(notifier, directory, listener):
+def test_a_notification_reaches_every_listener_of_its_topic_and_no_other(notifier, directory, listener):
     second, other = Listener(directory, "jobs"), Listener(directory, "jobs_done")
-    notifier.ring(b"all")
+    notifier.notify(b"all")
     assert [listener.wait(DEADLINE), second.wait(DEADLINE), other.wait(0)] == [[b"all"], [b"all"], []]
     second.close()
     other.close()
 
 
-def test_a_ring_reaches_a_listener_in_another_process(notifier, hearer):
-    notifier.ring(b"from afar")
+def test_a_notification_reaches_a_listener_in_another_process(notifier, hearer):
+    notifier.notify(b"from afar")
     assert hearer.communicate(timeout=DEADLINE)[0] == "[b'from afar']\n"
 
 
@@ -194,24 +194,24 @@ def test_a_wake_sends_nothing_when_nobody_waits(notifier, listener):
     """One message more, and the listener would take itself for crowded."""
     listener.wake()
     for _ in range(CROWDED - 1):
-        notifier.ring(b"x")
+        notifier.notify(b"x")
     assert listener.wait(0) == [*[b"x"] * (CROWDED - 1), b""]
     assert not listener.missed
 
 
-def test_a_listener_too_full_for_every_ring_tells_that_it_missed_some(notifier, listener):
+def test_a_listener_too_full_for_every_notification_tells_that_it_missed_some(notifier, listener):
     for number in range(30):
-        notifier.ring(str(number).encode())
+        notifier.notify(str(number).encode())
     listener.wait(DEADLINE)
     assert listener.missed
-    notifier.ring(b"again")
+    notifier.notify(b"again")
     assert listener.wait(DEADLINE) == [b"again"]
     assert not listener.missed
 
 
 def test_large_messages_that_fill_the_sender_are_missed_too(notifier, listener):
     for _ in range(30):
-        notifier.ring(b"x" * 60_000)
+        notifier.notify(b"x" * 60_000)
     assert len(listener.wait(DEADLINE)) < 30
     assert listener.missed
 
@@ -219,20 +219,20 @@ def test_large_messages_that_fill_the_sender_are_missed_too(notifier, listener):
 def test_a_listener_that_sleeps_full_keeps_no_other_from_hearing(notifier, directory, listener):
     other = Listener(directory, "jobs")
     for _ in range(30):
-        notifier.ring(b"x" * 60_000)
+        notifier.notify(b"x" * 60_000)
         assert other.wait(DEADLINE) == [b"x" * 60_000]
     other.close()
 
 
-def test_a_ring_where_no_directory_is_does_nothing_and_makes_none(notifier, directory):
-    notifier.ring(b"anyone?")
+def test_a_notification_where_no_directory_is_does_nothing_and_makes_none(notifier, directory):
+    notifier.notify(b"anyone?")
     assert not directory.exists()
 
 
 def test_a_listener_made_later_is_found_even_within_one_tick_of_the_file_system(notifier, directory):
     for _ in range(100):
         listener = Listener(directory, "jobs")
-        notifier.ring(b"x")
+        notifier.notify(b"x")
         assert listener.wait(0) == [b"x"]
         listener.close()
 
@@ -242,32 +242,32 @@ def test_a_settled_listing_is_not_read_again_until_the_directory_changes(notifie
     monkeypatch.setattr(os, "listdir", lambda path: listings.append(path) or listdir(path))
     directory.mkdir()
     for expected in (1, 2, 2, 2):  # a second apart
-        notifier.ring()
+        notifier.notify()
         assert len(listings) == expected
     listener = Listener(directory, "jobs")
-    notifier.ring()
+    notifier.notify()
     assert len(listings) == 3
     notifier.close()
     listener.close()
 
 
 def test_a_closed_listener_is_gone_from_the_directory_and_the_notifier(notifier, directory, listener):
-    notifier.ring()
+    notifier.notify()
     listener.close()
     listener.close()
-    notifier.ring()
+    notifier.notify()
     assert (os.listdir(directory), repr(notifier)) == ([], "<Notifier jobs listeners=0>")
     with pytest.raises(ValueError, match="closed"):
         listener.wait(0)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["rung before", "never rung"])
+@pytest.mark.parametrize("known", [True, False], ids=["notified before", "never notified"])
 def test_a_listener_whose_process_was_killed_is_forgotten_and_swept_away(notifier, directory, hearer, known):
     if known:
-        notifier.ring()
+        notifier.notify()
     hearer.send_signal(signal.SIGKILL)
     hearer.wait(DEADLINE)
-    notifier.ring()
+    notifier.notify()
     assert (os.listdir(directory), repr(notifier)) == ([], "<Notifier jobs listeners=0>")
 
 
@@ -277,8 +277,8 @@ def test_a_closed_loopback_listener_that_left_its_marker_is_swept_away(notifier,
     content = marker.read_bytes()
     listener.close()
     marker.write_bytes(content)
-    notifier.ring()
-    notifier.ring()
+    notifier.notify()
+    notifier.notify()
     assert os.listdir(directory) == []
 
 
@@ -287,7 +287,7 @@ def test_a_stranger_on_the_loopback_port_is_not_heard(directory):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         port = int(Path(listener.name).stem.rpartition("-")[2])
         assert stranger.sendto(b"job 42", ("127.0.0.1", port))
-    Notifier(directory, "jobs", Hand()).ring(b"job 7")
+    Notifier(directory, "jobs", Hand()).notify(b"job 7")
     assert listener.wait(DEADLINE) == [b"job 7"]
     assert listener.wait(0) == []
     listener.close()
@@ -297,7 +297,7 @@ def test_a_stranger_on_the_loopback_port_is_not_heard(directory):
 def test_a_path_too_long_for_a_socket_works_without_loopback(tmp_path):
     directory = tmp_path / ("long" * 40)
     listener, notifier = Listener(directory, "jobs"), Notifier(directory, "jobs", Hand())
-    notifier.ring(b"far down")
+    notifier.notify(b"far down")
     assert listener.wait(DEADLINE) == [b"far down"]
     listener.wake()
     assert listener.wait(DEADLINE) == [b""]
@@ -308,7 +308,7 @@ def test_a_path_too_long_for_a_socket_works_without_loopback(tmp_path):
 def test_what_is_not_a_listener_is_left_alone(notifier, directory, listener):
     (directory / "jobs-notes.txt").write_text("mine")
     (directory / "jobs-0123456789abcdef.sock").write_text("no socket")
-    notifier.ring(b"x")
+    notifier.notify(b"x")
     assert listener.wait(DEADLINE) == [b"x"]
     assert len(os.listdir(directory)) == 3
 
@@ -316,7 +316,7 @@ def test_what_is_not_a_listener_is_left_alone(notifier, directory, listener):
 @pytest.mark.parametrize("name", ["jobs-notes.udp", "jobs-a-b.udp", "jobs-a-99999.udp"])
 def test_a_marker_that_names_no_port_does_not_stop_the_ring(notifier, directory, listener, name):
     (directory / name).touch()
-    notifier.ring(b"x")
+    notifier.notify(b"x")
     assert listener.wait(DEADLINE) == [b"x"]
 
 
@@ -333,17 +333,17 @@ def test_a_forked_child_has_no_listener_of_its_parent_and_leaves_the_name(notifi
         return True
 
     assert in_child(child)
-    notifier.ring(b"still here")
+    notifier.notify(b"still here")
     assert listener.wait(DEADLINE) == [b"still here"]
 
 
-def test_a_forked_child_rings_and_hears_for_itself(notifier, directory, listener):
-    notifier.ring()
+def test_a_forked_child_notifies_and_hears_for_itself(notifier, directory, listener):
+    notifier.notify()
     assert listener.wait(DEADLINE) == [b""]
 
     def child():
         mine = Listener(directory, "jobs")
-        notifier.ring(b"from the child")
+        notifier.notify(b"from the child")
         return mine.wait(DEADLINE) == [b"from the child"]
 
     assert in_child(child)
@@ -363,26 +363,26 @@ def test_a_fork_closes_nothing_on_behalf_of_a_listener_closed_before(directory):
         os.close(descriptor)
 
 
-def test_a_fork_while_another_thread_rings_leaves_the_child_free(directory, listener):
-    ringing, go, parent = threading.Event(), threading.Event(), os.getpid()
+def test_a_fork_while_another_thread_notifies_leaves_the_child_free(directory, listener):
+    notifying, go, parent = threading.Event(), threading.Event(), os.getpid()
 
     def monotonic():
         if os.getpid() == parent:
-            ringing.set()
+            notifying.set()
             assert go.wait(DEADLINE)
         return 100.0
 
     notifier = Notifier(directory, "jobs", monotonic)
-    thread = in_thread(lambda: notifier.ring(b"x"))
-    assert ringing.wait(DEADLINE)
-    assert in_child(lambda: notifier.ring(b"from the child") is None)
+    thread = in_thread(lambda: notifier.notify(b"x"))
+    assert notifying.wait(DEADLINE)
+    assert in_child(lambda: notifier.notify(b"from the child") is None)
     go.set()
     thread.join(DEADLINE)
     notifier.close()
 
 
 def test_a_listener_and_a_notifier_tell_their_state(notifier, listener):
-    notifier.ring()
+    notifier.notify()
     assert repr(notifier) == "<Notifier jobs listeners=1>"
     listener.wait(DEADLINE)
     listener.close()

@@ -12,8 +12,8 @@ from crash.watching import until
 from litequeue import Queue, StoreReplaced
 from litequeue.ipc import result_waiters
 from litequeue.ipc.notifier import Listener
+from litequeue.ipc.result_waiter import AsyncWaiter, Waiter
 from litequeue.ipc.result_waiters import ALL
-from litequeue.ipc.waiter import AsyncWaiter, Waiter
 from litequeue.sqlite.jobs import settle
 
 DEADLINE = 20
@@ -89,8 +89,8 @@ def test_the_thread_that_listens_for_coroutines_ends_with_a_queue_that_is_closed
 def test_a_stray_message_wakes_nobody_and_ends_nothing(database, names):
     with Queue(database) as queue:
         wait_for_end(queue)
-        queue.engine.kernel.done_notifier.ring(b"\xff\xfe no text")
-        queue.engine.kernel.done_notifier.ring(b"12 13")
+        queue.engine.kernel.done_notifier.notify(b"\xff\xfe no text")
+        queue.engine.kernel.done_notifier.notify(b"12 13")
         with pytest.raises(TimeoutError):
             queue.tasks["never"].enqueue().result(0.01)
         assert len(names()) == 1
@@ -359,7 +359,7 @@ def test_messages_that_were_lost_wake_those_alone_whose_jobs_have_ended(polled, 
         await asyncio.to_thread(until, lambda: asked["ended_among"])
         before, seen = asked["look_up"], asked["ended_among"]
         hands.settle((hands.take(), SUCCEEDED))
-        hands.store.kernel.done_notifier.ring(ALL)
+        hands.store.kernel.done_notifier.notify(ALL)
         await waits[0]
         await asyncio.to_thread(until, lambda: asked["ended_among"] > seen)
         assert asked["look_up"] - before == 1

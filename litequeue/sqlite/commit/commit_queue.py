@@ -39,7 +39,7 @@ class CommitQueue:
     """
 
     def __init__(self, lead_by_thread: Callable[[], object]) -> None:
-        self.lead: threading.Lock = threading.Lock()
+        self.connection_lock: threading.Lock = threading.Lock()
         self._lead_by_thread = lead_by_thread
         self._gate = threading.RLock()  # re-entrant: a signal handler may write inside each of these calls
         self._waiting: deque[Entry[Any]] = deque()
@@ -49,7 +49,7 @@ class CommitQueue:
     @property
     def free(self) -> bool:
         """Whether no caller writes or waits to write."""
-        return not self._waiting and not self.lead.locked()
+        return not self._waiting and not self.connection_lock.locked()
 
     def wait(self, entry: Entry[Any]) -> bool:
         """Queue up and block until the work is done; without work, until it may use the connection: then True.
@@ -75,7 +75,7 @@ class CommitQueue:
         entry = Entry[None](None)
         try:
             self.wait(entry)
-            with self.lead:
+            with self.connection_lock:
                 self._remove(entry)
                 yield
         finally:
@@ -111,11 +111,11 @@ class CommitQueue:
     def _is_next(self, entry: Entry[Any]) -> bool:
         with self._gate:
             first = self._waiting[0] if self._waiting else None
-            return first is entry and entry.work is None and not self.lead.locked()
+            return first is entry and entry.work is None and not self.connection_lock.locked()
 
     def _takes_lead(self, entry: Entry[Any]) -> bool:
         # not by `with`: held across awaits; where Ctrl-C is raised into a loop's thread, the loop ends with it
-        if not self._is_next(entry) or not self.lead.acquire(blocking=False):
+        if not self._is_next(entry) or not self.connection_lock.acquire(blocking=False):
             return False
         self._remove(entry)
         return True
@@ -131,7 +131,7 @@ class CommitQueue:
     def _pass_over_the_absent(self) -> None:
         """Move to the end of the queue a caller that does not come, because its loop stands still: maybe for us."""
         with self._gate:
-            for _ in range(0 if self.lead.locked() else len(self._waiting)):
+            for _ in range(0 if self.connection_lock.locked() else len(self._waiting)):
                 if self._waiting[0].work is not None or self._waiting[0].future is None:
                     break
                 self._waiting.rotate(-1)
@@ -166,7 +166,7 @@ class CommitQueue:
 
     def tell_next(self) -> None:
         """Tell the first in the queue, if any, that the connection is free; for work, call the writer thread."""
-        while self._waiting and not self.lead.locked():
+        while self._waiting and not self.connection_lock.locked():
             with self._gate:
                 if not self._waiting:
                     return
@@ -191,9 +191,9 @@ class CommitQueue:
             return False  # it has been dealt with: the next one is told
         return True
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: the callers in the queue are not here, nor is the holder of a lock."""
-        self.lead, self._gate = threading.Lock(), threading.RLock()
+        self.connection_lock, self._gate = threading.Lock(), threading.RLock()
         self._waiting.clear()
         self._thread_called = False
         self._gathering = Gathering(self._waiting)
@@ -207,7 +207,7 @@ class CommitQueue:
         """
         with self._gate:
             self._thread_called = False
-        return self.lead.acquire(blocking=False)
+        return self.connection_lock.acquire(blocking=False)
 
     def gather(self) -> None:
         """Let the callers of the last batch come again, for a moment."""

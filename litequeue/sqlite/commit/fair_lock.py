@@ -115,7 +115,7 @@ class FairLock:
     def __del__(self) -> None:  # its queue was dropped, as Python's own connections may be
         self.close()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: closing the copy frees nothing of the parent's."""
         self._waiting, self._may_hold = None, False
         self.close()

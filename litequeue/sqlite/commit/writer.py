@@ -57,7 +57,7 @@ class Writer:
         self._full, self._synchronous = full, cast("bool | None", full)  # in the connection; None: not known
         self._patience = Patience(fair_lock)
         self._thread = Background("litequeue-writer")
-        self._line = CommitQueue(lambda: self._thread.submit(self._commit_for_others))
+        self._queue = CommitQueue(lambda: self._thread.submit(self._commit_for_others))
         self._looked = -math.inf  # at the file, after a commit that was synced
         self._start_blocks()
         self._keep_hooks, self._lent = keep_hooks, cast("Lent | None", None)  # how it was before a caller had it
@@ -88,9 +88,9 @@ class Writer:
             self._enter()
         if (held := self.held()) is not None:
             return work(held.require_sync())
-        if self._line.free:
+        if self._queue.free:
             try:  # others that come meanwhile hand their work in
-                with self._line.lead:
+                with self._queue.connection_lock:
                     value = self._commit_one(work, durable=durable, single=single, news=news)
             finally:
                 self._released()
@@ -98,9 +98,9 @@ class Writer:
         self._blocks.refuse_to_block()
         entry = Entry(work, durable=durable, then=then)
         try:
-            self._line.wait(entry)
+            self._queue.wait(entry)
         except BaseException:
-            self._line.leave(entry)
+            self._queue.leave(entry)
             raise
         if isinstance(entry.error, NoThread):
             with self.exclusive():
@@ -121,7 +121,7 @@ class Writer:
         """Async twin of `run`, outside a transaction: hands the work in; the loop never waits. `then`: see `Entry`."""
         self._enter()
         self._blocks.refuse_to_await()
-        await self._line.wait_async(entry := Entry(work, durable=durable, then=then))
+        await self._queue.wait_async(entry := Entry(work, durable=durable, then=then))
         return entry.outcome()
 
     @contextmanager
@@ -194,7 +194,7 @@ class Writer:
     def _abandon(self) -> None:
         """Another process goes on with the connection."""
         self._db = self._lent = None
-        self._fair_lock.start_anew()
+        self._fair_lock.reset_after_fork()
 
     def _lend(self) -> Connection:
         """Return the connection for a caller's block, and note how it is now."""
@@ -217,7 +217,7 @@ class Writer:
         self._blocks.refuse_nested()
         self._blocks.refuse_to_block()
         try:
-            with self._line.alone():
+            with self._queue.alone():
                 try:
                     yield
                 finally:
@@ -234,7 +234,7 @@ class Writer:
         self._enter()
         self._blocks.refuse_nested()
         self._blocks.refuse_to_await()
-        await self._line.wait_async(Entry(None))
+        await self._queue.wait_async(Entry(None))
         self._blocks.loop = asyncio.get_running_loop()
         try:
             if not self._fair_lock.enter_at_once():
@@ -243,7 +243,7 @@ class Writer:
         finally:
             self._end_use()
             self._blocks.loop = None
-            self._line.lead.release()
+            self._queue.connection_lock.release()
             self._released()
 
     def run_outside(self, work: Callable[[Connection], T]) -> T:
@@ -255,32 +255,32 @@ class Writer:
     def changes(self) -> tuple[int, int, int] | None:
         """What changes with each write to the file that may be news, of any process; None while ours takes long."""
         self._enter()
-        if not self._line.lead.acquire(timeout=LONG_TRANSACTION):
+        if not self._queue.connection_lock.acquire(timeout=LONG_TRANSACTION):
             return None
         try:
             [(others,)] = self.ready(durable=False, news=False).rows("PRAGMA data_version")
             return self._opened, others, self._news  # SQLite counts from the start in each connection
         finally:
-            self._line.lead.release()
+            self._queue.connection_lock.release()
             self._released()
 
     def _commit_for_others(self) -> None:
         """In the writer thread: commit what is first in the queue, batch after batch, and tell the callers."""
-        if not self._line.thread_came():
+        if not self._queue.thread_came():
             return
         with aside(0):  # others wait for this thread
             try:
                 all(self._commit_batch() for _ in range(BATCHES))
             finally:
-                self._line.lead.release()
+                self._queue.connection_lock.release()
                 self._released()
 
     def _commit_batch(self) -> bool:
         try:
-            self._line.gather()
+            self._queue.gather()
             self._fair_lock.enter()  # the batch grows while other processes write
-            commit(batch := self._line.take_batch(LARGEST_BATCH), self)
-            return self._line.finish(batch)
+            commit(batch := self._queue.take_batch(LARGEST_BATCH), self)
+            return self._queue.finish(batch)
         finally:
             self._end_use()
 
@@ -326,7 +326,7 @@ class Writer:
 
     def _released(self) -> None:
         """After use of the connection: let the next caller in, and then log what was noted meanwhile."""
-        self._line.tell_next()
+        self._queue.tell_next()
         if unsaid:
             say()
 
@@ -360,12 +360,12 @@ class Writer:
 
     def close_idle(self) -> None:
         """Close the connection if it is not in use at this moment."""
-        if not self._line.lead.acquire(blocking=False):
+        if not self._queue.connection_lock.acquire(blocking=False):
             return
         try:
             self._let_go()
         finally:
-            self._line.lead.release()
+            self._queue.connection_lock.release()
             self._released()
 
     # -- fork
@@ -389,12 +389,12 @@ class Writer:
         if scope is not None:
             scope.gen.close()  # type: ignore[attr-defined]  # wherever it was interrupted
 
-    def start_anew(self) -> Connection | None:
+    def reset_after_fork(self) -> Connection | None:
         """After a fork, in the child: forget what was inherited; return a connection that must never be closed here."""
         db = self._db
         self._abandon()
-        self._line.start_anew()
+        self._queue.reset_after_fork()
         self.go_on()
         self._start_blocks()
-        self._thread.start_anew()
+        self._thread.reset_after_fork()
         return db

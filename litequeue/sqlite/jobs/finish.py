@@ -1,4 +1,4 @@
-"""How a job leaves the state it is in for good, or its run for its queue: `finish` and `reschedule`, the only ways."""
+"""How a job ends, or its run returns to its queue: `finish` and `reschedule`, and many plain successes together."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class Jobs:
 
     def _tell_cancelled(self, held: OpenTransaction | None, job_id: str) -> None:
         def tell() -> None:
-            self._kernel.notifier.ring(CANCEL)
+            self._kernel.notifier.notify(CANCEL)
             self._kernel.tell_ended([job_id])
 
         if held is None:

@@ -49,7 +49,7 @@ class Runs:
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released for end in ended):
-            self._kernel.notifier.ring(JOBS)  # any worker that is free may have them
+            self._kernel.notifier.notify(JOBS)  # any worker that is free may have them
         return outcome
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
@@ -61,7 +61,7 @@ class Runs:
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is not Succeeded for end in ended):
-            self._kernel.notifier.ring(JOBS)  # any worker that is free may have what returns
+            self._kernel.notifier.notify(JOBS)  # any worker that is free may have what returns
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Release a dead worker's jobs, and deregister it."""
@@ -69,7 +69,7 @@ class Runs:
         rescued = self._writer.run(
             lambda db: workers.rescue(db, worker, executing, now, **self._kernel.retention._asdict(), blame=blame)
         )  # durable, as what it ends is told
-        self._kernel.notifier.ring(JOBS)
+        self._kernel.notifier.notify(JOBS)
         self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled])
         for job_id in rescued.dead_lettered:
             with suppress(JobNotFound):  # pruned already

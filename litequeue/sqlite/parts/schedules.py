@@ -60,8 +60,8 @@ class StoredSchedules:
         held = self._writer.held()
         if held is not None:
             value = self._writer.run(lambda db: work(db, at_once))
-            held.after.append(lambda: self._kernel.notifier.ring(SCHEDULES))
+            held.after.append(lambda: self._kernel.notifier.notify(SCHEDULES))
             return value
         value = answered(lambda ask: self._writer.run(lambda db: work(db, ask)))
-        self._kernel.notifier.ring(SCHEDULES)
+        self._kernel.notifier.notify(SCHEDULES)
         return value

@@ -27,7 +27,7 @@ class Ticks:
         """Make the file's declared schedules those of the code, as far as they are of these tasks."""
         now = self._kernel.clock.now()
         answered(lambda ask: self._writer.run(lambda db: stored_schedules.declare(db, schedules, tasks, now, ask)))
-        self._kernel.notifier.ring(SCHEDULES)
+        self._kernel.notifier.notify(SCHEDULES)
 
     def bring_near(self, tasks: frozenset[str]) -> None:
         """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
@@ -42,7 +42,7 @@ class Ticks:
             return next_at
         fired, next_at = answered(lambda ask: self._writer.run(lambda db: stored_schedules.fire(db, tasks, now, ask)))
         if fired:
-            self._kernel.notifier.ring(JOBS)
+            self._kernel.notifier.notify(JOBS)
         return next_at
 
     def next_at(self, tasks: frozenset[str]) -> float | None:

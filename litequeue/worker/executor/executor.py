@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from litequeue.core.records import Claimed
     from litequeue.task import Task
     from litequeue.worker.executor.context import Run
-    from litequeue.worker.executor.inbox import Inbox
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.executor.pool import Pool, Setup
+    from litequeue.worker.executor.shared_listener import SharedListener
     from litequeue.worker.executor.thread_pool import Claim
 
 
@@ -89,9 +89,9 @@ class Executor:
         """Begin a job that is dispatched, from any thread, also one in which a Ctrl-C may come at any time."""
         self._pool_of(job).admit(job, self._setup.clock.monotonic())
 
-    def warm(self, inbox: Inbox, claim: Claim) -> None:
+    def warm(self, listener: SharedListener, claim: Claim) -> None:
         """Be ready for a job that is dispatched, or heard of."""
-        self._threads.warm(inbox, claim)
+        self._threads.warm(listener, claim)
         if len(self.plain) < len(self._setup.tasks):
             self._coroutines.warm()
 

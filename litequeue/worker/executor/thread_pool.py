@@ -13,28 +13,28 @@ from litequeue.worker.executor.stoppable import StoppableThread
 if TYPE_CHECKING:
     from litequeue.core.records import Claimed
     from litequeue.worker.executor.context import Run
-    from litequeue.worker.executor.inbox import Inbox
     from litequeue.worker.executor.mailbox import Mailbox
+    from litequeue.worker.executor.shared_listener import SharedListener
 
 
 class _Thread(StoppableThread):
-    """One thread of the pool. `inbox`: where it waits, instead of at its wakeup, in place of the loop."""
+    """One thread of the pool. `listener`: where it waits, instead of at its wakeup, in place of the loop."""
 
-    __slots__ = ("given_up", "inbox", "slot", "wakeup")
+    __slots__ = ("given_up", "listener", "slot", "wakeup")
 
     def __init__(self, slot: int) -> None:
         super().__init__()
         self.slot = slot
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
-        self.inbox: Inbox | None = None
+        self.listener: SharedListener | None = None
         self.given_up = False
 
     def call(self) -> None:
         """Let it look at the backlog; one call is as good as two."""
-        inbox = self.inbox
-        if inbox is not None:
-            inbox.call_away()
+        listener = self.listener
+        if listener is not None:
+            listener.call_away()
         elif self.wakeup.locked():
             self.wakeup.release()
 
@@ -92,17 +92,17 @@ class ThreadPool(Pool):
             self._idle.pop()
         return called
 
-    def warm(self, inbox: Inbox, claim: Claim) -> None:
-        """Have a thread that `admit` finds idle, and one that waits at the inbox in place of the loop."""
+    def warm(self, listener: SharedListener, claim: Claim) -> None:
+        """Have a thread that `admit` finds idle, and one that waits at the listener in place of the loop."""
         with self._lock:
-            if not inbox.listened and self._idle:
-                self._send_to_listen(self._idle[0], inbox, claim)
+            if not listener.listened and self._idle:
+                self._send_to_listen(self._idle[0], listener, claim)
             new = [self._new_thread() for _ in range(min(2, self.size) - len(self._threads))]
         self._start(new)
 
-    def _send_to_listen(self, thread: _Thread, inbox: Inbox, claim: Claim) -> None:
-        inbox.listened, self._claim = True, claim
-        thread.inbox = inbox
+    def _send_to_listen(self, thread: _Thread, listener: SharedListener, claim: Claim) -> None:
+        listener.listened, self._claim = True, claim
+        thread.listener = listener
         if thread.wakeup.locked():
             thread.wakeup.release()
 
@@ -174,9 +174,11 @@ class ThreadPool(Pool):
             self._idle.append(thread)
         self._wake()
         thread.wakeup.acquire()
-        inbox = thread.inbox
-        if inbox is not None:
-            hears = inbox.listen(lambda: self._claim(lambda: self._leave_idle(thread)), lambda: self._is_wanted(thread))
+        listener = thread.listener
+        if listener is not None:
+            hears = listener.listen(
+                lambda: self._claim(lambda: self._leave_idle(thread)), lambda: self._is_wanted(thread)
+            )
             self._leave_idle(thread, another=hears)
         else:
             self._leave_idle(thread)
@@ -189,15 +191,15 @@ class ThreadPool(Pool):
     def _leave_idle(self, thread: _Thread, *, another: bool = True) -> None:
         """It is idle no more; where it listened, another idle thread does, or else the loop."""
         with self._lock:
-            inbox, thread.inbox = thread.inbox, None
+            listener, thread.listener = thread.listener, None
             if thread in self._idle:  # it heard of jobs itself, or the thread that called it was interrupted
                 self._idle.remove(thread)
-            if inbox is None:
+            if listener is None:
                 return
             if another and self._idle and not self._stopping:
-                self._send_to_listen(self._idle[0], inbox, self._claim)
+                self._send_to_listen(self._idle[0], listener, self._claim)
             else:
-                inbox.leave()
+                listener.leave()
 
     def _one(self, thread: _Thread, job: Claimed) -> None:
         run = self._begin(job, thread.slot)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MISSED = b"missed"  # left to the loop by a thread whose listener may have missed something
 
 
-class Inbox:
+class SharedListener:
     """One listener, at which one thread waits at a time: the loop's, or, while `listened`, an idle one.
 
     `missed` tells that senders may have dropped some: check everything.
@@ -47,11 +47,11 @@ class Inbox:
     def wake(self) -> None:
         """Make the wait() of now, or else the next, return promptly; from any thread or signal handler here."""
         if self.listened:
-            self._ring()
+            self._wake_loop()
         if not self.listened:  # not "else": the thread may have left meanwhile, and the loop be at the listener
             self._listener.wake()
 
-    def _ring(self) -> None:
+    def _wake_loop(self) -> None:
         try:
             self._wakeup.release()
         except RuntimeError:  # it is released already
@@ -81,7 +81,7 @@ class Inbox:
                     return True
                 heard = [word]
             self._mail.extend([*heard, MISSED] if missed else heard)
-            self._ring()
+            self._wake_loop()
             if b"" in heard and is_wanted():  # else the wake was for the loop
                 return True
 
@@ -92,4 +92,4 @@ class Inbox:
     def leave(self) -> None:
         """No thread listens any more: the loop waits at the listener itself."""
         self.listened = False
-        self._ring()
+        self._wake_loop()
