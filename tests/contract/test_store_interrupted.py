@@ -13,8 +13,7 @@ from contract.writing import backlog, can_enter, crowd
 from crash.watching import until
 from litequeue.errors import StoreError
 from litequeue.sqlite import read_connection
-from litequeue.sqlite.commit import commit_queue
-from litequeue.sqlite.commit import fair_lock, gathering, writer
+from litequeue.sqlite.commit import commit_queue, fair_lock, gathering, writer
 from litequeue.sqlite.drivers import connection
 
 TRACED = {module.__file__ for module in (connection, commit_queue, fair_lock, gathering, writer)}
