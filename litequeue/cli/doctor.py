@@ -226,7 +226,7 @@ def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     for row in waiting:
         yield Finding("warn", "jobs", unserved_text(row))
     if not waiting:
-        yield Finding("ok", "jobs", "every ready job has a worker that can take it")
+        yield Finding("ok", "jobs", "no ready job is without a worker that can take it")
 
 
 def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Tools for the tests of programs that use litequeue: a clock that moves only when told to."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HANGUP: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (signal.SIGHUP,)
 STOPS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, *HANGUP)
 # Seconds. systemd signals each process of a unit and its supervisor passes the signal on, a terminal that is closed
-# and its shell both send SIGHUP: under load that takes a few 0.1 s. A person who reads "again to release it now" takes
+# and its shell both send SIGHUP: under load that takes a few 0.1 s. A person who reads "send it again" takes
 # longer.
 MOMENT = 1.0
 ELSEWHERE = (
@@ -296,7 +296,10 @@ def say_what_kills() -> None:
     deadly = [number.name for number in reversed(STOPS[1:]) if signal.getsignal(number) == signal.SIG_DFL]
     if deadly and not _has_said and sys.platform != "win32":
         _has_said.append(True)
-        log.info("%s kills this program and its worker at once; pass signals=True, or handle the signal", deadly[-1])
+        log.info(
+            "%s would end this program without stopping its worker; pass signals=True, or handle the signal",
+            deadly[-1],
+        )
 
 
 # ---- fork

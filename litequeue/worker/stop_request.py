@@ -108,7 +108,7 @@ class StopRequest:
             if times > 1:
                 log.warning("%s: releasing running jobs now", who)
             else:
-                again = "; again to release them now" if who.startswith("SIG") else ""
+                again = "; send it again to release them now" if who.startswith("SIG") else ""
                 log.warning("%s: finishing running jobs, up to %s%s", who, text(self._grace), again)
 
     def keep_short(self) -> None:

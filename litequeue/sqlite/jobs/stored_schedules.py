@@ -159,7 +159,7 @@ def fire(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> tuple[i
 
 
 def _ticks(schedule: ScheduleRecord, name: str, now: float) -> Ticks:
-    """Have the trigger of a schedule that can be moved on say what is due: one that cannot be named fires for ever."""
+    """Return the ticks that are due. A schedule whose name is not UTF-8 is refused: it could not be updated."""
     try:
         if schedule.name.encode().hex() != name.lower():
             return Ticks(_NOTHING, wrong="its name is not UTF-8")

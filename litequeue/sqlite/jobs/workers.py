@@ -57,15 +57,15 @@ def rescue(
     cancelled: list[str] = []
     fates: dict[Status | None, list[str]] = {Status.CANCELLED: cancelled, Status.FAILED: dead_lettered}
     for job_id, attempt, deaths in runs:
-        guilty = blame and f"{job_id}:{attempt}" in begun
-        if guilty and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
+        blamed = blame and f"{job_id}:{attempt}" in begun
+        if blamed and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
             error = ErrorInfo("WorkerDied", _DIED.format(deaths + 1), "")
             kept = now, until(now, failed_ttl)
             perform(db, finish(job_id, attempt, Status.FAILED, *kept, died=1, error=error))
             dead_lettered.append(job_id)
             continue
         # never as unbegun: a run that is not noted may have ended, and its worker died before the end was stored
-        status = perform(db, reschedule(job_id, attempt, now, until(now, result_ttl), died=int(guilty)))
+        status = perform(db, reschedule(job_id, attempt, now, until(now, result_ttl), died=int(blamed)))
         fates.get(status, returned).append(job_id)
     db.rows(SQL["unregister"], {"worker": worker})
     return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled))

@@ -1,1 +1,1 @@
-"""The parts of the store, by topic. Each is a protocol of `core/engine.py` over the kernel that all share."""
+"""The parts of the store, by topic. Each stands for one protocol of `core/engine.py` or `core/store.py`."""

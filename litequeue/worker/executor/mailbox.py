@@ -1,4 +1,4 @@
-"""What comes of the claimed jobs: pools put in which have begun and how they ended, the worker takes the ends out.
+"""Passes the ends of runs to the worker: a pool notes which jobs have begun and how they ended; the worker takes these.
 
 Knows no pool and no worker.
 """
