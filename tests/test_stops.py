@@ -386,11 +386,8 @@ signal.signal(signal.SIGTERM, lambda *_: None)
 say("handles", signal.getsignal(signal.SIGHUP) == signal.SIG_DFL)
 """)
     output, _ = program.communicate(timeout=DEADLINE)
-    assert (
-        output.count("SIGTERM would end this program at once, without stopping its worker first; pass signals=True, or")
-        == 1
-    )
-    assert output.count("and its worker at once") == 1
+    assert output.count("SIGTERM would end this program without stopping its worker; pass signals=True, or") == 1
+    assert output.count("would end this program") == 1
     assert output.endswith("handles True\n")  # nothing was installed
 
 
