@@ -47,14 +47,15 @@ class Closable(Protocol):
 
 _stores: weakref.WeakSet[Closable] = weakref.WeakSet()
 _stopped: list[tuple[Closable, tuple[bool, ...]]] = []
-_opening: list[Any] = []  # held for the fork: no other thread makes a queue meanwhile
+_held: list[Any] = []  # locks that are held for the fork: no other thread makes a queue meanwhile
 
 _forking: dict[int, threading.Lock] = {}  # one fork at a time: each needs every store idle
+_watching: dict[int, threading.RLock] = {}  # re-entrant: a signal handler may make a queue inside watch()
 
 
 def watch(store: Closable) -> None:
     """Close and reopen this store whenever the process forks."""
-    with lock_of_this_process(_forking, threading.Lock):
+    with lock_of_this_process(_watching, threading.RLock):
         _stores.add(store)
 
 
@@ -62,19 +63,21 @@ def _before() -> None:
     import ctypes  # noqa: F401  for the child, where another thread's import may stand half done for ever
 
     lock_of_this_process(_forking, threading.Lock).acquire()
-    made = opening()
+    watching, made = lock_of_this_process(_watching, threading.RLock), opening()
+    watching.acquire()
+    _held.append(watching)
     if made.acquire(timeout=BUSY_SECONDS):
-        _opening.append(made)
+        _held.append(made)
     _stopped.extend((store, store.before_fork()) for store in list(_stores) if not store.is_anothers)
 
 
 def _in_parent() -> None:
-    locks = [*_opening, lock_of_this_process(_forking, threading.Lock)]
+    locks = [*_held, lock_of_this_process(_forking, threading.Lock)]
     try:
         _go_on(list(_stopped))
     finally:  # in one call in C: a Ctrl-C may come between any two of Python's
         _stopped.clear()
-        _opening.clear()
+        _held.clear()
         deque(map(methodcaller("release"), locks), maxlen=0)
 
 
@@ -91,7 +94,7 @@ def _in_child() -> None:
         for db in store.after_fork_in_child(stopped):
             abandon(db)
     _stopped.clear()
-    _opening.clear()
+    _held.clear()
 
 
 @atexit.register
