@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
-from litequeue.core.engine import Feature
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import Call, NewJob
 from litequeue.core.retry import Duration
@@ -24,7 +23,7 @@ from litequeue.serialization.signature import Signature
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from litequeue.core.engine import Source, Submitted
+    from litequeue.core.engine import Feature, Source, Submitted
     from litequeue.serialization.json_codec import Codec
 
 P = ParamSpec("P")
@@ -181,8 +180,6 @@ class Task(Transparent, Generic[P, R]):
                     f"enqueue_many() takes tuples of positional or mappings of keyword arguments, got {call!r}; "
                     f"write ({call!r},) for a single argument"
                 )
-        if len(jobs) > 1:  # one alone is stored or not on any engine
-            self._owner.require([Feature.ATOMIC_BATCH])
         return jobs
 
     def _timed(self, now: float) -> dict[str, Any]:

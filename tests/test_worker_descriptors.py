@@ -12,6 +12,7 @@ import pytest
 
 import descriptors
 from crash.watching import ended, status_of, until
+from idle_workers import IdleWorkers
 from litequeue import Queue, StoreError
 from litequeue.ipc import notifier, process_lock
 
@@ -43,6 +44,23 @@ def test_a_worker_whose_descriptors_were_closed_ends_and_releases_what_runs(queu
         go.set()
     assert status_of(job) == "queued"
     assert queue.engine.workers.list() == []
+
+
+def test_an_idle_worker_whose_lock_was_closed_claims_nothing_that_it_hears_of(queue, database, monkeypatch):
+    """Other workers may take it for dead, and the number of its lock may be another file's by now."""
+    ran, idle = [], IdleWorkers(queue, monkeypatch)
+    queue.task(name="work")(lambda: ran.append(True))
+    with Queue(database, durability="normal") as other:
+        work = other.task(name="work")(lambda: None)
+        with pytest.raises(OSError, match="lock"), queue.worker(threads=2, name="careless"):
+            idle.at_rest()
+            [lock] = queue.engine.directory.glob("*.lock")
+            for number in descriptors.of_file(lock):
+                os.close(number)
+            job = work.enqueue()
+            until(lambda: not any(thread.name == "litequeue-careless" for thread in threading.enumerate()))
+        job.refresh()
+        assert (ran, job.status, job.attempt) == ([], "queued", 0)
 
 
 def test_a_worker_whose_descriptors_are_closed_while_it_ends_writes_no_more(queue, monkeypatch, while_it_ends):

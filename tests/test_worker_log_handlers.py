@@ -15,15 +15,16 @@ def queue(database):
         yield queue
 
 
+@pytest.mark.parametrize("error", [ConnectionError("the log server is away"), SystemExit(3)])
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_a_handler_of_logs_that_raises_costs_no_thread_and_no_place(queue, monkeypatch, kind):
+def test_a_handler_of_logs_that_raises_costs_no_thread_and_no_place(queue, monkeypatch, kind, error):
     def plain(n): ...
 
     async def coroutine(n): ...
 
     class Away(logging.Handler):
         def emit(self, record):
-            raise ConnectionError("the log server is away")
+            raise error
 
     log = logging.getLogger("litequeue")
     monkeypatch.setattr(log, "handlers", [Away()])

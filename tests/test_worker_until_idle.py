@@ -1,11 +1,12 @@
 """`run(until_idle=True)` works off whatever is ready, and then returns."""
 
 import asyncio
+import threading
 from collections import Counter
 
 import pytest
 
-from litequeue import Queue, at
+from litequeue import Queue, StoreBusy, at
 from litequeue.core.store import Demand, NewWorker
 from litequeue.testing import ManualClock
 
@@ -166,3 +167,37 @@ def test_until_idle_comes_to_an_end_behind_what_has_expired(queue):
     count.enqueue_many([("new",)] * 10)
     queue.worker(threads=2).run(until_idle=True)
     assert ran == {"new": 10}
+
+
+def test_a_worker_that_runs_is_not_run_beside_itself(queue):
+    worker, begun, go = queue.worker(), threading.Event(), threading.Event()
+
+    @queue.task
+    def work():
+        begun.set()
+        return go.wait(20)
+
+    job = work.enqueue()
+    thread = threading.Thread(target=worker.run, kwargs={"until_idle": True})
+    thread.start()
+    assert begun.wait(20)
+    with pytest.raises(RuntimeError, match="already been started"):
+        worker.run(until_idle=True)
+    go.set()
+    thread.join(20)
+    assert job.result(0) is True
+
+
+def test_a_worker_that_could_not_register_can_be_run_again(queue, monkeypatch):
+    job, worker, register = queue.task(name="one")(lambda: 1).enqueue(), queue.worker(), queue.engine.workers.register
+
+    def refused(new):
+        monkeypatch.setattr(queue.engine.workers, "register", register)
+        raise StoreBusy("once")
+
+    monkeypatch.setattr(queue.engine.workers, "register", refused)
+    with pytest.raises(StoreBusy):
+        worker.run(until_idle=True)
+    assert not worker.wait_until_started()
+    assert worker.run(until_idle=True)
+    assert (job.result(0), worker.wait_until_started()) == (1, True)

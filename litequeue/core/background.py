@@ -84,22 +84,19 @@ class _Calls:
         self._queued: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # re-entrant: a signal handler may call put() inside put()
         self._thread: threading.Thread | None = None
-        self._starting = False
+        self._starting = threading.Lock()  # held while the thread is started
 
     def put(self, call: Callable[[], object]) -> None:
         with self._lock:
-            if not self._starting and (self._thread is None or not self._thread.is_alive()):
+            if not self._starting.locked() and (self._thread is None or not self._thread.is_alive()):
                 self._start()
             self._queued.put(call)
 
     def _start(self) -> None:
-        self._starting = True
-        try:
+        with self._starting:
             thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             thread.start()
             self._thread = thread
-        finally:
-            self._starting = False
 
     def end(self) -> None:
         if self._thread is not None:

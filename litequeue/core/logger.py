@@ -52,7 +52,11 @@ class _Note(NamedTuple):
                     NAME, self.level, file, line, self.message, self.arguments, raised, function, self.extra
                 )
             )
-        except Exception as failure:
+        except BaseException as failure:
+            # but for a Ctrl-C; and a SystemExit is meant in the main thread, where another would end a thread of ours
+            in_main = threading.current_thread() is threading.main_thread()
+            if isinstance(failure, KeyboardInterrupt) or (in_main and not isinstance(failure, Exception)):
+                raise
             _tell_of(failure)
 
 
@@ -128,8 +132,8 @@ def say() -> None:
     ident = threading.get_ident()
     if ident in _open_blocks or ident in _saying:
         return
-    _saying.add(ident)
     try:
+        _saying.add(ident)  # in here: a Ctrl-C before it was undone would silence this thread for good
         for _ in range(ROUNDS):
             for note in unsaid.pop(ident, ()):
                 patience = _aside.get(ident)
@@ -227,7 +231,7 @@ def _scribe() -> _Scribe:
     return _scribes[0]
 
 
-def _tell_of(failure: Exception) -> None:
+def _tell_of(failure: BaseException) -> None:
     """Print the error as logging does: on stderr, unless that is switched off; once for each kind of error."""
     if type(failure) in _told or not logging.raiseExceptions or sys.stderr is None:
         return

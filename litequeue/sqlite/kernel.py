@@ -231,10 +231,10 @@ class Kernel:
         """Close what is open, so that the child inherits no lock state; tell what could be closed."""
         quiet = no_copy = False
         stopped = [False] * len(self._reads)
-        latest = SystemClock.monotonic() + BUSY_SECONDS  # for all of them together
         try:
             no_copy = self.copying.acquire(blocking=False)  # one may take minutes: too long for a fork to wait
             quiet = self.writer.quiesce()
+            latest = SystemClock.monotonic() + BUSY_SECONDS  # for all readers together
             for place, each in enumerate(self._reads):
                 stopped[place] = each.stop(max(0.0, latest - SystemClock.monotonic()))
         except BaseException as error:  # perhaps a Ctrl-C: Python prints it and forks all the same

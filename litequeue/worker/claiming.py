@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Cycle, Runs
+    from litequeue.ipc.process_lock import ProcessLock
     from litequeue.worker.executor.executor import Executor
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.maintenance import Maintenance
@@ -47,6 +48,7 @@ class Claiming:
         stop: StopRequest,
         clock: Clock,
         *,
+        process_lock: ProcessLock,
         executor: Executor,
         mailbox: Mailbox,
         runs: RunningJobs,
@@ -54,7 +56,7 @@ class Claiming:
         maintenance: Maintenance,
     ) -> None:
         self._store, self._queues, self._counts, self._stop, self._clock = store, queues, counts, stop, clock
-        self._executor, self._mailbox, self._runs = executor, mailbox, runs
+        self._process_lock, self._executor, self._mailbox, self._runs = process_lock, executor, mailbox, runs
         self._quarantine, self._maintenance = quarantine, maintenance
         self.kinds: frozenset[frozenset[str]] = frozenset()
         self.next_at: float | None = None  # when a scheduled job is due
@@ -123,6 +125,7 @@ class Claiming:
 
     def claim_all(self) -> Claim:
         """Claim, in an idle thread while the loop sleeps, as many jobs as there is room for."""
+        self._process_lock.check()
         self.loop_wakes()
         self.look_again()
         known = self.next_at

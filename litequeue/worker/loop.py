@@ -74,8 +74,11 @@ class Loop:
             self._executor = Executor(setup, self.mailbox, **places, loop=event_loop)
             self._runs = RunningJobs(self._executor, self.mailbox, home.defaults, home.clock)
             self._runs.serve(self._tasks.tasks)
+            self._compose(home, store, options, stop, counts)
             stop.note_in(lock, self._listener.wake)  # may want a descriptor, too
             made.pop_all()
+
+    def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
         self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names)
         self._quarantine = Quarantine(self._runs, home.clock)
         self._claiming = Claiming(
@@ -84,6 +87,7 @@ class Loop:
             counts,
             stop,
             home.clock,
+            process_lock=self._process_lock,
             executor=self._executor,
             mailbox=self.mailbox,
             runs=self._runs,
@@ -291,7 +295,10 @@ class Loop:
         self._drain(patience)
         self._runs.write_off_all()
         self._drain(patience + LAST_PATIENCE)  # these were just ending, or beginning
-        self._settle(max(deadline, self._clock.monotonic() + LAST_SETTLE))
+        deadline = max(deadline, self._clock.monotonic() + LAST_SETTLE)
+        while self.mailbox.settling and self._clock.monotonic() < deadline:
+            self._pause(LAST_PATIENCE / 10)
+        self._settle(deadline)
         self._claiming.note_what_ran()
 
     def _drain(self, patience: float) -> None:

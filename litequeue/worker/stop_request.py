@@ -124,6 +124,7 @@ class StopRequest:
     def begin(self) -> None:
         """Note that the worker begins; again if `run(until_idle=True)` is called again."""
         self._over.clear()
+        self.at_once = self.at_once and self.made  # not what the failure of the run before has made of it
 
     def end(self) -> None:
         """Note that the worker has ended."""

@@ -49,7 +49,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
-        self._ready = threading.Event()
+        self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
 
     def run(self, *, until_idle: bool = False) -> bool:
@@ -58,12 +58,18 @@ class Worker:
         In the main thread the first SIGINT, SIGTERM or SIGHUP stops claiming and lets running jobs end within `grace`.
         A second one, a second later or more, releases them at once. Returns whether every job that had begun has ended.
         """
-        if self._thread is not None:
+        if self._thread is not None or self._running:
             raise RuntimeError(STARTED)
+        self._failure = None  # of the run before
+        self._ready.clear()
         self.stop_request.when_idle = until_idle
         self.stop_request.begin()
-        with self._handling_signals():
-            self._work()
+        try:
+            self._running = True
+            with self._handling_signals():
+                self._work()
+        finally:
+            self._running = False
         if self._failure is not None:
             raise self._failure
         return self._loop is None or not self._loop.mailbox.cut_short

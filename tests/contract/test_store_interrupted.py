@@ -11,10 +11,12 @@ from contract.jobs import put
 from contract.test_store_writer import DEADLINE, insert
 from contract.writing import backlog, can_enter, crowd
 from crash.watching import until
+from litequeue.core import background
 from litequeue.errors import StoreError
 from litequeue.sqlite import read_connection
 from litequeue.sqlite.commit import commit_queue, fair_lock, gathering, writer
 from litequeue.sqlite.drivers import connection
+from litequeue.sqlite.file import guards
 
 TRACED = {module.__file__ for module in (connection, commit_queue, fair_lock, gathering, writer)}
 MOST = 400
@@ -215,6 +217,31 @@ def test_a_ctrl_c_as_a_connection_is_opened_hides_no_later_change(store, monkeyp
         store.kernel.look_ups.close()
         came = interrupted(n, store.kernel.reads.file_version)
         assert store.kernel.reads.file_version() != version, f"after a Ctrl-C before line {n}"
+        if not came:
+            return
+    pytest.fail("no run went through without a Ctrl-C")
+
+
+def test_a_ctrl_c_as_a_file_is_opened_leaves_it_to_be_opened_by_others(store, monkeypatch):
+    monkeypatch.setitem(globals(), "TRACED", {guards.__file__})
+    for n in range(1, MOST):
+        store.kernel.look_ups.close()
+        came = interrupted(n, store.kernel.reads.file_version)
+        store.kernel.look_ups.close()
+        store.kernel.reads.file_version()  # once raised StoreBusy from here on
+        if not came:
+            return
+    pytest.fail("no run went through without a Ctrl-C")
+
+
+def test_a_ctrl_c_as_a_thread_of_calls_is_started_leaves_the_next_call_to_start_it(monkeypatch):
+    monkeypatch.setitem(globals(), "TRACED", {background.__file__})
+    for n in range(1, MOST):
+        calls, called = background.Background("litequeue-tested"), threading.Event()
+        came = interrupted(n, lambda calls=calls: calls.submit(int))
+        calls.submit(called.set)
+        assert called.wait(DEADLINE), f"no thread is started after a Ctrl-C before line {n}"
+        calls.close()
         if not came:
             return
     pytest.fail("no run went through without a Ctrl-C")

@@ -28,7 +28,7 @@ _forsaken: set[FileId] = set()  # inherited by a fork in a state that cannot be 
 # re-entrant: a signal handler may use or make a queue while its thread opens a file
 _locks: dict[int, threading.RLock] = {}
 _openings: dict[int, threading.RLock] = {}
-_registering: set[int] = set()  # the process in which a thread is inside `register`
+_registering: dict[int, threading.Lock] = {}  # held inside `register`, by `with` alone: no Ctrl-C leaves it held
 _REGISTERING = (
     "this call, perhaps of a signal handler, came inside another one that is opening a queue's file; nothing was done. "
     "Let the handler set a flag, and make the call after it"
@@ -114,13 +114,11 @@ def register(
         raise StoreError(f"{path} was deleted while it was being opened")
     refuse_forsaken(path, identity)
     with lock_of_this_process(_locks, threading.RLock):
-        if getpid() in _registering:
+        inside = lock_of_this_process(_registering, threading.Lock)
+        if inside.locked():
             raise StoreBusy(_REGISTERING)
-        _registering.add(getpid())
-        try:
+        with inside:
             found = _registered(path, identity, library, holder, holds, first)
-        finally:
-            _registering.discard(getpid())
     _install_hook()
     return found
 

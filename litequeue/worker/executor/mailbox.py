@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from litequeue.core.outcome import Ended, Released
@@ -36,6 +35,7 @@ class Mailbox:
         self.cut_short: int = 0  # runs that had begun and were released
         self.left: int = 0  # runs that do not stop, and were given up
         self.worker_sleeps: bool = False  # and will claim nothing when it is woken by an end
+        self.settling: bool = False  # in the thread of a run
         self._settle = settle
         self._settled: deque[tuple[Ended, list[Ended]]] = deque()
 
@@ -58,11 +58,16 @@ class Mailbox:
         """Settle the only run here and now, in its thread: its waiters need not wait for the worker. False: not so."""
         if not self.worker_sleeps or self.ended or len(self.running) > 1:
             return False
-        with suppress(Exception):  # also of `on_connect`: then the worker tries again, and says what is wrong
+        self.settling = True
+        try:
             self._settled.append((ended, self._settle([ended])))
             self.running.pop((ended.job.id, ended.job.attempt), None)
-            return True
-        return False
+        except Exception:  # also of `on_connect`: the worker tries again, and says what is wrong
+            self.end(ended)
+            self.wake()
+        finally:
+            self.settling = False
+        return True
 
     # ---- the side of the worker
 

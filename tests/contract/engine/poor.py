@@ -20,9 +20,9 @@ LONGEST_DELAY = 86_400.0
 
 
 class PoorEngine:
-    """No transactions, batches, keys, listing, schedules, long delays or workers inside the program; ids are words."""
+    """No transactions, keys, listing, schedules, long delays or workers inside the program; ids are words."""
 
-    features = frozenset()
+    features = frozenset({Feature.ATOMIC_BATCH})
 
     def __init__(self, name="poor"):
         self.name = name

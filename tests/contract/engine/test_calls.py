@@ -92,8 +92,7 @@ def test_a_codec_of_the_applications_own_is_used(open_rig):
 
 def test_a_call_from_a_coroutine_is_the_same(rig):
     async def enqueue():
-        one, batches = await rig.tasks.add.aenqueue(1), ([(2,)], [{"a": 3, "b": 0}])
-        return [one, *[job for calls in batches for job in await rig.tasks.add.aenqueue_many(calls)]]
+        return [await rig.tasks.add.aenqueue(1), *await rig.tasks.add.aenqueue_many([(2,), {"a": 3, "b": 0}])]
 
     jobs = asyncio.run(enqueue())
     rig.work()

@@ -50,8 +50,7 @@ def test_an_engine_that_was_closed_is_opened_again_when_it_is_used(rig):
 
 def test_what_a_worker_did_is_counted(rig):
     runner = rig.queue.worker(threads=2, name="mine")
-    for number in (1, 2):
-        rig.tasks.add.enqueue(number)
+    rig.tasks.add.enqueue_many([(1,), (2,)])
     assert runner.run(until_idle=True)
     assert (runner.name, runner.claimed, runner.settled, runner.released, runner.lost) == ("mine", 2, 2, 0, 0)
 

@@ -44,8 +44,7 @@ def test_a_job_that_is_not_there_is_not_found(rig, job_id):
 
 
 def test_the_counts_are_by_queue_and_state(rig):
-    for number in (1, 2):
-        rig.tasks.add.enqueue(number)
+    rig.tasks.add.enqueue_many([(1,), (2,)])
     rig.tasks.add.using(queue="mail", delay=60).enqueue(1)
     assert rig.stored() == 3
     assert {(count.queue, count.status) for count in rig.engine.jobs.counts()} == {
@@ -56,7 +55,7 @@ def test_the_counts_are_by_queue_and_state(rig):
 
 @needs(Feature.LISTING)
 def test_a_listing_is_newest_first_and_goes_on_before_an_id(rig):
-    ids = [rig.tasks.add.enqueue(number).id for number in range(7)][::-1]
+    ids = [job.id for job in rig.tasks.add.enqueue_many([(number,) for number in range(7)])][::-1]
     first = [job.id for job in rig.queue.jobs(limit=4)]
     rest = [job.id for job in rig.queue.jobs(limit=4, before=first[-1])]
     assert (first, rest) == (ids[:4], ids[4:])

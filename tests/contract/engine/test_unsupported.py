@@ -42,16 +42,7 @@ def declared(rig, name, **options):
     rig.queue.task(name=name, **options)(rig.tasks.identity.function)
 
 
-async def abatch(rig):
-    return await rig.tasks.add.aenqueue_many([(1,), (2,)])
-
-
 ASKING = {
-    Feature.ATOMIC_BATCH: [
-        lambda rig: rig.tasks.add.enqueue_many([(1,), (2,)]),
-        lambda rig: rig.tasks.add.enqueue_many(iter([{"a": 1}, (2,)])),
-        lambda rig: asyncio.run(abatch(rig)),
-    ],
     Feature.TRANSACTION: [transact, lambda rig: asyncio.run(atransact(rig)), within, within_something],
     Feature.KEYS: [
         lambda rig: rig.tasks.add.using(key="k"),
@@ -75,14 +66,15 @@ ASKING = {
     ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
-        lambda rig: asyncio.run(rig.tasks.add.using(delay="5000d").aenqueue(1)),
+        lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
     ],
     Feature.EMBEDDED: [embed, lambda rig: asyncio.run(aembed(rig))],
 }
 WAYS = [(feature, way) for feature, ways in ASKING.items() for way in ways]
 
-# Not among them: `completing()` can be asked for in a running job only (below); for workflows nothing asks yet.
-OTHERS = {Feature.COMPLETING, Feature.WORKFLOWS}
+# Not among them: a batch is not refused where it is not atomic, its calls are stored in order; `completing()` can be
+# asked for in a running job only (below); for workflows nothing asks yet.
+OTHERS = {Feature.ATOMIC_BATCH, Feature.COMPLETING, Feature.WORKFLOWS}
 
 
 def test_every_feature_is_asked_for():
@@ -101,13 +93,6 @@ def test_what_an_engine_lacks_is_refused_and_what_it_has_is_not(rig, feature, as
         ask(rig)
     assert rig.stored() == 0
     assert set(rig.queue.tasks) == tasks
-
-
-def test_a_batch_of_one_call_or_none_is_no_batch(rig):
-    assert rig.tasks.add.enqueue_many([]) == []
-    [job] = rig.tasks.add.enqueue_many([(1,)])
-    rig.work()
-    assert job.result(5) == 2
 
 
 def test_completing_is_refused_in_the_job_that_asks_for_it(rig):

@@ -19,7 +19,7 @@ def test_threads_wait_for_one_job(rig):
 
 def test_coroutines_wait_for_many_jobs(rig):
     async def main():
-        jobs = [await rig.tasks.add.aenqueue(number) for number in range(30)]
+        jobs = await rig.tasks.add.aenqueue_many([(number,) for number in range(30)])
         return await asyncio.wait_for(asyncio.gather(*jobs), 20)
 
     with rig.worker():
