@@ -149,12 +149,12 @@ def test_what_is_lost_does_not_harm_the_others_in_the_batch(store, hands, job, o
     assert (status(store, good), status(store, bad)) == (Status.SUCCEEDED, Status.FAILED)
 
 
-def test_ends_too_many_to_be_named_in_one_ring_are_notified_without_names(store, hands, job, monkeypatch):
+def test_ends_too_many_to_be_named_in_one_notification_are_notified_without_names(store, hands, job, monkeypatch):
     put(store)
     with closing(Listener(store.directory, DONE)) as listener:
         hands.settle((job, SUCCEEDED))
         assert listener.wait(30) == [job.id.encode()]
-        monkeypatch.setattr(kernel, "LARGEST_RING", 1)
+        monkeypatch.setattr(kernel, "LARGEST_MESSAGE", 1)
         hands.settle((hands.take(), SUCCEEDED))
         assert listener.wait(30) == [ALL]
 
