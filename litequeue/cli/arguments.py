@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.shell_completion import CompletionItem
 
-from litequeue.cli.locate import DRIVERS, modules_here
 from litequeue.core.duration import instant, seconds
+from litequeue.sqlite.file.opening import Driver
 
 if TYPE_CHECKING:
     TextType = click.ParamType[str]
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 else:  # generic since click 8.4, and only for checkers
     TextType = SecondsType = NamesType = click.ParamType
 
+DRIVERS = get_args(Driver)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -30,6 +31,8 @@ class Target(TextType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer modules of this folder; the shell adds files."""
         del ctx, param
+        from litequeue.cli.locate import modules_here  # here: a command is completed seldom
+
         modules = [CompletionItem(name) for name in modules_here() if name.startswith(incomplete)]
         return [*modules, CompletionItem(incomplete, type="file")]
 

@@ -12,7 +12,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, get_args
+from typing import IO, Any
 
 import click
 
@@ -25,7 +25,6 @@ from litequeue.sqlite.store import SqliteStore
 
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d][\w.]*)?")
 _FILE_ENDINGS = (".db", ".db3", ".sqlite", ".sqlite3")
-DRIVERS = get_args(Driver)
 
 
 class Mistake(click.ClickException):

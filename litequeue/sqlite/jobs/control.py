@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.enqueue import holder_of
 from litequeue.sqlite.jobs.finish import STATES, finish, until
+from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from litequeue.core.engine import Submitted
 from litequeue.core.records import Status
 from litequeue.errors import KeyConflict, StoreError
 from litequeue.sqlite.jobs.finish import NUMBER, STATES
+from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.user_answers import alike, at_once
 from litequeue.sqlite.sql import SQL
 
@@ -107,18 +108,6 @@ def _columns(new: NewJob) -> dict[str, Any]:
         "retries": new.retries,
         "tags": json.dumps(new.tags) if new.tags else None,
     }
-
-
-def holder_of(task: str, key: str, now: float) -> Steps[Row | None]:
-    """Its id, payload, state and whether it has begun; a job whose time has passed frees the key."""
-    rows = yield SQL["key_holder"], {"task": task, "key": key}
-    if not rows:
-        return None
-    *holder, delete_at = rows[0]
-    if delete_at is None or delete_at > now:
-        return tuple(holder)
-    yield SQL["free_key"], {"task": task, "key": key, "now": now}
-    return None
 
 
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:

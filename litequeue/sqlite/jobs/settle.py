@@ -11,8 +11,8 @@ from litequeue.errors import Fenced
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.claim import claim, in_turn
 from litequeue.sqlite.jobs.control import CHUNK, expire
-from litequeue.sqlite.jobs.enqueue import holder_of
 from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
+from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
