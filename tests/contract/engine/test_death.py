@@ -30,12 +30,12 @@ def test_what_a_killed_worker_ran_runs_again_soon_and_nothing_else(rig, start_wo
     ended = rig.tasks.add.enqueue(1)
     assert ended.result(10) == 2
     jobs = [running(rig.tasks.through.enqueue(str(gate))) for _ in range(2)]
-    waiting = rig.tasks.through.enqueue(str(gate))
     start_worker(threads=4)
+    beside = running(rig.tasks.through.enqueue(str(gate)))  # by the other worker, which is up then
     killed.kill()
     until(lambda: all(job.refresh().attempt == 2 for job in jobs), AGAIN)
     gate.touch()
-    assert [job.result(10) for job in [*jobs, waiting]] == [2, 2, 1]
+    assert [job.result(10) for job in [*jobs, beside]] == [2, 2, 1]
     assert ended.refresh().attempt == 1
 
 
@@ -44,9 +44,11 @@ def test_a_job_that_kills_its_worker_is_stopped_after_three_deaths_and_the_next_
     poison = rig.tasks.die.enqueue()
     with pytest.raises(JobFailed):
         poison.result(30)
-    assert (poison.refresh().status, poison.attempt) == ("failed", 3)
+    record = rig.engine.jobs.look_up(poison.id)
+    assert (record.status, record.deaths) == ("failed", 3)  # it may have been claimed more often, and released unbegun
     assert rig.tasks.add.enqueue(1).result(10) == 2
-    assert [worker.poll() for worker in workers].count(None) == 1
+    # the kernel frees a dead process's lock a moment before its parent can see the death
+    until(lambda: [worker.poll() for worker in workers].count(None) == 1)
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(rig, start_worker, gate):
