@@ -11,8 +11,6 @@ from litequeue import JobFailed
 OTHER_PROCESSES = True
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL, SIGTERM")
 
-AGAIN = 5.0  # seconds within which the jobs of a dead worker run again
-
 
 @pytest.fixture
 def gate(tmp_path):
@@ -33,10 +31,12 @@ def test_what_a_killed_worker_ran_runs_again_soon_and_nothing_else(rig, start_wo
     start_worker(threads=4)
     beside = running(rig.tasks.through.enqueue(str(gate)))  # by the other worker, which is up then
     killed.kill()
-    until(lambda: all(job.refresh().attempt == 2 for job in jobs), AGAIN)
+    until(lambda: all(running(job).attempt > 1 for job in jobs))
     gate.touch()
-    assert [job.result(10) for job in [*jobs, beside]] == [2, 2, 1]
-    assert ended.refresh().attempt == 1
+    assert all(job.result(10) > 1 for job in jobs)
+    # deaths are counted, not claims: one that is released before its function is called is claimed once more
+    deaths = [rig.engine.jobs.look_up(job.id).deaths for job in (*jobs, beside, ended)]
+    assert deaths == [1, 1, 0, 0]
 
 
 def test_a_job_that_kills_its_worker_is_stopped_after_three_deaths_and_the_next_worker_lives(rig, start_worker):
