@@ -99,6 +99,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "handler"), PAIRS, ids=lambda name: name)
 @pytest.mark.parametrize("first_use", [False, True], ids=["", "first use"])
 def test_a_signal_handler_that_uses_the_queue_amid_another_call_never_hangs(database, driver, act, handler, first_use):
@@ -148,6 +149,7 @@ def test_a_queue_that_a_signal_handler_closes_amid_a_read_is_closed_when_that_en
     assert queue.engine.kernel.look_ups.connection is None
 
 
+@pytest.mark.slow
 def test_a_queue_that_a_signal_handler_makes_amid_the_opening_of_another_works_or_is_refused(tmp_path, driver):
     def use():
         with Queue(tmp_path / f"other{len(made)}.db", driver=driver) as other:

@@ -249,6 +249,7 @@ def test_a_coroutine_that_swallows_its_limit_is_left_behind_and_its_place_is_fil
         go.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_jobs_that_end_at_the_very_moment_of_their_limit_end_exactly_once(queue, kind):
     begins: list[int] = []
@@ -357,6 +358,7 @@ def noted(monkeypatch, part, name, calls):
     monkeypatch.setattr(part, name, lambda *arguments: calls.append(name) or method(*arguments))
 
 
+@pytest.mark.slow
 def test_a_limit_holds_while_the_application_has_a_transaction_open(queue, soon, monkeypatch):
     """A worker with nothing to claim must not go and wait for it."""
     begun, over, calls = threading.Event(), threading.Event(), []

@@ -39,6 +39,7 @@ def test_what_a_killed_worker_ran_runs_again_soon_and_nothing_else(rig, start_wo
     assert deaths == [1, 1, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_worker_is_stopped_after_three_deaths_and_the_next_worker_lives(rig, start_worker):
     workers = [start_worker(threads=1) for _ in range(4)]
     poison = rig.tasks.die.enqueue()
