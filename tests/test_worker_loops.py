@@ -354,7 +354,7 @@ def test_silence_is_added_up_from_look_to_look(monkeypatch):
     loop.close()
 
 
-def test_a_loop_that_ends_puts_its_coroutines_back(queue):
+def test_a_loop_that_ends_releases_its_coroutines(queue):
     begun = threading.Event()
 
     @queue.task

@@ -97,7 +97,7 @@ def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
 
 
 def _interpreter() -> list[str]:
-    """Return how a child's Python is started: with our flags and our path, whatever is in the current folder.
+    """Return how a child's Python is started: with our flags and path; the current folder adds no module.
 
     HAZARD: the interpreter of a frozen program is the program itself, which would start itself without end.
     """

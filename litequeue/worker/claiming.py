@@ -113,7 +113,7 @@ class Claiming:
         try:
             turn = self._store.claim(self._runs.worker, demands, self._queues, ended)
         except BaseException:
-            self._mailbox.put_back(ended)
+            self._mailbox.keep(ended)
             raise
         self._maintenance.jobs_changed()  # a cycle also ends what has expired
         self._note_settled(ended, turn.lost)
@@ -146,7 +146,7 @@ class Claiming:
         try:
             self._note_settled(ended, self._store.settle(ended))
         except BaseException:
-            self._mailbox.put_back(ended)
+            self._mailbox.keep(ended)
             raise
 
     def note_what_ran(self) -> None:

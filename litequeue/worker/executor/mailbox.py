@@ -80,8 +80,8 @@ class Mailbox:
         take = self.ended.popleft
         return [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
 
-    def put_back(self, ended: list[Ended]) -> None:
-        """Put in again what could not be settled."""
+    def keep(self, ended: list[Ended]) -> None:
+        """Keep, for the next cycle, ends that could not be settled."""
         self.ended.extendleft(reversed(ended))
 
     def take_settled(self) -> list[tuple[Ended, list[Ended]]]:
