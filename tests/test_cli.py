@@ -468,10 +468,10 @@ def test_repair_mends_what_others_and_clocks_have_done(call, worked, folder):
         db.execute("PRAGMA journal_mode = delete")
     found = call("doctor", "app.db", "--json", code=1)
     assert findings(found) == {"journal", "schedules"}
-    assert {"errors", "jobs"} <= findings(found, "warn")
+    assert {"orphans", "jobs"} <= findings(found, "warn")
     output = call("doctor", "app.db", "--repair", "--json")
     assert findings(output) == set()
-    assert "errors" not in findings(output, "warn")
+    assert "orphans" not in findings(output, "warn")
     assert "not registered" not in output.partition('"repaired"')[2].rpartition('"repaired"')[2]
 
 

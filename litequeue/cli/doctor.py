@@ -220,8 +220,9 @@ def _rebuild(store: SqliteStore) -> str:
 
 def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     if orphans := store.admin.orphans():
-        text = f"{orphans} errors belong to jobs that are no longer in the file"
-        yield Finding("warn", "errors", text, lambda store: store.admin.repair(repair.drop_orphans))
+        found = ", ".join(f"{count} {what}" for what, count in orphans.items())
+        text = f"{found} belong to jobs that are no longer in the file"
+        yield Finding("warn", "orphans", text, lambda store: store.admin.repair(repair.drop_orphans))
     waiting = unserved(store.admin.ready(), crew)
     for row in waiting:
         yield Finding("warn", "jobs", unserved_text(row))

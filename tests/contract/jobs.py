@@ -7,6 +7,7 @@ from litequeue.core.records import NewJob, Status
 from litequeue.core.store import Demand, NewWorker
 
 START = 1_700_000_000.0
+LARGE = b"[%s]" % b",".join([b"7"] * 5_000)  # too large for the row of its job
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
 
 SUCCEEDED = Succeeded(b"5")

@@ -61,11 +61,11 @@ def expire(db: Connection, now: float, result_ttl: float) -> None:
 
 
 def prune(db: Connection, now: float, limit: int) -> int:
-    """Delete jobs whose time has come, with their errors; of the newest, all but its id."""
+    """Delete jobs whose time has come, with what else is kept of them; of the newest, all but its id."""
     db.rows(SQL["prune_emptied"])
     over = [job_id for (job_id,) in db.rows(SQL["prunable"], {"now": now, "limit": limit})]
     if over:
         ids = {"ids": json.dumps(over)}
-        for statement in ("prune_errors", "empty_newest", "prune"):
+        for statement in ("prune_errors", "prune_payloads", "prune_results", "empty_newest", "prune"):
             db.rows(SQL[statement], ids)
     return len(over)

@@ -10,6 +10,7 @@ from litequeue.core.records import Status
 from litequeue.errors import KeyConflict, StoreError
 from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.keys import holder_of
+from litequeue.sqlite.jobs.large_values import INLINE, inline, keep_payload
 from litequeue.sqlite.jobs.user_answers import alike, at_once
 from litequeue.sqlite.sql import SQL
 
@@ -33,6 +34,8 @@ def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
         if holder is not None:
             return (yield from _meet_holder(new, holder, ask))
     [(job_id,)] = yield _SUBMIT, _values(new)
+    if not is_small(new):
+        yield keep_payload(job_id, new.payload)
     return Submitted(job_id, fresh=True)
 
 
@@ -53,8 +56,13 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     return submitted
 
 
+def is_small(new: NewJob) -> bool:
+    """Whether all of it stands in the job's row: it is then stored by one statement."""
+    return len(new.payload) <= INLINE
+
+
 def insert(db: Connection, new: NewJob, fence: Fence) -> list[Submitted]:
-    """Store one job without a key: a single statement, and so a transaction by itself.
+    """Store one small job without a key: a single statement, and so a transaction by itself.
 
     Only on a connection that no other thread uses meanwhile: RETURNING would cost half as much again as the INSERT.
     """
@@ -70,7 +78,9 @@ def insert_many(db: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:
     """Store jobs without keys, under the same condition: SQLite numbers them one after another."""
     db.many(_INSERT, map(_values, jobs))
     last = db.last_id
-    return [Submitted(str(number), True) for number in range(last - len(jobs) + 1, last + 1)]
+    numbers = range(last - len(jobs) + 1, last + 1)
+    db.many(SQL["keep_payload"], [(n, new.payload) for n, new in zip(numbers, jobs, strict=True) if not is_small(new)])
+    return [Submitted(str(number), True) for number in numbers]
 
 
 def _values(new: NewJob) -> tuple[Any, ...]:
@@ -79,7 +89,7 @@ def _values(new: NewJob) -> tuple[Any, ...]:
     return (
         new.task,
         new.queue,
-        new.payload,
+        inline(new.payload),
         0 if later else 1,
         new.priority,
         new.run_at if later else new.created_at,
@@ -99,7 +109,7 @@ def _columns(new: NewJob) -> dict[str, Any]:
     later = new.run_at is not None and new.run_at > new.created_at
     return {
         "queue": new.queue,
-        "payload": new.payload,
+        "payload": inline(new.payload),
         "state": 0 if later else 1,
         "priority": new.priority,
         "run_at": new.run_at if later else new.created_at,
@@ -116,6 +126,7 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
         yield SQL["replace"], _columns(new) | {"id": job_id}
+        yield (SQL["drop_payload"], {"id": job_id}) if is_small(new) else keep_payload(job_id, new.payload)
         return Submitted(job_id, fresh=False)
     if payload == new.payload or alike(new, payload, ask):
         return Submitted(job_id, fresh=False)

@@ -13,6 +13,7 @@ from litequeue.sqlite.jobs.claim import claim, in_turn
 from litequeue.sqlite.jobs.control import CHUNK, expire
 from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
+from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -60,30 +61,35 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     others: list[Ended] = []
     for end in ended:
         outcome, job = end.outcome, end.job
-        if type(outcome) is Succeeded:
+        if type(outcome) is Succeeded and len(outcome.result) <= INLINE:
             at, keep_for = end.at, end.keep_for
             good += at, None if keep_for == FOREVER else at + keep_for, outcome.result, job.id, job.attempt
         else:
             others.append(end)
     lost = [end for end in others if not perform(db, _settle_one(end))]
     if good and succeed(db, good) != len(ended) - len(others):
-        lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
+        seen = {id(end) for end in others}
+        lost += [end for end in ended if id(end) not in seen and not perform(db, _succeeded(end))]
     return lost
 
 
-def _on_record(db: Connection, end: Ended) -> bool:
+def _succeeded(end: Ended) -> Steps[bool]:
+    """Whether its success is on record: it is settled again where nobody knew whether a commit was made."""
     run = {"id": end.job.id, "attempt": end.job.attempt}
-    return bool(db.rows(SQL["stands"], run | {"state": NUMBER[Status.SUCCEEDED]}))
+    return bool((yield SQL["stands"], run | {"state": NUMBER[Status.SUCCEEDED]}))
 
 
 def _settle_one(end: Ended) -> Steps[bool]:
-    """Record one end that is no plain success; False when it came too late."""
+    """Record one end that is no small success; False when it came too late."""
     job, outcome = end.job, end.outcome
     run = job.id, job.attempt
     when = end.at, until(end.at, end.keep_for)
     match outcome:
-        case Settled() | Succeeded():  # on record already: by `completing()`, or with all the other successes
+        case Settled():  # on record already, by `completing()`
             return True
+        case Succeeded(result):
+            done = yield from finish(*run, Status.SUCCEEDED, *when, result=result)
+            return done or (yield from _succeeded(end))
         case Failed(error):
             return (yield from finish(*run, Status.FAILED, *when, failed=1, error=error))
         case Cancelled():

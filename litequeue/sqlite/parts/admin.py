@@ -56,10 +56,9 @@ class Admin:
         found = self._kernel.read_listing(lambda db: db.rows("PRAGMA integrity_check"))
         return [text for (text,) in found if text != "ok"]
 
-    def orphans(self) -> int:
-        """How many errors are kept of jobs that are gone."""
-        [(count,)] = self._kernel.read_listing(lambda db: db.rows(SQL["orphans"]))
-        return int(count)
+    def orphans(self) -> dict[str, int]:
+        """How many errors, payloads and results are kept of jobs that are gone."""
+        return {what: count for what, count in self._kernel.read_listing(lambda db: db.rows(SQL["orphans"])) if count}
 
     def wal_size(self) -> int:
         """Bytes in the WAL now."""

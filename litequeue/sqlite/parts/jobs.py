@@ -73,7 +73,10 @@ class Jobs:
         idle = self._idle_worker_for(new)
         if idle is not None:
             return self._dispatch(new, idle)
-        submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
+        if enqueue.is_small(new):
+            submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
+        else:
+            submitted = self._writer.run(lambda db: enqueue.insert_many(db, [new]))
         self._kernel.announce(None)
         return submitted
 

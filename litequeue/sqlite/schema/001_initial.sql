@@ -27,7 +27,7 @@ CREATE TABLE litequeue_jobs (
     task             TEXT NOT NULL,
     queue            TEXT NOT NULL,
     state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7), -- before the payload: read without its overflow pages
-    payload          BLOB NOT NULL,
+    payload          BLOB, -- NULL: it is large, and in litequeue_payloads
     priority         INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     run_at           REAL NOT NULL,
     created_at       REAL NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE litequeue_jobs (
     tags             TEXT,
     schedule         TEXT,
     progress         TEXT,
-    result           BLOB,
+    result           BLOB, -- NULL where state = 4: it is large, and in litequeue_results
     -- so that each claim and each end can count one more, also in a row that someone else wrote
     CHECK (state >= 3 OR attempt < 1000000000000000),
     CHECK (state >= 4 OR max(failures, deaths) < 1000000000000000),
@@ -70,15 +70,28 @@ CREATE INDEX litequeue_jobs_dead ON litequeue_jobs (state, id) WHERE state > 4;
 CREATE INDEX litequeue_jobs_counted ON litequeue_jobs (queue, state) WHERE state <> 1 AND state <> 3 AND state <> 4;
 CREATE UNIQUE INDEX litequeue_jobs_key ON litequeue_jobs (task, held_key) WHERE held_key IS NOT NULL;
 
+-- A change of state rewrites the job's row: so large values are not in it.
+CREATE TABLE litequeue_payloads (
+    job     INTEGER PRIMARY KEY,
+    payload BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE litequeue_results (
+    job    INTEGER PRIMARY KEY,
+    result BLOB NOT NULL
+) STRICT;
+
+-- With rowids: without, an entry of more than 1 kB takes a page of its own.
 CREATE TABLE litequeue_errors (
     job       INTEGER NOT NULL,
     attempt   INTEGER NOT NULL,
     at        REAL NOT NULL,
     type      TEXT NOT NULL,
     message   TEXT NOT NULL,
-    traceback TEXT NOT NULL,
-    PRIMARY KEY (job, attempt)
-) STRICT, WITHOUT ROWID;
+    traceback TEXT NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX litequeue_errors_job ON litequeue_errors (job, attempt);
 
 CREATE TABLE litequeue_schedules (
     name       TEXT PRIMARY KEY,
@@ -109,7 +122,9 @@ SELECT id, task, queue,
        strftime('%Y-%m-%d %H:%M:%f', expires_at, 'unixepoch') AS expires_at,
        strftime('%Y-%m-%d %H:%M:%f', delete_at, 'unixepoch') AS delete_at,
        key, key_scope, tags, schedule, progress, worker,
-       CAST(payload AS TEXT) AS payload, CAST(result AS TEXT) AS result,
+       CAST(coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id)) AS TEXT) AS payload,
+       CAST(CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END
+            AS TEXT) AS result,
        (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
@@ -117,7 +132,9 @@ FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 -- What look-ups and listings read; not for others: its columns change with a release.
 CREATE VIEW litequeue_records AS
 SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
-       key, tags, schedule, worker, cancel_requested, progress, payload, result,
+       key, tags, schedule, worker, cancel_requested, progress,
+       coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'') AS payload,
+       CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END AS result,
        CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = litequeue_jobs.id) THEN
        (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = litequeue_jobs.id ORDER BY attempt) AS error) END AS errors,

@@ -30,7 +30,9 @@ SELECT queue, task, NULL FROM lane WHERE queue IS NOT NULL
 
 -- Where only one such pair is of interest, its first jobs are read at once, as they will be when they are claimed.
 -- name: front
-SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
+SELECT CAST(id AS TEXT), attempt + 1, task, queue,
+       coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x''),
+       priority, failures, deaths, timeout, retries, key, created_at
 FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
@@ -54,7 +56,9 @@ SET state = 3, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at 
 WHERE id BETWEEN ? AND ? AND +state = 1
 
 -- name: taken
-SELECT CAST(job.id AS TEXT), attempt, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
+SELECT CAST(job.id AS TEXT), attempt, task, queue,
+       coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE litequeue_payloads.job = job.id), x''),
+       priority, failures, deaths, timeout, retries, job.key, created_at
 FROM json_each(:ids) AS taken CROSS JOIN litequeue_jobs AS job ON job.id = taken.value
 
 -- name: requested_cancels

@@ -15,8 +15,16 @@ VALUES
     (CASE (SELECT value FROM litequeue_meta WHERE name = 'schema_version') WHEN ? THEN ? END,
      ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- Where the job's row has none. OR REPLACE: someone may have deleted a job by hand, and not this.
+-- name: keep_payload
+INSERT OR REPLACE INTO litequeue_payloads (job, payload) VALUES (?, ?)
+
+-- name: drop_payload
+DELETE FROM litequeue_payloads WHERE job = :id
+
 -- name: key_holder
-SELECT CAST(id AS TEXT), payload, state, begun, delete_at
+SELECT CAST(id AS TEXT), coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x''),
+       state, begun, delete_at
 FROM litequeue_jobs WHERE task = :task AND held_key = :key
 
 -- A key that is held by a job whose time has passed, and which is only to be pruned yet.

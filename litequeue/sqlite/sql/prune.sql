@@ -5,6 +5,12 @@ WHERE delete_at IS NOT NULL AND delete_at <= :now AND delete_at <> 0 ORDER BY de
 -- name: prune_errors
 DELETE FROM litequeue_errors WHERE job IN (SELECT value FROM json_each(:ids))
 
+-- name: prune_payloads
+DELETE FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_results
+DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
+
 -- An id is never used twice: it identifies a late worker. AUTOINCREMENT would see to that too, by another page with each commit,
 -- which is a fifth of an enqueue. So the newest job is never deleted, and keeps nothing but its id.
 -- name: empty_newest
