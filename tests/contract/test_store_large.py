@@ -143,7 +143,7 @@ def test_each_end_that_came_too_late_is_told_once(store, hands):
     store.jobs.submit([new(), new()])
     small, large = hands.claim(2)
     store.runs.rescue(hands.number, frozenset(), blame=False)
-    assert hands.settle((small, SUCCEEDED), (large, Succeeded(LARGE))) == [large, small]
+    assert hands.settle((small, SUCCEEDED), (large, Succeeded(LARGE))) == [small, large]
 
 
 def test_a_large_result_is_read_by_a_shell(store, hands):

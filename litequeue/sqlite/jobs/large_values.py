@@ -13,7 +13,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Statement
 
-INLINE = 512  # bytes: below, a statement more costs more than a longer row; see the decision 62
+INLINE = 1024  # bytes: up to there a longer row costs less than a statement more; see decision 62
 
 
 def inline(value: bytes) -> bytes | None:

@@ -58,38 +58,39 @@ def turn(
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
     good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
+    large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []
     for end in ended:
         outcome, job = end.outcome, end.job
-        if type(outcome) is Succeeded and len(outcome.result) <= INLINE:
-            at, keep_for = end.at, end.keep_for
-            good += at, None if keep_for == FOREVER else at + keep_for, outcome.result, job.id, job.attempt
+        if type(outcome) is Succeeded:
+            at, keep_for, result = end.at, end.keep_for, outcome.result
+            in_row = len(result) <= INLINE
+            if not in_row:
+                large.append((end, result))
+            good += at, None if keep_for == FOREVER else at + keep_for, result if in_row else None, job.id, job.attempt
         else:
             others.append(end)
     lost = [end for end in others if not perform(db, _settle_one(end))]
     if good and succeed(db, good) != len(ended) - len(others):
-        seen = {id(end) for end in others}
-        lost += [end for end in ended if id(end) not in seen and not perform(db, _succeeded(end))]
+        lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
+    if large:
+        db.many(SQL["keep_result"], [(end.job.id, result) for end, result in large if end not in lost])
     return lost
 
 
-def _succeeded(end: Ended) -> Steps[bool]:
-    """Whether its success is on record: it is settled again where nobody knew whether a commit was made."""
+def _on_record(db: Connection, end: Ended) -> bool:
     run = {"id": end.job.id, "attempt": end.job.attempt}
-    return bool((yield SQL["stands"], run | {"state": NUMBER[Status.SUCCEEDED]}))
+    return bool(db.rows(SQL["stands"], run | {"state": NUMBER[Status.SUCCEEDED]}))
 
 
 def _settle_one(end: Ended) -> Steps[bool]:
-    """Record one end that is no small success; False when it came too late."""
+    """Record one end that is no plain success; False when it came too late."""
     job, outcome = end.job, end.outcome
     run = job.id, job.attempt
     when = end.at, until(end.at, end.keep_for)
     match outcome:
-        case Settled():  # on record already, by `completing()`
+        case Settled() | Succeeded():  # on record already: by `completing()`, or with all the other successes
             return True
-        case Succeeded(result):
-            done = yield from finish(*run, Status.SUCCEEDED, *when, result=result)
-            return done or (yield from _succeeded(end))
         case Failed(error):
             return (yield from finish(*run, Status.FAILED, *when, failed=1, error=error))
         case Cancelled():
