@@ -255,5 +255,6 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
 
 
 def _bring_near(store: SqliteStore) -> str:
-    store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list()))
+    for _ in store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list())):
+        pass
     return "they fire at their next ticks by the present clock"
