@@ -92,15 +92,17 @@ class Ticks:
     def _fire(
         self, which: str, tasks: frozenset[str], wrong: list[tuple[Found, str]]
     ) -> Iterator[list[tuple[str, int]]]:
-        """Fire, in steps, the schedules that a statement names; yields those fired, with how many ticks."""
+        """Fire, in steps, each schedule that a statement names; yields those fired, with how many ticks.
+
+        Each once, though it has missed more ticks than fit: the others are not to wait for all of those.
+        """
         clock, known, last = self._kernel.clock, json.dumps(sorted(tasks)), None
-        until = clock.now()  # what is missed up to then is caught up; it ends, for time goes on meanwhile
-        while found := self._kernel.read(
-            partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)
-        ):
-            for chunk in stored_schedules.chunks(found, clock.now, wrong):
+        until, seen = clock.now(), set[str]()
+        while found := self._kernel.read(partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)):
+            last, fresh = found[-1], [each for each in found if each.key not in seen]
+            seen.update(each.key for each in fresh)
+            for chunk in stored_schedules.chunks(fresh, clock.now, wrong):
                 yield self._write(chunk) if chunk.firing else []
-            last = found[-1]
 
     def _write(self, chunk: Chunk) -> list[tuple[str, int]]:
         return self._writer.run(lambda db: stored_schedules.fire(db, chunk))
