@@ -204,7 +204,8 @@ def chunks(found: Sequence[Found], now: Callable[[], float], wrong: list[tuple[F
         if room <= 0 or left <= 0:
             yield chunk
             chunk, room, left = Chunk(now(), []), CHUNK, LARGEST
-    yield chunk
+    if chunk.firing:
+        yield chunk
 
 
 def _ticks(found: Found, now: float, limit: int) -> Ticks:

@@ -98,7 +98,9 @@ class Ticks:
         """
         clock, known, last = self._kernel.clock, json.dumps(sorted(tasks)), None
         until, seen = clock.now(), set[str]()
-        while found := self._kernel.read(partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)):
+        while found := self._kernel.read(
+            partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)
+        ):
             last, fresh = found[-1], [each for each in found if each.key not in seen]
             seen.update(each.key for each in fresh)
             for chunk in stored_schedules.chunks(fresh, clock.now, wrong):
