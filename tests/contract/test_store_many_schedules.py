@@ -222,7 +222,7 @@ def test_an_error_names_three_of_many_schedules(queue, broken, caplog):
 
 def test_a_schedule_that_is_not_there_is_told_with_three_that_are(queue, add):
     add(8)
-    with pytest.raises(ScheduleNotFound, match="it has: a, b, c and 5 more$"):
+    with pytest.raises(ScheduleNotFound, match=r"it has: a, b, c and 5 more$"):
         queue.schedules.pause("x")
 
 
