@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from command_line import Command, make_folder
 from crash.watching import until
-from litequeue import Queue, __version__
-from litequeue.cli import main
+from litequeue import Queue, __version__, every
+from litequeue.cli import main, run_log
 from litequeue.cli.look import about
 from litequeue.queue import default_queue
 
@@ -343,6 +343,36 @@ def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked)
     assert json.loads(call("show", "app.db", job_id, "--json"))["schedule"] == "daily"
     call("schedules", "app.db", "remove", "daily")
     assert json.loads(call("schedules", "app.db", "list", "--json")) == []
+
+
+@pytest.fixture
+def many_schedules(call, worked):
+    """A file with 60 schedules beside `daily`, whose task no worker has."""
+    with Queue("app.db") as queue:
+        other = queue.task(name="other")(lambda: None)
+        for number in range(60):
+            queue.schedules.add(f"s{number:02}", other.s(), every("1h"))
+        assert repr(queue.schedules) == "<Schedules daily, s00, s01 and 58 more>"
+
+
+def test_of_many_schedules_the_first_are_listed(call, many_schedules):
+    lines = call("schedules", "app.db").splitlines()
+    assert (len(lines), lines[-1]) == (52, "and 11 more; --limit shows more, --json all")
+    assert len(call("schedules", "app.db", "--limit", "100").splitlines()) == 62
+    assert len(json.loads(call("schedules", "app.db", "--json"))) == 61
+
+
+def test_the_doctor_names_three_of_many_schedules(call, many_schedules):
+    found = [each["text"] for each in json.loads(call("doctor", "app.db", "--json")) if each["check"] == "schedules"]
+    assert (len(found), found[-1]) == (4, "and 58 more schedules")
+
+
+def test_a_worker_that_starts_tells_the_first_of_many_schedules(call, many_schedules):
+    with Queue("app.db") as queue:
+        queue.task(name="other")(lambda: None)
+        found = run_log.serving(queue.worker(), queue, queue.engine)
+    assert (len(found["schedules"]), found["more_schedules"]) == (40, 20)
+    assert "s39 (every 1h, in" in run_log._banner(found, 0.0)
 
 
 def test_a_declared_schedule_that_is_not_in_the_file_yet_is_named(call):

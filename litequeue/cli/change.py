@@ -13,6 +13,7 @@ from litequeue.cli.locate import Mistake, Place, open_place
 from litequeue.cli.printing import distance, emit, one_line, table
 from litequeue.cli.report import is_due, schedule_fields, trigger_text
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.errors import LiteQueueError
 from litequeue.sqlite.file.opening import Driver
@@ -158,9 +159,10 @@ def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[TARGET] [ACTION NAME]", type=arguments.Target())
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many lines.")
 @arguments.driver
 @arguments.as_json
-def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
+def schedules(words: tuple[str, ...], driver: Driver, *, limit: int, as_json: bool) -> None:
     """List the schedules, or change one: pause, resume, trigger or remove NAME."""
     target, rest = arguments.split_target(words, ACTIONS.__contains__)
     action, *names = rest or ("list",)
@@ -171,26 +173,28 @@ def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     place = open_place(target, driver)
     try:
         if action == "list":
-            _list_schedules(place, as_json=as_json)
+            _list_schedules(place, limit, as_json=as_json)
         else:
             _change_schedule(place.store, action, names[0], as_json=as_json)
     finally:
         place.close()
 
 
-def _list_schedules(place: Place, *, as_json: bool) -> None:
+def _list_schedules(place: Place, limit: int, *, as_json: bool) -> None:
     found, now = place.store.schedules.list(), place.store.clock.now()
     if as_json:
         emit([schedule_fields(schedule, now) for schedule in found])
         return
     headings = ["NAME", "TASK", "WHEN", "NEXT", "LAST", "LAST JOB", "FROM"]
     if found:
-        click.echo(table(headings, [_schedule_row(schedule, now) for schedule in found]))
+        click.echo(table(headings, [_schedule_row(schedule, now) for schedule in found[:limit]]))
+        if len(found) > limit:
+            click.echo(f"and {len(found) - limit:,} more; --limit shows more, --json all")
     else:
         click.echo("no schedules")
     absent = _not_in_the_file(place, {schedule.name for schedule in found})
     if absent:
-        click.echo(f"declared in the code, but not in the file until a worker starts: {', '.join(absent)}")
+        click.echo(f"declared in the code, but not in the file until a worker starts: {some(absent)}")
 
 
 def _not_in_the_file(place: Place, known: set[str]) -> list[str]:

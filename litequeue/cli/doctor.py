@@ -18,6 +18,7 @@ from litequeue.cli.printing import emit, one_line, size
 from litequeue.cli.report import Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.names import SHOWN
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import directory_of
@@ -234,7 +235,20 @@ def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     known = {task for worker in crew.living for task in worker.tasks}
     schedules = store.schedules.list()
     wrong = [found for one in schedules if (found := _wrong(one, known, store.clock.now())) is not None]
-    yield from wrong or [Finding("ok", "schedules", f"{len(schedules)} schedules")]
+    yield from _shortened(wrong) or [Finding("ok", "schedules", f"{len(schedules)} schedules")]
+
+
+def _shortened(findings: list[Finding]) -> list[Finding]:
+    """The first findings of each kind, and how many there are more."""
+    kinds: dict[tuple[Level, Mend | None], list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault((finding.level, finding.mend), []).append(finding)
+    shown = []
+    for (level, mend), alike in kinds.items():
+        shown += alike[:SHOWN]
+        if len(alike) > SHOWN:
+            shown.append(Finding(level, "schedules", f"and {len(alike) - SHOWN:,} more schedules", mend))
+    return shown
 
 
 def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | None:
@@ -256,5 +270,6 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
 
 
 def _bring_near(store: SqliteStore) -> str:
-    store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list()))
+    for _ in store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list())):
+        pass
     return "they fire at their next ticks by the present clock"

@@ -123,7 +123,7 @@ class Submitted(msgspec.Struct, frozen=True):
     pending: bool = False
 
 
-class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # 10,000 of them are no work for it
     """A schedule, as stored in the file. `next_at` None: it will not fire again."""
 
     name: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from litequeue.core.engine import ScheduleRecord
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed
+
+# Fires in steps of a transaction each, so that its caller can claim jobs between; returns when the next tick is due.
+Firing: TypeAlias = Generator[None, None, "float | None"]
 
 
 class Demand(NamedTuple):
@@ -143,11 +147,11 @@ class Ticks(Protocol):
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
         """Make the file's declared schedules of these tasks those of the code."""
 
-    def bring_near(self, tasks: frozenset[str]) -> None:
-        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
+    def bring_near(self, tasks: frozenset[str]) -> Firing:
+        """After the clock was set back: let these tasks' schedules fire at their next ticks by it, in steps."""
 
-    def fire(self, tasks: frozenset[str]) -> float | None:
-        """Enqueue the due ticks of these tasks' schedules; return when the next is due."""
+    def fire(self, tasks: frozenset[str]) -> Firing:
+        """Enqueue the due ticks of these tasks' schedules, in steps."""
 
 
 class FileMaintenance(Protocol):

@@ -216,7 +216,8 @@ class Loop:
 
     def _is_idle(self) -> bool:
         """Whether there is no job here, and none is known to be ready."""
-        return self._claiming.nothing_to_claim and self._has_nothing and not self._reconciliation.open
+        known = self._claiming.nothing_to_claim and not self._maintenance.may_fire
+        return known and self._has_nothing and not self._reconciliation.open
 
     def _wait(self) -> None:
         """Sleep until a notification, an end, or the next due time; at most `POLL` seconds."""

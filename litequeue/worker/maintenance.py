@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue.core.clock import Clock
-    from litequeue.core.store import WorkerRecord
+    from litequeue.core.store import Firing, WorkerRecord
 
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
@@ -54,6 +54,8 @@ class Maintenance:
         self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
         self.next_fire: float | None = None
         self._fire_known = False
+        self._firing: Firing | None = None  # begun, and not yet at its end
+        self._are_near = False  # the clock may have been set back while no worker ran
         self._prune_at = -math.inf  # by the wall clock, or so long as nothing is known
 
     def schedules_changed(self) -> None:
@@ -62,7 +64,7 @@ class Maintenance:
 
     def serve(self, tasks: frozenset[str]) -> None:
         """Fire the schedules of these tasks."""
-        self._tasks = tasks
+        self._tasks, self._firing, self._are_near = tasks, None, False
         self.schedules_changed()
 
     def jobs_changed(self) -> None:
@@ -103,23 +105,37 @@ class Maintenance:
         self._due[what] = now + every
         return True
 
+    @property
+    def may_fire(self) -> bool:
+        """Whether a schedule is known to be due."""
+        return self.next_fire is not None and self.next_fire <= self._clock.now()
+
     def _look_at_the_clock(self) -> None:
         """Recompute schedules after the wall clock was set back, so that they do not wait until it has caught up."""
         ahead = self._clock.now() - self._clock.monotonic()
         if ahead < self._ahead - SET_BACK:
-            self._store.ticks.bring_near(self._tasks)
-            self._fire_known = False
+            self._firing, self._are_near, self._fire_known = None, False, False
         self._ahead = ahead
 
     def _fire(self) -> None:
-        if self._fire_known and (self.next_fire is None or self.next_fire > self._clock.now()):
-            return
-        if self._clock.monotonic() < self._due["fire"]:
-            return
+        """Do one step of what is due: the worker claims jobs before the next."""
+        if self._firing is None:
+            if self._fire_known and not self.may_fire:
+                return
+            if self._clock.monotonic() < self._due["fire"]:
+                return
         # until it has succeeded nothing is known to be due: a fire that fails must not keep the worker from sleeping
         self.next_fire, self._fire_known, self._due["fire"] = None, False, self._clock.monotonic() + FIRE_AGAIN
-        self.next_fire = self._store.ticks.fire(self._tasks)
-        self._fire_known, self._due["fire"] = True, 0.0
+        begun, self._firing = self._firing, None
+        ticks = self._store.ticks
+        firing = begun or (ticks.fire if self._are_near else ticks.bring_near)(self._tasks)
+        try:
+            next(firing)
+        except StopIteration as end:
+            self.next_fire, self._fire_known, self._are_near = end.value, True, True
+        else:
+            self.next_fire, self._firing = -math.inf, firing  # go on at once
+        self._due["fire"] = 0.0
 
     def _prune(self) -> None:
         moment = self._store.maintenance.next_prune()

@@ -43,6 +43,16 @@ def states(store, ids):
     return [str(status(store, job_id)) for job_id in ids]
 
 
+def to_the_end(store, verb, tasks):
+    """Let a store's ticks do all steps of `fire` or `bring_near`; return when the next is due."""
+    steps = getattr(store.ticks, verb)(tasks)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 _tokens = itertools.count()
 
 

@@ -94,21 +94,24 @@ CREATE TABLE litequeue_errors (
 CREATE UNIQUE INDEX litequeue_errors_job ON litequeue_errors (job, attempt);
 
 CREATE TABLE litequeue_schedules (
-    name       TEXT PRIMARY KEY,
-    task       TEXT NOT NULL,
-    queue      TEXT NOT NULL,
-    payload    BLOB NOT NULL,
-    priority   INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
-    trigger    TEXT NOT NULL,
-    declared   INTEGER NOT NULL CHECK (declared IN (0, 1)),
-    paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
-    created_at REAL NOT NULL,
-    next_at    REAL,
-    last_at    REAL,
-    last_job   INTEGER
+    name        TEXT PRIMARY KEY,
+    task        TEXT NOT NULL,
+    queue       TEXT NOT NULL,
+    priority    INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    trigger     TEXT NOT NULL,
+    declared    INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    created_at  REAL NOT NULL,
+    next_at     REAL,
+    computed_at REAL, -- when next_at was: a clock that is behind that was set back
+    last_at     REAL,
+    last_job    INTEGER,
+    payload     BLOB NOT NULL -- last: what stands before it is read without its overflow pages
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at) WHERE next_at IS NOT NULL AND paused = 0;
+-- The task: schedules of tasks that a worker does not know are passed over without a look at their rows.
+CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at, name, task) WHERE next_at IS NOT NULL AND paused = 0;
+CREATE INDEX litequeue_schedules_declared ON litequeue_schedules (task) WHERE declared = 1;
 
 CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
