@@ -9,10 +9,9 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import NewJobs
+from litequeue.core.records import NewJobs, Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
-from litequeue.ipc.notifier import CANCEL
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, connection_of
 from litequeue.sqlite.drivers.connection import perform
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.engine import QueueCount
-    from litequeue.core.records import Claimed, JobRecord, NewJob, Status
+    from litequeue.core.records import Claimed, JobRecord, NewJob
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.user_answers import Ask
@@ -225,30 +224,26 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """Cancel the job; return False if it has already ended."""
-        held = self._writer.held()
-        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
-        self._tell_cancelled(held, job_id)
+        held, was = self._writer.held(), dict[str, Status]()
+        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id, was)))
+        self._kernel.tell_cancelled(held, was)
         return done
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
+        was: dict[str, Status] = {}
         return await self._kernel.arun(
-            lambda: self._cancelling(job_id), lambda held: self._tell_cancelled(held, job_id)
+            lambda: self._cancelling(job_id, was), lambda held: self._kernel.tell_cancelled(held, was)
         )
 
-    def _cancelling(self, job_id: str) -> Steps[bool]:
+    def _cancelling(self, job_id: str, was: dict[str, Status]) -> Steps[bool]:
+        """Cancel the job, and note in `was` what it was."""
+        was.clear()  # the work may be run again
         now = self._kernel.clock.now()
-        return control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
-
-    def _tell_cancelled(self, held: OpenTransaction | None, job_id: str) -> None:
-        def tell() -> None:
-            self._kernel.notifier.notify(CANCEL)
-            self._kernel.tell_ended([job_id])
-
-        if held is None:
-            tell()
-        else:
-            held.after.append(tell)
+        found = yield from control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
+        if found is not None:
+            was[job_id] = found
+        return found is not None
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job again."""
