@@ -265,11 +265,11 @@ class Queue:
 
     # ---- jobs
 
-    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store jobs. Tasks call this to enqueue."""
         return self.engine.jobs.submit(jobs, within)
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`."""
         return await self.engine.jobs.asubmit(jobs, within)
 

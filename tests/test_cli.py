@@ -18,6 +18,7 @@ from litequeue import Queue, __version__, every
 from litequeue.cli import main, run_log
 from litequeue.cli.look import about
 from litequeue.queue import default_queue
+from litequeue.sqlite.parts.bulk import Bulk
 
 
 @pytest.fixture
@@ -327,11 +328,63 @@ def test_retry_and_cancel_want_ids_or_all(call, worked):
 
 def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, folder, monkeypatch):
     monkeypatch.setattr("litequeue.cli.change.CHUNK", 10)
+    monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
     call("enqueue", "app", "add", "1")
     sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(34)])
     assert call("cancel", "app.db", "--all") == "cancelled 35 jobs\n"
     monkeypatch.setattr("litequeue.core.clock.SystemClock.now", lambda _: 9e9)
     assert call("prune", "app.db") == "deleted 35 jobs\n"
+
+
+@pytest.fixture
+def refusing(call, folder):
+    """A file with 12 failed jobs whose keys others hold now, and one more failed job."""
+    call("status", "app")  # imports it
+    queue = sys.modules["app"].queue
+
+    @queue.task(name="refuse", unique="{key}")
+    def refuse(key, value):
+        raise ValueError
+
+    failing = [refuse.enqueue(str(number), 1) for number in range(13)]
+    queue.worker(threads=1).run(until_idle=True)
+    for number in range(12):
+        refuse.using(delay="1h").enqueue(str(number), 1)
+    assert {job.refresh().status for job in failing} == {"failed"}
+
+
+def test_refusals_are_counted_with_three_examples_of_each_kind(call, refusing):
+    output = call("retry", "app.db", "--all", code=1)
+    retried, *lines = output.splitlines()
+    assert retried == "retried job 13"
+    assert [line.partition("key ")[2].partition(" is")[0] for line in lines[:3]] == [
+        f"'{number}' of task 'refuse'" for number in (11, 10, 9)
+    ]
+    assert lines[3:] == ["       and 9 more: other jobs hold their keys now"]
+
+
+def test_json_has_every_refusal(call, refusing):
+    text, _, _ = call("retry", "app.db", "--all", "--json", code=1).partition("Error:")
+    answer = json.loads(text)
+    assert (answer["retried"], sorted(answer["refused"], key=int)) == (["13"], [str(n) for n in range(1, 13)])
+
+
+def test_an_interrupted_cancel_of_all_says_what_was_done(call, folder, monkeypatch):
+    call("enqueue", "app", "add", "1")
+    sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(24)])
+    monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
+    change = Bulk._change
+
+    def interrupted(bulk, chunk, steps):
+        if "1" in chunk:
+            raise KeyboardInterrupt
+        return change(bulk, chunk, steps)
+
+    monkeypatch.setattr(Bulk, "_change", interrupted)
+    output = call("cancel", "app.db", "--all", code=1)
+    assert "at least 20 jobs were cancelled, and stay so; run it again for the rest" in output
+    monkeypatch.setattr(Bulk, "_change", change)
+    assert call("cancel", "app.db", "--all") == "cancelled 5 jobs\n"
 
 
 def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked):

@@ -15,6 +15,8 @@ SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__)
 SCANS = {
     "list_jobs": "newest first by id until `limit` match; asked for by people",
     "list_dead_jobs": "the same, over the index of what has failed",
+    "matching": "`cancel --all`: in pages by id, which together read the jobs once",
+    "matching_dead": "`retry --all`: the same, over the index of what has failed",
     "succeeded": "`status --exact` reads all jobs; else a file of 20,000 ids at most",
     "recent_durations": "the newest `limit` jobs by id, and the last `limit` by an index; asked for by `status`",
     "health": "`doctor` and `status`",

@@ -180,14 +180,14 @@ class Source(Protocol):
 class JobStore(Source, Protocol):
     """The part of an engine that keeps jobs."""
 
-    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> builtins.list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store the jobs, all or none; durable on return. `within`: in a transaction of the caller's own.
 
         Ids are 1 to 200 characters of A-Z a-z 0-9 . _ : ~ -, unique for ever. Nothing is stored when it raises; without
         `Feature.ATOMIC_BATCH` the first ones may be, and the error says how many.
         """
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> builtins.list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`."""
 
     def list(

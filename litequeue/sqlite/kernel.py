@@ -19,7 +19,8 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.dispatch import Dispatch
 from litequeue.core.logger import later, say
 from litequeue.core.owner_process import OwnerProcess, forked_without_hooks
-from litequeue.ipc.notifier import DONE, JOBS, WORK, Notifier
+from litequeue.core.records import Status
+from litequeue.ipc.notifier import CANCEL, DONE, JOBS, WORK, Notifier
 from litequeue.ipc.process_lock import directory_of, open_directory
 from litequeue.ipc.result_waiters import ALL, ResultWaiters
 from litequeue.sqlite.commit.external_connection import perform_held
@@ -178,6 +179,19 @@ class Kernel:
 
     def _notify_workers(self) -> None:
         self.notifier.notify(JOBS)
+
+    def tell_cancelled(self, held: OpenTransaction | None, was: dict[str, Status]) -> None:
+        """Notify of cancelled jobs, given with what they were, once for all of the transaction that is open here."""
+        if held is not None:
+            if was and not held.cancelled:
+                held.after.append(partial(self.tell_cancelled, None, held.cancelled))
+            held.cancelled.update(was)
+            return
+        if Status.RUNNING in was.values():
+            self.notifier.notify(CANCEL)
+        ended = [job_id for job_id, status in was.items() if status is not Status.RUNNING]
+        if ended:
+            self.tell_ended(ended)
 
     def tell_ended(self, job_ids: list[str]) -> None:
         """Notify all that wait for these jobs, here and in other processes."""

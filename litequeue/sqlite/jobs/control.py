@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 CHUNK = 500
 
 
-def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[bool]:
-    """Cancel a job that has not begun, or ask the running one to end."""
+def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | None]:
+    """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended."""
     rows = yield SQL["request_cancel"], {"id": job_id}
     if not rows:
         if not (yield SQL["standing"], {"id": job_id, "now": now}):
             raise _unknown(job_id)
-        return False
+        return None
     state, attempt = rows[0]
-    if STATES[state] is not Status.RUNNING:
-        yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=STATES[state])
-    return True
+    was = STATES[state]
+    if was is not Status.RUNNING:
+        yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was)
+    return was
 
 
 def retry(job_id: str, now: float) -> Steps[None]:

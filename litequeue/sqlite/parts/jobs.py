@@ -9,9 +9,9 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
+from litequeue.core.records import NewJobs, Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
-from litequeue.ipc.notifier import CANCEL
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, connection_of
 from litequeue.sqlite.drivers.connection import perform
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.engine import QueueCount
-    from litequeue.core.records import Claimed, JobRecord, NewJob, Status
+    from litequeue.core.records import Claimed, JobRecord, NewJob
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.user_answers import Ask
@@ -47,7 +47,7 @@ class Jobs:
 
     # ---- enqueue
 
-    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here, or on `within`.
 
         `within`: a connection of the caller's own, of this driver, with a transaction open.
@@ -64,12 +64,12 @@ class Jobs:
         let_go()
         return submitted
 
-    def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> list[Submitted]:
+    def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> Sequence[Submitted]:
         if held is not None:
             return self._writer.run(lambda db: _submit(db, jobs))
         return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask)))
 
-    def _submit_one(self, new: NewJob) -> list[Submitted]:
+    def _submit_one(self, new: NewJob) -> Sequence[Submitted]:
         idle = self._idle_worker_for(new)
         if idle is not None:
             return self._dispatch(new, idle)
@@ -86,7 +86,7 @@ class Jobs:
             return None
         return self._kernel.idle.take(new.task, new.queue)
 
-    def _dispatch(self, new: NewJob, idle: IdleWorker) -> list[Submitted]:
+    def _dispatch(self, new: NewJob, idle: IdleWorker) -> Sequence[Submitted]:
         """Store the job, and claim for that worker in the same transaction."""
         told = False
 
@@ -104,7 +104,7 @@ class Jobs:
                 idle.reconcile()
         return [stored.submitted]
 
-    async def _adispatch(self, new: NewJob, idle: IdleWorker) -> list[Submitted]:
+    async def _adispatch(self, new: NewJob, idle: IdleWorker) -> Sequence[Submitted]:
         told = False
 
         def tell(stored: _Dispatched) -> None:
@@ -139,7 +139,7 @@ class Jobs:
         if [job.id for job in stored.claimed] != [stored.submitted.id]:  # an older one came first, or none may start
             self._kernel.announce(None)
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`; `within` may also be an aiosqlite connection."""
         if within is not None:
             return await self._asubmit_within(within, jobs)
@@ -155,17 +155,17 @@ class Jobs:
             lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=self._tell_submitted)
         )
 
-    def _tell_submitted(self, _submitted: list[Submitted]) -> None:
+    def _tell_submitted(self, _submitted: Sequence[Submitted]) -> None:
         self._kernel.announce(None)
 
-    def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+    def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
         self._check_at_once()
         db = connection_of(self._kernel.file, raw)
         perform(db, self._kernel.fence.steps())
         return _submit(db, jobs)
 
-    async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+    async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         """Async twin of `_submit_within`, also for an aiosqlite connection."""
         self._check_at_once()
         require_asyncio()
@@ -227,30 +227,26 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """Cancel the job; return False if it has already ended."""
-        held = self._writer.held()
-        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
-        self._tell_cancelled(held, job_id)
+        held, was = self._writer.held(), dict[str, Status]()
+        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id, was)))
+        self._kernel.tell_cancelled(held, was)
         return done
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
+        was: dict[str, Status] = {}
         return await self._kernel.arun(
-            lambda: self._cancelling(job_id), lambda held: self._tell_cancelled(held, job_id)
+            lambda: self._cancelling(job_id, was), lambda held: self._kernel.tell_cancelled(held, was)
         )
 
-    def _cancelling(self, job_id: str) -> Steps[bool]:
+    def _cancelling(self, job_id: str, was: dict[str, Status]) -> Steps[bool]:
+        """Cancel the job, and note in `was` what it was."""
+        was.clear()  # the work may be run again
         now = self._kernel.clock.now()
-        return control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
-
-    def _tell_cancelled(self, held: OpenTransaction | None, job_id: str) -> None:
-        def tell() -> None:
-            self._kernel.notifier.notify(CANCEL)
-            self._kernel.tell_ended([job_id])
-
-        if held is None:
-            tell()
-        else:
-            held.after.append(tell)
+        found = yield from control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
+        if found is not None:
+            was[job_id] = found
+        return found is not None
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job again."""
@@ -283,18 +279,18 @@ class Jobs:
             raise StoreError("a result cannot be waited for inside a transaction: the job starts only after its commit")
 
 
-def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> builtins.list[Submitted]:
+def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> Sequence[Submitted]:
     """Store them in a transaction of our own, which an error ends."""
-    if all(job.key is None for job in jobs):
+    if isinstance(jobs, NewJobs) or all(job.key is None for job in jobs):
         return enqueue.insert_many(db, jobs)
     return [perform(db, enqueue.submit(job, ask)) for job in jobs]
 
 
-def _submit(db: Connection, jobs: Sequence[NewJob]) -> builtins.list[Submitted]:
+def _submit(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
     """Store them in a transaction of the caller's, which may go on after an error."""
     return _pending(perform(db, enqueue.submit_among(jobs)))
 
 
-def _pending(submitted: list[Submitted]) -> builtins.list[Submitted]:
+def _pending(submitted: list[Submitted]) -> Sequence[Submitted]:
     """Mark what a transaction of the caller's may yet roll back: its id is then given to another job."""
     return [msgspec.structs.replace(each, pending=True) for each in submitted]
