@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import Child, say
 from benchmarks.figures import Figure, Plan, ratio
@@ -85,9 +85,10 @@ def _start(path: str, count: int) -> float:
 
 
 def _fire(queue: Queue) -> float:
+    store: Any = queue.engine
     began = time.perf_counter()
     with queue.worker(threads=2):
-        while queue.engine.kernel.read(lambda db: db.rows(UNFIRED)) != [(0,)]:
+        while store.kernel.read(lambda db: db.rows(UNFIRED)) != [(0,)]:
             time.sleep(0.02)
             if time.perf_counter() - began > LONGEST:
                 raise TimeoutError(f"10,000 schedules did not fire in {LONGEST:g} s")
@@ -102,13 +103,18 @@ def main(path: str) -> None:
         other = queue.task(name="other")(lambda: None)
         other.enqueue()
         over, longest = threading.Event(), 0.0
-        threading.Thread(target=lambda: (sys.stdin.readline(), over.set()), daemon=True).start()
+        threading.Thread(target=_wait_for_a_line, args=[over], daemon=True).start()
         say("ready")
         while not over.wait(REST):
             began = time.perf_counter()
             other.enqueue()
             longest = max(longest, time.perf_counter() - began)
         say(longest)
+
+
+def _wait_for_a_line(over: threading.Event) -> None:
+    sys.stdin.readline()
+    over.set()
 
 
 if __name__ == "__main__":

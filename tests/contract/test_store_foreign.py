@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from contract.jobs import Hands
+from contract.jobs import Hands, to_the_end
 from litequeue import NotAQueue, Queue, StoreError, Unsupported, every
 from litequeue.cli.printing import to_json
 from litequeue.cli.report import overview
@@ -127,7 +127,7 @@ def test_a_schedule_that_cannot_be_moved_on_does_not_fire_nor_stop_the_others(qu
         queue.schedules.add(name, queue.tasks["plain"].s(2), every("1m", catch_up="all"))
     write("UPDATE litequeue_schedules SET next_at = ?", queue.now() - 1)
     write(f"UPDATE litequeue_schedules SET {wrong} WHERE name = 'broken'")
-    assert queue.engine.ticks.fire(frozenset({"plain"})) > queue.now()
+    assert to_the_end(queue.engine, "fire", frozenset({"plain"})) > queue.now()
     assert [job.schedule for job in queue.jobs(task="plain")] == ["sound", None]
 
 

@@ -215,7 +215,7 @@ def test_an_error_names_three_of_many_schedules(queue, broken, caplog):
         to_the_end(queue.engine, "fire", MINE)
     [record] = caplog.records
     said = record.getMessage()
-    assert said.startswith("7 schedules cannot fire here: 'a' (")
+    assert said.startswith("these schedules cannot fire here: 'a' (")
     assert said.endswith("and 4 more")
     assert "'d'" not in said
 

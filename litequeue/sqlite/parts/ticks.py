@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING
 
-from litequeue.core.logger import log
+from litequeue.core.logger import later, say
 from litequeue.core.names import SHOWN, some
 from litequeue.ipc.notifier import JOBS, SCHEDULES
 from litequeue.sqlite.jobs import stored_schedules
@@ -71,7 +71,8 @@ class Ticks:
             moved += [name for name, _ in fired]
             yield
         if moved:
-            log.warning("the clock was set back; the next ticks of these schedules were recomputed: %s", some(moved))
+            later.warning("the clock was set back; the next ticks of these schedules were recomputed: %s", some(moved))
+            say()
         return self.next_at(tasks)
 
     def fire(self, tasks: frozenset[str]) -> Firing:
@@ -86,7 +87,8 @@ class Ticks:
             yield
         if wrong:
             faults = [f"{found.name!r} ({fault})" for found, fault in wrong[:SHOWN]]
-            log.error("%d schedules cannot fire here: %s", len(wrong), some(faults, len(wrong)))
+            later.error("these schedules cannot fire here: %s", some(faults, len(wrong)))
+            say()
         return self.next_at(tasks, [found.key for found, _ in wrong])
 
     def _fire(
