@@ -13,8 +13,6 @@ SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__)
 
 # Statements that may read every job, or every row of a part of them, and why.
 SCANS = {
-    "list_jobs": "newest first by id until `limit` match; asked for by people",
-    "list_dead_jobs": "the same, over the index of what has failed",
     "succeeded": "`status --exact` reads all jobs; else a file of 20,000 ids at most",
     "recent_durations": "the newest `limit` jobs by id, and the last `limit` by an index; asked for by `status`",
     "health": "`doctor` and `status`",
@@ -65,7 +63,8 @@ def test_no_statement_scans_all_jobs(store, name):
 
 # What holds only the part of the jobs that the statement is about may be read from end to end.
 PARTS = {
-    "counts": "running and counted; the ready ones are searched",
+    "counts": "running; the others are searched",
+    "running_ids": "running",
     "ready_counts": "ready",
     "look": "ready",
     "beat": "running",
