@@ -7,6 +7,7 @@ import pytest
 
 import litequeue.sqlite
 from contract.jobs import START, Hands, put
+from litequeue.core.records import Status
 from litequeue.sqlite.sql import SQL
 
 SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.rglob("*.py"))
@@ -245,3 +246,44 @@ def test_counts_cost_the_same_whatever_has_succeeded(open_store, tmp_path, state
         raw = store.kernel.read_listing(lambda db: db.raw)
         costs.append(steps_of(store, store.jobs.counts, raw))
     assert costs[1] <= costs[0] * 1.2
+
+
+@pytest.mark.parametrize("look", ["counts", "ready"])
+def test_counts_cost_the_same_however_many_are_ready(open_store, tmp_path, monkeypatch, look):
+    monkeypatch.setattr("litequeue.sqlite.jobs.counts.ENTRIES", 1_000)
+    monkeypatch.setattr("litequeue.sqlite.jobs.estimate.SMALL", 1_000)
+    costs = []
+    for count in (12_000, 36_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, count)
+        raw = store.kernel.read_listing(lambda db: db.raw)
+        costs.append(steps_of(store, store.jobs.counts if look == "counts" else store.admin.ready, raw))
+    assert costs[1] <= costs[0] * 1.2
+
+
+FEW = [
+    {"status": Status.QUEUED, "task": "rare"},
+    {"status": Status.QUEUED, "queue": "rare"},
+    {"status": Status.QUEUED, "queue": "rare", "task": "rare"},
+    {"status": Status.SCHEDULED},
+    {"status": Status.FAILED, "queue": "rare"},
+    {"status": Status.RUNNING},
+]
+
+
+@pytest.mark.parametrize("where", FEW, ids=str)
+def test_a_listing_of_few_unfinished_jobs_costs_the_same_whatever_else_is_there(open_store, tmp_path, where):
+    costs = []
+    for count in (4_000, 12_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, 1, task="rare", queue="rare")
+        Hands(store, "rare").claim()
+        fill(store, 1, state=0)
+        fill(store, 1, state=5, finished=START, task="rare", queue="rare")
+        fill(store, 1, task="rare", queue="rare")
+        fill(store, count // 2, state=5, finished=START)
+        fill(store, count)
+        raw = store.kernel.read_listing(lambda db: db.raw)
+        costs.append(steps_of(store, lambda store=store: store.jobs.list(**where), raw))
+        assert len(store.jobs.list(**where)) == 1
+    assert costs[1] <= costs[0] * 1.1

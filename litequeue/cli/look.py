@@ -29,7 +29,7 @@ from litequeue.cli.printing import (
 )
 from litequeue.cli.report import job_fields, overview, unserved_text
 from litequeue.core.duration import instant, text
-from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
+from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.file.opening import Driver
 
@@ -241,9 +241,9 @@ def _whole(place: Place, page: Iterable[ListedJob]) -> Iterator[dict[str, Any]]:
             yield job_fields(place.store.jobs.look_up(job.id), codec)
 
 
-def _print_jobs(page: list[ListedJob], now: float) -> None:
+def _print_jobs(page: Page[ListedJob], now: float) -> None:
     if not page:
-        click.echo("no jobs match")
+        click.echo("no jobs match" if page.older is None else "no jobs that match were found yet")
         return
     headings = ["ID", "TASK", "QUEUE", "STATUS", "TRY", "ENQUEUED", "TOOK", "NOTE"]
     click.echo(table(headings, [_job_row(job, now) for job in page], right=[0, 4]))
