@@ -247,12 +247,51 @@ def test_status_says_that_the_number_of_succeeded_jobs_in_a_large_file_is_an_est
         db.execute(FILL)
     assert "about 120,000" in call("status", "app.db")
     [found] = json.loads(call("status", "app.db", "--json"))["queues"]
-    assert (found["succeeded_exact"], found["succeeded"]) == (False, pytest.approx(123_456, rel=0.1))
+    assert (found["estimated"], found["succeeded"]) == (["succeeded"], pytest.approx(123_456, rel=0.1))
     [found] = json.loads(call("status", "app.db", "--json", "--exact"))["queues"]
-    assert (found["succeeded_exact"], found["succeeded"]) == (True, 123_456)
+    assert (found["estimated"], found["succeeded"]) == ([], 123_456)
     exact = call("status", "app.db", "--exact")
     assert "123456" in exact
     assert "about" not in exact
+
+
+def enqueue_on_lanes(folder, lanes, queues):
+    with Queue(folder / "app.db") as queue:
+        tasks = [queue.task(name=f"task{number}")(print) for number in range(lanes)]
+        for number, task in enumerate(tasks):
+            task.using(queue=f"q{number % queues}").enqueue_many([()] * (3 if number == 44 else 1))
+
+
+def test_status_and_doctor_show_the_largest_of_many_queues_and_tasks_and_how_many_more(call, folder):
+    enqueue_on_lanes(folder, 60, 45)
+    text = call("status", "app.db")
+    assert text.index("q44 ") < text.index("q0 ")
+    assert "and 25 more queues" in text
+    assert "3 jobs are of `task44`" in text
+    assert "and 40 more such tasks and queues" in text
+    assert len(text.splitlines()) < 60
+    assert len(json.loads(call("status", "app.db", "--json"))["unserved"]) == 60
+    checked = call("doctor", "app.db", code=0)
+    assert "and 40 more like these" in checked
+    assert len(json.loads(call("doctor", "app.db", "--json"))) > 60
+
+
+def test_jobs_in_json_have_arguments_and_errors_and_leave_out_what_was_pruned(call, worked):
+    succeeded, failed = sorted(
+        (job for job in json.loads(call("jobs", "app.db", "--json")) if job["attempt"]), key=lambda job: job["task"]
+    )
+    assert (succeeded["args"], succeeded["result"], failed["errors"][0]["type"]) == ([2, 3], 5, "ValueError")
+
+
+def test_a_listing_of_people_ends_in_time_and_says_how_to_go_on(call, folder, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.listing.FIRST_BLOCK", 10)
+    with Queue(folder / "app.db") as queue:
+        queue.task(name="rare")(print).enqueue()
+        queue.task(name="add")(print).enqueue_many([()] * 20)
+    stopped = call("jobs", "app.db", "--task", "rare", "--timeout", "0s")
+    assert stopped == "no jobs that match were found yet\nstopped after the time limit; to look further: --before 12\n"
+    assert "rare" in call("jobs", "app.db", "--task", "rare", "--before", "12")
+    assert json.loads(call("jobs", "app.db", "--task", "rare", "--json"))[0]["task"] == "rare"
 
 
 @pytest.mark.parametrize(

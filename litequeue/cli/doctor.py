@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -14,7 +15,7 @@ import click
 
 from litequeue.cli import arguments
 from litequeue.cli.locate import default_path, file_of, load, names_app, open_file
-from litequeue.cli.printing import emit, one_line, size
+from litequeue.cli.printing import capped, emit, one_line, size
 from litequeue.cli.report import Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
 from litequeue.core.engine import ScheduleRecord
@@ -74,9 +75,10 @@ def doctor(
     if as_json:
         emit([finding.to_json() for finding in findings])
     else:
-        for finding in findings:
-            mark = click.style(f"{finding.level:<5}", fg=_COLOURS[finding.level])
-            click.echo(f"{mark} {finding.check:<12} {one_line(finding.text, LONGEST_TEXT)}")
+        for (level, check), alike in itertools.groupby(findings, lambda finding: (finding.level, finding.check)):
+            mark = click.style(f"{level:<5}", fg=_COLOURS[level])
+            for line in capped([one_line(finding.text, LONGEST_TEXT) for finding in alike], "like these"):
+                click.echo(f"{mark} {check:<12} {line}")
     ctx.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
-    from litequeue.core.records import JobRecord, NewJob, Status
+    from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
 
 
 class Feature(str, Enum):
@@ -199,10 +199,14 @@ class JobStore(Source, Protocol):
         tag: str | None = None,
         limit: int = 100,
         before: str | None = None,
-    ) -> builtins.list[JobRecord]:
-        """Return the newest jobs that match, newest first. `before`: an id that this engine gave."""
+        timeout: float | None = None,
+    ) -> Page[ListedJob]:
+        """Return the newest jobs that match, newest first. `before`: an id that this engine gave.
 
-    async def alist(self, **where: Any) -> builtins.list[JobRecord]:
+        `timeout`: after so many seconds, return what was found; the page's `older` says where to go on.
+        """
+
+    async def alist(self, **where: Any) -> Page[ListedJob]:
         """Async twin of `list`."""
 
     def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:

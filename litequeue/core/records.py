@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import msgspec
 
 from litequeue.core.duration import utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 FOREVER = math.inf
 
@@ -116,8 +119,8 @@ class Progress(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored job, as it was when it was read."""
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a stored job at little cost, as it was then: all but its arguments, its result and its errors."""
 
     id: str
     task: str
@@ -138,9 +141,38 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     cancel_requested: bool
     progress: Progress | None
+
+
+class ListedJob(JobSummary, frozen=True, kw_only=True):
+    """A job in a listing. `last_error`: as `Type: message`, the message cut."""
+
+    last_error: str | None
+
+
+class JobRecord(JobSummary, frozen=True, kw_only=True):
+    """A stored job as a whole, as it was when it was read."""
+
     payload: bytes
     result: bytes | None
     errors: tuple[JobError, ...]
+
+
+class Page(list[T]):
+    """A list of jobs, newest first, that knows how to go on.
+
+    `older`: what to give as `before=` for older jobs; None when all of them were looked at. A page that is shorter than
+    its limit although `older` is not None was ended by its `timeout`.
+    """
+
+    __slots__ = ("older",)
+
+    def __init__(self, found: Iterable[T] = (), older: str | None = None) -> None:
+        super().__init__(found)
+        self.older: str | None = older
+
+    def of(self, make: Callable[[T], U]) -> Page[U]:
+        """Return the page of what `make` returns for each."""
+        return Page(map(make, self), self.older)
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):

@@ -1,12 +1,14 @@
 """One open file of a queue: its connections, its notifiers, and what every part of the store does alike.
 
-One connection writes and two read: one for look-ups by id, one for listings, which may take long.
+One connection writes, one reads single jobs by id, and up to `LISTINGS` list and count, so that these do not wait for
+each other.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from functools import partial
 from operator import methodcaller
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_MESSAGE = 50_000  # bytes
+LISTINGS = 4  # connections; each is opened when those before it are in use
+PAUSE = 0.001  # seconds
 
 _release = methodcaller("release")
 
@@ -67,8 +71,9 @@ class Kernel:
         self.owner: OwnerProcess = OwnerProcess(file.path)
         given = self._connect, file.disconnect, self.owner.enter
         self.look_ups: ReadConnection = ReadConnection(*given)
-        self.listings: ReadConnection = ReadConnection(*given)
-        self._reads = self.look_ups, self.listings
+        self.listings: tuple[ReadConnection, ...] = tuple(ReadConnection(*given) for _ in range(LISTINGS))
+        self._listing_turns: Iterator[int] = itertools.count()
+        self._reads = self.look_ups, *self.listings
         # in which coroutines have them read
         self._thread, self._listing_thread = Background("litequeue-reader"), Background("litequeue-listing")
         try:
@@ -129,8 +134,14 @@ class Kernel:
         return self.look_ups.read(look)
 
     def read_listing(self, look: Callable[[Connection], T]) -> T:
-        """The same on the connection for listings: `look` may take long."""
-        return self.listings.read(look)
+        """The same on a connection for listings: one that is free, if any is."""
+        free = next((each for each in self.listings if not each.busy()), None)
+        return (free or self.listings[next(self._listing_turns) % LISTINGS]).read(look)
+
+    def let_others_list(self) -> None:
+        """Between two reads of one listing, where all connections are in use: a thread may wait for one."""
+        if all(each.busy() for each in self.listings[1:]):  # a lock that is released and acquired at once lets none in
+            time.sleep(PAUSE)
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,8 +16,9 @@ from litequeue.errors import StoreError
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, connection_of
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import control, enqueue, row_values, settle
+from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.engine import QueueCount
-    from litequeue.core.records import Claimed, JobRecord, NewJob
+    from litequeue.core.records import Claimed, JobRecord, ListedJob, NewJob, Page
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.user_answers import Ask
@@ -203,21 +205,38 @@ class Jobs:
         tag: str | None = None,
         limit: int = 100,
         before: str | None = None,
-    ) -> builtins.list[JobRecord]:
-        """Return the newest jobs that match, newest first."""
-        where = {"status": status, "task": task, "queue": queue, "tag": tag, "limit": limit, "before": before}
-        return self._kernel.read_listing(lambda db: row_values.list_jobs(db, self._kernel.clock.now(), **where))  # type: ignore[arg-type]
+        timeout: float | None = None,
+    ) -> Page[ListedJob]:
+        """Return the newest jobs that match, newest first; what was found after `timeout` seconds, if that is over."""
+        kernel = self._kernel
+        listing = self._listing(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before)
+        over = self._deadline(timeout)
+        while kernel.read_listing(listing.step) and kernel.clock.monotonic() < over:
+            kernel.let_others_list()
+        return listing.page()
 
-    async def alist(self, **where: Any) -> builtins.list[JobRecord]:
+    async def alist(self, *, timeout: float | None = None, **where: Any) -> Page[ListedJob]:
         """Async twin of `list`."""
-        return await self._kernel.listed_soon(lambda: self.list(**where))
+        kernel, listing = self._kernel, self._listing(**where)
+        over = self._deadline(timeout)
+        # a step at a time: those of other coroutines come between
+        while await kernel.listed_soon(lambda: kernel.read_listing(listing.step)) and kernel.clock.monotonic() < over:
+            pass
+        return listing.page()
+
+    def _listing(self, **where: Any) -> Listing:
+        return Listing(Where(**where), self._kernel.clock.now())
+
+    def _deadline(self, timeout: float | None) -> float:
+        return math.inf if timeout is None else self._kernel.clock.monotonic() + timeout
 
     def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Return how many jobs of each queue are in each state.
 
-        Those that have succeeded are estimated in a file of more than 20,000 ids, unless `exact`: that reads all jobs.
+        In a file of more than 20,000 ids those that have succeeded are estimated, and what is more than 200,000 jobs in
+        all, unless `exact`: that reads all jobs.
         """
-        return self._kernel.read_listing(lambda db: row_values.counts(db, exact=exact))
+        return self._kernel.read_listing(lambda db: counts.counts(db, exact=exact))
 
     async def acounts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Async twin of `counts`."""

@@ -132,7 +132,7 @@ SELECT id, task, queue,
         ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 
--- What look-ups and listings read; not for others: its columns change with a release.
+-- What look-ups read; not for others: its columns change with a release.
 CREATE VIEW litequeue_records AS
 SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
        key, tags, schedule, worker, cancel_requested, progress,
@@ -142,6 +142,14 @@ SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, 
        (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = litequeue_jobs.id ORDER BY attempt) AS error) END AS errors,
        delete_at
+FROM litequeue_jobs;
+
+-- What listings read: the same without what may be large; not for others either.
+CREATE VIEW litequeue_listed AS
+SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
+       key, tags, schedule, worker, cancel_requested, progress,
+       (SELECT type || ': ' || substr(message, 1, 200) FROM litequeue_errors WHERE job = litequeue_jobs.id
+        ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs;
 
 CREATE VIEW litequeue_errors_view AS
