@@ -157,7 +157,6 @@ def test_a_schedule_that_cannot_fire_is_tried_again_later_and_keeps_nobody_awake
 
     monkeypatch.setattr(queue.engine.ticks, "fire", fire)
     keeper = Maintenance(queue.engine, clock, "observer", frozenset())
-    keeper.tick(1, idle=False)  # whether the clock had been set back
     keeper.next_fire = clock.now() - 1
     for _ in range(5):
         keeper.tick(1, idle=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed
 
-# Fires in steps of a transaction each, so that its caller can claim jobs between; returns when the next tick is due.
+# Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
 
 

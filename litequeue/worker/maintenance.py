@@ -127,15 +127,20 @@ class Maintenance:
         # until it has succeeded nothing is known to be due: a fire that fails must not keep the worker from sleeping
         self.next_fire, self._fire_known, self._due["fire"] = None, False, self._clock.monotonic() + FIRE_AGAIN
         begun, self._firing = self._firing, None
-        ticks = self._store.ticks
-        firing = begun or (ticks.fire if self._are_near else ticks.bring_near)(self._tasks)
+        firing = begun or self._fire_all()
         try:
             next(firing)
         except StopIteration as end:
-            self.next_fire, self._fire_known, self._are_near = end.value, True, True
+            self.next_fire, self._fire_known = end.value, True
         else:
             self.next_fire, self._firing = -math.inf, firing  # go on at once
         self._due["fire"] = 0.0
+
+    def _fire_all(self) -> Firing:
+        if not self._are_near:
+            yield from self._store.ticks.bring_near(self._tasks)
+            self._are_near = True
+        return (yield from self._store.ticks.fire(self._tasks))
 
     def _prune(self) -> None:
         moment = self._store.maintenance.next_prune()

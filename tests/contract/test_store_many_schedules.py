@@ -61,7 +61,8 @@ def fired(queue):
 
 def after_each_step(queue):
     """Fire, and count the jobs after each step."""
-    return [len(queue.jobs(limit=1000)) for _ in queue.engine.ticks.fire(MINE)]
+    counts = [len(queue.jobs(limit=1000)) for _ in queue.engine.ticks.fire(MINE)]
+    return [*counts, len(queue.jobs(limit=1000))]
 
 
 # Firing
@@ -326,7 +327,7 @@ def test_schedules_are_brought_near_in_several_transactions(queue, add, few, clo
     add(12)
     clock.step(-86_400)
     steps = []
-    assert commits(lambda: steps.extend(queue.engine.ticks.bring_near(MINE))) == len(steps) == 3
+    assert commits(lambda: steps.extend(queue.engine.ticks.bring_near(MINE))) == len(steps) + 1 == 3
     assert {schedule.next_at.timestamp() for schedule in queue.schedules} == {clock.now() + 3600}
 
 

@@ -18,7 +18,7 @@ from litequeue.sqlite.jobs.enqueue import submit
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
+    from collections.abc import Container, Sequence
 
     from litequeue.core.engine import ScheduleRecord
     from litequeue.sqlite.drivers.connection import Connection, Statement
@@ -50,10 +50,11 @@ class Ticks(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What is to be fired at `now` in one transaction."""
+    """What is to be fired at `now` in one transaction. `looked_at`: how many schedules that took, others included."""
 
     now: float
     firing: list[tuple[Found, Ticks]]
+    looked_at: int
 
 
 _NOTHING = triggers.Due((), None)
@@ -187,25 +188,25 @@ def page(db: Connection, which: str, tasks: str, now: float, after: Found | None
     return [Found(*row) for row in db.rows(SQL[which], where)]
 
 
-def chunks(found: Sequence[Found], now: Callable[[], float], wrong: list[tuple[Found, str]]) -> Iterator[Chunk]:
-    """Compute what is to be fired, and yield as much of it at once as fits into a transaction, or is quickly computed.
+def chunk(found: Sequence[Found], now: float, wrong: list[tuple[Found, str]]) -> Chunk:
+    """Compute what is to be fired of the first schedules: as much as fits into a transaction, or is quickly computed.
 
     Those that cannot fire are appended to `wrong`: of a newer release, someone else's, or in a zone unknown here.
     """
-    chunk, room, left = Chunk(now(), []), CHUNK, LARGEST
+    firing: list[tuple[Found, Ticks]] = []
+    looked_at, room, left = 0, CHUNK, LARGEST
     for each in found:
-        ticks = _ticks(each, chunk.now, max(1, min(room, left // max(1, each.size))))
+        looked_at += 1
+        ticks = _ticks(each, now, max(1, min(room, left // max(1, each.size))))
         if ticks.wrong:
             wrong.append((each, ticks.wrong))
         elif ticks.due.ticks or ticks.due.next_at != each.next_at:
-            chunk.firing.append((each, ticks))
+            firing.append((each, ticks))
         room -= max(1, len(ticks.due.ticks))
         left -= each.size * len(ticks.due.ticks)
         if room <= 0 or left <= 0:
-            yield chunk
-            chunk, room, left = Chunk(now(), []), CHUNK, LARGEST
-    if chunk.firing:
-        yield chunk
+            break
+    return Chunk(now, firing, looked_at)
 
 
 def _ticks(found: Found, now: float, limit: int) -> Ticks:

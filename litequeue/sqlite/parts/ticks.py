@@ -14,7 +14,7 @@ from litequeue.sqlite.jobs.user_answers import Answers, answered
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from litequeue.core.engine import ScheduleRecord
     from litequeue.core.store import Firing
@@ -66,10 +66,7 @@ class Ticks:
 
         A tick can then be due so far ahead that it is not this schedule's next. Returns when the next is due.
         """
-        moved: list[str] = []
-        for fired in self._fire("schedules_ahead", tasks, []):
-            moved += [name for name, _ in fired]
-            yield
+        moved = yield from self._fire("schedules_ahead", tasks, [])
         if moved:
             later.warning("the clock was set back; the next ticks of these schedules were recomputed: %s", some(moved))
             say()
@@ -81,10 +78,7 @@ class Ticks:
         if next_at is None or next_at > self._kernel.clock.now():
             return next_at
         wrong: list[tuple[Found, str]] = []
-        for fired in self._fire("due_schedules", tasks, wrong):
-            if any(ticks for _, ticks in fired):
-                self._kernel.notifier.notify(JOBS)
-            yield
+        yield from self._fire("due_schedules", tasks, wrong)
         if wrong:
             faults = [f"{found.name!r} ({fault})" for found, fault in wrong[:SHOWN]]
             later.error("these schedules cannot fire here: %s", some(faults, len(wrong)))
@@ -93,23 +87,31 @@ class Ticks:
 
     def _fire(
         self, which: str, tasks: frozenset[str], wrong: list[tuple[Found, str]]
-    ) -> Iterator[list[tuple[str, int]]]:
-        """Fire, in steps, each schedule that a statement names; yields those fired, with how many ticks.
+    ) -> Generator[None, None, list[str]]:
+        """Fire each schedule that a statement names; yield between the transactions, and return who has fired.
 
         Each once, though it has missed more ticks than fit: the others are not to wait for all of those.
         """
         clock, known, last = self._kernel.clock, json.dumps(sorted(tasks)), None
-        until, seen = clock.now(), set[str]()
+        until, seen, fired = clock.now(), set[str](), list[str]()
         while found := self._kernel.read(
             partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)
         ):
             last, fresh = found[-1], [each for each in found if each.key not in seen]
-            seen.update(each.key for each in fresh)
-            for chunk in stored_schedules.chunks(fresh, clock.now, wrong):
-                yield self._write(chunk) if chunk.firing else []
+            while fresh:
+                if seen:
+                    yield
+                chunk = stored_schedules.chunk(fresh, clock.now(), wrong)
+                seen.update(each.key for each in fresh[: chunk.looked_at])
+                fresh = fresh[chunk.looked_at :]
+                fired += self._write(chunk) if chunk.firing else []
+        return fired
 
-    def _write(self, chunk: Chunk) -> list[tuple[str, int]]:
-        return self._writer.run(lambda db: stored_schedules.fire(db, chunk))
+    def _write(self, chunk: Chunk) -> list[str]:
+        fired = self._writer.run(lambda db: stored_schedules.fire(db, chunk))
+        if any(ticks for _, ticks in fired):
+            self._kernel.notifier.notify(JOBS)
+        return [name for name, _ in fired]
 
     def next_at(self, tasks: frozenset[str], broken: Sequence[str] = ()) -> float | None:
         """When the next schedule of these tasks is due. `broken`: those that cannot fire here."""
