@@ -21,7 +21,10 @@ SMALL = 10_000
 FILL = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})
 INSERT INTO litequeue_jobs (task, queue, payload, state, priority, run_at, created_at, finished_at)
-SELECT 'task' || (i % {tasks}), 'q' || (i / {tasks} % {queues}), {payload}, {state}, 0, 0, 0, iif({state} > 3, 0, NULL) FROM n
+SELECT
+    'task' || (i % {tasks}), 'q' || (i / {tasks} % {queues}), {payload}, {state}, 0, 0, 0,
+    iif({state} > 3, 0, NULL)
+FROM n
 """
 ERRORS = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
@@ -49,6 +52,8 @@ def measure(plan: Plan) -> list[Figure]:
         small, large = made(SMALL, state=1), made(million, state=1)
         largest, lanes = made(3 * million, state=1), made(million, state=1, tasks=200, queues=50)
         ended = made(million)
+        depths = {"1,000,000 queued": large, "3,000,000 queued": largest}
+        depths |= {"1,000,000 succeeded": ended, "10,000 lanes": lanes}
         return [
             *_times("jobs, no filter, 50 rows", looks, small, {"1,000,000 jobs": ended}, _newest),
             *_times("jobs, a rare task, queued", looks, small, {"1,000,000 queued": large}, _rare_queued),
@@ -56,12 +61,8 @@ def measure(plan: Plan) -> list[Figure]:
             *_times("jobs, a rare task, any status", 3, small, {"1,000,000 jobs (looks at all)": ended}, _rare),
             *_beside(looks, ended),
             *_memory(made(60), made(60, payload="zeroblob(1 << 20)"), made(60, state=5, errors=plan.size(1_000))),
-            *_times(
-                "status", looks, small,
-                {"1,000,000 queued": large, "3,000,000 queued": largest, "1,000,000 succeeded": ended, "10,000 lanes": lanes},
-                lambda queue: overview(queue.engine),  # type: ignore[arg-type]
-            ),
-        ]  # fmt: skip
+            *_times("status", looks, small, depths, lambda queue: overview(queue.engine)),  # type: ignore[arg-type]
+        ]
 
 
 def _newest(queue: Queue) -> object:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from litequeue.core.records import Call, JobError, Progress, Status
+from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
@@ -72,6 +72,7 @@ __all__ = [
     "LiteQueueError",
     "NotAQueue",
     "PayloadTooLarge",
+    "Page",
     "Progress",
     "Queue",
     "Retry",
