@@ -19,6 +19,7 @@ from benchmarks import (
     footprint,
     idle,
     latency,
+    listings,
     many_schedules,
     operating,
     overlap,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "backlog": backlog,
     "operating": operating,
     "many_schedules": many_schedules,
+    "listings": listings,
 }
 
 

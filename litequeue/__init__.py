@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from litequeue.core.records import Call, JobError, Progress, Status
+from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
@@ -74,6 +74,7 @@ __all__ = [
     "NotAQueue",
     "PartlyEnqueued",
     "PayloadTooLarge",
+    "Page",
     "Progress",
     "Queue",
     "Retry",

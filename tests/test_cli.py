@@ -267,7 +267,7 @@ def test_status_and_doctor_show_the_largest_of_many_queues_and_tasks_and_how_man
     text = call("status", "app.db")
     assert text.index("q44 ") < text.index("q0 ")
     assert "and 25 more queues" in text
-    assert "3 jobs are of `task44`" in text
+    assert "3 jobs of `task44`" in text
     assert "and 40 more such tasks and queues" in text
     assert len(text.splitlines()) < 60
     assert len(json.loads(call("status", "app.db", "--json"))["unserved"]) == 60
