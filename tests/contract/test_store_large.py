@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from contract.jobs import FAILED, LARGE, START, SUCCEEDED, Hands, new, put, retried
+from litequeue.core.budget import BUDGET
 from litequeue.core.outcome import ErrorInfo, Failed, Retried, Succeeded
 from litequeue.errors import KeyConflict
 from litequeue.sqlite.jobs import large_values
@@ -170,6 +171,18 @@ def test_no_change_of_state_writes_the_payload_again(store, hands, outcome):
         store.jobs.retry(job_id)
     store.jobs.cancel(job_id)
     assert 0 < store.admin.wal_size() - before < 200_000
+
+
+def test_large_jobs_of_many_callers_are_stored_in_several_transactions(store):
+    """So that the lock of each is short."""
+
+    async def main():
+        jobs = [new(payload=b"7" * (BUDGET // 2)), new(payload=b"7" * (BUDGET // 2), key="k")] * 3
+        await asyncio.gather(*(store.jobs.asubmit([job]) for job in jobs))
+
+    before = store.kernel.writer.commits
+    asyncio.run(main())
+    assert store.kernel.writer.commits - before >= 3
 
 
 # Errors

@@ -65,6 +65,13 @@ def is_small(new: NewJob) -> bool:
     return len(new.payload) <= INLINE
 
 
+def size_of(jobs: Sequence[NewJob]) -> int:
+    """How many bytes of payloads they are."""
+    if isinstance(jobs, NewJobs):
+        return sum(map(len, jobs.payloads))
+    return sum([len(new.payload) for new in jobs])
+
+
 def insert(db: Connection, new: NewJob, fence: Fence) -> Sequence[Submitted]:
     """Store one small job without a key: a single statement, and so a transaction by itself.
 

@@ -69,7 +69,8 @@ class Jobs:
     def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> Sequence[Submitted]:
         if held is not None:
             return self._writer.run(lambda db: _submit(db, jobs))
-        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask)))
+        size = enqueue.size_of(jobs)
+        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask), size=size))
 
     def _submit_one(self, new: NewJob) -> Sequence[Submitted]:
         idle = self._idle_worker_for(new)
@@ -78,7 +79,7 @@ class Jobs:
         if enqueue.is_small(new):
             submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
         else:
-            submitted = self._writer.run(lambda db: enqueue.insert_many(db, [new]))
+            submitted = self._writer.run(lambda db: enqueue.insert_many(db, [new]), size=len(new.payload))
         self._kernel.announce(None)
         return submitted
 
@@ -100,7 +101,7 @@ class Jobs:
         try:
             # HAZARD: told by the thread that commits. This one may leave by a Ctrl-C before that is done: what it had
             # the worker look for would not be in the file yet, and the job stand as running for ever
-            stored = self._writer.run(self._storing_for(new, idle), then=tell)
+            stored = self._writer.run(self._storing_for(new, idle), then=tell, size=len(new.payload))
         finally:
             if not told:  # perhaps a Ctrl-C between the commit and the telling: then a claim stands in the file
                 idle.reconcile()
@@ -116,7 +117,7 @@ class Jobs:
 
         try:
             # told by the thread that commits: this loop may stand still then, or the caller be cancelled
-            stored = await self._writer.arun(self._storing_for(new, idle), then=tell)
+            stored = await self._writer.arun(self._storing_for(new, idle), then=tell, size=len(new.payload))
         finally:
             if not told:
                 idle.reconcile()
@@ -152,9 +153,11 @@ class Jobs:
         if idle is not None:
             return await self._adispatch(jobs[0], idle)
         if len(jobs) == 1 and jobs[0].key is None:
-            return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=self._tell_submitted)
+            size, tell = len(jobs[0].payload), self._tell_submitted
+            return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=tell, size=size)
+        size, tell = enqueue.size_of(jobs), self._tell_submitted
         return await aanswered(
-            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=self._tell_submitted)
+            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=tell, size=size)
         )
 
     def _tell_submitted(self, _submitted: Sequence[Submitted]) -> None:
