@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, Place, open_place
-from litequeue.cli.printing import distance, emit, one_line, table
+from litequeue.cli.printing import distance, emit, one_line, size, table
 from litequeue.cli.report import is_due, schedule_fields, trigger_text
 from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import Status
@@ -142,18 +143,31 @@ def _report(done: list[str], refused: dict[str, str], verb: str, *, as_json: boo
 @arguments.target
 @arguments.as_json
 def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
-    """Delete ended jobs that have been kept long enough, in small transactions. Workers do this by themselves."""
+    """Delete ended jobs that have been kept long enough, and give the room back to the file system, in small steps.
+
+    Workers do this by themselves.
+    """
     place = open_place(target, driver)
     try:
-        deleted = 0
-        while count := place.store.maintenance.prune(CHUNK):
-            deleted += count
+        deleted = _in_steps(place.store, place.store.maintenance.prune)
+        given_back = _in_steps(place.store, place.store.maintenance.vacuum)
     finally:
         place.close()
     if as_json:
-        emit({"deleted": deleted})
+        emit({"deleted": deleted, "given_back": given_back})
     else:
-        click.echo(f"deleted {deleted} jobs")
+        click.echo(f"deleted {deleted} jobs" + (f" and gave {size(given_back)} back" if given_back else ""))
+
+
+def _in_steps(store: SqliteStore, step: Callable[[], int]) -> int:
+    """Repeat until nothing is left to do; after each step others have as long to write."""
+    total, began = 0, store.clock.monotonic()
+    while count := step():
+        total += count
+        store.maintenance.checkpoint()
+        time.sleep(store.clock.monotonic() - began)
+        began = store.clock.monotonic()
+    return total
 
 
 @click.command()

@@ -13,9 +13,12 @@ from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
+SLICE, SLICE_BYTES = 100, 1 << 20  # jobs, and bytes, that are deleted between two looks at the clock
 
 
 def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[bool]:
@@ -60,12 +63,27 @@ def expire(db: Connection, now: float, result_ttl: float) -> None:
         perform(db, finish(job_id, attempt, Status.EXPIRED, now, until(now, result_ttl), was=STATES[state]))
 
 
-def prune(db: Connection, now: float, limit: int) -> int:
-    """Delete jobs whose time has come, with their errors; of the newest, all but its id."""
+def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]) -> int:
+    """Delete jobs whose time has come, with their errors, until the time is up; of the newest, all but its id."""
     db.rows(SQL["prune_emptied"])
-    over = [job_id for (job_id,) in db.rows(SQL["prunable"], {"now": now, "limit": limit})]
-    if over:
+    count = 0
+    while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
         ids = {"ids": json.dumps(over)}
         for statement in ("prune_errors", "empty_newest", "prune"):
             db.rows(SQL[statement], ids)
-    return len(over)
+        count += len(over)
+        if is_time_up():
+            break
+    return count
+
+
+def _prunable(db: Connection, now: float, limit: int) -> list[int]:
+    """Return the ids of a slice: at least one job, if there is one, and no more than `SLICE_BYTES` with it."""
+    over: list[int] = []
+    left = SLICE_BYTES
+    for job_id, size in db.rows(SQL["prunable"], {"now": now, "limit": limit}):
+        left -= size
+        if over and left < 0:
+            break
+        over.append(job_id)
+    return over
