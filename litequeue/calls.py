@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from litequeue.core.budget import BUDGET
 from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob
@@ -25,7 +26,6 @@ T = TypeVar("T")
 GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
 MANY = 10_000  # calls: more in one transaction keep other writers waiting for over 50 ms
-CHUNK_BYTES = 1024 * 1024  # of arguments: so many end a chunk as well
 SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
 
 _PACKAGE = __name__.partition(".")[0]
@@ -102,7 +102,7 @@ class Batch:
         if self._chunk is None:
             return False
         self._bytes += len(encoded.payload if isinstance(encoded, NewJob) else encoded)
-        return len(self._encoded) >= self._chunk or self._bytes >= CHUNK_BYTES
+        return len(self._encoded) >= self._chunk or self._bytes >= BUDGET
 
     def take(self) -> Sequence[NewJob]:
         """Return the jobs to store in one transaction, and begin anew."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, Place, open_place
-from litequeue.cli.printing import distance, emit, one_line, table
+from litequeue.cli.printing import distance, emit, one_line, size, table
 from litequeue.cli.report import is_due, schedule_fields, trigger_text
 from litequeue.core.engine import ScheduleRecord
 from litequeue.core.names import some
@@ -20,7 +21,6 @@ from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.parts.bulk import Changed
 from litequeue.sqlite.store import SqliteStore
 
-CHUNK = 500  # jobs deleted in one transaction
 EXAMPLES = 3  # of refusals of one kind
 ACTIONS = ("list", "pause", "resume", "trigger", "remove")
 _RETRIABLE = [str(Status.FAILED), str(Status.CANCELLED), str(Status.EXPIRED)]
@@ -172,18 +172,31 @@ class _Refusals:
 @arguments.target
 @arguments.as_json
 def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
-    """Delete ended jobs that have been kept long enough, in small transactions. Workers do this by themselves."""
+    """Delete ended jobs that have been kept long enough, and give the room back to the file system, in small steps.
+
+    Workers do this by themselves.
+    """
     place = open_place(target, driver)
     try:
-        deleted = 0
-        while count := place.store.maintenance.prune(CHUNK):
-            deleted += count
+        deleted = _in_steps(place.store, place.store.maintenance.prune)
+        given_back = _in_steps(place.store, place.store.maintenance.vacuum)
     finally:
         place.close()
     if as_json:
-        emit({"deleted": deleted})
+        emit({"deleted": deleted, "given_back": given_back})
     else:
-        click.echo(f"deleted {deleted} jobs")
+        click.echo(f"deleted {deleted} jobs" + (f" and gave {size(given_back)} back" if given_back else ""))
+
+
+def _in_steps(store: SqliteStore, step: Callable[[], int]) -> int:
+    """Repeat until nothing is left to do; after each step others have as long to write."""
+    total, began = 0, store.clock.monotonic()
+    while count := step():
+        total += count
+        store.maintenance.checkpoint()
+        time.sleep(store.clock.monotonic() - began)
+        began = store.clock.monotonic()
+    return total
 
 
 @click.command()

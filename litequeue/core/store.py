@@ -157,8 +157,8 @@ class Ticks(Protocol):
 class FileMaintenance(Protocol):
     """The part for what a worker does to the file beside its jobs."""
 
-    def prune(self, limit: int = 500) -> int:
-        """Delete at most `limit` jobs that have been kept long enough; return how many."""
+    def prune(self) -> int:
+        """Delete jobs that have been kept long enough, for some 10 ms; return how many."""
 
     def next_prune(self) -> float | None:
         """Return when the next job is to be deleted."""
@@ -169,8 +169,14 @@ class FileMaintenance(Protocol):
     def check(self) -> None:
         """Raise if the file was deleted or replaced."""
 
-    def tidy(self) -> None:
-        """Do idle work on the file: return free pages, checkpoint."""
+    def vacuum(self) -> int:
+        """Give free pages back to the file system, for some 10 ms; return how many bytes."""
+
+    def checkpoint(self) -> int:
+        """Move the WAL into the file without blocking anyone; return how many of its pages have to wait for readers."""
+
+    def may_shrink(self, worker: int, *, alone: bool) -> bool:
+        """Whether no other worker makes the file smaller alone; `alone`: this one does, for the next three seconds."""
 
 
 class IdleWorkers(Protocol):

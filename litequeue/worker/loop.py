@@ -250,7 +250,8 @@ class Loop:
 
     def _timeout(self) -> float:
         now = self._clock.now()
-        waits = [self._runs.due_in(), min(self._polled + POLL, self._cancels_at) - self._clock.monotonic()]
+        looks = self._polled + POLL, self._cancels_at, self._maintenance.shrink_at
+        waits = [self._runs.due_in(), min(looks) - self._clock.monotonic()]
         waits += [at - now for at in (self._claiming.next_at, self._maintenance.next_fire) if at is not None]
         return max(0.0, min(waits))
 

@@ -1,8 +1,9 @@
-"""A worker's maintenance: reap dead workers, heartbeat, fire schedules, prune, tidy. Knows no job's function."""
+"""A worker's maintenance: reap dead workers, heartbeat, fire schedules, shrink the file. Knows no job's function."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.core.logger import log
@@ -10,6 +11,7 @@ from litequeue.core.store import Store
 from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.ipc.process_lock import DeadProcess, forget, noted, take, tokens, told
+from litequeue.worker.shrinking import Shrinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +29,7 @@ TIDY_EVERY = 30.0
 # A worker whose heartbeat has not moved for so long, over so many looks of ours, is dead.
 FROZEN_AFTER = 60.0
 FROZEN_LOOKS = 4
-CHUNK = 500
+QUIET = 1.0  # seconds without a run, after which a worker counts as idle
 
 
 class Sight:
@@ -57,6 +59,9 @@ class Maintenance:
         self._firing: Firing | None = None  # begun, and not yet at its end
         self._are_near = False  # the clock may have been set back while no worker ran
         self._prune_at = -math.inf  # by the wall clock, or so long as nothing is known
+        self._shrinking = Shrinking(store.maintenance, clock)
+        self.shrink_at: float = math.inf  # the next step, by the monotonic clock
+        self._ran_at = -math.inf  # by the monotonic clock
 
     def schedules_changed(self) -> None:
         """Check the schedules at the next tick, even if none is known to be due."""
@@ -83,10 +88,7 @@ class Maintenance:
             self._try(self._rescue_unlocked)
         self._try(self._look_at_the_clock)
         self._try(self._fire)
-        if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
-            self._try(self._prune)
-        if idle and self._is_due("tidy", TIDY_EVERY):
-            self._try(self._store.maintenance.tidy)
+        self._shrink(worker, idle=self._is_quiet(idle=idle))
         return known
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -96,7 +98,8 @@ class Maintenance:
         except StoreError:
             raise
         except Exception as error:
-            log.error("maintenance failed at %s", step.__name__.strip("_"), error=error)
+            name = getattr(step, "func", step).__name__.strip("_")
+            log.error("maintenance failed at %s", name, error=error)
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()
@@ -142,13 +145,38 @@ class Maintenance:
             self._are_near = True
         return (yield from self._store.ticks.fire(self._tasks))
 
-    def _prune(self) -> None:
+    # ---- the file
+
+    def _is_quiet(self, *, idle: bool) -> bool:
+        """Whether nothing has run for a moment: between two runs no page is given back that the next one needs."""
+        now = self._clock.monotonic()
+        if not idle:
+            self._ran_at = now
+        return now - self._ran_at >= QUIET
+
+    def _shrink(self, worker: int, *, idle: bool) -> None:
+        if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
+            self._try(self._look_for_old_jobs)
+        if idle and self._is_due("tidy", TIDY_EVERY):
+            self.shrink_at = -math.inf
+        if self.shrink_at <= self._clock.monotonic():
+            self.shrink_at = math.inf  # first: after an error it is tried again at the next look
+            self._try(partial(self._take_step, worker, idle=idle))
+
+    def _look_for_old_jobs(self) -> None:
         moment = self._store.maintenance.next_prune()
         if moment is not None and moment <= self._clock.now():
-            if self._store.maintenance.prune(CHUNK) == CHUNK:
-                self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
+            self.shrink_at = min(self.shrink_at, self._clock.monotonic())
         else:
             self._prune_at = math.inf if moment is None else moment
+
+    def _take_step(self, worker: int, *, idle: bool) -> None:
+        rest = self._shrinking.step(worker, idle=idle)
+        if rest is None:
+            return
+        self.shrink_at = self._clock.monotonic() + rest
+        if not idle:
+            self._due["tidy"] = 0.0  # as soon as it is idle
 
     # ---- deaths
 

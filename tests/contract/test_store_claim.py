@@ -429,7 +429,7 @@ def test_the_version_does_not_change_with_a_workers_own_beats_and_claims(store):
     hands, before = Hands(store), store.maintenance.version()
     store.workers.beat(hands.number)
     hands.take()
-    store.maintenance.tidy()
+    store.maintenance.checkpoint()
     assert store.maintenance.version() == before
 
 

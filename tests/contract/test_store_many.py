@@ -171,7 +171,7 @@ def test_of_no_calls_there_are_no_chunks(add, transactions):
 
 
 def test_many_bytes_end_a_chunk_too(queue, add, transactions, monkeypatch):
-    monkeypatch.setattr("litequeue.calls.CHUNK_BYTES", 1_000)
+    monkeypatch.setattr("litequeue.calls.BUDGET", 1_000)
     add.enqueue_many((("x" * 600,) for _ in range(7)), chunk=100)
     assert transactions() == 4
 

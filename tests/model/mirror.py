@@ -228,10 +228,18 @@ class Mirror:
     def check(self) -> None:
         self.store.maintenance.check()
 
-    def tidy(self) -> None:
+    def vacuum(self) -> int:
+        return self._write(self.store.maintenance.vacuum, lambda _truth: 0)
+
+    def checkpoint(self) -> int:
         self._world.interleave()
         with suppress(StoreBusy):  # beside another's transaction it does what it can
-            self.store.maintenance.tidy()
+            self.store.maintenance.checkpoint()
+        return 0
+
+    def may_shrink(self, worker: int, *, alone: bool) -> bool:
+        self._world.interleave()
+        return True
 
     @property
     def directory(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.drivers.connection import perform
@@ -13,9 +14,12 @@ from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
+SLICE = 100  # jobs that are deleted between two looks at the clock
 
 
 def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | None]:
@@ -61,12 +65,27 @@ def expire(db: Connection, now: float, result_ttl: float) -> None:
         perform(db, finish(job_id, attempt, Status.EXPIRED, now, until(now, result_ttl), was=STATES[state]))
 
 
-def prune(db: Connection, now: float, limit: int) -> int:
-    """Delete jobs whose time has come, with what else is kept of them; of the newest, all but its id."""
+def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]) -> int:
+    """Delete jobs whose time has come, with all that is kept of them, until time is up; of the newest not its id."""
     db.rows(SQL["prune_emptied"])
-    over = [job_id for (job_id,) in db.rows(SQL["prunable"], {"now": now, "limit": limit})]
-    if over:
+    count = 0
+    while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
         ids = {"ids": json.dumps(over)}
         for statement in ("prune_errors", "prune_payloads", "prune_results", "empty_newest", "prune"):
             db.rows(SQL[statement], ids)
-    return len(over)
+        count += len(over)
+        if is_time_up():
+            break
+    return count
+
+
+def _prunable(db: Connection, now: float, limit: int) -> list[int]:
+    """Return the ids of a slice: at least one job, if there is one, and no more than `BUDGET` bytes with it."""
+    over: list[int] = []
+    left = BUDGET
+    for job_id, size in db.rows(SQL["prunable"], {"now": now, "limit": limit}):
+        left -= size
+        if over and left < 0:
+            break
+        over.append(job_id)
+    return over

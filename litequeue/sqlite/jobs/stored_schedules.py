@@ -8,6 +8,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from litequeue.core.budget import BUDGET
 from litequeue.core.names import SHOWN, some
 from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 
 CHUNK = 100  # ticks that are enqueued, or schedules that are declared, in one transaction: some 5 ms
-LARGEST = 2**20  # bytes of payloads in it; but one tick in any case
 PAGE = 1000  # schedules that are read at once
 
 
@@ -194,7 +194,7 @@ def chunk(found: Sequence[Found], now: float, wrong: list[tuple[Found, str]]) ->
     Those that cannot fire are appended to `wrong`: of a newer release, someone else's, or in a zone unknown here.
     """
     firing: list[tuple[Found, Ticks]] = []
-    looked_at, room, left = 0, CHUNK, LARGEST
+    looked_at, room, left = 0, CHUNK, BUDGET
     for each in found:
         looked_at += 1
         ticks = _ticks(each, now, max(1, min(room, left // max(1, each.size))))

@@ -19,7 +19,8 @@ CREATE TABLE litequeue_workers (
     coroutines INTEGER NOT NULL,
     started_at REAL NOT NULL,
     beats      INTEGER NOT NULL DEFAULT 0,
-    beat_at    REAL NOT NULL
+    beat_at    REAL NOT NULL,
+    shrinks_until REAL -- until then the other workers leave it to this one to make the file smaller
 ) STRICT;
 
 CREATE TABLE litequeue_jobs (

@@ -56,3 +56,10 @@ SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
 
 -- name: forget_indexes
 DELETE FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
+
+-- A time further ahead than anyone sets was set before the clock was set back.
+-- name: another_shrinks
+SELECT 1 FROM litequeue_workers WHERE id <> :worker AND shrinks_until > :now AND shrinks_until <= :until
+
+-- name: shrink_alone
+UPDATE litequeue_workers SET shrinks_until = :until WHERE id = :worker
