@@ -25,7 +25,7 @@ def run(*arguments):
         *("throughput", "idle"),
         *(
             pytest.param(name, marks=SLOW)
-            for name in ("latency", "overlap", "contention", "footprint", "backlog", "operating")
+            for name in ("latency", "overlap", "contention", "footprint", "backlog", "operating", "bulk")
         ),
     ],
 )
