@@ -15,6 +15,7 @@ import apsw
 
 from benchmarks import (
     backlog,
+    bulk,
     contention,
     footprint,
     idle,
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "operating": operating,
     "many_schedules": many_schedules,
     "listings": listings,
+    "bulk": bulk,
 }
 
 

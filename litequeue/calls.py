@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import FrameType
 
-    from litequeue.core.engine import Source
+    from litequeue.core.engine import Source, Submitted
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -118,19 +118,26 @@ class Batch:
 class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
     """The jobs of calls that were stored chunk by chunk, in their order; each is made when it is looked at.
 
-    Their ids are all that is kept, in one text a chunk: some 8 bytes a job.
+    Of each its id alone is kept: 8 bytes, or none where the engine tells those of a chunk by a sequence of its own.
     """
 
     def __init__(self, source: Source, decode: Callable[[bytes | None], Any]) -> None:
         self._source, self._decode = source, decode
-        self._chunks: list[str | list[Job[R]]] = []
+        self._chunks: list[str | Sequence[Submitted] | list[Job[R]]] = []
         self._ends: list[int] = []  # of chunks: how many jobs there are up to there
 
-    def add(self, jobs: list[Job[R]], *, pending: bool) -> None:
-        """Note the jobs of one more chunk. `pending`: a transaction of the caller's may undo it yet."""
-        if jobs:
-            self._chunks.append(jobs if pending else " ".join([job.id for job in jobs]))
-            self._ends.append(len(self) + len(jobs))
+    def add(self, submitted: Sequence[Submitted]) -> None:
+        """Note one more chunk."""
+        compact = " ".join([each.id for each in submitted]) if isinstance(submitted, list) else submitted
+        self._note(compact, len(submitted))
+
+    def add_pending(self, jobs: list[Job[R]]) -> None:
+        """Note one that a transaction of the caller's may undo yet: its jobs know more than their ids."""
+        self._note(jobs, len(jobs))
+
+    def _note(self, chunk: str | Sequence[Submitted] | list[Job[R]], count: int) -> None:
+        self._chunks.append(chunk)
+        self._ends.append(len(self) + count)
 
     def explain(self, error: Exception) -> None:
         """After an error that ended the call: raise `PartlyEnqueued` if a part is stored."""
@@ -161,9 +168,10 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
 
     def _chunk(self, number: int) -> list[Job[R]]:
         chunk = self._chunks[number]
-        if isinstance(chunk, str):
-            return [Job(job_id, self._source, self._decode) for job_id in chunk.split()]
-        return chunk
+        if isinstance(chunk, list):
+            return chunk
+        ids = chunk.split() if isinstance(chunk, str) else [each.id for each in chunk]
+        return [Job(job_id, self._source, self._decode) for job_id in ids]
 
     def __repr__(self) -> str:
         return f"<EnqueuedJobs {len(self)}>"

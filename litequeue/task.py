@@ -257,7 +257,10 @@ class Task(Transparent, Generic[P, R]):
         return stored
 
     def _note(self, stored: EnqueuedJobs[R], jobs: Sequence[NewJob], submitted: Sequence[Submitted]) -> None:
-        stored.add(list(map(self._job, _records(jobs), submitted)), pending=submitted[0].pending)
+        if submitted[0].pending:
+            stored.add_pending(list(map(self._job, _records(jobs), submitted)))
+        else:
+            stored.add(submitted)
 
     # ---- options of one call
 
