@@ -117,7 +117,7 @@ class Job(Generic[R]):
 
     @property
     def errors(self) -> tuple[JobError, ...]:
-        """The errors of its failed attempts, oldest first."""
+        """The errors of its failed attempts, oldest first; of more than 100, the first 50 and the last 50."""
         return self._loaded().errors
 
     @property
