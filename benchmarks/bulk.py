@@ -181,8 +181,8 @@ def _wait(count: int) -> float:
 
         storing = threading.Thread(target=store)
         storing.start()
-        waits = []
-        while not over.is_set():
+        waits: list[float] = []
+        while not (over.is_set() and waits):
             began = time.perf_counter()
             side.add.enqueue(1, 2)
             waits.append(time.perf_counter() - began)
