@@ -26,7 +26,7 @@ MANY = 1_000_000
 SIZES = {1: 1_000, 10: 5_000, 100: 50_000, 1_000: 100_000, 10_000: 100_000}  # calls at once: jobs in all
 FEW = 10_000
 CHUNK = 1_000
-CANCELLED, WORKERS = 4_000, 400  # more sockets than most systems let a process open
+CANCELLED, WORKERS = 4_000, 400  # two sockets each; most systems let a process open 1,024 files
 
 
 def measure(plan: Plan) -> list[Figure]:
