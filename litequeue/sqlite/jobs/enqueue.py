@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
+_KEEP_PAYLOAD = SQL["keep_payload"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 
 
@@ -34,7 +35,7 @@ def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
         if holder is not None:
             return (yield from _meet_holder(new, holder, ask))
     [(job_id,)] = yield _SUBMIT, _values(new)
-    if not is_small(new):
+    if len(new.payload) > INLINE:
         yield keep_payload(job_id, new.payload)
     return Submitted(job_id, fresh=True)
 
@@ -54,11 +55,6 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
         raise
     yield "RELEASE litequeue_submit", ()
     return submitted
-
-
-def is_small(new: NewJob) -> bool:
-    """Whether all of it stands in the job's row: it is then stored by one statement."""
-    return len(new.payload) <= INLINE
 
 
 def size_of(jobs: Sequence[NewJob]) -> int:
@@ -84,17 +80,19 @@ def insert_many(db: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:
     db.many(_INSERT, map(_values, jobs))
     last = db.last_id
     numbers = range(last - len(jobs) + 1, last + 1)
-    db.many(SQL["keep_payload"], [(n, new.payload) for n, new in zip(numbers, jobs, strict=True) if not is_small(new)])
+    if max([len(new.payload) for new in jobs], default=0) > INLINE:
+        large = ((n, new.payload) for n, new in zip(numbers, jobs, strict=True) if len(new.payload) > INLINE)
+        db.many(_KEEP_PAYLOAD, large)
     return [Submitted(str(number), True) for number in numbers]
 
 
 def _values(new: NewJob) -> tuple[Any, ...]:
     later = new.run_at is not None and new.run_at > new.created_at
-    key = new.key
+    key, payload = new.key, new.payload
     return (
         new.task,
         new.queue,
-        inline(new.payload),
+        payload if len(payload) <= INLINE else None,  # a call of inline() costs a hundredth of an enqueue_many
         0 if later else 1,
         new.priority,
         new.run_at if later else new.created_at,
@@ -131,7 +129,7 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
         yield SQL["replace"], _columns(new) | {"id": job_id}
-        yield (SQL["drop_payload"], {"id": job_id}) if is_small(new) else keep_payload(job_id, new.payload)
+        yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
         return Submitted(job_id, fresh=False)
     if payload == new.payload or alike(new, payload, ask):
         return Submitted(job_id, fresh=False)
