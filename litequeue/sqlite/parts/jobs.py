@@ -18,6 +18,7 @@ from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of,
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 
@@ -76,7 +77,7 @@ class Jobs:
         idle = self._idle_worker_for(new)
         if idle is not None:
             return self._dispatch(new, idle)
-        if enqueue.is_small(new):
+        if len(new.payload) <= INLINE:  # one statement
             submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
         else:
             submitted = self._writer.run(lambda db: enqueue.insert_many(db, [new]), size=len(new.payload))
