@@ -24,6 +24,7 @@ from benchmarks import (
     many_schedules,
     operating,
     overlap,
+    payloads,
     report,
     throughput,
 )
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "many_schedules": many_schedules,
     "listings": listings,
     "bulk": bulk,
+    "payloads": payloads,
 }
 
 

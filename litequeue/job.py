@@ -117,7 +117,7 @@ class Job(Generic[R]):
 
     @property
     def errors(self) -> tuple[JobError, ...]:
-        """The errors of its failed attempts, oldest first.
+        """The errors of its failed attempts, oldest first; of more than 100, the first 50 and the last 50.
 
         A listing does not read them: a job of `queue.jobs()` is loaded again at their first use, which raises
         `JobNotFound` if it has been pruned meanwhile. In a coroutine, `await job.arefresh()` first.

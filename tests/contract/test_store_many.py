@@ -61,13 +61,20 @@ def rows_of(queue):
     "options",
     [{}, {"delay": 60, "expires": 90, "tags": ["x", "y"]}, {"priority": 7, "retries": 3, "timeout": 5, "queue": "q"}],
 )
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("inside", ["", "transaction", "atransaction"])
 def test_many_calls_are_stored_as_one_by_one(queue, add, options, inside):
     task = add.using(**options)
     for call in calls(47):
         task.enqueue(*call)
     one_by_one = rows_of(queue)
-    if inside:
+
+    async def in_coroutine():
+        async with queue.atransaction():
+            return await task.aenqueue_many(calls(47))
+
+    if inside == "atransaction":
+        jobs = asyncio.run(in_coroutine())
+    elif inside:
         with queue.transaction():
             jobs = task.enqueue_many(calls(47))
     else:

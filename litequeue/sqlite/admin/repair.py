@@ -72,3 +72,9 @@ def drop_orphans(db: Connection) -> str:
         for statement in ("drop_orphaned_errors", "drop_orphaned_payloads", "drop_orphaned_results"):
             db.rows(SQL[statement])
     return f"{found['errors']} errors, {found['payloads']} payloads and {found['results']} results were deleted"
+
+
+def doubt_ticks(db: Connection) -> str:
+    """Let the next tick of every schedule be computed again."""
+    db.rows(SQL["doubt_ticks"])
+    return "the next ticks are in doubt"
