@@ -97,14 +97,14 @@ def test_a_schedule_that_has_missed_many_ticks_lets_the_others_fire(queue, add, 
 
 
 def test_large_payloads_are_fired_fewer_at_a_time(queue, add, monkeypatch, clock):
-    monkeypatch.setattr(stored_schedules, "LARGEST", 1000)
+    monkeypatch.setattr(stored_schedules, "BUDGET", 1000)
     add(5, kind="x" * 400)
     clock.advance("1h")
     assert after_each_step(queue) == [3, 5]
 
 
 def test_one_payload_above_the_limit_is_fired_alone(queue, add, monkeypatch, clock):
-    monkeypatch.setattr(stored_schedules, "LARGEST", 1000)
+    monkeypatch.setattr(stored_schedules, "BUDGET", 1000)
     add(2, every("1h", catch_up="all"), kind="x" * 2000)
     clock.advance("1h")
     assert after_each_step(queue) == [1, 2]
