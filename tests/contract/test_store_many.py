@@ -40,7 +40,7 @@ def calls(count, first=0):
 def stored(queue):
     """The arguments of every job, in the order of their ids."""
     found = queue.engine.jobs.list(limit=10_000)
-    return [record.payload for record in found][::-1]
+    return [queue.engine.jobs.look_up(job.id).payload for job in found][::-1]
 
 
 def payloads(count):
