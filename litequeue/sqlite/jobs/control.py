@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
-SLICE, SLICE_BYTES = 100, 1 << 20  # jobs, and bytes, that are deleted between two looks at the clock
+SLICE, SLICE_BYTES = 200, 1 << 20  # jobs, and bytes, that are deleted between two looks at the clock
 
 
 def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[bool]:
