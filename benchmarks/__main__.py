@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from benchmarks import backlog, contention, footprint, idle, latency, operating, overlap, report, throughput
+from benchmarks import backlog, contention, footprint, idle, latency, operating, overlap, report, shrinking, throughput
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
 from litequeue.sqlite.file.guards import filesystem_of
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "footprint": footprint,
     "backlog": backlog,
     "operating": operating,
+    "shrinking": shrinking,
 }
 
 

@@ -395,7 +395,7 @@ def test_others_have_the_file_for_three_times_as_long_as_a_step_took(queue, cloc
 
 def test_of_two_idle_workers_one_makes_the_file_smaller(queue, clock, keeper, leftovers):
     other = Maintenance(queue.engine, clock, "other", frozenset({"work"}))
-    numbers = [queue.engine.workers.register(new_worker(token)) for token in ("one", "two")]
+    numbers = [queue.engine.workers.register(new_worker(token, Identity.current())) for token in ("one", "two")]
     for _ in range(3):
         for each, number in zip((keeper, other), numbers, strict=True):
             each.tick(number, idle=True)
