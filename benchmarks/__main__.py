@@ -26,6 +26,7 @@ from benchmarks import (
     overlap,
     payloads,
     report,
+    shrinking,
     throughput,
 )
 from benchmarks.figures import Figure, Plan, table
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "listings": listings,
     "bulk": bulk,
     "payloads": payloads,
+    "shrinking": shrinking,
 }
 
 

@@ -1,10 +1,13 @@
 """What a worker does beside its jobs: it judges the frozen, prunes what is old, and gives pages back."""
 
+import json
+import math
 import os
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,12 +17,17 @@ from litequeue import Queue, cron, current_job, every
 from litequeue.core.store import Demand, NewWorker
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import ProcessLock, open_directory
-from litequeue.sqlite.file.migrate import PAGES_A_STEP
+from litequeue.sqlite.file import free_pages
+from litequeue.sqlite.file.free_pages import FEWEST, KEPT
 from litequeue.testing import ManualClock
-from litequeue.worker import maintenance
+from litequeue.worker import maintenance, shrinking
 from litequeue.worker.maintenance import BEAT_EVERY, FROZEN_AFTER, Maintenance
 
 OTHER = replace(Identity.current(), host="elsewhere", boot="another machine", pid=1)
+
+
+def new_worker(token, identity=OTHER):
+    return NewWorker(token=token, identity=identity.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
 
 
 @pytest.fixture
@@ -49,8 +57,7 @@ def stranger(queue):
     def register(identity=OTHER):
         token = f"stranger{len(process_locks)}"
         process_locks.append(ProcessLock(open_directory(queue.path), token, 4))
-        new = NewWorker(token=token, identity=identity.to_text(), queues=None, tasks=("work",), threads=1, coroutines=1)
-        return queue.engine.workers.register(new)
+        return queue.engine.workers.register(new_worker(token, identity))
 
     register.process_locks = process_locks
     yield register
@@ -310,11 +317,108 @@ def test_an_idle_worker_gives_the_pages_of_pruned_jobs_back(queue, clock, keeper
 
     large = pages("page_count")
     clock.advance("2d")
-    for _ in range(200):
-        clock.advance(31)
-        keeper.tick(0, idle=True)
-    assert pages("freelist_count") <= PAGES_A_STEP
+    steps(keeper)
+    assert pages("freelist_count") < KEPT + FEWEST
     assert pages("page_count") < large / 2
+    assert keeper.shrink_at == math.inf
+
+
+def steps(keeper, *, idle=True):
+    """Count the ticks until nothing is left to do, with no time between them."""
+    count = 0
+    keeper.tick(0, idle=idle)
+    while keeper.shrink_at < math.inf:
+        keeper.tick(0, idle=idle)
+        count += 1
+    return count
+
+
+@pytest.fixture
+def leftovers(queue, clock, monkeypatch):
+    """20 jobs that are to be deleted, two in each step, and some 280 pages that are to be given back, 100 in each."""
+    monkeypatch.setattr(free_pages, "MOST", 100)
+    monkeypatch.setattr(queue.engine.maintenance, "prune", partial(queue.engine.maintenance.prune, 2))
+    queue.tasks["work"].using(delay="9000d").enqueue_many([()] * 2)
+    with queue.transaction() as db:
+        db.execute(
+            "INSERT INTO litequeue_jobs"
+            " (task, queue, state, payload, priority, run_at, created_at, finished_at, delete_at)"
+            " SELECT 'work', 'default', 4, zeroblob(100000), 0, 0, 0, 0, ? FROM json_each(?)",
+            (clock.now(), json.dumps(list(range(20)))),
+        )
+    queue.tasks["work"].using(delay="9000d").enqueue()
+
+
+def test_an_idle_worker_takes_step_after_step_without_a_pause_of_seconds(queue, keeper, leftovers):
+    assert steps(keeper) >= 13
+    assert len(queue.jobs()) == 3
+
+
+def test_a_busy_worker_deletes_and_gives_pages_back_once_it_is_idle(queue, clock, keeper, leftovers):
+    vacuumed = watch(queue, "vacuum")
+    steps(keeper, idle=False)
+    assert (len(queue.jobs()), vacuumed) == (3, [])
+    keeper.tick(0, idle=True)
+    assert vacuumed == []  # a job may come at once
+    clock.advance(maintenance.QUIET)
+    steps(keeper)
+    assert vacuumed[0] > 0
+
+
+def watch(queue, name):
+    """Collect what calls of one method of the store's maintenance return."""
+    part, returned = queue.engine.maintenance, []
+    plain = getattr(part, name)
+
+    def calling(*args, **given):
+        returned.append(plain(*args, **given))
+        return returned[-1]
+
+    setattr(part, name, calling)
+    return returned
+
+
+def test_others_have_the_file_for_three_times_as_long_as_a_step_took(queue, clock, keeper, leftovers):
+    plain = queue.engine.maintenance.prune
+    queue.engine.maintenance.prune = lambda: clock.advance(2) or plain()
+    began = clock.monotonic()
+    keeper.tick(0, idle=True)
+    assert keeper.shrink_at == began + 2 + 3 * 2
+    pruned = watch(queue, "prune")
+    clock.advance(5)
+    keeper.tick(0, idle=True)
+    assert pruned == []
+    clock.advance(1)
+    keeper.tick(0, idle=True)
+    assert pruned == [2]
+
+
+def test_of_two_idle_workers_one_makes_the_file_smaller(queue, clock, keeper, leftovers):
+    other = Maintenance(queue.engine, clock, "other", frozenset({"work"}))
+    numbers = [queue.engine.workers.register(new_worker(token, Identity.current())) for token in ("one", "two")]
+    for _ in range(3):
+        for each, number in zip((keeper, other), numbers, strict=True):
+            each.tick(number, idle=True)
+    assert (keeper.shrink_at < math.inf, other.shrink_at) == (True, math.inf)
+
+
+def test_nothing_is_deleted_while_a_reader_keeps_a_large_wal_from_being_moved(queue, clock, keeper, leftovers):
+    reader = queue.engine.kernel.file.connect_to_queue()
+    reader.script("BEGIN")
+    reader.rows("SELECT count(*) FROM litequeue_jobs")
+    pruned = watch(queue, "prune")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shrinking, "LARGEST_WAL", 1)
+        for _ in range(5):
+            clock.advance(shrinking.READER_REST)
+            keeper.tick(0, idle=True)
+        assert len(pruned) == 1
+        reader.script("COMMIT")
+        for _ in range(2):
+            clock.advance(shrinking.READER_REST)
+            keeper.tick(0, idle=True)
+        assert len(pruned) == 2
+    queue.engine.kernel.file.disconnect(reader)
 
 
 # Schedules

@@ -361,15 +361,3 @@ def test_what_has_not_ended_is_never_pruned(store, clock):
     Hands(store).take()
     clock.advance("3650d")
     assert store.maintenance.prune() == 0
-
-
-def test_idle_work_gives_pages_back_without_a_word(store, clock):
-    store.jobs.submit([new(payload=bytes(2000)) for _ in range(2000)])
-    hands = Hands(store)
-    hands.settle(*[(job, SUCCEEDED) for job in hands.claim(2000)], keep_for=0.0)
-    while store.maintenance.prune():
-        pass
-    free = store.kernel.read(lambda db: db.rows("PRAGMA freelist_count"))[0][0]
-    store.maintenance.tidy()
-    assert store.kernel.read(lambda db: db.rows("PRAGMA freelist_count"))[0][0] == free - 200
-    assert store.admin.integrity() == []

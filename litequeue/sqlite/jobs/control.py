@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
-SLICE = 100  # jobs that are deleted between two looks at the clock
+SLICE = 200  # jobs that are deleted between two looks at the clock
 
 
 def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | None]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.kernel import Kernel
 
-STEP = 0.005  # seconds of the write lock; the commit comes on top
+STEP = 0.004  # seconds of the write lock; the commit comes on top
 MOST = 5000  # jobs in one transaction
 
 
