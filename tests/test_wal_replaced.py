@@ -20,6 +20,7 @@ from contract.jobs import Hands
 from forked import Forked, run
 from litequeue import JobTimeout, StoreReplaced, current_job
 from litequeue.sqlite.commit.writer import WAITED
+from litequeue.sqlite.drivers import connection
 from litequeue.sqlite.file.open_file import OpenFile, file_id
 from wal_program import declare
 
@@ -30,6 +31,22 @@ pytestmark = [
     pytest.mark.disk,
     pytest.mark.skipif(sys.platform == "win32", reason="there an open file cannot be removed"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _close_what_was_given_up():
+    """Close, once the files are gone, what must not be closed before: each opening in this process looks at it all."""
+    given_up, keep = [], connection.keep_for_ever
+
+    def keeping(raw):
+        given_up.append(raw)
+        keep(raw)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection, "keep_for_ever", keeping)
+        yield
+    for raw in given_up:
+        raw.close()
 
 
 def remove(path):
