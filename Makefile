@@ -30,7 +30,7 @@ demo: .venv/.stamp-demo
 	@$(PY) -m examples.demo $(FOLDER) $(ARGS)
 
 test: .venv/.stamp-test .venv/.stamp-servers
-	@$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.stamp-lint
 	@$(BIN)/ruff check --quiet --output-format concise .

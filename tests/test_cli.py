@@ -715,7 +715,10 @@ def test_output_that_cannot_be_written_is_told_in_a_line(call, worked):
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("options", ["", "--log-format json", "--processes 1"])
+@pytest.mark.parametrize(
+    "options",
+    ["", *(pytest.param(option, marks=pytest.mark.slow) for option in ("--log-format json", "--processes 1"))],
+)
 def test_a_closed_standard_stream_stops_no_worker(call, folder, closed, options):
     """What is opened next would get its number, and what is printed would go into that."""
     call("enqueue", "app", "add", "1")

@@ -212,6 +212,7 @@ def test_a_tick_that_a_clock_set_back_comes_to_once_more_is_not_fired_again(queu
     assert fired(queue) == ticks
 
 
+@pytest.mark.slow
 @jumps
 def test_an_instant_comes_once(queue, clock, keeper, jump):
     queue.schedules.add("once", queue.tasks["work"].s(), at(utc(START + 30 * MINUTE)))

@@ -14,6 +14,8 @@ import pytest
 from command_line import ended
 from litequeue import Queue, StoreReplaced
 
+pytestmark = pytest.mark.disk
+
 TESTS = Path(__file__).resolve().parent
 PROGRAM = """
 import os, signal, sys

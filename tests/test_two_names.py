@@ -12,6 +12,8 @@ from command_line import ended
 from litequeue import Queue, UnsafeFilesystem
 from litequeue.sqlite.file.second_names import is_mount_point
 
+pytestmark = pytest.mark.disk
+
 COMMANDS = [["status"], ["backup", "copy.db"], ["doctor"]]
 
 

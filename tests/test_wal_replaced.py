@@ -17,14 +17,36 @@ from pathlib import Path
 import pytest
 
 from contract.jobs import Hands
-from litequeue import JobTimeout, Queue, StoreReplaced, current_job
+from forked import Forked, run
+from litequeue import JobTimeout, StoreReplaced, current_job
 from litequeue.sqlite.commit.writer import WAITED
+from litequeue.sqlite.drivers import connection
 from litequeue.sqlite.file.open_file import OpenFile, file_id
+from wal_program import declare
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60  # seconds; only a defect waits so long
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there an open file cannot be removed")
+pytestmark = [
+    pytest.mark.disk,
+    pytest.mark.skipif(sys.platform == "win32", reason="there an open file cannot be removed"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _close_what_was_given_up():
+    """Close, once the files are gone, what must not be closed before: each opening in this process looks at it all."""
+    given_up, keep = [], connection.keep_for_ever
+
+    def keeping(raw):
+        given_up.append(raw)
+        keep(raw)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection, "keep_for_ever", keeping)
+        yield
+    for raw in given_up:
+        raw.close()
 
 
 def remove(path):
@@ -57,16 +79,6 @@ HARMS = {
 def harm(request, database):
     suffix, do = HARMS[request.param]
     return lambda: do(Path(f"{database}{suffix}"))
-
-
-def declare(path, driver, **options):
-    queue = Queue(path, driver=driver, **options)
-    queue.task(name="add")(plus_one)
-    return queue
-
-
-def plus_one(a: int = 0) -> int:
-    return a + 1
 
 
 @pytest.fixture
@@ -238,7 +250,7 @@ def test_a_wal_that_was_emptied_by_a_checkpoint_is_no_other_one(queue, database,
     for _ in range(3):
         queue.close()  # the last one to close removes both files, and they are made anew
         queue.tasks["add"].enqueue(1)
-        subprocess.run([sys.executable, "-c", f"{other}.enqueue()", database, driver], cwd=ROOT, check=True)
+        run(f"{other}.enqueue()", database, driver)
         queue.engine.maintenance.checkpoint()
         queue.jobs()
     assert len(queue.jobs()) == 7
@@ -250,8 +262,7 @@ def test_a_wal_that_was_emptied_by_a_checkpoint_is_no_other_one(queue, database,
 LIVE = """
 import os, sys
 from litequeue import StoreReplaced
-sys.path.insert(0, {tests!r})
-from test_wal_replaced import declare
+from wal_program import declare
 queue = declare(sys.argv[1], sys.argv[2])
 print(queue.tasks["add"].enqueue(0).id, flush=True)
 for line in sys.stdin:
@@ -266,36 +277,29 @@ class Live:
     """A process that has the file in use, and does as it is told."""
 
     def __init__(self, path, driver):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LIVE.format(tests=str(ROOT / "tests")), path, driver],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
+        self.process = Forked(LIVE, path, driver)
         self.first = self.process.stdout.readline().strip()
 
     def asked(self, what):
         self.process.stdin.write(f"{what}\n")
-        self.process.stdin.flush()
         return self.process.stdout.readline().strip()
 
     def ends(self):
         """Let it end in good order; return its exit code."""
-        self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode
+        return self.process.ends()[0]
 
 
 @pytest.fixture
 def live(database, driver):
     live = Live(database, driver)
     yield live
-    live.process.kill()
-    live.process.communicate()
+    live.process.close()
 
 
 ANOTHER = """
 import sys, json
 from litequeue import StoreError
-sys.path.insert(0, sys.argv[3])
-from test_wal_replaced import declare
+from wal_program import declare
 try:
     print(json.dumps([job.id for job in declare(*sys.argv[1:3]).tasks["add"].enqueue_many([(n,) for n in range(3)])]))
 except StoreError:
@@ -305,8 +309,7 @@ except StoreError:
 
 def enqueued_by_another(database, driver):
     """Enqueue three jobs in a process that opens the file anew; return their ids, none if it was refused."""
-    command = [sys.executable, "-c", ANOTHER, database, driver, ROOT / "tests"]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return json.loads(run(ANOTHER, database, driver))
 
 
 def found(database, driver):
@@ -315,8 +318,7 @@ def found(database, driver):
         "import sys, json, litequeue; q = litequeue.Queue(sys.argv[1], driver=sys.argv[2]); "
         "print(json.dumps([q.engine.admin.integrity(), [job.id for job in q.jobs(limit=1000)]]))"
     )
-    command = [sys.executable, "-c", program, database, driver]
-    sound, ids = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    sound, ids = json.loads(run(program, database, driver))
     assert sound == []
     return set(ids)
 
@@ -349,7 +351,7 @@ APP = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_wal_replaced import declare
+from wal_program import declare
 queue = declare("app.db", {driver!r})
 @queue.task
 def waits() -> None:

@@ -141,6 +141,7 @@ def test_a_damaged_file_gives_no_copy_and_leaves_nothing(queue, add, tmp_path):
     assert list((tmp_path / "copies").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_copy_that_cannot_be_completed_is_no_copy(queue, add, tmp_path, opened):
     """What was running is queued in the copy, for which it grows; a limit on files' sizes is a disk that is full."""
@@ -200,6 +201,7 @@ def test_a_transaction_that_is_open_is_not_in_the_copy(queue, add, opened, tmp_p
     assert (opened(copy).jobs(), len(queue.jobs())) == ([], 1)
 
 
+@pytest.mark.slow
 def test_copies_taken_under_load_are_whole_and_can_be_worked_off(driver, tmp_path):
     """Three callers and a worker go on; each copy has all that was acknowledged before, and no effect is half done."""
 

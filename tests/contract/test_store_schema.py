@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from contract.jobs import BOOM, FAILED, START, SUCCEEDED, Hands, new, put
+from forked import Forked
 from litequeue import StoreBusy, StoreError
 from litequeue.sqlite.admin.health import journal_mode
 from litequeue.sqlite.file import migrate
@@ -282,17 +283,14 @@ with Queue(sys.argv[1], driver=sys.argv[2]) as queue:
 
 def at_once(count, program, *arguments):
     """Run a program in so many processes that begin together; return what each printed."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(count)]
+    processes = [Forked(program, *arguments) for _ in range(count)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:
         process.stdin.close()
-        process.stdin = None
-    printed = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, printed
-    return [output for output, _ in printed]
+    codes, printed, errors = zip(*(process.ends() for process in processes), strict=True)
+    assert list(codes) == [0] * count, errors
+    return printed
 
 
 @pytest.mark.slow

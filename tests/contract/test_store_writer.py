@@ -202,9 +202,9 @@ def test_a_line_longer_than_a_batch_is_led_in_parts(store, writer):
     assert len(set(asyncio.run(main()))) == LARGEST_BATCH + 100
 
 
-@pytest.mark.slow
-def test_a_locked_file_refuses_the_whole_batch_after_one_wait(store, writer, connect):
-    writer.run_outside(lambda db: db.script("PRAGMA busy_timeout = 1"))
+def test_a_locked_file_refuses_the_whole_batch_after_one_wait(open_store, connect):
+    longer = fair_lock.LONGEST + 50  # milliseconds: a short wait, and a long one with the fair lock
+    writer = open_store(on_connect=lambda raw: raw.execute(f"PRAGMA busy_timeout = {longer}")).kernel.writer
     begun = []
     other = connect()
     other.execute("BEGIN IMMEDIATE")

@@ -16,6 +16,7 @@ from litequeue import every
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.disk,
     pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP and fork"),
 ]
 

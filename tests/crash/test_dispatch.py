@@ -12,6 +12,7 @@ from crash.watching import ended, freeze, status_of
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.disk,
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP"),
 ]
 

@@ -13,6 +13,7 @@ from crash.watching import ended, freeze, running, until
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.disk,
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP"),
 ]
 

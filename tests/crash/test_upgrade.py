@@ -10,6 +10,7 @@ import pytest
 from crash.newer import ADDS, OLD
 from crash.program import ROOT, declare
 from crash.watching import ended, running, until
+from forked import run
 from litequeue import SchemaTooNew, every
 from litequeue.sqlite.file import migrate
 
@@ -44,13 +45,11 @@ def newer(database, driver):
 
 
 @pytest.fixture
-def upgrade(newer):
-    def run(what="migrate"):
-        process = newer(what)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-
-    return run
+def upgrade(database, driver):
+    """Have a process of the newer release open the file, and end."""
+    return lambda what="migrate": run(
+        "import sys; from tests.crash.newer import main; main(*sys.argv[1:])", database, driver, what
+    )
 
 
 @pytest.fixture

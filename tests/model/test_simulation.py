@@ -25,6 +25,7 @@ def test_the_same_where_each_workers_store_is_in_a_process_that_may_be_killed(se
     assert play(seed, 400, limits=Limits(remote=True)).steps == 400
 
 
+@pytest.mark.slow
 def test_nothing_that_can_come_about_is_left_out():
     tally = play(4, 4000).tally
     wanted = {"came too late", "condemned", "deaths", "rescued", "pruned", "KeyConflict", "RolledBack", "StoreBusy"}
@@ -97,6 +98,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_harness_finds_a_promise_that_is_not_kept(mistake):
     with pytest.raises(Broken, match="seed"), MISTAKES[mistake]():

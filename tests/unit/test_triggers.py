@@ -105,6 +105,7 @@ def test_star_hours_run_every_real_hour(zone, day, expected):
     assert [text[3:] for text in local("30 * * * *", zone, day)][: len(expected)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ZONES)
 def test_every_minute_is_every_real_minute_the_year_round(zone):
     start = unix("2026-01-01T00:00:00+00:00")
@@ -112,6 +113,7 @@ def test_every_minute_is_every_real_minute_the_year_round(zone):
     assert all(following(trigger, start + hour * HOUR - 60) == start + hour * HOUR for hour in range(365 * 24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", [zone for zone in ZONES if zone != "Australia/Lord_Howe"])
 def test_hourly_ticks_are_one_real_hour_apart_the_year_round(zone):
     start = unix("2026-01-01T00:00:00+00:00") - 15 * 60
@@ -119,6 +121,7 @@ def test_hourly_ticks_are_one_real_hour_apart_the_year_round(zone):
     assert {later - earlier for earlier, later in itertools.pairwise(found)} == {HOUR}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("expression", ["30 2 * * *", "0 0 * * *", "30 1 * * *", "59 23 * * *"])
 def test_a_daily_trigger_runs_once_on_every_local_day(zone, expression):
