@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -373,6 +374,15 @@ def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, fol
     assert call("cancel", "app.db", "--all") == "cancelled 35 jobs\n"
     monkeypatch.setattr("litequeue.core.clock.SystemClock.now", lambda _: 9e9)
     assert call("prune", "app.db") == "deleted 35 jobs\n"
+    assert json.loads(call("prune", "app.db", "--json")) == {"deleted": 0, "given_back": 0}
+
+
+def test_prune_gives_the_room_of_what_it_deletes_back(call, folder, monkeypatch):
+    call("enqueue", "app", "add", "1")
+    sys.modules["app"].queue.task(name="long")(lambda text: text).enqueue_many([("x" * 50_000,)] * 40)
+    call("cancel", "app.db", "--all")
+    monkeypatch.setattr("litequeue.core.clock.SystemClock.now", lambda _: 9e9)
+    assert re.fullmatch(r"deleted 41 jobs and gave 1\.\d MiB back\n", call("prune", "app.db"))
 
 
 @pytest.fixture
