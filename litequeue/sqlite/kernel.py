@@ -5,7 +5,6 @@ One connection writes and two read: one for look-ups by id, one for listings, wh
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import deque
 from functools import partial
@@ -28,12 +27,13 @@ from litequeue.sqlite.commit.writer import Writer
 from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon, perform
 from litequeue.sqlite.file import forks, guards, migrate
 from litequeue.sqlite.file.opening import File, warn_of_old_library
+from litequeue.sqlite.jobs.lanes import Turns
 from litequeue.sqlite.read_connection import ReadConnection
 from litequeue.sqlite.result_reads import ResultReads
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from litequeue.core.clock import Clock
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
@@ -87,7 +87,7 @@ class Kernel:
             keep_hooks=keep_hooks,
         )
         self.copying: threading.Lock = threading.Lock()  # while a backup has the file open, on a connection of its own
-        self.turns: Iterator[int] = itertools.count()  # whose queue is first in a claim
+        self.turns: Turns = Turns()
         self.notifier: Notifier = Notifier(self.directory, WORK, SystemClock.monotonic)
         self.done_notifier: Notifier = Notifier(self.directory, DONE, SystemClock.monotonic)
         self.idle: Dispatch = Dispatch()

@@ -1,4 +1,4 @@
-"""Which jobs a worker gets: queues in turn, within one by priority and age, of tasks that it has."""
+"""Which jobs a worker gets: queues in turn, within one by priority and age, of tasks that it has. The one claim."""
 
 from __future__ import annotations
 
@@ -7,39 +7,30 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from litequeue.core.records import Claimed
+from litequeue.sqlite.jobs.lanes import FEW
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Row
+    from litequeue.sqlite.jobs.lanes import Lanes, Line, Turns
 
 _TAKE = SQL["take"]
 
 
-def in_turn(lanes: list[Row], queues: tuple[str, ...] | None, first: int) -> list[tuple[str, list[str]]]:
-    """The queues with ready jobs and their tasks, beginning with another queue each time."""
-    tasks: dict[str, list[str]] = {}
-    for queue, task, _ in lanes:
-        if queues is None or queue in queues:
-            tasks.setdefault(queue, []).append(task)
-    names = sorted(tasks) if queues is None else [queue for queue in queues if queue in tasks]
-    start = first % len(names) if names else 0
-    return [(queue, tasks[queue]) for queue in names[start:] + names[:start]]
-
-
-def claim(
-    db: Connection, worker: int, demand: Demand, queues: list[tuple[str, list[str]]], now: float
-) -> list[Claimed]:
-    """Give the worker jobs of these queues, which are asked in this order, as far as the demand goes."""
-    wanted = [(queue, mine) for queue, tasks in queues if (mine := [task for task in tasks if task in demand.tasks])]
-    if [len(mine) for _, mine in wanted] == [1] and demand.most_deaths is None:
-        [(queue, [task])] = wanted
-        rows = db.rows(SQL["front"], {"queue": queue, "task": task, "limit": demand.limit})
-        claimed = [Claimed(*row) for row in rows]
-        _take(db, worker, now, [int(job.id) for job in claimed])
-        return claimed
-    lines = [_line(db, queue, mine, demand) for queue, mine in wanted]
-    ids = _shares(lines, demand.limit)
+def claim(db: Connection, worker: int, demand: Demand, lanes: Lanes, turns: Turns, now: float) -> list[Claimed]:
+    """Give the worker jobs of the queues whose turn it is, as far as the demand goes."""
+    ids: list[int] = []
+    for lines in lanes.windows(demand, turns):
+        if lanes.are_few and len(lines) == 1 and len(lines[0].tasks) == 1 and demand.most_deaths is None:
+            [line] = lines
+            rows = db.rows(SQL["front"], {"queue": line.queue, "task": line.tasks[0], "limit": demand.limit})
+            claimed = [Claimed(*row) for row in rows]
+            _take(db, worker, now, [int(job.id) for job in claimed])
+            return claimed
+        ids += _shares(db, lines, demand, demand.limit - len(ids))
+        if len(ids) >= demand.limit:
+            break
     _take(db, worker, now, ids)
     return claims(db, ids)
 
@@ -66,26 +57,41 @@ def claims(db: Connection, ids: list[int]) -> list[Claimed]:
     return [Claimed(*row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
 
 
-def _line(db: Connection, queue: str, tasks: list[str], demand: Demand) -> list[int]:
-    """The ids at the head of one queue, in the order in which they are to start."""
-    heads: list[Row] = []
-    for task in tasks:
-        line = {"queue": queue, "task": task, "limit": demand.limit}
-        if demand.most_deaths is None:
-            heads += db.rows(SQL["heads"], line)
-        else:
-            heads += db.rows(SQL["unsuspected_heads"], line | {"most_deaths": demand.most_deaths})
-    if len(tasks) > 1:
-        heads.sort()
-    return [job_id for _, job_id in heads[: demand.limit]]
-
-
-def _shares(lines: list[list[int]], limit: int) -> list[int]:
+def _shares(db: Connection, lines: list[Line], demand: Demand, limit: int) -> list[int]:
     """Take an equal share from each queue that has something, so that a flood in one does not starve another."""
     taken: list[int] = []
-    while limit > len(taken) and (waiting := [line for line in lines if line]):
-        for place, line in enumerate(waiting):
+    waiting = [(line, 0) for line in lines]  # with how many of it are taken
+    while waiting and limit > len(taken):
+        more: list[tuple[Line, int]] = []
+        for place, (line, had) in enumerate(waiting):
             share = -(-(limit - len(taken)) // (len(waiting) - place))
-            taken += line[:share]
-            del line[:share]
+            ids = _first(db, line, demand, had + share)[had:]
+            taken += ids
+            if len(ids) == share:
+                more.append((line, had + share))
+        waiting = more
     return taken
+
+
+def _first(db: Connection, line: Line, demand: Demand, limit: int) -> list[int]:
+    """The ids at the head of one queue, in the order in which they are to start."""
+    if len(line.tasks) > FEW:
+        return _merged(db, line, demand, limit)
+    heads: list[Row] = []
+    for task in line.tasks:
+        lane = {"queue": line.queue, "task": task, "limit": limit}
+        if demand.most_deaths is None:
+            heads += db.rows(SQL["heads"], lane)
+        else:
+            heads += db.rows(SQL["unsuspected_heads"], lane | {"most_deaths": demand.most_deaths})
+    if len(line.tasks) > 1:
+        heads.sort()
+    return [job_id for _, job_id in heads[:limit]]
+
+
+def _merged(db: Connection, line: Line, demand: Demand, limit: int) -> list[int]:
+    heads = sorted(line.heads)
+    if demand.most_deaths is None:  # then no lane can be needed behind so many
+        heads = heads[:limit]
+    merged = {"queue": line.queue, "heads": json.dumps([job_id for _, job_id, _ in heads]), "limit": limit}
+    return [job_id for (job_id,) in db.rows(SQL["merged"], merged | {"most_deaths": demand.most_deaths})]

@@ -8,8 +8,8 @@ SELECT id, attempt, state FROM litequeue_jobs
 WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER)
 
 -- Before a claim, in one statement, since each costs most where the processor has slept: first when something scheduled
--- is due, when something expires, and whether the worker is on record; then the distinct (queue, task) pairs with a
--- ready job, by one index probe a pair, however long the backlog.
+-- is due, when something expires, and whether the worker is on record; then the first :limit lanes, the distinct (queue,
+-- task) pairs with a ready job, by one index probe a pair, however long the backlog.
 -- name: look
 WITH RECURSIVE lane (queue, task) AS (
     SELECT * FROM (SELECT queue, task FROM litequeue_jobs WHERE state = 1 ORDER BY queue, task LIMIT 1)
@@ -21,12 +21,51 @@ WITH RECURSIVE lane (queue, task) AS (
         coalesce((SELECT task FROM litequeue_jobs
                   WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
                  (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue, task LIMIT 1))
-    FROM lane WHERE lane.queue IS NOT NULL)
+    FROM lane WHERE lane.queue IS NOT NULL LIMIT CAST(:limit AS INTEGER))
 SELECT (SELECT min(run_at) FROM litequeue_jobs WHERE state = 0),
        (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL),
        EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 UNION ALL
 SELECT queue, task, NULL FROM lane WHERE queue IS NOT NULL
+
+-- Where there are more lanes, the queues are read from a name on, as far as a claim needs them.
+-- name: ready_queues
+WITH RECURSIVE ready (queue) AS (
+    SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue >= :first ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
+    FROM ready WHERE ready.queue IS NOT NULL LIMIT CAST(:limit AS INTEGER))
+SELECT queue FROM ready WHERE queue IS NOT NULL
+
+-- name: ready_among
+SELECT value FROM json_each(:queues)
+WHERE EXISTS (SELECT 1 FROM litequeue_jobs WHERE state = 1 AND queue = value) ORDER BY key
+
+-- A queue's lanes, each by its first job: one index probe and one row.
+-- name: lanes
+WITH RECURSIVE lane (rank, id, task) AS (
+    SELECT * FROM (SELECT -priority, id, task FROM litequeue_jobs WHERE state = 1 AND queue = +:queue
+                   ORDER BY task, -priority, id LIMIT 1)
+    UNION ALL
+    SELECT -job.priority, job.id, job.task FROM lane CROSS JOIN litequeue_jobs AS job ON job.id =
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > lane.task
+         ORDER BY task, -priority, id LIMIT 1))
+SELECT rank, id, task FROM lane
+
+-- The first jobs of many lanes of one queue in their order, given the first of each: two index probes and a row a job, as
+-- the recursion hands out the first row by its ORDER BY, and then only asks for what follows it in its lane.
+-- name: merged
+WITH RECURSIVE merged (rank, id, task, deaths) AS (
+    SELECT -job.priority, job.id, job.task, job.deaths
+    FROM json_each(:heads) AS head CROSS JOIN litequeue_jobs AS job ON job.id = head.value
+    UNION ALL
+    SELECT -job.priority, job.id, job.task, job.deaths FROM merged CROSS JOIN litequeue_jobs AS job ON job.id = coalesce(
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = merged.task
+         AND -priority = merged.rank AND id > merged.id ORDER BY id LIMIT 1),
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = merged.task
+         AND -priority > merged.rank ORDER BY -priority, id LIMIT 1))
+    ORDER BY 1, 2)
+SELECT id FROM merged WHERE :most_deaths IS NULL OR deaths <= :most_deaths LIMIT CAST(:limit AS INTEGER)
 
 -- Where only one such pair is of interest, its first jobs are read at once, as they will be when they are claimed.
 -- name: front
