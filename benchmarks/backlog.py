@@ -1,4 +1,4 @@
-"""How fast a worker drains 10,000 jobs beside much else in the file: ready, finished, or scheduled for later."""
+"""How fast a worker drains 10,000 jobs beside much else: ready, of many lanes, finished, or scheduled for later."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 JOBS = 10_000
 WARMING = 1_000  # until the worker has seen how long a job takes
 A_CALL = 10_000
+A_LANE = 20  # jobs of one lane that are enqueued together
 LONGEST = 120.0  # seconds for one drain
 
 
@@ -33,6 +34,8 @@ class Case:
     ready: int
     finished: int = 0
     scheduled: int = 0
+    tasks: int = 1  # of every queue
+    queues: int = 1
 
 
 CASES = (
@@ -41,6 +44,8 @@ CASES = (
     Case("1,000,000 ready", 1_000_000),
     Case("10,000 ready, 1,000,000 finished", 10_000, finished=1_000_000),
     Case("10,000 ready, 200,000 scheduled", 10_000, scheduled=200_000),
+    Case("200,000 ready, 200 lanes", 200_000, tasks=4, queues=50),
+    Case("200,000 ready, 10,000 lanes", 200_000, tasks=200, queues=50),
 )
 
 
@@ -72,7 +77,11 @@ class Backlog:
         self._begun = itertools.count(1)
         self._marks: dict[int, float] = {}
         self._over = threading.Event()
-        self.add = self._queue.task(name="add")(self._add)
+        tasks = [self._queue.task(name=f"add{number}")(self._add) for number in range(case.tasks)]
+        self._a_call = A_CALL if case.tasks * case.queues == 1 else A_LANE
+        self._lanes = itertools.cycle(
+            [task.using(queue=f"queue{number}") for task in tasks for number in range(case.queues)]
+        )
         self._store(plan.size(case.finished) if case.finished else 0)
         self._queue.worker(threads=THREADS).run(until_idle=True)
         self._store(plan.size(case.scheduled) if case.scheduled else 0, delay="7d")
@@ -87,9 +96,9 @@ class Backlog:
         return a + b
 
     def _store(self, count: int, delay: str | None = None) -> None:
-        task = self.add if delay is None else self.add.using(delay=delay)
-        for first in range(0, count, A_CALL):
-            task.enqueue_many([(number, 2) for number in range(first, min(count, first + A_CALL))])
+        for first in range(0, count, self._a_call):
+            lane = next(self._lanes) if delay is None else next(self._lanes).using(delay=delay)
+            lane.enqueue_many([(number, 2) for number in range(first, min(count, first + self._a_call))])
 
     def drain(self) -> float:
         """Give how many functions a second began, of so many after the first thousand."""
