@@ -109,6 +109,15 @@ def test_whatever_ends_or_extends_a_run_names_its_attempt_and_that_it_runs():
         assert re.search(r"id = \S+ AND \S*attempt = \S+ AND \S*state = (3|\?)", where), name
 
 
+@pytest.mark.parametrize("name", ["take", "finish", "succeed_together"])
+def test_a_claim_and_an_end_write_nothing_to_the_index_of_keys(store, name):
+    """Of a million keys each entry is a page of its own: to read, to write, and to write again."""
+    [(root,)] = store.kernel.read(lambda db: db.rows("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%_jobs_key'"))
+    sql = "EXPLAIN " + SQL[name]
+    steps = store.kernel.read(lambda db: db.raw.execute(sql, parameters(sql)).fetchall())
+    assert root not in {page for _, code, _, page, *_ in steps if code == "OpenWrite"}
+
+
 def test_every_exception_is_a_statement():
     assert {name for name in SCANS if name != "health"} | set(PARTS) <= set(SQL)
 

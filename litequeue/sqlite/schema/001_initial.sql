@@ -45,7 +45,7 @@ CREATE TABLE litequeue_jobs (
     cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
     key              TEXT,
     key_scope        TEXT CHECK (key_scope IN ('kept', 'unfinished', 'queued')),
-    held_key         TEXT CHECK (held_key IS NULL OR held_key IS key),
+    held_key         TEXT CHECK (held_key IS NULL OR held_key IS key), -- left when it is held no more: see key_holder
     tags             TEXT,
     schedule         TEXT,
     progress         TEXT,

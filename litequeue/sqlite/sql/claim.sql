@@ -88,8 +88,7 @@ ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 -- a temporary table or four each time, which is most of what a claim of one job takes.
 -- name: take
 UPDATE litequeue_jobs
-SET state = 3, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at = ?,
-    held_key = CASE WHEN key_scope = 'queued' THEN NULL ELSE held_key END
+SET state = 3, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at = ?
 WHERE id BETWEEN ? AND ? AND +state = 1
 
 -- name: taken
