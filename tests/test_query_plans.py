@@ -212,6 +212,18 @@ def test_an_idle_cycle_costs_the_same_at_any_backlog_it_cannot_take(open_store, 
     assert many <= few * 1.2 + 50
 
 
+def test_what_is_due_is_woken_at_the_same_cost_however_much_is(open_store, tmp_path):
+    costs = []
+    for count in (1_000, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        for priority in (0, 5):
+            fill(store, count, state=0, run_at=START - 1, priority=priority)
+        costs.append(cost(store, Hands(store)))
+    (few, got), (many, got_too) = costs
+    assert got == got_too == 10
+    assert many <= few * 1.2
+
+
 def test_a_success_costs_the_same_at_any_backlog(open_store, tmp_path):
     from contract.jobs import SUCCEEDED
 

@@ -62,14 +62,16 @@ def test_many_queues_are_served_in_turn(store, queues):
     assert (served[:30], served[30:]) == (expected, expected)
 
 
-def test_many_queues_get_equal_shares_of_a_claim(store):
+def test_queues_that_one_claim_looks_at_get_equal_shares(store, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.lanes.MANY", 1000)
     lanes(store, TASKS[:4], QUEUES, each=5)
     shares = Counter(job.queue for job in Hands(store, *TASKS).claim(300))
     assert set(shares) == set(QUEUES)
     assert set(shares.values()) == {10}
 
 
-def test_what_few_of_many_queues_have_is_claimed_in_full(store):
+def test_what_few_of_many_queues_have_is_claimed_in_full(store, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.lanes.MANY", 1000)
     lanes(store, TASKS[:1], QUEUES)
     lanes(store, TASKS[:1], QUEUES[:1], each=50)
     assert Counter(job.queue for job in Hands(store, *TASKS).claim(60))[QUEUES[0]] == 31
@@ -78,7 +80,7 @@ def test_what_few_of_many_queues_have_is_claimed_in_full(store):
 def test_every_queue_is_served_soon_though_one_claim_does_not_look_at_all_of_many_lanes(store):
     lanes(store, TASKS, [*QUEUES, *map(str.upper, QUEUES)])  # 2,400 lanes
     hands = Hands(store, *TASKS)
-    served = {job.queue for _ in range(6) for job in hands.claim(100)}
+    served = {job.queue for _ in range(15) for job in hands.claim(100)}
     assert served == {*QUEUES, *map(str.upper, QUEUES)}
 
 
@@ -124,3 +126,11 @@ def test_a_claim_reads_few_of_many_lanes(open_store, tmp_path, tasks, queues):
     (one, got), (many, got_too) = costs
     assert got == got_too == 500
     assert many <= one + 130 * 1_000 + 200 * 500
+
+
+def test_a_claim_of_many_lanes_takes_a_part_of_what_is_asked_for_and_says_so(store, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.claim.OF_MANY", 20)
+    lanes(store, TASKS[:1], QUEUES)
+    hands = Hands(store, *TASKS)
+    cycles = [hands.turn(25), hands.turn(25), hands.turn(25)]
+    assert [(len(cycle.claimed), cycle.cut) for cycle in cycles] == [(20, True), (10, False), (0, False)]

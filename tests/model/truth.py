@@ -146,11 +146,11 @@ class Truth:
     ) -> None:
         """Check what was claimed for a worker, by itself or when a job was stored, and take it over."""
         left = list(told)
-        if worker in self.workers and not any(expires(row, now) for row in self.jobs.values()):
+        if worker in self.workers:
             for demand in demands:
                 mine = [job for job in left if job.task in demand.tasks]
                 left = [job for job in left if job.task not in demand.tasks]
-                self._check_claim(demand, queues, mine)
+                self._check_claim(demand, queues, mine, now)
                 for job in mine:
                     self.take(job, worker, now)
         must_be(not left, f"claimed without being asked for: {left}")
@@ -174,13 +174,13 @@ class Truth:
         ]
         return min(moments, default=None)
 
-    def _check_claim(self, demand: Demand, queues: tuple[str, ...] | None, claimed: list[Claimed]) -> None:
+    def _check_claim(self, demand: Demand, queues: tuple[str, ...] | None, claimed: list[Claimed], now: float) -> None:
         """All that was asked for and is there; from each queue its first, and from none but its share."""
         lines: dict[str, list[Row]] = {}
         most = FOREVER if demand.most_deaths is None else demand.most_deaths
         for row in self.jobs.values():
             served = row.task in demand.tasks and (queues is None or row.queue in queues)
-            if served and row.state == QUEUED and row.deaths <= most:
+            if served and row.state == QUEUED and row.deaths <= most and not expires(row, now):
                 lines.setdefault(row.queue, []).append(row)
         there = sum(map(len, lines.values()))
         must_be(
@@ -211,7 +211,7 @@ class Truth:
     def _promote(self, now: float) -> None:
         due = sorted(
             (row for row in self.jobs.values() if row.state == SCHEDULED and row.run_at <= now),
-            key=lambda row: (row.run_at, row.id),
+            key=lambda row: (-row.priority, row.run_at, row.id),
         )
         for row in due[: self.chunk]:
             self._set(row, state=QUEUED)

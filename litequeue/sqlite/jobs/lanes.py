@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Row
 
 FEW = 8  # lanes that one look at the file names, and of which each is read by itself
-MANY = 500  # lanes at which one claim looks, 1 to 7 us each; it looks at all of a queue or at none
+MANY = 200  # lanes at which one claim looks, 1 to 7 us each; it looks at all of a queue or at none
 A_QUEUE = 10  # as many lanes as what a queue costs besides
 _A_CALL = 100  # names of queues
 
@@ -48,8 +48,9 @@ class Line(NamedTuple):
 class Lanes:
     """The lanes of one claim; a file with many is read as far as the claim needs it."""
 
-    def __init__(self, db: Connection, known: list[Row], queues: tuple[str, ...] | None) -> None:
+    def __init__(self, db: Connection, known: list[Row], queues: tuple[str, ...] | None, past: float | None) -> None:
         self._db, self._queues = db, queues
+        self.past = past  # what has expired by this moment may stand among the ready jobs; None: nothing has
         self._known: dict[str, list[str]] | None = None
         self._read: dict[str, list[Row]] = {}
         if len(known) <= FEW:
@@ -62,6 +63,11 @@ class Lanes:
     def are_few(self) -> bool:
         """Whether all are known by the first look."""
         return self._known is not None
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether they are few, and nothing in them has expired."""
+        return self._known is not None and self.past is None
 
     def windows(self, demand: Demand, turns: Turns) -> Iterator[list[Line]]:
         """Yield the queues that this claim serves, beginning with the one whose turn it is.

@@ -10,7 +10,8 @@ from litequeue.core.store import Cycle
 from litequeue.errors import Fenced
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.claim import claim
-from litequeue.sqlite.jobs.control import CHUNK, expire
+from litequeue.sqlite.jobs.control import CHUNK
+from litequeue.sqlite.jobs.expiry import expire
 from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
@@ -42,19 +43,21 @@ def turn(
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
-        expire(db, now, result_ttl)
+        expire(db, now, result_ttl, CHUNK)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
     if overdue or due:
         (run_at, expires_at, _), *lanes = db.rows(SQL["look"], look)
     claimed: list[Claimed] = []
-    # with expired jobs left over from a full chunk, none may be claimed before the rest are marked
-    if registered and (expires_at is None or expires_at > now):
-        ready = Lanes(db, lanes, queues)
+    cut = False
+    if registered:
+        ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
         for demand in demands:
-            claimed += claim(db, worker, demand, ready, turns, now)
+            taken = claim(db, worker, demand, ready, turns, now)
+            claimed += taken.jobs
+            cut = cut or taken.cut
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
-    return Cycle(claimed, lost, min(nexts, default=None), bool(registered))
+    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:

@@ -61,7 +61,7 @@ CREATE TABLE litequeue_jobs (
 ) STRICT;
 
 CREATE INDEX litequeue_jobs_ready ON litequeue_jobs (queue, task, -priority, id) WHERE state = 1;
-CREATE INDEX litequeue_jobs_due ON litequeue_jobs (run_at) WHERE state = 0;
+CREATE INDEX litequeue_jobs_due ON litequeue_jobs (priority DESC, run_at) WHERE state = 0;
 CREATE INDEX litequeue_jobs_running ON litequeue_jobs (worker) WHERE state = 3;
 CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_ended ON litequeue_jobs (delete_at) WHERE delete_at IS NOT NULL;
