@@ -13,7 +13,21 @@ from pathlib import Path
 
 import apsw
 
-from benchmarks import backlog, contention, footprint, idle, latency, operating, overlap, report, throughput
+from benchmarks import (
+    backlog,
+    bulk,
+    contention,
+    footprint,
+    idle,
+    latency,
+    listings,
+    many_schedules,
+    operating,
+    overlap,
+    payloads,
+    report,
+    throughput,
+)
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
 from litequeue.sqlite.file.guards import filesystem_of
@@ -27,6 +41,10 @@ BENCHMARKS = {
     "footprint": footprint,
     "backlog": backlog,
     "operating": operating,
+    "many_schedules": many_schedules,
+    "listings": listings,
+    "bulk": bulk,
+    "payloads": payloads,
 }
 
 

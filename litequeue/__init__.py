@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from litequeue.core.records import Call, JobError, Progress, Status
+from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
@@ -17,6 +17,7 @@ from litequeue.errors import (
     KeyConflict,
     LiteQueueError,
     NotAQueue,
+    PartlyEnqueued,
     PayloadTooLarge,
     ScheduleExists,
     ScheduleNotFound,
@@ -71,6 +72,8 @@ __all__ = [
     "KeyConflict",
     "LiteQueueError",
     "NotAQueue",
+    "Page",
+    "PartlyEnqueued",
     "PayloadTooLarge",
     "Progress",
     "Queue",

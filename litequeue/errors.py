@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class LiteQueueError(Exception):
     """The root of every error that litequeue raises on purpose."""
@@ -51,6 +56,17 @@ class KeyConflict(LiteQueueError):
 
     def __reduce__(self) -> tuple[type[KeyConflict], tuple[str, ...]]:
         return type(self), (str(self), self.job_id)
+
+
+class PartlyEnqueued(LiteQueueError):
+    """`enqueue_many(calls, chunk=...)` ended early; its cause says why. `jobs`: those that are stored, and stay so."""
+
+    def __init__(self, message: str, jobs: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.jobs: Sequence[Any] = jobs
+
+    def __reduce__(self) -> tuple[type[PartlyEnqueued], tuple[str]]:
+        return type(self), (str(self),)  # jobs belong to a queue of this process
 
 
 class PayloadTooLarge(LiteQueueError, ValueError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from litequeue.core.duration import seconds, utc
 from litequeue.core.engine import Source
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import JobError, JobRecord, NewJob, Progress, Status, moment
+from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class Job(Generic[R]):
         job_id: str,
         source: Source,
         decode: Callable[[bytes | None], Any],
-        record: JobRecord | NewJob | None = None,
+        record: JobSummary | NewJob | None = None,
         born: float | None = None,
     ) -> None:
         self.id: str = job_id
         self._born = born  # when it was enqueued in a transaction that may be rolled back: its id is then another's
         self._source, self._decode, self._record = source, decode, record
 
-    def _loaded(self) -> JobRecord:
+    def _loaded(self) -> JobSummary:
         record = self._record
         if isinstance(record, NewJob):
             record = self._record = _as_submitted(self.id, record)
@@ -117,8 +117,17 @@ class Job(Generic[R]):
 
     @property
     def errors(self) -> tuple[JobError, ...]:
-        """The errors of its failed attempts, oldest first."""
-        return self._loaded().errors
+        """The errors of its failed attempts, oldest first; of more than 100, the first 50 and the last 50.
+
+        A listing does not read them: a job of `queue.jobs()` is loaded again at their first use, which raises
+        `JobNotFound` if it has been pruned meanwhile. In a coroutine, `await job.arefresh()` first.
+        """
+        record = self._loaded()
+        if isinstance(record, ListedJob) and record.last_error is None:
+            return ()
+        if not isinstance(record, JobRecord):
+            record = self._record = self._mine(self._source.look_up(self.id))
+        return record.errors
 
     @property
     def created_at(self) -> datetime:

@@ -295,6 +295,7 @@ def jobs_where(
     tag: str | None = None,
     limit: int = 100,
     before: str | None = None,
+    timeout: Duration | None = None,
 ) -> dict[str, Any]:
     """Check the filters of a listing. `task`: a task or its name."""
     _whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
@@ -308,7 +309,8 @@ def jobs_where(
         wanted = None if status is None else Status(status)
     except ValueError:
         raise ValueError(f"status must be one of {', '.join(Status)}, got {status!r}") from None
-    return {"status": wanted, "limit": limit, "before": before, **names}
+    longest = None if timeout is None else seconds(timeout, "timeout")
+    return {"status": wanted, "limit": limit, "before": before, "timeout": longest, **names}
 
 
 def run_options(

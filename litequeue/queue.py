@@ -13,7 +13,7 @@ from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, req
 from litequeue.core.engine_choice import chosen_engine
 from litequeue.core.interruptible import interruptible
 from litequeue.core.names import check_name
-from litequeue.core.records import JobRecord, Status
+from litequeue.core.records import JobSummary, Page, Status
 from litequeue.errors import Unsupported
 from litequeue.job import Job
 from litequeue.options import (
@@ -265,11 +265,11 @@ class Queue:
 
     # ---- jobs
 
-    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store jobs. Tasks call this to enqueue."""
         return self.engine.jobs.submit(jobs, within)
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`."""
         return await self.engine.jobs.asubmit(jobs, within)
 
@@ -290,18 +290,22 @@ class Queue:
         tag: str | None = None,
         limit: int = 100,
         before: str | None = None,
-    ) -> list[Job[Any]]:
-        """List jobs, newest first, at most `limit`. With `before` (a job's id), list only older jobs: the next page."""
-        self.require([Feature.LISTING])
-        where = jobs_where(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before)
-        return [self._known(record) for record in self.engine.jobs.list(**where)]
+        timeout: Duration | None = None,
+    ) -> Page[Job[Any]]:
+        """List jobs, newest first, at most `limit`. With `before` (a job's id), list only older jobs: the next page.
 
-    async def ajobs(self, **where: Any) -> list[Job[Any]]:
+        After `timeout` return what was found; the page's `older` is what to give as `before` to go on, or None.
+        """
+        self.require([Feature.LISTING])
+        where = jobs_where(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before, timeout=timeout)
+        return self.engine.jobs.list(**where).of(self._known)
+
+    async def ajobs(self, **where: Any) -> Page[Job[Any]]:
         """Async twin of `jobs`."""
         self.require([Feature.LISTING])
-        return [self._known(record) for record in await self.engine.jobs.alist(**jobs_where(**where))]
+        return (await self.engine.jobs.alist(**jobs_where(**where))).of(self._known)
 
-    def _known(self, record: JobRecord) -> Job[Any]:
+    def _known(self, record: JobSummary) -> Job[Any]:
         task = self._tasks.get(record.task)
         decode = self._decode_plain if task is None else task.signature.decode_result
         return Job(record.id, self.engine.jobs, decode, record)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices, warn_caller
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import Call, NewJob
+from litequeue.core.records import Call, NewJob, NewJobs
 from litequeue.core.retry import Duration
 from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
 from litequeue.job import Job
@@ -48,10 +49,10 @@ class Owner(Protocol):
     def require(self, features: Iterable[Feature]) -> None:
         """Raise `Unsupported` if the engine lacks one of them."""
 
-    def submit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
         """Store jobs."""
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
         """Async twin of `submit`."""
 
 
@@ -110,15 +111,55 @@ class Task(Transparent, Generic[P, R]):
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
 
-    def enqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Job[R]]:
-        """Store many calls, all or none. Each call is a tuple of positional or a mapping of keyword arguments."""
-        jobs = self._new_many(calls)
-        return self._jobs(jobs, self._owner.submit(jobs, self._within)) if jobs else []
+    @overload
+    def enqueue_many(self, calls: Iterable[GivenCall]) -> list[Job[R]]: ...
+    @overload
+    def enqueue_many(self, calls: Iterable[GivenCall], *, chunk: int) -> Sequence[Job[R]]: ...
+    def enqueue_many(self, calls: Iterable[GivenCall], *, chunk: int | None = None) -> Sequence[Job[R]]:
+        """Store many calls, all or none. Each call is a tuple of positional or a mapping of keyword arguments.
 
-    async def aenqueue_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[Job[R]]:
-        """Async twin of `enqueue_many`."""
-        jobs = self._new_many(calls)
-        return self._jobs(jobs, await self._owner.asubmit(jobs, self._within)) if jobs else []
+        With `chunk`, a transaction for each `chunk` calls or MiB of arguments, so that neither memory nor the wait of
+        other writers grows with their number. The calls are taken from the iterable as they are needed. All are stored
+        on return; a job that is returned is made when it is looked at. `PartlyEnqueued` says which are stored if a
+        later one fails.
+        """
+        batch = self._batch(chunk)
+        if chunk is not None:
+            return self._store_in_chunks(checked_calls(calls), batch)
+        for call in checked_calls(calls):
+            batch.add(call)
+        jobs = batch.take()
+        if not jobs:
+            return []
+        submitted, records = self._owner.submit(jobs, self._within), _records(jobs)
+        del jobs  # their arguments may take more than what is made now
+        return list(map(self._job, records, submitted))
+
+    @overload
+    async def aenqueue_many(self, calls: Iterable[GivenCall] | AsyncIterable[GivenCall]) -> list[Job[R]]: ...
+    @overload
+    async def aenqueue_many(
+        self, calls: Iterable[GivenCall] | AsyncIterable[GivenCall], *, chunk: int
+    ) -> Sequence[Job[R]]: ...
+    async def aenqueue_many(
+        self, calls: Iterable[GivenCall] | AsyncIterable[GivenCall], *, chunk: int | None = None
+    ) -> Sequence[Job[R]]:
+        """Async twin of `enqueue_many`; `calls` may be an async iterable. The loop goes on every few ms.
+
+        So do not change the arguments before it returns.
+        """
+        batch = self._batch(chunk)
+        given = calls if isinstance(calls, AsyncIterable) else checked_calls(calls)
+        if chunk is not None:
+            return await self._astore_in_chunks(given, batch)
+        async for call in in_slices(given):
+            batch.add(call)
+        jobs = batch.take()
+        if not jobs:
+            return []
+        submitted, records = await self._owner.asubmit(jobs, self._within), _records(jobs)
+        del jobs
+        return [job async for job in in_slices(map(self._job, records, submitted))]
 
     def using(self, **options: Unpack[Using]) -> Task[P, R]:
         """Return the same task with other options for the calls enqueued through it.
@@ -156,8 +197,8 @@ class Task(Transparent, Generic[P, R]):
     def _new(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
         fields = self._fields
         keyed = not self._plain and bool(self.options.unique or fields.get("key"))
-        if not (keyed or self._plain or fields.keys().isdisjoint(("key_scope", "on_conflict"))):
-            raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
+        if not (keyed or self._plain):
+            self._require_key_for_its_options()
         payload = self.signature.encode_call(args, kwargs, canonical=keyed)
         if len(payload) > LARGE_PAYLOAD:
             self._checked(payload)
@@ -166,21 +207,62 @@ class Task(Transparent, Generic[P, R]):
         given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
-    def _new_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> list[NewJob]:
-        if not isinstance(calls, Iterable):
-            raise TypeError(f"enqueue_many() takes the calls in a list or another iterable, got {calls!r}")
-        new, jobs = self._new, []
-        for call in calls:
-            if isinstance(call, tuple):
-                jobs.append(new(call, {}))
-            elif isinstance(call, Mapping):
-                jobs.append(new((), call))
-            else:
-                raise TypeError(
-                    f"enqueue_many() takes tuples of positional or mappings of keyword arguments, got {call!r}; "
-                    f"write ({call!r},) for a single argument"
-                )
-        return jobs
+    def _require_key_for_its_options(self) -> None:
+        if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
+            raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
+
+    # ---- many calls
+
+    def _batch(self, chunk: int | None) -> Batch:
+        if self.options.unique or self._fields.get("key"):
+            return Batch(self._new, list, chunk)
+        return Batch(self._payload, self._alike, chunk)
+
+    def _payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        payload = self.signature.encode_call(args, kwargs)
+        return self._checked(payload) if len(payload) > LARGE_PAYLOAD else payload
+
+    def _alike(self, payloads: list[bytes]) -> NewJobs:
+        """Jobs to store for calls without a key: they differ in nothing but their arguments."""
+        self._require_key_for_its_options()
+        like = self._fields | self._timed(self._owner.now())
+        return NewJobs(NewJob(payload=b"", **like), payloads)
+
+    def _store_in_chunks(self, calls: Iterable[GivenCall], batch: Batch) -> EnqueuedJobs[R]:
+        stored = EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
+        try:
+            for call in calls:
+                if batch.add(call):
+                    self._note(stored, jobs := batch.take(), self._owner.submit(jobs, self._within))
+            if jobs := batch.take():
+                self._note(stored, jobs, self._owner.submit(jobs, self._within))
+        except Exception as error:
+            stored.explain(error)
+            raise
+        return stored
+
+    async def _astore_in_chunks(
+        self, calls: Iterable[GivenCall] | AsyncIterable[GivenCall], batch: Batch
+    ) -> EnqueuedJobs[R]:
+        stored = EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
+        try:
+            async for call in in_slices(calls):
+                if batch.add(call):
+                    self._note(stored, jobs := batch.take(), await self._owner.asubmit(jobs, self._within))
+            if jobs := batch.take():
+                self._note(stored, jobs, await self._owner.asubmit(jobs, self._within))
+        except Exception as error:
+            stored.explain(error)
+            raise
+        return stored
+
+    def _note(self, stored: EnqueuedJobs[R], jobs: Sequence[NewJob], submitted: Sequence[Submitted]) -> None:
+        if submitted[0].pending:
+            stored.add_pending(list(map(self._job, _records(jobs), submitted)))
+        else:
+            stored.add(submitted)
+
+    # ---- options of one call
 
     def _timed(self, now: float) -> dict[str, Any]:
         run_at = self._fields.get("run_at")
@@ -227,17 +309,13 @@ class Task(Transparent, Generic[P, R]):
                 f"store the data elsewhere and pass an id or a path"
             )
         if size > LARGE_PAYLOAD:
-            text = f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data"
-            warnings.warn(text, stacklevel=4)
+            warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
         return payload
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
         born = new.created_at if submitted.pending and submitted.fresh else None
         return Job(submitted.id, self._owner.source, self.signature.decode_result, record, born)
-
-    def _jobs(self, new: list[NewJob], submitted: list[Submitted]) -> list[Job[R]]:
-        return [self._job(job, result) for job, result in zip(new, submitted, strict=True)]
 
     # ---- options of a call
 
@@ -262,6 +340,11 @@ class Task(Transparent, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"
+
+
+def _records(jobs: Sequence[NewJob]) -> Iterable[NewJob]:
+    """What their `Job`s show until they are loaded, which has nothing to do with their arguments."""
+    return repeat(jobs.like, len(jobs)) if isinstance(jobs, NewJobs) else jobs
 
 
 @interruptible

@@ -21,6 +21,7 @@ FLOORS = [
     "ipc",
     "options",
     "job",
+    "calls",
     "task",
     "sqlite",
     "queue",

@@ -305,3 +305,18 @@ def test_a_look_up_does_not_wait_for_a_listing(queue):
     with a_long_listing(queue):
         assert (queue.job(job.id).id, job.result(timeout=20)) == (job.id, 5)
     assert asyncio.run(all_of_it()) == (job.id, 5)
+
+
+def test_a_short_listing_does_not_wait_for_a_long_one_of_another_coroutine(queue, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.listing.FIRST_BLOCK", 5)
+    monkeypatch.setattr("litequeue.sqlite.jobs.listing.BLOCK", 5)
+    queue.task(name="t")(lambda: 5).enqueue_many([()] * 200)
+
+    async def main():
+        long = asyncio.ensure_future(queue.ajobs(task="none"))
+        await asyncio.sleep(0)
+        found = await queue.ajobs(limit=1)
+        assert not long.done()
+        return len(found), await long
+
+    assert asyncio.run(main()) == (1, [])

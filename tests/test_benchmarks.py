@@ -25,7 +25,10 @@ def run(*arguments):
         *("throughput", "idle"),
         *(
             pytest.param(name, marks=SLOW)
-            for name in ("latency", "overlap", "contention", "footprint", "backlog", "operating")
+            for name in (
+                *("latency", "overlap", "contention", "footprint", "backlog", "operating"),
+                *("many_schedules", "listings", "bulk", "payloads"),
+            )
         ),
     ],
 )

@@ -14,10 +14,11 @@ from click.testing import CliRunner
 
 from command_line import Command, make_folder
 from crash.watching import until
-from litequeue import Queue, __version__
-from litequeue.cli import main
+from litequeue import Queue, __version__, every
+from litequeue.cli import main, run_log
 from litequeue.cli.look import about
 from litequeue.queue import default_queue
+from litequeue.sqlite.parts.bulk import Bulk
 
 
 @pytest.fixture
@@ -246,12 +247,51 @@ def test_status_says_that_the_number_of_succeeded_jobs_in_a_large_file_is_an_est
         db.execute(FILL)
     assert "about 120,000" in call("status", "app.db")
     [found] = json.loads(call("status", "app.db", "--json"))["queues"]
-    assert (found["succeeded_exact"], found["succeeded"]) == (False, pytest.approx(123_456, rel=0.1))
+    assert (found["estimated"], found["succeeded"]) == (["succeeded"], pytest.approx(123_456, rel=0.1))
     [found] = json.loads(call("status", "app.db", "--json", "--exact"))["queues"]
-    assert (found["succeeded_exact"], found["succeeded"]) == (True, 123_456)
+    assert (found["estimated"], found["succeeded"]) == ([], 123_456)
     exact = call("status", "app.db", "--exact")
     assert "123456" in exact
     assert "about" not in exact
+
+
+def enqueue_on_lanes(folder, lanes, queues):
+    with Queue(folder / "app.db") as queue:
+        tasks = [queue.task(name=f"task{number}")(print) for number in range(lanes)]
+        for number, task in enumerate(tasks):
+            task.using(queue=f"q{number % queues}").enqueue_many([()] * (3 if number == 44 else 1))
+
+
+def test_status_and_doctor_show_the_largest_of_many_queues_and_tasks_and_how_many_more(call, folder):
+    enqueue_on_lanes(folder, 60, 45)
+    text = call("status", "app.db")
+    assert text.index("q44 ") < text.index("q0 ")
+    assert "and 25 more queues" in text
+    assert "3 jobs of `task44`" in text
+    assert "and 40 more such tasks and queues" in text
+    assert len(text.splitlines()) < 60
+    assert len(json.loads(call("status", "app.db", "--json"))["unserved"]) == 60
+    checked = call("doctor", "app.db", code=0)
+    assert "and 40 more like these" in checked
+    assert len(json.loads(call("doctor", "app.db", "--json"))) > 60
+
+
+def test_jobs_in_json_have_arguments_and_errors_and_leave_out_what_was_pruned(call, worked):
+    succeeded, failed = sorted(
+        (job for job in json.loads(call("jobs", "app.db", "--json")) if job["attempt"]), key=lambda job: job["task"]
+    )
+    assert (succeeded["args"], succeeded["result"], failed["errors"][0]["type"]) == ([2, 3], 5, "ValueError")
+
+
+def test_a_listing_of_people_ends_in_time_and_says_how_to_go_on(call, folder, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.listing.FIRST_BLOCK", 10)
+    with Queue(folder / "app.db") as queue:
+        queue.task(name="rare")(print).enqueue()
+        queue.task(name="add")(print).enqueue_many([()] * 20)
+    stopped = call("jobs", "app.db", "--task", "rare", "--timeout", "0s")
+    assert stopped == "no jobs that match were found yet\nstopped after the time limit; to look further: --before 12\n"
+    assert "rare" in call("jobs", "app.db", "--task", "rare", "--before", "12")
+    assert json.loads(call("jobs", "app.db", "--task", "rare", "--json"))[0]["task"] == "rare"
 
 
 @pytest.mark.parametrize(
@@ -327,11 +367,63 @@ def test_retry_and_cancel_want_ids_or_all(call, worked):
 
 def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, folder, monkeypatch):
     monkeypatch.setattr("litequeue.cli.change.CHUNK", 10)
+    monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
     call("enqueue", "app", "add", "1")
     sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(34)])
     assert call("cancel", "app.db", "--all") == "cancelled 35 jobs\n"
     monkeypatch.setattr("litequeue.core.clock.SystemClock.now", lambda _: 9e9)
     assert call("prune", "app.db") == "deleted 35 jobs\n"
+
+
+@pytest.fixture
+def refusing(call, folder):
+    """A file with 12 failed jobs whose keys others hold now, and one more failed job."""
+    call("status", "app")  # imports it
+    queue = sys.modules["app"].queue
+
+    @queue.task(name="refuse", unique="{key}")
+    def refuse(key, value):
+        raise ValueError
+
+    failing = [refuse.enqueue(str(number), 1) for number in range(13)]
+    queue.worker(threads=1).run(until_idle=True)
+    for number in range(12):
+        refuse.using(delay="1h").enqueue(str(number), 1)
+    assert {job.refresh().status for job in failing} == {"failed"}
+
+
+def test_refusals_are_counted_with_three_examples_of_each_kind(call, refusing):
+    output = call("retry", "app.db", "--all", code=1)
+    retried, *lines = output.splitlines()
+    assert retried == "retried job 13"
+    assert [line.partition("key ")[2].partition(" is")[0] for line in lines[:3]] == [
+        f"'{number}' of task 'refuse'" for number in (11, 10, 9)
+    ]
+    assert lines[3:] == ["       and 9 more: other jobs hold their keys now"]
+
+
+def test_json_has_every_refusal(call, refusing):
+    text, _, _ = call("retry", "app.db", "--all", "--json", code=1).partition("Error:")
+    answer = json.loads(text)
+    assert (answer["retried"], sorted(answer["refused"], key=int)) == (["13"], [str(n) for n in range(1, 13)])
+
+
+def test_an_interrupted_cancel_of_all_says_what_was_done(call, folder, monkeypatch):
+    call("enqueue", "app", "add", "1")
+    sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(24)])
+    monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
+    change = Bulk._change
+
+    def interrupted(bulk, chunk, steps):
+        if "1" in chunk:
+            raise KeyboardInterrupt
+        return change(bulk, chunk, steps)
+
+    monkeypatch.setattr(Bulk, "_change", interrupted)
+    output = call("cancel", "app.db", "--all", code=1)
+    assert "at least 20 jobs were cancelled, and stay so; run it again for the rest" in output
+    monkeypatch.setattr(Bulk, "_change", change)
+    assert call("cancel", "app.db", "--all") == "cancelled 5 jobs\n"
 
 
 def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked):
@@ -343,6 +435,36 @@ def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked)
     assert json.loads(call("show", "app.db", job_id, "--json"))["schedule"] == "daily"
     call("schedules", "app.db", "remove", "daily")
     assert json.loads(call("schedules", "app.db", "list", "--json")) == []
+
+
+@pytest.fixture
+def many_schedules(call, worked):
+    """A file with 60 schedules beside `daily`, whose task no worker has."""
+    with Queue("app.db") as queue:
+        other = queue.task(name="other")(lambda: None)
+        for number in range(60):
+            queue.schedules.add(f"s{number:02}", other.s(), every("1h"))
+        assert repr(queue.schedules) == "<Schedules daily, s00, s01 and 58 more>"
+
+
+def test_of_many_schedules_the_first_are_listed(call, many_schedules):
+    lines = call("schedules", "app.db").splitlines()
+    assert (len(lines), lines[-1]) == (52, "and 11 more; --limit shows more, --json all")
+    assert len(call("schedules", "app.db", "--limit", "100").splitlines()) == 62
+    assert len(json.loads(call("schedules", "app.db", "--json"))) == 61
+
+
+def test_the_doctor_names_three_of_many_schedules(call, many_schedules):
+    found = [each["text"] for each in json.loads(call("doctor", "app.db", "--json")) if each["check"] == "schedules"]
+    assert (len(found), found[-1]) == (4, "and 58 more schedules")
+
+
+def test_a_worker_that_starts_tells_the_first_of_many_schedules(call, many_schedules):
+    with Queue("app.db") as queue:
+        queue.task(name="other")(lambda: None)
+        found = run_log.serving(queue.worker(), queue, queue.engine)
+    assert (len(found["schedules"]), found["more_schedules"]) == (40, 20)
+    assert "s39 (every 1h, in" in run_log._banner(found, 0.0)
 
 
 def test_a_declared_schedule_that_is_not_in_the_file_yet_is_named(call):
@@ -468,10 +590,10 @@ def test_repair_mends_what_others_and_clocks_have_done(call, worked, folder):
         db.execute("PRAGMA journal_mode = delete")
     found = call("doctor", "app.db", "--json", code=1)
     assert findings(found) == {"journal", "schedules"}
-    assert {"errors", "jobs"} <= findings(found, "warn")
+    assert {"orphans", "jobs"} <= findings(found, "warn")
     output = call("doctor", "app.db", "--repair", "--json")
     assert findings(output) == set()
-    assert "errors" not in findings(output, "warn")
+    assert "orphans" not in findings(output, "warn")
     assert "not registered" not in output.partition('"repaired"')[2].rpartition('"repaired"')[2]
 
 

@@ -157,6 +157,8 @@ def look_on(keeper, clock, seconds):
     for _ in range(int(seconds) // 10):
         clock.advance(10)
         keeper.tick(0, idle=False)
+        while keeper.may_fire:  # its next steps, which a worker's loop takes at once
+            keeper.tick(0, idle=False)
 
 
 TRIGGERS = {

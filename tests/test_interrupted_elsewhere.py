@@ -93,7 +93,7 @@ def test_a_read_transaction_that_an_interrupt_left_open_is_ended_by_the_next_rea
     task = queue.task(name="work")(lambda: None)
     task.enqueue_many([()] * 3)
     queue.jobs()
-    queue.engine.kernel.listings.connection.script("BEGIN")  # as by a Ctrl-C just after it
+    queue.engine.kernel.listings[0].connection.script("BEGIN")  # as by a Ctrl-C just after it
     assert len(queue.jobs()) == 3
     task.enqueue()
     assert len(queue.jobs()) == 4
@@ -109,7 +109,7 @@ def test_an_error_in_a_listing_leaves_no_transaction_open(open_queue):
 
     with pytest.raises(KeyboardInterrupt):
         queue.engine.kernel.read_listing(look)
-    assert not queue.engine.kernel.listings.connection.in_transaction
+    assert not queue.engine.kernel.listings[0].connection.in_transaction
 
 
 def test_a_ctrl_c_while_a_fork_waits_for_a_listing_locks_nobody_out(database, driver, interrupt_soon):
@@ -133,7 +133,7 @@ def test_a_ctrl_c_while_a_fork_waits_for_a_listing_locks_nobody_out(database, dr
         os.waitpid(child, 0)
         thread.join(20)
         kernel = queue.engine.kernel
-        held = kernel.copying.locked(), kernel.writer.changes() is None, kernel.listings.busy()
+        held = kernel.copying.locked(), kernel.writer.changes() is None, any(each.busy() for each in kernel.listings)
         assert held == (False, False, False)
         work.enqueue()
         assert len(queue.jobs()) == 2

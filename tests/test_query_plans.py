@@ -7,14 +7,15 @@ import pytest
 
 import litequeue.sqlite
 from contract.jobs import START, Hands, put
+from litequeue.core.records import Status
 from litequeue.sqlite.sql import SQL
 
 SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.rglob("*.py"))
 
 # Statements that may read every job, or every row of a part of them, and why.
 SCANS = {
-    "list_jobs": "newest first by id until `limit` match; asked for by people",
-    "list_dead_jobs": "the same, over the index of what has failed",
+    "matching": "`cancel --all`: in pages by id, which together read the jobs once",
+    "matching_dead": "`retry --all`: the same, over the index of what has failed",
     "succeeded": "`status --exact` reads all jobs; else a file of 20,000 ids at most",
     "recent_durations": "the newest `limit` jobs by id, and the last `limit` by an index; asked for by `status`",
     "health": "`doctor` and `status`",
@@ -65,7 +66,8 @@ def test_no_statement_scans_all_jobs(store, name):
 
 # What holds only the part of the jobs that the statement is about may be read from end to end.
 PARTS = {
-    "counts": "running and counted; the ready ones are searched",
+    "counts": "running; the others are searched",
+    "running_ids": "running",
     "ready_counts": "ready",
     "look": "ready",
     "beat": "running",
@@ -267,3 +269,44 @@ def test_counts_cost_the_same_whatever_has_succeeded(open_store, tmp_path, state
         raw = store.kernel.read_listing(lambda db: db.raw)
         costs.append(steps_of(store, store.jobs.counts, raw))
     assert costs[1] <= costs[0] * 1.2
+
+
+@pytest.mark.parametrize("look", ["counts", "ready"])
+def test_counts_cost_the_same_however_many_are_ready(open_store, tmp_path, monkeypatch, look):
+    monkeypatch.setattr("litequeue.sqlite.jobs.counts.ENTRIES", 1_000)
+    monkeypatch.setattr("litequeue.sqlite.jobs.estimate.SMALL", 1_000)
+    costs = []
+    for count in (12_000, 36_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, count)
+        raw = store.kernel.read_listing(lambda db: db.raw)
+        costs.append(steps_of(store, store.jobs.counts if look == "counts" else store.admin.ready, raw))
+    assert costs[1] <= costs[0] * 1.2
+
+
+FEW = [
+    {"status": Status.QUEUED, "task": "rare"},
+    {"status": Status.QUEUED, "queue": "rare"},
+    {"status": Status.QUEUED, "queue": "rare", "task": "rare"},
+    {"status": Status.SCHEDULED},
+    {"status": Status.FAILED, "queue": "rare"},
+    {"status": Status.RUNNING},
+]
+
+
+@pytest.mark.parametrize("where", FEW, ids=str)
+def test_a_listing_of_few_unfinished_jobs_costs_the_same_whatever_else_is_there(open_store, tmp_path, where):
+    costs = []
+    for count in (4_000, 12_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        fill(store, 1, task="rare", queue="rare")
+        Hands(store, "rare").claim()
+        fill(store, 1, state=0)
+        fill(store, 1, state=5, finished=START, task="rare", queue="rare")
+        fill(store, 1, task="rare", queue="rare")
+        fill(store, count // 2, state=5, finished=START)
+        fill(store, count)
+        raw = store.kernel.read_listing(lambda db: db.raw)
+        costs.append(steps_of(store, lambda store=store: store.jobs.list(**where), raw))
+        assert len(store.jobs.list(**where)) == 1
+    assert costs[1] <= costs[0] * 1.1

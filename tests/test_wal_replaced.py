@@ -239,7 +239,7 @@ def test_a_wal_that_was_emptied_by_a_checkpoint_is_no_other_one(queue, database,
         queue.close()  # the last one to close removes both files, and they are made anew
         queue.tasks["add"].enqueue(1)
         subprocess.run([sys.executable, "-c", f"{other}.enqueue()", database, driver], cwd=ROOT, check=True)
-        queue.engine.maintenance.tidy()
+        queue.engine.maintenance.checkpoint()
         queue.jobs()
     assert len(queue.jobs()) == 7
 

@@ -363,7 +363,7 @@ def test_a_clock_that_is_set_back_silences_no_schedule(queue, clock, keeper, tri
 def test_a_worker_that_starts_after_the_clock_was_set_right_waits_for_no_tick_by_the_wrong_one(queue, clock):
     queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
     clock.step(-86_400 * 365)
-    queue.engine.ticks.declare([], frozenset({"work"}))
+    Maintenance(queue.engine, clock, "o", frozenset({"work"})).tick(0, idle=False)
     assert [schedule.next_at.timestamp() for schedule in queue.schedules] == [clock.now() + 60]
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from crash.watching import ended, until
 from litequeue import Queue, at, cron, every
+from litequeue.core.duration import utc
+from litequeue.sqlite.jobs import stored_schedules
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -96,3 +98,38 @@ def test_a_schedule_added_while_a_worker_sleeps_fires_in_time(queue):
         ended(task.enqueue())
         queue.schedules.add("soon", task.s(), every(0.1))
         until(lambda: ticks(queue, "soon"), deadline=3)
+
+
+def test_a_worker_claims_jobs_between_the_steps_in_which_it_fires(queue, monkeypatch):
+    monkeypatch.setattr(stored_schedules, "CHUNK", 1)
+    task, done = queue.task(name="tick")(lambda: None), []
+    for number in range(20):
+        queue.schedules.add(f"{number}", task.s(), at("2001-01-01T00:00:00Z"))
+    fire, claim = stored_schedules.fire, queue.engine.runs.claim
+
+    def firing(*args):
+        done.append("fire")
+        return fire(*args)
+
+    def claiming(*args):
+        turn = claim(*args)
+        done.extend("claim" for _ in turn.claimed)
+        return turn
+
+    monkeypatch.setattr(stored_schedules, "fire", firing)
+    monkeypatch.setattr(queue.engine.runs, "claim", claiming)
+    queue.worker().run(until_idle=True)
+    assert (done.count("fire"), done.count("claim")) == (20, 20)
+    assert "claim" in done[: done.index("fire") + 19]  # before the last is fired
+
+
+def test_a_worker_that_ends_when_idle_has_fired_all_that_was_due(queue, monkeypatch):
+    monkeypatch.setattr(stored_schedules, "CHUNK", 2)
+    task = queue.task(name="tick")(lambda: None)
+    for number in range(11):
+        queue.schedules.add(f"{number}", task.s(), every("1h", catch_up="none"))
+    late = "UPDATE litequeue_schedules SET next_at = :now - 1800"
+    queue.engine.kernel.writer.run(lambda db: db.rows(late, {"now": queue.now()}))
+    queue.schedules.add("last", task.s(), at(utc(queue.now() - 60)))
+    queue.worker().run(until_idle=True)
+    assert [(job.schedule, job.status) for job in queue.jobs()] == [("last", "succeeded")]

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, Place, open_place
-from litequeue.cli.printing import distance, emit, one_line, table
+from litequeue.cli.printing import distance, emit, one_line, size, table
 from litequeue.cli.report import is_due, schedule_fields, trigger_text
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.names import some
 from litequeue.core.records import Status
-from litequeue.errors import LiteQueueError
+from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
 from litequeue.sqlite.file.opening import Driver
+from litequeue.sqlite.parts.bulk import Changed
 from litequeue.sqlite.store import SqliteStore
 
-CHUNK = 500  # jobs changed in one transaction
+EXAMPLES = 3  # of refusals of one kind
 ACTIONS = ("list", "pause", "resume", "trigger", "remove")
 _RETRIABLE = [str(Status.FAILED), str(Status.CANCELLED), str(Status.EXPIRED)]
 _UNFINISHED = (Status.SCHEDULED, Status.QUEUED, Status.RUNNING)
+
+_WHY: dict[type[LiteQueueError], str] = {
+    JobNotFound: "they are not in this file",
+    KeyConflict: "other jobs hold their keys now",
+    Unsupported: "what they are now does not allow it",
+}
 
 
 @click.command()
@@ -44,15 +53,10 @@ def retry(
 ) -> None:
     """Queue ended jobs again, with all their retries. A scheduled job runs at once."""
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue))
-    store = place.store
-
-    def one(job_id: str) -> bool:
-        store.jobs.retry(job_id)
-        return True
-
+    bulk = place.store.bulk
     try:
-        chosen = _matching(store, (Status(status),), task, queue) if every else iter(ids)
-        _report(*_each(store, chosen, one, ""), "retried", as_json=as_json)
+        chosen = bulk.dead(Status(status), task=task, queue=queue) if every else ids
+        _change(bulk.retry(chosen), "retried", as_json=as_json)
     finally:
         place.close()
 
@@ -77,11 +81,10 @@ def cancel(
 ) -> None:
     """Cancel jobs. A job that has not begun ends at once; a running job is asked to end."""
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue or status))
-    wanted = _UNFINISHED if status is None else (Status(status),)
+    bulk, wanted = place.store.bulk, None if status is None else Status(status)
     try:
-        chosen = _matching(place.store, wanted, task, queue) if every else iter(ids)
-        done, refused = _each(place.store, chosen, place.store.jobs.cancel, "has already ended")
-        _report(done, refused, "cancelled", as_json=as_json)
+        chosen = bulk.unfinished(wanted, task=task, queue=queue) if every else ids
+        _change(bulk.cancel(chosen), "cancelled", as_json=as_json)
     finally:
         place.close()
 
@@ -98,69 +101,110 @@ def _place_and_ids(words: tuple[str, ...], driver: Driver, *, every: bool, narro
     return open_place(target, driver), list(dict.fromkeys(ids))
 
 
-def _matching(store: SqliteStore, statuses: tuple[Status, ...], task: str | None, queue: str | None) -> Iterator[str]:
-    """Yield the ids of jobs that now match, newest first in each status."""
-    for status in statuses:
-        before = None
-        while page := store.jobs.list(status=status, task=task, queue=queue, limit=CHUNK, before=before):
-            before = page[-1].id
-            yield from [job.id for job in page]
-
-
-def _each(
-    store: SqliteStore, ids: Iterator[str], change: Callable[[str], bool], refusal: str
-) -> tuple[list[str], dict[str, str]]:
-    """Change jobs, many to a transaction; return the ids of those changed, and why others were not."""
-    done: list[str] = []
-    refused: dict[str, str] = {}
-    chosen = list(ids)
-    for start in range(0, len(chosen), CHUNK):
-        with store.transactions.transaction() if len(chosen) > 1 else nullcontext():
-            for job_id in chosen[start : start + CHUNK]:
-                try:
-                    if change(job_id):
-                        done.append(job_id)
-                    else:
-                        refused[job_id] = f"job {job_id} {refusal}"
-                except LiteQueueError as error:
-                    refused[job_id] = str(error)
-    return done, refused
-
-
-def _report(done: list[str], refused: dict[str, str], verb: str, *, as_json: bool) -> None:
+def _change(chunks: Iterable[Changed], verb: str, *, as_json: bool) -> None:
+    """Change jobs chunk by chunk, and say how many were changed, and why others were not."""
+    done, refusals = _Done(keep=as_json), _Refusals(keep=as_json)
+    try:
+        for chunk in chunks:
+            done.add(chunk.done)
+            refusals.add(chunk.refused)
+    except BaseException:  # a Ctrl-C among others
+        if done.count:
+            click.echo(
+                f"ended early: at least {done.count} jobs were {verb}, and stay so; run it again for the rest", err=True
+            )
+        raise
     if as_json:
-        emit({verb: done, "refused": refused})
-    elif len(done) == 1:
-        click.echo(f"{verb} job {done[0]}")
-    elif done or not refused:
-        click.echo(f"{verb} {len(done)} jobs")
-    if refused:
-        raise click.ClickException("\n       ".join(refused.values()))
+        emit({verb: done.ids, "refused": refusals.reasons})
+    elif done.count == 1:
+        click.echo(f"{verb} job {done.last}")
+    elif done.count or not refusals.count:
+        click.echo(f"{verb} {done.count} jobs")
+    if refusals.count:
+        raise click.ClickException("\n       ".join(refusals.lines()))
+
+
+class _Done:
+    """The jobs that were changed: their number, and their ids if these are to be kept."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self._keep = keep
+        self.count = 0
+        self.last = ""
+        self.ids: list[str] = []
+
+    def add(self, ids: list[str]) -> None:
+        self.count += len(ids)
+        self.last = ids[-1] if ids else self.last
+        if self._keep:
+            self.ids += ids
+
+
+class _Refusals:
+    """Why jobs were not changed: some examples of each kind of reason, and all of them if these are to be kept."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self._keep = keep
+        self._kinds: dict[type[LiteQueueError], list[str]] = {}
+        self._counts: Counter[type[LiteQueueError]] = Counter()
+        self.reasons: dict[str, str] = {}
+
+    @property
+    def count(self) -> int:
+        return self._counts.total()
+
+    def add(self, refused: Mapping[str, LiteQueueError]) -> None:
+        for job_id, error in refused.items():
+            self._counts[type(error)] += 1
+            if self._counts[type(error)] <= EXAMPLES:
+                self._kinds.setdefault(type(error), []).append(str(error))
+            if self._keep:
+                self.reasons[job_id] = str(error)
+
+    def lines(self) -> Iterator[str]:
+        for kind, examples in self._kinds.items():
+            yield from examples
+            if more := self._counts[kind] - len(examples):
+                yield f"and {more:,} more: {_WHY[kind]}"
 
 
 @click.command()
 @arguments.target
 @arguments.as_json
 def prune(target: str | None, driver: Driver, *, as_json: bool) -> None:
-    """Delete ended jobs that have been kept long enough, in small transactions. Workers do this by themselves."""
+    """Delete ended jobs that have been kept long enough, and give the room back to the file system, in small steps.
+
+    Workers do this by themselves.
+    """
     place = open_place(target, driver)
     try:
-        deleted = 0
-        while count := place.store.maintenance.prune(CHUNK):
-            deleted += count
+        deleted = _in_steps(place.store, place.store.maintenance.prune)
+        given_back = _in_steps(place.store, place.store.maintenance.vacuum)
     finally:
         place.close()
     if as_json:
-        emit({"deleted": deleted})
+        emit({"deleted": deleted, "given_back": given_back})
     else:
-        click.echo(f"deleted {deleted} jobs")
+        click.echo(f"deleted {deleted} jobs" + (f" and gave {size(given_back)} back" if given_back else ""))
+
+
+def _in_steps(store: SqliteStore, step: Callable[[], int]) -> int:
+    """Repeat until nothing is left to do; after each step others have as long to write."""
+    total, began = 0, store.clock.monotonic()
+    while count := step():
+        total += count
+        store.maintenance.checkpoint()
+        time.sleep(store.clock.monotonic() - began)
+        began = store.clock.monotonic()
+    return total
 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[TARGET] [ACTION NAME]", type=arguments.Target())
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many lines.")
 @arguments.driver
 @arguments.as_json
-def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
+def schedules(words: tuple[str, ...], driver: Driver, *, limit: int, as_json: bool) -> None:
     """List the schedules, or change one: pause, resume, trigger or remove NAME."""
     target, rest = arguments.split_target(words, ACTIONS.__contains__)
     action, *names = rest or ("list",)
@@ -171,26 +215,28 @@ def schedules(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     place = open_place(target, driver)
     try:
         if action == "list":
-            _list_schedules(place, as_json=as_json)
+            _list_schedules(place, limit, as_json=as_json)
         else:
             _change_schedule(place.store, action, names[0], as_json=as_json)
     finally:
         place.close()
 
 
-def _list_schedules(place: Place, *, as_json: bool) -> None:
+def _list_schedules(place: Place, limit: int, *, as_json: bool) -> None:
     found, now = place.store.schedules.list(), place.store.clock.now()
     if as_json:
         emit([schedule_fields(schedule, now) for schedule in found])
         return
     headings = ["NAME", "TASK", "WHEN", "NEXT", "LAST", "LAST JOB", "FROM"]
     if found:
-        click.echo(table(headings, [_schedule_row(schedule, now) for schedule in found]))
+        click.echo(table(headings, [_schedule_row(schedule, now) for schedule in found[:limit]]))
+        if len(found) > limit:
+            click.echo(f"and {len(found) - limit:,} more; --limit shows more, --json all")
     else:
         click.echo("no schedules")
     absent = _not_in_the_file(place, {schedule.name for schedule in found})
     if absent:
-        click.echo(f"declared in the code, but not in the file until a worker starts: {', '.join(absent)}")
+        click.echo(f"declared in the code, but not in the file until a worker starts: {some(absent)}")
 
 
 def _not_in_the_file(place: Place, known: set[str]) -> list[str]:

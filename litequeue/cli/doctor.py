@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -14,10 +15,11 @@ import click
 
 from litequeue.cli import arguments
 from litequeue.cli.locate import default_path, file_of, load, names_app, open_file
-from litequeue.cli.printing import emit, one_line, size
+from litequeue.cli.printing import capped, emit, one_line, size
 from litequeue.cli.report import Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
 from litequeue.core.engine import ScheduleRecord
+from litequeue.core.names import SHOWN
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import directory_of
@@ -73,9 +75,10 @@ def doctor(
     if as_json:
         emit([finding.to_json() for finding in findings])
     else:
-        for finding in findings:
-            mark = click.style(f"{finding.level:<5}", fg=_COLOURS[finding.level])
-            click.echo(f"{mark} {finding.check:<12} {one_line(finding.text, LONGEST_TEXT)}")
+        for (level, check), alike in itertools.groupby(findings, lambda finding: (finding.level, finding.check)):
+            mark = click.style(f"{level:<5}", fg=_COLOURS[level])
+            for line in capped([one_line(finding.text, LONGEST_TEXT) for finding in alike], "like these"):
+                click.echo(f"{mark} {check:<12} {line}")
     ctx.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
 
 
@@ -220,8 +223,9 @@ def _rebuild(store: SqliteStore) -> str:
 
 def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     if orphans := store.admin.orphans():
-        text = f"{orphans} errors belong to jobs that are no longer in the file"
-        yield Finding("warn", "errors", text, lambda store: store.admin.repair(repair.drop_orphans))
+        found = ", ".join(f"{count} {what}" for what, count in orphans.items())
+        text = f"{found} belong to jobs that are no longer in the file"
+        yield Finding("warn", "orphans", text, lambda store: store.admin.repair(repair.drop_orphans))
     waiting = unserved(store.admin.ready(), crew)
     for row in waiting:
         yield Finding("warn", "jobs", unserved_text(row))
@@ -233,7 +237,20 @@ def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     known = {task for worker in crew.living for task in worker.tasks}
     schedules = store.schedules.list()
     wrong = [found for one in schedules if (found := _wrong(one, known, store.clock.now())) is not None]
-    yield from wrong or [Finding("ok", "schedules", f"{len(schedules)} schedules")]
+    yield from _shortened(wrong) or [Finding("ok", "schedules", f"{len(schedules)} schedules")]
+
+
+def _shortened(findings: list[Finding]) -> list[Finding]:
+    """The first findings of each kind, and how many there are more."""
+    kinds: dict[tuple[Level, Mend | None], list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault((finding.level, finding.mend), []).append(finding)
+    shown = []
+    for (level, mend), alike in kinds.items():
+        shown += alike[:SHOWN]
+        if len(alike) > SHOWN:
+            shown.append(Finding(level, "schedules", f"and {len(alike) - SHOWN:,} more schedules", mend))
+    return shown
 
 
 def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | None:
@@ -255,5 +272,7 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
 
 
 def _bring_near(store: SqliteStore) -> str:
-    store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list()))
+    store.admin.repair(repair.doubt_ticks)
+    for _ in store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list())):
+        pass
     return "they fire at their next ticks by the present clock"

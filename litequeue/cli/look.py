@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import open_place
+from litequeue.cli.locate import Place, open_place
 from litequeue.cli.printing import (
+    LINES,
+    capped,
     distance,
     emit,
+    emit_each,
     harmless,
     iso,
+    largest,
     local,
+    more,
     one_line,
     size,
     status_text,
@@ -22,9 +29,11 @@ from litequeue.cli.printing import (
 )
 from litequeue.cli.report import job_fields, overview, unserved_text
 from litequeue.core.duration import instant, text
-from litequeue.core.records import JobRecord, Status
+from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
+from litequeue.errors import JobNotFound
 from litequeue.sqlite.file.opening import Driver
 
+SOON = 2.0  # seconds for which a person may wait for a listing
 _SHOWN = [status for status in Status if status is not Status.WAITING]
 
 
@@ -35,7 +44,7 @@ _SHOWN = [status for status in Status if status is not Status.WAITING]
 @click.option(
     "--max-age", type=arguments.Duration(), help="Exit 1 also if a ready job has waited longer; implies --check."
 )
-@click.option("--exact", is_flag=True, help="Count the succeeded jobs of a large file, too: this reads all of them.")
+@click.option("--exact", is_flag=True, help="Estimate no number of jobs: this may read all of them.")
 @click.pass_context
 def status(
     ctx: click.Context,
@@ -58,7 +67,7 @@ def status(
     else:
         click.echo("\n\n".join(_sections(found, now)))
     problems = _problems(found, max_age, now) if check or max_age is not None else []
-    for problem in problems:
+    for problem in capped(problems, "problems"):
         click.secho(problem, fg="red", err=True)
     ctx.exit(1 if problems else 0)
 
@@ -86,7 +95,7 @@ def _sections(found: dict[str, Any], now: float) -> list[str]:
     head = f"{found['file']}  {size(found['bytes'])}, WAL {size(found['wal_bytes'])}"
     sections = [f"{head}, SQLite {found['sqlite']} ({found['driver']})", _queue_table(found["queues"])]
     sections.append(_worker_table(found["workers"], now))
-    sections += [click.style(line, fg="red") for line in _hanging_loops(found["workers"], now)]
+    sections += [click.style(line, fg="red") for line in capped(_hanging_loops(found["workers"], now), "such loops")]
     for what, section in (("tasks", _task_table), ("unserved", _unserved_lines), ("recent_failures", _failure_lines)):
         if found[what]:
             sections.append(section(found[what]))
@@ -99,16 +108,17 @@ def _queue_table(queues: list[dict[str, Any]]) -> str:
     if not queues:
         return "no jobs"
     statuses = [s for s in Status if s is not Status.WAITING or any(queue[str(s)] for queue in queues)]
+    shown = largest(queues, lambda queue: sum(queue[str(s)] for s in Status if not s.finished))
     headings = ["QUEUE", *(str(s).upper() for s in statuses), "OLDEST WAITING"]
     rows = [
         [
             one_line(queue["queue"]),
-            *(_count(queue[str(s)], s, exact=queue["succeeded_exact"] or s is not Status.SUCCEEDED) for s in statuses),
+            *(_count(queue[str(s)], s, exact=str(s) not in queue["estimated"]) for s in statuses),
             "-" if queue["oldest_waiting_seconds"] is None else text(queue["oldest_waiting_seconds"]),
         ]
-        for queue in queues
+        for queue in shown
     ]
-    return table(headings, rows, right=range(1, len(headings)))
+    return "\n".join([table(headings, rows, right=range(1, len(headings))), *more(queues, "queues")])
 
 
 def _count(jobs: int, status: Status, *, exact: bool) -> str:
@@ -136,22 +146,23 @@ def _worker_table(workers: list[dict[str, Any]], now: float) -> str:
             "all" if worker["queues"] is None else one_line(", ".join(worker["queues"])),
             distance(instant(worker["started_at"]), now),
         ]
-        for worker in workers
+        for worker in workers[:LINES]
     ]
     listing = table(["WORKER", "STATE", "PROCESS", "RUNNING", "QUEUES", "STARTED"], rows, right=[0]) if rows else ""
-    return "\n".join(part for part in (note, listing) if part)
+    return "\n".join(part for part in (note, listing, *more(workers, "workers")) if part)
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> str:
     rows = [
         [one_line(task["task"]), str(task["recent_runs"]), text(task["median_seconds"]), text(task["p95_seconds"])]
-        for task in tasks
+        for task in largest(tasks, lambda task: task["recent_runs"])
     ]
-    return table(["TASK", "RECENT RUNS", "MEDIAN", "P95"], rows, right=[1, 2, 3])
+    return "\n".join([table(["TASK", "RECENT RUNS", "MEDIAN", "P95"], rows, right=[1, 2, 3]), *more(tasks, "tasks")])
 
 
 def _unserved_lines(rows: list[dict[str, Any]]) -> str:
-    return "\n".join(click.style(unserved_text(row), fg="yellow") for row in rows)
+    lines = (click.style(unserved_text(row), fg="yellow") for row in largest(rows, lambda row: row["jobs"]))
+    return "\n".join([*lines, *more(rows, "such tasks and queues")])
 
 
 def _failure_lines(rows: list[dict[str, Any]]) -> str:
@@ -185,32 +196,60 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
 @click.option(
     "--before", metavar="ID", type=click.IntRange(0, 2**63 - 1), help="Only jobs older than this one: the next page."
 )
+@click.option(
+    "--timeout",
+    type=arguments.Duration(),
+    help=f"Stop looking for jobs after this long ({SOON:g}s; with --json there is no limit).",
+)
 @arguments.as_json
 def jobs(
-    target: str | None, driver: Driver, *, status: str | None, before: int | None, as_json: bool, **where: Any
+    target: str | None,
+    driver: Driver,
+    *,
+    status: str | None,
+    before: int | None,
+    timeout: float | None,
+    as_json: bool,
+    **where: Any,
 ) -> None:
     """List jobs, newest first."""
     place = open_place(target, driver)
     try:
-        found = place.store.jobs.list(
-            status=None if status is None else Status(status), before=None if before is None else str(before), **where
+        page = place.store.jobs.list(
+            status=None if status is None else Status(status),
+            before=None if before is None else str(before),
+            timeout=SOON if timeout is None and not as_json else timeout,
+            **where,
         )
-        codec, now = None if place.queue is None else place.queue.codec, place.store.clock.now()
+        if as_json:
+            emit_each(_whole(place, page))
+        else:
+            _print_jobs(page, place.store.clock.now())
     finally:
         place.close()
-    if as_json:
-        emit([job_fields(job, codec) for job in found])
-        return
-    if not found:
-        click.echo("no jobs match")
+    if len(page) < where["limit"] and page.older is not None:
+        click.echo(f"stopped after the time limit; to look further: --before {page.older}", err=as_json)
+    elif page.older is not None and not as_json:
+        click.echo(f"for older jobs: --before {page.older}")
+
+
+def _whole(place: Place, page: Iterable[ListedJob]) -> Iterator[dict[str, Any]]:
+    """Yield everything about each job that is still there, one at a time: arguments and results may be large."""
+    codec = None if place.queue is None else place.queue.codec
+    for job in page:
+        with suppress(JobNotFound):
+            yield job_fields(place.store.jobs.look_up(job.id), codec)
+
+
+def _print_jobs(page: Page[ListedJob], now: float) -> None:
+    if not page:
+        click.echo("no jobs match" if page.older is None else "no jobs that match were found yet")
         return
     headings = ["ID", "TASK", "QUEUE", "STATUS", "TRY", "ENQUEUED", "TOOK", "NOTE"]
-    click.echo(table(headings, [_job_row(job, now) for job in found], right=[0, 4]))
-    if len(found) == where["limit"]:
-        click.echo(f"for older jobs: --before {found[-1].id}")
+    click.echo(table(headings, [_job_row(job, now) for job in page], right=[0, 4]))
 
 
-def _job_row(job: JobRecord, now: float) -> list[str]:
+def _job_row(job: ListedJob, now: float) -> list[str]:
     return [
         job.id,
         one_line(job.task, 40),
@@ -223,23 +262,23 @@ def _job_row(job: JobRecord, now: float) -> list[str]:
     ]
 
 
-def _took(job: JobRecord, now: float) -> str:
+def _took(job: JobSummary, now: float) -> str:
     if job.started_at is None or not (job.finished_at or job.status is Status.RUNNING):
         return "-"
     return text(max(0.0, (job.finished_at or now) - job.started_at))
 
 
-def _note(job: JobRecord, now: float) -> str:
+def _note(job: ListedJob, now: float) -> str:
     if job.status is Status.SCHEDULED:
         return distance(job.run_at, now)
     if job.status is Status.RUNNING and job.progress is not None:
         return _progress(job)
-    if job.errors and job.status is not Status.SUCCEEDED:
-        return one_line(f"{job.errors[-1].type}: {job.errors[-1].message}")
+    if job.last_error is not None and job.status is not Status.SUCCEEDED:
+        return one_line(job.last_error)
     return "cancel requested" if job.cancel_requested and job.status is Status.RUNNING else ""
 
 
-def _progress(job: JobRecord) -> str:
+def _progress(job: JobSummary) -> str:
     progress = job.progress
     if progress is None:
         return ""

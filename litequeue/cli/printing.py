@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +22,8 @@ _COLOURS = {
     Status.CANCELLED: "yellow",
     Status.EXPIRED: "yellow",
 }
+T = TypeVar("T")
+LINES = 20  # of one kind that `status` shows
 # what a terminal would obey: control characters, C1 included
 DEEPEST = 50  # levels that are shown of what is nested too deeply
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -29,6 +32,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 def emit(value: Any) -> None:
     """Print a value as JSON."""
     click.echo(to_json(value, indent=2))
+
+
+def emit_each(values: Iterable[Any]) -> None:
+    """Print values as a JSON list, each as soon as it is there."""
+    separator = "[\n"
+    for value in values:
+        click.echo(separator + textwrap.indent(to_json(value, indent=2), "  "), nl=False)
+        separator = ",\n"
+    click.echo("[]" if separator == "[\n" else "\n]")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -61,6 +73,21 @@ def _row(cells: Sequence[str], widths: Sequence[int], to_right: frozenset[int]) 
         gap = " " * (width - len(click.unstyle(cell)))
         padded.append(gap + cell if number in to_right else cell + gap)
     return "  ".join(padded).rstrip()
+
+
+def largest(rows: Sequence[T], key: Callable[[T], int]) -> list[T]:
+    """Return the rows as they are, or, if these are too many to show, the largest ones."""
+    return list(rows) if len(rows) <= LINES else sorted(rows, key=key, reverse=True)[:LINES]
+
+
+def more(rows: Sequence[object], what: str) -> list[str]:
+    """Return a line that says how many rows are not shown, if any are."""
+    return [f"and {len(rows) - LINES:,} more {what} (all of them: --json)"] if len(rows) > LINES else []
+
+
+def capped(lines: Sequence[str], what: str) -> list[str]:
+    """Return the first lines, and one that says how many others there are."""
+    return [*lines[:LINES], *more(lines, what)]
 
 
 def one_line(value: object, longest: int = 70) -> str:

@@ -9,17 +9,17 @@ from typing import Any
 
 from litequeue.cli.printing import iso, one_line
 from litequeue.core.engine import ScheduleRecord
-from litequeue.core.records import JobRecord, Status
+from litequeue.core.records import JobRecord, ListedJob, Status
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 from litequeue.scheduling import triggers
 from litequeue.serialization.json_codec import Codec, JsonCodec
+from litequeue.sqlite.jobs.counts import Ready
 from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5
 MASKED = "***"
-Ready = tuple[str, str, int, float]  # queue, task, jobs, since when the oldest waits
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Crew:
 def unserved(ready: list[Ready], crew: Crew) -> list[dict[str, Any]]:
     """List ready jobs that no running worker takes, by queue and task."""
     return [
-        {"queue": queue, "task": task, "jobs": count, "why": why}
-        for queue, task, count, _ in ready
-        if (why := crew.why_not(task, queue)) is not None
+        {"queue": lane.queue, "task": lane.task, "jobs": lane.jobs, "exact": lane.exact, "why": why}
+        for lane in ready
+        if (why := crew.why_not(lane.task, lane.queue)) is not None
     ]
 
 
@@ -63,11 +63,12 @@ def unserved_text(row: dict[str, Any]) -> str:
     """Return in words which ready jobs wait, and why."""
     jobs, verb = ("job", "is") if row["jobs"] == 1 else ("jobs", "are")
     where = f"of `{one_line(row['task'])}` in queue `{one_line(row['queue'])}`"
-    return f"{row['jobs']} {jobs} {where} {verb} waiting, and {row['why']}"
+    more = "" if row["exact"] else " or more"
+    return f"{row['jobs']}{more} {jobs} {where} {verb} waiting, and {row['why']}"
 
 
 def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
-    """Gather everything that `status` tells; `exact`: also how many jobs have succeeded, which reads all of them."""
+    """Gather everything that `status` tells; `exact`: estimate no number of jobs, but read all of them."""
     now, crew, ready = store.clock.now(), Crew.of(store), store.admin.ready()
     return {
         "file": str(store.path),
@@ -92,15 +93,15 @@ def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
 
 def _queues(store: SqliteStore, ready: list[Ready], now: float, *, exact: bool) -> list[dict[str, Any]]:
     waiting: dict[str, float] = {}
-    for queue, _, _, since in ready:
-        waiting[queue] = min(since, waiting.get(queue, since))
+    for lane in ready:
+        waiting[lane.queue] = min(lane.oldest, waiting.get(lane.queue, lane.oldest))
     queues: dict[str, dict[str, Any]] = {}
-    counts = store.jobs.counts(exact=exact)
-    succeeded_exact = all(count.exact for count in counts)
-    for count in counts:
-        row = queues.setdefault(count.queue, {"queue": count.queue} | {str(status): 0 for status in Status})
+    for count in store.jobs.counts(exact=exact):
+        row = queues.setdefault(
+            count.queue, {"queue": count.queue} | {str(status): 0 for status in Status} | {"estimated": []}
+        )
         row[str(count.status)] = count.jobs
-        row["succeeded_exact"] = succeeded_exact
+        row["estimated"] += [] if count.exact else [str(count.status)]
     for name, row in queues.items():
         row["oldest_waiting_seconds"] = max(0.0, now - waiting[name]) if name in waiting else None
     return [queues[name] for name in sorted(queues)]
@@ -169,14 +170,13 @@ def is_due(schedule: ScheduleRecord, now: float) -> bool:
     return not schedule.paused and schedule.next_at is not None and schedule.next_at <= now
 
 
-def _failure(job: JobRecord) -> dict[str, Any]:
-    last = job.errors[-1] if job.errors else None
+def _failure(job: ListedJob) -> dict[str, Any]:
     return {
         "id": job.id,
         "task": job.task,
         "queue": job.queue,
         "finished_at": iso(job.finished_at),
-        "error": None if last is None else f"{last.type}: {last.message}",
+        "error": job.last_error,
     }
 
 

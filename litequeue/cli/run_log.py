@@ -14,6 +14,7 @@ import click
 
 from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
+from litequeue.core.engine import ScheduleRecord
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.sqlite.store import SqliteStore
@@ -98,6 +99,7 @@ def announce(worker: Worker, queue: Queue, store: SqliteStore) -> None:
 
 def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
     """Gather what a worker serves, as plain values."""
+    schedules, more_schedules = _schedules(queue, store)
     return {
         "file": str(store.path),
         "driver": store.driver_name,
@@ -105,7 +107,8 @@ def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
         "durability": store.durability,
         "tasks": [_task_fields(task) for _, task in sorted(queue.tasks.items())],
         "queues": None if worker.queues is None else list(worker.queues),
-        "schedules": _schedules(queue, store),
+        "schedules": schedules,
+        "more_schedules": more_schedules,
         "timeout": limit_text(queue.defaults.timeout),
         "result_ttl": limit_text(queue.defaults.result_ttl),
         "failed_ttl": limit_text(queue.defaults.failed_ttl),
@@ -126,27 +129,30 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
     }
 
 
-def _schedules(queue: Queue, store: SqliteStore) -> list[dict[str, Any]]:
-    """List those in the file, and those that this worker will put there."""
-    now = queue.now()
+def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], int]:
+    """List the first of those in the file and of those that this worker will put there; tell how many are left out."""
     there = {record.name: record for record in store.schedules.list() if record.task in queue.tasks}
-    rows: dict[str, tuple[str, float | None]] = {}
-    for task in queue.tasks.values():
-        if task.options.schedule is not None:
-            rows[task.name] = (triggers.describe(task.options.schedule), triggers.first(task.options.schedule, now))
-    for name, record in there.items():
-        try:
-            trigger = triggers.decode(record.trigger)
-        except ValueError:
-            continue  # of a newer release; the worker says so when it is due
-        if name not in rows or triggers.encode(trigger) == _declared(queue.tasks, name) or record.paused:
-            rows[name] = (triggers.describe(trigger), None if record.paused else record.next_at)
-    return [{"schedule": name, "trigger": when, "next_at": iso(at)} for name, (when, at) in sorted(rows.items())]
+    in_code = {name: when for name, task in queue.tasks.items() if (when := task.options.schedule) is not None}
+    names, rows = sorted(there.keys() | in_code.keys()), []
+    for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
+        row = _schedule(there.get(name), in_code.get(name), queue.now())
+        if row is not None:
+            trigger, next_at = row
+            rows.append({"schedule": name, "trigger": triggers.describe(trigger), "next_at": iso(next_at)})
+    return rows, len(names[_LONGEST_LIST:])
 
 
-def _declared(tasks: Any, name: str) -> str | None:
-    task = tasks.get(name)
-    return None if task is None or task.options.schedule is None else triggers.encode(task.options.schedule)
+def _schedule(
+    record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
+) -> tuple[triggers.Trigger, float | None] | None:
+    """The trigger that will hold, and when it is due; None if it is not understood."""
+    try:
+        trigger = None if record is None else triggers.decode(record.trigger)
+    except ValueError:
+        trigger = None  # of a newer release; the worker says so when it is due
+    if record is not None and trigger is not None and (in_code in (None, trigger) or record.paused):
+        return trigger, None if record.paused else record.next_at
+    return None if in_code is None else (in_code, triggers.first(in_code, now))
 
 
 def _banner(found: dict[str, Any], now: float) -> str:
@@ -155,7 +161,7 @@ def _banner(found: dict[str, Any], now: float) -> str:
     pairs = (
         ("tasks", _listed(map(_task_text, found["tasks"]))),
         ("queues", "all" if found["queues"] is None else ", ".join(found["queues"])),
-        ("schedules", _listed(_schedule_text(schedule, now) for schedule in found["schedules"])),
+        ("schedules", _listed((_schedule_text(each, now) for each in found["schedules"]), found["more_schedules"])),
         ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
         ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
     )
@@ -175,7 +181,7 @@ def _schedule_text(schedule: dict[str, Any], now: float) -> str:
     return f"{schedule['schedule']} ({schedule['trigger']}, {distance(instant(moment), now) if moment else 'paused'})"
 
 
-def _listed(items: Iterable[str]) -> str:
+def _listed(items: Iterable[str], left_out: int = 0) -> str:
     shown = [one_line(item, 200) for item in items]
-    more = [f"and {len(shown) - _LONGEST_LIST} more"] if len(shown) > _LONGEST_LIST else []
-    return ", ".join(shown[:_LONGEST_LIST] + more) or "none"
+    more = len(shown[_LONGEST_LIST:]) + left_out
+    return ", ".join(shown[:_LONGEST_LIST] + [f"and {more:,} more"] * bool(more)) or "none"

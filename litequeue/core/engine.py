@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
-    from litequeue.core.records import JobRecord, NewJob, Status
+    from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
 
 
 class Feature(str, Enum):
@@ -123,7 +123,7 @@ class Submitted(msgspec.Struct, frozen=True):
     pending: bool = False
 
 
-class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # 10,000 of them are no work for it
     """A schedule, as stored in the file. `next_at` None: it will not fire again."""
 
     name: str
@@ -180,14 +180,14 @@ class Source(Protocol):
 class JobStore(Source, Protocol):
     """The part of an engine that keeps jobs."""
 
-    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> builtins.list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store the jobs, all or none; durable on return. `within`: in a transaction of the caller's own.
 
         Ids are 1 to 200 characters of A-Z a-z 0-9 . _ : ~ -, unique for ever. Nothing is stored when it raises; without
         `Feature.ATOMIC_BATCH` the first ones may be, and the error says how many.
         """
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> builtins.list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`."""
 
     def list(
@@ -199,10 +199,14 @@ class JobStore(Source, Protocol):
         tag: str | None = None,
         limit: int = 100,
         before: str | None = None,
-    ) -> builtins.list[JobRecord]:
-        """Return the newest jobs that match, newest first. `before`: an id that this engine gave."""
+        timeout: float | None = None,
+    ) -> Page[ListedJob]:
+        """Return the newest jobs that match, newest first. `before`: an id that this engine gave.
 
-    async def alist(self, **where: Any) -> builtins.list[JobRecord]:
+        `timeout`: after so many seconds, return what was found; the page's `older` says where to go on.
+        """
+
+    async def alist(self, **where: Any) -> Page[ListedJob]:
         """Async twin of `list`."""
 
     def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:

@@ -1,9 +1,14 @@
-"""What may be a name: of a task, a queue, a schedule, a worker."""
+"""What may be a name: of a task, a queue, a schedule, a worker; and how many are told in a message."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHOWN = 3  # names in a message; of the others, how many there are
 
 _NAME = re.compile(r"[^\s,\x00-\x1f\ud800-\udfff][^,\x00-\x1f\ud800-\udfff]{0,199}")  # no surrogates: it is UTF-8
 
@@ -13,3 +18,13 @@ def check_name(value: Any, what: str) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{what} must be a name of 1 to 200 characters without commas or line breaks, got {value!r}")
     return str.__str__(value)  # a subclass's own repr() would run in a transaction, in an error's message
+
+
+def some(names: Sequence[str], count: int | None = None) -> str:
+    """Return the first names as text, and how many there are more: of `count`, where `names` are not all.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = (len(names) if count is None else count) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import msgspec
 
 from litequeue.core.duration import utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 FOREVER = math.inf
 
@@ -69,6 +73,34 @@ class NewJob(Call, frozen=True, kw_only=True):
     alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
 
 
+class NewJobs(Sequence[NewJob]):
+    """Calls to store that differ in their arguments only: a sequence of `NewJob`, at a fraction of its memory.
+
+    `like`: what they have in common, without arguments.
+    """
+
+    __slots__ = ("like", "payloads")
+
+    def __init__(self, like: NewJob, payloads: list[bytes]) -> None:
+        self.like: NewJob = like
+        self.payloads: list[bytes] = payloads
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, place: int) -> NewJob: ...
+    @overload
+    def __getitem__(self, place: slice) -> NewJobs: ...
+    def __getitem__(self, place: int | slice) -> NewJob | NewJobs:
+        if isinstance(place, slice):
+            return NewJobs(self.like, self.payloads[place])
+        return msgspec.structs.replace(self.like, payload=self.payloads[place])
+
+    def __repr__(self) -> str:
+        return f"<NewJobs {self.like.task} {len(self)}>"
+
+
 class JobError(msgspec.Struct, frozen=True):
     """The error with which one attempt failed."""
 
@@ -87,8 +119,8 @@ class Progress(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored job, as it was when it was read."""
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a stored job at little cost, as it was then: all but its arguments, its result and its errors."""
 
     id: str
     task: str
@@ -109,9 +141,38 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     cancel_requested: bool
     progress: Progress | None
+
+
+class ListedJob(JobSummary, frozen=True, kw_only=True):
+    """A job in a listing. `last_error`: as `Type: message`, the message cut."""
+
+    last_error: str | None
+
+
+class JobRecord(JobSummary, frozen=True, kw_only=True):
+    """A stored job as a whole, as it was when it was read."""
+
     payload: bytes
     result: bytes | None
     errors: tuple[JobError, ...]
+
+
+class Page(list[T]):
+    """A list of jobs, newest first, that knows how to go on.
+
+    `older`: what to give as `before=` for older jobs; None when all of them were looked at. A page that is shorter than
+    its limit although `older` is not None was ended by its `timeout`.
+    """
+
+    __slots__ = ("older",)
+
+    def __init__(self, found: Iterable[T] = (), older: str | None = None) -> None:
+        super().__init__(found)
+        self.older: str | None = older
+
+    def of(self, make: Callable[[T], U]) -> Page[U]:
+        """Return the page of what `make` returns for each."""
+        return Page(map(make, self), self.older)
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):

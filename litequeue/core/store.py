@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from litequeue.core.engine import ScheduleRecord
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed
+
+# Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
+Firing: TypeAlias = Generator[None, None, "float | None"]
 
 
 class Demand(NamedTuple):
@@ -147,18 +151,18 @@ class Ticks(Protocol):
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
         """Make the file's declared schedules of these tasks those of the code."""
 
-    def bring_near(self, tasks: frozenset[str]) -> None:
-        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
+    def bring_near(self, tasks: frozenset[str]) -> Firing:
+        """After the clock was set back: let these tasks' schedules fire at their next ticks by it, in steps."""
 
-    def fire(self, tasks: frozenset[str]) -> float | None:
-        """Enqueue the due ticks of these tasks' schedules; return when the next is due."""
+    def fire(self, tasks: frozenset[str]) -> Firing:
+        """Enqueue the due ticks of these tasks' schedules, in steps."""
 
 
 class FileMaintenance(Protocol):
     """The part for what a worker does to the file beside its jobs."""
 
-    def prune(self, limit: int = 500) -> int:
-        """Delete at most `limit` jobs that have been kept long enough; return how many."""
+    def prune(self) -> int:
+        """Delete jobs that have been kept long enough, for some 10 ms; return how many."""
 
     def next_prune(self) -> float | None:
         """Return when the next job is to be deleted."""
@@ -169,8 +173,14 @@ class FileMaintenance(Protocol):
     def check(self) -> None:
         """Raise if the file was deleted or replaced."""
 
-    def tidy(self) -> None:
-        """Do idle work on the file: return free pages, checkpoint."""
+    def vacuum(self) -> int:
+        """Give free pages back to the file system, for some 10 ms; return how many bytes."""
+
+    def checkpoint(self) -> int:
+        """Move the WAL into the file without blocking anyone; return how many of its pages have to wait for readers."""
+
+    def may_shrink(self, worker: int, *, alone: bool) -> bool:
+        """Whether no other worker makes the file smaller alone; `alone`: this one does, for the next three seconds."""
 
 
 class IdleWorkers(Protocol):

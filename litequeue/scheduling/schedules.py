@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from litequeue.core.engine import Keeper, ScheduleRecord
-from litequeue.core.names import check_name
+from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, moment
 from litequeue.scheduling import triggers
 
@@ -130,7 +130,7 @@ class Schedules(Generic[J]):
         return len(self._keeper.list())
 
     def __repr__(self) -> str:
-        return f"<Schedules {[schedule.name for schedule in self]}>"
+        return f"<Schedules {some([record.name for record in self._keeper.list()]) or 'none'}>"
 
 
 def declared(call: Call, trigger: triggers.Trigger) -> ScheduleRecord:

@@ -160,7 +160,7 @@ def encode(trigger: Trigger) -> str:
 def decode(text: str) -> Trigger:
     """Return the trigger that `encode` wrote. Raises `ValueError` for anything else, or a zone unknown here."""
     try:
-        return _from_fields(json.loads(text))
+        return _decoded(text)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a stored trigger: {text!r}: {error}") from error
 
@@ -224,6 +224,11 @@ def _parses(expression: str) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=256)  # many schedules have one trigger, and a cron expression takes long to check
+def _decoded(text: str) -> Trigger:
+    return _from_fields(json.loads(text))
+
+
 def _from_fields(fields: dict[str, Any]) -> Trigger:
     match fields:
         case {"cron": expression, "zone": str(zone), "catch_up": catch_up}:
@@ -260,6 +265,9 @@ def _cron_due(trigger: Cron, next_at: float, now: float, limit: int) -> Due:
         return Due((), _near_again(trigger, next_at, now))
     if trigger.catch_up == "all":
         return _each_missed(trigger, next_at, now, limit)
+    after = _cron_after(trigger, next_at)
+    if after > now:  # none but this one was missed, as is usual
+        return Due(_kept(trigger.catch_up, next_at, now), after)
     return Due(_kept(trigger.catch_up, _latest(trigger, next_at, now), now), _cron_after(trigger, now))
 
 

@@ -1,11 +1,14 @@
 """One open file of a queue: its connections, its notifiers, and what every part of the store does alike.
 
-One connection writes and two read: one for look-ups by id, one for listings, which may take long.
+One connection writes, one reads single jobs by id, and up to `LISTINGS` list and count, so that these do not wait for
+each other.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import deque
 from functools import partial
 from operator import methodcaller
@@ -18,7 +21,8 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.dispatch import Dispatch
 from litequeue.core.logger import later, say
 from litequeue.core.owner_process import OwnerProcess, forked_without_hooks
-from litequeue.ipc.notifier import DONE, JOBS, WORK, Notifier
+from litequeue.core.records import Status
+from litequeue.ipc.notifier import CANCEL, DONE, JOBS, WORK, Notifier
 from litequeue.ipc.process_lock import directory_of, open_directory
 from litequeue.ipc.result_waiters import ALL, ResultWaiters
 from litequeue.sqlite.commit.external_connection import perform_held
@@ -33,7 +37,7 @@ from litequeue.sqlite.result_reads import ResultReads
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from litequeue.core.clock import Clock
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_MESSAGE = 50_000  # bytes
+LISTINGS = 4  # connections; each is opened when those before it are in use
+PAUSE = 0.001  # seconds
 
 _release = methodcaller("release")
 
@@ -66,8 +72,9 @@ class Kernel:
         self.owner: OwnerProcess = OwnerProcess(file.path)
         given = self._connect, file.disconnect, self.owner.enter
         self.look_ups: ReadConnection = ReadConnection(*given)
-        self.listings: ReadConnection = ReadConnection(*given)
-        self._reads = self.look_ups, self.listings
+        self.listings: tuple[ReadConnection, ...] = tuple(ReadConnection(*given) for _ in range(LISTINGS))
+        self._listing_turns: Iterator[int] = itertools.count()
+        self._reads = self.look_ups, *self.listings
         # in which coroutines have them read
         self._thread, self._listing_thread = Background("litequeue-reader"), Background("litequeue-listing")
         try:
@@ -128,8 +135,14 @@ class Kernel:
         return self.look_ups.read(look)
 
     def read_listing(self, look: Callable[[Connection], T]) -> T:
-        """The same on the connection for listings: `look` may take long."""
-        return self.listings.read(look)
+        """The same on a connection for listings: one that is free, if any is."""
+        free = next((each for each in self.listings if not each.busy()), None)
+        return (free or self.listings[next(self._listing_turns) % LISTINGS]).read(look)
+
+    def let_others_list(self) -> None:
+        """Between two reads of one listing, where all connections are in use: a thread may wait for one."""
+        if all(each.busy() for each in self.listings[1:]):  # a lock that is released and acquired at once lets none in
+            time.sleep(PAUSE)
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
@@ -178,6 +191,19 @@ class Kernel:
 
     def _notify_workers(self) -> None:
         self.notifier.notify(JOBS)
+
+    def tell_cancelled(self, held: OpenTransaction | None, was: dict[str, Status]) -> None:
+        """Notify of cancelled jobs, given with what they were, once for all of the transaction that is open here."""
+        if held is not None:
+            if was and not held.cancelled:
+                held.after.append(partial(self.tell_cancelled, None, held.cancelled))
+            held.cancelled.update(was)
+            return
+        if Status.RUNNING in was.values():
+            self.notifier.notify(CANCEL)
+        ended = [job_id for job_id, status in was.items() if status is not Status.RUNNING]
+        if ended:
+            self.tell_ended(ended)
 
     def tell_ended(self, job_ids: list[str]) -> None:
         """Notify all that wait for these jobs, here and in other processes."""

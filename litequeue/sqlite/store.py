@@ -10,6 +10,7 @@ from litequeue.errors import StoreError
 from litequeue.sqlite.file.opening import Driver, Durability, File, OnConnect
 from litequeue.sqlite.kernel import Kernel, Retention
 from litequeue.sqlite.parts.admin import Admin
+from litequeue.sqlite.parts.bulk import Bulk
 from litequeue.sqlite.parts.jobs import Jobs
 from litequeue.sqlite.parts.maintenance import FileMaintenance
 from litequeue.sqlite.parts.runs import Runs
@@ -30,7 +31,7 @@ class SqliteStore:
     """One file, open in this process. Safe for threads, event loops and forks.
 
     The parts are the protocols of `core/engine.py`: an engine's (`jobs`, `schedules`, `transactions`), a worker's
-    (`runs`, `workers`, `ticks`, `maintenance`, `dispatch`), and an operator's (`admin`).
+    (`runs`, `workers`, `ticks`, `maintenance`, `dispatch`), and an operator's (`admin`, `bulk`).
     """
 
     name: str = "sqlite"
@@ -46,6 +47,7 @@ class SqliteStore:
     maintenance: FileMaintenance
     dispatch: Dispatch
     admin: Admin
+    bulk: Bulk
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class SqliteStore:
         self.maintenance = FileMaintenance(kernel)
         self.dispatch = kernel.idle
         self.admin = Admin(kernel)
+        self.bulk = Bulk(kernel)
 
     def declare(self, task: Any) -> None:
         """Accept any task: the file keeps every option."""

@@ -216,7 +216,8 @@ class Loop:
 
     def _is_idle(self) -> bool:
         """Whether there is no job here, and none is known to be ready."""
-        return self._claiming.nothing_to_claim and self._has_nothing and not self._reconciliation.open
+        known = self._claiming.nothing_to_claim and not self._maintenance.may_fire
+        return known and self._has_nothing and not self._reconciliation.open
 
     def _wait(self) -> None:
         """Sleep until a notification, an end, or the next due time; at most `POLL` seconds."""
@@ -249,7 +250,8 @@ class Loop:
 
     def _timeout(self) -> float:
         now = self._clock.now()
-        waits = [self._runs.due_in(), min(self._polled + POLL, self._cancels_at) - self._clock.monotonic()]
+        looks = self._polled + POLL, self._cancels_at, self._maintenance.shrink_at
+        waits = [self._runs.due_in(), min(looks) - self._clock.monotonic()]
         waits += [at - now for at in (self._claiming.next_at, self._maintenance.next_fire) if at is not None]
         return max(0.0, min(waits))
 

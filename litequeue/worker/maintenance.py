@@ -1,8 +1,9 @@
-"""A worker's maintenance: reap dead workers, heartbeat, fire schedules, prune, tidy. Knows no job's function."""
+"""A worker's maintenance: reap dead workers, heartbeat, fire schedules, shrink the file. Knows no job's function."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.core.logger import log
@@ -10,12 +11,13 @@ from litequeue.core.store import Store
 from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.ipc.process_lock import DeadProcess, forget, noted, take, tokens, told
+from litequeue.worker.shrinking import Shrinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue.core.clock import Clock
-    from litequeue.core.store import WorkerRecord
+    from litequeue.core.store import Firing, WorkerRecord
 
 # Seconds between looks, by the monotonic clock.
 DEATHS_EVERY = 1.0
@@ -27,7 +29,7 @@ TIDY_EVERY = 30.0
 # A worker whose heartbeat has not moved for so long, over so many looks of ours, is dead.
 FROZEN_AFTER = 60.0
 FROZEN_LOOKS = 4
-CHUNK = 500
+QUIET = 1.0  # seconds without a run, after which a worker counts as idle
 
 
 class Sight:
@@ -54,7 +56,12 @@ class Maintenance:
         self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
         self.next_fire: float | None = None
         self._fire_known = False
+        self._firing: Firing | None = None  # begun, and not yet at its end
+        self._are_near = False  # the clock may have been set back while no worker ran
         self._prune_at = -math.inf  # by the wall clock, or so long as nothing is known
+        self._shrinking = Shrinking(store.maintenance, clock)
+        self.shrink_at: float = math.inf  # the next step, by the monotonic clock
+        self._ran_at = -math.inf  # by the monotonic clock
 
     def schedules_changed(self) -> None:
         """Check the schedules at the next tick, even if none is known to be due."""
@@ -62,7 +69,7 @@ class Maintenance:
 
     def serve(self, tasks: frozenset[str]) -> None:
         """Fire the schedules of these tasks."""
-        self._tasks = tasks
+        self._tasks, self._firing, self._are_near = tasks, None, False
         self.schedules_changed()
 
     def jobs_changed(self) -> None:
@@ -81,10 +88,7 @@ class Maintenance:
             self._try(self._rescue_unlocked)
         self._try(self._look_at_the_clock)
         self._try(self._fire)
-        if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
-            self._try(self._prune)
-        if idle and self._is_due("tidy", TIDY_EVERY):
-            self._try(self._store.maintenance.tidy)
+        self._shrink(worker, idle=self._is_quiet(idle=idle))
         return known
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -94,7 +98,8 @@ class Maintenance:
         except StoreError:
             raise
         except Exception as error:
-            log.error("maintenance failed at %s", step.__name__.strip("_"), error=error)
+            name = getattr(step, "func", step).__name__.strip("_")
+            log.error("maintenance failed at %s", name, error=error)
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()
@@ -103,31 +108,75 @@ class Maintenance:
         self._due[what] = now + every
         return True
 
+    @property
+    def may_fire(self) -> bool:
+        """Whether a schedule is known to be due."""
+        return self.next_fire is not None and self.next_fire <= self._clock.now()
+
     def _look_at_the_clock(self) -> None:
         """Recompute schedules after the wall clock was set back, so that they do not wait until it has caught up."""
         ahead = self._clock.now() - self._clock.monotonic()
         if ahead < self._ahead - SET_BACK:
-            self._store.ticks.bring_near(self._tasks)
-            self._fire_known = False
+            self._firing, self._are_near, self._fire_known = None, False, False
         self._ahead = ahead
 
     def _fire(self) -> None:
-        if self._fire_known and (self.next_fire is None or self.next_fire > self._clock.now()):
-            return
-        if self._clock.monotonic() < self._due["fire"]:
-            return
+        """Do one step of what is due: the worker claims jobs before the next."""
+        if self._firing is None:
+            if self._fire_known and not self.may_fire:
+                return
+            if self._clock.monotonic() < self._due["fire"]:
+                return
         # until it has succeeded nothing is known to be due: a fire that fails must not keep the worker from sleeping
         self.next_fire, self._fire_known, self._due["fire"] = None, False, self._clock.monotonic() + FIRE_AGAIN
-        self.next_fire = self._store.ticks.fire(self._tasks)
-        self._fire_known, self._due["fire"] = True, 0.0
+        begun, self._firing = self._firing, None
+        firing = begun or self._fire_all()
+        try:
+            next(firing)
+        except StopIteration as end:
+            self.next_fire, self._fire_known = end.value, True
+        else:
+            self.next_fire, self._firing = -math.inf, firing  # go on at once
+        self._due["fire"] = 0.0
 
-    def _prune(self) -> None:
+    def _fire_all(self) -> Firing:
+        if not self._are_near:
+            yield from self._store.ticks.bring_near(self._tasks)
+            self._are_near = True
+        return (yield from self._store.ticks.fire(self._tasks))
+
+    # ---- the file
+
+    def _is_quiet(self, *, idle: bool) -> bool:
+        """Whether nothing has run for a moment: between two runs no page is given back that the next one needs."""
+        now = self._clock.monotonic()
+        if not idle:
+            self._ran_at = now
+        return now - self._ran_at >= QUIET
+
+    def _shrink(self, worker: int, *, idle: bool) -> None:
+        if self._prune_at <= self._clock.now() and self._is_due("prune", PRUNE_EVERY):
+            self._try(self._look_for_old_jobs)
+        if idle and self._is_due("tidy", TIDY_EVERY):
+            self.shrink_at = -math.inf
+        if self.shrink_at <= self._clock.monotonic():
+            self.shrink_at = math.inf  # first: after an error it is tried again at the next look
+            self._try(partial(self._take_step, worker, idle=idle))
+
+    def _look_for_old_jobs(self) -> None:
         moment = self._store.maintenance.next_prune()
         if moment is not None and moment <= self._clock.now():
-            if self._store.maintenance.prune(CHUNK) == CHUNK:
-                self._due["prune"] = 0.0  # more to do: the next chunk at the next tick
+            self.shrink_at = min(self.shrink_at, self._clock.monotonic())
         else:
             self._prune_at = math.inf if moment is None else moment
+
+    def _take_step(self, worker: int, *, idle: bool) -> None:
+        rest = self._shrinking.step(worker, idle=idle)
+        if rest is None:
+            return
+        self.shrink_at = self._clock.monotonic() + rest
+        if not idle:
+            self._due["tidy"] = 0.0  # as soon as it is idle
 
     # ---- deaths
 

@@ -7,6 +7,7 @@ from litequeue.core.records import NewJob, Status
 from litequeue.core.store import Demand, NewWorker
 
 START = 1_700_000_000.0
+LARGE = b"[%s]" % b",".join([b"7"] * 5_000)  # too large for the row of its job
 BOOM = ErrorInfo("ValueError", "boom", "Traceback ...")
 
 SUCCEEDED = Succeeded(b"5")
@@ -40,6 +41,16 @@ def status(store, job_id) -> Status:
 
 def states(store, ids):
     return [str(status(store, job_id)) for job_id in ids]
+
+
+def to_the_end(store, verb, tasks):
+    """Let a store's ticks do all steps of `fire` or `bring_near`; return when the next is due."""
+    steps = getattr(store.ticks, verb)(tasks)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 _tokens = itertools.count()

@@ -352,12 +352,12 @@ def test_jobs_are_counted_by_queue_and_state(store):
 
 def test_ready_jobs_are_counted_by_task_with_the_age_of_the_oldest(store):
     store.jobs.submit([new("x", created_at=START - 50), new("x"), new("y"), new("y", run_at=START + 60)])
-    assert sorted(store.admin.ready()) == [("default", "x", 2, START - 50), ("default", "y", 1, START)]
+    assert sorted(store.admin.ready()) == [("default", "x", 2, START - 50, True), ("default", "y", 1, START, True)]
 
 
 def test_ready_jobs_are_counted_over_queues_tasks_and_priorities(store):
     store.jobs.submit([new(task, queue=queue, priority=n) for queue in "pq" for task in "xyz" for n in (-100, 0, 0, 7)])
-    assert store.admin.ready() == [(queue, task, 4, START) for queue in "pq" for task in "xyz"]
+    assert store.admin.ready() == [(queue, task, 4, START, True) for queue in "pq" for task in "xyz"]
 
 
 def test_no_jobs_are_ready_in_an_empty_file(store):
@@ -366,12 +366,12 @@ def test_no_jobs_are_ready_in_an_empty_file(store):
 
 def test_the_oldest_ready_job_is_seen_behind_many_of_a_higher_priority(store):
     store.jobs.submit([new(priority=5)] * 200 + [new(priority=-5, created_at=START - 50)])
-    assert store.admin.ready() == [("default", "add", 201, START - 50)]
+    assert store.admin.ready() == [("default", "add", 201, START - 50, True)]
 
 
 def test_the_oldest_ready_job_is_looked_for_among_the_first_hundred(store):
     store.jobs.submit([new()] * 100 + [new(created_at=START - 50)])
-    assert store.admin.ready() == [("default", "add", 101, START)]
+    assert store.admin.ready() == [("default", "add", 101, START, True)]
 
 
 def test_the_last_runs_are_timed_by_task(store, clock):
@@ -445,7 +445,7 @@ def test_the_version_does_not_change_with_a_workers_own_beats_and_claims(store):
     hands, before = Hands(store), store.maintenance.version()
     store.workers.beat(hands.number)
     hands.take()
-    store.maintenance.tidy()
+    store.maintenance.checkpoint()
     assert store.maintenance.version() == before
 
 

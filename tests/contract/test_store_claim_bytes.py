@@ -14,7 +14,7 @@ def put_large(store, sizes, queue="default"):
 
 @pytest.fixture
 def few_bytes(monkeypatch):
-    monkeypatch.setattr("litequeue.sqlite.jobs.claim.BYTES", 10 * KIB)
+    monkeypatch.setattr("litequeue.sqlite.jobs.claim.BUDGET", 10 * KIB)
 
 
 def claims(hands, limit):

@@ -102,3 +102,34 @@ def test_an_estimate_is_never_more_than_there_can_be(store):
     fill(store, 1, 59_000, state=5)
     fill(store, 59_001, 60_000)
     assert sum(succeeded(store).values()) <= 1_000
+
+
+def states(store, **how):
+    return {(each.queue, str(each.status)): (each.jobs, each.exact) for each in store.jobs.counts(**how)}
+
+
+def test_what_is_too_much_to_count_is_estimated_and_says_so(store, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.counts.ENTRIES", 1_000)
+    fill(store, 1, 30_000, state=1)
+    fill(store, 30_001, 60_000, state=5)
+    fill(store, 60_001, 60_100, state=1, small=10)
+    assert states(store) == {
+        ("default", "queued"): (near(30_000), False),
+        ("small", "queued"): (100, True),
+        ("default", "failed"): (near(30_000), False),
+        ("default", "succeeded"): (0, False),
+        ("small", "succeeded"): (0, False),
+    }
+    assert states(store, exact=True) == {
+        ("default", "queued"): (30_000, True),
+        ("small", "queued"): (100, True),
+        ("default", "failed"): (30_000, True),
+    }
+
+
+def test_ready_jobs_that_are_too_many_to_count_are_so_many_or_more(store, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.jobs.counts.ENTRIES", 100)
+    fill(store, 1, 200, state=1)
+    fill(store, 201, 210, state=1, small=10)
+    found = {lane.queue: (lane.jobs, lane.oldest, lane.exact) for lane in store.admin.ready()}
+    assert found == {"default": (50, START, False), "small": (10, START, True)}

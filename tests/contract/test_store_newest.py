@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.jobs import FAILED, SUCCEEDED, Hands, new, put, status
+from contract.jobs import FAILED, LARGE, SUCCEEDED, Hands, new, put, status
+from litequeue.core.outcome import Succeeded
 from litequeue.errors import JobNotFound, StoreError
 from litequeue.sqlite.admin import repair
 
@@ -70,7 +71,7 @@ def test_the_newest_is_emptied_once_and_does_not_keep_others_from_being_pruned(s
     assert [store.maintenance.prune(1) for _ in range(3)] == [1, 1, 0]
     assert store.maintenance.next_prune() is None
     assert rows(store, "SELECT id, payload FROM litequeue_jobs") == [(int(deleted) + 2, b"")]
-    assert store.admin.orphans() == 0
+    assert store.admin.orphans() == {}
 
 
 def test_an_id_is_not_used_again_though_every_job_is_pruned_at_once(store):
@@ -96,28 +97,30 @@ def test_the_key_of_the_newest_is_free_once_it_is_emptied(store):
     assert status(store, put(store, key="k", payload=b"[2]")) == "queued"
 
 
-def test_errors_that_it_left_are_of_a_job_that_is_gone(store, write):
-    put(store)
+def test_what_it_left_in_other_tables_is_of_jobs_that_are_gone(store, write):
+    store.jobs.submit([new(payload=LARGE), new(payload=LARGE)])
     hands = Hands(store)
-    hands.settle((hands.take(), FAILED))
-    assert store.admin.orphans() == 0
+    failed, succeeded = hands.claim(2)
+    hands.settle((failed, FAILED), (succeeded, Succeeded(LARGE)))
+    write("DELETE FROM litequeue_payloads WHERE job = ?", failed.id)
+    assert store.admin.orphans() == {}
     write("DELETE FROM litequeue_jobs")
-    assert store.admin.orphans() == 1
-    assert store.admin.repair(repair.drop_orphans) == "1 errors were deleted"
-    assert store.admin.orphans() == 0
+    assert store.admin.orphans() == {"errors": 1, "payloads": 1, "results": 1}
+    assert store.admin.repair(repair.drop_orphans) == "1 errors, 1 payloads and 1 results were deleted"
+    assert store.admin.orphans() == {}
 
 
 def test_whoever_deletes_jobs_by_hand_as_the_docs_say_frees_no_number(store, write):
     text = (Path(__file__).parents[2] / "docs" / "file.md").read_text()
     [recipe] = re.findall(r"^```\nBEGIN IMMEDIATE;\n(DELETE .*?;)\nCOMMIT;\n```$", text, re.MULTILINE | re.DOTALL)
-    newest = [put(store) for _ in range(3)][-1]
+    newest = [put(store, payload=LARGE) for _ in range(3)][-1]
     hands = Hands(store)
     hands.settle(*((job, FAILED) for job in hands.claim(3)))
     for _ in range(2):
         for statement in recipe.split(";\n"):
             write(statement)
         assert [job.id for job in store.jobs.list()] == [newest]
-        assert store.admin.orphans() == 0
+        assert store.admin.orphans() == {}
     assert int(put(store)) == int(newest) + 1
 
 

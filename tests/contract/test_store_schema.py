@@ -242,8 +242,8 @@ def test_a_damaged_file_is_told_of(store, connect):
     put(store)
     db = connect()
     db.execute("PRAGMA writable_schema = on")
-    other = "(SELECT rootpage FROM sqlite_schema WHERE name = 'litequeue_meta')"
-    db.execute(f"UPDATE sqlite_schema SET rootpage = {other} WHERE name = 'litequeue_errors'")
+    other = "(SELECT rootpage FROM sqlite_schema WHERE name = 'litequeue_results')"
+    db.execute(f"UPDATE sqlite_schema SET rootpage = {other} WHERE name = 'litequeue_payloads'")
     db.execute("PRAGMA writable_schema = off")
     store.close()
     assert store.admin.integrity() != []

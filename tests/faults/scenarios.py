@@ -182,7 +182,8 @@ class Prune(Scenario):
         def prune() -> None:
             while queue.engine.maintenance.prune(limit=7):
                 pass
-            queue.engine.maintenance.tidy()
+            queue.engine.maintenance.vacuum()
+            queue.engine.maintenance.checkpoint()
 
         attempt(book, prune)
 

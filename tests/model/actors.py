@@ -250,7 +250,7 @@ class PutBack(Crew):
 
 
 class Keep(Crew):
-    """The product's own maintenance: beat, bury the dead, fire, prune, tidy."""
+    """The product's own maintenance: beat, bury the dead, fire, shrink the file."""
 
     weight = 10.0
 

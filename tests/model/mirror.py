@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from contract.jobs import to_the_end
 from litequeue.core.records import JobRecord, Status
 from litequeue.core.store import Demand
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from litequeue.core.engine import ScheduleRecord, Submitted
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed, NewJob
-    from litequeue.core.store import Beat, Cycle, NewWorker, Rescued, WorkerRecord
+    from litequeue.core.store import Beat, Cycle, Firing, NewWorker, Rescued, WorkerRecord
     from litequeue.sqlite.store import SqliteStore
     from model.crew import Worker
     from model.truth import Truth
@@ -227,10 +228,18 @@ class Mirror:
     def check(self) -> None:
         self.store.maintenance.check()
 
-    def tidy(self) -> None:
+    def vacuum(self) -> int:
+        return self._write(self.store.maintenance.vacuum, lambda _truth: 0)
+
+    def checkpoint(self) -> int:
         self._world.interleave()
         with suppress(StoreBusy):  # beside another's transaction it does what it can
-            self.store.maintenance.tidy()
+            self.store.maintenance.checkpoint()
+        return 0
+
+    def may_shrink(self, worker: int, *, alone: bool) -> bool:
+        self._world.interleave()
+        return True
 
     @property
     def directory(self) -> Path:
@@ -240,20 +249,39 @@ class Mirror:
 
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
         act = lambda: self.store.ticks.declare(schedules, tasks)  # noqa: E731
-        self._write(act, lambda truth: truth.ticks.declare(schedules, tasks, self.now))
+        expect = lambda truth: truth.ticks.declare(schedules, tasks, self.now)  # noqa: E731
+        self._write_if(lambda truth: truth.ticks.changes_by(lambda: expect(truth)), act, expect)
 
-    def bring_near(self, tasks: frozenset[str]) -> None:
-        self._write(lambda: self.store.ticks.bring_near(tasks), lambda truth: truth.ticks.bring_near(tasks, self.now))
+    def bring_near(self, tasks: frozenset[str]) -> Firing:
+        yield from ()  # all steps at once
+        expect = lambda truth: truth.ticks.bring_near(tasks, self.now)  # noqa: E731
+        changes = lambda truth: truth.ticks.changes_by(lambda: expect(truth))  # noqa: E731
+        return self._write_if(changes, lambda: self._to_the_end("bring_near", tasks), expect)
 
-    def fire(self, tasks: frozenset[str]) -> float | None:
-        self._world.interleave()
-        with self._world.committed() as truth:
+    def fire(self, tasks: frozenset[str]) -> Firing:
+        yield from ()
+
+        def is_due(truth: Truth) -> bool:
             next_at = truth.ticks.next_of(tasks)
-        if self._world.locked_against(self):
-            if next_at is not None and next_at <= self.now:
-                return self._refused(lambda: self.store.ticks.fire(tasks))
-            return self._same(lambda: self.store.ticks.fire(tasks), lambda: next_at)
-        return self._done(lambda: self.store.ticks.fire(tasks), lambda: self._world.truth.ticks.fire(tasks, self.now))
+            return next_at is not None and next_at <= self.now
+
+        act = lambda: self._to_the_end("fire", tasks)  # noqa: E731
+        return self._write_if(is_due, act, lambda truth: truth.ticks.fire(tasks, self.now))
+
+    def _write_if(
+        self, changes: Callable[[Truth], bool], act: Callable[[], Any], expect: Callable[[Truth], Any]
+    ) -> Any:
+        """The same for what takes no lock where nothing is to be changed."""
+        self._world.interleave()
+        if not self._world.locked_against(self):
+            return self._done(act, lambda: expect(self._world.truth))
+        with self._world.committed() as truth:
+            return self._refused(act) if changes(truth) else self._same(act, lambda: expect(truth))
+
+    def _to_the_end(self, verb: str, tasks: frozenset[str]) -> float | None:
+        if isinstance(self.store, Remote):
+            return self.store.call(to_the_end, verb, tasks)
+        return to_the_end(self.store, verb, tasks)
 
     def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
         act = lambda: self.store.schedules.put(schedule, replace=replace)  # noqa: E731

@@ -1,6 +1,6 @@
 """Races, played from seeds: a few of those that `make torture` plays for minutes, and mistakes that it must find."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import pytest
@@ -54,6 +54,13 @@ def changed(names, old, new):
     return mock.patch.dict(SQL, {name: mistaken(name, old, new) for name in names.split()})
 
 
+@contextmanager
+def firing_paused_ones():
+    """In both looks: the one that computes ticks, and the one that enqueues them."""
+    with changed("due_schedules", "paused = 0", "paused >= 0"), changed("schedule", "paused,", "0,"):
+        yield
+
+
 def finishing(old, new):
     """The statement of every end but plain successes with a mistake in it."""
     return mock.patch.object(finish, "_FINISH_TOLD", mistaken("finish", old, new) + "\nRETURNING id")
@@ -85,7 +92,7 @@ MISTAKES = {
     "a rescue leaves jobs behind": lambda: changed("runs_of", "WHERE state = 3", "WHERE id % 2 AND state = 3"),
     "a cancel forgets what has begun": lambda: changed("reschedule", "RETURNING cancel_requested", "RETURNING 0"),
     "what is due is forgotten": lambda: changed("promote", "run_at <= :now", "run_at <= :now AND priority < 100"),
-    "a schedule that is paused fires": lambda: changed("due_schedules", "paused = 0", "paused >= 0"),
+    "a schedule that is paused fires": firing_paused_ones,
     "an end is not stored": lambda: mock.patch.object(settle, "Retried", Settled),
 }
 

@@ -12,7 +12,7 @@ from litequeue.errors import ScheduleExists, ScheduleNotFound
 from litequeue.scheduling import triggers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from model.truth import Truth
 
@@ -52,13 +52,22 @@ class Ticks:
                 del self.schedules[old.name]
         for new in declared:
             self.put(new, now, replace_it=True)
-        self.bring_near(tasks, now)
 
-    def bring_near(self, tasks: frozenset[str], now: float) -> None:
+    def changes_by(self, act: Callable[[], object]) -> bool:
+        """Whether that would change a schedule; it is not done."""
+        before = dict(self.schedules)
+        try:
+            act()
+            return self.schedules != before
+        finally:
+            self.schedules = before
+
+    def bring_near(self, tasks: frozenset[str], now: float) -> float | None:
         for old in list(self.schedules.values()):
             if old.next_at is not None and old.next_at > now and not old.paused and old.task in tasks:
                 near = triggers.due(triggers.decode(old.trigger), old.next_at, now).next_at
                 self.schedules[old.name] = replace(old, next_at=near)
+        return self.next_of(tasks)
 
     def remove(self, name: str) -> None:
         self._known(name)

@@ -101,6 +101,7 @@ class Working(Machine):
         self._run_what_is_ready(mine)
         for number in sorted((truth.workers.keys() | set(truth.ownerless())) - {mine}):
             truth.rescue(number, None, now, blame=number in truth.workers)
+        truth.ticks.bring_near(tasks, now)
         truth.ticks.fire(tasks, now)
         truth.prune(now, 500)
         self._run_what_is_ready(mine)

@@ -29,7 +29,7 @@ import apsw
 from faults.points import SHARED_MEMORY, in_haste
 from faults.scenarios import Book, Scenario
 from litequeue.ipc.process_lock import directory_of
-from litequeue.sqlite.file import migrate, opening
+from litequeue.sqlite.file import free_pages, opening
 from power.disk import Event, remembering
 from power.platter import Image, Platter
 
@@ -306,7 +306,8 @@ def small_steps(pages: int) -> Generator[None, None, None]:
 
     apsw.connection_hooks.append(hook)
     try:
-        with mock.patch.object(opening, "JOURNAL_LIMIT", PAGE), mock.patch.object(migrate, "PAGES_A_STEP", 1):
+        pages_left = mock.patch.multiple(free_pages, KEPT=1, FEWEST=1)
+        with mock.patch.object(opening, "JOURNAL_LIMIT", PAGE), pages_left:
             yield
     finally:
         apsw.connection_hooks.remove(hook)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from itertools import chain
 
 import pytest
 
@@ -135,3 +136,20 @@ def test_a_coroutine_whose_word_was_lost_looks_by_itself(loop, monkeypatch):
     monkeypatch.setattr(line_module, "wake", wake)
     loop.run_until_complete(asyncio.wait_for(waiting, DEADLINE))
     assert entry.outcome() == 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [((0, 0, 0), [3]), ((60, 60, 60, 60), [2, 2]), ((0, 500, 0, 0), [2, 2]), ((100, 100), [1, 1])],
+)
+def test_a_batch_ends_where_its_bytes_are_enough(loop, monkeypatch, sizes, batches):
+    monkeypatch.setattr(line_module, "BUDGET", 100)
+    line = CommitQueue(lambda: None)
+    waiting = [enter(line, loop, Entry(work, size=size)) for size in sizes]
+    taken = [line.take_batch(10) for _ in batches]
+    assert [len(batch) for batch in taken] == batches
+    begun = list(chain(*taken))
+    for entry in begun:
+        entry.done = True
+    line.finish(begun)
+    loop.run_until_complete(asyncio.gather(*waiting))

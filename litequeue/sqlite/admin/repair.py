@@ -66,6 +66,15 @@ def checkpoint(db: Connection) -> str:
 
 
 def drop_orphans(db: Connection) -> str:
-    """Delete errors whose job is gone."""
-    dropped = db.rows(SQL["drop_orphans"])
-    return f"{len(dropped)} errors were deleted"
+    """Delete errors, payloads and results whose job is gone."""
+    with transaction(db):
+        found: dict[str, int] = dict(db.rows(SQL["orphans"]))
+        for statement in ("drop_orphaned_errors", "drop_orphaned_payloads", "drop_orphaned_results"):
+            db.rows(SQL[statement])
+    return f"{found['errors']} errors, {found['payloads']} payloads and {found['results']} results were deleted"
+
+
+def doubt_ticks(db: Connection) -> str:
+    """Let the next tick of every schedule be computed again."""
+    db.rows(SQL["doubt_ticks"])
+    return "the next ticks are in doubt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -10,34 +11,39 @@ from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreReplaced
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from litequeue.sqlite.drivers.connection import Connection
 
 T = TypeVar("T")
 
+Work = Callable[["Connection"], T]
+Then = Callable[[T], object] | None
+
 LONG_TRANSACTION = 0.05  # seconds: others wait as long
 
 
 class Entry(Generic[T]):
-    """One caller's work, and what became of it. `work` None asks for the connection itself.
+    """One caller's work, and what became of it. `work` None asks for the connection itself. `size`: bytes it writes.
 
     `then` is called with what the work returned once that is committed, in the thread that did so, also for a caller
     that does not wait any more; it must be quick, and raise nothing.
     """
 
-    __slots__ = ("done", "durable", "error", "future", "lock", "then", "timer", "value", "work")
+    __slots__ = ("done", "durable", "error", "future", "lock", "size", "then", "timer", "value", "work")
 
     def __init__(
         self,
-        work: Callable[[Any], T] | None,
+        work: Work[T] | None,
         *,
         durable: bool = True,
-        then: Callable[[T], object] | None = None,
+        then: Then[T] = None,
+        size: int = 0,
     ) -> None:
-        self.work: Callable[[Any], T] | None = work
+        self.size: int = size
+        self.work: Work[T] | None = work
         self.durable: bool = durable
-        self.then: Callable[[T], object] | None = then
+        self.then: Then[T] = then
         self.value: T | None = None
         self.error: BaseException | None = None
         self.done: bool = False

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.budget import BUDGET
 from litequeue.errors import StoreBusy, StoreError
 from litequeue.sqlite.commit.batch import Entry, wake
 from litequeue.sqlite.commit.gathering import Gathering
@@ -216,10 +217,12 @@ class CommitQueue:
     def take_batch(self, most: int) -> list[Entry[Any]]:
         """Take the work at the head of the queue, up to a caller that wants the connection. `finish` must follow."""
         batch: list[Entry[Any]] = []
+        size = 0
         with self._gate:
             self._thread_called = False
-            while self._waiting and len(batch) < most and self._waiting[0].work is not None:
-                batch.append(self._waiting.popleft())
+            while self._waiting and len(batch) < most and size < BUDGET and self._waiting[0].work is not None:
+                batch.append(entry := self._waiting.popleft())
+                size += entry.size
         return batch
 
     def finish(self, batch: list[Entry[Any]]) -> bool:

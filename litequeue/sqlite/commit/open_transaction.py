@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Token
 
+    from litequeue.core.records import Status
     from litequeue.sqlite.drivers.connection import Connection
 
 _ON_ITS_LOOP = "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
@@ -49,6 +50,7 @@ class OpenTransaction:
             threading.Lock()
         )  # held by `with` for the block's time: a Ctrl-C cannot leave it open
         self.after: list[Callable[[], None]] = []
+        self.cancelled: dict[str, Status] = {}  # in it, of which workers and waiters are told together
         self.thread: int = threading.get_ident()
         self.loop: Any = running_loop()
         self._owner = current_owner()

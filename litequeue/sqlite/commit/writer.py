@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from contextlib import AbstractContextManager
 
+    from litequeue.sqlite.commit.batch import Then, Work
     from litequeue.sqlite.commit.fair_lock import FairLock
     from litequeue.sqlite.drivers.connection import Connection
 
@@ -71,18 +72,19 @@ class Writer:
 
     def run(
         self,
-        work: Callable[[Connection], T],
+        work: Work[T],
         *,
         durable: bool = True,
         single: bool = False,
         news: bool = True,
-        then: Callable[[T], object] | None = None,
+        then: Then[T] = None,
+        size: int = 0,
     ) -> T:
         """Run `work` in a write transaction and return its value once that is committed.
 
         `work` must touch nothing but the connection: when a neighbour in the batch fails it is run again. `single`: it
         is one statement, which SQLite makes a transaction of its own where no neighbour shares one; it must check by
-        itself whether this release may write. `news`: it may concern a worker (`changes`). `then`: see `Entry`.
+        itself whether this release may write. `news`: it may concern a worker (`changes`). `then`, `size`: see `Entry`.
         """
         if not single:  # whose callers have
             self._enter()
@@ -96,7 +98,7 @@ class Writer:
                 self._released()
             return told(value, then)
         self._blocks.refuse_to_block()
-        entry = Entry(work, durable=durable, then=then)
+        entry = Entry(work, durable=durable, then=then, size=size)
         try:
             self._queue.wait(entry)
         except BaseException:
@@ -108,20 +110,18 @@ class Writer:
             return told(value, then)
         return entry.outcome()
 
-    def _commit_one(self, work: Callable[[Connection], T], *, durable: bool, single: bool, news: bool) -> T:
+    def _commit_one(self, work: Work[T], *, durable: bool, single: bool, news: bool) -> T:
         try:  # apart from `with`: an error raised between the two would not be seen by either
             self._fair_lock.enter()
             return self.timed(self.ready(durable=durable, news=news), work, single=single)
         finally:
             self._end_use()
 
-    async def arun(
-        self, work: Callable[[Connection], T], *, durable: bool = True, then: Callable[[T], object] | None = None
-    ) -> T:
-        """Async twin of `run`, outside a transaction: hands the work in; the loop never waits. `then`: see `Entry`."""
+    async def arun(self, work: Work[T], *, durable: bool = True, then: Then[T] = None, size: int = 0) -> T:
+        """Async twin of `run`, outside a transaction: hands the work in; the loop never waits."""
         self._enter()
         self._blocks.refuse_to_await()
-        await self._queue.wait_async(entry := Entry(work, durable=durable, then=then))
+        await self._queue.wait_async(entry := Entry(work, durable=durable, then=then, size=size))
         return entry.outcome()
 
     @contextmanager
@@ -246,7 +246,7 @@ class Writer:
             self._queue.connection_lock.release()
             self._released()
 
-    def run_outside(self, work: Callable[[Connection], T]) -> T:
+    def run_outside(self, work: Work[T]) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
         self._enter()
         with self.exclusive():
@@ -284,7 +284,7 @@ class Writer:
         finally:
             self._end_use()
 
-    def timed(self, db: Connection, work: Callable[[Connection], T], *, single: bool = False, what: object = None) -> T:
+    def timed(self, db: Connection, work: Work[T], *, single: bool = False, what: object = None) -> T:
         """Run the work in a transaction, or as the one it is itself, and see to those that take long."""
         began = self._monotonic()
         try:

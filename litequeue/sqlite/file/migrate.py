@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 VERSION = {"name": "schema_version"}
+SWITCH_EVERY = 0.02  # seconds
+MADE_HERE = {"name": "made_by_litequeue"}
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -119,7 +121,7 @@ def migrate(db: Connection, path: str) -> None:
                     db.script(statement)
         db.rows(SQL["set_meta"], {"name": "schema_version", "value": str(newest())})
         if fresh:
-            db.rows(SQL["set_meta"], {"name": "made_by_litequeue", "value": "1"})
+            db.rows(SQL["set_meta"], {**MADE_HERE, "value": "1"})
         if not db.rows(SQL["get_meta"], FILE_ID):
             db.rows(SQL["set_meta"], {**FILE_ID, "value": new_id()})
 
@@ -150,16 +152,3 @@ def _switch_to_wal(db: Connection) -> str:
             time.sleep(SWITCH_EVERY)
         else:
             return str(mode)
-
-
-PAGES_A_STEP = 200
-SWITCH_EVERY = 0.02  # seconds
-
-
-def tidy(db: Connection) -> None:
-    """Idle work on the file. Only a file that we made is made smaller; a passive checkpoint blocks no connection."""
-    if db.rows(SQL["get_meta"], {"name": "made_by_litequeue"}):
-        [(free,)] = db.rows("PRAGMA freelist_count")
-        if free > PAGES_A_STEP:
-            db.script(f"PRAGMA incremental_vacuum({PAGES_A_STEP})")
-    db.rows("PRAGMA wal_checkpoint(passive)")

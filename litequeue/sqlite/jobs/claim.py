@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from litequeue.core.budget import BUDGET
 from litequeue.core.records import Claimed
 from litequeue.sqlite.jobs.expiry import live_heads
 from litequeue.sqlite.jobs.lanes import FEW
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _TAKE = SQL["take"]
 
-BYTES = 1 << 20  # of payloads over 1 kB that one claim takes, beside its first job
 OF_MANY = 500  # jobs at most that one claim takes from many lanes, whose rows lie apart: each a page to read and write
 SKIPPED = 20_000  # expired jobs that one claim reads, 0.3 us each
 
@@ -70,10 +70,10 @@ def _bounded(db: Connection, rows: list[Row]) -> _Rows:
     ids = [row[0] for row in rows if _payload(row) is None]
     sizes: dict[str, int] = dict(db.rows(SQL["sizes"], {"ids": f"[{','.join(ids)}]"}))
     sums = accumulate(sizes.get(row[0], 0) for row in rows[1:])
-    fit = 1 + sum(1 for _ in takewhile(lambda size: size <= BYTES, sums))
+    fit = 1 + sum(1 for _ in takewhile(lambda size: size <= BUDGET, sums))
     ids = [row[0] for row in rows[:fit] if _payload(row) is None]
     large: dict[str, bytes] = dict(db.rows(SQL["payloads"], {"ids": f"[{','.join(ids)}]"}))
-    found = [(*row[:4], large[row[0]], *row[5:]) if row[0] in large else row for row in rows[:fit]]
+    found = [row if _payload(row) is not None else (*row[:4], large.get(row[0], b""), *row[5:]) for row in rows[:fit]]
     return _Rows(found, cut=fit < len(rows))
 
 

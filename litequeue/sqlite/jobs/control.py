@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.jobs.finish import STATES, finish
@@ -12,22 +13,26 @@ from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
+SLICE = 100  # jobs that are deleted between two looks at the clock
 
 
-def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[bool]:
-    """Cancel a job that has not begun, or ask the running one to end."""
+def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | None]:
+    """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended."""
     rows = yield SQL["request_cancel"], {"id": job_id}
     if not rows:
         if not (yield SQL["standing"], {"id": job_id, "now": now}):
             raise _unknown(job_id)
-        return False
+        return None
     state, attempt = rows[0]
-    if STATES[state] is not Status.RUNNING:
-        yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=STATES[state])
-    return True
+    was = STATES[state]
+    if was is not Status.RUNNING:
+        yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was)
+    return was
 
 
 def retry(job_id: str, now: float) -> Steps[None]:
@@ -53,12 +58,27 @@ def _unknown(job_id: str) -> JobNotFound:
     return JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
 
 
-def prune(db: Connection, now: float, limit: int) -> int:
-    """Delete jobs whose time has come, with their errors; of the newest, all but its id."""
+def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]) -> int:
+    """Delete jobs whose time has come, with all that is kept of them, until time is up; of the newest not its id."""
     db.rows(SQL["prune_emptied"])
-    over = [job_id for (job_id,) in db.rows(SQL["prunable"], {"now": now, "limit": limit})]
-    if over:
+    count = 0
+    while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
         ids = {"ids": json.dumps(over)}
-        for statement in ("prune_errors", "empty_newest", "prune"):
+        for statement in ("prune_errors", "prune_payloads", "prune_results", "empty_newest", "prune"):
             db.rows(SQL[statement], ids)
-    return len(over)
+        count += len(over)
+        if is_time_up():
+            break
+    return count
+
+
+def _prunable(db: Connection, now: float, limit: int) -> list[int]:
+    """Return the ids of a slice: at least one job, if there is one, and no more than `BUDGET` bytes with it."""
+    over: list[int] = []
+    left = BUDGET
+    for job_id, size in db.rows(SQL["prunable"], {"now": now, "limit": limit}):
+        left -= size
+        if over and left < 0:
+            break
+        over.append(job_id)
+    return over

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from litequeue.core.engine import Submitted
-from litequeue.core.records import Status
+from litequeue.core.records import NewJobs, Status
 from litequeue.errors import KeyConflict, StoreError
 from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.keys import holder_of
+from litequeue.sqlite.jobs.large_values import INLINE, inline, keep_payload
 from litequeue.sqlite.jobs.user_answers import alike, at_once
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from litequeue.core.records import NewJob
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
     from litequeue.sqlite.file.migrate import Fence
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
+_KEEP_PAYLOAD = SQL["keep_payload"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
+_TOGETHER = 20  # as fast as 200, to a tenth; what is left over goes one by one
+_INSERT_TOGETHER = SQL["insert_together"].replace("(VALUES (?))", f"(VALUES {', '.join(['(?)'] * _TOGETHER)})")
+_SUBMIT_TOGETHER = f"{_INSERT_TOGETHER}\nRETURNING id"
 
 
 def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
@@ -33,6 +37,8 @@ def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
         if holder is not None:
             return (yield from _meet_holder(new, holder, ask))
     [(job_id,)] = yield _SUBMIT, _values(new)
+    if len(new.payload) > INLINE:
+        yield keep_payload(job_id, new.payload)
     return Submitted(job_id, fresh=True)
 
 
@@ -40,6 +46,8 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     """Store jobs, all or none, in a transaction whose owner may go on and commit after a `KeyConflict`."""
     if len(jobs) == 1:
         return [(yield from submit(jobs[0]))]
+    if isinstance(jobs, NewJobs):
+        return (yield from _submit_together(jobs))
     submitted: list[Submitted] = []
     yield "SAVEPOINT litequeue_submit", ()
     try:
@@ -53,8 +61,15 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     return submitted
 
 
-def insert(db: Connection, new: NewJob, fence: Fence) -> list[Submitted]:
-    """Store one job without a key: a single statement, and so a transaction by itself.
+def size_of(jobs: Sequence[NewJob]) -> int:
+    """How many bytes of payloads they are."""
+    if isinstance(jobs, NewJobs):
+        return sum(map(len, jobs.payloads))
+    return sum([len(new.payload) for new in jobs])
+
+
+def insert(db: Connection, new: NewJob, fence: Fence) -> Sequence[Submitted]:
+    """Store one small job without a key: a single statement, and so a transaction by itself.
 
     Only on a connection that no other thread uses meanwhile: RETURNING would cost half as much again as the INSERT.
     """
@@ -66,20 +81,78 @@ def insert(db: Connection, new: NewJob, fence: Fence) -> list[Submitted]:
     return [Submitted(str(db.last_id), True)]
 
 
-def insert_many(db: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:
+def insert_many(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
     """Store jobs without keys, under the same condition: SQLite numbers them one after another."""
-    db.many(_INSERT, map(_values, jobs))
+    if isinstance(jobs, NewJobs):
+        whole, left = _together(jobs)
+        db.many(_INSERT_TOGETHER, whole)
+        db.many(_INSERT, left)
+    else:
+        db.many(_INSERT, map(_values, jobs))
     last = db.last_id
-    return [Submitted(str(number), True) for number in range(last - len(jobs) + 1, last + 1)]
+    numbers = range(last - len(jobs) + 1, last + 1)
+    payloads = jobs.payloads if isinstance(jobs, NewJobs) else [new.payload for new in jobs]
+    if max(map(len, payloads), default=0) > INLINE:
+        db.many(_KEEP_PAYLOAD, (each for each in zip(numbers, payloads, strict=True) if len(each[1]) > INLINE))
+    return Numbered(numbers)
+
+
+class Numbered(Sequence[Submitted]):
+    """New jobs whose ids are these numbers: made into values when they are looked at, after the commit."""
+
+    def __init__(self, numbers: range) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Submitted: ...
+    @overload
+    def __getitem__(self, place: slice) -> Numbered: ...
+    def __getitem__(self, place: int | slice) -> Submitted | Numbered:
+        if isinstance(place, slice):
+            return Numbered(self._numbers[place])
+        return Submitted(str(self._numbers[place]), True)
+
+    def __iter__(self) -> Iterator[Submitted]:
+        return (Submitted(str(number), True) for number in self._numbers)
+
+
+def _together(jobs: NewJobs) -> tuple[Iterator[tuple[Any, ...]], Iterator[tuple[Any, ...]]]:
+    """The parameters of `insert_together`, and those of `insert` for what is left over."""
+    payloads = jobs.payloads
+    task, queue, _, *rest = _values(jobs.like)
+    whole = len(payloads) // _TOGETHER * _TOGETHER
+    return (
+        ((task, queue, *rest, *map(inline, payloads[at : at + _TOGETHER])) for at in range(0, whole, _TOGETHER)),
+        ((task, queue, inline(payload), *rest) for payload in payloads[whole:]),
+    )
+
+
+def _submit_together(jobs: NewJobs) -> Steps[list[Submitted]]:
+    whole, left = _together(jobs)
+    numbers: list[int] = []
+    for values in whole:
+        rows = yield _SUBMIT_TOGETHER, values
+        numbers += sorted(number for (number,) in rows)  # SQLite leaves the order of RETURNING open, not that of ids
+    submitted = [Submitted(str(number), True) for number in numbers]
+    for values in left:
+        [(job_id,)] = yield _SUBMIT, values
+        submitted.append(Submitted(job_id, True))
+    for each, payload in zip(submitted, jobs.payloads, strict=True):
+        if inline(payload) is None:
+            yield keep_payload(each.id, payload)
+    return submitted
 
 
 def _values(new: NewJob) -> tuple[Any, ...]:
     later = new.run_at is not None and new.run_at > new.created_at
-    key = new.key
+    key, payload = new.key, new.payload
     return (
         new.task,
         new.queue,
-        new.payload,
+        payload if len(payload) <= INLINE else None,  # a call of inline() costs a hundredth of an enqueue_many
         0 if later else 1,
         new.priority,
         new.run_at if later else new.created_at,
@@ -99,7 +172,7 @@ def _columns(new: NewJob) -> dict[str, Any]:
     later = new.run_at is not None and new.run_at > new.created_at
     return {
         "queue": new.queue,
-        "payload": new.payload,
+        "payload": inline(new.payload),
         "state": 0 if later else 1,
         "priority": new.priority,
         "run_at": new.run_at if later else new.created_at,
@@ -116,6 +189,7 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
         yield SQL["replace"], _columns(new) | {"id": job_id}
+        yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
         return Submitted(job_id, fresh=False)
     if payload == new.payload or alike(new, payload, ask):
         return Submitted(job_id, fresh=False)

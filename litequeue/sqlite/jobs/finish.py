@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import FOREVER, Status
+from litequeue.sqlite.jobs.large_values import inline, keep_result
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ STATES: tuple[Status, ...] = (
 NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STATES)}
 
 MOST = 10**15  # what the schema lets a counter reach: in a thousand years only someone else's write does
+
+MOST_ERRORS = 100  # of a job that are kept: the first half of these, and the last
 
 _USED_UP = ErrorInfo("CountersUsedUp", f"it has begun, failed or lost its worker {MOST} times; it cannot run again", "")
 _FINISH = SQL["finish"]
@@ -58,11 +61,13 @@ def finish(
 
     `failed`, `died`: what is added to its counters; `error`: the reason, kept with the attempt.
     """
-    end = NUMBER[status], now, delete_at, result, failed, died
+    end = NUMBER[status], now, delete_at, None if result is None else inline(result), failed, died
     if not (yield _FINISH_TOLD, (*end, job_id, attempt, NUMBER[was])):
         return False
+    if result is not None and end[3] is None:
+        yield keep_result(job_id, result)
     if error is not None:
-        yield _record(job_id, attempt, now, error)
+        yield from _record(job_id, attempt, now, error)
     return True
 
 
@@ -94,7 +99,7 @@ def reschedule(
         end = finish(job_id, attempt, Status.FAILED, now, delete_at, failed=failed, died=died, error=error or _USED_UP)
         return Status.FAILED if (yield from end) else None
     if error is not None:
-        yield _record(job_id, attempt, now, error)
+        yield from _record(job_id, attempt, now, error)
     if not rows[0][0]:
         return status
     yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=status)
@@ -102,7 +107,10 @@ def reschedule(
 
 
 def succeed(db: Connection, ends: list[Any]) -> int:
-    """End runs as succeeded, given flat: now, delete_at, result, id, attempt of each; return how many were in time."""
+    """End runs as succeeded, given flat: now, delete_at, result, id, attempt of each; return how many were in time.
+
+    Of results that stand in the job's row.
+    """
     size, chunk = len(ends), _EACH * _TOGETHER
     whole = size // chunk * chunk
     done = db.changed(_SUCCEED_TOGETHER, [ends[at : at + chunk] for at in range(0, whole, chunk)]) if whole else 0
@@ -112,5 +120,7 @@ def succeed(db: Connection, ends: list[Any]) -> int:
     return done + db.changed(_FINISH, left)
 
 
-def _record(job_id: str, attempt: int, now: float, error: ErrorInfo) -> tuple[str, dict[str, Any]]:
-    return SQL["record_error"], {"id": job_id, "attempt": attempt, "now": now, **error._asdict()}
+def _record(job_id: str, attempt: int, now: float, error: ErrorInfo) -> Steps[None]:
+    yield SQL["record_error"], {"id": job_id, "attempt": attempt, "now": now, **error._asdict()}
+    if attempt > MOST_ERRORS:  # else there are fewer
+        yield SQL["drop_middle_errors"], {"id": job_id, "most": MOST_ERRORS}

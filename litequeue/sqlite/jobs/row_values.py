@@ -1,4 +1,4 @@
-"""Turn rows into values: jobs, workers, schedules, counts. Reads only."""
+"""Turn rows into values: jobs, workers, schedules. Reads only."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from litequeue.core.duration import utc
-from litequeue.core.engine import QueueCount, ScheduleRecord
-from litequeue.core.records import JobError, JobRecord, Progress, Status
+from litequeue.core.engine import ScheduleRecord
+from litequeue.core.records import JobError, JobRecord, ListedJob, Progress
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import JobNotFound
-from litequeue.sqlite.jobs import estimate
-from litequeue.sqlite.jobs.finish import NUMBER, STATES
+from litequeue.sqlite.jobs.finish import STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from litequeue.sqlite.drivers.connection import Connection, Row
-
-_DEAD = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
 def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
@@ -48,57 +45,46 @@ def _row(db: Connection, statement: str, job_id: str, now: float) -> Row:
     return rows[0]
 
 
-def list_jobs(
-    db: Connection,
-    now: float,
-    *,
-    status: Status | None,
-    task: str | None,
-    queue: str | None,
-    tag: str | None,
-    limit: int,
-    before: str | None,
-) -> list[JobRecord]:
-    """Read the newest jobs that match."""
-    name = "list_dead_jobs" if status in _DEAD else "list_jobs"
-    where = {"now": now, "state": None if status is None else NUMBER[status], "task": task, "queue": queue, "tag": tag}
-    older_than = None if before is None else _number(before)
-    return [_job(row) for row in db.rows(SQL[name], where | {"limit": limit, "before": older_than})]
-
-
-def _number(before: str) -> int:
-    if not (str(before).removeprefix("-").isdecimal() and -(2**63) <= int(before) < 2**63):  # someone's row may be < 0
-        raise ValueError(f"before must be a job's id, got {before!r}")
-    return int(before)
+def listed(row: Row) -> ListedJob:
+    """Turn a row of a listing into a job."""
+    *common, last_error = row
+    return ListedJob(**_summary(common), last_error=last_error)
 
 
 def _job(row: Row) -> JobRecord:
-    (job_id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at,
-     expires_at, key, tags, schedule, worker, cancel_requested, progress, payload, result, errors, _) = row  # fmt: skip
+    *common, payload, result, errors, _ = row
     return JobRecord(
-        id=str(job_id),
-        task=task,
-        queue=queue,
-        status=STATES[state],
-        priority=priority,
-        attempt=attempt,
-        failures=failures,
-        deaths=deaths,
-        created_at=created_at,
-        run_at=run_at,
-        started_at=started_at,
-        finished_at=finished_at,
-        expires_at=expires_at,
-        key=key,
-        tags=_tags(tags) if tags else (),
-        schedule=schedule,
-        worker=None if worker is None else str(worker),
-        cancel_requested=bool(cancel_requested),
-        progress=_progress(progress) if progress else None,
+        **_summary(common),
         payload=payload,
         result=result,
         errors=tuple(_error(entry) for entry in json.loads(errors)) if errors else (),
     )
+
+
+def _summary(row: Sequence[Any]) -> dict[str, Any]:
+    (job_id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at,
+     expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
+    return {
+        "id": str(job_id),
+        "task": task,
+        "queue": queue,
+        "status": STATES[state],
+        "priority": priority,
+        "attempt": attempt,
+        "failures": failures,
+        "deaths": deaths,
+        "created_at": created_at,
+        "run_at": run_at,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "expires_at": expires_at,
+        "key": key,
+        "tags": _tags(tags) if tags else (),
+        "schedule": schedule,
+        "worker": None if worker is None else str(worker),
+        "cancel_requested": bool(cancel_requested),
+        "progress": _progress(progress) if progress else None,
+    }
 
 
 def _tags(text: str) -> tuple[str, ...]:
@@ -177,15 +163,6 @@ def schedule(row: Row) -> ScheduleRecord:
     )
 
 
-def counts(db: Connection, *, exact: bool) -> list[QueueCount]:
-    """Count the jobs of each queue in each state; those that have succeeded by an estimate, unless they are few."""
-    with snapshot(db):
-        others = db.rows(SQL["counts"])
-        succeeded, is_exact = estimate.succeeded(db, sum(count for _, _, count in others), exact=exact)
-    found = [QueueCount(queue, STATES[state], count) for queue, state, count in others]
-    return found + [QueueCount(queue, Status.SUCCEEDED, count, is_exact) for queue, count in succeeded.items()]
-
-
 @contextmanager
 def snapshot(db: Connection) -> Generator[None, None, None]:
     """Let every statement of the block see the file as it is at the first."""
@@ -195,14 +172,6 @@ def snapshot(db: Connection) -> Generator[None, None, None]:
     finally:
         if db.in_transaction:  # not where a Ctrl-C came, and the next reader has ended it
             db.script("ROLLBACK")  # nothing was written
-
-
-def ready(db: Connection) -> list[tuple[str, str, int, float]]:
-    """Count the ready jobs of each queue and task, with the time since which the oldest could run.
-
-    The oldest is looked for among the first 100 jobs of each priority.
-    """
-    return [(queue, task, count, oldest) for queue, task, count, oldest in db.rows(SQL["ready_counts"])]
 
 
 def durations(db: Connection, limit: int) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ from litequeue.sqlite.jobs.expiry import expire
 from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
+from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -63,17 +64,23 @@ def turn(
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
     good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
+    large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []
     for end in ended:
         outcome, job = end.outcome, end.job
         if type(outcome) is Succeeded:
-            at, keep_for = end.at, end.keep_for
-            good += at, None if keep_for == FOREVER else at + keep_for, outcome.result, job.id, job.attempt
+            at, keep_for, result = end.at, end.keep_for, outcome.result
+            in_row = len(result) <= INLINE
+            if not in_row:
+                large.append((end, result))
+            good += at, None if keep_for == FOREVER else at + keep_for, result if in_row else None, job.id, job.attempt
         else:
             others.append(end)
     lost = [end for end in others if not perform(db, _settle_one(end))]
     if good and succeed(db, good) != len(ended) - len(others):
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
+    if large:
+        db.many(SQL["keep_result"], [(end.job.id, result) for end, result in large if end not in lost])
     return lost
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from litequeue.core.logger import later
+from litequeue.core.budget import BUDGET
+from litequeue.core.names import SHOWN, some
 from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
 from litequeue.scheduling import triggers
@@ -17,11 +19,26 @@ from litequeue.sqlite.jobs.enqueue import submit
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from litequeue.core.engine import ScheduleRecord
-    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.drivers.connection import Connection, Statement
     from litequeue.sqlite.jobs.user_answers import Ask
+
+
+CHUNK = 100  # ticks that are enqueued, or schedules that are declared, in one transaction: some 5 ms
+PAGE = 1000  # schedules that are read at once
+
+
+class Found(NamedTuple):
+    """A schedule as it was when its ticks were computed, outside the transaction. `key`: its name's bytes, in hex."""
+
+    name: str
+    key: str
+    task: str
+    trigger: str
+    next_at: float
+    size: int
 
 
 class Ticks(NamedTuple):
@@ -32,6 +49,14 @@ class Ticks(NamedTuple):
     wrong: str = ""
 
 
+class Chunk(NamedTuple):
+    """What is to be fired at `now` in one transaction. `looked_at`: how many schedules that took, others included."""
+
+    now: float
+    firing: list[tuple[Found, Ticks]]
+    looked_at: int
+
+
 _NOTHING = triggers.Due((), None)
 
 
@@ -40,7 +65,15 @@ def put(db: Connection, new: ScheduleRecord, now: float, ask: Ask, *, replace: b
     old = find(db, new.name)
     if old is not None and not replace:
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
+    for statement in _put(old, new, now, ask):
+        db.rows(*statement)
+
+
+def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> list[Statement]:
+    """What makes the old schedule the new one: nothing, or one statement."""
     same_trigger = old is not None and old.trigger == new.trigger
+    if old is not None and same_trigger and _core(old) == _core(new):
+        return []
     if old is not None and same_trigger:
         next_at = old.next_at
     else:
@@ -54,11 +87,9 @@ def put(db: Connection, new: ScheduleRecord, now: float, ask: Ask, *, replace: b
         "trigger": new.trigger,
         "declared": int(new.declared),
         "next_at": next_at,
+        "now": now,
     }
-    if old is None:
-        db.rows(SQL["add_schedule"], values | {"now": now})
-    elif not same_trigger or _core(old) != _core(new):
-        db.rows(SQL["change_schedule"], values)
+    return [(SQL["add_schedule" if old is None else "change_schedule"], values)]
 
 
 def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
@@ -69,19 +100,27 @@ def _first_tick(trigger: str, now: float) -> float | None:
     return triggers.first(triggers.decode(trigger), now)
 
 
-def declare(db: Connection, declared: Sequence[ScheduleRecord], tasks: frozenset[str], now: float, ask: Ask) -> None:
-    """Make the declared schedules of these tasks those of the code: add, change, remove."""
-    names = {schedule.name for schedule in declared}
-    known = row_values.schedules(db)
-    same = {(old.name, old.trigger) for old in known}
-    new_triggers = {new.trigger for new in declared if (new.name, new.trigger) not in same}
-    ask({("first", trigger): partial(_first_tick, trigger, now) for trigger in new_triggers})  # all at once
-    for old in known:
-        if old.declared and old.task in tasks and old.name not in names:
-            db.rows(SQL["remove_schedule"], {"name": old.name})
+def differences(
+    db: Connection,
+    declared: Sequence[ScheduleRecord],
+    tasks: Sequence[str],
+    names: Container[str],
+    now: float,
+    ask: Ask,
+) -> list[Statement]:
+    """What makes the declared schedules of these few tasks those of the code, where the file differs.
+
+    `names`: all schedules that are declared, also those of other tasks.
+    """
+    rows = db.rows(SQL["named_schedules"], {"names": json.dumps([new.name for new in declared])})
+    known = {old.name: old for old in map(row_values.schedule, rows)}
+    moved = {new.trigger for new in declared if new.name not in known or known[new.name].trigger != new.trigger}
+    ask({("first", trigger): partial(_first_tick, trigger, now) for trigger in moved})  # all at once
+    in_file = db.rows(SQL["declared_schedules"], {"tasks": json.dumps(tasks)})
+    changes: list[Statement] = [(SQL["remove_schedule"], {"name": name}) for (name,) in in_file if name not in names]
     for new in declared:
-        put(db, new, now, ask, replace=True)
-    bring_near(db, tasks, now, ask)
+        changes += _put(known.get(new.name), new, now, ask)
+    return changes
 
 
 def find(db: Connection, name: str) -> ScheduleRecord | None:
@@ -94,7 +133,8 @@ def require(db: Connection, name: str) -> ScheduleRecord:
     """Read the schedule of that name, or raise."""
     found = find(db, name)
     if found is None:
-        known = ", ".join(schedule.name for schedule in row_values.schedules(db)) or "none"
+        rows = db.rows(SQL["some_schedules"], {"limit": SHOWN})
+        known = some([other for other, _ in rows], rows[0][1]) if rows else "none"
         raise ScheduleNotFound(f"no schedule named {name!r} in this file; it has: {known}")
     return found
 
@@ -118,7 +158,7 @@ def resume(db: Connection, name: str, now: float, ask: Ask) -> None:
         # one that will not fire again stays so
         spent = schedule.next_at is None
         [next_at] = [None] if spent else ask({("first", schedule.trigger): partial(_first, schedule, now)})
-        db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at})
+        db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at, "now": now})
 
 
 def _first(schedule: ScheduleRecord, now: float) -> float | None:
@@ -134,61 +174,73 @@ def trigger_now(db: Connection, name: str, now: float) -> str:
     """Enqueue a schedule's call at once, in addition to its ticks; return the job's id."""
     schedule = require(db, name)
     job_id = _enqueue(db, schedule, now, run_at=None)
-    db.rows(
-        SQL["advance_schedule"], {"name": name, "next_at": schedule.next_at, "last_at": now, "last_job": int(job_id)}
-    )
+    db.rows(SQL["note_triggered"], {"name": name, "now": now, "last_job": int(job_id)})
     return job_id
 
 
-def fire(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> tuple[int, float | None]:
-    """Enqueue each due tick of these tasks' schedules, set the next; return how many, and the next due time."""
-    known = json.dumps(sorted(tasks))
-    rows = db.rows(SQL["due_schedules"], {"now": now, "tasks": known})
-    due = {name: row_values.schedule(tuple(row)) for *row, name in rows}
-    answers = ask({(name, each.trigger, each.next_at): partial(_ticks, each, name, now) for name, each in due.items()})
-    fired, broken = 0, []
-    for (name, schedule), ticks in zip(due.items(), answers, strict=True):
-        # of a newer release, someone else's, or in a zone this machine does not know: it must not stop the others
+# -- ticks: computed outside of the transaction, a chunk at a time; what has changed since then is left for the next
+
+
+def page(db: Connection, which: str, tasks: str, now: float, after: Found | None) -> list[Found]:
+    """Read the schedules of these tasks (JSON) that are due, or ahead of the clock, behind the last one read."""
+    at, name = (-math.inf, "") if after is None else (after.next_at, after.key)
+    where = {"tasks": tasks, "now": now, "at": at, "after": bytes.fromhex(name), "limit": PAGE}
+    return [Found(*row) for row in db.rows(SQL[which], where)]
+
+
+def chunk(found: Sequence[Found], now: float, wrong: list[tuple[Found, str]]) -> Chunk:
+    """Compute what is to be fired of the first schedules: as much as fits into a transaction, or is quickly computed.
+
+    Those that cannot fire are appended to `wrong`: of a newer release, someone else's, or in a zone unknown here.
+    """
+    firing: list[tuple[Found, Ticks]] = []
+    looked_at, room, left = 0, CHUNK, BUDGET
+    for each in found:
+        looked_at += 1
+        ticks = _ticks(each, now, max(1, min(room, left // max(1, each.size))))
         if ticks.wrong:
-            later.error("the schedule %r cannot fire here: %s", schedule.name, ticks.wrong)
-            broken.append(name)
-        else:
-            fired += _fire_one(db, schedule, ticks, now)
-    [(next_at,)] = db.rows(SQL["next_schedule"], {"tasks": known, "broken": json.dumps(broken)})
-    return fired, next_at
+            wrong.append((each, ticks.wrong))
+        elif ticks.due.ticks or ticks.due.next_at != each.next_at:
+            firing.append((each, ticks))
+        room -= max(1, len(ticks.due.ticks))
+        left -= each.size * len(ticks.due.ticks)
+        if room <= 0 or left <= 0:
+            break
+    return Chunk(now, firing, looked_at)
 
 
-def _ticks(schedule: ScheduleRecord, name: str, now: float) -> Ticks:
+def _ticks(found: Found, now: float, limit: int) -> Ticks:
     """Return the ticks that are due. A schedule whose name is not UTF-8 is refused: it could not be updated."""
     try:
-        if schedule.name.encode().hex() != name.lower():
+        if found.name.encode().hex() != found.key.lower():
             return Ticks(_NOTHING, wrong="its name is not UTF-8")
-        trigger = triggers.decode(schedule.trigger)
-        due = _NOTHING if schedule.next_at is None else triggers.due(trigger, schedule.next_at, now)
-    except ValueError as error:
+        trigger = triggers.decode(found.trigger)
+        due = triggers.due(trigger, found.next_at, now, limit)
+    except (ValueError, OverflowError) as error:
         return Ticks(_NOTHING, wrong=str(error) or "its trigger cannot be read")
     return Ticks(due, trigger.jitter if isinstance(trigger, triggers.Every) and trigger.jitter else 0.0)
 
 
-def bring_near(db: Connection, tasks: frozenset[str], now: float, ask: Ask) -> None:
-    """Where the clock was set back, a tick can be due so far ahead that it is not this schedule's next."""
-    ahead = {
-        each.name: each
-        for each in row_values.schedules(db)
-        if each.next_at is not None and each.next_at > now and not each.paused and each.task in tasks
-    }
-    found = ask({
-        (name, each.trigger, each.next_at): partial(_ticks, each, name.encode(errors="replace").hex(), now)
-        for name, each in ahead.items()
-    })  # fmt: skip
-    for schedule, ticks in zip(ahead.values(), found, strict=True):
-        # wrong: of a newer release, or in a zone this machine does not know
-        if not ticks.wrong and ticks.due.next_at != schedule.next_at:
-            later.warning("the clock was set back; the next tick of the schedule %r was recomputed", schedule.name)
-            db.rows(SQL["resume_schedule"], {"name": schedule.name, "next_at": ticks.due.next_at})
+def fire(db: Connection, chunk: Chunk) -> list[tuple[str, int]]:
+    """Enqueue the ticks and set the next ones; return the names of the schedules, with how many ticks.
+
+    The fence: one that was fired, changed or paused since its ticks were computed is passed over.
+    """
+    fired = []
+    for found, ticks in chunk.firing:
+        schedule = find(db, found.name)
+        if schedule is not None and _is_as_found(schedule, found):
+            _fire_one(db, schedule, ticks, chunk.now)
+            fired.append((found.name, len(ticks.due.ticks)))
+    return fired
 
 
-def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float) -> int:
+def _is_as_found(schedule: ScheduleRecord, found: Found) -> bool:
+    now = (schedule.next_at, schedule.trigger, schedule.task)
+    return now == (found.next_at, found.trigger, found.task) and not schedule.paused
+
+
+def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float) -> None:
     job_id = None
     due = ticks.due
     for tick in due.ticks:
@@ -199,11 +251,11 @@ def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float
         {
             "name": schedule.name,
             "next_at": due.next_at,
+            "now": now,
             "last_at": due.ticks[-1] if due.ticks else None,
             "last_job": None if job_id is None else int(job_id),
         },
     )
-    return len(due.ticks)
 
 
 def _enqueue(db: Connection, schedule: ScheduleRecord, now: float, run_at: float | None) -> str:

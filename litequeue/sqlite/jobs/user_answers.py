@@ -55,9 +55,9 @@ def at_once(questions: Mapping[Hashable, Callable[[], T]], /) -> list[T]:
     return [question() for question in questions.values()]
 
 
-def answered(run: Callable[[Ask], T]) -> T:
-    """Call `run`, which works in a transaction of its own, until every question is answered."""
-    answers = Answers()
+def answered(run: Callable[[Ask], T], answers: Answers | None = None) -> T:
+    """Call `run`, which works in a transaction of its own, until every question is answered. `answers`: those known."""
+    answers = answers or Answers()
     while True:
         try:
             return run(answers)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection
 
 DEATH_LIMIT = 3
+ALONE = 3.0  # seconds
 _DIED = "its worker process died {} times while running it, the last time running nothing else"
 
 
@@ -69,3 +70,13 @@ def rescue(
         fates.get(status, returned).append(job_id)
     db.rows(SQL["unregister"], {"worker": worker})
     return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled))
+
+
+def may_shrink(db: Connection, worker: int, now: float, *, alone: bool) -> bool:
+    """Whether no other worker makes the file smaller alone; with `alone`, from now on this one does, for `ALONE`."""
+    values = {"worker": worker, "now": now, "until": now + ALONE}
+    if db.rows(SQL["another_shrinks"], values):
+        return False
+    if alone:
+        db.rows(SQL["shrink_alone"], {"worker": worker, "until": now + ALONE})
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litequeue.sqlite.jobs import row_values
+from litequeue.sqlite.jobs import counts, row_values
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.jobs.counts import Ready
     from litequeue.sqlite.kernel import Kernel
 
 
@@ -39,13 +40,13 @@ class Admin:
                 self._kernel.file, copy, self._kernel.clock.now(), self._kernel.retention._asdict(), as_it_is=as_it_is
             )
 
-    def ready(self) -> list[tuple[str, str, int, float]]:
+    def ready(self) -> list[Ready]:
         """How many jobs of each queue and task are ready, and since when the oldest waits.
 
-        The oldest is looked for among the first 100 jobs of each priority: where all of these were scheduled for later
-        or have been retried, an older one may stand behind them.
+        The oldest is looked for among the first 100 jobs of each priority, or fewer where there are more than 100 of
+        these: where all of them were scheduled for later or have been retried, an older one may stand behind them.
         """
-        return self._kernel.read_listing(row_values.ready)
+        return self._kernel.read_listing(counts.ready)
 
     def durations(self, limit: int = 1000) -> dict[str, list[float]]:
         """Seconds of the last runs, by task."""
@@ -56,10 +57,9 @@ class Admin:
         found = self._kernel.read_listing(lambda db: db.rows("PRAGMA integrity_check"))
         return [text for (text,) in found if text != "ok"]
 
-    def orphans(self) -> int:
-        """How many errors are kept of jobs that are gone."""
-        [(count,)] = self._kernel.read_listing(lambda db: db.rows(SQL["orphans"]))
-        return int(count)
+    def orphans(self) -> dict[str, int]:
+        """How many errors, payloads and results are kept of jobs that are gone."""
+        return {what: count for what, count in self._kernel.read_listing(lambda db: db.rows(SQL["orphans"])) if count}
 
     def wal_size(self) -> int:
         """Bytes in the WAL now."""

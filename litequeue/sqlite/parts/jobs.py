@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -9,14 +10,16 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
+from litequeue.core.records import NewJobs, Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
-from litequeue.ipc.notifier import CANCEL
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, connection_of
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import control, enqueue, row_values, settle
+from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.engine import QueueCount
-    from litequeue.core.records import Claimed, JobRecord, NewJob, Status
+    from litequeue.core.records import Claimed, JobRecord, ListedJob, NewJob, Page
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.user_answers import Ask
@@ -47,7 +50,7 @@ class Jobs:
 
     # ---- enqueue
 
-    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here, or on `within`.
 
         `within`: a connection of the caller's own, of this driver, with a transaction open.
@@ -64,16 +67,20 @@ class Jobs:
         let_go()
         return submitted
 
-    def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> list[Submitted]:
+    def _submit_together(self, jobs: Sequence[NewJob], held: OpenTransaction | None) -> Sequence[Submitted]:
         if held is not None:
             return self._writer.run(lambda db: _submit(db, jobs))
-        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask)))
+        size = enqueue.size_of(jobs)
+        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask), size=size))
 
-    def _submit_one(self, new: NewJob) -> list[Submitted]:
+    def _submit_one(self, new: NewJob) -> Sequence[Submitted]:
         idle = self._idle_worker_for(new)
         if idle is not None:
             return self._dispatch(new, idle)
-        submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
+        if len(new.payload) <= INLINE:  # one statement
+            submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
+        else:
+            submitted = self._writer.run(lambda db: enqueue.insert_many(db, [new]), size=len(new.payload))
         self._kernel.announce(None)
         return submitted
 
@@ -83,7 +90,7 @@ class Jobs:
             return None
         return self._kernel.idle.take(new.task, new.queue)
 
-    def _dispatch(self, new: NewJob, idle: IdleWorker) -> list[Submitted]:
+    def _dispatch(self, new: NewJob, idle: IdleWorker) -> Sequence[Submitted]:
         """Store the job, and claim for that worker in the same transaction."""
         told = False
 
@@ -95,13 +102,13 @@ class Jobs:
         try:
             # HAZARD: told by the thread that commits. This one may leave by a Ctrl-C before that is done: what it had
             # the worker look for would not be in the file yet, and the job stand as running for ever
-            stored = self._writer.run(self._storing_for(new, idle), then=tell)
+            stored = self._writer.run(self._storing_for(new, idle), then=tell, size=len(new.payload))
         finally:
             if not told:  # perhaps a Ctrl-C between the commit and the telling: then a claim stands in the file
                 idle.reconcile()
         return [stored.submitted]
 
-    async def _adispatch(self, new: NewJob, idle: IdleWorker) -> list[Submitted]:
+    async def _adispatch(self, new: NewJob, idle: IdleWorker) -> Sequence[Submitted]:
         told = False
 
         def tell(stored: _Dispatched) -> None:
@@ -111,7 +118,7 @@ class Jobs:
 
         try:
             # told by the thread that commits: this loop may stand still then, or the caller be cancelled
-            stored = await self._writer.arun(self._storing_for(new, idle), then=tell)
+            stored = await self._writer.arun(self._storing_for(new, idle), then=tell, size=len(new.payload))
         finally:
             if not told:
                 idle.reconcile()
@@ -137,7 +144,7 @@ class Jobs:
         if [job.id for job in stored.claimed] != [stored.submitted.id]:  # an older one came first, or none may start
             self._kernel.announce(None)
 
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> list[Submitted]:
+    async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`; `within` may also be an aiosqlite connection."""
         if within is not None:
             return await self._asubmit_within(within, jobs)
@@ -148,22 +155,24 @@ class Jobs:
         if idle is not None:
             return await self._adispatch(jobs[0], idle)
         if len(jobs) == 1 and jobs[0].key is None:
-            return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=self._tell_submitted)
+            size, tell = len(jobs[0].payload), self._tell_submitted
+            return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=tell, size=size)
+        size, tell = enqueue.size_of(jobs), self._tell_submitted
         return await aanswered(
-            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=self._tell_submitted)
+            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=tell, size=size)
         )
 
-    def _tell_submitted(self, _submitted: list[Submitted]) -> None:
+    def _tell_submitted(self, _submitted: Sequence[Submitted]) -> None:
         self._kernel.announce(None)
 
-    def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+    def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
         self._check_at_once()
         db = connection_of(self._kernel.file, raw)
         perform(db, self._kernel.fence.steps())
         return _submit(db, jobs)
 
-    async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+    async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         """Async twin of `_submit_within`, also for an aiosqlite connection."""
         self._check_at_once()
         require_asyncio()
@@ -201,21 +210,38 @@ class Jobs:
         tag: str | None = None,
         limit: int = 100,
         before: str | None = None,
-    ) -> builtins.list[JobRecord]:
-        """Return the newest jobs that match, newest first."""
-        where = {"status": status, "task": task, "queue": queue, "tag": tag, "limit": limit, "before": before}
-        return self._kernel.read_listing(lambda db: row_values.list_jobs(db, self._kernel.clock.now(), **where))  # type: ignore[arg-type]
+        timeout: float | None = None,
+    ) -> Page[ListedJob]:
+        """Return the newest jobs that match, newest first; what was found after `timeout` seconds, if that is over."""
+        kernel = self._kernel
+        listing = self._listing(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before)
+        over = self._deadline(timeout)
+        while kernel.read_listing(listing.step) and kernel.clock.monotonic() < over:
+            kernel.let_others_list()
+        return listing.page()
 
-    async def alist(self, **where: Any) -> builtins.list[JobRecord]:
+    async def alist(self, *, timeout: float | None = None, **where: Any) -> Page[ListedJob]:
         """Async twin of `list`."""
-        return await self._kernel.listed_soon(lambda: self.list(**where))
+        kernel, listing = self._kernel, self._listing(**where)
+        over = self._deadline(timeout)
+        # a step at a time: those of other coroutines come between
+        while await kernel.listed_soon(lambda: kernel.read_listing(listing.step)) and kernel.clock.monotonic() < over:
+            pass
+        return listing.page()
+
+    def _listing(self, **where: Any) -> Listing:
+        return Listing(Where(**where), self._kernel.clock.now())
+
+    def _deadline(self, timeout: float | None) -> float:
+        return math.inf if timeout is None else self._kernel.clock.monotonic() + timeout
 
     def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Return how many jobs of each queue are in each state.
 
-        Those that have succeeded are estimated in a file of more than 20,000 ids, unless `exact`: that reads all jobs.
+        In a file of more than 20,000 ids those that have succeeded are estimated, and what is more than 200,000 jobs in
+        all, unless `exact`: that reads all jobs.
         """
-        return self._kernel.read_listing(lambda db: row_values.counts(db, exact=exact))
+        return self._kernel.read_listing(lambda db: counts.counts(db, exact=exact))
 
     async def acounts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Async twin of `counts`."""
@@ -225,30 +251,26 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """Cancel the job; return False if it has already ended."""
-        held = self._writer.held()
-        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id)))
-        self._tell_cancelled(held, job_id)
+        held, was = self._writer.held(), dict[str, Status]()
+        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id, was)))
+        self._kernel.tell_cancelled(held, was)
         return done
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
+        was: dict[str, Status] = {}
         return await self._kernel.arun(
-            lambda: self._cancelling(job_id), lambda held: self._tell_cancelled(held, job_id)
+            lambda: self._cancelling(job_id, was), lambda held: self._kernel.tell_cancelled(held, was)
         )
 
-    def _cancelling(self, job_id: str) -> Steps[bool]:
+    def _cancelling(self, job_id: str, was: dict[str, Status]) -> Steps[bool]:
+        """Cancel the job, and note in `was` what it was."""
+        was.clear()  # the work may be run again
         now = self._kernel.clock.now()
-        return control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
-
-    def _tell_cancelled(self, held: OpenTransaction | None, job_id: str) -> None:
-        def tell() -> None:
-            self._kernel.notifier.notify(CANCEL)
-            self._kernel.tell_ended([job_id])
-
-        if held is None:
-            tell()
-        else:
-            held.after.append(tell)
+        found = yield from control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
+        if found is not None:
+            was[job_id] = found
+        return found is not None
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job again."""
@@ -281,18 +303,18 @@ class Jobs:
             raise StoreError("a result cannot be waited for inside a transaction: the job starts only after its commit")
 
 
-def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> builtins.list[Submitted]:
+def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> Sequence[Submitted]:
     """Store them in a transaction of our own, which an error ends."""
-    if all(job.key is None for job in jobs):
+    if isinstance(jobs, NewJobs) or all(job.key is None for job in jobs):
         return enqueue.insert_many(db, jobs)
     return [perform(db, enqueue.submit(job, ask)) for job in jobs]
 
 
-def _submit(db: Connection, jobs: Sequence[NewJob]) -> builtins.list[Submitted]:
+def _submit(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
     """Store them in a transaction of the caller's, which may go on after an error."""
     return _pending(perform(db, enqueue.submit_among(jobs)))
 
 
-def _pending(submitted: list[Submitted]) -> builtins.list[Submitted]:
+def _pending(submitted: list[Submitted]) -> Sequence[Submitted]:
     """Mark what a transaction of the caller's may yet roll back: its id is then given to another job."""
     return [msgspec.structs.replace(each, pending=True) for each in submitted]

@@ -28,7 +28,7 @@ class StoredSchedules:
 
     def list(self) -> builtins.list[ScheduleRecord]:
         """Return all schedules, by name."""
-        return self._kernel.read(row_values.schedules)
+        return self._kernel.read_listing(row_values.schedules)
 
     def get(self, name: str) -> ScheduleRecord:
         """Return the schedule of that name; raises `ScheduleNotFound`."""

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
+from litequeue.core.logger import later, say
+from litequeue.core.names import SHOWN, some
 from litequeue.ipc.notifier import JOBS, SCHEDULES
 from litequeue.sqlite.jobs import stored_schedules
-from litequeue.sqlite.jobs.user_answers import answered
+from litequeue.sqlite.jobs.user_answers import Answers, answered
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from litequeue.core.engine import ScheduleRecord
+    from litequeue.core.store import Firing
+    from litequeue.sqlite.drivers.connection import Connection, Statement
+    from litequeue.sqlite.jobs.stored_schedules import Chunk, Found
+    from litequeue.sqlite.jobs.user_answers import Ask
     from litequeue.sqlite.kernel import Kernel
 
 
@@ -24,29 +31,90 @@ class Ticks:
         self._kernel, self._writer = kernel, kernel.writer
 
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
-        """Make the file's declared schedules those of the code, as far as they are of these tasks."""
-        now = self._kernel.clock.now()
-        answered(lambda ask: self._writer.run(lambda db: stored_schedules.declare(db, schedules, tasks, now, ask)))
-        self._kernel.notifier.notify(SCHEDULES)
+        """Make the file's declared schedules those of the code, as far as they are of these tasks.
 
-    def bring_near(self, tasks: frozenset[str]) -> None:
-        """After the clock was set back: let these tasks' schedules fire at their next ticks by it."""
-        now = self._kernel.clock.now()
-        answered(lambda ask: self._writer.run(lambda db: stored_schedules.bring_near(db, tasks, now, ask)))
+        Some tasks at a time, each in a transaction of its own, and without one where nothing differs.
+        """
+        of_task: dict[str, list[ScheduleRecord]] = {}
+        for new in schedules:
+            of_task.setdefault(new.task, []).append(new)
+        names, ordered, changed = frozenset(new.name for new in schedules), sorted(tasks), False
+        for start in range(0, len(ordered), stored_schedules.CHUNK):
+            few = ordered[start : start + stored_schedules.CHUNK]
+            declared = [new for task in few for new in of_task.get(task, ())]
+            changed = self._declare(declared, few, names) or changed
+        if changed:
+            self._kernel.notifier.notify(SCHEDULES)
 
-    def fire(self, tasks: frozenset[str]) -> float | None:
-        """Enqueue what is due of these tasks' schedules; return when the next is due."""
+    def _declare(self, declared: Sequence[ScheduleRecord], tasks: Sequence[str], names: frozenset[str]) -> bool:
+        now, answers = self._kernel.clock.now(), Answers()
+
+        def differences(db: Connection, ask: Ask) -> list[Statement]:
+            return stored_schedules.differences(db, declared, tasks, names, now, ask)
+
+        def change(db: Connection, ask: Ask) -> None:
+            for statement in differences(db, ask):
+                db.rows(*statement)
+
+        differs = answered(lambda ask: self._kernel.read(lambda db: differences(db, ask)), answers)
+        if differs:
+            answered(lambda ask: self._writer.run(lambda db: change(db, ask)), answers)
+        return bool(differs)
+
+    def bring_near(self, tasks: frozenset[str]) -> Firing:
+        """After the clock was set back: let these tasks' schedules fire at their next ticks by it, in steps.
+
+        A tick can then be due so far ahead that it is not this schedule's next. Returns when the next is due.
+        """
+        moved = yield from self._fire("schedules_ahead", tasks, [])
+        if moved:
+            later.warning("the clock was set back; the next ticks of these schedules were recomputed: %s", some(moved))
+            say()
+        return self.next_at(tasks)
+
+    def fire(self, tasks: frozenset[str]) -> Firing:
+        """Enqueue what is due of these tasks' schedules, in steps of a transaction; return when the next is due."""
         next_at = self.next_at(tasks)
-        now = self._kernel.clock.now()
-        if next_at is None or next_at > now:
+        if next_at is None or next_at > self._kernel.clock.now():
             return next_at
-        fired, next_at = answered(lambda ask: self._writer.run(lambda db: stored_schedules.fire(db, tasks, now, ask)))
-        if fired:
-            self._kernel.notifier.notify(JOBS)
-        return next_at
+        wrong: list[tuple[Found, str]] = []
+        yield from self._fire("due_schedules", tasks, wrong)
+        if wrong:
+            faults = [f"{found.name!r} ({fault})" for found, fault in wrong[:SHOWN]]
+            later.error("these schedules cannot fire here: %s", some(faults, len(wrong)))
+            say()
+        return self.next_at(tasks, [found.key for found, _ in wrong])
 
-    def next_at(self, tasks: frozenset[str]) -> float | None:
-        """When the next schedule of these tasks is due."""
-        known = {"tasks": json.dumps(sorted(tasks)), "broken": "[]"}
+    def _fire(
+        self, which: str, tasks: frozenset[str], wrong: list[tuple[Found, str]]
+    ) -> Generator[None, None, list[str]]:
+        """Fire each schedule that a statement names; yield between the transactions, and return who has fired.
+
+        Each once, though it has missed more ticks than fit: the others are not to wait for all of those.
+        """
+        clock, known, last = self._kernel.clock, json.dumps(sorted(tasks)), None
+        until, seen, fired = clock.now(), set[str](), list[str]()
+        while found := self._kernel.read(
+            partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)
+        ):
+            last, fresh = found[-1], [each for each in found if each.key not in seen]
+            while fresh:
+                if seen:
+                    yield
+                chunk = stored_schedules.chunk(fresh, clock.now(), wrong)
+                seen.update(each.key for each in fresh[: chunk.looked_at])
+                fresh = fresh[chunk.looked_at :]
+                fired += self._write(chunk) if chunk.firing else []
+        return fired
+
+    def _write(self, chunk: Chunk) -> list[str]:
+        fired = self._writer.run(lambda db: stored_schedules.fire(db, chunk))
+        if any(ticks for _, ticks in fired):
+            self._kernel.notifier.notify(JOBS)
+        return [name for name, _ in fired]
+
+    def next_at(self, tasks: frozenset[str], broken: Sequence[str] = ()) -> float | None:
+        """When the next schedule of these tasks is due. `broken`: those that cannot fire here."""
+        known = {"tasks": json.dumps(sorted(tasks)), "broken": json.dumps(broken)}
         [(moment,)] = self._kernel.read(lambda db: db.rows(SQL["next_schedule"], known))
         return None if moment is None else float(moment)

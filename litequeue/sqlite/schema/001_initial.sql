@@ -19,7 +19,8 @@ CREATE TABLE litequeue_workers (
     coroutines INTEGER NOT NULL,
     started_at REAL NOT NULL,
     beats      INTEGER NOT NULL DEFAULT 0,
-    beat_at    REAL NOT NULL
+    beat_at    REAL NOT NULL,
+    shrinks_until REAL -- until then the other workers leave it to this one to make the file smaller
 ) STRICT;
 
 CREATE TABLE litequeue_jobs (
@@ -27,7 +28,7 @@ CREATE TABLE litequeue_jobs (
     task             TEXT NOT NULL,
     queue            TEXT NOT NULL,
     state            INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7), -- before the payload: read without its overflow pages
-    payload          BLOB NOT NULL,
+    payload          BLOB, -- NULL: it is large, and in litequeue_payloads
     priority         INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     run_at           REAL NOT NULL,
     created_at       REAL NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE litequeue_jobs (
     tags             TEXT,
     schedule         TEXT,
     progress         TEXT,
-    result           BLOB,
+    result           BLOB, -- NULL where state = 4: it is large, and in litequeue_results
     -- so that each claim and each end can count one more, also in a row that someone else wrote
     CHECK (state >= 3 OR attempt < 1000000000000000),
     CHECK (state >= 4 OR max(failures, deaths) < 1000000000000000),
@@ -70,32 +71,48 @@ CREATE INDEX litequeue_jobs_dead ON litequeue_jobs (state, id) WHERE state > 4;
 CREATE INDEX litequeue_jobs_counted ON litequeue_jobs (queue, state) WHERE state <> 1 AND state <> 3 AND state <> 4;
 CREATE UNIQUE INDEX litequeue_jobs_key ON litequeue_jobs (task, held_key) WHERE held_key IS NOT NULL;
 
+-- A change of state rewrites the job's row: so large values are not in it.
+CREATE TABLE litequeue_payloads (
+    job     INTEGER PRIMARY KEY,
+    payload BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE litequeue_results (
+    job    INTEGER PRIMARY KEY,
+    result BLOB NOT NULL
+) STRICT;
+
+-- With rowids: without, an entry of more than 1 kB takes a page of its own.
 CREATE TABLE litequeue_errors (
     job       INTEGER NOT NULL,
     attempt   INTEGER NOT NULL,
     at        REAL NOT NULL,
     type      TEXT NOT NULL,
     message   TEXT NOT NULL,
-    traceback TEXT NOT NULL,
-    PRIMARY KEY (job, attempt)
-) STRICT, WITHOUT ROWID;
+    traceback TEXT NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX litequeue_errors_job ON litequeue_errors (job, attempt);
 
 CREATE TABLE litequeue_schedules (
-    name       TEXT PRIMARY KEY,
-    task       TEXT NOT NULL,
-    queue      TEXT NOT NULL,
-    payload    BLOB NOT NULL,
-    priority   INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
-    trigger    TEXT NOT NULL,
-    declared   INTEGER NOT NULL CHECK (declared IN (0, 1)),
-    paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
-    created_at REAL NOT NULL,
-    next_at    REAL,
-    last_at    REAL,
-    last_job   INTEGER
+    name        TEXT PRIMARY KEY,
+    task        TEXT NOT NULL,
+    queue       TEXT NOT NULL,
+    priority    INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    trigger     TEXT NOT NULL,
+    declared    INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    created_at  REAL NOT NULL,
+    next_at     REAL,
+    computed_at REAL, -- when next_at was: a clock that is behind that was set back
+    last_at     REAL,
+    last_job    INTEGER,
+    payload     BLOB NOT NULL -- last: what stands before it is read without its overflow pages
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at) WHERE next_at IS NOT NULL AND paused = 0;
+-- The task: schedules of tasks that a worker does not know are passed over without a look at their rows.
+CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at, name, task) WHERE next_at IS NOT NULL AND paused = 0;
+CREATE INDEX litequeue_schedules_declared ON litequeue_schedules (task) WHERE declared = 1;
 
 CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
@@ -109,19 +126,31 @@ SELECT id, task, queue,
        strftime('%Y-%m-%d %H:%M:%f', expires_at, 'unixepoch') AS expires_at,
        strftime('%Y-%m-%d %H:%M:%f', delete_at, 'unixepoch') AS delete_at,
        key, key_scope, tags, schedule, progress, worker,
-       CAST(payload AS TEXT) AS payload, CAST(result AS TEXT) AS result,
+       CAST(coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id)) AS TEXT) AS payload,
+       CAST(CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END
+            AS TEXT) AS result,
        (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 
--- What look-ups and listings read; not for others: its columns change with a release.
+-- What look-ups read; not for others: its columns change with a release.
 CREATE VIEW litequeue_records AS
 SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
-       key, tags, schedule, worker, cancel_requested, progress, payload, result,
+       key, tags, schedule, worker, cancel_requested, progress,
+       coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'') AS payload,
+       CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END AS result,
        CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = litequeue_jobs.id) THEN
        (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
         FROM (SELECT * FROM litequeue_errors WHERE job = litequeue_jobs.id ORDER BY attempt) AS error) END AS errors,
        delete_at
+FROM litequeue_jobs;
+
+-- What listings read: the same without what may be large; not for others either.
+CREATE VIEW litequeue_listed AS
+SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
+       key, tags, schedule, worker, cancel_requested, progress,
+       (SELECT type || ': ' || substr(message, 1, 200) FROM litequeue_errors WHERE job = litequeue_jobs.id
+        ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs;
 
 CREATE VIEW litequeue_errors_view AS

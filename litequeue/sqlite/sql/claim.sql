@@ -80,24 +80,22 @@ WITH RECURSIVE merged (rank, id, task, deaths) AS (
     ORDER BY 1, 2)
 SELECT id FROM merged WHERE :most_deaths IS NULL OR deaths <= :most_deaths LIMIT CAST(:limit AS INTEGER)
 
--- What a claim may take, as it will be when it is claimed: the first jobs of one lane, or those that were picked. Without
--- the payloads that count against its bytes: see `_bounded`. length() reads no page but the row's own.
+-- What a claim may take, as it will be when it is claimed: the first jobs of one lane, or those that were picked. A large
+-- payload is NULL here, and read when its size is known: see `_bounded`.
 -- name: front
-SELECT CAST(id AS TEXT), attempt + 1, task, queue, CASE WHEN length(payload) <= 1024 THEN payload END, priority, failures,
-       deaths, timeout, retries, key, created_at
+SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
 FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
 -- name: picked
-SELECT CAST(job.id AS TEXT), attempt + 1, task, queue, CASE WHEN length(payload) <= 1024 THEN payload END, priority, failures,
-       deaths, timeout, retries, job.key, created_at
+SELECT CAST(job.id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
 FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value
 
 -- name: sizes
-SELECT CAST(job.id AS TEXT), length(payload) FROM json_each(:ids) AS large CROSS JOIN litequeue_jobs AS job ON job.id = large.value
+SELECT CAST(job AS TEXT), length(payload) FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: payloads
-SELECT CAST(job.id AS TEXT), payload FROM json_each(:ids) AS large CROSS JOIN litequeue_jobs AS job ON job.id = large.value
+SELECT CAST(job AS TEXT), payload FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- At most :limit index entries a task are read; jobs of other tasks are never touched.
 -- name: heads
@@ -140,7 +138,9 @@ SET state = 3, attempt = attempt + 1, begun = begun + 1, worker = ?, started_at 
 WHERE id BETWEEN ? AND ? AND +state = 1
 
 -- name: taken
-SELECT CAST(job.id AS TEXT), attempt, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
+SELECT CAST(job.id AS TEXT), attempt, task, queue,
+       coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE litequeue_payloads.job = job.id), x''),
+       priority, failures, deaths, timeout, retries, job.key, created_at
 FROM json_each(:ids) AS taken CROSS JOIN litequeue_jobs AS job ON job.id = taken.value
 
 -- name: requested_cancels

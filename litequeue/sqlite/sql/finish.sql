@@ -15,6 +15,10 @@ SET state = 4, worker = NULL, finished_at = ended.column1, delete_at = ended.col
 FROM (VALUES (?, ?, ?, ?, ?)) AS ended
 WHERE litequeue_jobs.id = ended.column4 AND litequeue_jobs.attempt = ended.column5 AND litequeue_jobs.state = 3
 
+-- Where the job's row has none. OR REPLACE: see enqueue.keep_payload.
+-- name: keep_result
+INSERT OR REPLACE INTO litequeue_results (job, result) VALUES (?, ?)
+
 -- Every return of a run to its queue. :unbegun 1: its function was never called, and it is as if it had not been claimed,
 -- so it holds its key again, if none has taken that meanwhile. Nothing, where its counters leave no room for another run.
 -- name: reschedule
@@ -34,6 +38,13 @@ RETURNING cancel_requested
 -- name: record_error
 INSERT OR REPLACE INTO litequeue_errors (job, attempt, at, type, message, traceback)
 VALUES (:id, :attempt, :now, :type, :message, :traceback)
+
+-- Of more than :most errors of a job, those between the first and the last half of that.
+-- name: drop_middle_errors
+DELETE FROM litequeue_errors
+WHERE job = :id AND attempt IN (
+    SELECT attempt FROM litequeue_errors WHERE job = :id ORDER BY attempt
+    LIMIT (SELECT max(count(*) - :most, 0) FROM litequeue_errors WHERE job = :id) OFFSET CAST(:most / 2 AS INTEGER))
 
 -- name: standing
 SELECT state, attempt, task, key FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)

@@ -6,39 +6,104 @@ SELECT awaited.value FROM json_each(:ids) AS awaited
 LEFT JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
 WHERE job.id IS NULL OR job.state >= 4
 
--- name: list_jobs
-SELECT * FROM litequeue_records
-WHERE (delete_at IS NULL OR delete_at > :now) AND (:state IS NULL OR state = :state)
-      AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
-      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
-                                   WHERE value = :tag))
-      AND (:before IS NULL OR id < :before)
+-- A listing looks at one block of jobs after another: of consecutive ids, or of ids that it has from an index.
+-- name: list_between
+SELECT listed.* FROM
+   (SELECT id FROM litequeue_jobs
+    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+          AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
+                                       WHERE value = :tag))
+          AND (delete_at IS NULL OR delete_at > :now)
+    ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)) AS hit
+CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
+
+-- name: list_among
+SELECT listed.* FROM
+   (SELECT id FROM litequeue_jobs
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+          AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
+                                       WHERE value = :tag))
+          AND (delete_at IS NULL OR delete_at > :now)
+    ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)) AS hit
+CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
+
+-- Gaps in the ids are skipped by it.
+-- name: newest_before
+SELECT max(id) FROM litequeue_jobs WHERE id < +:before
+
+-- Where an index holds what is looked for in the order of ids, the next block of these.
+-- name: dead_ids
+SELECT id FROM litequeue_jobs WHERE state > 4 AND state = +:state AND id < +:before
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 
--- name: list_dead_jobs
-SELECT * FROM litequeue_records
-WHERE (delete_at IS NULL OR delete_at > :now) AND state > 4 AND state = :state
-      AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
-      AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
-                                   WHERE value = :tag))
-      AND (:before IS NULL OR id < :before)
+-- name: counted_ids
+SELECT id FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
+WHERE state <> 1 AND state <> 3 AND state <> 4 AND queue = +:queue AND state = +:state AND id < +:before
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 
--- All but those that have succeeded, from partial indexes alone; the queues of ready jobs by one index probe each, for
--- GROUP BY takes twice as long.
--- name: counts
+-- Where an index holds it in another order: all of it, if that is little.
+-- name: ready_ids
+SELECT id FROM litequeue_jobs WHERE state = 1 LIMIT CAST(:limit AS INTEGER)
+
+-- name: ready_ids_of_queue
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue LIMIT CAST(:limit AS INTEGER)
+
+-- name: ready_ids_of_lane
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task LIMIT CAST(:limit AS INTEGER)
+
+-- name: ready_ids_of_task
 WITH RECURSIVE ready (queue) AS (
     SELECT * FROM (SELECT queue FROM litequeue_jobs WHERE state = 1 ORDER BY queue LIMIT 1)
     UNION ALL
     SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
     FROM ready WHERE ready.queue IS NOT NULL)
-SELECT queue, 1, (SELECT count(*) FROM litequeue_jobs WHERE state = 1 AND queue = ready.queue)
-FROM ready WHERE queue IS NOT NULL
+SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
+WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task LIMIT CAST(:limit AS INTEGER)
+
+-- name: scheduled_ids
+SELECT id FROM litequeue_jobs WHERE state = 0 LIMIT CAST(:limit AS INTEGER)
+
+-- name: running_ids
+SELECT id FROM litequeue_jobs WHERE state = 3 LIMIT CAST(:limit AS INTEGER)
+
+-- All but those that have succeeded, from partial indexes alone: each queue and state by one index probe, and then at
+-- most so many of its entries that all take about :entries. The last column tells whether there are more.
+-- name: counts
+WITH RECURSIVE ready (queue) AS (
+    SELECT * FROM (SELECT queue FROM litequeue_jobs WHERE state = 1 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
+    FROM ready WHERE ready.queue IS NOT NULL),
+other (queue, state) AS (
+    SELECT * FROM (SELECT queue, state FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
+                   WHERE state <> 1 AND state <> 3 AND state <> 4 ORDER BY queue, state LIMIT 1)
+    UNION ALL
+    SELECT
+        coalesce((SELECT queue FROM litequeue_jobs INDEXED BY litequeue_jobs_counted WHERE state <> 1 AND state <> 3
+                  AND state <> 4 AND queue = other.queue AND state > other.state ORDER BY state LIMIT 1),
+                 (SELECT queue FROM litequeue_jobs INDEXED BY litequeue_jobs_counted WHERE state <> 1 AND state <> 3
+                  AND state <> 4 AND queue > other.queue ORDER BY queue LIMIT 1)),
+        coalesce((SELECT state FROM litequeue_jobs INDEXED BY litequeue_jobs_counted WHERE state <> 1 AND state <> 3
+                  AND state <> 4 AND queue = other.queue AND state > other.state ORDER BY state LIMIT 1),
+                 (SELECT state FROM litequeue_jobs INDEXED BY litequeue_jobs_counted WHERE state <> 1 AND state <> 3
+                  AND state <> 4 AND queue > other.queue ORDER BY queue, state LIMIT 1))
+    FROM other WHERE other.queue IS NOT NULL),
+part (queue, state) AS MATERIALIZED (
+    SELECT queue, 1 FROM ready WHERE queue IS NOT NULL UNION ALL SELECT queue, state FROM other WHERE queue IS NOT NULL),
+share (most) AS MATERIALIZED (SELECT max(:least, CAST(:entries AS INTEGER) / max(1, (SELECT count(*) FROM part)))),
+counted (queue, state, jobs) AS MATERIALIZED (
+    SELECT queue, state, CASE state
+        WHEN 1 THEN (SELECT count(*) FROM (SELECT 1 FROM litequeue_jobs AS job WHERE job.state = 1 AND job.queue = part.queue
+                                           LIMIT (SELECT most FROM share)))
+        ELSE (SELECT count(*) FROM (SELECT 1 FROM litequeue_jobs AS job INDEXED BY litequeue_jobs_counted
+                                    WHERE job.state <> 1 AND job.state <> 3 AND job.state <> 4
+                                          AND job.queue = part.queue AND job.state = part.state
+                                          AND (job.queue <> '' OR job.delete_at IS NOT 0)
+                                    LIMIT (SELECT most FROM share))) END
+    FROM part)
+SELECT queue, state, jobs, jobs >= (SELECT most FROM share) FROM counted WHERE jobs > 0
 UNION ALL
-SELECT queue, 3, count(*) FROM litequeue_jobs WHERE state = 3 GROUP BY queue
-UNION ALL
-SELECT queue, state, count(*) FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
-WHERE state <> 1 AND state <> 3 AND state <> 4 AND (queue <> '' OR delete_at IS NOT 0) GROUP BY queue, state
+SELECT queue, 3, count(*), 0 FROM litequeue_jobs WHERE state = 3 GROUP BY queue
 
 -- name: succeeded
 SELECT queue, count(*) FROM litequeue_jobs WHERE state = 4 AND (queue <> '' OR delete_at IS NOT 0) GROUP BY queue
@@ -54,11 +119,12 @@ SELECT * FROM
 WHERE first IS NOT NULL
 
 -- name: sample
-SELECT block.key, job.queue FROM json_each(:blocks) AS block CROSS JOIN litequeue_jobs AS job
+SELECT block.key, job.queue, job.state FROM json_each(:blocks) AS block CROSS JOIN litequeue_jobs AS job
 ON job.id BETWEEN json_extract(block.value, '$[0]') AND json_extract(block.value, '$[1]')
-WHERE job.state = 4
+WHERE job.state IN (SELECT value FROM json_each(:states))
 
--- For each queue, task and priority the first job by one index probe, a count from the index, and the first 100 rows.
+-- For each queue, task and priority the first job by one index probe, then as many index entries and rows as make about
+-- :entries and :rows in all. The last column tells whether there are more entries.
 -- name: ready_counts
 WITH RECURSIVE head (id, queue, task, rank) AS (
     SELECT * FROM (SELECT id, queue, task, -priority FROM litequeue_jobs WHERE state = 1
@@ -70,14 +136,20 @@ WITH RECURSIVE head (id, queue, task, rank) AS (
         (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = head.queue AND task > head.task
          ORDER BY task, -priority, id LIMIT 1),
         (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue > head.queue
-         ORDER BY queue, task, -priority, id LIMIT 1)))
-SELECT queue, task,
-       sum((SELECT count(*) FROM litequeue_jobs
-            WHERE state = 1 AND queue = head.queue AND task = head.task AND -priority = head.rank)),
-       min((SELECT min(run_at) FROM (SELECT run_at FROM litequeue_jobs
-            WHERE state = 1 AND queue = head.queue AND task = head.task AND -priority = head.rank
-            ORDER BY id LIMIT 100)))
-FROM head GROUP BY queue, task
+         ORDER BY queue, task, -priority, id LIMIT 1))),
+share (entries, rows) AS MATERIALIZED (
+    SELECT max(:least, CAST(:entries AS INTEGER) / count(*)), min(100, max(1, CAST(:rows AS INTEGER) / count(*)))
+    FROM head),
+counted (queue, task, jobs, oldest) AS MATERIALIZED (
+    SELECT queue, task,
+           (SELECT count(*) FROM (SELECT 1 FROM litequeue_jobs AS job
+            WHERE job.state = 1 AND job.queue = head.queue AND job.task = head.task AND -job.priority = head.rank
+            LIMIT (SELECT entries FROM share))),
+           (SELECT min(run_at) FROM (SELECT job.run_at FROM litequeue_jobs AS job
+            WHERE job.state = 1 AND job.queue = head.queue AND job.task = head.task AND -job.priority = head.rank
+            ORDER BY job.id LIMIT (SELECT rows FROM share)))
+    FROM head)
+SELECT queue, task, sum(jobs), min(oldest), max(jobs >= (SELECT entries FROM share)) FROM counted GROUP BY queue, task
 
 -- Of the newest jobs, and of those that are to be pruned last: under a long backlog the newest have not run.
 -- name: recent_durations

@@ -1,9 +1,19 @@
+-- With about how many bytes go with each: lengths of BLOBs stand at the head of a row. An error takes a page at most times.
 -- name: prunable
-SELECT id FROM litequeue_jobs
+SELECT id, coalesce(length(payload), (SELECT length(payload) FROM litequeue_payloads WHERE job = litequeue_jobs.id), 0)
+           + coalesce(length(result), (SELECT length(result) FROM litequeue_results WHERE job = litequeue_jobs.id), 0)
+           + 4096 * (failures + deaths)
+FROM litequeue_jobs
 WHERE delete_at IS NOT NULL AND delete_at <= :now AND delete_at <> 0 ORDER BY delete_at LIMIT CAST(:limit AS INTEGER)
 
 -- name: prune_errors
 DELETE FROM litequeue_errors WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_payloads
+DELETE FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_results
+DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- An id is never used twice: it identifies a late worker. AUTOINCREMENT would see to that too, by another page with each commit,
 -- which is a fifth of an enqueue. So the newest job is never deleted, and keeps nothing but its id.

@@ -35,13 +35,20 @@ WHERE state = 3 AND worker NOT IN (SELECT id FROM litequeue_workers)
 SELECT id FROM litequeue_workers UNION SELECT worker FROM litequeue_jobs WHERE state = 3
 
 -- name: orphans
-SELECT count(*) FROM litequeue_errors
-WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+SELECT 'errors', count(*) FROM litequeue_errors WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'payloads', count(*) FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'results', count(*) FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
--- name: drop_orphans
-DELETE FROM litequeue_errors
-WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
-RETURNING job
+-- name: drop_orphaned_errors
+DELETE FROM litequeue_errors WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_payloads
+DELETE FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_results
+DELETE FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
 -- name: indexes
@@ -49,3 +56,10 @@ SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
 
 -- name: forget_indexes
 DELETE FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
+
+-- A time further ahead than anyone sets was set before the clock was set back.
+-- name: another_shrinks
+SELECT 1 FROM litequeue_workers WHERE id <> :worker AND shrinks_until > :now AND shrinks_until <= :until
+
+-- name: shrink_alone
+UPDATE litequeue_workers SET shrinks_until = :until WHERE id = :worker

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from litequeue.core.outcome import Ended, Released
+from litequeue.core.budget import BUDGET
+from litequeue.core.outcome import Ended, Released, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,7 +80,18 @@ class Mailbox:
     def take(self) -> list[Ended]:
         """Take out ends to settle, at most as many as fit one transaction."""
         take = self.ended.popleft
-        return [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
+        ended = [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
+        if sum([len(end.outcome.result) for end in ended if type(end.outcome) is Succeeded]) > BUDGET:
+            return self._first_of(ended)
+        return ended
+
+    def _first_of(self, ended: list[Ended]) -> list[Ended]:
+        """Keep those whose results would make the transaction too large, for the next cycle, which comes at once."""
+        sizes = accumulate(len(end.outcome.result) if type(end.outcome) is Succeeded else 0 for end in ended)
+        fit = max(1, sum(size <= BUDGET for size in sizes))
+        self.keep(ended[fit:])
+        self.wake()
+        return ended[:fit]
 
     def keep(self, ended: list[Ended]) -> None:
         """Keep, for the next cycle, ends that could not be settled."""

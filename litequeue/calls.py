@@ -1,0 +1,187 @@
+"""Many calls of one task: checked, cut into chunks, and the jobs that became of them. Knows no task and no store."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from bisect import bisect_right
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from litequeue.core.budget import BUDGET
+from litequeue.core.clock import SystemClock
+from litequeue.core.interruptible import interruptible
+from litequeue.core.records import NewJob
+from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued
+from litequeue.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from types import FrameType
+
+    from litequeue.core.engine import Source, Submitted
+
+R = TypeVar("R")
+T = TypeVar("T")
+GivenCall = tuple[Any, ...] | Mapping[str, Any]
+
+MANY = 10_000  # calls: more in one transaction keep other writers waiting for over 50 ms
+SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def checked_chunk(chunk: int | None) -> int | None:
+    """Check the option `chunk=`."""
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk <= 0):
+        raise ValueError(f"chunk must be a positive number of calls, got {chunk!r}")
+    return chunk
+
+
+def checked_calls(calls: Any) -> Iterable[GivenCall]:
+    """Refuse what is no iterable of calls."""
+    if isinstance(calls, Iterable):
+        return calls
+    more = "; an async iterable is for aenqueue_many()" if isinstance(calls, AsyncIterable) else ""
+    raise TypeError(f"enqueue_many() takes the calls in a list or another iterable, got {calls!r}{more}")
+
+
+async def in_slices(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """Yield the items, and let the loop go on every few ms: something is done with each, which takes time.
+
+    In the loop's own thread, for that is where the application's classes, codecs and iterables expect to be called.
+    A list is taken as it is now, whatever is done to it meanwhile.
+    """
+    import asyncio
+
+    monotonic = SystemClock.monotonic
+    until = monotonic() + SLICE
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+            if monotonic() >= until:
+                await asyncio.sleep(0)
+                until = monotonic() + SLICE
+        return
+    for item in tuple(items) if isinstance(items, Collection) else items:
+        yield item
+        if monotonic() >= until:
+            await asyncio.sleep(0)
+            until = monotonic() + SLICE
+
+
+@interruptible
+class Batch:
+    """Calls that are encoded and not yet stored. `chunk`: how many are stored in one transaction, None: all.
+
+    `encode` makes of the arguments a `NewJob`, or their bytes alone; `jobs_of` makes jobs to store of what it made.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[tuple[Any, ...], Mapping[str, Any]], NewJob | bytes],
+        jobs_of: Callable[[list[Any]], Sequence[NewJob]],
+        chunk: int | None,
+    ) -> None:
+        self._encode, self._jobs_of, self._chunk = encode, jobs_of, checked_chunk(chunk)
+        self._encoded: list[NewJob | bytes] = []
+        self._bytes = 0
+
+    def add(self, call: GivenCall) -> bool:
+        """Encode one more call; return whether the chunk is full."""
+        if isinstance(call, tuple):
+            encoded = self._encode(call, {})
+        elif isinstance(call, Mapping):
+            encoded = self._encode((), call)
+        else:
+            raise TypeError(
+                f"enqueue_many() takes tuples of positional or mappings of keyword arguments, got {call!r}; "
+                f"write ({call!r},) for a single argument"
+            )
+        self._encoded.append(encoded)
+        if self._chunk is None:
+            return False
+        self._bytes += len(encoded.payload if isinstance(encoded, NewJob) else encoded)
+        return len(self._encoded) >= self._chunk or self._bytes >= BUDGET
+
+    def take(self) -> Sequence[NewJob]:
+        """Return the jobs to store in one transaction, and begin anew."""
+        encoded, self._encoded, self._bytes = self._encoded, [], 0
+        if len(encoded) > MANY:
+            warn_caller(
+                f"enqueue_many() stores {len(encoded):,} calls in one transaction, for which other writers wait; "
+                f"if they need not be stored all or none, pass chunk=1000"
+            )
+        return self._jobs_of(encoded) if encoded else []
+
+
+class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
+    """The jobs of calls that were stored chunk by chunk, in their order; each is made when it is looked at.
+
+    Of each its id alone is kept: 8 bytes, or none where the engine tells those of a chunk by a sequence of its own.
+    """
+
+    def __init__(self, source: Source, decode: Callable[[bytes | None], Any]) -> None:
+        self._source, self._decode = source, decode
+        self._chunks: list[str | Sequence[Submitted] | list[Job[R]]] = []
+        self._ends: list[int] = []  # of chunks: how many jobs there are up to there
+
+    def add(self, submitted: Sequence[Submitted]) -> None:
+        """Note one more chunk."""
+        compact = " ".join([each.id for each in submitted]) if isinstance(submitted, list) else submitted
+        self._note(compact, len(submitted))
+
+    def add_pending(self, jobs: list[Job[R]]) -> None:
+        """Note one that a transaction of the caller's may undo yet: its jobs know more than their ids."""
+        self._note(jobs, len(jobs))
+
+    def _note(self, chunk: str | Sequence[Submitted] | list[Job[R]], count: int) -> None:
+        self._chunks.append(chunk)
+        self._ends.append(len(self) + count)
+
+    def explain(self, error: Exception) -> None:
+        """After an error that ended the call: raise `PartlyEnqueued` if a part is stored."""
+        if self and not isinstance(error, (JobTimeout, JobCancelled)):  # these two end the run that enqueues
+            raise PartlyEnqueued(
+                f"the first {len(self):,} calls are stored and stay so, then came {type(error).__name__}: {error}; "
+                f"go on after them, with enqueue_many(itertools.islice(calls, {len(self)}, None), chunk=...)",
+                self,
+            ) from error
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Job[R]]:
+        for number in range(len(self._chunks)):
+            yield from self._chunk(number)
+
+    @overload
+    def __getitem__(self, place: int) -> Job[R]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Job[R]]: ...
+    def __getitem__(self, place: int | slice) -> Job[R] | list[Job[R]]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(len(self))[place]]
+        number = range(len(self))[place]
+        chunk = bisect_right(self._ends, number)
+        return self._chunk(chunk)[number - self._ends[chunk]]
+
+    def _chunk(self, number: int) -> list[Job[R]]:
+        chunk = self._chunks[number]
+        if isinstance(chunk, list):
+            return chunk
+        ids = chunk.split() if isinstance(chunk, str) else [each.id for each in chunk]
+        return [Job(job_id, self._source, self._decode) for job_id in ids]
+
+    def __repr__(self) -> str:
+        return f"<EnqueuedJobs {len(self)}>"
+
+
+def warn_caller(text: str) -> None:
+    """Warn of the line of the application that called; Python shows it once for each such line."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    level = 1
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(text, stacklevel=level)
