@@ -111,6 +111,15 @@ def test_whatever_ends_or_extends_a_run_names_its_attempt_and_that_it_runs():
         assert re.search(r"id = \S+ AND \S*attempt = \S+ AND \S*state = (3|\?)", where), name
 
 
+@pytest.mark.parametrize("name", ["take", "finish", "succeed_together"])
+def test_a_claim_and_an_end_write_nothing_to_the_index_of_keys(store, name):
+    """Of a million keys each entry is a page of its own: to read, to write, and to write again."""
+    [(root,)] = store.kernel.read(lambda db: db.rows("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%_jobs_key'"))
+    sql = "EXPLAIN " + SQL[name]
+    steps = store.kernel.read(lambda db: db.raw.execute(sql, parameters(sql)).fetchall())
+    assert root not in {page for _, code, _, page, *_ in steps if code == "OpenWrite"}
+
+
 def test_every_exception_is_a_statement():
     assert {name for name in SCANS if name != "health"} | set(PARTS) <= set(SQL)
 
@@ -203,6 +212,18 @@ def test_an_idle_cycle_costs_the_same_at_any_backlog_it_cannot_take(open_store, 
     (few, none), (many, none_too) = costs
     assert none == none_too == 0
     assert many <= few * 1.2 + 50
+
+
+def test_what_is_due_is_woken_at_the_same_cost_however_much_is(open_store, tmp_path):
+    costs = []
+    for count in (1_000, 50_000):
+        store = open_store(path=tmp_path / f"{count}.db")
+        for priority in (0, 5):
+            fill(store, count, state=0, run_at=START - 1, priority=priority)
+        costs.append(cost(store, Hands(store)))
+    (few, got), (many, got_too) = costs
+    assert got == got_too == 10
+    assert many <= few * 1.2
 
 
 def test_a_success_costs_the_same_at_any_backlog(open_store, tmp_path):

@@ -35,12 +35,16 @@ class Demand(NamedTuple):
 
 
 class Cycle(NamedTuple):
-    """The result of one cycle: jobs to run, runs whose end came too late, and what to expect."""
+    """The result of one cycle: jobs to run, runs whose end came too late, and what to expect.
+
+    `cut`: there may be more, though fewer jobs came than were requested, as some are large or of many lanes.
+    """
 
     claimed: list[Claimed]
     lost: list[Ended]
     next_at: float | None
     registered: bool
+    cut: bool = False
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from litequeue.sqlite.commit.writer import Writer
 from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon, perform
 from litequeue.sqlite.file import forks, guards, migrate
 from litequeue.sqlite.file.opening import File, warn_of_old_library
+from litequeue.sqlite.jobs.lanes import Turns
 from litequeue.sqlite.read_connection import ReadConnection
 from litequeue.sqlite.result_reads import ResultReads
 
@@ -93,7 +94,7 @@ class Kernel:
             keep_hooks=keep_hooks,
         )
         self.copying: threading.Lock = threading.Lock()  # while a backup has the file open, on a connection of its own
-        self.turns: Iterator[int] = itertools.count()  # whose queue is first in a claim
+        self.turns: Turns = Turns()
         self.notifier: Notifier = Notifier(self.directory, WORK, SystemClock.monotonic)
         self.done_notifier: Notifier = Notifier(self.directory, DONE, SystemClock.monotonic)
         self.idle: Dispatch = Dispatch()

@@ -119,7 +119,8 @@ class Claiming:
         self._note_settled(ended, turn.lost)
         self.next_at = turn.next_at
         # a demand that was not met in full: there is no more of its kind
-        self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
+        if not turn.cut:
+            self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
         self._counts.claimed += len(turn.claimed)
         return turn
 

@@ -189,6 +189,22 @@ def test_a_job_that_came_due_keeps_its_place_by_priority(store, clock):
     assert Hands(store).take().id == urgent
 
 
+def test_of_more_due_jobs_than_one_transaction_wakes_the_highest_priorities_are_woken_first(store, clock):
+    store.jobs.submit([new(run_at=START + 1) for _ in range(1200)])
+    least, urgent, most = (put(store, run_at=START + 2, priority=each) for each in (-1, 5, 100))
+    clock.advance(10)
+    hands = Hands(store)
+    assert ids(hands.claim(2)) == [most, urgent]
+    claimed = [job for _ in range(4) for job in ids(hands.claim(1000))]
+    assert (len(claimed), claimed[-1]) == (1201, least)
+
+
+def test_the_next_due_job_is_the_soonest_of_all_priorities(store):
+    for after, priority in ((60, 0), (30, -5), (90, 5)):
+        put(store, run_at=START + after, priority=priority)
+    assert Hands(store).turn().next_at == START + 30
+
+
 # Expires
 
 

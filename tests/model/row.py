@@ -82,6 +82,17 @@ def expires(row: Row, now: float) -> bool:
     return row.state < RUNNING and not row.begun and row.expires_at is not None and row.expires_at <= now
 
 
+def holds(row: Row, now: float) -> bool:
+    """Whether the key that it has on record is still its own."""
+    match row.key_scope:
+        case "kept":
+            return not is_over(row, now)
+        case "queued":
+            return row.state < RUNNING
+        case _:
+            return row.state < SUCCEEDED
+
+
 def is_over(row: Row, now: float) -> bool:
     """Whether its time has passed: then it is not there, except to be pruned."""
     return row.delete_at is not None and row.delete_at <= now

@@ -87,7 +87,7 @@ MISTAKES = {
         claim, "_TAKE", mistaken("take", "attempt = attempt +", "attempt = attempt + 0 *")
     ),
     "priority is ignored": lambda: changed("heads", "ORDER BY -priority, id", "ORDER BY id"),
-    "an ended job still holds its key": lambda: finishing("CASE WHEN key_scope = 'kept' THEN held_key END", "held_key"),
+    "an ended job still holds its key": lambda: changed("key_holder", "ELSE state < 4", "ELSE 1"),
     "errors outlive their job": lambda: mock.patch.dict(SQL, prune_errors="SELECT 1"),
     "a tick fires again": lambda: changed("advance_schedule", "next_at = :next_at", "next_at = next_at"),
     "a rescue leaves jobs behind": lambda: changed("runs_of", "WHERE state = 3", "WHERE id % 2 AND state = 3"),

@@ -30,6 +30,7 @@ from model.row import (
     Row,
     claimed,
     expires,
+    holds,
     is_over,
     must_be,
     place,
@@ -89,9 +90,9 @@ class Truth:
         return row
 
     def holder(self, task: str, key: str, now: float) -> Row | None:
-        """Whose key it is; a job whose time has passed lets go of it."""
+        """Whose key it is; a job that holds it no more loses it here."""
         row = next((row for row in self.jobs.values() if row.held_key == key and row.task == task), None)
-        if row is None or not is_over(row, now):
+        if row is None or holds(row, now):
             return row
         self._set(row, held_key=None)
         return None
@@ -145,11 +146,11 @@ class Truth:
     ) -> None:
         """Check what was claimed for a worker, by itself or when a job was stored, and take it over."""
         left = list(told)
-        if worker in self.workers and not any(expires(row, now) for row in self.jobs.values()):
+        if worker in self.workers:
             for demand in demands:
                 mine = [job for job in left if job.task in demand.tasks]
                 left = [job for job in left if job.task not in demand.tasks]
-                self._check_claim(demand, queues, mine)
+                self._check_claim(demand, queues, mine, now)
                 for job in mine:
                     self.take(job, worker, now)
         must_be(not left, f"claimed without being asked for: {left}")
@@ -173,13 +174,13 @@ class Truth:
         ]
         return min(moments, default=None)
 
-    def _check_claim(self, demand: Demand, queues: tuple[str, ...] | None, claimed: list[Claimed]) -> None:
+    def _check_claim(self, demand: Demand, queues: tuple[str, ...] | None, claimed: list[Claimed], now: float) -> None:
         """All that was asked for and is there; from each queue its first, and from none but its share."""
         lines: dict[str, list[Row]] = {}
         most = FOREVER if demand.most_deaths is None else demand.most_deaths
         for row in self.jobs.values():
             served = row.task in demand.tasks and (queues is None or row.queue in queues)
-            if served and row.state == QUEUED and row.deaths <= most:
+            if served and row.state == QUEUED and row.deaths <= most and not expires(row, now):
                 lines.setdefault(row.queue, []).append(row)
         there = sum(map(len, lines.values()))
         must_be(
@@ -196,9 +197,8 @@ class Truth:
 
     def take(self, job: Claimed, worker: int, now: float) -> None:
         row = self.jobs[int(job.id)]
-        held = None if row.key_scope == "queued" else row.held_key
         changes = {"attempt": row.attempt + 1, "begun": row.begun + 1, "worker": worker, "started_at": now}
-        row = self._set(row, state=RUNNING, held_key=held, **changes)
+        row = self._set(row, state=RUNNING, **changes)
         must_be(job == claimed(row), f"claimed as {job}, must be {claimed(row)}")
 
     def _expire(self, now: float) -> None:
@@ -211,7 +211,7 @@ class Truth:
     def _promote(self, now: float) -> None:
         due = sorted(
             (row for row in self.jobs.values() if row.state == SCHEDULED and row.run_at <= now),
-            key=lambda row: (row.run_at, row.id),
+            key=lambda row: (-row.priority, row.run_at, row.id),
         )
         for row in due[: self.chunk]:
             self._set(row, state=QUEUED)
@@ -256,8 +256,8 @@ class Truth:
     def _held_again(self, row: Row, now: float) -> str | None:
         """The key of one that was claimed, and has not begun after all, is held until it begins."""
         holder = self.holder(row.task, row.key, now) if row.key else None
-        free = row.key_scope == "queued" and row.begun == 1 and row.key and not holder
-        return row.key if free else row.held_key
+        free = row.begun == 1 and row.key and not holder
+        return row.key if row.key_scope == "queued" and free else _unless_queued(row)
 
     def _err(self, row: Row, at: float, error: ErrorInfo) -> None:
         must_be((row.id, row.attempt) not in self.errors, "one attempt fails twice")
@@ -265,14 +265,13 @@ class Truth:
 
     def _come_back(self, row: Row, end: Ended, **changes: Any) -> None:
         """A job whose cancel was asked for meanwhile ends where it would have come back."""
-        row = self._set(row, worker=None, **changes)
+        row = self._set(row, worker=None, **{"held_key": _unless_queued(row)} | changes)
         if row.cancel_requested:
             self._end(row, CANCELLED, end.at, end.keep_for)
 
     def _end(self, row: Row, state: int, now: float, keep_for: float, **changes: Any) -> None:
-        held = row.held_key if row.key_scope == "kept" else None
         delete_at = None if keep_for == FOREVER else now + keep_for
-        self._set(row, state=state, worker=None, finished_at=now, delete_at=delete_at, held_key=held, **changes)
+        self._set(row, state=state, worker=None, finished_at=now, delete_at=delete_at, **changes)
 
     def mine(self, job: Claimed) -> Row:
         row = self.jobs.get(int(job.id))
@@ -370,7 +369,7 @@ class Truth:
             self._err(row, now, ErrorInfo("WorkerDied", "", ""))
             self._end(row, FAILED, now, self.failed_ttl, deaths=deaths)
             return "dead_lettered"
-        row = self._set(row, state=QUEUED, worker=None, deaths=deaths)
+        row = self._set(row, state=QUEUED, worker=None, deaths=deaths, held_key=_unless_queued(row))
         if row.cancel_requested:
             self._end(row, CANCELLED, now, self.result_ttl)
             return "cancelled"
@@ -389,3 +388,8 @@ class Truth:
             place = row.queue, STATES[row.state]
             found[place] = found.get(place, 0) + 1
         return found
+
+
+def _unless_queued(row: Row) -> str | None:
+    """The key of one that has begun."""
+    return None if row.key_scope == "queued" else row.held_key

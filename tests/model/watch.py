@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # From each state to which: scheduled, queued, waiting, running, succeeded, failed, cancelled, expired.
 WAYS = {0: "0, 1, 6, 7", 1: "0, 1, 3, 6, 7", 2: "", 3: "0, 1, 3, 4, 5, 6", 4: "", 5: "1", 6: "1", 7: "1"}
 ALLOWED = " OR ".join(f"OLD.state = {old} AND NEW.state IN ({new})" for old, new in WAYS.items())
-# One whose time has passed is emptied, or lets go of its key.
-OVER = """OLD.delete_at IS NOT NULL AND NEW.held_key IS NULL AND NEW.delete_at IN (0, OLD.delete_at)
+# One that has ended is emptied, or lets go of its key.
+OVER = """OLD.state > 3 AND NEW.held_key IS NULL AND (NEW.delete_at IS OLD.delete_at OR NEW.delete_at = 0)
           AND (NEW.state, NEW.finished_at, NEW.attempt) = (OLD.state, OLD.finished_at, OLD.attempt)"""
 # Whatever breaks one of these is refused by SQLite itself, so that nobody can overlook it.
 GUARDS = f"""

@@ -262,7 +262,7 @@ def seeded(seed: int, limits: Limits = ORDINARY) -> Generator[World, None, None]
 
     folder = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
     try:
-        with quickly():
+        with quickly(many_lanes=seed % 2 == 1):
             world = World(seed, folder, driver="sqlite3" if seed % 4 == 3 else "apsw", limits=limits)
             try:
                 with world.kernel.in_place():

@@ -1,4 +1,4 @@
-"""Control: cancel, retry, expire and prune, as statements inside one write transaction."""
+"""Control: cancel, retry and prune, as statements inside one write transaction."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
-from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.finish import STATES, finish, until
+from litequeue.sqlite.jobs.finish import STATES, finish
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.sql import SQL
 
@@ -57,12 +56,6 @@ def retry(job_id: str, now: float) -> Steps[None]:
 
 def _unknown(job_id: str) -> JobNotFound:
     return JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
-
-
-def expire(db: Connection, now: float, result_ttl: float) -> None:
-    """End what has not begun by its `expires`."""
-    for job_id, attempt, state in db.rows(SQL["overdue"], {"now": now, "limit": CHUNK}):
-        perform(db, finish(job_id, attempt, Status.EXPIRED, now, until(now, result_ttl), was=STATES[state]))
 
 
 def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]) -> int:

@@ -10,7 +10,9 @@ from litequeue.sqlite.jobs.large_values import inline, keep_result
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from litequeue.sqlite.drivers.connection import Connection, Steps
+    from collections.abc import Iterable
+
+    from litequeue.sqlite.drivers.connection import Connection, Row, Steps
 
 # By their numbers in the file: what does not run yet, then what runs, then what has ended.
 STATES: tuple[Status, ...] = (
@@ -67,6 +69,11 @@ def finish(
     if error is not None:
         yield from _record(job_id, attempt, now, error)
     return True
+
+
+def finish_all(db: Connection, status: Status, now: float, delete_at: float | None, jobs: Iterable[Row]) -> None:
+    """End jobs that do not run, each given by its id, attempt and state, for no fault of theirs."""
+    db.many(_FINISH, [(NUMBER[status], now, delete_at, None, 0, 0, *job) for job in jobs])
 
 
 def reschedule(

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 
 def holder_of(task: str, key: str, now: float) -> Steps[Row | None]:
-    """Return its id, payload, state and whether it has begun; a job whose time has passed frees the key."""
-    rows = yield SQL["key_holder"], {"task": task, "key": key}
+    """Return its id, payload, state and whether it has begun; a job that holds it no more loses it here."""
+    named = {"task": task, "key": key}
+    rows = yield SQL["key_holder"], named | {"now": now}
     if not rows:
         return None
-    *holder, delete_at = rows[0]
-    if delete_at is None or delete_at > now:
+    *holder, holds = rows[0]
+    if holds:
         return tuple(holder)
-    yield SQL["free_key"], {"task": task, "key": key, "now": now}
+    yield SQL["free_key"], named
     return None

@@ -9,10 +9,12 @@ from litequeue.core.records import FOREVER, Claimed, Status
 from litequeue.core.store import Cycle
 from litequeue.errors import Fenced
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.claim import claim, in_turn
-from litequeue.sqlite.jobs.control import CHUNK, expire
+from litequeue.sqlite.jobs.claim import claim
+from litequeue.sqlite.jobs.control import CHUNK
+from litequeue.sqlite.jobs.expiry import expire
 from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
+from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.sql import SQL
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.lanes import Turns
 
 
 def turn(
@@ -32,27 +35,30 @@ def turn(
     ended: Sequence[Ended],
     now: float,
     result_ttl: float,
-    first_queue: int,
+    turns: Turns,
 ) -> Cycle:
     """Record ends, make ready what is due, and claim: one cycle of a worker."""
     lost = settle(db, ended) if ended else []
-    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], {"worker": worker})
+    look = {"worker": worker, "limit": FEW + 1}
+    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], look)
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
-        expire(db, now, result_ttl)
+        expire(db, now, result_ttl, CHUNK)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
     if overdue or due:
-        (run_at, expires_at, _), *lanes = db.rows(SQL["look"], {"worker": worker})
+        (run_at, expires_at, _), *lanes = db.rows(SQL["look"], look)
     claimed: list[Claimed] = []
-    # with expired jobs left over from a full chunk, none may be claimed before the rest are marked
-    if registered and (expires_at is None or expires_at > now):
-        rotated = in_turn(lanes, queues, first_queue)
+    cut = False
+    if registered:
+        ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
         for demand in demands:
-            claimed += claim(db, worker, demand, rotated, now)
+            taken = claim(db, worker, demand, ready, turns, now)
+            claimed += taken.jobs
+            cut = cut or taken.cut
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
-    return Cycle(claimed, lost, min(nexts, default=None), bool(registered))
+    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:

@@ -125,7 +125,7 @@ class Jobs:
         return [stored.submitted]
 
     def _storing_for(self, new: NewJob, idle: IdleWorker) -> Callable[[Connection], _Dispatched]:
-        turn, kind = next(self._kernel.turns), idle.kind_of(new.task, new.queue)
+        kind = idle.kind_of(new.task, new.queue)
         demands = [] if kind is None else [Demand(kind, 1)]
 
         def work(db: Connection) -> _Dispatched:
@@ -133,7 +133,8 @@ class Jobs:
             if not idle.idle:
                 return _Dispatched(submitted, [])
             number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
-            claimed = settle.turn(db, number, demands, queues, (), now, self._kernel.retention.result_ttl, turn).claimed
+            kept, turns = self._kernel.retention.result_ttl, self._kernel.turns
+            claimed = settle.turn(db, number, demands, queues, (), now, kept, turns).claimed
             return _Dispatched(submitted, claimed)
 
         return work

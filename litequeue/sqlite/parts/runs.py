@@ -37,12 +37,10 @@ class Runs:
         self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
     ) -> Cycle:
         """Record how runs ended and hand out jobs to start, in one transaction."""
-        turn = next(self._kernel.turns)
 
         def work(db: Connection) -> Cycle:
-            return settle.turn(
-                db, worker, demands, queues, ended, self._kernel.clock.now(), self._kernel.retention.result_ttl, turn
-            )
+            now, kept = self._kernel.clock.now(), self._kernel.retention.result_ttl
+            return settle.turn(db, worker, demands, queues, ended, now, kept, self._kernel.turns)
 
         # a claim alone need not survive power loss: the job is then simply queued again
         outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))

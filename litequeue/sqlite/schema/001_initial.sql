@@ -46,7 +46,7 @@ CREATE TABLE litequeue_jobs (
     cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
     key              TEXT,
     key_scope        TEXT CHECK (key_scope IN ('kept', 'unfinished', 'queued')),
-    held_key         TEXT CHECK (held_key IS NULL OR held_key IS key),
+    held_key         TEXT CHECK (held_key IS NULL OR held_key IS key), -- left when it is held no more: see key_holder
     tags             TEXT,
     schedule         TEXT,
     progress         TEXT,
@@ -62,7 +62,7 @@ CREATE TABLE litequeue_jobs (
 ) STRICT;
 
 CREATE INDEX litequeue_jobs_ready ON litequeue_jobs (queue, task, -priority, id) WHERE state = 1;
-CREATE INDEX litequeue_jobs_due ON litequeue_jobs (run_at) WHERE state = 0;
+CREATE INDEX litequeue_jobs_due ON litequeue_jobs (priority DESC, run_at) WHERE state = 0;
 CREATE INDEX litequeue_jobs_running ON litequeue_jobs (worker) WHERE state = 3;
 CREATE INDEX litequeue_jobs_expiring ON litequeue_jobs (expires_at) WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL;
 CREATE INDEX litequeue_jobs_ended ON litequeue_jobs (delete_at) WHERE delete_at IS NOT NULL;

@@ -1,18 +1,17 @@
--- Ends and returns. Each names the attempt and the state, so that a late worker changes nothing.
+-- Ends and returns. Each names the attempt and the state, so that a late worker changes nothing. Ends leave held_key as it
+-- is: SQLite writes the index of a column that is named, and a key's entry is a page of its own. See key_holder.
 -- Every end of a job, but the successes of `succeed_together`. By position, and without RETURNING, since a run alone costs
 -- half as much so: state, now, delete_at, result, more failures, more deaths, id, attempt, and the state it was in.
 -- name: finish
 UPDATE litequeue_jobs
-SET state = ?, worker = NULL, finished_at = ?, delete_at = ?, result = ?, failures = failures + ?, deaths = deaths + ?,
-    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+SET state = ?, worker = NULL, finished_at = ?, delete_at = ?, result = ?, failures = failures + ?, deaths = deaths + ?
 WHERE id = ? AND attempt = ? AND state = ?
 
 -- Successes, as many at once as there are rows of values (now, delete_at, result, id, attempt): a statement a job costs
 -- a third more. Nothing goes before UPDATE: where WITH does, Python's sqlite3 counts no rows.
 -- name: succeed_together
 UPDATE litequeue_jobs
-SET state = 4, worker = NULL, finished_at = ended.column1, delete_at = ended.column2, result = ended.column3,
-    held_key = CASE WHEN key_scope = 'kept' THEN held_key END
+SET state = 4, worker = NULL, finished_at = ended.column1, delete_at = ended.column2, result = ended.column3
 FROM (VALUES (?, ?, ?, ?, ?)) AS ended
 WHERE litequeue_jobs.id = ended.column4 AND litequeue_jobs.attempt = ended.column5 AND litequeue_jobs.state = 3
 
@@ -27,10 +26,11 @@ UPDATE litequeue_jobs
 SET state = :state, worker = NULL, run_at = coalesce(:run_at, run_at),
     failures = failures + :failed, deaths = deaths + :died,
     begun = max(0, begun - :unbegun), started_at = CASE WHEN begun > :unbegun THEN started_at END,
-    held_key = CASE WHEN key_scope = 'queued' AND begun <= :unbegun AND NOT EXISTS
+    held_key = CASE WHEN key_scope IS NOT 'queued' THEN held_key WHEN begun <= :unbegun AND NOT EXISTS
                          (SELECT 1 FROM litequeue_jobs AS other
-                          WHERE other.task = litequeue_jobs.task AND other.held_key = litequeue_jobs.key)
-                    THEN key ELSE held_key END
+                          WHERE other.task = litequeue_jobs.task AND other.held_key = litequeue_jobs.key
+                                AND other.id <> litequeue_jobs.id)
+                    THEN key END
 WHERE id = :id AND attempt = :attempt AND state = 3
       AND max(attempt, failures + :failed, deaths + :died) < :most
 RETURNING cancel_requested
