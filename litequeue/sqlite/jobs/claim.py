@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import accumulate, pairwise, takewhile
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from litequeue.core.budget import BUDGET
 from litequeue.core.records import Claimed
@@ -19,62 +19,52 @@ if TYPE_CHECKING:
     from litequeue.sqlite.jobs.lanes import Lanes, Line, Turns
 
 _TAKE = SQL["take"]
+_payload = itemgetter(4)
 
 OF_MANY = 500  # jobs at most that one claim takes from many lanes, whose rows lie apart: each a page to read and write
 SKIPPED = 20_000  # expired jobs that one claim reads, 0.3 us each
 
 
-class Taken(NamedTuple):
-    """What a claim has taken; `cut`: there may be more, though it is less than was asked for."""
+def claim(
+    db: Connection, worker: int, demand: Demand, lanes: Lanes, turns: Turns, now: float
+) -> tuple[list[Claimed], bool]:
+    """Give the worker jobs of the queues whose turn it is, as far as the demand goes.
 
-    jobs: list[Claimed]
-    cut: bool
+    True with it: there may be more, though these are fewer than were asked for.
+    """
+    limit = demand.limit if lanes.are_few else min(demand.limit, OF_MANY)
+    single = lanes.single(demand)
+    if single is not None:
+        rows = db.rows(SQL["front"], {"queue": single[0], "task": single[1], "limit": limit})
+    else:
+        rows = _picked(db, demand._replace(limit=limit), lanes, turns)
+    cut = len(rows) == limit < demand.limit
+    if None in map(_payload, rows):
+        fit = _bounded(db, rows)
+        rows, cut = fit, cut or len(fit) < len(rows)
+    _take(db, worker, now, [int(row[0]) for row in rows])
+    return [Claimed(*row) for row in rows], cut
 
 
-def claim(db: Connection, worker: int, demand: Demand, lanes: Lanes, turns: Turns, now: float) -> Taken:
-    """Give the worker jobs of the queues whose turn it is, as far as the demand goes."""
-    asked = demand.limit
-    if not lanes.are_few:
-        demand = demand._replace(limit=min(asked, OF_MANY))
-    rows = _bounded(db, _first_rows(db, demand, lanes, turns))
-    _take(db, worker, now, [int(row[0]) for row in rows.found])
-    cut = rows.cut or len(rows.found) == demand.limit < asked
-    return Taken([Claimed(*row) for row in rows.found], cut)
-
-
-def _first_rows(db: Connection, demand: Demand, lanes: Lanes, turns: Turns) -> list[Row]:
-    """The rows of the jobs whose turn it is, each without its payload if that is large."""
+def _picked(db: Connection, demand: Demand, lanes: Lanes, turns: Turns) -> list[Row]:
+    """The rows of the jobs whose turn it is, in several lanes."""
     ids: list[int] = []
     for lines in lanes.windows(demand, turns):
-        if lanes.are_plain and len(lines) == 1 and len(lines[0].tasks) == 1 and demand.most_deaths is None:
-            [line] = lines
-            return db.rows(SQL["front"], {"queue": line.queue, "task": line.tasks[0], "limit": demand.limit})
         ids += _shares(db, lines, demand, lanes.past, demand.limit - len(ids))
         if len(ids) >= demand.limit:
             break
     return db.rows(SQL["picked"], {"ids": json.dumps(ids)}) if ids else []
 
 
-_payload = itemgetter(4)
-
-
-class _Rows(NamedTuple):
-    found: list[Row]
-    cut: bool
-
-
-def _bounded(db: Connection, rows: list[Row]) -> _Rows:
-    """As many of these as the bytes allow, with their payloads."""
-    if None not in map(_payload, rows):
-        return _Rows(rows, cut=False)
+def _bounded(db: Connection, rows: list[Row]) -> list[Row]:
+    """As many of these as the bytes of their large payloads allow, and with those."""
     ids = [row[0] for row in rows if _payload(row) is None]
     sizes: dict[str, int] = dict(db.rows(SQL["sizes"], {"ids": f"[{','.join(ids)}]"}))
     sums = accumulate(sizes.get(row[0], 0) for row in rows[1:])
-    fit = 1 + sum(1 for _ in takewhile(lambda size: size <= BUDGET, sums))
-    ids = [row[0] for row in rows[:fit] if _payload(row) is None]
+    fit = rows[: 1 + sum(1 for _ in takewhile(lambda size: size <= BUDGET, sums))]
+    ids = [row[0] for row in fit if _payload(row) is None]
     large: dict[str, bytes] = dict(db.rows(SQL["payloads"], {"ids": f"[{','.join(ids)}]"}))
-    found = [row if _payload(row) is not None else (*row[:4], large.get(row[0], b""), *row[5:]) for row in rows[:fit]]
-    return _Rows(found, cut=fit < len(rows))
+    return [row if _payload(row) is not None else (*row[:4], large.get(row[0], b""), *row[5:]) for row in fit]
 
 
 def _take(db: Connection, worker: int, now: float, ids: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,23 +52,26 @@ class Lanes:
     def __init__(self, db: Connection, known: list[Row], queues: tuple[str, ...] | None, past: float | None) -> None:
         self._db, self._queues = db, queues
         self.past = past  # what has expired by this moment may stand among the ready jobs; None: nothing has
-        self._known: dict[str, list[str]] | None = None
+        self.are_few = len(known) <= FEW  # then all are known by the first look
+        self._few = known if queues is None else [lane for lane in known if lane[0] in queues]
         self._read: dict[str, list[Row]] = {}
-        if len(known) <= FEW:
-            self._known = {}
-            for queue, task, _ in known:
-                if queues is None or queue in queues:
-                    self._known.setdefault(queue, []).append(task)
 
-    @property
-    def are_few(self) -> bool:
-        """Whether all are known by the first look."""
-        return self._known is not None
+    def single(self, demand: Demand) -> Row | None:
+        """Queue and task of the one lane with jobs for this demand, if it is known to be one, and none has expired."""
+        if not self.are_few or self.past is not None or demand.most_deaths is not None:
+            return None
+        mine = [lane for lane in self._few if lane[1] in demand.tasks]
+        return mine[0] if len(mine) == 1 else None
 
-    @property
-    def are_plain(self) -> bool:
-        """Whether they are few, and nothing in them has expired."""
-        return self._known is not None and self.past is None
+    @cached_property
+    def _known(self) -> dict[str, list[str]] | None:
+        """The tasks of each queue, if they are few."""
+        if not self.are_few:
+            return None
+        tasks: dict[str, list[str]] = {}
+        for queue, task, _ in self._few:
+            tasks.setdefault(queue, []).append(task)
+        return tasks
 
     def windows(self, demand: Demand, turns: Turns) -> Iterator[list[Line]]:
         """Yield the queues that this claim serves, beginning with the one whose turn it is.

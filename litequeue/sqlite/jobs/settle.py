@@ -54,9 +54,9 @@ def turn(
     if registered:
         ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
         for demand in demands:
-            taken = claim(db, worker, demand, ready, turns, now)
-            claimed += taken.jobs
-            cut = cut or taken.cut
+            jobs, is_cut = claim(db, worker, demand, ready, turns, now)
+            claimed += jobs
+            cut = cut or is_cut
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
     return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
 
