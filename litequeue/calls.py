@@ -125,6 +125,7 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
         self._source, self._decode = source, decode
         self._chunks: list[str | Sequence[Submitted] | list[Job[R]]] = []
         self._ends: list[int] = []  # of chunks: how many jobs there are up to there
+        self._are_pending = False
 
     def add(self, submitted: Sequence[Submitted]) -> None:
         """Note one more chunk."""
@@ -133,6 +134,7 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
 
     def add_pending(self, jobs: list[Job[R]]) -> None:
         """Note one that a transaction of the caller's may undo yet: its jobs know more than their ids."""
+        self._are_pending = True
         self._note(jobs, len(jobs))
 
     def _note(self, chunk: str | Sequence[Submitted] | list[Job[R]], count: int) -> None:
@@ -140,8 +142,9 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
         self._ends.append(len(self) + count)
 
     def explain(self, error: Exception) -> None:
-        """After an error that ended the call: raise `PartlyEnqueued` if a part is stored."""
-        if self and not isinstance(error, (JobTimeout, JobCancelled)):  # these two end the run that enqueues
+        """After an error that ended the call: raise `PartlyEnqueued` if a part is stored, come what may."""
+        ends_the_run = isinstance(error, (JobTimeout, JobCancelled))
+        if self and not self._are_pending and not ends_the_run:
             raise PartlyEnqueued(
                 f"the first {len(self):,} calls are stored and stay so, then came {type(error).__name__}: {error}; "
                 f"go on after them, with enqueue_many(itertools.islice(calls, {len(self)}, None), chunk=...)",

@@ -13,7 +13,7 @@ from litequeue import Queue, current_job
 from litequeue.core.outcome import Succeeded
 from litequeue.core.records import Claimed
 from litequeue.errors import StoreError
-from litequeue.ipc.notifier import JOBS, WORK, Listener
+from litequeue.ipc.notifier import DONE, JOBS, WORK, Listener
 from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 
@@ -594,9 +594,8 @@ def test_a_reconciliation_is_done_in_real_time_where_the_queues_clock_stands_sti
 @pytest.mark.parametrize("verb", ["enqueue", "retry", "cancel"])
 def test_a_coroutine_that_is_cancelled_amid_its_commit_has_notified(queue, verb):
     work = queue.task(name="work")(lambda: None)
-    with closing(Listener(queue.engine.directory, WORK)) as listener:
-        job = work.using(delay="1d").enqueue()
-        until(lambda: b"jobs" in listener.wait(0.01))
+    job = work.using(delay="1d").enqueue()
+    with closing(Listener(queue.engine.directory, DONE if verb == "cancel" else WORK)) as listener:
         calls = {"enqueue": lambda: work.using(key="k").aenqueue(), "retry": job.aretry, "cancel": job.acancel}
         cancelled_amid_its_commit(queue.engine.kernel.writer, calls[verb])
-        until(lambda: (b"cancel" if verb == "cancel" else b"jobs") in listener.wait(0.01))
+        until(lambda: (job.id.encode() if verb == "cancel" else b"jobs") in listener.wait(0.01))

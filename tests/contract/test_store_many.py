@@ -227,6 +227,21 @@ def test_an_error_amid_chunks_says_what_is_stored(queue, add, given, kind, is_as
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_transaction_undoes_is_not_told_as_stored(queue, add, is_async):
+    async def in_coroutine():
+        async with queue.atransaction():
+            await add.aenqueue_many(failing(25), chunk=10)
+
+    with pytest.raises(OSError, match=r"^the line broke$"):  # no word of 20 jobs to go on after
+        if is_async:
+            asyncio.run(in_coroutine())
+        else:
+            with queue.transaction():
+                add.enqueue_many(failing(25), chunk=10)
+    assert stored(queue) == []
+
+
 def test_a_chunk_with_a_conflict_is_not_stored(queue):
     @queue.task(name="keyed", unique="{key}")
     def keyed(key, value): ...

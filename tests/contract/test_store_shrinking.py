@@ -31,6 +31,13 @@ def test_a_chunk_of_large_jobs_ends_by_their_bytes(store, monkeypatch):
     assert chunks == [2, 1, 1, 1, 0]
 
 
+def test_a_file_that_keeps_its_free_pages_is_left_alone(store):
+    """As of a copy that another program has made: it says that we made it."""
+    store.kernel.writer.run_outside(lambda db: (db.rows("PRAGMA auto_vacuum = none"), db.rows("VACUUM")))
+    spare(store, 300)
+    assert (store.maintenance.vacuum(), pages(store, "freelist_count") > free_pages.KEPT + 100) == (0, True)
+
+
 def spare(store, pages):
     """Make a file of small transactions that has some free pages more than are kept."""
     end(store, bytes(4000 * (free_pages.KEPT + pages)))

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 KEPT = 200  # pages that stay free, for the next jobs
 FEWEST = 50  # pages worth a transaction
 MOST = 1000  # pages in one transaction
+INCREMENTAL = 2
 
 
 def vacuum(db: Connection, is_time_up: Callable[[], bool]) -> int:
     """In a transaction: give free pages back until the time is up, in a file that we made; return how many bytes."""
-    if not db.rows(SQL["get_meta"], MADE_HERE):
-        return 0
+    if not db.rows(SQL["get_meta"], MADE_HERE) or db.rows("PRAGMA auto_vacuum") != [(INCREMENTAL,)]:
+        return 0  # a copy that another program made may say that we made it
     [(free,)] = db.rows("PRAGMA freelist_count")
     if free < KEPT + FEWEST:
         return 0
@@ -31,8 +32,8 @@ def vacuum(db: Connection, is_time_up: Callable[[], bool]) -> int:
         count += 1
         if is_time_up():
             break
-    [(size,)] = db.rows("PRAGMA page_size")
-    return count * int(size)
+    [(left,)], [(size,)] = db.rows("PRAGMA freelist_count"), db.rows("PRAGMA page_size")
+    return max(0, free - left) * int(size)
 
 
 def checkpoint(db: Connection) -> int:

@@ -27,7 +27,7 @@ _KEEP_PAYLOAD = SQL["keep_payload"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _TOGETHER = 20  # as fast as 200, to a tenth; what is left over goes one by one
 _INSERT_TOGETHER = SQL["insert_together"].replace("(VALUES (?))", f"(VALUES {', '.join(['(?)'] * _TOGETHER)})")
-_SUBMIT_TOGETHER = f"{_INSERT_TOGETHER}\nRETURNING id"
+_SUBMIT_TOGETHER = f"{_INSERT_TOGETHER}\nRETURNING CAST(id AS TEXT)"
 
 
 def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
@@ -135,7 +135,7 @@ def _submit_together(jobs: NewJobs) -> Steps[list[Submitted]]:
     numbers: list[int] = []
     for values in whole:
         rows = yield _SUBMIT_TOGETHER, values
-        numbers += sorted(number for (number,) in rows)  # SQLite leaves the order of RETURNING open, not that of ids
+        numbers += sorted(int(job_id) for (job_id,) in rows)  # SQLite leaves the order of RETURNING open
     submitted = [Submitted(str(number), True) for number in numbers]
     for values in left:
         [(job_id,)] = yield _SUBMIT, values
@@ -184,13 +184,14 @@ def _columns(new: NewJob) -> dict[str, Any]:
 
 
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
-    job_id, payload, state, begun = holder
+    job_id, state, begun = holder
     if new.on_conflict == "raise":
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
         yield SQL["replace"], _columns(new) | {"id": job_id}
         yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
         return Submitted(job_id, fresh=False)
+    [(payload,)] = yield SQL["payload_of"], {"id": job_id}
     if payload == new.payload or alike(new, payload, ask):
         return Submitted(job_id, fresh=False)
     if new.on_conflict == "replace":

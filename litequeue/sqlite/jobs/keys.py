@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def holder_of(task: str, key: str, now: float) -> Steps[Row | None]:
-    """Return its id, payload, state and whether it has begun; a job that holds it no more loses it here."""
+    """Return its id, state and whether it has begun; a job that holds it no more loses it here."""
     named = {"task": task, "key": key}
     rows = yield SQL["key_holder"], named | {"now": now}
     if not rows:

@@ -31,10 +31,13 @@ DELETE FROM litequeue_payloads WHERE job = :id
 
 -- The job that has the key on record, and whether it holds it. No claim and no end takes it off the record.
 -- name: key_holder
-SELECT CAST(id AS TEXT), coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x''),
-       state, begun,
+SELECT CAST(id AS TEXT), +state, +begun,
        CASE key_scope WHEN 'kept' THEN delete_at IS NULL OR delete_at > :now WHEN 'queued' THEN state < 3 ELSE state < 4 END
 FROM litequeue_jobs WHERE task = :task AND held_key = :key
+
+-- name: payload_of
+SELECT coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'')
+FROM litequeue_jobs WHERE id = :id
 
 -- name: free_key
 UPDATE litequeue_jobs SET held_key = NULL WHERE task = :task AND held_key = :key
