@@ -33,7 +33,7 @@ def vacuum(db: Connection, is_time_up: Callable[[], bool]) -> int:
         if is_time_up():
             break
     [(left,)], [(size,)] = db.rows("PRAGMA freelist_count"), db.rows("PRAGMA page_size")
-    return max(0, free - left) * int(size)
+    return max(0, int(free) - int(left)) * int(size)
 
 
 def checkpoint(db: Connection) -> int:
