@@ -147,7 +147,8 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
         if self and not self._are_pending and not ends_the_run:
             raise PartlyEnqueued(
                 f"the first {len(self):,} calls are stored and stay so, then came {type(error).__name__}: {error}; "
-                f"go on after them, with enqueue_many(itertools.islice(calls, {len(self)}, None), chunk=...)",
+                f"go on after them, with enqueue_many(itertools.islice(calls, {len(self)}, None), chunk=...), "
+                f"where a generator must be made anew",
                 self,
             ) from error
 

@@ -287,24 +287,19 @@ def test_a_look_up_does_not_wait_for_a_listing(queue):
     queue.worker(threads=1).run(until_idle=True)
 
     async def main():
-        async def lists():
-            await queue.ajobs()
-
-        listing = asyncio.ensure_future(lists())
-        await asyncio.sleep(0)
-        found = (await queue.ajob(job.id)).id, await job.aresult(timeout=20)
-        assert not listing.done()
-        return found, listing
-
-    async def all_of_it():
-        with a_long_listing(queue):
-            found, listing = await asyncio.wait_for(main(), 20)
+        kernel, over = queue.engine.kernel, threading.Event()
+        listing = kernel.listed_soon(lambda: kernel.read_listing(lambda _db: over.wait(60)))
+        try:
+            found = (await queue.ajob(job.id)).id, await job.aresult(timeout=20)
+            assert not listing.done()
+        finally:
+            over.set()
         await listing
         return found
 
     with a_long_listing(queue):
         assert (queue.job(job.id).id, job.result(timeout=20)) == (job.id, 5)
-    assert asyncio.run(all_of_it()) == (job.id, 5)
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == (job.id, 5)
 
 
 def test_a_short_listing_does_not_wait_for_a_long_one_of_another_coroutine(queue, monkeypatch):

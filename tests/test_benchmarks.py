@@ -34,7 +34,7 @@ def run(*arguments):
 )
 def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
     readme, kept = tmp_path / "README.md", tmp_path / "figures.json"
-    readme.write_text("# Before\n<!-- figures: written by make -->\nold\n<!-- end of figures -->\nafter\n")
+    readme.write_text("# Before\n<!-- figures: written by make -->\nstale\n<!-- end of figures -->\nafter\n")
     sizes = ("--rounds", 1, "--scale", 0.01, "--folder", tmp_path)
     ended = run(name, *sizes, "--json", kept, "--readme", readme)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -43,7 +43,7 @@ def test_a_benchmark_prints_its_table_and_writes_its_figures(name, tmp_path):
     assert all(figure["durability"] in {"full", "normal", ""} for figure in figures)
     written = readme.read_text()
     assert all(f"| {figure['name']} " in ended.stdout and f"| {figure['name']} " in written for figure in figures)
-    assert ("old" in written, written.startswith("# Before\n"), written.endswith("\nafter\n")) == (False, True, True)
+    assert ("stale" in written, written.startswith("# Before\n"), written.endswith("\nafter\n")) == (False, True, True)
 
 
 def test_an_unknown_benchmark_is_refused():

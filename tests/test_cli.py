@@ -367,7 +367,6 @@ def test_retry_and_cancel_want_ids_or_all(call, worked):
 
 
 def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, folder, monkeypatch):
-    monkeypatch.setattr("litequeue.cli.change.CHUNK", 10)
     monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
     call("enqueue", "app", "add", "1")
     sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(34)])

@@ -327,8 +327,8 @@ def test_a_file_that_was_replaced_together_with_its_wal_is_opened(copy, database
         shutil.copyfile(path, snapshot / path.name)
     killed(database, driver, range(3, 4))
     for path in (database, wal(database)):
-        shutil.copyfile(snapshot / path.name, snapshot / "new")
-        (snapshot / "new").replace(path)
+        beside = shutil.copyfile(snapshot / path.name, path.with_name("new"))
+        beside.replace(path)
     shm(database).unlink()
     assert numbers_in(database, driver) == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""Which jobs a worker claims now, and the transaction that claims them and settles ends. Knows no function."""
+"""How many jobs a worker asks for, and the transaction that claims them and settles ends. Knows no function."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ class Claiming:
         return not (self._maybe_ready or self._quarantine.one or self._quarantine.skips_quarantined or self.is_due)
 
     def demands(self) -> list[Demand]:
-        """Return what could start now: nothing while stopping, or while a job is quarantined here."""
+        """Return what could start now: nothing while stopping, while a job is quarantined here, or results pile up."""
         quarantine = self._quarantine
-        if self._stop.made or quarantine.one is not None:
+        if self._stop.made or quarantine.one is not None or self._mailbox.is_behind:
             return []
         if quarantine.skips_quarantined and not self._executor.busy:
             quarantine.skips_quarantined = False

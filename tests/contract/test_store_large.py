@@ -1,12 +1,15 @@
 """Large payloads and results, which are kept apart from their jobs' rows, and read as if they were not."""
 
 import asyncio
+import itertools
+from contextlib import suppress
 
 import pytest
 
 from contract.jobs import FAILED, LARGE, START, SUCCEEDED, Hands, new, put, retried
 from litequeue.core.budget import BUDGET
 from litequeue.core.outcome import ErrorInfo, Failed, Retried, Succeeded
+from litequeue.core.records import NewJobs
 from litequeue.errors import KeyConflict
 from litequeue.sqlite.jobs import large_values
 
@@ -212,3 +215,60 @@ def test_an_error_of_more_than_a_kilobyte_takes_no_page_of_its_own(store, hands)
     failing(store, hands, 40, ErrorInfo("E", "m", "t" * 1_200))
     [(after,)] = store.kernel.read(lambda db: db.rows(pages))
     assert after - before < 20
+
+
+CALLS = {
+    "one": [new(payload=OTHER)],
+    "one with a key": [new(payload=OTHER, key="other")],
+    "many": NewJobs(new(payload=b""), [OTHER] * 25),
+    "many with keys": [new(payload=OTHER, key="other"), new(payload=b"1", key="another")],
+    "replace": [new(payload=OTHER, key="k", on_conflict="replace")],
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_call_that_is_interrupted_at_any_statement_of_a_transaction_stores_nothing(store, monkeypatch, call, after):
+    """Its owner may catch that, and commit: a job would have no payload, or the one that was replaced."""
+    put(store, payload=LARGE, key="k")
+    at_first = records(store)
+    number, came = 0, True
+    while came:
+        number += 1
+        with store.transactions.transaction(), monkeypatch.context() as patched:
+            came = interrupt(patched, store.kernel.writer.connection, number, after=after)
+            with suppress(KeyboardInterrupt):
+                store.jobs.submit(CALLS[call])
+            came = bool(came)
+        if came:
+            assert records(store) == at_first
+    assert number > 3
+    assert records(store) != at_first
+
+
+def interrupt(patched, connection, number, *, after):
+    """Let a Ctrl-C fall before, or after, a statement of that number; tell, later, whether there was such a one."""
+    plain, seen, came = type(connection).rows, itertools.count(1), []
+
+    def rows(self, sql, parameters=None):
+        falls = not sql.startswith(("ROLLBACK", "RELEASE")) and next(seen) == number
+        came.extend([True] * falls)
+        if falls and not after:
+            raise KeyboardInterrupt
+        found = plain(self, sql, parameters)
+        if falls:
+            raise KeyboardInterrupt
+        return found
+
+    patched.setattr(type(connection), "rows", rows)
+    return came
+
+
+def records(store):
+    """Every job, with its payload, or the fault that it has none."""
+    return store.kernel.read(
+        lambda db: db.rows(
+            "SELECT id, run_at, coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = id), 'none') "
+            "FROM litequeue_jobs"
+        )
+    )

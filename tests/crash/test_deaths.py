@@ -53,10 +53,11 @@ def test_a_worker_that_stands_still_amid_an_effect_completes_it_as_if_nothing_ha
     workers = launch(*FAST), launch(*FAST)
     job = queue.tasks["stands_still_amid_its_effect"].enqueue(1)
     frozen = stopped(*workers)
+    attempt = job.refresh().attempt  # a claim may have come to nothing before, where a busy machine seemed dead
     threading.Event().wait(2.0)  # longer than it takes to be declared dead
     frozen.send_signal(signal.SIGCONT)
     record = ended(job)
-    assert (record.status, record.attempt, effects()) == ("succeeded", 1, [1])
+    assert (record.status, record.attempt, effects()) == ("succeeded", attempt, [1])
     assert {worker.poll() for worker in workers} == {None}
 
 

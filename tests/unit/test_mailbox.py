@@ -44,3 +44,9 @@ def test_large_results_are_settled_in_several_transactions_one_after_the_other(m
     put(mailbox, of(60), of(40), of(1), FAILED, of(500), FAILED, of(99))
     assert taken(mailbox) == [["0", "1"], ["2", "3"], ["4"], ["5", "6"]]
     assert woken == [True, True, True]  # the worker does not sleep meanwhile
+
+
+def test_while_results_pile_up_the_worker_is_behind(mailbox):
+    put(mailbox, of(60), of(60), FAILED)
+    assert (len(mailbox.take()), mailbox.is_behind) == (1, True)
+    assert (len(mailbox.take()), mailbox.is_behind) == (2, False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
-    from litequeue.sqlite.drivers.connection import Connection, Parameters, Row, Steps
+    from litequeue.sqlite.drivers.connection import Connection, Parameters, Row, Statement, Steps
     from litequeue.sqlite.file.opening import File
 
 T = TypeVar("T")
@@ -91,14 +91,19 @@ async def aperform(adb: Any, steps: Steps[T]) -> T:
 
 
 async def _performed(adb: Any, steps: Steps[T]) -> T:
-    rows: list[Row] | None = None
-    try:
-        while True:
-            sql, parameters = steps.send(rows)  # type: ignore[arg-type]  # None starts it
-            rows = await _fetch(adb, sql, parameters)
-    except StopIteration as end:
-        result: T = end.value
-        return result
+    go_on: Callable[[Any], Statement] = steps.send
+    given: Any = None  # as `perform` does
+    while True:
+        try:
+            sql, parameters = go_on(given)
+            given, go_on = await _fetch(adb, sql, parameters), steps.send
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        except BaseException as error:
+            if steps.gi_frame is None:  # type: ignore[attr-defined]
+                raise
+            given, go_on = error, steps.throw
 
 
 async def perform_held(held: OpenTransaction, steps: Steps[T]) -> T:

@@ -286,12 +286,20 @@ def transact(db: Connection, work: Callable[[Connection], T], check: Callable[[C
 
 
 def perform(db: Connection, steps: Steps[T]) -> T:
-    """Run the statements that `steps` asks for on this connection, and return what it returns."""
-    rows: list[Row] | None = None
-    try:
-        while True:
-            sql, parameters = steps.send(rows)  # type: ignore[arg-type]  # None starts it
-            rows = db.rows(sql, parameters)
-    except StopIteration as end:
-        result: T = end.value
-        return result
+    """Run the statements that `steps` asks for on this connection, and return what it returns.
+
+    An error, or a Ctrl-C, is raised inside `steps`, which may ask for what undoes its statements.
+    """
+    go_on: Callable[[Any], Statement] = steps.send
+    given: Any = None  # which starts it
+    while True:
+        try:
+            sql, parameters = go_on(given)
+            given, go_on = db.rows(sql, parameters), steps.send
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        except BaseException as error:
+            if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended by this error
+                raise
+            given, go_on = error, steps.throw

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from litequeue.core.engine import Submitted
 from litequeue.core.records import NewJobs, Status
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
     from litequeue.sqlite.file.migrate import Fence
     from litequeue.sqlite.jobs.user_answers import Ask
+
+T = TypeVar("T")
 
 _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
@@ -43,22 +46,34 @@ def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
 
 
 def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
-    """Store jobs, all or none, in a transaction whose owner may go on and commit after a `KeyConflict`."""
-    if len(jobs) == 1:
-        return [(yield from submit(jobs[0]))]
+    """Store jobs, all or none, in a transaction whose owner may go on and commit after an error."""
     if isinstance(jobs, NewJobs):
-        return (yield from _submit_together(jobs))
+        return _whole(_submit_together(jobs))
+    if len(jobs) == 1 and len(jobs[0].payload) <= INLINE and jobs[0].on_conflict != "replace":
+        return _submit_each(jobs)  # one statement changes something
+    return _whole(_submit_each(jobs))
+
+
+def _submit_each(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     submitted: list[Submitted] = []
+    for job in jobs:
+        submitted.append((yield from submit(job)))  # noqa: PERF401 - a comprehension cannot yield
+    return submitted
+
+
+def _whole(steps: Steps[T]) -> Steps[T]:
     yield "SAVEPOINT litequeue_submit", ()
     try:
-        for job in jobs:
-            submitted.append((yield from submit(job)))  # noqa: PERF401 - a comprehension cannot yield
-    except KeyConflict:
-        yield "ROLLBACK TO litequeue_submit", ()
+        result = yield from steps
         yield "RELEASE litequeue_submit", ()
+    except GeneratorExit:
         raise
-    yield "RELEASE litequeue_submit", ()
-    return submitted
+    except BaseException:
+        with suppress(StoreError):  # where the error has ended the transaction
+            yield "ROLLBACK TO litequeue_submit", ()
+            yield "RELEASE litequeue_submit", ()
+        raise
+    return result
 
 
 def size_of(jobs: Sequence[NewJob]) -> int:

@@ -36,6 +36,7 @@ class Mailbox:
         self.look_at: float = math.inf  # when the next limit will be over, by the monotonic clock
         self.cut_short: int = 0  # runs that had begun and were released
         self.left: int = 0  # runs that do not stop, and were given up
+        self.is_behind: bool = False  # more results wait than one transaction takes
         self.worker_sleeps: bool = False  # and will claim nothing when it is woken by an end
         self.settling: bool = False  # in the thread of a run
         self._settle = settle
@@ -79,7 +80,7 @@ class Mailbox:
 
     def take(self) -> list[Ended]:
         """Take out ends to settle, at most as many as fit one transaction."""
-        take = self.ended.popleft
+        take, self.is_behind = self.ended.popleft, False
         ended = [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
         if sum([len(end.outcome.result) for end in ended if type(end.outcome) is Succeeded]) > BUDGET:
             return self._first_of(ended)
@@ -90,6 +91,7 @@ class Mailbox:
         sizes = accumulate(len(end.outcome.result) if type(end.outcome) is Succeeded else 0 for end in ended)
         fit = max(1, sum(size <= BUDGET for size in sizes))
         self.keep(ended[fit:])
+        self.is_behind = True
         self.wake()
         return ended[:fit]
 
