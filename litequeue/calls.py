@@ -25,7 +25,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
-MANY = 10_000  # calls: more in one transaction keep other writers waiting for over 50 ms
+MANY = 10_000  # calls: so many in one transaction keep other writers waiting for the sync and 20 ms
 SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
 
 _PACKAGE = __name__.partition(".")[0]

@@ -162,7 +162,7 @@ class FileMaintenance(Protocol):
     """The part for what a worker does to the file beside its jobs."""
 
     def prune(self) -> int:
-        """Delete jobs that have been kept long enough, for some 10 ms; return how many."""
+        """Delete jobs that have been kept long enough, for about 5 ms; return how many."""
 
     def next_prune(self) -> float | None:
         """Return when the next job is to be deleted."""
@@ -174,7 +174,7 @@ class FileMaintenance(Protocol):
         """Raise if the file was deleted or replaced."""
 
     def vacuum(self) -> int:
-        """Give free pages back to the file system, for some 10 ms; return how many bytes."""
+        """Give free pages back to the file system, for about 5 ms; return how many bytes."""
 
     def checkpoint(self) -> int:
         """Move the WAL into the file without blocking anyone; return how many of its pages have to wait for readers."""

@@ -18,7 +18,7 @@ READER_REST = 1.0  # seconds
 
 
 class Shrinking:
-    """Steps of some 10 ms each; between two of them any number of seconds may pass, and anything happen."""
+    """Steps of about 5 ms each; between two of them any number of seconds may pass, and anything happen."""
 
     def __init__(self, store: FileMaintenance, clock: Clock) -> None:
         self._store, self._clock = store, clock

@@ -3,8 +3,8 @@
 Jobs are read in blocks of consecutive ids, one block at a random place in each of 1,000 equal ranges of ids. The
 standard error of a queue's number is at most `sqrt((1 - p) / (1000 * p))` of it, where `p` is the part of the ids that
 are such jobs: 3 % for a half, 10 % for a tenth. Where jobs of the queue and gaps are spread evenly it is a third of
-that, and where a range is full of them, or has none, it adds nothing. A queue with fewer than about one job in 8
-ranges may be missed. A range of at most 20,000 ids is counted.
+that, and where a range is full of them, or has none, it adds nothing. A queue with fewer than about one job in 8,000
+ids may be missed: with one in 8 ranges, if these hold 1,000,000. A range of at most 20,000 ids is counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a job ends, or its run returns to its queue: `finish` and `reschedule`, and many plain successes together."""
+"""How a job ends, or its run returns to its queue, and its errors: `finish`, `reschedule`, many successes together."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """List jobs, newest first, in steps that each read little and hold no lock between them. Reads only.
 
 One step looks at one block of jobs. So a filter that few jobs match keeps no other reader waiting and no checkpoint
-from its work, however many jobs it looks at; and whoever asked can stop between two steps, and go on from there later.
+from its work, however many jobs it looks at; and its caller can stop between two steps, and go on from there later. The
+time limit is in `parts/jobs.py`.
 """
 
 from __future__ import annotations

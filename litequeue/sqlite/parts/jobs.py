@@ -238,8 +238,9 @@ class Jobs:
     def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Return how many jobs of each queue are in each state.
 
-        In a file of more than 20,000 ids those that have succeeded are estimated, and what is more than 200,000 jobs in
-        all, unless `exact`: that reads all jobs.
+        In a file of more than 20,000 ids some numbers are estimated, unless `exact`: that reads all jobs. These are the
+        numbers of succeeded jobs, and those that reach their share of 200,000, of which each queue and state has an
+        equal share. Running jobs are always counted.
         """
         return self._kernel.read_listing(lambda db: counts.counts(db, exact=exact))
 
