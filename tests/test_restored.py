@@ -321,8 +321,9 @@ def test_a_folder_that_came_back_from_another_disk_is_opened_with_its_wal(copy, 
     assert numbers_in(database, driver) == [0, 1, 2]
 
 
-def test_a_file_that_was_replaced_together_with_its_wal_is_opened(copy, database, driver, killed, tmp_path_factory):
-    snapshot = tmp_path_factory.mktemp("snapshot")
+def test_a_file_that_was_replaced_together_with_its_wal_is_opened(copy, database, driver, killed):
+    snapshot = database.with_name("snapshot")
+    snapshot.mkdir()
     for path in (database, wal(database)):
         shutil.copyfile(path, snapshot / path.name)
     killed(database, driver, range(3, 4))

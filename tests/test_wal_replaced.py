@@ -21,6 +21,7 @@ from forked import Forked, run
 from litequeue import JobTimeout, StoreReplaced, current_job
 from litequeue.sqlite.commit.writer import WAITED
 from litequeue.sqlite.drivers import connection
+from litequeue.sqlite.file import guards
 from litequeue.sqlite.file.open_file import OpenFile, file_id
 from wal_program import declare
 
@@ -36,7 +37,7 @@ pytestmark = [
 @pytest.fixture(scope="module", autouse=True)
 def _close_what_was_given_up():
     """Close, once the files are gone, what must not be closed before: each opening in this process looks at it all."""
-    given_up, keep = [], connection.keep_for_ever
+    given_up, keep, known = [], connection.keep_for_ever, set(guards._open_files)
 
     def keeping(raw):
         given_up.append(raw)
@@ -47,6 +48,8 @@ def _close_what_was_given_up():
         yield
     for raw in given_up:
         raw.close()
+    for inode in guards._open_files.keys() - known:  # each may now come again, as another file's
+        del guards._open_files[inode]
 
 
 def remove(path):
