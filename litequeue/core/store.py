@@ -37,7 +37,8 @@ class Demand(NamedTuple):
 class Cycle(NamedTuple):
     """The result of one cycle: jobs to run, runs whose end came too late, and what to expect.
 
-    `cut`: there may be more, though fewer jobs came than were requested, as some are large or of many lanes.
+    `cut`: there may be more, though fewer jobs came than were requested: some are large, of many lanes, or behind
+    expired ones.
     """
 
     claimed: list[Claimed]

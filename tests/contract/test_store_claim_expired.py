@@ -3,7 +3,7 @@
 import pytest
 
 from contract.jobs import START, Hands, new, put, states
-from test_query_plans import cost, fill
+from test_query_plans import cost, fill, steps_of
 
 
 def ids(claimed):
@@ -87,7 +87,7 @@ def test_a_job_behind_thousands_of_expired_ones_is_found_without_reading_them(
     store, clock, ends_three, monkeypatch, live_at
 ):
     """By steps of SQLite's machine: one job read takes some 20 of them."""
-    monkeypatch.setattr("litequeue.sqlite.jobs.claim.SKIPPED", 50)
+    monkeypatch.setattr("litequeue.sqlite.jobs.expiry.READ", 50)
     fill(store, live_at, expires=START + 10)
     fill(store, 20_000 - live_at, expires=START + 60)
     clock.advance(10)
@@ -97,8 +97,61 @@ def test_a_job_behind_thousands_of_expired_ones_is_found_without_reading_them(
 
 
 def test_nothing_is_claimed_of_a_lane_in_which_all_have_expired(store, clock, ends_three, monkeypatch):
-    monkeypatch.setattr("litequeue.sqlite.jobs.claim.SKIPPED", 50)
+    monkeypatch.setattr("litequeue.sqlite.jobs.expiry.READ", 50)
     fill(store, 1_000, expires=START + 10)
     other = put(store, "other")
     clock.advance(10)
     assert ids(Hands(store, "add", "other").claim(10)) == [other]
+
+
+def test_a_claim_stops_after_some_rows_of_many_lanes_in_which_all_have_expired_and_says_so(store, clock, ends_three):
+    """By steps of SQLite's machine: one job read takes some 20 of them."""
+    tasks = [f"t{number}" for number in range(5)]
+    for queue in range(60):
+        for task in tasks:
+            fill(store, 70, task=task, queue=f"q{queue:02}", expires=START + 10)
+    clock.advance(10)
+    hands, cycles = Hands(store, *tasks), []
+    spent = steps_of(store, lambda: cycles.append(hands.turn(10)))
+    assert [(cycle.claimed, cycle.cut) for cycle in cycles] == [([], True)]
+    assert spent < 200_000
+
+
+def test_every_queue_has_its_turn_though_one_claim_does_not_read_all_expired_jobs(
+    store, clock, ends_three, monkeypatch
+):
+    monkeypatch.setattr("litequeue.sqlite.jobs.expiry.READ", 200)
+    queues = [f"q{number:02}" for number in range(40)]
+    for queue in queues:
+        fill(store, 30, queue=queue, expires=START + 10)
+        fill(store, 1, queue=queue)
+    clock.advance(10)
+    hands = Hands(store)
+    served = {job.queue for _ in range(60) for job in hands.claim(40)}
+    assert served == set(queues)
+
+
+# Jobs of the higher priority, by when they expire: behind one that may start; last; among those that have expired
+HIGHER = {
+    "first and last": [None, *[10] * 1_200, *[None] * 30],
+    "between": [None, *[10] * 600, *[None] * 30, *[10] * 600],
+    "last": [*[10] * 1_200, *[None] * 30],
+}
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 60])
+@pytest.mark.parametrize("higher", HIGHER)
+def test_no_job_of_lower_priority_comes_first_while_expired_ones_are_left(store, clock, monkeypatch, higher, tasks):
+    monkeypatch.setattr("litequeue.sqlite.jobs.settle.CHUNK", 200)
+    monkeypatch.setattr("litequeue.sqlite.jobs.expiry.READ", 500)
+    names = [f"t{number}" for number in range(tasks)]
+    put_all(store, *HIGHER[higher], task="t0", priority=10)
+    for name in names:
+        put_all(store, None, task=name, priority=-5)
+    clock.advance(10)
+    hands, cycles = Hands(store, *names), []
+    while not cycles or cycles[-1].claimed or cycles[-1].next_at is not None:
+        cycles.append(hands.turn(20))
+    priorities = [job.priority for cycle in cycles for job in cycle.claimed]
+    assert priorities == [10] * HIGHER[higher].count(None) + [-5] * tasks
+    assert len(cycles) < 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.budget import BUDGET
 from litequeue.core.records import Claimed
-from litequeue.sqlite.jobs.expiry import live_heads
+from litequeue.sqlite.jobs.expiry import LiveSearch
 from litequeue.sqlite.jobs.lanes import FEW
 from litequeue.sqlite.sql import SQL
 
@@ -22,7 +22,6 @@ _TAKE = SQL["take"]
 _payload = itemgetter(4)
 
 OF_MANY = 500  # jobs at most that one claim takes from many lanes, whose rows lie apart: each a page to read and write
-SKIPPED = 20_000  # expired jobs that one claim reads, 0.3 us each
 
 
 def claim(
@@ -35,10 +34,10 @@ def claim(
     limit = demand.limit if lanes.are_few else min(demand.limit, OF_MANY)
     single = lanes.single(demand)
     if single is not None:
-        rows = db.rows(SQL["front"], {"queue": single[0], "task": single[1], "limit": limit})
+        rows, cut = db.rows(SQL["front"], {"queue": single[0], "task": single[1], "limit": limit}), False
     else:
-        rows = _picked(db, demand._replace(limit=limit), lanes, turns)
-    cut = len(rows) == limit < demand.limit
+        rows, cut = _picked(db, demand._replace(limit=limit), lanes, turns)
+    cut = cut or len(rows) == limit < demand.limit
     if None in map(_payload, rows):
         fit = _bounded(db, rows)
         rows, cut = fit, cut or len(fit) < len(rows)
@@ -46,14 +45,16 @@ def claim(
     return [Claimed(*row) for row in rows], cut
 
 
-def _picked(db: Connection, demand: Demand, lanes: Lanes, turns: Turns) -> list[Row]:
-    """The rows of the jobs whose turn it is, in several lanes."""
+def _picked(db: Connection, demand: Demand, lanes: Lanes, turns: Turns) -> tuple[list[Row], bool]:
+    """The rows of the jobs whose turn it is, in several lanes; True with it: not all have been looked at."""
     ids: list[int] = []
+    search = None if lanes.past is None else LiveSearch(db, demand, lanes.past)
     for lines in lanes.windows(demand, turns):
-        ids += _shares(db, lines, demand, lanes.past, demand.limit - len(ids))
-        if len(ids) >= demand.limit:
+        ids += _shares(db, lines, demand, search, demand.limit - len(ids))
+        if len(ids) >= demand.limit or (search is not None and search.left <= 0):
             break
-    return db.rows(SQL["picked"], {"ids": json.dumps(ids)}) if ids else []
+    rows = db.rows(SQL["picked"], {"ids": json.dumps(ids)}) if ids else []
+    return rows, search is not None and (search.cut or search.left <= 0) and len(ids) < demand.limit
 
 
 def _bounded(db: Connection, rows: list[Row]) -> list[Row]:
@@ -89,19 +90,16 @@ def claims(db: Connection, ids: list[int]) -> list[Claimed]:
     return [Claimed(*row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
 
 
-def _shares(db: Connection, lines: list[Line], demand: Demand, past: float | None, limit: int) -> list[int]:
+def _shares(db: Connection, lines: list[Line], demand: Demand, search: LiveSearch | None, limit: int) -> list[int]:
     """Take an equal share from each queue that has something, so that a flood in one does not starve another."""
     taken: list[int] = []
-    scan = SKIPPED // max(1, sum(len(line.tasks) for line in lines)) + 1
+    live = None if search is None else search.first_of(lines)
     waiting = [(line, 0) for line in lines]  # with how many of it are taken
     while waiting and limit > len(taken):
         more: list[tuple[Line, int]] = []
         for place, (line, had) in enumerate(waiting):
             share = -(-(limit - len(taken)) // (len(waiting) - place))
-            if past is None:
-                ids = _first(db, line, demand, had + share)[had:]
-            else:
-                ids = _first_live(db, line, demand, past, had + share, scan)[had:]
+            ids = (_first(db, line, demand, had + share) if live is None else live[line.queue][: had + share])[had:]
             taken += ids
             if len(ids) == share:
                 more.append((line, had + share))
@@ -123,15 +121,6 @@ def _first(db: Connection, line: Line, demand: Demand, limit: int) -> list[int]:
     if len(line.tasks) > 1:
         heads.sort()
     return [job_id for _, job_id in heads[:limit]]
-
-
-def _first_live(db: Connection, line: Line, demand: Demand, now: float, limit: int, scan: int) -> list[int]:
-    """The same, where jobs that have expired are not ended yet."""
-    heads: list[Row] = []
-    for task in line.tasks:
-        lane = {"queue": line.queue, "task": task, "now": now, "most_deaths": demand.most_deaths}
-        heads += live_heads(db, lane, limit, scan)
-    return [job_id for _, job_id in sorted(heads)[:limit]]
 
 
 def _merged(db: Connection, line: Line, demand: Demand, limit: int) -> list[int]:

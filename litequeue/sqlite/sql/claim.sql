@@ -89,7 +89,7 @@ ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
 -- name: picked
 SELECT CAST(job.id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
-FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value
+FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value AND job.state = 1
 
 -- name: sizes
 SELECT CAST(job AS TEXT), length(payload) FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
@@ -109,22 +109,16 @@ WHERE state = 1 AND queue = +:queue AND task = +:task AND deaths <= +:most_death
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
 -- Three for a lane in which expired jobs stand, of which one claim ends no more than a chunk. Each reads one priority,
--- whose number is the negative of its rank; :scan bounds how many rows are read to find those that have not expired.
+-- whose number is the negative of its rank. `in_lane` says which have not expired, and which the worker leaves to others.
 -- name: next_rank
 SELECT -priority, id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task AND -priority > +:rank
 ORDER BY -priority, id LIMIT 1
 
--- name: live
-SELECT rank, id FROM (
-    SELECT -priority AS rank, id, begun, expires_at, deaths FROM litequeue_jobs
-    WHERE state = 1 AND queue = +:queue AND task = +:task AND -priority = +:rank AND id >= +:first
-    ORDER BY id LIMIT CAST(:scan AS INTEGER))
-WHERE (begun > 0 OR expires_at IS NULL OR expires_at > :now) AND (:most_deaths IS NULL OR deaths <= :most_deaths)
-LIMIT CAST(:limit AS INTEGER)
-
--- name: at_or_behind
-SELECT id, begun > 0 OR expires_at IS NULL OR expires_at > :now FROM litequeue_jobs
-WHERE state = 1 AND queue = +:queue AND task = +:task AND -priority = +:rank AND id >= +:first ORDER BY id LIMIT 1
+-- name: in_lane
+SELECT id, begun > 0 OR expires_at IS NULL OR expires_at > :now, :most_deaths IS NULL OR deaths <= :most_deaths
+FROM litequeue_jobs
+WHERE state = 1 AND queue = +:queue AND task = +:task AND -priority = +:rank AND id >= +:first
+ORDER BY id LIMIT CAST(:limit AS INTEGER)
 
 -- name: last_of_rank
 SELECT id, begun > 0 OR expires_at IS NULL OR expires_at > :now FROM litequeue_jobs
