@@ -239,7 +239,7 @@ def test_a_worker_declared_dead_while_a_suspect_runs_alone_learns_of_it_by_its_b
             until(lambda: worker.id != old)
             go.set()
             record = ended(job)
-        assert (record.status, record.attempt > 1, worker.lost) == ("succeeded", True, 1)  # a released claim counts, too
+        assert (record.status, record.attempt > 1, worker.lost) == ("succeeded", True, 1)  # released claims count
 
 
 # Results
