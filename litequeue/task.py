@@ -200,7 +200,8 @@ class Task(Transparent, Generic[P, R]):
         if not (keyed or self._plain):
             self._require_key_for_its_options()
         payload = self.signature.encode_call(args, kwargs, canonical=keyed)
-        if len(payload) > LARGE_PAYLOAD:
+        size = len(payload)
+        if size > LARGE_PAYLOAD or size > self._owner.max_payload:
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
@@ -220,7 +221,7 @@ class Task(Transparent, Generic[P, R]):
 
     def _payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         payload = self.signature.encode_call(args, kwargs)
-        return self._checked(payload) if len(payload) > LARGE_PAYLOAD else payload
+        return self._checked(payload)
 
     def _alike(self, payloads: list[bytes]) -> NewJobs:
         """Jobs to store for calls without a key: they differ in nothing but their arguments."""

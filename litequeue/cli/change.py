@@ -29,7 +29,7 @@ _UNFINISHED = (Status.SCHEDULED, Status.QUEUED, Status.RUNNING)
 _WHY: dict[type[LiteQueueError], str] = {
     JobNotFound: "they are not in this file",
     KeyConflict: "other jobs hold their keys now",
-    Unsupported: "what they are now does not allow it",
+    Unsupported: "their state does not allow it, as of these",
 }
 
 

@@ -71,6 +71,15 @@ def test_a_call_that_is_too_large_is_refused_and_a_large_one_arrives(open_rig):
     assert job.result(5) == "x" * 290_000
 
 
+def test_a_limit_that_is_smaller_than_what_is_warned_of_holds_too(open_rig):
+    rig = open_rig(max_payload=100)
+    with pytest.raises(PayloadTooLarge, match="more than max_payload=100"):
+        rig.tasks.echo.enqueue("x" * 101)
+    with pytest.raises(PayloadTooLarge):
+        rig.tasks.echo.enqueue_many([("x",), ("x" * 101,)])
+    assert rig.stored() == 0
+
+
 def test_a_codec_of_the_applications_own_is_used(open_rig):
     class Hexadecimal:
         def encode(self, value):
