@@ -213,7 +213,7 @@ def look_from_outside(folder, driver):
     """Open the file and close it again, as any command does; return the ids in it, and what is wrong with it."""
     text = (
         "import sys, json, litequeue; q = litequeue.Queue(sys.argv[1], driver=sys.argv[2]); "
-        "print(json.dumps([q.engine.admin.integrity(), [job.id for job in q.jobs(limit=100_000)]]))"
+        "print(json.dumps([q.engine.admin.integrity(), [job.id for job in q.engine.jobs.list(limit=1_000_000)]]))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", text, folder / "app.db", driver], capture_output=True, text=True, check=True
