@@ -594,8 +594,10 @@ def test_a_reconciliation_is_done_in_real_time_where_the_queues_clock_stands_sti
 @pytest.mark.parametrize("verb", ["enqueue", "retry", "cancel"])
 def test_a_coroutine_that_is_cancelled_amid_its_commit_has_notified(queue, verb):
     work = queue.task(name="work")(lambda: None)
-    job = work.using(delay="1d").enqueue()
-    with closing(Listener(queue.engine.directory, DONE if verb == "cancel" else WORK)) as listener:
+    topic = DONE if verb == "cancel" else WORK
+    with closing(Listener(queue.engine.directory, topic)) as listener:
+        job = work.using(delay="1d").enqueue()
+        until(lambda: topic is DONE or b"jobs" in listener.wait(0.01))
         calls = {"enqueue": lambda: work.using(key="k").aenqueue(), "retry": job.aretry, "cancel": job.acancel}
         cancelled_amid_its_commit(queue.engine.kernel.writer, calls[verb])
         until(lambda: (job.id.encode() if verb == "cancel" else b"jobs") in listener.wait(0.01))
