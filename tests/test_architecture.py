@@ -97,7 +97,7 @@ BROAD: dict[str, str] = {
         "the application's own on_connect runs there; raised again by the caller that waits"
     ),
     "sqlite/commit/commit_queue.py finish": "raised again by future.result()",
-    "sqlite/drivers/connection.py perform": "raised inside the steps, which undo what they have done and raise it again",
+    "sqlite/drivers/connection.py perform": "raised inside the steps, which undo what they did and raise it again",
     "sqlite/commit/external_connection.py _performed": "the same",
     "worker/worker.py Worker._work": "the loop's end: handed to the caller that started it",
     "worker/maintenance.py Maintenance._try": (
