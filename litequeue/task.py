@@ -200,8 +200,7 @@ class Task(Transparent, Generic[P, R]):
         if not (keyed or self._plain):
             self._require_key_for_its_options()
         payload = self.signature.encode_call(args, kwargs, canonical=keyed)
-        size = len(payload)
-        if size > LARGE_PAYLOAD or size > self._owner.max_payload:
+        if len(payload) > LARGE_PAYLOAD or len(payload) > self._owner.max_payload:
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)

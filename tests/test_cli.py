@@ -258,7 +258,7 @@ def test_status_says_that_the_number_of_succeeded_jobs_in_a_large_file_is_an_est
 
 def enqueue_on_lanes(folder, lanes, queues):
     with Queue(folder / "app.db") as queue:
-        tasks = [queue.task(name=f"task{number}")(print) for number in range(lanes)]
+        tasks = [queue.task(name=f"task{number}")(lambda: None) for number in range(lanes)]
         for number, task in enumerate(tasks):
             task.using(queue=f"q{number % queues}").enqueue_many([()] * (3 if number == 44 else 1))
 
@@ -287,8 +287,8 @@ def test_jobs_in_json_have_arguments_and_errors_and_leave_out_what_was_pruned(ca
 def test_a_listing_of_people_ends_in_time_and_says_how_to_go_on(call, folder, monkeypatch):
     monkeypatch.setattr("litequeue.sqlite.jobs.listing.FIRST_BLOCK", 10)
     with Queue(folder / "app.db") as queue:
-        queue.task(name="rare")(print).enqueue()
-        queue.task(name="add")(print).enqueue_many([()] * 20)
+        queue.task(name="rare")(lambda: None).enqueue()
+        queue.task(name="add")(lambda: None).enqueue_many([()] * 20)
     stopped = call("jobs", "app.db", "--task", "rare", "--timeout", "0s")
     assert stopped == "no jobs that match were found yet\nstopped after the time limit; to look further: --before 12\n"
     assert "rare" in call("jobs", "app.db", "--task", "rare", "--before", "12")
