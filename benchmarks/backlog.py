@@ -152,7 +152,7 @@ class Backlog:
 
     def drain(self) -> float:
         """Give how many functions a second began, of so many after the first thousand."""
-        ready = sum(count.jobs for count in self._queue.engine.jobs.counts(exact=True) if count.status is Status.QUEUED)
+        ready = sum(count.jobs for count in self._queue.engine.jobs.counts() if count.status is Status.QUEUED)
         self._store(self._ready - ready)
         self._begun = itertools.count(1)
         self._over.clear()

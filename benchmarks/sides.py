@@ -102,7 +102,7 @@ class LiteQueue:
 
     def stored(self) -> int:
         """How many jobs the file holds."""
-        return sum(count.jobs for count in self.queue.engine.jobs.counts(exact=True))
+        return sum(count.jobs for count in self.queue.engine.jobs.counts())
 
     @contextlib.contextmanager
     def worker(self, threads: int = THREADS) -> Iterator[None]:

@@ -44,7 +44,7 @@ _SHOWN = [status for status in Status if status is not Status.WAITING]
 @click.option(
     "--max-age", type=arguments.Duration(), help="Exit 1 also if a ready job has waited longer; implies --check."
 )
-@click.option("--exact", is_flag=True, help="Estimate no number of jobs: this may read all of them.")
+@click.option("--exact", is_flag=True, help="Count the succeeded jobs of a large file, too: this reads all of them.")
 @click.pass_context
 def status(
     ctx: click.Context,
@@ -113,7 +113,7 @@ def _queue_table(queues: list[dict[str, Any]]) -> str:
     rows = [
         [
             one_line(queue["queue"]),
-            *(_count(queue[str(s)], s, exact=str(s) not in queue["estimated"]) for s in statuses),
+            *(_count(queue[str(s)], s, exact=queue["succeeded_exact"] or s is not Status.SUCCEEDED) for s in statuses),
             "-" if queue["oldest_waiting_seconds"] is None else text(queue["oldest_waiting_seconds"]),
         ]
         for queue in shown

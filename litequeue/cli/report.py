@@ -96,12 +96,12 @@ def _queues(store: SqliteStore, ready: list[Ready], now: float, *, exact: bool) 
     for lane in ready:
         waiting[lane.queue] = min(lane.oldest, waiting.get(lane.queue, lane.oldest))
     queues: dict[str, dict[str, Any]] = {}
-    for count in store.jobs.counts(exact=exact):
-        row = queues.setdefault(
-            count.queue, {"queue": count.queue} | {str(status): 0 for status in Status} | {"estimated": []}
-        )
+    counts = store.jobs.counts(exact=exact)
+    succeeded_exact = all(count.exact for count in counts)
+    for count in counts:
+        row = queues.setdefault(count.queue, {"queue": count.queue} | {str(status): 0 for status in Status})
         row[str(count.status)] = count.jobs
-        row["estimated"] += [] if count.exact else [str(count.status)]
+        row["succeeded_exact"] = succeeded_exact
     for name, row in queues.items():
         row["oldest_waiting_seconds"] = max(0.0, now - waiting[name]) if name in waiting else None
     return [queues[name] for name in sorted(queues)]

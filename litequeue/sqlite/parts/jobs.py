@@ -238,9 +238,7 @@ class Jobs:
     def counts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Return how many jobs of each queue are in each state.
 
-        In a file of more than 20,000 ids some numbers are estimated, unless `exact`: that reads all jobs. These are the
-        numbers of succeeded jobs, and those that reach their share of 200,000, of which each queue and state has an
-        equal share. Running jobs are always counted.
+        Those that have succeeded are estimated in a file of more than 20,000 ids, unless `exact`: that reads all jobs.
         """
         return self._kernel.read_listing(lambda db: counts.counts(db, exact=exact))
 
