@@ -228,7 +228,9 @@ def test_current_job_outside_a_task_says_where_it_works():
         current_job()
 
 
-def test_current_job_knows_its_id_attempt_and_key_in_threads_and_on_the_loop(queue):
+def test_current_job_knows_its_id_attempt_and_key_in_threads_and_on_the_loop(queue, monkeypatch):
+    monkeypatch.setattr("litequeue.worker.executor.claim_size.PATIENCE", 60.0)  # a claim that is released counts, too
+
     @queue.task
     def plain() -> list:
         return [current_job().id, current_job().attempt, current_job().key]
@@ -241,7 +243,7 @@ def test_current_job_knows_its_id_attempt_and_key_in_threads_and_on_the_loop(que
     with queue.worker():
         for task in (plain, coroutine):
             job = task.using(key="k").enqueue()
-            assert job.result(10) == [job.id, job.refresh().attempt, "k"]  # a claim that was released counts, too
+            assert job.result(10) == [job.id, 1, "k"]
 
 
 def test_a_worker_serves_only_the_queues_it_was_given(queue):

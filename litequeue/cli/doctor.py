@@ -272,7 +272,7 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
 
 
 def _bring_near(store: SqliteStore) -> str:
-    store.admin.repair(repair.doubt_ticks)
+    store.admin.repair(repair.recompute_ticks)
     for _ in store.ticks.bring_near(frozenset(schedule.task for schedule in store.schedules.list())):
         pass
     return "they fire at their next ticks by the present clock"

@@ -74,7 +74,7 @@ def drop_orphans(db: Connection) -> str:
     return f"{found['errors']} errors, {found['payloads']} payloads and {found['results']} results were deleted"
 
 
-def doubt_ticks(db: Connection) -> str:
-    """Let the next tick of every schedule be computed again."""
-    db.rows(SQL["doubt_ticks"])
-    return "the next ticks are in doubt"
+def recompute_ticks(db: Connection) -> str:
+    """Let the next tick of every schedule be computed again when a worker looks, as after the clock was set back."""
+    db.rows(SQL["forget_computed_at"])
+    return "the next ticks will be computed again"

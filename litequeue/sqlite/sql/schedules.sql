@@ -69,5 +69,5 @@ WHERE name = :name
 -- name: note_triggered
 UPDATE litequeue_schedules SET last_at = :now, last_job = :last_job WHERE name = :name
 
--- name: doubt_ticks
+-- name: forget_computed_at
 UPDATE litequeue_schedules SET computed_at = NULL WHERE computed_at IS NOT NULL
