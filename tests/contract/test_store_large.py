@@ -1,7 +1,9 @@
 """Large payloads and results, which are kept apart from their jobs' rows, and read as if they were not."""
 
 import asyncio
+import gc
 import itertools
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -10,7 +12,8 @@ from contract.jobs import FAILED, LARGE, START, SUCCEEDED, Hands, new, put, retr
 from litequeue.core.budget import BUDGET
 from litequeue.core.outcome import ErrorInfo, Failed, Retried, Succeeded
 from litequeue.core.records import NewJobs
-from litequeue.errors import KeyConflict
+from litequeue.errors import KeyConflict, StoreError
+from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import large_values
 
 OTHER = LARGE.replace(b"7", b"8")
@@ -272,3 +275,21 @@ def records(store):
             "FROM litequeue_jobs"
         )
     )
+
+
+def test_an_error_of_a_statement_is_freed_without_a_collection(store):
+    """Its traceback keeps what was interrupted, and so locks and connections."""
+    seen = []
+
+    def steps():
+        yield "SELECT what_is_not_there", ()
+
+    gc.disable()
+    try:
+        try:
+            store.kernel.read(lambda db: perform(db, steps()))
+        except StoreError as error:
+            seen.append(weakref.ref(error))
+        assert [each() for each in seen] == [None]
+    finally:
+        gc.enable()

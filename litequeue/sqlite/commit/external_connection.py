@@ -102,6 +102,7 @@ async def _performed(adb: Any, steps: Steps[T]) -> T:
             return result
         except BaseException as error:
             if steps.gi_frame is None:  # type: ignore[attr-defined]
+                given = None  # the error: its traceback holds this frame
                 raise
             given, go_on = error, steps.throw
 

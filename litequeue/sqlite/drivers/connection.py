@@ -301,5 +301,6 @@ def perform(db: Connection, steps: Steps[T]) -> T:
             return result
         except BaseException as error:
             if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended by this error
+                given = None  # the error: its traceback holds this frame
                 raise
             given, go_on = error, steps.throw
