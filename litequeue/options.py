@@ -54,6 +54,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     mask: tuple[str, ...] = ()
 
 
+class TaskOptions(TypedDict, total=False):
+    """The options of a task; see `Queue.task`."""
+
+    name: str | None
+    queue: str
+    priority: int
+    retries: int
+    backoff: Backoff
+    retry_on: Errors | None
+    give_up_on: Errors | None
+    timeout: Duration | Unset | None
+    unique: Unique
+    key_scope: KeyScope | None
+    schedule: Trigger | None
+    result_ttl: Duration | Unset | None
+    expires: Duration | None
+    mask: Iterable[str]
+
+
 class Using(TypedDict, total=False):
     """The options of one call; see `Task.using`."""
 
@@ -116,23 +135,17 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
     raise LookupError(f"the option {name} of a call is checked nowhere")  # one was added to `Using` alone
 
 
-def task_options(
-    *,
-    queue: str,
-    priority: int,
-    retries: int,
-    backoff: Backoff,
-    retry_on: Errors | None,
-    give_up_on: Errors | None,
-    timeout: Duration | Unset | None,
-    unique: Unique,
-    key_scope: KeyScope | None,
-    schedule: Trigger | None,
-    result_ttl: Duration | Unset | None,
-    expires: Duration | None,
-    mask: Iterable[str],
-) -> Options:
-    """Check the options of a task."""
+def check_known(given: Iterable[str], known: Any, what: str) -> None:
+    """Refuse an option that `known`, a TypedDict, does not have."""
+    takes = known.__annotations__
+    if unknown := ", ".join(sorted(set(given) - set(takes))):
+        raise TypeError(f"{what} has no option {unknown}; it takes {', '.join(sorted(takes))}")
+
+
+def task_options(given: TaskOptions) -> Options:
+    """Check the options of a task, its name excepted."""
+    check_known(given, TaskOptions, "task()")
+    unique, key_scope = given.get("unique", False), given.get("key_scope")
     if not (isinstance(unique, (bool, str)) or callable(unique)) or unique == "":
         raise ValueError(
             f"unique must be True, a format such as 'user:{{user_id}}', or a function of the arguments, got {unique!r}"
@@ -141,17 +154,18 @@ def task_options(
         raise ValueError(
             "key_scope= says how long a key is held; give unique= as well, or give key= and key_scope= to using()"
         )
+    timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
     return Options(
-        queue=check_name(queue, "queue"),
-        priority=check_priority(priority),
-        policy=policy(retries, backoff, retry_on, give_up_on),
+        queue=check_name(given.get("queue", "default"), "queue"),
+        priority=check_priority(given.get("priority", 0)),
+        policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
         unique=unique,
         key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
         expires=None if expires is None else limit(expires, "expires"),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
-        schedule=_trigger(schedule),
-        mask=_names(mask),
+        schedule=_trigger(given.get("schedule")),
+        mask=_names(given.get("mask", ())),
     )
 
 

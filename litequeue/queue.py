@@ -14,13 +14,12 @@ from litequeue.core.engine_choice import chosen_engine
 from litequeue.core.interruptible import interruptible
 from litequeue.core.names import check_name
 from litequeue.core.records import JobSummary, Page, Status
+from litequeue.core.registry import Registry
 from litequeue.errors import Unsupported
 from litequeue.job import Job
 from litequeue.options import (
-    UNSET,
     Options,
-    Unique,
-    Unset,
+    TaskOptions,
     features_needed,
     jobs_where,
     limit,
@@ -31,18 +30,17 @@ from litequeue.options import (
 from litequeue.scheduling.schedules import Schedules
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
-from litequeue.task import AsyncTask, Decorator, Registry, Task, check_callable_without_arguments
+from litequeue.task import AsyncTask, Decorator, Task, check_callable_without_arguments
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import KeyScope, NewJob
-    from litequeue.core.retry import Backoff, Duration, Errors
-    from litequeue.scheduling.triggers import Trigger
+    from litequeue.core.records import NewJob
+    from litequeue.core.retry import Duration
     from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
 
 P = ParamSpec("P")
@@ -95,7 +93,7 @@ class Queue:
         self._durability = durability
         self._allow_unsafe_filesystem = allow_unsafe_filesystem
         self._foreign_keys, self._on_connect = foreign_keys, on_connect
-        self._tasks = Registry()
+        self._tasks: Registry[Task[..., Any]] = Registry()
         self._declared: dict[str, list[Declaration]] = {}
         of_file = path, driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
         self._engine: Engine | None = chosen_engine(engine, file_was_given=of_file != _FILE_BY_DEFAULT)
@@ -167,47 +165,8 @@ class Queue:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(
-        self,
-        function: None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        priority: int = 0,
-        retries: int = 0,
-        backoff: Backoff = None,
-        retry_on: Errors | None = None,
-        give_up_on: Errors | None = None,
-        timeout: Duration | Unset | None = UNSET,
-        unique: Unique = False,
-        key_scope: KeyScope | None = None,
-        schedule: Trigger | None = None,
-        result_ttl: Duration | Unset | None = UNSET,
-        expires: Duration | None = None,
-        mask: Iterable[str] = (),
-    ) -> Decorator: ...
-
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        priority: int = 0,
-        retries: int = 0,
-        backoff: Backoff = None,
-        retry_on: Errors | None = None,
-        give_up_on: Errors | None = None,
-        timeout: Duration | Unset | None = UNSET,
-        unique: Unique = False,
-        key_scope: KeyScope | None = None,
-        schedule: Trigger | None = None,
-        result_ttl: Duration | Unset | None = UNSET,
-        expires: Duration | None = None,
-        mask: Iterable[str] = (),
-    ) -> Any:
+    def task(self, function: None = None, /, **options: Unpack[TaskOptions]) -> Decorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
         """Make a function a task, bare (`@queue.task`) or with options (`@queue.task(retries=5)`).
 
         `name`: its qualified name unless given. `retries`: tries after the first, with `backoff` between them
@@ -218,24 +177,10 @@ class Queue:
         `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
         unless given. `mask`: names of arguments that listings are not to show.
         """
-        options = task_options(
-            queue=queue,
-            priority=priority,
-            retries=retries,
-            backoff=backoff,
-            retry_on=retry_on,
-            give_up_on=give_up_on,
-            timeout=timeout,
-            unique=unique,
-            key_scope=key_scope,
-            schedule=schedule,
-            result_ttl=result_ttl,
-            expires=expires,
-            mask=mask,
-        )
+        name, checked = options.get("name"), task_options(options)
         if function is None:
-            return lambda given: self._declare(given, name, options)
-        return self._declare(function, name, options)
+            return lambda given: self._declare(given, name, checked)
+        return self._declare(function, name, checked)
 
     def _declare(self, function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
         self.require(features_needed(options))

@@ -14,9 +14,9 @@ from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import Call, NewJob, NewJobs
 from litequeue.core.retry import Duration
-from litequeue.errors import PayloadTooLarge, UnknownTask, Unsupported
+from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
-from litequeue.options import Options, Using, call_field, check_fits, expiry, features_asked
+from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
@@ -170,10 +170,7 @@ class Task(Transparent, Generic[P, R]):
         None for none);
         `tags`; `within` (a connection of yours with a transaction open: the job is committed by that).
         """
-        unknown = set(options) - set(Using.__annotations__)
-        if unknown:
-            known = ", ".join(sorted(Using.__annotations__))
-            raise TypeError(f"using() has no option {', '.join(sorted(unknown))}; it takes {known}")
+        check_known(options, Using, "using()")
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         self._owner.require(features_asked(options))
@@ -354,26 +351,6 @@ class AsyncTask(Task[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
         return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
-
-
-class Registry(dict[str, Task[..., Any]]):
-    """The tasks of one queue, by name. `followers` are called when there is another one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.followers: list[Callable[[], object]] = []
-
-    def __setitem__(self, name: str, task: Task[..., Any]) -> None:
-        super().__setitem__(name, task)
-        for tell in list(self.followers):
-            tell()
-
-    def __missing__(self, name: str) -> Task[..., Any]:
-        import difflib  # needed for an error only
-
-        near = difflib.get_close_matches(name, self, n=1)
-        known = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(self)) or 'none'}"
-        raise UnknownTask(f"no task {name!r} is declared on this queue; {known}")
 
 
 class Decorator(Protocol):

@@ -28,6 +28,7 @@ FLOORS = [
     "worker.executor",
     "worker",
     "__init__",
+    "integrations",
     "testing",
     "cli",
     "__main__",

@@ -12,8 +12,9 @@ from litequeue.scheduling.schedules import declared
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from litequeue.core.registry import Registry
     from litequeue.core.store import Store
-    from litequeue.task import Registry, Task
+    from litequeue.task import Task
     from litequeue.worker.maintenance import Maintenance
     from litequeue.worker.running_jobs import RunningJobs
 
@@ -22,7 +23,7 @@ class ServedTasks:
     """Follows what a queue declares; `wake` is called, in any thread, when there is something new."""
 
     def __init__(self, tasks: Mapping[str, Task[..., Any]], wake: Callable[[], object]) -> None:
-        self._registry, self._wake = cast("Registry", tasks), wake
+        self._registry, self._wake = cast("Registry[Task[..., Any]]", tasks), wake
         self._stale = False
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
         self.tasks: dict[str, Task[..., Any]] = dict(tasks)

@@ -1,0 +1,1 @@
+"""litequeue at home in frameworks; a module each, imported by the application alone."""
