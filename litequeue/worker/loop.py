@@ -28,6 +28,7 @@ from litequeue.worker.quarantine import Quarantine
 from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
+from litequeue.worker.stop_log import StopLog
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,6 +76,7 @@ class Loop:
             self._runs = RunningJobs(self._executor, self.mailbox, home.defaults, home.clock)
             self._runs.serve(self._tasks.tasks)
             self._compose(home, store, options, stop, counts)
+            self._stop_log = StopLog(name, self.mailbox, stop, home.clock)
             stop.note_in(lock, self._listener.wake)  # may want a descriptor, too
             made.pop_all()
 
@@ -282,16 +284,21 @@ class Loop:
         """Let running jobs end within the grace, release the rest, and settle everything."""
         self._stop.say()
         self._runs.accept_no_more()
-        deadline = self._clock.monotonic() + self._options.grace
+        deadline = self._clock.monotonic() + self._stop.grace
         self._runs.release(self._executor.withdraw())
         self._quarantine.release_unbegun()
+        if self._stop.asks_jobs:
+            self._runs.ask_all()
         while self._executor.busy and not self._stop.at_once and self._clock.monotonic() < deadline:
             self._settle(deadline)
             if self._executor.busy:
+                self._stop_log.wait()
                 self._pause(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
                 self._stop.say()
                 self._process_lock.check()
                 self._keep_up()
+        self._stop.say()
+        self._stop_log.release()
         self._runs.interrupt_all()
         patience = self._clock.monotonic() + LAST_PATIENCE
         self._drain(patience)
@@ -300,6 +307,7 @@ class Loop:
         deadline = max(deadline, self._clock.monotonic() + LAST_SETTLE)
         while self.mailbox.settling and self._clock.monotonic() < deadline:
             self._pause(LAST_PATIENCE / 10)
+        self._stop_log.end()
         self._settle(deadline)
         self._claiming.note_what_ran()
 

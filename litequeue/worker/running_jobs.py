@@ -181,6 +181,14 @@ class RunningJobs:
 
     # ---- the end
 
+    def ask_all(self) -> None:
+        """Ask running jobs to end, as a cancel does, but to be released: coroutines are cancelled, functions may look."""
+        now = self._clock.monotonic()
+        for run in list(self._mailbox.running.values()):
+            run.release = True
+            if not self._in_thread(run):
+                self._interrupt(run, now)
+
     def interrupt_all(self) -> None:
         """Tell running jobs to end, because they are being released; again, if a job could not be told before."""
         now = self._clock.monotonic()

@@ -14,7 +14,9 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.logger import aside, log
 from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
+from litequeue.worker.ctrl_c import CtrlC
 from litequeue.worker.loop import Loop
+from litequeue.worker.server import RELOAD_GRACE, Server
 from litequeue.worker.signals import HANDLERS, LAST_WAIT, MOMENT, enter, handle_signals, say_what_kills
 from litequeue.worker.stop_request import StopRequest
 
@@ -49,6 +51,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
+        self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
 
@@ -91,7 +94,8 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None = None, *raised: object) -> None:
         self.stop()
         try:
-            self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
+            with CtrlC(self.stop_request):
+                self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
         finally:
             HANDLERS.remove(self.stop_request)
 
@@ -111,9 +115,12 @@ class Worker:
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
+        if self._server.is_forced:
+            self.stop_request.told("SIGINT", 2)
         ending = in_thread(self._join)  # no task: asyncio.run() cancels those
         try:
-            await asyncio.shield(ending)
+            with CtrlC(self.stop_request):
+                await asyncio.shield(ending)
         except BaseException:  # cancelled, as by a second Ctrl-C: what runs is released now
             self.stop(now=True)
             await asyncio.wait({ending}, timeout=LAST_WAIT)
@@ -162,6 +169,9 @@ class Worker:
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._store.check_process()
+        self._server = Server()  # first: our own handlers would hide the server's
+        if self._server.reloads:
+            self.stop_request.shorten(RELOAD_GRACE)
         if self._options.signals:
             handle_signals(self.stop_request)
         else:
