@@ -1,8 +1,9 @@
 """A Ctrl-C while the block of an embedded worker is being left: it releases what runs. Knows no job.
 
 A server such as uvicorn takes each SIGINT for a wish to end, ends its application at the first, and waits for that. So
-it must be the worker that hears the second. While it waits, and no longer, a handler of ours stands before the server's,
-which is called all the same. SIGTERM is not heard: servers pass it on to their processes, and one stop is told twice.
+it must be the worker that hears the second. While it waits, and no longer, a handler of ours stands before that of the
+server, which is called all the same. SIGTERM is not heard: servers pass it on to their processes, so that one stop
+arrives twice.
 """
 
 from __future__ import annotations

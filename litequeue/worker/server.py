@@ -2,7 +2,7 @@
 
 uvicorn's and gunicorn's handlers of signals are methods of objects that have the server's settings. So whether it
 reloads is answered the same for an option of the command line, for `uvicorn.run(reload=True)`, `fastapi dev` and a
-configuration file. The process's parent does not tell: `uvicorn --workers` starts its processes just as `--reload` does.
+configuration file. The parent process does not tell: `uvicorn --workers` starts its processes as `--reload` does.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class StopRequest:
     """The stop requests of one worker. `at_once`: what runs is to be released; `when_idle`: end when no job is ready.
 
-    `returns`: the program goes on by itself after the worker's end, as after `run()`. `grace`: for what runs, in seconds.
+    `returns`: the program goes on by itself after the worker's end, as after `run()`. `grace`: seconds for what runs.
     """
 
     def __init__(self, grace: float) -> None:

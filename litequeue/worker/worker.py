@@ -19,6 +19,7 @@ from litequeue.worker.loop import Loop
 from litequeue.worker.server import RELOAD_GRACE, Server
 from litequeue.worker.signals import HANDLERS, LAST_WAIT, MOMENT, enter, handle_signals, say_what_kills
 from litequeue.worker.stop_request import StopRequest
+from litequeue.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Home, RunOptions
     from litequeue.core.store import Store
+    from litequeue.worker.watchdog import Watcher
 
 STARTED = "this worker has already been started; make another with queue.worker()"
 
@@ -54,6 +56,7 @@ class Worker:
         self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
+        self._watcher: Watcher | None = None
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -80,6 +83,14 @@ class Worker:
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming, and end once running jobs have ended; `now`: release them. From any thread; does not wait."""
         self.stop_request.stop(now=now)
+
+    def log_stacks(self) -> None:
+        """Log the stack of each running job, with its id, task and run, and how long it has run. From any thread.
+
+        The jobs are not disturbed. `litequeue run` does this at SIGUSR1.
+        """
+        if self._loop is not None:
+            self._loop.runs.stacks.log_all()
 
     def __enter__(self) -> Self:
         self._listen()
@@ -192,6 +203,14 @@ class Worker:
             if mine:
                 HANDLERS.remove(self.stop_request)
 
+    def watched_by(self, watcher: Watcher) -> None:
+        """Tell the watcher when this worker claims, for as long as its loop goes on, and when it stops."""
+        self._watcher = watcher
+
+    def _status(self) -> str:
+        running = 0 if self._loop is None else len(self._loop.mailbox.running)
+        return f"{running} of {self.threads + self.coroutines} jobs running, {self.claimed} claimed so far"
+
     def wait_until_started(self) -> bool:
         """Wait until it has registered, or could not; return whether it has."""
         self._ready.wait()
@@ -249,6 +268,8 @@ class Worker:
             about = self.queue, self._store, self._options, self.name
             self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)
             try:
+                if self._watcher is not None:
+                    loop.watchdog = Watchdog(self._watcher, self._status)
                 loop.register()
                 self._ready.set()
                 loop.serve()
