@@ -67,14 +67,17 @@ class Listener:
         self.socket.close()
 
 
-@pytest.fixture(
-    params=["a path", pytest.param("abstract", marks=pytest.mark.skipif(sys.platform != "linux", reason=""))]
-)
-def listener(request, tmp_path):
-    name = str(tmp_path / "notify") if request.param == "a path" else f"@litequeue-{os.getpid()}-{tmp_path.name}"
-    listening = Listener(name)
-    yield listening
-    listening.close()
+@pytest.fixture
+def listen():
+    listening = []
+
+    def at(address):
+        listening.append(Listener(address))
+        return listening[-1]
+
+    yield at
+    for listener in listening:
+        listener.close()
 
 
 @pytest.fixture
@@ -94,12 +97,21 @@ def start(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "status"),
-    [((), "0 of 106 jobs running, 0 claimed so far"), (("--processes", "2"), "2 of 2 worker processes claim")],
+    ("options", "address", "status"),
+    [
+        (("--threads", "6"), "/notify", "0 of 106 jobs running, 0 claimed so far"),
+        pytest.param(
+            ("--processes", "2"),
+            "@litequeue",
+            "2 of 2 worker processes claim",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="no abstract names here"),
+        ),
+    ],
+    ids=["alone", "supervised"],
 )
-def test_systemd_hears_when_it_claims_goes_on_and_stops(start, tmp_path, listener, options, status):
-    threads = () if options else ("--threads", "6")
-    command = start(*options, *threads, NOTIFY_SOCKET=listener.name, WATCHDOG_USEC="400000")
+def test_systemd_hears_when_it_claims_goes_on_and_stops(start, tmp_path, listen, options, address, status):
+    listener = listen(f"{tmp_path}/notify" if address[0] == "/" else f"{address}-{os.getpid()}")
+    command = start(*options, NOTIFY_SOCKET=listener.name, WATCHDOG_USEC="400000")
     listener.heard("READY=1")
     ready = listener.messages[0]
     assert ready[:2] == ["READY=1", f"STATUS={status}"]
@@ -115,14 +127,6 @@ def test_systemd_hears_when_it_claims_goes_on_and_stops(start, tmp_path, listene
     assert command.ends() == 0
     assert sum("READY=1" in lines for lines in listener.messages) == 1
     assert "STOPPING=1" in listener.messages[-1]
-
-
-@pytest.mark.slow
-def test_without_a_service_manager_nothing_is_said_of_one(start):
-    command = start("--until-idle")
-    assert command.ends() == 0
-    assert "manager" not in command.output
-    assert "NOTIFY" not in command.output
 
 
 # What the environment says

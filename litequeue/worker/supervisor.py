@@ -133,7 +133,7 @@ class Supervisor:
             while self.children or self._pauses:
                 with suppress(queue.Empty):
                     # Windows tells of signals only between waits
-                    left = self._kill_at - self.clock.monotonic()
+                    left = min(self._kill_at - self.clock.monotonic(), self.alive_every)
                     self._handle(self._events.get(timeout=min(max(left, 0.0), 1.0)))
                 self._kill_the_late()
                 self._tell_manager()
@@ -149,7 +149,8 @@ class Supervisor:
             return
         now, every = self.clock.monotonic(), self._manager.every
         claiming = [child.alive_at for child in self.children if child.alive_at is not None]
-        status = f"{len(claiming)} of {self.processes} worker processes claim"
+        ending = f"{len(self.children)} worker processes are ending"
+        status = ending if self._stopping else f"{len(claiming)} of {self.processes} worker processes claim"
         if self._told == math.inf:
             if len(claiming) == self.processes and not self._stopping:
                 self._told = now
