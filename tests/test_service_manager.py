@@ -214,7 +214,7 @@ def test_a_worker_that_cannot_claim_has_not_started_and_one_that_cannot_any_more
         monkeypatch.setattr(type(queue.engine.runs), "claim", lambda *a, **o: (tries.append(1), claiming(*a, **o))[1])
         queue.task(name="any")(lambda: None)
         worker = queue.worker(threads=1)
-        worker.watched_by(heard)
+        worker.watcher = heard
         with worker:
             until(lambda: len(tries) > 2)
             assert heard.words == []

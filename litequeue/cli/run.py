@@ -161,8 +161,7 @@ def _work(
     if says_all:
         run_log.announce(worker, queue, file_of(queue, "this queue"))
     stacks.serve(worker.log_stacks)
-    if watcher is not None:
-        worker.watched_by(watcher)
+    worker.watcher = watcher
     teller = _fasten(worker, watcher, stacks) if isinstance(watcher, Tether) else None
     # a signal just before it runs, or just after, must not kill the process
     worker.stop_request.returns = True  # as run() says

@@ -49,7 +49,7 @@ class StopLog:
         """Log what is about to be released."""
         runs = list(self._mailbox.running.values())
         if runs:
-            why = "" if self._stop.at_once else f"after {text(self._stop.grace)} "
+            why = "" if self._stop.at_once or not self._stop.grace else f"after {text(self._stop.grace)} "
             log.warning("%s is stopping: %sreleasing %s", self._name, why, self._jobs(runs))
 
     def end(self) -> None:

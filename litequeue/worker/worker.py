@@ -56,7 +56,7 @@ class Worker:
         self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
-        self._watcher: Watcher | None = None
+        self.watcher: Watcher | None = None  # is told when it claims, while its loop goes on, and when it stops
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -203,10 +203,6 @@ class Worker:
             if mine:
                 HANDLERS.remove(self.stop_request)
 
-    def watched_by(self, watcher: Watcher) -> None:
-        """Tell the watcher when this worker claims, for as long as its loop goes on, and when it stops."""
-        self._watcher = watcher
-
     def _status(self) -> str:
         running = 0 if self._loop is None else len(self._loop.mailbox.running)
         return f"{running} of {self.threads + self.coroutines} jobs running, {self.claimed} claimed so far"
@@ -268,8 +264,8 @@ class Worker:
             about = self.queue, self._store, self._options, self.name
             self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)
             try:
-                if self._watcher is not None:
-                    loop.watchdog = Watchdog(self._watcher, self._status)
+                if self.watcher is not None:
+                    loop.watchdog = Watchdog(self.watcher, self._status)
                 loop.register()
                 self._ready.set()
                 loop.serve()
