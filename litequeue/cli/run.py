@@ -157,6 +157,8 @@ def _work(
     except (ValueError, TypeError) as error:
         raise Mistake(str(error)) from error
     if not isinstance(worker, Worker):
+        if isinstance(watcher, Manager):
+            watcher.claims("an engine of its own runs the jobs")
         return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
     if says_all:
         run_log.announce(worker, queue, file_of(queue, "this queue"))

@@ -320,8 +320,8 @@ class Loop:
         deadline = max(deadline, self._clock.monotonic() + LAST_SETTLE)
         while self.mailbox.settling and self._clock.monotonic() < deadline:
             self._pause(LAST_PATIENCE / 10)
-        self._stop_log.end()
         self._settle(deadline)
+        self._stop_log.end()
         self._claiming.note_what_ran()
 
     def _drain(self, patience: float) -> None:
@@ -343,6 +343,7 @@ class Loop:
     def _settle(self, deadline: float) -> None:
         """Settle the ends; if the store fails, try again until the deadline."""
         while self._process_lock.intact and not self._wrong_file and (ended := self.mailbox.take()):
+            self._stop_log.note(ended)
             try:
                 self._claiming.settle(ended)
             except WRONG_FILE:
