@@ -829,6 +829,6 @@ def test_a_wait_for_another_process_is_told_as_that_of_another_writer(open_queue
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(queue.path)], **pipes) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(StoreBusy, match="^the file was locked .* by another writer"):
+        with pytest.raises(StoreBusy, match=r"^the file was locked .* by another writer"):
             add.enqueue()
         other.stdin.close()

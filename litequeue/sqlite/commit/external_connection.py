@@ -35,14 +35,14 @@ ROWS_AT_ONCE = 64  # as aiosqlite.connect() has it
 
 _NOT_OURS = (
     "within= takes a connection of the queue's own driver, to the queue's own file: {driver} here, got {got}; "
-    "with Queue(path, driver='sqlite3') it takes connections of sqlite3 and aiosqlite, and the sessions and connections "
-    "of SQLAlchemy or Django around them; else those of apsw"
+    "with Queue(path, driver='sqlite3') it takes connections of sqlite3 and aiosqlite, and the sessions and "
+    "connections of SQLAlchemy or Django around them; else those of apsw"
 )
 _NO_TRANSACTION = "the connection given as within= has no transaction open; begin one first (BEGIN IMMEDIATE)"
 _ONLY_READS = (
-    "the transaction of the connection given as within= only reads so far, and cannot write now: another writer has the "
-    "file, or has changed it since that transaction first read from it. Nothing was stored; roll back, and begin it "
-    "with BEGIN IMMEDIATE"
+    "the transaction of the connection given as within= only reads so far, and cannot write now: another writer has "
+    "the file, or has changed it since that transaction first read from it. Nothing was stored; roll back, and begin "
+    "it with BEGIN IMMEDIATE"
 )
 
 

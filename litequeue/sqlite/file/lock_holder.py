@@ -12,8 +12,8 @@ LOCKS = Path("/proc/locks")  # Linux: POSIX locks of all processes
 WRITE_LOCK = 120  # the byte of -shm that a writer in WAL mode locks (sqlite.org/walformat.html, 2.3)
 
 _OURS = (
-    "the file is locked by a transaction that this process itself has open, on another connection. If this thread opened "
-    "it, no wait can end it: commit it first, or enqueue in it, by using(within=connection)"
+    "the file is locked by a transaction that this process itself has open, on another connection. If this thread "
+    "opened it, no wait can end it: commit it first, or enqueue in it, by using(within=connection)"
 )
 
 
@@ -36,8 +36,8 @@ def held_here(database: str) -> bool:
 
 
 def _is_write_lock(fields: list[str], place: str) -> bool:
-    """Read `1: POSIX ADVISORY WRITE 815 fe:00:2147602 120 120` (proc(5)); a blocked request has `->` after its number."""
+    """Read `1: POSIX ADVISORY WRITE 815 fe:00:2147602 120 120` (proc(5)); one that waits has `->` after its number."""
     if len(fields) != 8 or fields[1:6] != ["POSIX", "ADVISORY", "WRITE", str(getpid()), place]:
         return False
     first, last = fields[6:]
-    return int(first) <= WRITE_LOCK and (last == "EOF" or WRITE_LOCK <= int(last))
+    return int(first) <= WRITE_LOCK and (last == "EOF" or int(last) >= WRITE_LOCK)
