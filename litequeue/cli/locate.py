@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
 import pkgutil
 import re
@@ -124,6 +125,7 @@ def import_named(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    _set_up_django()
     try:
         return importlib.import_module(name)
     except LiteQueueError as error:
@@ -133,6 +135,23 @@ def import_named(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise Mistake(_no_module(name, error.name)) from None
         raise BrokenModule(name, error) from error
+
+
+def _set_up_django() -> None:
+    """Set Django up before a module may import its models, where the environment names its settings."""
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not settings or importlib.util.find_spec("django") is None:
+        return
+    from litequeue.integrations.django import set_up
+
+    try:
+        set_up()
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{settings}.".startswith(f"{error.name}."):
+            raise Mistake(
+                f"DJANGO_SETTINGS_MODULE is {settings!r}, but {_no_module(settings, error.name)}; correct or unset it"
+            ) from None
+        raise BrokenModule(f"Django, with the settings {settings},", error) from error
 
 
 def _named(module: ModuleType, module_name: str, attribute: str) -> Queue:
