@@ -6,6 +6,7 @@ runs for one that was rolled back, and nobody meets "database is locked".
 
 import http.client
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -40,13 +41,9 @@ class Bookmarks:
         self._number, self._lock, self._stop = 0, threading.Lock(), threading.Event()
         self._clients = [threading.Thread(target=self._ask) for _ in range(3)]
         self._processes = []
-        subprocess.run([*self.manage("migrate"), "-v0"], cwd=PROGRAM, env=self.environment, check=True)
 
     def __repr__(self):
         return f"the processes of this log:\n{self.log.read_text()}"
-
-    def manage(self, *words):
-        return [sys.executable, "manage.py", *words]
 
     def start(self, *command):
         """Start a process in a group of its own."""
@@ -61,7 +58,7 @@ class Bookmarks:
         return server
 
     def start_worker(self):
-        return self.start(*self.manage("litequeue_worker", "--threads", "2"))
+        return self.start(sys.executable, "manage.py", "litequeue_worker", "--threads", "2")
 
     def answer(self, path):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
@@ -121,8 +118,18 @@ def kill(process):
     process.wait(DEADLINE)
 
 
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
+    """A database with Django's tables and no row."""
+    data = tmp_path_factory.mktemp("migrated")
+    command, environment = [sys.executable, "manage.py", "migrate", "-v0"], os.environ | {"BOOKMARKS_DATA": str(data)}
+    subprocess.run(command, cwd=PROGRAM, env=environment, check=True)
+    return data / "bookmarks.db"
+
+
 @pytest.fixture
-def bookmarks(tmp_path, request):
+def bookmarks(tmp_path, request, migrated):
+    shutil.copy(migrated, tmp_path)
     made = Bookmarks(tmp_path, request.param)
     yield made
     made.end()
@@ -134,9 +141,8 @@ def test_each_saved_bookmark_gets_its_snapshot_whatever_is_killed(bookmarks):
     bookmarks.ask()
     bookmarks.tells()
     kill(server)
-    bookmarks.start_server()
-    bookmarks.tells()
     kill(worker)
+    bookmarks.start_server()
     worker = bookmarks.start_worker()
     bookmarks.tells()
     bookmarks.end_clients()
