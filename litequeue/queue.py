@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from litequeue.core.declaration import Declaration, declared_here, is_the_progra
 from litequeue.core.duration import seconds
 from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
 from litequeue.core.interruptible import interruptible
-from litequeue.core.modules import checked_patterns, matching
+from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.core.names import check_name
 from litequeue.core.opened_engine import OpenedEngine
 from litequeue.core.records import JobSummary, Page, Status
@@ -212,13 +211,11 @@ class Queue:
         self._declared[named] = remembered(known, here)
         return made
 
-    def import_modules(self, importer: Callable[[str], object] = importlib.import_module) -> None:
+    def import_modules(self, importer: Callable[[Sequence[str]], object] = import_matching) -> None:
         """Import the modules of `imports=`, once; a worker does so before it begins. Raises what they raise."""
         if not self._imported:
             self._imported = True
-            for pattern in self.imports:
-                for module in matching(pattern):
-                    importer(module)
+            importer(self.imports)
 
     # ---- jobs
 
