@@ -160,3 +160,31 @@ def test_each_saved_bookmark_gets_its_snapshot_whatever_is_killed(bookmarks):
         assert [job.errors for job in queue.jobs(status="failed", limit=10_000)] == []
         assert {job.status for job in queue.jobs(limit=10_000)} == {"succeeded"}
     assert "database is locked" not in bookmarks.log.read_text()
+
+
+def litequeue(data, *words, settings="project.settings"):
+    environment = os.environ | {"BOOKMARKS_DATA": str(data), "DJANGO_SETTINGS_MODULE": settings}
+    command = [program("litequeue"), *words]
+    return subprocess.run(
+        command, cwd=PROGRAM, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+
+
+def test_litequeue_run_sets_django_up_before_it_imports_models(tmp_path):
+    ran = litequeue(tmp_path, "run", "-I", "bookmarks.*", "project.queue:queue", "--until-idle")
+    assert ran.returncode == 0, ran.stderr
+    assert "snapshot (queue default)" in ran.stderr
+
+
+def test_settings_that_cannot_be_imported_are_told_with_what_to_do(tmp_path):
+    ran = litequeue(tmp_path, "run", "project.queue:queue", settings="projet.settings")
+    assert ran.returncode == 2
+    assert "DJANGO_SETTINGS_MODULE is 'projet.settings'" in ran.stderr
+    assert "did you mean 'project.settings'?; correct or unset it" in ran.stderr
+
+
+def test_settings_that_raise_are_shown_with_their_traceback(tmp_path):
+    ran = litequeue(tmp_path / "missing", "run", "project.queue:queue", settings="bookmarks.views")
+    assert ran.returncode == 1
+    assert "Traceback" in ran.stderr
+    assert "Error: Django with the settings bookmarks.views could not be set up: AppRegistryNotReady" in ran.stderr

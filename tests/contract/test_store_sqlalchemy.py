@@ -176,6 +176,24 @@ def test_a_job_commits_with_an_async_session_or_connection(queue, add, engine, d
 
 
 @sqlite3_only
+def test_a_savepoint_of_an_async_session_takes_its_jobs_along(queue, add, database):
+    asynchronous = aio.create_async_engine(f"sqlite+aiosqlite:///{database}")
+    immediate(asynchronous.sync_engine)
+
+    async def main():
+        async with aio.AsyncSession(asynchronous) as session, session.begin():
+            with pytest.raises(ZeroDivisionError):
+                async with session.begin_nested():
+                    await add.using(within=session).aenqueue(1)
+                    raise ZeroDivisionError
+            kept = await add.using(within=session).aenqueue(2)
+        await asynchronous.dispose()
+        return kept
+
+    assert [asyncio.run(main())] == queue.jobs()
+
+
+@sqlite3_only
 def test_a_transaction_that_has_read_and_cannot_write_any_more_says_so_and_stores_nothing(queue, add, database):
     """BEGIN without IMMEDIATE: SQLite refuses the upgrade at once, in spite of any busy timeout."""
     engine = sa.create_engine(f"sqlite:///{database}")
