@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from litequeue.core.asyncio_context import is_set_within
 from litequeue.errors import LiteQueueError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class JobEvents:
     """The events of one queue's jobs. `shown` makes of a job what clients see."""
 
     def __init__(self, queue: Queue, shown: Callable[[Job[Any]], JobDict]) -> None:
-        self._queue, self._shown = queue, shown
+        self.queue, self._shown = queue, shown
         self._followed: WeakKeyDictionary[asyncio.AbstractEventLoop, _Jobs] = WeakKeyDictionary()
 
     def event(self, job: Job[Any]) -> Event:
@@ -47,11 +48,7 @@ class JobEvents:
 
     async def read(self, job_id: str) -> Event:
         """Return the event that tells of a job's present state."""
-        return self.event(await self._queue.ajob(job_id))
-
-    async def end(self, job_id: str) -> None:
-        """Wait for a job's end."""
-        await self._queue.source.await_end(job_id, None)
+        return self.event(await self.queue.ajob(job_id))
 
     async def follow(self, job: Job[Any], last: str | None) -> AsyncIterator[str]:
         """Yield the text of events from the job's present state to its end; `last`: the id of one the client has."""
@@ -102,7 +99,7 @@ class _Followed:
 
     async def _tell_end(self) -> None:
         try:
-            await self._events.end(self.job_id)
+            await self._events.queue.source.await_end(self.job_id, None)
         except LiteQueueError:
             self.close()
         else:
@@ -144,17 +141,6 @@ class _Jobs:
                     followed.close()
                 else:
                     await followed.look()
-
-
-async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait until the event is set, at most so long; return whether it is."""
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
-        await asyncio.wait({waiting}, timeout=seconds)
-    finally:
-        waiting.cancel()
-    return event.is_set()
 
 
 def server_is_stopping() -> bool:

@@ -10,8 +10,8 @@ import inspect
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from litequeue.core.asyncio_context import is_set_within
 from litequeue.core.logger import log
-from litequeue.integrations.job_events import is_set_within
 from litequeue.ipc.sole_process import SoleProcess
 from litequeue.options import run_options
 from litequeue.task import Task
