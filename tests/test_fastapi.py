@@ -13,12 +13,18 @@ from litequeue.core.job_dict import JobDict
 from litequeue.integrations import job_events, starlette
 from litequeue.integrations.job_events import JobEvents
 
+DEADLINE = 60  # seconds; only a defect waits so long
+
 fastapi = pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 
 from fastapi import Depends, FastAPI, HTTPException  # noqa: E402
 
 from litequeue.integrations.fastapi import Background, background, jobs_router, worker_lifespan  # noqa: E402
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, DEADLINE))
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def calls(app, *requests, **options):
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return [await client.request(*request.split(), **options) for request in requests]
 
-    return asyncio.run(call())
+    return run(call())
 
 
 def endpoint(function, *, through=lambda app: app, **options):
@@ -183,15 +189,18 @@ def test_without_the_scope_of_a_function_nothing_is_stored_and_the_response_is_a
 
 def test_a_block_stores_jobs_at_its_end_or_none_at_all(queue, send):
     async def use():
-        async with starlette.background(queue) as jobs:
-            jobs.add_task(send, "ada")
+        async with starlette.background(queue) as stored:
+            stored.add_task(send, "ada")
             assert queue.jobs() == []
         with pytest.raises(KeyError):
             async with starlette.background(queue) as jobs:
                 jobs.add_task(send, "bob")
                 raise KeyError
 
-    asyncio.run(use())
+        with pytest.raises(RuntimeError, match="enqueue"):
+            stored.add_task(send, "late")  # as while a response is streamed: nobody would store it
+
+    run(use())
     assert len(queue.jobs()) == 1
 
 
@@ -341,7 +350,7 @@ def test_events_tell_of_each_state_and_progress_once_and_end_with_the_job(queue,
                     seen.set()
         return told
 
-    told = asyncio.run(follow())
+    told = run(follow())
     assert [name for name, _, _ in told] == ["message"] * (len(told) - 1) + ["end"]
     assert told[-2][2]["progress"] == {"done": 1, "total": 2, "note": "half"}
     assert (told[-2][2]["status"], told[-1][2]["status"]) == ("running", "succeeded")
@@ -380,7 +389,7 @@ def test_all_who_follow_a_job_share_one_look(queue, send, monkeypatch):
         await job.acancel()
         return lookers, await asyncio.gather(*following), events
 
-    lookers, told, events = asyncio.run(follow())
+    lookers, told, events = run(follow())
     assert len(lookers) == 1
     assert {each[-1][2]["status"] for each in told} == {"cancelled"}
     assert [jobs._jobs for jobs in events._followed.values()] in ([], [{}])
@@ -405,7 +414,7 @@ def test_a_stream_without_news_sends_comments_and_ends_when_its_client_has_gone(
         scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": []}
         await app(scope | {"query_string": b"", "root_path": "", "scheme": "http"}, receive, send)
 
-    asyncio.run(leave())  # it returns, though the job has not ended
+    run(leave())  # it returns, though the job has not ended
     assert commented
 
 
@@ -426,7 +435,7 @@ def test_streams_end_when_uvicorn_is_told_to_stop(queue, send, monkeypatch):
 
     before = signal.signal(signal.SIGTERM, Server().handle_exit)
     try:
-        [(name, _, shown)] = asyncio.run(follow())
+        [(name, _, shown)] = run(follow())
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (name, shown["status"]) == ("message", "queued")
@@ -448,7 +457,7 @@ def test_a_lifespan_runs_a_worker_inside_the_applications_own(queue, send):
         async with worker_lifespan(queue, lifespan=own, threads=1)("the application") as state:
             return state, await (await send.aenqueue("ada"))
 
-    assert asyncio.run(live()) == ({"pool": "the application"}, "ada")
+    assert run(live()) == ({"pool": "the application"}, "ada")
     assert steps == ["begins", ["succeeded"]]
 
 
@@ -475,7 +484,7 @@ def test_one_of_several_processes_runs_the_worker_and_another_one_when_that_ends
             await first.__aexit__(None, None, None)
             return await (await send.aenqueue("ada"))
 
-    assert asyncio.run(live()) == "ada"
+    assert run(live()) == "ada"
     assert len(made) == 2
 
 
@@ -491,4 +500,4 @@ def test_a_worker_that_cannot_start_keeps_the_application_from_starting(queue, m
             pytest.fail("it started")
 
     with pytest.raises(OSError, match="no threads"):
-        asyncio.run(live())
+        run(live())

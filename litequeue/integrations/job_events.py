@@ -39,7 +39,8 @@ class JobEvents:
     """The events of one queue's jobs. `shown` makes of a job what clients see."""
 
     def __init__(self, queue: Queue, shown: Callable[[Job[Any]], JobDict]) -> None:
-        self.queue, self._shown = queue, shown
+        self.queue: Queue = queue
+        self._shown = shown
         self._followed: WeakKeyDictionary[asyncio.AbstractEventLoop, _Jobs] = WeakKeyDictionary()
 
     def event(self, job: Job[Any]) -> Event:

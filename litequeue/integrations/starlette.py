@@ -94,6 +94,7 @@ class Background:
     def __init__(self, queue: Queue, plain: Callable[..., object] | None = None) -> None:
         self._queue, self._plain = queue, plain
         self._jobs: list[NewJob] = []
+        self._is_over = False
 
     def add_task(self, task: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call. It is checked now, stored with the others before the response is sent, and run by a worker.
@@ -102,6 +103,8 @@ class Background:
         response needs the job's id, use `await task.aenqueue(...)` instead. Raises what `enqueue()` raises for the
         arguments, and `TypeError` for a function that is no task.
         """
+        if self._is_over:
+            raise RuntimeError("these jobs are stored already, and the response is being sent; call task.enqueue()")
         if isinstance(task, Task):
             self._jobs.append(task.new_job(self._queue, *args, **kwargs))
         elif self._plain is not None and callable(task):
@@ -115,9 +118,9 @@ class Background:
             )
 
     async def _commit(self) -> None:
-        jobs, self._jobs = self._jobs, []
-        if jobs:
-            await self._queue.asubmit(jobs)
+        self._is_over = True
+        if self._jobs:
+            await self._queue.asubmit(self._jobs)
 
     def __repr__(self) -> str:
         return f"<Background jobs={len(self._jobs)}>"
