@@ -23,6 +23,7 @@ FLOORS = [
     "job",
     "calls",
     "task",
+    "lock",
     "sqlite",
     "queue",
     "worker.executor",
@@ -57,6 +58,7 @@ READS_ENVIRONMENT = {
 
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {
+    "ipc/named_lock.py NamedLock._wait": "handed to those who wait for the lock",
     "core/background.py _Calls._serve": (
         "one call that fails does not end the thread of those that follow; it is logged"
     ),

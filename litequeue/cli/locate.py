@@ -9,6 +9,7 @@ import pkgutil
 import re
 import sys
 import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ import click
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import seconds
+from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.queue import DefaultQueue, Queue, default_queue
 from litequeue.sqlite.file.opening import Driver
@@ -133,6 +135,14 @@ def import_named(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise Mistake(_no_module(name, error.name)) from None
         raise BrokenModule(name, error) from error
+
+
+def import_patterns(patterns: Iterable[str], importer: Callable[[str], object] = import_named) -> None:
+    """Import modules of a user's by names and patterns such as `shop.*`."""
+    try:
+        import_matching(checked_patterns(patterns), importer)
+    except (ImportError, ValueError) as error:
+        raise Mistake(str(error)) from None
 
 
 def _named(module: ModuleType, module_name: str, attribute: str) -> Queue:

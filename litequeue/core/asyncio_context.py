@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from litequeue.errors import Unsupported
-
-if TYPE_CHECKING:
-    import asyncio
 
 _NEEDS_ASYNCIO = (
     "the async methods (aenqueue, aresult, atransaction, async with queue.worker() ...) must be awaited in a task of "
@@ -53,16 +50,3 @@ def require_asyncio() -> Any:
     except (AttributeError, RuntimeError):  # another thread is about to import it; no loop runs here
         pass
     raise Unsupported(_NEEDS_ASYNCIO)
-
-
-async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait until the event is set, at most so long; return whether it is."""
-    import asyncio  # this module is imported by programs that have no use for it
-
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
-        await asyncio.wait({waiting}, timeout=seconds)
-    finally:
-        waiting.cancel()
-    return event.is_set()

@@ -9,7 +9,6 @@ import signal
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from litequeue.core.asyncio_context import is_set_within
 from litequeue.errors import LiteQueueError
 
 if TYPE_CHECKING:
@@ -64,7 +63,8 @@ class JobEvents:
                     yield event.text
                 if over:
                     return
-                if not await is_set_within(changed, HEARTBEAT):
+                await asyncio.wait({changed}, timeout=HEARTBEAT)
+                if not changed.done():
                     yield COMMENT
         finally:
             jobs.leave(followed)
@@ -75,7 +75,7 @@ class _Followed:
 
     def __init__(self, events: JobEvents, job_id: str, event: Event) -> None:
         self._events, self.job_id, self.event = events, job_id, event
-        self.followers, self.over, self.changed = 0, event.ended, asyncio.Event()
+        self.followers, self.over, self.changed = 0, event.ended, asyncio.get_running_loop().create_future()
         self.ending = asyncio.ensure_future(self._tell_end())
 
     async def look(self) -> None:
@@ -95,8 +95,8 @@ class _Followed:
         self._tell()
 
     def _tell(self) -> None:
-        told, self.changed = self.changed, asyncio.Event()
-        told.set()
+        told, self.changed = self.changed, asyncio.get_running_loop().create_future()
+        told.set_result(None)
 
     async def _tell_end(self) -> None:
         try:

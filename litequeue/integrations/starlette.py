@@ -10,9 +10,8 @@ import inspect
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from litequeue.core.asyncio_context import is_set_within
 from litequeue.core.logger import log
-from litequeue.ipc.sole_process import SoleProcess
+from litequeue.errors import LockTimeout
 from litequeue.options import run_options
 from litequeue.task import Task
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-TRY_AGAIN = 1.0  # seconds until a process looks again whether the one with the worker is gone
+LOCK = "worker_lifespan"
 
 
 def worker_lifespan(
@@ -43,6 +42,8 @@ def worker_lifespan(
         raise TypeError(f"worker_lifespan() {error}; it takes one=, lifespan= and what queue.worker() takes") from None
     options.apply_defaults()
     run_options(**options.arguments)
+    if one:
+        queue.lock(LOCK)  # `Unsupported` where there is no file
     if lifespan is not None and not callable(lifespan):
         raise TypeError(f"lifespan must be a function that takes the application, got {lifespan!r}")
 
@@ -58,34 +59,38 @@ def worker_lifespan(
 
 @asynccontextmanager
 async def _sole_worker(queue: Queue, options: dict[str, Any]) -> AsyncIterator[None]:
-    """Run a worker as soon as no other process does, until the end of the block."""
-    lock, begun, over = SoleProcess(queue.path, "sole_worker"), asyncio.Event(), asyncio.Event()
+    """Run a worker once no other process does, until the end of the block."""
+    ready, over = asyncio.Event(), asyncio.Event()
+    waiting: list[str] = []  # for the lock
 
     async def work() -> None:
-        while not lock.enter():
-            begun.set()
-            if await is_set_within(over, TRY_AGAIN):
-                return
-        if begun.is_set():
-            log.info("the process with the worker has ended: this one (one=True) runs a worker now")
-        try:
-            async with queue.worker(**options):
-                begun.set()
-                await over.wait()
-        finally:
-            lock.leave()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(queue.lock(LOCK, timeout=0))
+            except LockTimeout as taken:
+                log.info("one=True: no worker runs here until that of another process ends: %s", taken)
+                waiting.append(LOCK)
+                ready.set()
+                await stack.enter_async_context(queue.lock(LOCK))
+                waiting.clear()
+            await stack.enter_async_context(queue.worker(**options))
+            ready.set()
+            await over.wait()
 
-    working = asyncio.ensure_future(work())
-    beginning = asyncio.ensure_future(begun.wait())
-    await asyncio.wait({working, beginning}, return_when=asyncio.FIRST_COMPLETED)
-    beginning.cancel()
+    working, starting = asyncio.ensure_future(work()), asyncio.ensure_future(ready.wait())
+    await asyncio.wait({working, starting}, return_when=asyncio.FIRST_COMPLETED)
+    starting.cancel()
     if working.done():  # it could not start
         await working
     try:
         yield
     finally:
         over.set()
-        await working
+        if waiting:
+            working.cancel()
+            await asyncio.wait({working})
+        else:
+            await working  # not shielded: a cancel, as by a second Ctrl-C, is for the worker
 
 
 class Background:
