@@ -24,7 +24,7 @@ APP = """
 import os, time
 from pathlib import Path
 from typing import Annotated
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from litequeue import Queue, current_job
 from litequeue.integrations.fastapi import Background, background, jobs_router, worker_lifespan
 
@@ -69,6 +69,16 @@ async def sign_up(name: str, jobs: Jobs):
 async def occupy_a_thread(jobs: Jobs):
     jobs.add_task(occupy)
 
+@app.post("/refused")
+async def refuse(jobs: Jobs):
+    jobs.add_task(welcome, "nobody")
+    raise HTTPException(418)
+
+@app.post("/unstored")
+async def fail_to_store(jobs: Jobs):
+    for name in "ada", "bob":
+        jobs.add_task(welcome.using(key="one", on_conflict="raise"), name)
+
 @app.get("/pid")
 def pid():
     return os.getpid()
@@ -88,7 +98,7 @@ class Uvicorn(Server):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:
             connection.request("POST", path)
-            assert connection.getresponse().status == 200, self
+            return connection.getresponse().status
         finally:
             connection.close()
 
@@ -140,16 +150,17 @@ def start(tmp_path):
                 continue
 
 
-def test_a_job_runs_though_the_server_was_killed_between_the_response_and_the_task(start):
+def test_what_a_response_has_told_of_runs_though_the_server_was_killed_before_and_nothing_else_does(start):
     server = start()
     server.post("/occupy")
     server.notes("occupied", 1)  # the only thread is taken, so that no other job begins
-    server.post("/signup/ada")
+    assert [server.post(path) for path in ("/refused", "/unstored", "/signup/ada")] == [418, 500, 200]
     server.kill()
     assert server.noted("welcomed") == []
     server.open_gate()
     again = start()
     assert again.notes("welcomed", 1) == ["ada"]
+    assert [job.task for job in with_queue(server, Queue.jobs)] == ["welcome", "occupy"]
 
 
 def test_a_stream_of_events_tells_of_progress_and_does_not_keep_the_server_from_stopping(start):
