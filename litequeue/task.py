@@ -97,6 +97,20 @@ class Task(Transparent, Generic[P, R]):
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
 
+    def new_job(self, queue: Owner, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """Check and encode one call, and store nothing: `queue.submit([...])` stores several, of any of its tasks.
+
+        Raises what `enqueue()` raises for the arguments, and `ValueError` if `queue` is not the task's own, or where
+        `within=` has chosen another transaction.
+        """
+        if queue is not self._owner:
+            raise ValueError(
+                f"{self.name} is a task of another queue than {queue!r}; jobs of both cannot commit together"
+            )
+        if self._within is not None:
+            raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
+        return self._new(args, kwargs)
+
     @overload
     def enqueue_many(self, calls: Iterable[GivenCall]) -> list[Job[R]]: ...
     @overload
