@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -10,12 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from litequeue.core.after_commit import OnCommit
+from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
 from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
 from litequeue.core.interruptible import interruptible
-from litequeue.core.modules import checked_patterns, matching
+from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.core.names import check_name
 from litequeue.core.opened_engine import OpenedEngine
 from litequeue.core.records import JobSummary, Page, Status
@@ -65,8 +66,10 @@ class Queue:
     "normal" a crash. `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes.
     `codec`: JSON unless given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and
     their async twins. `on_connect`: a function that is given each connection that such a block may get, when it is
-    opened. `imports`: modules with tasks that a worker imports, such as "shop.tasks" or "shop.*". `engine`: what keeps
-    and runs the jobs instead of the file: an engine, or text such as "name:rest" of an installed one.
+    opened. `imports`: modules with tasks that a worker imports, such as "shop.tasks" or "shop.*". `on_commit`: True to
+    store calls after the commit of the application's transaction, as an integration says; or a function that is given
+    what to call then. `engine`: what keeps and runs the jobs instead of the file: an engine, or text such as
+    "name:rest" of an installed one.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -86,6 +89,7 @@ class Queue:
         foreign_keys: bool = False,
         on_connect: OnConnect | None = None,
         imports: Sequence[str] = (),
+        on_commit: OnCommit = False,
         engine: Engine | str | None = None,
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
@@ -96,6 +100,7 @@ class Queue:
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
+        self.on_commit: OnCommit = checked_on_commit(on_commit)
         self.imports: tuple[str, ...] = checked_patterns(imports)
         self._imported = False
         self._tasks: Registry[Task[..., Any]] = Registry()
@@ -173,7 +178,8 @@ class Queue:
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
         `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
-        unless given. `mask`: names of arguments that listings are not to show.
+        unless given. `mask`: names of arguments that listings are not to show. `on_commit`: as the queue's, which it
+        overrides.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -205,13 +211,11 @@ class Queue:
         self._declared[named] = remembered(known, here)
         return made
 
-    def import_modules(self, importer: Callable[[str], object] = importlib.import_module) -> None:
+    def import_modules(self, importer: Callable[[Sequence[str]], object] = import_matching) -> None:
         """Import the modules of `imports=`, once; a worker does so before it begins. Raises what they raise."""
         if not self._imported:
             self._imported = True
-            for pattern in self.imports:
-                for module in matching(pattern):
-                    importer(module)
+            importer(self.imports)
 
     # ---- jobs
 

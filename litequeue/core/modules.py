@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
+
+Importer = Callable[[str], object]
 
 _WILD = re.compile(r"[*?\[]")
 _NAME = re.compile(r"\w[\w*?\[\]!-]*|\*+|[*?\[][\w*?\[\]!-]*")
@@ -25,44 +27,45 @@ def checked_patterns(imports: Iterable[str]) -> tuple[str, ...]:
     return patterns
 
 
-def matching(pattern: str) -> list[str]:
+def matching(pattern: str, importer: Importer = importlib.import_module) -> list[str]:
     """Return the names of the modules: `*` stands for any one part, `**` for any number of them.
 
-    Modules named `__main__` are programs, and left out. A name without `*` is returned as it is. Raises `ImportError`
-    if a pattern matches nothing.
+    `importer` imports the packages on the way. Modules named `__main__` are programs, and left out. A name without `*`
+    is returned as it is. Raises `ImportError` if a pattern matches nothing.
     """
     if not _WILD.search(pattern):
         return [pattern]
     first, *rest = pattern.split(".")
-    found = sorted(set(_below(first, rest)))
+    found = sorted(set(_below(first, rest, importer)))
     if not found:
         raise ImportError(f"no module matches {pattern!r}; name modules, or a package with modules in it")
     return found
 
 
-def _below(package: str, parts: list[str]) -> Iterator[str]:
+def import_matching(patterns: Iterable[str], importer: Importer = importlib.import_module) -> None:
+    """Import the modules of these names and patterns. Raises what they raise."""
+    for pattern in patterns:
+        for module in matching(pattern, importer):
+            importer(module)
+
+
+def _below(package: str, parts: list[str], importer: Importer) -> Iterator[str]:
     if not parts:
         yield package
         return
     if not _WILD.search(parts[0]):
-        yield from _named(f"{package}.{parts[0]}", parts[1:])
+        if parts[0] in _inside(package, importer):  # not each package has a module of that name
+            yield from _below(f"{package}.{parts[0]}", parts[1:], importer)
         return
-    for name in _inside(package):
+    for name in _inside(package, importer):
         inner = f"{package}.{name}"
         if parts[0] == "**":
-            yield from _below(inner, parts)
-            yield from _below(inner, parts[1:])
+            yield from _below(inner, parts, importer)
+            yield from _below(inner, parts[1:], importer)
         elif fnmatchcase(name, parts[0]):
-            yield from _below(inner, parts[1:])
+            yield from _below(inner, parts[1:], importer)
 
 
-def _named(module: str, rest: list[str]) -> Iterator[str]:
-    """A part without `*`, which not each of the packages above it needs to have."""
-    package, _, name = module.rpartition(".")
-    if name in _inside(package):
-        yield from _below(module, rest)
-
-
-def _inside(package: str) -> list[str]:
-    path = getattr(importlib.import_module(package), "__path__", ())
+def _inside(package: str, importer: Importer) -> list[str]:
+    path = getattr(importer(package), "__path__", ())
     return [found.name for found in pkgutil.iter_modules(path) if found.name != "__main__"]
