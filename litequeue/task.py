@@ -5,23 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices, warn_caller
-from litequeue.core.after_commit import OnCommit, hook_of
+from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import Call, NewJob, NewJobs
+from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
-from litequeue.pending_job import astored_by, stored_by
+from litequeue.pending_job import Deferred
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
 from litequeue.task_owner import Owner
@@ -53,6 +51,7 @@ class Task(Transparent, Generic[P, R]):
         self._delay: float | None = None
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
+        self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not options.unique and options.expires is None
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
@@ -85,7 +84,7 @@ class Task(Transparent, Generic[P, R]):
         """
         new = self._new(args, kwargs)
         if self._on_commit:
-            return self._after_commit((new,))[0]
+            return self._deferred((new,)).by(self._on_commit)[0]
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
@@ -93,7 +92,7 @@ class Task(Transparent, Generic[P, R]):
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
         if self._on_commit:
-            return (await self._aafter_commit((new,)))[0]
+            return (await self._deferred((new,)).aby(self._on_commit))[0]
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
 
@@ -132,8 +131,8 @@ class Task(Transparent, Generic[P, R]):
         if not jobs:
             return []
         if self._on_commit:
-            return self._after_commit(jobs)
-        submitted, records = self._owner.submit(jobs, self._within), _records(jobs)
+            return self._deferred(jobs).by(self._on_commit)
+        submitted, records = self._owner.submit(jobs, self._within), as_shown(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
 
@@ -160,8 +159,8 @@ class Task(Transparent, Generic[P, R]):
         if not jobs:
             return []
         if self._on_commit:
-            return await self._aafter_commit(jobs)
-        submitted, records = await self._owner.asubmit(jobs, self._within), _records(jobs)
+            return await self._deferred(jobs).aby(self._on_commit)
+        submitted, records = await self._owner.asubmit(jobs, self._within), as_shown(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
 
@@ -171,8 +170,7 @@ class Task(Transparent, Generic[P, R]):
         `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
         `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
         duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
-        None for none);
-        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that);
+        None for none); `tags`; `within` (a connection of yours with a transaction open, which commits the job);
         `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
@@ -238,9 +236,9 @@ class Task(Transparent, Generic[P, R]):
         try:
             for call in calls:
                 if batch.add(call):
-                    self._note(stored, jobs := batch.take(), self._owner.submit(jobs, self._within))
+                    stored.note(jobs := batch.take(), self._owner.submit(jobs, self._within), self._job)
             if jobs := batch.take():
-                self._note(stored, jobs, self._owner.submit(jobs, self._within))
+                stored.note(jobs, self._owner.submit(jobs, self._within), self._job)
         except Exception as error:
             stored.explain(error)
             raise
@@ -253,19 +251,13 @@ class Task(Transparent, Generic[P, R]):
         try:
             async for call in in_slices(calls):
                 if batch.add(call):
-                    self._note(stored, jobs := batch.take(), await self._owner.asubmit(jobs, self._within))
+                    stored.note(jobs := batch.take(), await self._owner.asubmit(jobs, self._within), self._job)
             if jobs := batch.take():
-                self._note(stored, jobs, await self._owner.asubmit(jobs, self._within))
+                stored.note(jobs, await self._owner.asubmit(jobs, self._within), self._job)
         except Exception as error:
             stored.explain(error)
             raise
         return stored
-
-    def _note(self, stored: EnqueuedJobs[R], jobs: Sequence[NewJob], submitted: Sequence[Submitted]) -> None:
-        if submitted[0].pending:
-            stored.add_pending(list(map(self._job, _records(jobs), submitted)))
-        else:
-            stored.add(submitted)
 
     # ---- options of one call
 
@@ -317,23 +309,8 @@ class Task(Transparent, Generic[P, R]):
             warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
         return payload
 
-    # ---- after the commit of the application's own transaction
-
-    @property
-    def _declared_on_commit(self) -> OnCommit:
-        given = self.options.on_commit
-        return self._owner.on_commit if given is None else given
-
-    def _after_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
-        return stored_by(hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs))
-
-    async def _aafter_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
-        return await astored_by(
-            hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs)
-        )
-
-    def _store(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
-        return list(map(self._job, _records(jobs), self._owner.submit(jobs, None)))
+    def _deferred(self, jobs: Sequence[NewJob]) -> Deferred[R]:
+        return Deferred(jobs, self._owner, self._job)
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
@@ -367,11 +344,6 @@ class Task(Transparent, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"
-
-
-def _records(jobs: Sequence[NewJob]) -> Iterable[NewJob]:
-    """What their `Job`s show until they are loaded, which has nothing to do with their arguments."""
-    return repeat(jobs.like, len(jobs)) if isinstance(jobs, NewJobs) else jobs
 
 
 @interruptible

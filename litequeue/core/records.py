@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 import msgspec
@@ -100,6 +101,11 @@ class NewJobs(Sequence[NewJob]):
 
     def __repr__(self) -> str:
         return f"<NewJobs {self.like.task} {len(self)}>"
+
+
+def as_shown(jobs: Sequence[NewJob]) -> Iterable[NewJob]:
+    """What their `Job`s show until they are loaded, which has nothing to do with their arguments."""
+    return repeat(jobs.like, len(jobs)) if isinstance(jobs, NewJobs) else jobs
 
 
 class JobError(msgspec.Struct, frozen=True):
