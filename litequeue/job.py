@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
 from litequeue.core.engine import Source
+from litequeue.core.hints import missing_attribute
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
@@ -217,6 +218,11 @@ class Job(Generic[R]):
             )
         last = record.errors[-1] if record.errors else JobError(record.attempt, self.created_at, "Unknown", "", "")
         raise JobFailed(self.id, last.type, last.message, last.traceback)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return missing_attribute(self, name)
 
     def __repr__(self) -> str:
         record = self._record

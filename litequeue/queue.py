@@ -11,8 +11,10 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, require, runner_of
 from litequeue.core.engine_choice import chosen_engine
+from litequeue.core.hints import hinted, missing_attribute
 from litequeue.core.interruptible import interruptible
 from litequeue.core.names import check_name
+from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
 from litequeue.errors import Unsupported
@@ -64,6 +66,7 @@ class Queue:
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
 
+    @hinted
     def __init__(
         self,
         path: str | os.PathLike[str] = "litequeue.db",
@@ -153,6 +156,11 @@ class Queue:
     def tasks(self) -> Mapping[str, Task[..., Any]]:
         """The tasks declared on this queue, by name; `queue.tasks[name]` raises `UnknownTask`."""
         return self._tasks
+
+    @property
+    def plain_calls(self) -> str | None:
+        """What a plain call of a task does that is declared now: $LITEQUEUE_PLAIN_CALLS."""
+        return os.environ.get(VARIABLE)
 
     def now(self) -> float:
         """The time, in unix seconds."""
@@ -278,6 +286,7 @@ class Queue:
         """The schedules kept in the file."""
         return Schedules(self.engine.schedules, self.job)
 
+    @hinted
     def worker(
         self,
         *,
@@ -320,6 +329,11 @@ class Queue:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return missing_attribute(self, name)
 
     def __repr__(self) -> str:
         place = os.fspath(self._path) if isinstance(self._engine, SqliteStore | None) else f"on {self._engine.name}"

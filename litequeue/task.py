@@ -8,12 +8,15 @@ from datetime import datetime
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices, warn_caller
+from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
+from litequeue.core import hints
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
+from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs
 from litequeue.core.retry import Duration
+from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
@@ -38,6 +41,10 @@ class Owner(Protocol):
 
     max_payload: int
     codec: Codec
+
+    @property
+    def plain_calls(self) -> str | None:
+        """What a plain call of a task does: None, or "" for a plain call, "warn" or "error"."""
 
     @property
     def source(self) -> Source:
@@ -68,6 +75,7 @@ class Task(Transparent, Generic[P, R]):
         if options.mask or isinstance(options.unique, str):
             check_fits(options, function)
         self._owner = owner
+        self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
         self._delay: float | None = None
         self._expires: float | datetime | None = options.expires
@@ -93,7 +101,7 @@ class Task(Transparent, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
-        return cast("R", self.function(*args, **kwargs))
+        return cast("R", self._called(*args, **kwargs))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store one call. The job is on disk when this returns.
@@ -196,13 +204,23 @@ class Task(Transparent, Generic[P, R]):
         keyed = not self._plain and bool(self.options.unique or fields.get("key"))
         if not (keyed or self._plain):
             self._require_key_for_its_options()
-        payload = self.signature.encode_call(args, kwargs, canonical=keyed)
+        try:
+            payload = self.signature.encode_call(args, kwargs, canonical=keyed)
+        except TypeError as error:
+            raise self._explained(error, kwargs) from error.__cause__
         if len(payload) > LARGE_PAYLOAD or len(payload) > self._owner.max_payload:
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
         given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
+
+    def _explained(self, error: TypeError, kwargs: Mapping[str, Any]) -> TypeError:
+        """Return the error, with what to write where an argument is an option, or one of another queue."""
+        if type(error) is not TypeError:  # of a value
+            return error
+        hint = hints.of_arguments(self.__name__, self.function, kwargs, Using.__annotations__)
+        return TypeError(f"{error}{hint}") if hint else error
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
@@ -335,6 +353,11 @@ class Task(Transparent, Generic[P, R]):
                 self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return hints.missing_attribute(self, name)
+
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"
 
@@ -350,7 +373,7 @@ class AsyncTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
-        return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+        return cast("Coroutine[Any, Any, R]", self._called(*args, **kwargs))
 
 
 class Decorator(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.background import in_thread
 from litequeue.core.clock import SystemClock
+from litequeue.core.hints import missing_attribute
 from litequeue.core.logger import aside, log
 from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
@@ -150,6 +151,11 @@ class Worker:
     def left_running(self) -> int:
         """How many functions did not stop when told and were left behind; they run until the process ends."""
         return 0 if self._loop is None else self._loop.mailbox.left
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return missing_attribute(self, name)
 
     def __repr__(self) -> str:
         running = 0 if self._loop is None else len(self._loop.mailbox.running)

@@ -1,0 +1,140 @@
+"""What to write in place of a word of another queue, for the errors that meet one. Knows no task and no queue.
+
+The words are looked at only once something is wrong: a name that an object does not have, an option that a function
+does not take.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from litequeue.core.interruptible import interruptible
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SPANS = {"weeks": "w", "days": "d", "hours": "h", "minutes": "m", "seconds": "s", "milliseconds": "ms"}
+_FIELDS = (
+    ("minute", "minutes"),
+    ("hour", "hours"),
+    ("day", "day_of_month"),
+    ("month", "month_of_year"),
+    ("weekday", "day_of_week"),
+)
+
+
+def _words() -> ModuleType:
+    from litequeue.core import other_queues  # here: most programs never need it
+
+    return other_queues
+
+
+# ---- names that an object does not have
+
+
+def missing_attribute(owner: Any, name: str) -> Any:
+    """What `__getattr__` of `owner` does: raise `AttributeError`, with what to write where the name is another queue's.
+
+    A property that raised an `AttributeError` of its own is read again, so that its error is seen.
+    """
+    kinds = type(owner).__mro__
+    if any(name in vars(kind) for kind in kinds):
+        return object.__getattribute__(owner, name)
+    hint = next((found for kind in kinds if (found := _words().ATTRIBUTES.get(kind.__name__, {}).get(name))), None)
+    text = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    if hint is None:
+        raise AttributeError(text, name=name, obj=owner)
+    own_name = vars(owner).get("__name__", "task") if hasattr(owner, "__dict__") else "task"
+    raise AttributeError(f"{text}; {hint.format(name=own_name)}", name=name)
+
+
+def missing_public_name(name: str) -> AttributeError:
+    """Return the error for a name that the package does not have."""
+    hint = _words().ATTRIBUTES["litequeue"].get(name)
+    return AttributeError(f"module 'litequeue' has no attribute {name!r}" + (f"; {hint}" if hint else ""), name=name)
+
+
+# ---- options that a function does not take
+
+
+def of_options(names: Iterable[str]) -> str:
+    """Return what to use in place of these options, as text; empty if none is known.
+
+    >>> of_options(["max_retries", "colour"])
+    'instead of max_retries= use retries= of the task'
+    """
+    known = _words().OPTIONS
+    return "; ".join(_instead(f"{name}=", known[name]) for name in sorted(names) if name in known)
+
+
+def of_command_option(option: str) -> str:
+    """Return the same of an option of the command line, such as `-c`."""
+    known = _words().COMMAND_OPTIONS
+    return _instead(option, known[option]) if option in known else ""
+
+
+def of_command(command: str) -> str:
+    """Return the command of ours that does what another queue's command of that name does; empty if none is known."""
+    return str(_words().COMMANDS.get(command, ""))
+
+
+def _instead(word: str, hint: str) -> str:
+    what, nothing, why = hint.partition("nothing: ")
+    return f"{word} is not needed: {why}" if nothing and not what else f"instead of {word} use {hint}"
+
+
+def of_arguments(task: str, function: Callable[..., Any], given: Iterable[str], options: Iterable[str]) -> str:
+    """Return the same of arguments that the task's function does not take, behind an error; `options`: of `using()`."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return ""
+    names = set(given) - parameters.keys()
+    taken = ", ".join(f"{name}=..." for name in sorted(names & set(options)))
+    hints = [f"options of a call go to using(): {task}.using({taken}).enqueue(...)"] if taken else []
+    hints += [found] if (found := of_options(names - set(options))) else []
+    return "".join(f"; {hint}" for hint in hints)
+
+
+def hinted(function: F) -> F:
+    """Have a function say what to use in place of a keyword argument of another queue that it does not take."""
+    code = function.__code__
+    takes = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    what = function.__qualname__.removesuffix(".__init__").replace("Queue.", "") + "()"
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not takes.issuperset(kwargs):
+            _refuse(what, {name: value for name, value in kwargs.items() if name not in takes})
+        return function(*args, **kwargs)
+
+    interruptible(call)  # before it looks like the function, which has a mark of its own
+    update_wrapper(call, function)
+    return call  # type: ignore[return-value]  # it takes and returns the same
+
+
+def _refuse(what: str, unknown: dict[str, Any]) -> None:
+    """Raise `TypeError` if there is a hint; else Python says it."""
+    hint = {"every()": _as_text, "cron()": _as_expression}.get(what, of_options)(unknown)
+    if hint:
+        raise TypeError(f"{what} has no option {', '.join(sorted(unknown))}; {hint}")
+
+
+def _as_text(given: dict[str, Any]) -> str:
+    if not given.keys() <= _SPANS.keys():
+        return ""
+    return f'write every("{"".join(f"{given[unit]}{short}" for unit, short in _SPANS.items() if unit in given)}")'
+
+
+def _as_expression(given: dict[str, Any]) -> str:
+    if not given.keys() <= {name for names in _FIELDS for name in names}:
+        return ""
+    fields = [next((given[name] for name in names if name in given), "*") for names in _FIELDS]
+    return f'write cron("{" ".join(_as_field(field) for field in fields)}")'
+
+
+def _as_field(field: Any) -> str:
+    return ",".join(map(str, sorted(field))) if isinstance(field, (set, frozenset, list, tuple)) else str(field)
