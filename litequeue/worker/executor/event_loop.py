@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from litequeue.core.clock import SystemClock
 from litequeue.core.logger import log
 from litequeue.ipc.result_waiters import refuse_waits, refuse_waits_no_more
+from litequeue.worker.executor.held_loop import HoldWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 EXITS = (SystemExit, KeyboardInterrupt)  # what asyncio lets a task end its loop by
+SELECTORS = {"selectors", "asyncio.windows_events"}  # modules in which a loop waits
 ASK_EVERY = 1.0  # seconds from an answer until the next question
 LARGEST_STEP = 2.5  # seconds that count from one look to the next: no loop could answer while this process was stopped
 JOIN = 5.0  # seconds in which a loop that answers ends
@@ -33,6 +36,7 @@ class EventLoop:
         self.called: bool = False  # it was told of jobs in the backlog, and has not looked yet
         self.waking: bool = False  # it will wake the worker at the end of this iteration
         self.named: bool = False  # it was said that it does not answer
+        self.holds: HoldWatch = HoldWatch(self)
         self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
         self._ident = 0
@@ -84,9 +88,22 @@ class EventLoop:
             self._silent += step
         return self._silent
 
+    def rests(self) -> bool:
+        """Whether it waits for something to do, or does not run now. False where that cannot be seen, as of uvloop."""
+        frame = self._frame()
+        waits = frame is None or str(frame.f_globals.get("__name__", "")) in SELECTORS
+        return waits or not self.loop.is_running()
+
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that is in its step now, as any thread may ask."""
+        return asyncio.current_task(self.loop)
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._ident)  # noqa: SLF001  the documented way to see another thread's stack
+
     def stack(self) -> str:
         """The present stack of its thread, as in a traceback; empty if it cannot be read."""
-        frame = sys._current_frames().get(self._ident)  # noqa: SLF001  the documented way to see another thread's stack
+        frame = self._frame()
         return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 
     def leave(self) -> None:
