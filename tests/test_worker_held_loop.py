@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 import threading
 
@@ -119,6 +120,30 @@ def test_a_task_is_named_once_a_minute(queue, blocks, told):
         pool._name_hold = counting
         assert ended(again.enqueue()).status == "succeeded"
     assert len(told()) == 1
+
+
+def test_a_worker_whose_coroutines_wait_wakes_up_no_more_often_than_an_idle_one(queue, told, monkeypatch):
+    monkeypatch.setattr("litequeue.worker.executor.held_loop.REST_AFTER", 2)
+    go = threading.Event()
+
+    @queue.task(name="waits")
+    async def waits():
+        while not go.is_set():
+            await asyncio.sleep(0.2)
+
+    @queue.task(name="blocks")
+    async def blocks():
+        block(told)
+
+    with queue.worker(threads=1) as worker:
+        pool = worker._loop._executor._coroutines
+        job = waits.enqueue()
+        until(lambda: pool.busy and pool.watch_in() == math.inf)
+        assert ended(blocks.enqueue()).status == "succeeded"  # and yet what begins is watched
+        go.set()
+        assert ended(job).status == "succeeded"
+        until(lambda: pool.watch_in() == math.inf)
+    assert told()[0].startswith("blocks[2]")
 
 
 # The rules, without a worker

@@ -57,6 +57,7 @@ class CoroutinePool(Pool):
         self._asked = self._silent = False
         self._watched_at = self._watch_at = 0.0
         self._watch_rests = False  # the worker may sleep longer than until the next look at a loop that works
+        self._all_rest = False  # the loops have waited for something at the last looks
         self._said: dict[str, float] = {}  # when a task was named that held a loop
 
     def prepare(self, *, expected: bool) -> None:
@@ -186,15 +187,18 @@ class CoroutinePool(Pool):
     # ---- a loop that is held, or does not answer
 
     def watch_in(self) -> float:
-        """Return the seconds until the next look at the loops: infinite while no coroutine runs or waits."""
-        idle = self._at is None or not (self.backlog or self.busy)
+        """Return the seconds until the next look at the loops: infinite while no coroutine runs, or all have waited.
+
+        Then the worker looks when it wakes up anyway, about once a second.
+        """
         self._watch_rests = True  # before the look: so either we see a job that begins, or it sees that we may sleep
-        span = math.inf if idle else max(0.0, self._watch_at - SystemClock.monotonic())
-        self._watch_rests = span > LOOK_EVERY
-        return span
+        if self._at is None or not (self.backlog or self.busy) or self._all_rest:
+            return math.inf
+        self._watch_rests = False
+        return max(0.0, self._watch_at - SystemClock.monotonic())
 
     def _watch_often(self, at: EventLoop) -> None:
-        self._watch_rests = False
+        self._watch_rests = self._all_rest = False
         at.holds.stir()
         self._watch_at = self._watched_at + LOOK_EVERY
         self._mailbox.wake()
@@ -209,7 +213,8 @@ class CoroutinePool(Pool):
             hold = at.holds.look()
             if hold is not None:
                 self._name_hold(at, hold, now)
-        self._watch_at = now + min(at.holds.look_in for at in self._loops())
+        look_in = min(at.holds.look_in for at in self._loops())
+        self._watch_at, self._all_rest = now + look_in, look_in > LOOK_EVERY
         self._replaced = [at for at in self._replaced if not at.over]
         silent = max(self._watched(at) for at in self._loops())
         if self._silent is not bool(silent):

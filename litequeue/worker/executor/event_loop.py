@@ -40,6 +40,7 @@ class EventLoop:
         self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
         self._ident = 0
+        self._runner = 0  # of a loop written in C, as uvloop's: the number of the frame that runs it
         self._asked = self._ending = False
         self._silent = 0.0
         self._looked = self._answered = SystemClock.monotonic()
@@ -89,9 +90,9 @@ class EventLoop:
         return self._silent
 
     def rests(self) -> bool:
-        """Whether it waits for something to do, or does not run now. False where that cannot be seen, as of uvloop."""
+        """Whether it waits for something to do, or does not run now."""
         frame = self._frame()
-        waits = frame is None or str(frame.f_globals.get("__name__", "")) in SELECTORS
+        waits = frame is None or _module(frame) in SELECTORS or id(frame) == self._runner
         return waits or not self.loop.is_running()
 
     def task(self) -> asyncio.Task[Any] | None:
@@ -152,6 +153,8 @@ class EventLoop:
 
     def _answer(self) -> None:
         self._ident = threading.get_ident()  # the application's loop may run anywhere
+        caller = sys._getframe(1)  # noqa: SLF001
+        self._runner = 0 if _module(caller) == "asyncio.events" else id(caller)  # that one is gone soon
         self._answered = SystemClock.monotonic()
         self._asked = False
 
@@ -170,6 +173,10 @@ class EventLoop:
     def _end(self) -> None:
         self._ending = True
         self.loop.stop()
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 async def _one_turn() -> None:
