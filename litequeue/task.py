@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
-from litequeue.core import hints
+from litequeue.core.after_commit import OnCommit, hook_of
+from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
+from litequeue.core.hints import Hinted, explained
 from litequeue.core.interruptible import interruptible
 from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs
@@ -21,14 +24,15 @@ from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
+from litequeue.pending_job import astored_by, stored_by
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
+from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from litequeue.core.engine import Feature, Source, Submitted
-    from litequeue.serialization.json_codec import Codec
+    from litequeue.core.engine import Submitted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,35 +40,8 @@ R = TypeVar("R")
 LARGE_PAYLOAD = 64 * 1024
 
 
-class Owner(Protocol):
-    """The part of a queue that its tasks use."""
-
-    max_payload: int
-    codec: Codec
-
-    @property
-    def plain_calls(self) -> str | None:
-        """What a plain call of a task does: None, or "" for a plain call, "warn" or "error"."""
-
-    @property
-    def source(self) -> Source:
-        """The source from which its jobs are looked up."""
-
-    def now(self) -> float:
-        """The time, in unix seconds."""
-
-    def require(self, features: Iterable[Feature]) -> None:
-        """Raise `Unsupported` if the engine lacks one of them."""
-
-    def submit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
-        """Store jobs."""
-
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
-        """Async twin of `submit`."""
-
-
 @interruptible
-class Task(Transparent, Generic[P, R]):
+class Task(Transparent, Hinted, Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
     def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:
@@ -80,6 +57,7 @@ class Task(Transparent, Generic[P, R]):
         self._delay: float | None = None
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
+        self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not options.unique and options.expires is None
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
         self.__wrapped__ = function
@@ -110,14 +88,32 @@ class Task(Transparent, Generic[P, R]):
         `PayloadTooLarge`, `KeyConflict`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
         """
         new = self._new(args, kwargs)
+        if self._on_commit:
+            return self._after_commit((new,))[0]
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
+        if self._on_commit:
+            return (await self._aafter_commit((new,)))[0]
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
+
+    def new_job(self, queue: Owner, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """Check and encode one call, and store nothing: `queue.submit([...])` stores several, of any of its tasks.
+
+        Raises what `enqueue()` raises for the arguments, and `ValueError` if `queue` is not the task's own, or where
+        `within=` has chosen another transaction.
+        """
+        if queue is not self._owner:
+            raise ValueError(
+                f"{self.name} is a task of another queue than {queue!r}; jobs of both cannot commit together"
+            )
+        if self._within is not None:
+            raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
+        return self._new(args, kwargs)
 
     @overload
     def enqueue_many(self, calls: Iterable[GivenCall]) -> list[Job[R]]: ...
@@ -139,6 +135,8 @@ class Task(Transparent, Generic[P, R]):
         jobs = batch.take()
         if not jobs:
             return []
+        if self._on_commit:
+            return self._after_commit(jobs)
         submitted, records = self._owner.submit(jobs, self._within), _records(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
@@ -165,6 +163,8 @@ class Task(Transparent, Generic[P, R]):
         jobs = batch.take()
         if not jobs:
             return []
+        if self._on_commit:
+            return await self._aafter_commit(jobs)
         submitted, records = await self._owner.asubmit(jobs, self._within), _records(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
@@ -176,7 +176,8 @@ class Task(Transparent, Generic[P, R]):
         `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
         duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
         None for none);
-        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that).
+        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that);
+        `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
         other = object.__new__(type(self))
@@ -190,6 +191,7 @@ class Task(Transparent, Generic[P, R]):
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
+        lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         lost += ["expires"] if self._expires not in (None, self.options.expires) else []
         if lost:
             raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
@@ -207,20 +209,13 @@ class Task(Transparent, Generic[P, R]):
         try:
             payload = self.signature.encode_call(args, kwargs, canonical=keyed)
         except TypeError as error:
-            raise self._explained(error, kwargs) from error.__cause__
+            raise explained(error, self.function, kwargs, Using.__annotations__) from error.__cause__
         if len(payload) > LARGE_PAYLOAD or len(payload) > self._owner.max_payload:
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
         given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
-
-    def _explained(self, error: TypeError, kwargs: Mapping[str, Any]) -> TypeError:
-        """Return the error, with what to write where an argument is an option, or one of another queue."""
-        if type(error) is not TypeError:  # of a value
-            return error
-        hint = hints.of_arguments(self.__name__, self.function, kwargs, Using.__annotations__)
-        return TypeError(f"{error}{hint}") if hint else error
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
@@ -229,6 +224,8 @@ class Task(Transparent, Generic[P, R]):
     # ---- many calls
 
     def _batch(self, chunk: int | None) -> Batch:
+        if chunk is not None and self._on_commit:
+            raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
         return Batch(self._payload, self._alike, chunk)
@@ -327,6 +324,24 @@ class Task(Transparent, Generic[P, R]):
             warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
         return payload
 
+    # ---- after the commit of the application's own transaction
+
+    @property
+    def _declared_on_commit(self) -> OnCommit:
+        given = self.options.on_commit
+        return self._owner.on_commit if given is None else given
+
+    def _after_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return stored_by(hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs))
+
+    async def _aafter_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return await astored_by(
+            hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs)
+        )
+
+    def _store(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return list(map(self._job, _records(jobs), self._owner.submit(jobs, None)))
+
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
         born = new.created_at if submitted.pending and submitted.fresh else None
@@ -339,6 +354,8 @@ class Task(Transparent, Generic[P, R]):
         self._plain = False
         if given.get("delay") is not None and given.get("at") is not None:
             raise ValueError("give delay= or at=, not both")
+        if given.get("within") is not None and given.get("on_commit"):
+            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
@@ -347,16 +364,13 @@ class Task(Transparent, Generic[P, R]):
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
             elif name == "within":
-                self._within = value
+                self._within, self._on_commit = value, False if value is not None else self._on_commit
+            elif name == "on_commit":
+                self._within, self._on_commit = None if value else self._within, checked_on_commit(value)
             else:
                 fields |= call_field(name, value)
                 self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            return hints.missing_attribute(self, name)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"
@@ -374,27 +388,3 @@ class AsyncTask(Task[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
         return cast("Coroutine[Any, Any, R]", self._called(*args, **kwargs))
-
-
-class Decorator(Protocol):
-    """The decorator that `@task(...)` with options returns; it keeps the signature of the function."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, function: Callable[..., Any], /) -> Any:
-        """Make the function a task."""
-
-
-def check_callable_without_arguments(task: Task[..., Any]) -> None:
-    """Refuse a task with a schedule whose call would not fit its signature."""
-    if task.options.unique or task.options.expires is not None:
-        raise ValueError(f"{task.name}: unique= and expires= apply to single calls; remove them beside schedule=")
-    try:
-        task.s()
-    except TypeError as error:
-        raise TypeError(
-            f"{error}: a task with a schedule is called without arguments; give them defaults, "
-            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
-        ) from None

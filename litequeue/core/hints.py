@@ -34,6 +34,17 @@ def _words() -> ModuleType:
     return other_queues
 
 
+class Hinted:
+    """An object that answers an attribute of another queue's object with what to write here."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # a type checker goes on refusing unknown names
+
+        def __getattr__(self, name: str) -> object:
+            return missing_attribute(self, name)
+
+
 # ---- names that an object does not have
 
 
@@ -88,16 +99,26 @@ def _instead(word: str, hint: str) -> str:
     return f"{word} is not needed: {why}" if nothing and not what else f"instead of {word} use {hint}"
 
 
-def of_arguments(task: str, function: Callable[..., Any], given: Iterable[str], options: Iterable[str]) -> str:
-    """Return the same of arguments that the task's function does not take, behind an error; `options`: of `using()`."""
+def explained(
+    error: TypeError, function: Callable[..., Any], given: Iterable[str], options: Iterable[str]
+) -> TypeError:
+    """Return the error of a call's arguments, with what to write for one that is an option here or in another queue.
+
+    `function`: the task's; `given`: the names of the arguments; `options`: those of `using()`.
+    """
     parameters = inspect.signature(function).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return ""
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if takes_any or type(error) is not TypeError:  # a kind of it is about a value
+        return error
     names = set(given) - parameters.keys()
     taken = ", ".join(f"{name}=..." for name in sorted(names & set(options)))
-    hints = [f"options of a call go to using(): {task}.using({taken}).enqueue(...)"] if taken else []
+    hints = (
+        [f"options of a call go to using(): {getattr(function, '__name__', 'task')}.using({taken}).enqueue(...)"]
+        if taken
+        else []
+    )
     hints += [found] if (found := of_options(names - set(options))) else []
-    return "".join(f"; {hint}" for hint in hints)
+    return TypeError("; ".join([str(error), *hints])) if hints else error
 
 
 def hinted(function: F) -> F:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.background import in_thread
 from litequeue.core.clock import SystemClock
-from litequeue.core.hints import missing_attribute
+from litequeue.core.hints import Hinted
 from litequeue.core.logger import aside, log
 from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STARTED = "this worker has already been started; make another with queue.worker()"
 
 
-class Worker:
+class Worker(Hinted):
     """Runs jobs of one queue's file: plain functions in threads, coroutines on a loop, together.
 
     Use it as a context manager, sync or async: it then runs beside your code and ends with the block. Running jobs are
@@ -151,11 +151,6 @@ class Worker:
     def left_running(self) -> int:
         """How many functions did not stop when told and were left behind; they run until the process ends."""
         return 0 if self._loop is None else self._loop.mailbox.left
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            return missing_attribute(self, name)
 
     def __repr__(self) -> str:
         running = 0 if self._loop is None else len(self._loop.mailbox.running)
