@@ -146,6 +146,17 @@ def test_every_link_of_the_documentation_leads_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
+def test_each_cell_of_the_table_of_ends_names_a_test_that_there_is():
+    page = dict(sections(text_of(DOCS / "reliability.md")))["What each kind of end does to a job"]
+    rows = [line.strip("| ").split(" | ")[1:] for line in page.splitlines() if line.startswith("| ")][1:]
+    defined = re.findall(r'^\[(\w+)\]: (\S+) "(\w+)"$', page, re.MULTILINE)
+    assert len(rows) > 8
+    assert {len(row) for row in rows} == {4}
+    assert all(cell == "does not occur" or re.fullmatch(r"\[.+\]\[\w+\]", cell) for row in rows for cell in row)
+    assert set(re.findall(r"\]\[(\w+)\]", page)) == {label for label, _, _ in defined}
+    assert [name for _, path, name in defined if f"\ndef {name}(" not in text_of(DOCS / path)] == []
+
+
 @pytest.mark.parametrize("feature", Feature)
 def test_the_page_of_engines_lists_every_feature(feature):
     assert f"| `{feature.name}` |" in text_of(DOCS / "engines.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -14,9 +15,13 @@ import click
 
 from litequeue.cli import arguments, run_log
 from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
+from litequeue.cli.stack_signal import StackSignal
+from litequeue.ipc.service_manager import service_manager
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
-from litequeue.worker.supervisor import RELEASED, STOP_NOW, Supervisor, Tether
+from litequeue.worker.supervisor import RELEASED, Supervisor
+from litequeue.worker.tether import STACKS, STOP_NOW, Tether
+from litequeue.worker.watchdog import Manager, Watcher
 from litequeue.worker.worker import Worker
 
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
@@ -48,9 +53,16 @@ NO_INTERPRETER = (
     help="What to do if such a module cannot be imported.",
 )  # fmt: skip
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
+@click.option("--alive-every", type=float, default=math.inf, hidden=True)
 @click.pass_context
 def run(
-    ctx: click.Context, /, target: str | None, processes: int | None, supervised: str | None, **options: Any
+    ctx: click.Context,
+    /,
+    target: str | None,
+    processes: int | None,
+    supervised: str | None,
+    alive_every: float,
+    **options: Any,
 ) -> None:
     """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
 
@@ -64,21 +76,27 @@ def run(
         interpreter = _interpreter()
         run_log.set_up(options["log_format"], verbosity, supervised=True)
         supervisor = Supervisor(
-            lambda first: [*interpreter, *_arguments(target, options, "first" if first else "other")],
+            lambda first: [
+                *interpreter,
+                *_arguments(target, options, "first" if first else "other", supervisor.alive_every),
+            ],
             processes,
             until_idle=options["until_idle"],
             patience=options["grace"] + BEYOND_GRACE,
+            manager=service_manager(os.environ),
         )
         code = supervisor.run()
         _ignore_signals()
         ctx.exit(code)
-    tether = Tether() if supervised else None
+    stacks, tether = StackSignal(), Tether(alive_every) if supervised else None
+    manager = None if supervised else service_manager(os.environ)
     unserved: list[click.ClickException] | None = [] if options["import_errors"] == "warn" else None
     queue = _queue(target, options["imports"], unserved)
     run_log.set_up(options["log_format"], verbosity, supervised=tether is not None)
     for error in unserved or ():
         run_log.log.warning("%s; its tasks are not run here", error.message)
-    code, left = _work(queue, options, tether, says_all=supervised != "other")
+    watcher = None if manager is None else Manager(manager)
+    code, left = _work(queue, options, tether or watcher, stacks, says_all=supervised != "other")
     _ignore_signals()
     if left:  # a function that does not stop may hold up the interpreter's end as well
         logging.shutdown()
@@ -133,9 +151,9 @@ def _interpreter() -> list[str]:
     return [sys.executable, *flags, "-c", CHILD.format(path=[place for place in sys.path if isinstance(place, str)])]
 
 
-def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
+def _arguments(target: str | None, options: dict[str, Any], supervised: str, alive_every: float) -> list[str]:
     """Return a child's arguments, with the same options."""
-    command = ["run", "--supervised", supervised]
+    command = ["run", "--supervised", supervised, "--alive-every", str(alive_every)]
     for name in ("threads", "coroutines", "log_format", "import_errors"):
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
@@ -148,7 +166,9 @@ def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> 
     return command if target is None else [*command, "--", target]
 
 
-def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_all: bool) -> tuple[int, int]:
+def _work(
+    queue: Queue, options: dict[str, Any], watcher: Watcher | None, stacks: StackSignal, *, says_all: bool
+) -> tuple[int, int]:
     """Return the exit code, and how many functions were left running."""
     try:
         worker = queue.worker(
@@ -163,7 +183,9 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
     if says_all:
         run_log.announce(worker, queue, file_of(queue, "this queue"))
-    teller = None if tether is None else _fasten(worker, tether)
+    stacks.serve(worker.log_stacks)
+    worker.watcher = watcher
+    teller = _fasten(worker, watcher, stacks) if isinstance(watcher, Tether) else None
     # a signal just before it runs, or just after, must not kill the process
     worker.stop_request.returns = True  # as run() says
     handle_signals(worker.stop_request)
@@ -176,13 +198,16 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     return (0 if finished else RELEASED), worker.left_running
 
 
-def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
+def _fasten(worker: Worker, tether: Tether, stacks: StackSignal) -> threading.Thread:
     """Tell the supervisor when the worker has started; stop the worker if the supervisor says so, or has ended."""
     stop = worker.stop_request  # as signals tell it
 
     def listen() -> None:
         while word := tether.hear():
-            stop.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
+            if word == STACKS:
+                stacks.ask()
+            else:
+                stop.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
         stop.told("the supervisor has ended", 1)
 
     def tell() -> None:

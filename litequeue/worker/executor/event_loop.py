@@ -39,7 +39,7 @@ class EventLoop:
         self.holds: HoldWatch = HoldWatch(self)
         self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
-        self._ident = 0
+        self.ident: int = 0  # of its thread, as far as known
         self._runner = 0  # of a loop written in C, as uvloop's: the number of the frame that runs it
         self._asked = self._ending = False
         self._silent = 0.0
@@ -100,7 +100,7 @@ class EventLoop:
         return asyncio.current_task(self.loop)
 
     def _frame(self) -> FrameType | None:
-        return sys._current_frames().get(self._ident)  # noqa: SLF001  the documented way to see another thread's stack
+        return sys._current_frames().get(self.ident)  # noqa: SLF001  the documented way to see another thread's stack
 
     def stack(self) -> str:
         """The present stack of its thread, as in a traceback; empty if it cannot be read."""
@@ -130,7 +130,7 @@ class EventLoop:
             raise
 
     def _run(self) -> None:
-        self._ident = threading.get_ident()
+        self.ident = threading.get_ident()
         asyncio.set_event_loop(self.loop)
         try:
             while not self._ending:  # a job may stop it, or call sys.exit() in a task of its own: others run on it
@@ -152,7 +152,7 @@ class EventLoop:
             )
 
     def _answer(self) -> None:
-        self._ident = threading.get_ident()  # the application's loop may run anywhere
+        self.ident = threading.get_ident()  # the application's loop may run anywhere
         caller = sys._getframe(1)  # noqa: SLF001
         self._runner = 0 if _module(caller) == "asyncio.events" else id(caller)  # that one is gone soon
         self._answered = SystemClock.monotonic()

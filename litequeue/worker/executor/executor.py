@@ -13,7 +13,7 @@ from litequeue.worker.executor.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from litequeue.core.outcome import Outcome
     from litequeue.core.records import Claimed
@@ -139,6 +139,10 @@ class Executor:
     def watch_in(self) -> float:
         """Return the seconds until the next look at the event loops."""
         return self._coroutines.watch_in()
+
+    def stack(self, run: Run) -> Callable[[], str]:
+        """Return what tells where a run is, also after it was written off; empty text once it has ended."""
+        return self._pool_of(run.job).stack(run)
 
     def watch(self) -> None:
         """Log what holds an event loop; if it has not answered for too long, replace it if it is ours."""
