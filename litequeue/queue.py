@@ -15,7 +15,7 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
 from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
-from litequeue.core.hints import Hinted, hinted
+from litequeue.core.hints import QueueWords, hinted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.core.names import check_name
@@ -60,7 +60,7 @@ _FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
 @interruptible
-class Queue(Hinted):
+class Queue(QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the

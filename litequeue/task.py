@@ -14,7 +14,7 @@ from litequeue.core.after_commit import OnCommit, hook_of
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
-from litequeue.core.hints import Hinted, explained
+from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
 from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs
@@ -41,7 +41,7 @@ LARGE_PAYLOAD = 64 * 1024
 
 
 @interruptible
-class Task(Transparent, Hinted, Generic[P, R]):
+class Task(Transparent, TaskWords, Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
     def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:

@@ -1,22 +1,17 @@
-"""What to write in place of a word of another queue, for the errors that meet one. Knows no task and no queue.
-
-The words are looked at only once something is wrong: a name that an object does not have, an option that a function
-does not take.
-"""
+"""What to write in place of a word of another queue, for the errors that meet one. Knows no task and no queue."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from litequeue.core.interruptible import interruptible
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from litequeue.core.other_queues import ATTRIBUTES, COMMAND_OPTIONS, COMMANDS, OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _SPANS = {"weeks": "w", "days": "d", "hours": "h", "minutes": "m", "seconds": "s", "milliseconds": "ms"}
 _FIELDS = (
@@ -28,45 +23,78 @@ _FIELDS = (
 )
 
 
-def _words() -> ModuleType:
-    from litequeue.core import other_queues  # here: most programs never need it
-
-    return other_queues
-
-
-class Hinted:
-    """An object that answers an attribute of another queue's object with what to write here."""
-
-    __slots__ = ()
-
-    if not TYPE_CHECKING:  # a type checker goes on refusing unknown names
-
-        def __getattr__(self, name: str) -> object:
-            return missing_attribute(self, name)
-
-
 # ---- names that an object does not have
 
 
-def missing_attribute(owner: Any, name: str) -> Any:
-    """What `__getattr__` of `owner` does: raise `AttributeError`, with what to write where the name is another queue's.
+class _Word:
+    """A name that is another queue's: to look at it raises `AttributeError`, as if it were not there.
 
-    A property that raised an `AttributeError` of its own is read again, so that its error is seen.
+    Not `__getattr__`: up to Python 3.11 that slows down each look at an attribute of the object.
     """
-    kinds = type(owner).__mro__
-    if any(name in vars(kind) for kind in kinds):
-        return object.__getattribute__(owner, name)
-    hint = next((found for kind in kinds if (found := _words().ATTRIBUTES.get(kind.__name__, {}).get(name))), None)
-    text = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    if hint is None:
-        raise AttributeError(text, name=name, obj=owner)
-    own_name = vars(owner).get("__name__", "task") if hasattr(owner, "__dict__") else "task"
-    raise AttributeError(f"{text}; {hint.format(name=own_name)}", name=name)
+
+    def __init__(self, name: str, hint: str) -> None:
+        self._name, self._hint = name, hint
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        text = f"{kind.__name__!r} object has no attribute {self._name!r}"
+        known = str(vars(owner).get("__name__", "task")) if hasattr(owner, "__dict__") else "task"
+        raise AttributeError(f"{text}; {self._hint.format(name=known)}", name=self._name)
+
+
+class _Hinted:
+    """An object that answers words of other queues. They are not listed, and type checkers know nothing of them."""
+
+    __slots__ = ()
+
+    def __dir__(self) -> list[str]:
+        known = [vars(kind) for kind in type(self).__mro__]
+        return [
+            name
+            for name in super().__dir__()
+            if not isinstance(next((names[name] for names in known if name in names), None), _Word)
+        ]
+
+
+def _answers(like: str) -> Callable[[type[T]], type[T]]:
+    def fill(kind: type[T]) -> type[T]:
+        for word, hint in ATTRIBUTES[like].items():
+            setattr(kind, word, _Word(word, hint))
+        return kind
+
+    return fill
+
+
+@_answers("Task")
+class TaskWords(_Hinted):
+    """Words of other queues' tasks."""
+
+    __slots__ = ()
+
+
+@_answers("Queue")
+class QueueWords(_Hinted):
+    """Words of other queues."""
+
+    __slots__ = ()
+
+
+@_answers("Job")
+class JobWords(_Hinted):
+    """Words of other queues' jobs and results."""
+
+    __slots__ = ()
+
+
+@_answers("Worker")
+class WorkerWords(_Hinted):
+    """Words of other queues' workers."""
+
+    __slots__ = ()
 
 
 def missing_public_name(name: str) -> AttributeError:
     """Return the error for a name that the package does not have."""
-    hint = _words().ATTRIBUTES["litequeue"].get(name)
+    hint = ATTRIBUTES["litequeue"].get(name)
     return AttributeError(f"module 'litequeue' has no attribute {name!r}" + (f"; {hint}" if hint else ""), name=name)
 
 
@@ -79,19 +107,17 @@ def of_options(names: Iterable[str]) -> str:
     >>> of_options(["max_retries", "colour"])
     'instead of max_retries= use retries= of the task'
     """
-    known = _words().OPTIONS
-    return "; ".join(_instead(f"{name}=", known[name]) for name in sorted(names) if name in known)
+    return "; ".join(_instead(f"{name}=", OPTIONS[name]) for name in sorted(names) if name in OPTIONS)
 
 
 def of_command_option(option: str) -> str:
     """Return the same of an option of the command line, such as `-c`."""
-    known = _words().COMMAND_OPTIONS
-    return _instead(option, known[option]) if option in known else ""
+    return _instead(option, COMMAND_OPTIONS[option]) if option in COMMAND_OPTIONS else ""
 
 
 def of_command(command: str) -> str:
     """Return the command of ours that does what another queue's command of that name does; empty if none is known."""
-    return str(_words().COMMANDS.get(command, ""))
+    return COMMANDS.get(command, "")
 
 
 def _instead(word: str, hint: str) -> str:
