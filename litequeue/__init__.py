@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from litequeue.core.hints import missing_public_name
 from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
@@ -20,6 +21,7 @@ from litequeue.errors import (
     NotAQueue,
     PartlyEnqueued,
     PayloadTooLarge,
+    PlainCallWarning,
     ScheduleExists,
     ScheduleNotFound,
     SchemaTooNew,
@@ -50,7 +52,7 @@ else:
             from litequeue.worker.worker import Worker
 
             return Worker
-        raise AttributeError(f"module 'litequeue' has no attribute {name!r}")
+        raise missing_public_name(name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
@@ -79,6 +81,7 @@ __all__ = [
     "Page",
     "PartlyEnqueued",
     "PayloadTooLarge",
+    "PlainCallWarning",
     "Progress",
     "Queue",
     "Retry",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
 from litequeue.core.engine import Source
+from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
@@ -20,7 +21,7 @@ R = TypeVar("R")
 
 
 @interruptible
-class Job(Generic[R]):
+class Job(JobWords, Generic[R]):
     """One stored call. Attributes are the state at the last load; `refresh()` loads them again.
 
     `await job` waits for the result. Ids are opaque text.

@@ -13,6 +13,7 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 import msgspec
 
+from litequeue.core import hints
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.duration import instant, seconds
@@ -143,8 +144,18 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
 def check_known(given: Iterable[str], known: Any, what: str) -> None:
     """Refuse an option that `known`, a TypedDict, does not have."""
     takes = known.__annotations__
-    if unknown := ", ".join(sorted(set(given) - set(takes))):
-        raise TypeError(f"{what} has no option {unknown}; it takes {', '.join(sorted(takes))}")
+    unknown = sorted(set(given) - set(takes))
+    if unknown:
+        advice = _elsewhere(unknown, known) or hints.of_options(unknown) or f"it takes {', '.join(sorted(takes))}"
+        raise TypeError(f"{what} has no option {', '.join(unknown)}; {advice}")
+
+
+def _elsewhere(unknown: list[str], known: Any) -> str:
+    """Say where options go that the other kind has: those of a call to using(), those of a task to task()."""
+    other, place = (Using, "task.using") if known is TaskOptions else (TaskOptions, "@queue.task")
+    if not set(unknown) <= set(other.__annotations__):
+        return ""
+    return f"it goes to {place}({', '.join(f'{name}=...' for name in unknown)})"
 
 
 def task_options(given: TaskOptions) -> Options:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices, warn_caller
+from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
+from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
+from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
+from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
@@ -36,7 +39,7 @@ LARGE_PAYLOAD = 64 * 1024
 
 
 @interruptible
-class Task(Transparent, Generic[P, R]):
+class Task(Transparent, TaskWords, Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
     def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:
@@ -47,6 +50,7 @@ class Task(Transparent, Generic[P, R]):
         if options.mask or isinstance(options.unique, str):
             check_fits(options, function)
         self._owner = owner
+        self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
         self._delay: float | None = None
         self._expires: float | datetime | None = options.expires
@@ -74,7 +78,7 @@ class Task(Transparent, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
-        return cast("R", self.function(*args, **kwargs))
+        return cast("R", self._called(*args, **kwargs))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store one call. The job is on disk when this returns.
@@ -200,7 +204,10 @@ class Task(Transparent, Generic[P, R]):
         keyed = not self._plain and bool(self.options.unique or fields.get("key"))
         if not (keyed or self._plain):
             self._require_key_for_its_options()
-        payload = self.signature.encode_call(args, kwargs, canonical=keyed)
+        try:
+            payload = self.signature.encode_call(args, kwargs, canonical=keyed)
+        except TypeError as error:
+            raise explained(error, self.function, kwargs, Using.__annotations__) from error.__cause__
         if len(payload) > LARGE_PAYLOAD or len(payload) > self._owner.max_payload:
             self._checked(payload)
         if self._plain:
@@ -352,28 +359,4 @@ class AsyncTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
-        return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
-
-
-class Decorator(Protocol):
-    """The decorator that `@task(...)` with options returns; it keeps the signature of the function."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, function: Callable[..., Any], /) -> Any:
-        """Make the function a task."""
-
-
-def check_callable_without_arguments(task: Task[..., Any]) -> None:
-    """Refuse a task with a schedule whose call would not fit its signature."""
-    if task.options.unique or task.options.expires is not None:
-        raise ValueError(f"{task.name}: unique= and expires= apply to single calls; remove them beside schedule=")
-    try:
-        task.s()
-    except TypeError as error:
-        raise TypeError(
-            f"{error}: a task with a schedule is called without arguments; give them defaults, "
-            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
-        ) from None
+        return cast("Coroutine[Any, Any, R]", self._called(*args, **kwargs))

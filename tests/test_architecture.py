@@ -25,6 +25,7 @@ FLOORS = [
     "pending_job",
     "calls",
     "task",
+    "task_decorator",
     "lock",
     "sqlite",
     "queue",

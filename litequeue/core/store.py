@@ -107,6 +107,9 @@ class Runs(Protocol):
     def claims_of(self, worker: int) -> list[Claimed]:
         """Return the jobs that stand as running under the worker."""
 
+    def queued_among(self, job_ids: Sequence[str]) -> list[str]:
+        """Return those of these jobs that could begin, and have not."""
+
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import msgspec
 
 from litequeue.core import duration
+from litequeue.core.hints import hinted
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -64,6 +65,7 @@ class Due(msgspec.Struct, frozen=True):
     next_at: float | None
 
 
+@hinted
 def cron(expression: str, *, tz: str | ZoneInfo | None = None, catch_up: CatchUp = "one") -> Cron:
     """Return a trigger for the wall times that a cron expression names.
 
@@ -83,6 +85,7 @@ def cron(expression: str, *, tz: str | ZoneInfo | None = None, catch_up: CatchUp
     return Cron(expression, timezones.name_of(tz), _checked(catch_up))
 
 
+@hinted
 def every(
     interval: timedelta | float | str, *, jitter: timedelta | float | str = 0, catch_up: CatchUp = "one"
 ) -> Every:

@@ -29,6 +29,7 @@ from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
 from litequeue.worker.stop_log import StopLog
+from litequeue.worker.stuck_waits import StuckWaits
 
 if TYPE_CHECKING:
     import asyncio
@@ -111,6 +112,7 @@ class Loop:
             self.runs,
             self._reconciliation,
         )
+        self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
         self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
 
@@ -276,6 +278,7 @@ class Loop:
             return
         self._polled = now
         self._stop.keep_short()
+        self._stuck.look(self._store.directory)
         version = self._store.maintenance.version()
         if version not in (None, self._version):
             self._version = version

@@ -38,6 +38,11 @@ def ended_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
     return [job_id for (job_id,) in db.rows(SQL["ended_among"], {"ids": json.dumps(job_ids)})]
 
 
+def queued_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Read which of these jobs could begin, and have not."""
+    return [job_id for (job_id,) in db.rows(SQL["queued_among"], {"ids": json.dumps(job_ids)})]
+
+
 def _row(db: Connection, statement: str, job_id: str, now: float) -> Row:
     rows = db.rows(SQL[statement], {"id": job_id, "now": now})
     if not rows:

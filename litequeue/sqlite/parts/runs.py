@@ -117,6 +117,10 @@ class Runs:
 
         return self._kernel.read(look)
 
+    def queued_among(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of these jobs that could begin, and have not."""
+        return self._kernel.read(lambda db: row_values.queued_among(db, job_ids))
+
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """The worker's running jobs that are to be cancelled, as (id, attempt)."""
         return self._kernel.read(

@@ -6,6 +6,11 @@ SELECT awaited.value FROM json_each(:ids) AS awaited
 LEFT JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
 WHERE job.id IS NULL OR job.state >= 4
 
+-- name: queued_among
+SELECT awaited.value FROM json_each(:ids) AS awaited
+CROSS JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
+WHERE job.state = 1
+
 -- A listing looks at one block of jobs after another: of consecutive ids, or of ids that it has from an index.
 -- name: list_between
 SELECT listed.* FROM
