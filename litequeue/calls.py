@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from bisect import bisect_right
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from litequeue.core.budget import BUDGET
+from litequeue.core.caller import warn_caller
 from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob
@@ -17,7 +16,6 @@ from litequeue.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from types import FrameType
 
     from litequeue.core.engine import Source, Submitted
 
@@ -27,8 +25,6 @@ GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
 MANY = 10_000  # calls: so many in one transaction keep other writers waiting for the sync and 20 ms
 SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
-
-_PACKAGE = __name__.partition(".")[0]
 
 
 def checked_chunk(chunk: int | None) -> int | None:
@@ -179,13 +175,3 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
 
     def __repr__(self) -> str:
         return f"<EnqueuedJobs {len(self)}>"
-
-
-def warn_caller(text: str) -> None:
-    """Warn of the line of the application that called; Python shows it once for each such line."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001
-    level = 1
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE:
-        frame = frame.f_back
-        level += 1
-    warnings.warn(text, stacklevel=level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -13,6 +14,7 @@ from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, req
 from litequeue.core.engine_choice import chosen_engine
 from litequeue.core.interruptible import interruptible
 from litequeue.core.names import check_name
+from litequeue.core.pickled import by_name
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
 from litequeue.errors import Unsupported
@@ -47,6 +49,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PAYLOAD = 4 * 1024 * 1024
+_NAMELESS = (
+    "this queue cannot be pickled: another process finds a queue by its name in a module, and this one has none; "
+    "assign it at the top level of a module, or pass its path and make a Queue(path) there"
+)
 _FILE_BY_DEFAULT = "litequeue.db", "apsw", "full", False, False, None
 
 
@@ -88,6 +94,7 @@ class Queue:
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
+        self._module = str(sys._getframe(1).f_globals.get("__name__", ""))  # noqa: SLF001  where it is declared
         self._path = path
         self._driver = driver
         self._durability = durability
@@ -174,8 +181,8 @@ class Queue:
         failures), after `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
-        `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
-        unless given. `mask`: names of arguments that listings are not to show.
+        `at()`. `delay`: a duration before which no job starts, `expires`: one in which it must begin. `result_ttl`: how
+        long to keep a result; the queue's unless given. `mask`: names of arguments that listings are not to show.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -314,6 +321,15 @@ class Queue:
         """Close the file's connections; they are opened again when they are needed."""
         if self._engine is not None:
             self._engine.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it by the name that it has in a module."""
+        return by_name(self, [self._module], "queue", _NAMELESS)
+
+    def __deepcopy__(self, _copied: object = None) -> Self:
+        return self
+
+    __copy__ = __deepcopy__
 
     def __enter__(self) -> Self:
         return self

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices, warn_caller
+from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
+from litequeue.core.caller import warn_caller
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
+from litequeue.core.pickled import by_name
 from litequeue.core.records import Call, NewJob, NewJobs
 from litequeue.core.retry import Duration
 from litequeue.errors import PayloadTooLarge, Unsupported
@@ -31,6 +32,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGE_PAYLOAD = 64 * 1024
+_NAMELESS = (
+    "the task {!r} cannot be pickled: another process finds a task by a name in a module, and this one has none; "
+    "declare it at the top level of a module, or pass its name and look it up there: queue.tasks[name]"
+)
 
 
 class Owner(Protocol):
@@ -66,13 +71,14 @@ class Task(Transparent, Generic[P, R]):
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
         if options.mask or isinstance(options.unique, str):
-            check_fits(options, function)
+            check_fits(options, self.signature.calling.parameters)
         self._owner = owner
         self._fields: dict[str, Any] = {}
-        self._delay: float | None = None
+        self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
-        self._plain = not options.unique and options.expires is None
+        self._plain = not options.unique and options.expires is None and options.delay is None
+        self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -88,14 +94,25 @@ class Task(Transparent, Generic[P, R]):
         """Whether the function is `async def`; it then runs on the worker's event loop, otherwise in a thread."""
         return self.signature.is_coroutine
 
-    def __reduce__(self) -> str:
-        return self.__qualname__  # pickled by name, as its function would be: a process pool can call it
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it by name, as its function would be, with the options of `using()`: a process pool can call it."""
+        if self._made_from is None:
+            return by_name(self, [self.__module__], self.__qualname__, _NAMELESS.format(self.name))
+        task, options = self._made_from
+        if options.get("within") is not None:
+            raise TypeError(f"a task with within= cannot be pickled: {self.name}'s transaction stays in this process")
+        return _using, (task, options)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __deepcopy__(self, _copied: object = None) -> Task[P, R]:
+        return self
+
+    __copy__ = __deepcopy__
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
         return cast("R", self.function(*args, **kwargs))
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store one call. The job is on disk when this returns.
 
         Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for values that JSON cannot hold,
@@ -105,7 +122,7 @@ class Task(Transparent, Generic[P, R]):
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
-    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
         [submitted] = await self._owner.asubmit((new,), self._within)
@@ -175,13 +192,15 @@ class Task(Transparent, Generic[P, R]):
         other.__dict__.update(self.__dict__)
         self._owner.require(features_asked(options))
         other._apply(options)
+        other._made_from = self, options
         return other
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """Return the call as a value, for schedules. It is checked now, and keeps queue and priority of `using()`."""
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
-        lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
+        lost += ["delay"] if self._delay not in (None, self.options.delay) else []
+        lost += ["within"] if self._within is not None else []
         lost += ["expires"] if self._expires not in (None, self.options.expires) else []
         if lost:
             raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
@@ -289,14 +308,9 @@ class Task(Transparent, Generic[P, R]):
 
     def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         try:
-            return template.format(**self._arguments(args, kwargs))
+            return template.format(**self.signature.arguments(args, kwargs))
         except (AttributeError, LookupError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
-
-    def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
 
     def _checked(self, payload: bytes) -> bytes:
         size, limit = len(payload), self._owner.max_payload
@@ -348,7 +362,7 @@ def _records(jobs: Sequence[NewJob]) -> Iterable[NewJob]:
 class AsyncTask(Task[P, R]):
     """A task whose function is a coroutine function: a plain call returns an awaitable."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
         return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
 
@@ -364,10 +378,17 @@ class Decorator(Protocol):
         """Make the function a task."""
 
 
+def _using(task: Task[P, R], options: Using) -> Task[P, R]:
+    return task.using(**options)
+
+
 def check_callable_without_arguments(task: Task[..., Any]) -> None:
     """Refuse a task with a schedule whose call would not fit its signature."""
-    if task.options.unique or task.options.expires is not None:
-        raise ValueError(f"{task.name}: unique= and expires= apply to single calls; remove them beside schedule=")
+    options = task.options
+    if options.unique or options.expires is not None or options.delay is not None:
+        raise ValueError(
+            f"{task.name}: unique=, expires= and delay= apply to single calls; remove them beside schedule="
+        )
     try:
         task.s()
     except TypeError as error:

@@ -1,0 +1,22 @@
+"""The line of the application that called. Knows no function of ours."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def warn_caller(text: str) -> None:
+    """Warn of the line of the application that called; Python shows it once for each such line."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    level = 1
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(text, stacklevel=level)
