@@ -88,9 +88,9 @@ def calling(function: Callable[..., Any], name: str) -> Calling:
         around.append((layer, signature))
         given = (*bound[0], *given[0]), {**bound[1], **given[1]}
         layer, signature = inside, _own_signature(inside)
-    if outer is None and (layer is function or signature is None):
-        raise TypeError(f"{name}() has no readable signature; wrap it in a function of your own")
-    if outer is not None and (layer is function or signature is None):
+    if layer is function or signature is None:
+        if outer is None:
+            raise TypeError(f"{name}() has no readable signature; wrap it in a function of your own")
         return Calling(is_coroutine, outer)
     own = [p for _, each in around if each is not None for p in each.parameters.values() if p.kind not in _VARIABLE]
     codes = {code for each, _ in around for code in map(_code, _same_call(each)) if code is not None}

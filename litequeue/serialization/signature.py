@@ -56,12 +56,11 @@ class Signature:
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by the names of the parameters, with defaults."""
         plan = self._known or self._plan()
+        defaults = {p.name: p.default for p in self.calling.parameters if p.default is not inspect.Parameter.empty}
         if plan.loose is None or self.calling.is_passed_on(args, kwargs):
             bound = (self.calling.inner or self.calling.outer).bind(*args, **kwargs)
             bound.apply_defaults()
-            return bound.arguments
-        empty = inspect.Parameter.empty
-        defaults = {p.name: p.default for p in self.calling.parameters if p.default is not empty}
+            return {**defaults, **bound.arguments}
         given = zip((slot.name for slot in plan.loose.positional), args, strict=False)
         return {**defaults, **dict(given), **kwargs}
 
@@ -197,9 +196,8 @@ class Signature:
                 chosen: Notes = []
                 back = plan.restored(slot, plain, label, given=type(value), notes=chosen)
                 # plain data is given for what the annotation then makes of it, but not in place of a union's own text
-                if faithful(value, back):
-                    continue
-                if chosen or not faithful(value, plain) or drops(value, back):
+                as_given = faithful(value, back)
+                if not as_given and (chosen or not faithful(value, plain) or drops(value, back)):
                     raise unfaithful(label, slot, value, back)
                 if slot.unresolved and type(value) not in NUMBERS:
                     self._warn(f"{self.task_name}() gets plain data: {slot.why}")
