@@ -1,17 +1,17 @@
-"""A web application: one request enqueues a job and returns at once, another returns its result; a worker runs inside.
+"""A web application: requests store jobs, a worker inside runs them, and browsers follow them.
 
-Run: `pip install fastapi uvicorn`, then `uvicorn examples.fastapi_app:app` or `python examples/fastapi_app.py`.
+Run: `uvicorn examples.fastapi_app:app` or `python examples/fastapi_app.py`; it needs fastapi and uvicorn.
 """
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import FastAPI, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException
 
-from litequeue import JobNotFound, Queue, Status
+from litequeue import Job, Queue, current_job
+from litequeue.integrations.fastapi import Background, background, jobs_router, worker_lifespan
 
 queue = Queue(Path(tempfile.mkdtemp()) / "app.db")  # in your program: Queue("app.db")
 
@@ -20,37 +20,38 @@ queue = Queue(Path(tempfile.mkdtemp()) / "app.db")  # in your program: Queue("ap
 async def write_report(title: str) -> str:
     if not title.strip():
         raise ValueError("a report has a title")
-    await asyncio.sleep(0.05)  # here your program would work
+    for page in range(1, 4):
+        await current_job().aprogress(page, total=3, note=f"page {page}")
+        await asyncio.sleep(0.02)  # here your program would work
     return f"# {title}"
 
 
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Run a worker as long as the application; at the end it finishes what runs."""
-    async with queue.worker():
-        yield
+@queue.task
+def send_mail(to: str, subject: str) -> None:
+    print(f"mail to {to}: {subject}")
 
 
-app = FastAPI(lifespan=lifespan)
+def login(token: Annotated[str | None, Header()] = None) -> None:
+    """Let in who has the token: in your program, whoever may see and cancel jobs."""
+    if token != "let me in":  # noqa: S105
+        raise HTTPException(401, "send the header 'token'")
+
+
+app = FastAPI(lifespan=worker_lifespan(queue, threads=2))
+app.include_router(jobs_router(queue, dependencies=[Depends(login)]), prefix="/jobs")
+Jobs = Annotated[Background, Depends(background(queue), scope="function")]
+
+
+@app.post("/signup")
+async def sign_up(email: str, jobs: Jobs) -> dict[str, str]:
+    jobs.add_task(send_mail, email, "Welcome!")  # on disk before the response is sent; none if this raises
+    jobs.add_task(send_mail.using(delay="1d"), email, "How do you like it?")
+    return {"signed up": email}
 
 
 @app.post("/reports", status_code=202)
-async def order_report(title: str) -> dict[str, str]:
-    job = await write_report.aenqueue(title)
-    return {"id": job.id}
-
-
-@app.get("/reports/{job_id}")
-async def read_report(job_id: str) -> dict[str, str]:
-    try:
-        job = await queue.ajob(job_id)
-    except JobNotFound:
-        raise HTTPException(404, "no such report") from None
-    if job.status is Status.FAILED:
-        return {"status": job.status, "error": job.errors[-1].message}
-    if job.status is not Status.SUCCEEDED:
-        return {"status": job.status}
-    return {"status": job.status, "report": await job}
+async def order_report(title: str) -> Job[str]:
+    return await write_report.aenqueue(title)  # the response is the job: its id, status and times
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from litequeue.core.duration import seconds, utc
 from litequeue.core.engine import Source
 from litequeue.core.interruptible import interruptible
+from litequeue.core.job_dict import JobDict, job_dict
+from litequeue.core.pydantic_schema import pydantic_schema
 from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
 R = TypeVar("R")
 
@@ -204,6 +206,20 @@ class Job(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.aresult().__await__()
+
+    def to_dict(self) -> JobDict:
+        """Return its state at the last load as plain values, which JSON can hold; `dict(job)` returns the same.
+
+        Without its arguments, its result and its tracebacks. A web framework that is given a job sends this.
+        """
+        return job_dict(self._loaded())
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self.to_dict().items())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+        return pydantic_schema(cls, JobDict, handler)
 
     def _outcome(self, record: JobRecord) -> R:
         if record.status is Status.SUCCEEDED:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
+from litequeue.core.after_commit import OnCommit, hook_of
+from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.caller import warn_caller
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
@@ -19,46 +22,20 @@ from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
+from litequeue.pending_job import astored_by, stored_by
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
+from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from litequeue.core.engine import Feature, Source, Submitted
-    from litequeue.serialization.json_codec import Codec
+    from litequeue.core.engine import Submitted
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGE_PAYLOAD = 64 * 1024
-_NAMELESS = (
-    "the task {!r} cannot be pickled: another process finds a task by a name in a module, and this one has none; "
-    "declare it at the top level of a module, or pass its name and look it up there: queue.tasks[name]"
-)
-
-
-class Owner(Protocol):
-    """The part of a queue that its tasks use."""
-
-    max_payload: int
-    codec: Codec
-
-    @property
-    def source(self) -> Source:
-        """The source from which its jobs are looked up."""
-
-    def now(self) -> float:
-        """The time, in unix seconds."""
-
-    def require(self, features: Iterable[Feature]) -> None:
-        """Raise `Unsupported` if the engine lacks one of them."""
-
-    def submit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
-        """Store jobs."""
-
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
-        """Async twin of `submit`."""
 
 
 @interruptible
@@ -77,6 +54,7 @@ class Task(Transparent, Generic[P, R]):
         self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
+        self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not options.unique and options.expires is None and options.delay is None
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
@@ -97,7 +75,8 @@ class Task(Transparent, Generic[P, R]):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle it by name, as its function would be, with the options of `using()`: a process pool can call it."""
         if self._made_from is None:
-            return by_name(self, [self.__module__], self.__qualname__, _NAMELESS.format(self.name))
+            instead = "pass its name, and look it up there: queue.tasks[name]"
+            return by_name(self, [self.__module__], self.__qualname__, f"the task {self.name!r}", instead)
         task, options = self._made_from
         if options.get("within") is not None:
             raise TypeError(f"a task with within= cannot be pickled: {self.name}'s transaction stays in this process")
@@ -119,14 +98,32 @@ class Task(Transparent, Generic[P, R]):
         `PayloadTooLarge`, `KeyConflict`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
         """
         new = self._new(args, kwargs)
+        if self._on_commit:
+            return self._after_commit((new,))[0]
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
+        if self._on_commit:
+            return (await self._aafter_commit((new,)))[0]
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
+
+    def new_job(self, queue: Owner, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """Check and encode one call, and store nothing: `queue.submit([...])` stores several, of any of its tasks.
+
+        Raises what `enqueue()` raises for the arguments, and `ValueError` if `queue` is not the task's own, or where
+        `within=` has chosen another transaction.
+        """
+        if queue is not self._owner:
+            raise ValueError(
+                f"{self.name} is a task of another queue than {queue!r}; jobs of both cannot commit together"
+            )
+        if self._within is not None:
+            raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
+        return self._new(args, kwargs)
 
     @overload
     def enqueue_many(self, calls: Iterable[GivenCall]) -> list[Job[R]]: ...
@@ -148,6 +145,8 @@ class Task(Transparent, Generic[P, R]):
         jobs = batch.take()
         if not jobs:
             return []
+        if self._on_commit:
+            return self._after_commit(jobs)
         submitted, records = self._owner.submit(jobs, self._within), _records(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
@@ -174,6 +173,8 @@ class Task(Transparent, Generic[P, R]):
         jobs = batch.take()
         if not jobs:
             return []
+        if self._on_commit:
+            return await self._aafter_commit(jobs)
         submitted, records = await self._owner.asubmit(jobs, self._within), _records(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
@@ -185,7 +186,8 @@ class Task(Transparent, Generic[P, R]):
         `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
         duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
         None for none);
-        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that).
+        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that);
+        `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
         other = object.__new__(type(self))
@@ -201,6 +203,7 @@ class Task(Transparent, Generic[P, R]):
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
         lost += ["within"] if self._within is not None else []
+        lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         lost += ["expires"] if self._expires not in (None, self.options.expires) else []
         if lost:
             raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
@@ -230,6 +233,8 @@ class Task(Transparent, Generic[P, R]):
     # ---- many calls
 
     def _batch(self, chunk: int | None) -> Batch:
+        if chunk is not None and self._on_commit:
+            raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
         return Batch(self._payload, self._alike, chunk)
@@ -323,6 +328,24 @@ class Task(Transparent, Generic[P, R]):
             warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
         return payload
 
+    # ---- after the commit of the application's own transaction
+
+    @property
+    def _declared_on_commit(self) -> OnCommit:
+        given = self.options.on_commit
+        return self._owner.on_commit if given is None else given
+
+    def _after_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return stored_by(hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs))
+
+    async def _aafter_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return await astored_by(
+            hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs)
+        )
+
+    def _store(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return list(map(self._job, _records(jobs), self._owner.submit(jobs, None)))
+
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
         born = new.created_at if submitted.pending and submitted.fresh else None
@@ -335,6 +358,8 @@ class Task(Transparent, Generic[P, R]):
         self._plain = False
         if given.get("delay") is not None and given.get("at") is not None:
             raise ValueError("give delay= or at=, not both")
+        if given.get("within") is not None and given.get("on_commit"):
+            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
@@ -343,7 +368,9 @@ class Task(Transparent, Generic[P, R]):
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
             elif name == "within":
-                self._within = value
+                self._within, self._on_commit = value, False if value is not None else self._on_commit
+            elif name == "on_commit":
+                self._within, self._on_commit = None if value else self._within, checked_on_commit(value)
             else:
                 fields |= call_field(name, value)
                 self._delay = None if name == "at" else self._delay
@@ -367,32 +394,5 @@ class AsyncTask(Task[P, R]):
         return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
 
 
-class Decorator(Protocol):
-    """The decorator that `@task(...)` with options returns; it keeps the signature of the function."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, function: Callable[..., Any], /) -> Any:
-        """Make the function a task."""
-
-
 def _using(task: Task[P, R], options: Using) -> Task[P, R]:
     return task.using(**options)
-
-
-def check_callable_without_arguments(task: Task[..., Any]) -> None:
-    """Refuse a task with a schedule whose call would not fit its signature."""
-    options = task.options
-    if options.unique or options.expires is not None or options.delay is not None:
-        raise ValueError(
-            f"{task.name}: unique=, expires= and delay= apply to single calls; remove them beside schedule="
-        )
-    try:
-        task.s()
-    except TypeError as error:
-        raise TypeError(
-            f"{error}: a task with a schedule is called without arguments; give them defaults, "
-            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
-        ) from None

@@ -21,8 +21,12 @@ FLOORS = [
     "ipc",
     "options",
     "job",
+    "pending_job",
     "calls",
+    "task_owner",
     "task",
+    "decorator",
+    "lock",
     "sqlite",
     "queue",
     "worker.executor",
@@ -37,6 +41,7 @@ FLOORS = [
 # (importer, imported): imports that go up, allowed inside a function only.
 UPWARD = {
     ("sqlite", "worker"),  # the engine on SQLite runs its jobs by a Worker
+    ("integrations", "cli"),  # `manage.py litequeue_worker` is `litequeue run`
 }
 
 DRIVERS = {"sqlite3", "apsw", "aiosqlite"}
@@ -57,6 +62,7 @@ READS_ENVIRONMENT = {
 
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {
+    "ipc/named_lock.py NamedLock._wait": "handed to those who wait for the lock",
     "core/background.py _Calls._serve": (
         "one call that fails does not end the thread of those that follow; it is logged"
     ),
@@ -112,6 +118,7 @@ BROAD: dict[str, str] = {
     "worker/executor/mailbox.py Mailbox.settle": "the loop settles it again, and says what is wrong",
     "worker/loop.py Loop._settle": "the same: the ends are offered again until the deadline",
     "worker/loop.py Loop.close": "on any error the lock is freed, and other workers release the jobs",
+    "cli/locate.py _set_up_django": "the user's settings and models run; shown with their own traceback",
     "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",
 }
 

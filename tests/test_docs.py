@@ -26,7 +26,8 @@ from litequeue.scheduling.triggers import at, cron, every
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
-WITH_PROGRAMS = [ROOT / "README.md", DOCS / "guide.md"]
+LIBRARIES = ("fastapi", "sqlalchemy", "django", "peewee")  # which a program may need
+WITH_PROGRAMS = [ROOT / "README.md", *(DOCS / name for name in ("guide.md", "databases.md", "fastapi.md"))]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -75,10 +76,10 @@ def in_order(wanted, lines):
 
 @pytest.mark.parametrize("program", [program for page in WITH_PROGRAMS for program in programs(page)])
 def test_a_program_of_the_documentation_runs_and_prints_what_it_says(program, tmp_path):
-    warnings = ["-W", "error"]
-    if "fastapi" in program:
-        pytest.importorskip("fastapi")
-        warnings = []  # its own are not ours
+    needed = [name for name in LIBRARIES if re.search(rf"^(import|from) {name}\b", program, re.MULTILINE)]
+    for name in needed:
+        pytest.importorskip(name)
+    warnings = [] if needed else ["-W", "error"]  # theirs are not ours
     kept = {name: value for name, value in os.environ.items() if name != "LITEQUEUE_PATH"}
     ran = subprocess.run(
         [sys.executable, *warnings, "-c", program],
@@ -143,6 +144,17 @@ def test_every_link_of_the_documentation_leads_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_each_cell_of_the_table_of_ends_names_a_test_that_there_is():
+    page = dict(sections(text_of(DOCS / "reliability.md")))["What each kind of end does to a job"]
+    rows = [line.strip("| ").split(" | ")[1:] for line in page.splitlines() if line.startswith("| ")][1:]
+    defined = re.findall(r'^\[(\w+)\]: (\S+) "(\w+)"$', page, re.MULTILINE)
+    assert len(rows) > 8
+    assert {len(row) for row in rows} == {4}
+    assert all(cell == "does not occur" or re.fullmatch(r"\[.+\]\[\w+\]", cell) for row in rows for cell in row)
+    assert set(re.findall(r"\]\[(\w+)\]", page)) == {label for label, _, _ in defined}
+    assert [name for _, path, name in defined if f"\ndef {name}(" not in text_of(DOCS / path)] == []
 
 
 @pytest.mark.parametrize("feature", Feature)

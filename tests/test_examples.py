@@ -1,15 +1,13 @@
 """Every example runs by itself and prints what it promises, and the demo proves what it claims."""
 
+import json
 import os
 import re
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-from litequeue import JobFailed
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -100,27 +98,40 @@ def client():
     fastapi_app.queue.close()
 
 
+LET_IN = {"token": "let me in"}
+
+
 def ended(client, title):
-    """Order a report, wait until its job has ended, and return what the application then says of it."""
+    """Order a report, follow its job to the end, and return what the last event says of it."""
+    answer = client.post("/reports", params={"title": title})
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    events = client.get(f"/jobs/{answer.json()['id']}/events", headers=LET_IN).text.split("\n\n")
+    [last] = [event for event in events if event.startswith("event: end")]
+    return json.loads(last.partition("data: ")[2])
+
+
+def test_the_application_orders_a_report_and_tells_of_its_progress(client):
+    job = ended(client, "Sales")
+    assert (job["status"], job["progress"]) == ("succeeded", {"done": 3, "total": 3, "note": "page 3"})
+
+
+def test_the_application_tells_why_a_report_failed(client):
+    job = ended(client, " ")
+    assert (job["status"], job["error"]) == ("failed", "ValueError")
+
+
+def test_the_application_stores_mails_with_the_response(client):
     from examples import fastapi_app
 
-    answer = client.post("/reports", params={"title": title})
-    assert answer.status_code == 202
-    with suppress(JobFailed):
-        fastapi_app.queue.job(answer.json()["id"]).result(timeout=30)
-    return client.get(f"/reports/{answer.json()['id']}").json()
+    assert client.post("/signup", params={"email": "ada@example.org"}).status_code == 200
+    mails = fastapi_app.queue.jobs(task="send_mail")
+    assert {mail.status for mail in mails if mail.run_at > mail.created_at} == {"scheduled"}
+    assert len(mails) == 2
 
 
-def test_a_request_enqueues_and_the_result_endpoint_has_the_report(client):
-    assert ended(client, "Sales") == {"status": "succeeded", "report": "# Sales"}
-
-
-def test_the_result_endpoint_tells_why_a_report_failed(client):
-    assert ended(client, " ") == {"status": "failed", "error": "a report has a title"}
-
-
-def test_the_result_endpoint_knows_no_other_jobs(client):
-    assert client.get("/reports/999").status_code == 404
+def test_the_application_lets_nobody_look_at_jobs_without_the_token(client):
+    assert client.get("/jobs/1").status_code == 401
+    assert client.get("/jobs/999", headers=LET_IN).status_code == 404
 
 
 # ---- the demo

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +83,21 @@ def test_a_child_that_holds_its_dead_parents_lock_does_not_hide_the_death(queue,
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="boots are told apart by /proc")
+@pytest.mark.parametrize(("boot", "deaths"), [("an earlier one", 0), (Identity.current().boot, 1)])
+def test_jobs_of_a_worker_that_went_down_with_the_machine_are_released_without_a_death(queue, boot, deaths):
+    queue.task(name="work")(lambda: None)
+    store, identity = queue.engine, replace(Identity.current(), boot=boot)
+    lock = ProcessLock(open_directory(queue.path), "down", 1)
+    new = NewWorker(token="down", identity=identity.to_text(), queues=None, tasks=("work",), threads=1, coroutines=0)
+    number, job = store.workers.register(new), queue.tasks["work"].enqueue()
+    store.runs.claim(number, [Demand(frozenset({"work"}), 1)], None)
+    lock.abandon([f"{job.id}:1"])  # the kernel frees the lock; what the worker ran is noted
+    Maintenance(store, ManualClock(), "observer", frozenset({"work"})).tick(0, idle=False)
+    record = store.jobs.look_up(job.id)
+    assert (record.status, record.deaths, record.failures) == ("queued", deaths, 0)
 
 
 def test_a_burial_that_fails_keeps_what_the_dead_had_noted(queue, monkeypatch, caplog):

@@ -74,15 +74,20 @@ def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_released(que
     assert (record.status, record.failures, queue.engine.workers.list()) == ("queued", 0, [])
 
 
-def test_stop_now_releases_at_once_whatever_the_grace(queue):
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_stop_now_releases_at_once_whatever_the_grace(queue, kind):
     begun = threading.Event()
 
-    @queue.task
-    async def endless():
+    def plain():
+        begun.set()
+        while True:
+            pass
+
+    async def coroutine():
         begun.set()
         await asyncio.Event().wait()
 
-    job = endless.enqueue()
+    job = queue.task(name="endless")({"plain": plain, "coroutine": coroutine}[kind]).enqueue()
     with queue.worker(grace="1h") as worker:
         assert begun.wait(10)
         worker.stop(now=True)

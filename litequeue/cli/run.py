@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -13,10 +14,14 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments, run_log
-from litequeue.cli.locate import Mistake, file_of, import_named, load, names_app
+from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
+from litequeue.cli.stack_signal import StackSignal
+from litequeue.ipc.service_manager import service_manager
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
-from litequeue.worker.supervisor import RELEASED, STOP_NOW, Supervisor, Tether
+from litequeue.worker.supervisor import RELEASED, Supervisor
+from litequeue.worker.tether import STACKS, STOP_NOW, Tether
+from litequeue.worker.watchdog import Manager, Watcher
 from litequeue.worker.worker import Worker
 
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
@@ -40,11 +45,24 @@ NO_INTERPRETER = (
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log (default: text).")
 @click.option("-v", "--verbose", count=True, help="Log more.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
-@click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
+@click.option(
+    "-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too, or all of 'shop.*'."
+)
+@click.option(
+    "--import-errors", type=click.Choice(["stop", "warn"]), default="stop", show_default=True,
+    help="What to do if such a module cannot be imported.",
+)  # fmt: skip
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
+@click.option("--alive-every", type=float, default=math.inf, hidden=True)
 @click.pass_context
 def run(
-    ctx: click.Context, /, target: str | None, processes: int | None, supervised: str | None, **options: Any
+    ctx: click.Context,
+    /,
+    target: str | None,
+    processes: int | None,
+    supervised: str | None,
+    alive_every: float,
+    **options: Any,
 ) -> None:
     """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
 
@@ -58,18 +76,27 @@ def run(
         interpreter = _interpreter()
         run_log.set_up(options["log_format"], verbosity, supervised=True)
         supervisor = Supervisor(
-            lambda first: [*interpreter, *_arguments(target, options, "first" if first else "other")],
+            lambda first: [
+                *interpreter,
+                *_arguments(target, options, "first" if first else "other", supervisor.alive_every),
+            ],
             processes,
             until_idle=options["until_idle"],
             patience=options["grace"] + BEYOND_GRACE,
+            manager=service_manager(os.environ),
         )
         code = supervisor.run()
         _ignore_signals()
         ctx.exit(code)
-    tether = Tether() if supervised else None
-    queue = _queue(target, options["imports"])
+    stacks, tether = StackSignal(), Tether(alive_every) if supervised else None
+    manager = None if supervised else service_manager(os.environ)
+    unserved: list[click.ClickException] | None = [] if options["import_errors"] == "warn" else None
+    queue = _queue(target, options["imports"], unserved)
     run_log.set_up(options["log_format"], verbosity, supervised=tether is not None)
-    code, left = _work(queue, options, tether, says_all=supervised != "other")
+    for error in unserved or ():
+        run_log.log.warning("%s; its tasks are not run here", error.message)
+    watcher = None if manager is None else Manager(manager)
+    code, left = _work(queue, options, tether or watcher, stacks, says_all=supervised != "other")
     _ignore_signals()
     if left:  # a function that does not stop may hold up the interpreter's end as well
         logging.shutdown()
@@ -85,15 +112,29 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
-    """Import the other modules, then the app: the modules may declare the tasks of the default queue."""
-    for module in imports:
-        import_named(module)
+def _queue(target: str | None, imports: tuple[str, ...], unserved: list[click.ClickException] | None) -> Queue:
+    """Import the other modules, then the app, then those of the queue: each may declare tasks of the default queue.
+
+    `unserved`: where to put the errors of modules that cannot be imported; None: they are raised.
+    """
+
+    def importer(module: str) -> object:
+        try:
+            return import_named(module)
+        except click.ClickException as error:
+            if unserved is None:
+                raise
+            unserved.append(error)
+            return None
+
+    import_patterns(imports, importer)
     if target is None:
         return default_queue
     if not names_app(target) and not target.endswith(".py"):
         raise Mistake(f"{target!r} is a file, and tasks are in code; name the app: litequeue run app:queue")
-    return load(target)[0]
+    queue = load(target)[0]
+    queue.import_modules(lambda patterns: import_patterns(patterns, importer))
+    return queue
 
 
 def _interpreter() -> list[str]:
@@ -110,10 +151,10 @@ def _interpreter() -> list[str]:
     return [sys.executable, *flags, "-c", CHILD.format(path=[place for place in sys.path if isinstance(place, str)])]
 
 
-def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
+def _arguments(target: str | None, options: dict[str, Any], supervised: str, alive_every: float) -> list[str]:
     """Return a child's arguments, with the same options."""
-    command = ["run", "--supervised", supervised]
-    for name in ("threads", "coroutines", "log_format"):
+    command = ["run", "--supervised", supervised, "--alive-every", str(alive_every)]
+    for name in ("threads", "coroutines", "log_format", "import_errors"):
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
     command += ["--grace", f"{options['grace']}s"]
@@ -125,7 +166,9 @@ def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> 
     return command if target is None else [*command, "--", target]
 
 
-def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_all: bool) -> tuple[int, int]:
+def _work(
+    queue: Queue, options: dict[str, Any], watcher: Watcher | None, stacks: StackSignal, *, says_all: bool
+) -> tuple[int, int]:
     """Return the exit code, and how many functions were left running."""
     try:
         worker = queue.worker(
@@ -140,7 +183,9 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
         return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
     if says_all:
         run_log.announce(worker, queue, file_of(queue, "this queue"))
-    teller = None if tether is None else _fasten(worker, tether)
+    stacks.serve(worker.log_stacks)
+    worker.watcher = watcher
+    teller = _fasten(worker, watcher, stacks) if isinstance(watcher, Tether) else None
     # a signal just before it runs, or just after, must not kill the process
     worker.stop_request.returns = True  # as run() says
     handle_signals(worker.stop_request)
@@ -153,13 +198,16 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     return (0 if finished else RELEASED), worker.left_running
 
 
-def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
+def _fasten(worker: Worker, tether: Tether, stacks: StackSignal) -> threading.Thread:
     """Tell the supervisor when the worker has started; stop the worker if the supervisor says so, or has ended."""
     stop = worker.stop_request  # as signals tell it
 
     def listen() -> None:
         while word := tether.hear():
-            stop.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
+            if word == STACKS:
+                stacks.ask()
+            else:
+                stop.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
         stop.told("the supervisor has ended", 1)
 
     def tell() -> None:

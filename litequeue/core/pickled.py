@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterable, Iterator
 
 
-def by_name(wanted: object, modules: Iterable[str], name: str, otherwise: str) -> tuple[object, ...]:
+def by_name(wanted: object, modules: Iterable[str], name: str, what: str, instead: str) -> tuple[object, ...]:
     """Return what `__reduce__` returns for an object that stands in a module: in one of these, or in another one.
 
-    `name`: the one to try first. Raises `TypeError` with the text `otherwise` for an object that stands in none.
+    `name`: the one to try first. Raises `TypeError` for an object that stands in none; it says what to pass instead.
     """
     for module, found in _names(wanted, [*modules, *sys.modules], name):
         return _imported, (module, found)
-    raise TypeError(otherwise)
+    raise TypeError(
+        f"{what} cannot be pickled: another process finds it by a name in a module, and it has none; "
+        f"assign it at the top level of a module, or {instead}"
+    )
 
 
 def _names(wanted: object, modules: Iterable[str], name: str) -> Iterator[tuple[str, str]]:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 import msgspec
 
 from litequeue.core.duration import utc
+from litequeue.core.pydantic_schema import pydantic_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -111,12 +112,31 @@ class JobError(msgspec.Struct, frozen=True):
     traceback: str
 
 
+class ProgressDict(TypedDict):
+    """What `job.progress.to_dict()` holds."""
+
+    done: float
+    total: float | None
+    note: str | None
+
+
 class Progress(msgspec.Struct, frozen=True):
     """The progress that a running job last reported."""
 
     done: float
     total: float | None = None
     note: str | None = None
+
+    def to_dict(self) -> ProgressDict:
+        """Return it as plain values; `dict(progress)` returns the same."""
+        return {"done": self.done, "total": self.total, "note": self.note}
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self.to_dict().items())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+        return pydantic_schema(cls, ProgressDict, handler)
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from litequeue.worker.quarantine import Quarantine
 from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
+from litequeue.worker.stop_log import StopLog
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from litequeue.core.store import Cycle, Store
     from litequeue.worker.claiming import Counts
     from litequeue.worker.stop_request import StopRequest
+    from litequeue.worker.watchdog import Watchdog
 
 POLL = 1.2  # seconds between looks without a notification: with the heartbeats under one statement a second
 BACK_OFF = 1.0  # seconds to wait after the store refused
@@ -61,6 +63,7 @@ class Loop:
     ) -> None:
         self._store, self._options, self._name, self._stop, self._clock = store, options, name, stop, home.clock
         self._token, self.id = os.urandom(16).hex(), 0
+        self.watchdog: Watchdog | None = None
         places = {"threads": options.threads, "coroutines": options.coroutines}
         with ExitStack() as made:
             directory = open_directory(store.path)
@@ -72,15 +75,16 @@ class Loop:
             self.mailbox: Mailbox = Mailbox(self._listener.wake, store.runs.settle)
             setup = Setup({}, home.defaults, home.clock, store.runs, lock)
             self._executor = Executor(setup, self.mailbox, **places, loop=event_loop)
-            self._runs = RunningJobs(self._executor, self.mailbox, home.defaults, home.clock)
-            self._runs.serve(self._tasks.tasks)
+            self.runs: RunningJobs = RunningJobs(self._executor, self.mailbox, home.defaults, home.clock)
+            self.runs.serve(self._tasks.tasks)
             self._compose(home, store, options, stop, counts)
+            self._stop_log = StopLog(name, self.mailbox, stop, home.clock)
             stop.note_in(lock, self._listener.wake)  # may want a descriptor, too
             made.pop_all()
 
     def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
         self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names)
-        self._quarantine = Quarantine(self._runs, home.clock)
+        self._quarantine = Quarantine(self.runs, home.clock)
         self._claiming = Claiming(
             store.runs,
             options.queues,
@@ -90,13 +94,13 @@ class Loop:
             process_lock=self._process_lock,
             executor=self._executor,
             mailbox=self.mailbox,
-            runs=self._runs,
+            runs=self.runs,
             quarantine=self._quarantine,
             maintenance=self._maintenance,
         )
         self._claiming.serve(self._tasks.names)
         self._reconciliation = Reconciliation(
-            store.runs, self._runs, self._quarantine, SystemClock(), self._listener.wake
+            store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
         )
         self._idle = Idle(
             store.dispatch,
@@ -104,7 +108,7 @@ class Loop:
             self._listener,
             self._claiming,
             self._executor,
-            self._runs,
+            self.runs,
             self._reconciliation,
         )
         self._wrong_file = False  # what we write goes to a wrong place
@@ -124,7 +128,7 @@ class Loop:
             threads=self._options.threads,
             coroutines=self._options.coroutines,
         )
-        self.id = self._runs.worker = self._store.workers.register(new)
+        self.id = self.runs.worker = self._store.workers.register(new)
 
     def _register_again(self) -> None:
         """Register again after being declared dead: our jobs were released, so those not begun are dropped."""
@@ -156,6 +160,7 @@ class Loop:
         confirmed = None  # how many jobs had been claimed when nothing was left to do
         while not self._stop.made:
             try:
+                self._feed()
                 try:
                     self._cycle()
                 finally:  # claims that are refused must not stop its heartbeat
@@ -194,13 +199,19 @@ class Loop:
     def _cycle(self) -> None:
         """Settle ended runs and claim jobs that can start, in one transaction."""
         self._process_lock.check()
-        if self._tasks.follow(self.id, self._store, self._runs, self._maintenance, idle=self._has_nothing):
+        if self._tasks.follow(self.id, self._store, self.runs, self._maintenance, idle=self._has_nothing):
             self._claiming.serve(self._tasks.names)
-        self._runs.check()
+        self.runs.check()
         self._reconciliation.look(self.id)
         ended, demands = self.mailbox.take(), self._claiming.demands()
         if ended or demands:
             self._take_over(self._claiming.claim(demands, ended))
+        if self.watchdog is not None:
+            self.watchdog.begin()
+
+    def _feed(self) -> None:
+        if self.watchdog is not None:
+            self.watchdog.feed()
 
     def _take_over(self, turn: Cycle) -> None:
         """Begin what was claimed, with care where workers died under it."""
@@ -251,7 +262,9 @@ class Loop:
     def _timeout(self) -> float:
         now = self._clock.now()
         looks = self._polled + POLL, self._cancels_at, self._maintenance.shrink_at
-        waits = [self._runs.due_in(), min(looks) - self._clock.monotonic()]
+        waits = [self.runs.due_in(), min(looks) - self._clock.monotonic()]
+        if self.watchdog is not None:
+            waits.append(self.watchdog.due_in())
         waits += [at - now for at in (self._claiming.next_at, self._maintenance.next_fire) if at is not None]
         return max(0.0, min(waits))
 
@@ -273,33 +286,41 @@ class Loop:
                 self._look_for_cancels()
 
     def _look_for_cancels(self) -> None:
-        told = [self._runs.cancel(job_id, attempt) for job_id, attempt in self._store.runs.requested_cancels(self.id)]
+        told = [self.runs.cancel(job_id, attempt) for job_id, attempt in self._store.runs.requested_cancels(self.id)]
         self._cancels_at = math.inf if all(told) else self._clock.monotonic() + CANCEL_AGAIN
 
     # ---- the end
 
     def end(self) -> None:
         """Let running jobs end within the grace, release the rest, and settle everything."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
         self._stop.say()
-        self._runs.accept_no_more()
-        deadline = self._clock.monotonic() + self._options.grace
-        self._runs.release(self._executor.withdraw())
+        self.runs.accept_no_more()
+        deadline = self._clock.monotonic() + self._stop.grace
+        self.runs.release(self._executor.withdraw())
         self._quarantine.release_unbegun()
+        if self._stop.asks_jobs:
+            self.runs.ask_all()
         while self._executor.busy and not self._stop.at_once and self._clock.monotonic() < deadline:
             self._settle(deadline)
             if self._executor.busy:
+                self._stop_log.wait()
                 self._pause(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
                 self._stop.say()
                 self._process_lock.check()
                 self._keep_up()
-        self._runs.interrupt_all()
+        self._stop.say()
+        self._stop_log.release()
+        self.runs.interrupt_all()
         patience = self._clock.monotonic() + LAST_PATIENCE
         self._drain(patience)
-        self._runs.write_off_all()
+        self.runs.write_off_all()
         self._drain(patience + LAST_PATIENCE)  # these were just ending, or beginning
         deadline = max(deadline, self._clock.monotonic() + LAST_SETTLE)
         while self.mailbox.settling and self._clock.monotonic() < deadline:
             self._pause(LAST_PATIENCE / 10)
+        self._stop_log.end()
         self._settle(deadline)
         self._claiming.note_what_ran()
 
@@ -307,11 +328,12 @@ class Loop:
         """Wait, at most so long, for the runs that were told to end."""
         while self._executor.busy and self._clock.monotonic() < patience:
             self._pause(LAST_PATIENCE / 10)
-            self._runs.interrupt_all()
+            self.runs.interrupt_all()
 
     def _keep_up(self) -> None:
         """While ending: send heartbeats, enforce limits, obey cancels."""
-        self._runs.check()
+        self._feed()
+        self.runs.check()
         try:
             self._maintenance.tick(self.id, idle=False)
             self._look_for_cancels()

@@ -6,12 +6,12 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.logger import log
 from litequeue.core.outcome import Cancelled, Ended, Outcome, Released
 from litequeue.worker.executor.claim_size import HORIZON
 from litequeue.worker.executor.execute import written_off
 from litequeue.worker.executor.mailbox import SHORT_LIMIT
 from litequeue.worker.executor.stoppable import TELL_AGAIN
+from litequeue.worker.run_stacks import RunStacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +36,7 @@ class RunningJobs:
     def __init__(self, executor: Executor, mailbox: Mailbox, defaults: Defaults, clock: Clock) -> None:
         self._executor, self._mailbox, self._clock = executor, mailbox, clock
         self._keep_for = defaults.result_ttl  # of jobs that end before they have begun
+        self.stacks: RunStacks = RunStacks(executor, mailbox, clock)
         self.worker: int = 0  # its number in the file
         self._accepting = threading.RLock()
         self._closed = self._alone = False
@@ -130,6 +131,8 @@ class RunningJobs:
         now, mailbox = self._clock.monotonic(), self._mailbox
         self.release(self._executor.withdraw_stuck(now))
         self._executor.watch()
+        if now >= self.stacks.look_at:
+            self.stacks.look(now)
         if now < mailbox.look_at:
             return
         mailbox.look_at = math.inf
@@ -159,8 +162,7 @@ class RunningJobs:
         return run.job.task in self._executor.plain
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
-        if self._executor.write_off(run, outcome):
-            log.error("%s[%s] does not stop when told; it is left running and counted as ended", run.job.task, run.id)
+        self.stacks.leave(run, lambda: self._executor.write_off(run, outcome))
 
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Cancel a job of ours: a coroutine at its next await; a plain function sees `current_job().cancelled`.
@@ -180,6 +182,14 @@ class RunningJobs:
         return True
 
     # ---- the end
+
+    def ask_all(self) -> None:
+        """Ask running jobs to end, as a cancel does, but to be released: coroutines are cancelled, functions see it."""
+        now = self._clock.monotonic()
+        for run in list(self._mailbox.running.values()):
+            run.release = True
+            if not self._in_thread(run):
+                self._interrupt(run, now)
 
     def interrupt_all(self) -> None:
         """Tell running jobs to end, because they are being released; again, if a job could not be told before."""

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 class StopRequest:
     """The stop requests of one worker. `at_once`: what runs is to be released; `when_idle`: end when no job is ready.
 
-    `returns`: the program goes on by itself after the worker's end, as after `run()`.
+    `returns`: the program goes on by itself after the worker's end, as after `run()`. `grace`: seconds for what runs.
     """
 
     def __init__(self, grace: float) -> None:
         self.made = self.at_once = self.when_idle = False
-        self._grace, self._owner = grace, 0
+        self.grace: float = grace
+        self.asks_jobs: bool = False  # to end by themselves, at once
+        self.how_to_hurry: str = ""  # for the log line that says what is waited for
+        self._owner = 0
         self._heard: deque[tuple[str, int]] = deque()  # what told it to stop, and how often; not logged yet
         self._said = self._process = 0
         self._over = threading.Event()
@@ -98,6 +101,10 @@ class StopRequest:
         """Wait for the worker's end, for so many seconds at most; return whether it has ended."""
         return self._over.wait(seconds)
 
+    def shorten(self, grace: float) -> None:
+        """Let go quickly: ask what runs to end, and release what has not after so many seconds."""
+        self.grace, self.asks_jobs = min(self.grace, grace), True
+
     def say(self) -> None:
         """Log the reason of the stop."""
         while self._heard:
@@ -109,7 +116,7 @@ class StopRequest:
                 log.warning("%s: releasing running jobs now", who)
             else:
                 again = "; send it again to release them now" if who.startswith("SIG") else ""
-                log.warning("%s: finishing running jobs, up to %s%s", who, text(self._grace), again)
+                log.warning("%s: finishing running jobs, up to %s%s", who, text(self.grace), again)
 
     def keep_short(self) -> None:
         """Discard signals whose handlers have run. Called now and then by the thread that runs the handlers."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import queue
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -24,20 +22,23 @@ from typing import Any, Literal, NamedTuple
 from litequeue.core.clock import Clock, SystemClock
 from litequeue.core.duration import text
 from litequeue.core.logger import aside, log
+from litequeue.ipc.service_manager import ServiceManager
+from litequeue.worker.orphans import inherits_orphans, reap_orphans
 from litequeue.worker.signals import HANGUP, STOPS, Stops
+from litequeue.worker.tether import ALIVE, READY, STACKS, STOP, STOP_NOW, WINDOWS
+from litequeue.worker.watchdog import Manager
 
 RELEASED = 75  # EX_TEMPFAIL of sysexits.h: some jobs were released
 FAILED_STARTS = 3  # in a row, after which the supervisor gives up
 LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
 LAST_WORD = 0.5  # seconds between SIGTERM and SIGKILL for a child that has not ended
-READY, STOP, STOP_NOW = b"+", b"s", b"n"
 _ANSWERS = (
     "finishing running jobs; send it again to release them now",
     "releasing running jobs now",
     "killing the workers",
 )
-WINDOWS = sys.platform == "win32"
+STACKS_SIGNAL: int | None = getattr(signal, "SIGUSR1", None)
 
 
 class Event(NamedTuple):
@@ -57,6 +58,8 @@ class Child:
     channel: Any  # a socket; on Windows the pipe of its stdin
     started: float
     ready: bool = False
+    alive_at: float | None = None  # when its loop was last known to go on; None: it has claimed nothing yet
+    told_start: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
     def tell(self, word: bytes) -> None:
@@ -81,7 +84,8 @@ class Supervisor:
 
     `command` gets whether it starts the first child, which alone logs what it serves. The others are started when
     the first has registered, so that a mistake shows once. With `until_idle` a child that is done is not replaced.
-    `patience`: seconds from the first stop until children that still run are killed.
+    `patience`: seconds from the first stop until children that still run are killed. `manager`: is told that all of
+    them claim, and then that they go on, for as long as each does.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Supervisor:
         *,
         until_idle: bool = False,
         patience: float = math.inf,
+        manager: ServiceManager | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.command: Callable[[bool], Sequence[str]] = command
@@ -110,6 +115,8 @@ class Supervisor:
         self._stopping = self._any_ready = False
         self._failed_starts = self._early_deaths = 0
         self._code = 0
+        self._manager = None if manager is None else Manager(manager)
+        self._told = math.inf  # when the manager was last told; inf: it was not
 
     def run(self) -> int:
         """Supervise until every child has ended for good: 0, 75 if one released jobs, 1 if they cannot start."""
@@ -119,16 +126,46 @@ class Supervisor:
             for number in STOPS:
                 if number not in HANGUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
                     stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+            if STACKS_SIGNAL is not None:
+                stack.callback(signal.signal, STACKS_SIGNAL, signal.signal(STACKS_SIGNAL, self._on_signal))
+            reaps = inherits_orphans()
             self._start()
             while self.children or self._pauses:
                 with suppress(queue.Empty):
                     # Windows tells of signals only between waits
-                    left = self._kill_at - self.clock.monotonic()
+                    left = min(self._kill_at - self.clock.monotonic(), self.alive_every)
                     self._handle(self._events.get(timeout=min(max(left, 0.0), 1.0)))
                 self._kill_the_late()
+                self._tell_manager()
+                if reaps:
+                    reap_orphans({child.process.pid for child in self.children})
         return self._code
 
+    # ---- the service manager
+
+    def _tell_manager(self) -> None:
+        """Tell it that the workers claim, once all do; then that they go on, as long as none hangs."""
+        if self._manager is None:
+            return
+        now, every = self.clock.monotonic(), self._manager.every
+        claiming = [child.alive_at for child in self.children if child.alive_at is not None]
+        ending = f"{len(self.children)} worker processes are ending"
+        status = ending if self._stopping else f"{len(claiming)} of {self.processes} worker processes claim"
+        if self._told == math.inf:
+            if len(claiming) == self.processes and not self._stopping:
+                self._told = now
+                self._manager.claims(status)
+        elif now - self._told >= every and (self._stopping or all(now - alive < every for alive in claiming)):
+            self._told = now
+            (self._manager.stops if self._stopping else self._manager.goes_on)(status)
+
     # ---- signals: the handler only leaves a note
+
+    @property
+    def alive_every(self) -> float:
+        """How often a child is to say that its loop goes on, in seconds: more often than the manager is told."""
+        watched = self._manager is not None and self._manager.manager.watchdog
+        return self._manager.every / 2 if self._manager is not None and watched else math.inf
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._events.put(Event("signal", number=number, at=SystemClock.monotonic()))
@@ -145,6 +182,9 @@ class Supervisor:
             self._kill_at = self.clock.monotonic()
 
     def _begin_to_stop(self, word: bytes) -> None:
+        if self._manager is not None and not self._stopping:
+            self._told = self.clock.monotonic()
+            self._manager.stops(f"{len(self.children)} worker processes are ending")
         self._stopping = True
         if self._pauses and self._in_error:  # what ended them, such as a damaged file, is not over
             self._code = 1
@@ -174,6 +214,10 @@ class Supervisor:
     def _handle(self, event: Event) -> None:
         child = event.child
         match event.kind:
+            case "signal" if event.number == STACKS_SIGNAL:
+                log.warning("SIGUSR1: each of %d worker processes logs the stacks of its jobs", len(self.children))
+                for each in self.children:
+                    each.tell(STACKS)
             case "signal":
                 self._on_stop(event.number, event.at)
             case "start":
@@ -242,9 +286,8 @@ class Supervisor:
                 process = subprocess.Popen(command, stdin=theirs.fileno(), start_new_session=True)  # noqa: S603  our own
         child = Child(process, channel, self.clock.monotonic())
         self.children.append(child)
-        start = threading.Thread(target=self._watch_start, args=(child,), daemon=True)
-        start.start()
-        threading.Thread(target=self._watch_end, args=(child, start), daemon=True).start()
+        threading.Thread(target=self._listen, args=(child,), daemon=True).start()
+        threading.Thread(target=self._watch_end, args=(child,), daemon=True).start()
 
     def _start_later(self, pause: float) -> None:
         number = next(self._numbers)
@@ -257,22 +300,26 @@ class Supervisor:
             timer.cancel()
         self._pauses.clear()
 
-    def _watch_end(self, child: Child, start: threading.Thread) -> None:
+    def _watch_end(self, child: Child) -> None:
         child.process.wait()
         child.left.set()
-        start.join(timeout=1.0)  # a child that started and ended is reported in that order
+        child.told_start.wait(1.0)  # a child that started and ended is reported in that order
         self._events.put(Event("died", child))
 
-    def _watch_start(self, child: Child) -> None:
+    def _listen(self, child: Child) -> None:
+        """Hear that a child has started, and then that its loop goes on, until it ends."""
         if WINDOWS:  # its pipe goes one way only: a child that has lived for a while has started
-            is_ready = not child.left.wait(LONG_LIFE / 2)
+            if not child.left.wait(LONG_LIFE / 2):
+                self._events.put(Event("ready", child))
         else:
-            try:
-                is_ready = child.channel.recv(1) == READY
-            except OSError:
-                is_ready = False
-        if is_ready:
-            self._events.put(Event("ready", child))
+            with suppress(OSError):
+                while words := child.channel.recv(64):
+                    if READY in words:
+                        self._events.put(Event("ready", child))
+                        child.told_start.set()
+                    if ALIVE in words:
+                        child.alive_at = self.clock.monotonic()
+        child.told_start.set()
 
     def _let_all_go(self) -> None:
         self._end_pauses()
@@ -288,28 +335,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-class Tether:
-    """A child's end of the connection: reports that the child has started, and receives stops.
-
-    It replaces stdin, so that no process that a task starts can read from it.
-    """
-
-    def __init__(self) -> None:
-        self._descriptor = os.dup(0)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-
-    def say_ready(self) -> None:
-        """Tell the supervisor that this process has started."""
-        if not WINDOWS:
-            with suppress(OSError):
-                os.write(self._descriptor, READY)
-
-    def hear(self) -> bytes:
-        """Wait for STOP or STOP_NOW from the supervisor; empty: it has closed its end, or has ended."""
-        with suppress(OSError):
-            return os.read(self._descriptor, 1)
-        return b""

@@ -14,9 +14,12 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.logger import aside, log
 from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
+from litequeue.worker.ctrl_c import CtrlC
 from litequeue.worker.loop import Loop
+from litequeue.worker.server import RELOAD_GRACE, Server
 from litequeue.worker.signals import HANDLERS, LAST_WAIT, MOMENT, enter, handle_signals, say_what_kills
 from litequeue.worker.stop_request import StopRequest
+from litequeue.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Home, RunOptions
     from litequeue.core.store import Store
+    from litequeue.worker.watchdog import Watcher
 
 STARTED = "this worker has already been started; make another with queue.worker()"
 
@@ -49,8 +53,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
+        self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
+        self.watcher: Watcher | None = None  # is told when it claims, while its loop goes on, and when it stops
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Work in this thread until a signal, or `stop()`; with `until_idle`, until no job is ready.
@@ -78,6 +84,14 @@ class Worker:
         """Stop claiming, and end once running jobs have ended; `now`: release them. From any thread; does not wait."""
         self.stop_request.stop(now=now)
 
+    def log_stacks(self) -> None:
+        """Log the stack of each running job, with its id, task and run, and how long it has run. From any thread.
+
+        The jobs are not disturbed. `litequeue run` does this at SIGUSR1.
+        """
+        if self._loop is not None:
+            self._loop.runs.stacks.log_all()
+
     def __enter__(self) -> Self:
         self._listen()
         try:
@@ -91,7 +105,8 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None = None, *raised: object) -> None:
         self.stop()
         try:
-            self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
+            with CtrlC(self.stop_request):
+                self._join(ctrl_c=kind is not None and issubclass(kind, KeyboardInterrupt))
         finally:
             HANDLERS.remove(self.stop_request)
 
@@ -111,9 +126,12 @@ class Worker:
 
     async def __aexit__(self, *raised: object) -> None:
         self.stop()
+        if self._server.is_forced:
+            self.stop_request.told("SIGINT", 2)
         ending = in_thread(self._join)  # no task: asyncio.run() cancels those
         try:
-            await asyncio.shield(ending)
+            with CtrlC(self.stop_request):
+                await asyncio.shield(ending)
         except BaseException:  # cancelled, as by a second Ctrl-C: what runs is released now
             self.stop(now=True)
             await asyncio.wait({ending}, timeout=LAST_WAIT)
@@ -162,6 +180,9 @@ class Worker:
         if self._thread is not None:
             raise RuntimeError(STARTED)
         self._store.check_process()
+        self._server = Server()  # first: our own handlers would hide the server's
+        if self._server.reloads:
+            self.stop_request.shorten(RELOAD_GRACE)
         if self._options.signals:
             handle_signals(self.stop_request)
         else:
@@ -181,6 +202,10 @@ class Worker:
         finally:
             if mine:
                 HANDLERS.remove(self.stop_request)
+
+    def _status(self) -> str:
+        running = 0 if self._loop is None else len(self._loop.mailbox.running)
+        return f"{running} of {self.threads + self.coroutines} jobs running, {self.claimed} claimed so far"
 
     def wait_until_started(self) -> bool:
         """Wait until it has registered, or could not; return whether it has."""
@@ -239,6 +264,8 @@ class Worker:
             about = self.queue, self._store, self._options, self.name
             self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)
             try:
+                if self.watcher is not None:
+                    loop.watchdog = Watchdog(self.watcher, self._status)
                 loop.register()
                 self._ready.set()
                 loop.serve()

@@ -14,9 +14,12 @@ from litequeue.ipc.process_lock import LOOP_SILENT
 from litequeue.worker.executor.event_loop import EventLoop
 from litequeue.worker.executor.execute import aexecute
 from litequeue.worker.executor.pool import Pool, Setup
+from litequeue.worker.executor.stacks import of_task
 from litequeue.worker.executor.stoppable import StoppableTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litequeue.core.records import Claimed
     from litequeue.worker.executor.context import Run
     from litequeue.worker.executor.mailbox import Mailbox
@@ -83,6 +86,14 @@ class CoroutinePool(Pool):
         at = self._running_loop() if known is None else known[2]
         at.call(self._cancel, run, known)
         return True
+
+    def stack(self, run: Run) -> Callable[[], str]:
+        """Return what tells where the coroutine of this run is."""
+        known = self._tasks.get(run)
+        if known is None:
+            return str
+        task, _, at = known
+        return lambda: "" if task.done() else of_task(task, at.ident)
 
     def _let_go(self, run: Run) -> bool:
         known = self._tasks.pop(run, None)  # by one of two alone, in any thread

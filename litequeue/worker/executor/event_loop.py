@@ -35,7 +35,7 @@ class EventLoop:
         self.named: bool = False  # it was said that it does not answer
         self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
-        self._ident = 0
+        self.ident: int = 0  # of its thread, as far as known
         self._asked = self._ending = False
         self._silent = 0.0
         self._looked = self._answered = SystemClock.monotonic()
@@ -86,7 +86,7 @@ class EventLoop:
 
     def stack(self) -> str:
         """The present stack of its thread, as in a traceback; empty if it cannot be read."""
-        frame = sys._current_frames().get(self._ident)  # noqa: SLF001  the documented way to see another thread's stack
+        frame = sys._current_frames().get(self.ident)  # noqa: SLF001  the documented way to see another thread's stack
         return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 
     def leave(self) -> None:
@@ -112,7 +112,7 @@ class EventLoop:
             raise
 
     def _run(self) -> None:
-        self._ident = threading.get_ident()
+        self.ident = threading.get_ident()
         asyncio.set_event_loop(self.loop)
         try:
             while not self._ending:  # a job may stop it, or call sys.exit() in a task of its own: others run on it
@@ -134,7 +134,7 @@ class EventLoop:
             )
 
     def _answer(self) -> None:
-        self._ident = threading.get_ident()  # the application's loop may run anywhere
+        self.ident = threading.get_ident()  # the application's loop may run anywhere
         self._answered = SystemClock.monotonic()
         self._asked = False
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from types import CoroutineType, NoneType
 from typing import Any
 
+from litequeue.core.around_jobs import around, asurrounded, surrounded
 from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
 from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.core.owner_process import getpid
@@ -25,7 +27,8 @@ def execute(run: Run) -> Outcome:
     try:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
-        value = run.task.function(*args, **kwargs)
+        function = run.task.function
+        value = surrounded(_called, function, *args, **kwargs) if around else function(*args, **kwargs)
         if type(value) is CoroutineType:
             value = _awaited(value)
         if forks != _forks:
@@ -48,7 +51,8 @@ async def aexecute(run: Run) -> Outcome:
     try:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
-        value = await run.task.function(*args, **kwargs)
+        function = run.task.function
+        value = await (asurrounded(function, *args, **kwargs) if around else function(*args, **kwargs))
         if forks != _forks:
             _end_forked_child()
         run.returned = True
@@ -58,6 +62,13 @@ async def aexecute(run: Run) -> Outcome:
             _end_forked_child(error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
+
+
+@calls_the_task
+@interruptible
+def _called(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    value = function(*args, **kwargs)
+    return _awaited(value) if type(value) is CoroutineType else value
 
 
 @calls_the_task

@@ -13,7 +13,7 @@ from litequeue.worker.executor.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from litequeue.core.outcome import Outcome
     from litequeue.core.records import Claimed
@@ -131,6 +131,10 @@ class Executor:
     def write_off(self, run: Run, outcome: Outcome) -> bool:
         """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
         return self._pool_of(run.job).write_off(run, outcome)
+
+    def stack(self, run: Run) -> Callable[[], str]:
+        """Return what tells where a run is, also after it was written off; empty text once it has ended."""
+        return self._pool_of(run.job).stack(run)
 
     def watch(self) -> None:
         """Log an event loop that has not answered for too long, and replace it if it is ours."""

@@ -13,6 +13,8 @@ from litequeue.worker.executor.execute import end_copy
 from litequeue.worker.executor.report import report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Defaults
     from litequeue.core.records import Claimed
@@ -60,6 +62,10 @@ class Pool(ABC):
     @abstractmethod
     def interrupt(self, run: Run) -> bool:
         """Tell a run to end. False: not now, because it is in our own work; try again soon."""
+
+    @abstractmethod
+    def stack(self, run: Run) -> Callable[[], str]:
+        """Return what tells where a run is, also after it was written off; empty text once it has ended."""
 
     @abstractmethod
     def _let_go(self, run: Run) -> bool:

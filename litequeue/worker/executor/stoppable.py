@@ -14,6 +14,7 @@ from litequeue.core.interruptible import catches_interrupts
 from litequeue.errors import JobTimeout
 from litequeue.ipc.thread_interrupt import insist, interrupt, withdraw
 from litequeue.worker.executor.execute import execute, written_off
+from litequeue.worker.executor.stacks import of_thread
 
 if TYPE_CHECKING:
     from litequeue.core.outcome import Outcome
@@ -45,6 +46,11 @@ class StoppableThread:
                 return insist(self.ident)
             self.told = True
             return interrupt(self.ident, JobTimeout)
+
+    def stack(self, run: Run) -> str:
+        """Return where it is at this run; empty once that has ended."""
+        found = of_thread(self.ident)
+        return found if self.run is run else ""  # asked last: it may be at another by now
 
     @catches_interrupts
     def execute(self, run: Run) -> Outcome:

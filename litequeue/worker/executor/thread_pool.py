@@ -122,6 +122,11 @@ class ThreadPool(Pool):
         thread = self._thread_of(run)
         return thread is None or thread.stop(run)
 
+    def stack(self, run: Run) -> Callable[[], str]:
+        """Return what tells where the thread of this run is."""
+        thread = self._thread_of(run)
+        return str if thread is None else lambda: thread.stack(run)
+
     def _let_go(self, run: Run) -> bool:
         thread = self._thread_of(run)
         if thread is None:

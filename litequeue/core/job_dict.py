@@ -1,0 +1,64 @@
+"""A job as plain values that JSON can hold. Knows no store and no task."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from litequeue.core.duration import utc
+from litequeue.core.pydantic_schema import IsoTime
+from litequeue.core.records import JobRecord, JobSummary, ListedJob, ProgressDict
+
+
+class JobDict(TypedDict):
+    """What `job.to_dict()` holds. Times are ISO 8601 text in UTC; `error` is that of the last failed attempt."""
+
+    id: str
+    task: str
+    queue: str
+    status: Literal["scheduled", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
+    priority: int
+    attempt: int
+    key: str | None
+    tags: list[str]
+    schedule: str | None
+    created_at: IsoTime
+    run_at: IsoTime
+    started_at: IsoTime | None
+    finished_at: IsoTime | None
+    expires_at: IsoTime | None
+    progress: ProgressDict | None
+    error: str | None
+
+
+def job_dict(job: JobSummary) -> JobDict:
+    """Return a job as plain values: without its arguments, its result and its tracebacks."""
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "status": job.status.value,
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "key": job.key,
+        "tags": list(job.tags),
+        "schedule": job.schedule,
+        "created_at": utc(job.created_at).isoformat(),
+        "run_at": utc(job.run_at).isoformat(),
+        "started_at": _iso(job.started_at),
+        "finished_at": _iso(job.finished_at),
+        "expires_at": _iso(job.expires_at),
+        "progress": None if job.progress is None else job.progress.to_dict(),
+        "error": _last_error(job),
+    }
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else utc(moment).isoformat()
+
+
+def _last_error(job: JobSummary) -> str | None:
+    if isinstance(job, ListedJob):
+        return job.last_error
+    if isinstance(job, JobRecord) and job.errors:
+        return f"{job.errors[-1].type}: {job.errors[-1].message}"
+    return None

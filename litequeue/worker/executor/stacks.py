@@ -1,0 +1,60 @@
+"""Where a run is just now: the stack of its thread, or of its coroutine. Knows no pool and no job."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
+
+DEEPEST = 60  # calls shown, the innermost
+MOST_TASKS = 20  # that wait for each other
+
+_CALLER = str(Path(__file__).with_name("execute.py"))  # the file from which the job's function is called
+
+
+def of_thread(ident: int) -> str:
+    """Return the present stack of a thread, as in a traceback, from the job's own function on; empty if it has none."""
+    frame = sys._current_frames().get(ident)  # noqa: SLF001  the documented way to see another thread's stack
+    return _text(reversed([frame for frame, _ in traceback.walk_stack(frame)])) if frame is not None else ""
+
+
+def of_task(task: asyncio.Task[Any], ident: int) -> str:
+    """Return where a task waits, down to what it awaits; if it is running, the stack of its loop's thread `ident`."""
+    if getattr(task.get_coro(), "cr_running", False):
+        return of_thread(ident)
+    frames: list[FrameType] = []
+    waits_for: Any = task
+    for _ in range(MOST_TASKS):
+        if not isinstance(waits_for, asyncio.Task):
+            break
+        frames += _awaiting(waits_for.get_coro())
+        waits_for = getattr(waits_for, "_fut_waiter", None)
+    return _text(frames)
+
+
+def _awaiting(awaited: Any) -> list[FrameType]:
+    """Return the frames of a coroutine and of what it awaits."""
+    frames = []
+    while awaited is not None:
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
+        if kind is None:
+            break
+        frame = getattr(awaited, f"{kind}_frame")
+        if frame is not None:
+            frames.append(frame)
+        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+    return frames
+
+
+def _text(frames: Iterable[FrameType]) -> str:
+    """Return it as text, from the job's own function on."""
+    found = list(frames)
+    ours = next((place for place, frame in enumerate(found, 1) if frame.f_code.co_filename == _CALLER), 0)
+    shown = [(frame, frame.f_lineno) for frame in found[ours:] or found]
+    return "".join(traceback.StackSummary.extract(iter(shown[-DEEPEST:])).format()).rstrip()
