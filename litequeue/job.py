@@ -242,6 +242,18 @@ class Job(JobWords, Generic[R]):
         state = self._loaded()
         return f"<Job {self.id} {state.task} {state.status} attempt={state.attempt}>"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            f"job {self.id} cannot be pickled: it belongs to a queue of this process; "
+            f"pass its id, and look it up there: queue.job({self.id!r})"
+        )
+
+    def __copy__(self) -> Job[R]:
+        return Job(self.id, self._source, self._decode, self._record, self._born)
+
+    def __deepcopy__(self, _copied: object) -> Job[R]:
+        return self.__copy__()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and other.id == self.id and other._source is self._source
 

@@ -52,6 +52,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     unique: Unique = False
     key_scope: KeyScope | None = None
     expires: float | None = None
+    delay: float | None = None
     result_ttl: float | None = None
     schedule: Trigger | None = None
     mask: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class TaskOptions(TypedDict, total=False):
     schedule: Trigger | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
+    delay: Duration | None
     mask: Iterable[str]
     on_commit: OnCommit | None
 
@@ -171,6 +173,7 @@ def task_options(given: TaskOptions) -> Options:
             "key_scope= says how long a key is held; give unique= as well, or give key= and key_scope= to using()"
         )
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
+    delay = given.get("delay")
     return Options(
         queue=check_name(given.get("queue", "default"), "queue"),
         priority=check_priority(given.get("priority", 0)),
@@ -179,11 +182,19 @@ def task_options(given: TaskOptions) -> Options:
         unique=unique,
         key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
         expires=None if expires is None else limit(expires, "expires"),
+        delay=None if delay is None else _delay(delay, expires),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
         schedule=_trigger(given.get("schedule")),
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
     )
+
+
+def _delay(delay: Duration, expires: Duration | None) -> float:
+    found = seconds(delay, "delay")
+    if expires is not None and seconds(expires, "expires") <= found:
+        raise ValueError(f"each job would expire before it may run: expires={expires!r} is not after delay={delay!r}")
+    return found
 
 
 def _names(mask: Iterable[str]) -> tuple[str, ...]:
@@ -193,15 +204,15 @@ def _names(mask: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def check_fits(options: Options, function: Callable[..., Any]) -> None:
+def check_fits(options: Options, parameters: Sequence[inspect.Parameter]) -> None:
     """Refuse options that name arguments which the function does not take."""
-    parameters = inspect.signature(function).parameters
-    others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    unknown = ", ".join(sorted(set(options.mask) - set(parameters)))
+    others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    names = [parameter.name for parameter in parameters]
+    unknown = ", ".join(sorted(set(options.mask) - set(names)))
     if unknown and not others:
-        raise ValueError(f"mask names {unknown}, which the task does not take ({', '.join(parameters)})")
+        raise ValueError(f"mask names {unknown}, which the task does not take ({', '.join(names)})")
     if isinstance(options.unique, str):
-        named = _check_template(options.unique, set(parameters))
+        named = _check_template(options.unique, set(names))
         if shown := ", ".join(sorted(named & set(options.mask))):
             raise ValueError(f"unique={options.unique!r} would show {shown}, which is masked, in each job's key")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,11 @@ from litequeue.core.interruptible import interruptible
 from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.core.names import check_name
 from litequeue.core.opened_engine import OpenedEngine
+from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
+from litequeue.decorator import Decorator, check_callable_without_arguments
 from litequeue.job import Job
 from litequeue.lock import Lock
 from litequeue.options import (
@@ -39,7 +42,6 @@ from litequeue.scheduling.schedules import Schedules
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import AsyncTask, Task
-from litequeue.task_decorator import Decorator, check_callable_without_arguments
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -104,6 +106,7 @@ class Queue(QueueWords):
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
+        self._module = str(sys._getframe(1).f_globals.get("__name__", ""))  # noqa: SLF001  where it is declared
         self.on_commit: OnCommit = checked_on_commit(on_commit)
         self.imports: tuple[str, ...] = checked_patterns(imports)
         self._imported = False
@@ -186,9 +189,9 @@ class Queue(QueueWords):
         failures), after `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
-        `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
-        unless given. `mask`: names of arguments that listings are not to show. `on_commit`: as the queue's, which it
-        overrides.
+        `at()`. `delay`: a duration before which no job starts, `expires`: one in which it must begin. `result_ttl`: how
+        long to keep a result; the queue's unless given. `mask`: names of arguments that listings are not to show.
+        `on_commit`: as the queue's, which it overrides.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -346,6 +349,16 @@ class Queue(QueueWords):
     def close(self) -> None:
         """Close the file's connections; they are opened again when they are needed."""
         self._engine.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it by the name that it has in a module."""
+        instead = "pass its path, and make a Queue(path) there"
+        return by_name(self, [self._module], "queue", "this queue", instead)
+
+    def __deepcopy__(self, _copied: object = None) -> Self:
+        return self
+
+    __copy__ = __deepcopy__
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -14,6 +13,7 @@ from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
+from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
@@ -48,16 +48,17 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
         if options.mask or isinstance(options.unique, str):
-            check_fits(options, function)
+            check_fits(options, self.signature.calling.parameters)
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
-        self._delay: float | None = None
+        self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
-        self._plain = not options.unique and options.expires is None
+        self._plain = not options.unique and options.expires is None and options.delay is None
+        self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -73,14 +74,26 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         """Whether the function is `async def`; it then runs on the worker's event loop, otherwise in a thread."""
         return self.signature.is_coroutine
 
-    def __reduce__(self) -> str:
-        return self.__qualname__  # pickled by name, as its function would be: a process pool can call it
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it by name, as its function would be, with the options of `using()`: a process pool can call it."""
+        if self._made_from is None:
+            instead = "pass its name, and look it up there: queue.tasks[name]"
+            return by_name(self, [self.__module__], self.__qualname__, f"the task {self.name!r}", instead)
+        task, options = self._made_from
+        if options.get("within") is not None:
+            raise TypeError(f"a task with within= cannot be pickled: {self.name}'s transaction stays in this process")
+        return _using, (task, options)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __deepcopy__(self, _copied: object = None) -> Task[P, R]:
+        return self
+
+    __copy__ = __deepcopy__
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
         return cast("R", self._called(*args, **kwargs))
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store one call. The job is on disk when this returns.
 
         Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for values that JSON cannot hold,
@@ -92,7 +105,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
-    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
         if self._on_commit:
@@ -182,13 +195,15 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         other.__dict__.update(self.__dict__)
         self._owner.require(features_asked(options))
         other._apply(options)
+        other._made_from = self, options
         return other
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """Return the call as a value, for schedules. It is checked now, and keeps queue and priority of `using()`."""
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
-        lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
+        lost += ["delay"] if self._delay not in (None, self.options.delay) else []
+        lost += ["within"] if self._within is not None else []
         lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         lost += ["expires"] if self._expires not in (None, self.options.expires) else []
         if lost:
@@ -296,14 +311,9 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
     def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         try:
-            return template.format(**self._arguments(args, kwargs))
+            return template.format(**self.signature.arguments(args, kwargs))
         except (AttributeError, LookupError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
-
-    def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
 
     def _checked(self, payload: bytes) -> bytes:
         size, limit = len(payload), self._owner.max_payload
@@ -357,6 +367,10 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 class AsyncTask(Task[P, R]):
     """A task whose function is a coroutine function: a plain call returns an awaitable."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
         return cast("Coroutine[Any, Any, R]", self._called(*args, **kwargs))
+
+
+def _using(task: Task[P, R], options: Using) -> Task[P, R]:
+    return task.using(**options)

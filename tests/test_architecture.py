@@ -25,7 +25,7 @@ FLOORS = [
     "pending_job",
     "calls",
     "task",
-    "task_decorator",
+    "decorator",
     "lock",
     "sqlite",
     "queue",
@@ -70,13 +70,14 @@ BROAD: dict[str, str] = {
     "serialization/json_codec.py JsonCodec.encode": (
         "a model's own code runs when it is encoded; the error names the path"
     ),
-    "serialization/json_codec.py first_failing": "the same: finds which value it was",
+    "serialization/faithful.py first_failing": "the same: finds which value it was",
     "serialization/signature.py Signature.encode_result": "a codec is the user's code; the error names the path",
     "serialization/signature.py Signature._encode": "the same",
     "serialization/signature.py Signature._read": "the same, for decoding",
-    "serialization/signature.py _Slot.restore": "the class being built is the user's",
-    "serialization/signature.py _slot": "an annotation may be anything; an odd one counts as Any",
-    "serialization/signature.py _resolved": "the same",
+    "serialization/plan.py Slot.restore": "the class being built is the user's",
+    "serialization/plan.py _slot": "an annotation may be anything; an odd one counts as Any",
+    "serialization/plan.py _resolved": "the same",
+    "serialization/unions.py Either.build": "the class being built is the user's",
     "worker/executor/execute.py execute": "around the user's function",
     "worker/executor/execute.py aexecute": "around the user's function",
     "worker/executor/host.py _Watch._is_cancelled": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -98,6 +99,11 @@ def driver(command: F) -> F:
 def as_json(command: F) -> F:
     """Add the option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def is_id(word: str) -> bool:
+    """Whether a word is written as the ids of jobs are."""
+    return re.fullmatch("[1-9][0-9]*", word) is not None
 
 
 def split_target(words: tuple[str, ...], is_first: Callable[[str], bool]) -> tuple[str | None, tuple[str, ...]]:

@@ -90,8 +90,8 @@ def cancel(
 
 
 def _place_and_ids(words: tuple[str, ...], driver: Driver, *, every: bool, narrowed: bool) -> tuple[Place, list[str]]:
-    target, ids = arguments.split_target(words, str.isdecimal)
-    wrong = [word for word in ids if not word.isdecimal()]
+    target, ids = arguments.split_target(words, arguments.is_id)
+    wrong = [word for word in ids if not arguments.is_id(word)]
     if wrong:
         raise click.UsageError(f"{wrong[0]!r} is not the id of a job")
     if every == bool(ids):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
-import typing
 from typing import Any
 
 import click
@@ -117,7 +115,7 @@ def _call(
         return args, whole | kwargs
     if isinstance(whole, list) and args_json is None:
         return whole, kwargs
-    texts, names = _text_parameters(task), list(inspect.signature(task.function).parameters)
+    texts, names = task.signature.text_parameters(), [one.name for one in task.signature.calling.parameters]
     for word in words:
         pair = _PAIR.fullmatch(word)
         if pair:
@@ -145,12 +143,3 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _text_parameters(task: Task[..., Any]) -> set[str]:
-    """Name the parameters that are text, in which `42` is two characters."""
-    try:
-        hints = typing.get_type_hints(task.function)
-    except (NameError, TypeError, AttributeError):
-        return set()
-    return {name for name, hint in hints.items() if hint is str}

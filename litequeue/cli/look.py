@@ -292,7 +292,7 @@ def _progress(job: JobSummary) -> str:
 @arguments.as_json
 def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     """Tell everything about one job: arguments, result, errors with their tracebacks."""
-    target, ids = arguments.split_target(words, str.isdecimal)
+    target, ids = arguments.split_target(words, arguments.is_id)
     if len(ids) != 1:
         raise click.UsageError("give the id of one job, for example: litequeue show app.db 42")
     place = open_place(target, driver)

@@ -2,94 +2,72 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import sys
-import types
-import typing
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
+from litequeue.core.warn import warn_caller
 from litequeue.errors import DecodeError, EncodeError
-from litequeue.serialization.json_codec import (
-    Codec,
-    JsonCodec,
-    Opaque,
-    checked_writer,
-    drops,
-    faithful,
-    first_failing,
-    rebuild,
-    refusal,
-    to_canonical_json,
-    to_json,
-)  # fmt: skip
+from litequeue.serialization.callables import Calling, calling, local_names
+from litequeue.serialization.faithful import drops, faithful, first_failing, refusal
+from litequeue.serialization.json_codec import Codec, JsonCodec, checked_writer, to_canonical_json, to_json
+from litequeue.serialization.plan import NUMBERS, Misfit, Plan, plan_of, resolved_hints, unfaithful
+from litequeue.serialization.unions import Notes
 
-if sys.version_info >= (3, 14):
-    from annotationlib import Format, get_annotations
-
-    # There an annotation is evaluated when it is looked at, and may fail.
-    _signature = functools.partial(inspect.signature, annotation_format=Format.FORWARDREF)
-    _annotations = functools.partial(get_annotations, format=Format.FORWARDREF)
-else:
-    _signature = inspect.signature
-    _annotations = inspect.get_annotations
-
-NoneType: type[None] = type(None)
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
-_Types = frozenset[type] | None
-# What JSON returns as it is, by hint. As in a plain call, a bool is an int, and an int will do for a float.
-_NATIVE: dict[Any, frozenset[type]] = {
-    int: frozenset({int, bool}),
-    float: frozenset({float, int, bool}),
-    str: frozenset({str}),
-    bool: frozenset({bool}),
-    list: frozenset({list}),
-    list[Any]: frozenset({list}),
-    dict: frozenset({dict}),
-    dict[str, Any]: frozenset({dict}),
-    NoneType: frozenset({NoneType}),
-}
-# These always come back equal, so `encode_call` need not try.
 LARGEST_RESULT = 900_000_000  # bytes; SQLite holds at most 1,000,000,000 in a row
 _calls = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
-_SURE = (bytes, date, timedelta, Decimal, UUID)  # not datetime and time: an offset with seconds is cut to minutes
-_SCALARS: frozenset[type] = frozenset({str, int, float, bool, NoneType})
 
 
 class Signature:
     """The signature of a task: encodes its calls and results, and decodes them into the annotated types.
 
-    Hints are resolved at the first call, so that they may name what is defined further down the module. A hint that
-    cannot be resolved, or that msgspec cannot convert to, counts as `Any`. Types are checked and converted to where
-    the codec is a `JsonCodec`; what any other codec returns is left alone.
+    The outermost callable decides how it is called; a wrapper that takes `*args` or `**kwargs` gets the call as it is
+    given, and lends the names and hints of what it wraps. Hints are resolved at the first call, so that they may name
+    what is defined further down the module. A hint that cannot be resolved, or that msgspec cannot convert to, is no
+    reason to refuse a call: what it would have been needed for is refused, or warned of, and the hint named. Types are
+    checked and converted to where the codec is a `JsonCodec`; what any other codec returns is left alone.
     """
 
-    __slots__ = ("_known", "_own", "_signature", "_writer", "codec", "function", "is_coroutine", "mask", "task_name")
+    __slots__ = ("_known", "_locals", "_own", "_warned", "_writer", "calling", "codec", "function", "mask", "task_name")
 
     def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str, mask: Iterable[str] = ()) -> None:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{task_name}() is a generator function; a task returns one result, such as a list")
         self.function: Callable[..., Any] = function
         self.codec: Codec = codec
         self.task_name: str = task_name
         self.mask: frozenset[str] = frozenset(mask)
-        self.is_coroutine: bool = any(map(inspect.iscoroutinefunction, _layers(function)))
-        try:
-            self._signature: inspect.Signature = _signature(function)
-        except ValueError as error:
-            raise TypeError(f"{task_name}() has no readable signature; wrap it in a function of your own") from error
+        self.calling: Calling = calling(function, task_name)
+        self._locals: dict[str, Any] = local_names(function)
         self._own: bool = type(codec) is JsonCodec  # a subclass may do anything
         self._writer = to_json if self._own else checked_writer(codec)
-        self._known: _Plan | None = None
+        self._known: Plan | None = None
+        self._warned = False
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether a call of it returns a coroutine, as far as it says so."""
+        return self.calling.is_coroutine
 
     def __repr__(self) -> str:
-        return f"<Signature {self.task_name}{self._signature} codec={self.codec.name}>"
+        return f"<Signature {self.task_name}{self.calling.outer} codec={self.codec.name}>"
+
+    def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by the names of the parameters, with defaults."""
+        plan = self._known or self._plan()
+        defaults = {p.name: p.default for p in self.calling.parameters if p.default is not inspect.Parameter.empty}
+        if plan.loose is None or self.calling.is_passed_on(args, kwargs):
+            bound = (self.calling.inner or self.calling.outer).bind(*args, **kwargs)
+            bound.apply_defaults()
+            return {**defaults, **bound.arguments}
+        given = zip((slot.name for slot in plan.loose.positional), args, strict=False)
+        return {**defaults, **dict(given), **kwargs}
+
+    def text_parameters(self) -> set[str]:
+        """Name the parameters that are text, in which `42` is two characters."""
+        plan = self._known or self._plan()
+        return {slot.name for slot in (*plan.positional, *plan.named.values()) if slot.hint is str}
 
     def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, canonical: bool = False) -> bytes:
         """Return the bytes of one call, the same however it is written; defaults are filled in when the job runs.
@@ -99,12 +77,14 @@ class Signature:
         """
         plan = self._known or self._plan()
         if not kwargs and plan.takes(args, plan.sendable):
-            return self._encode(args, kwargs)
-        args, kwargs = self._bind(plan, args, kwargs)
-        data = self._encode(args, kwargs)
+            return self._encode(plan, args, kwargs)
+        plan, args, kwargs = self._bind(plan, args, kwargs)
+        data = self._encode(plan, args, kwargs)
         if not plan.sends(args, kwargs):
             self._check(plan, args, kwargs, data)
-        return self._canonical(self._call(args, kwargs)) if canonical and isinstance(self.codec, JsonCodec) else data
+        if canonical and isinstance(self.codec, JsonCodec):
+            return self._canonical(self._call(plan, args, kwargs))
+        return data
 
     def decode_call(self, data: bytes) -> _Call:
         """Return the arguments, as annotated. Raises `DecodeError` if they do not fit the present signature."""
@@ -113,11 +93,11 @@ class Signature:
         if not kwargs and plan.takes(args, plan.native):
             return tuple(args), kwargs
         try:
-            args, kwargs = self._bind(plan, args, kwargs)
-            values = [slot.restore(value, label) for label, slot, value in plan.each(args, kwargs)]
-        except (TypeError, _Misfit) as error:
+            plan, args, kwargs = self._bind(plan, args, kwargs)
+            values = [plan.restored(slot, value, label) for label, slot, value in plan.each(args, kwargs)]
+        except (TypeError, Misfit) as error:
             why = f"the stored call does not fit the present signature of {self.task_name}(): "
-            if isinstance(error, _Misfit) and error.name in self.mask:  # what it says of the value is for no listing
+            if isinstance(error, Misfit) and error.name in self.mask:  # what it says of the value is for no listing
                 raise DecodeError(f"{why}{error.brief}") from None
             raise DecodeError(f"{why}{error}") from error
         return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
@@ -152,59 +132,76 @@ class Signature:
         """Return the result as annotated, or as plain data if it does not fit: a wrong hint hides no result."""
         if data is None:
             return None
-        value = self._read(data)
+        value, slot = self._read(data), (self._known or self._plan()).result
+        if slot.unresolved and type(value) not in NUMBERS:
+            self._warn(f"the result of {self.task_name}() is plain data: {slot.why}")
         try:
-            return (self._known or self._plan()).result.restore(value, "result")
-        except _Misfit:
+            return slot.restore(value, "result")
+        except Misfit:
             return value
 
-    def _plan(self) -> _Plan:
+    def _plan(self) -> Plan:
         checked = isinstance(self.codec, JsonCodec)
-        self._known = _plan(self._signature, _hints(self.function) if checked else {}, checked=checked)
+        hints = resolved_hints(self.function, self._locals) if checked else {}
+        self._known = plan_of(self.calling, hints, checked=checked)
         return self._known
 
-    def _bind(self, plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
+    def _bind(
+        self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Plan, tuple[Any, ...], dict[str, Any]]:
+        """Return the call as it is stored; what a wrapper gets stays as it is given, by position or by keyword."""
         if not kwargs and plan.least <= len(args) <= plan.most:
-            return tuple(args), {}
+            return plan, tuple(args), {}
         try:
-            bound = self._signature.bind(*args, **kwargs)
+            bound = self.calling.outer.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.task_name}() {error}") from None
-        return bound.args, dict(sorted(bound.kwargs.items()))
+        if plan.loose is None:
+            return plan, bound.args, dict(sorted(bound.kwargs.items()))
+        fits = self.calling.is_passed_on(args, kwargs)
+        return plan if fits else plan.loose, tuple(args), dict(sorted(kwargs.items()))
 
-    def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warn_caller(text)
+
+    def _encode(self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         try:
-            return self._writer([args, kwargs] if not self.mask else self._call(args, kwargs))
+            return self._writer([args, kwargs] if not self.mask else self._call(plan, args, kwargs))
         except Exception as error:
-            raise self._blame(args, kwargs, error) from error.__cause__ or error
+            raise self._blame(plan, args, kwargs, error) from error.__cause__ or error
 
-    def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    def _call(self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """Return the call as it is stored; a third item names the arguments that listings must not show."""
         if not self.mask:
             return [args, kwargs]
-        return [args, kwargs, (self._known or self._plan()).places(self.mask, args, kwargs)]
+        return [args, kwargs, plan.places(self.mask, args, kwargs)]
 
     def _canonical(self, call: list[Any]) -> bytes:
         data = to_canonical_json(call)
         return data if self._own else self._writer(msgspec.json.decode(data))
 
-    def _blame(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> EncodeError:
-        plan = self._known or self._plan()
+    def _blame(self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> EncodeError:
         found = first_failing(self._writer, ((label, value) for label, _, value in plan.each(args, kwargs)))
         if found is None:
             return EncodeError(f"cannot store the arguments of {self.task_name}(): {error}")
         label, value, failure = found
         return refusal(self._writer, value, label, failure)
 
-    def _check(self, plan: _Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: bytes) -> None:
+    def _check(self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], data: bytes) -> None:
         pairs = zip(plan.each(args, kwargs), plan.each(*self._decode(data)), strict=True)
         try:
             for (label, slot, value), (_, _, plain) in pairs:
-                back = slot.restore(plain, label, given=type(value))
-                # plain data is given for what the annotation then makes of it
-                if not (faithful(value, back) or (faithful(value, plain) and not drops(value, back))):
-                    raise _unfaithful(label, slot.hint, value, back)
-        except _Misfit as error:
+                chosen: Notes = []
+                back = plan.restored(slot, plain, label, given=type(value), notes=chosen)
+                # plain data is given for what the annotation then makes of it, but not in place of a union's own text
+                as_given = faithful(value, back)
+                if not as_given and (chosen or not faithful(value, plain) or drops(value, back)):
+                    raise unfaithful(label, slot, value, back)
+                if slot.unresolved and type(value) not in NUMBERS:
+                    self._warn(f"{self.task_name}() gets plain data: {slot.why}")
+        except Misfit as error:
             raise TypeError(f"{self.task_name}() {error}") from error.__cause__
 
     def _read(self, data: bytes) -> Any:
@@ -228,167 +225,3 @@ class Signature:
             case [[*_] as args, dict() as kwargs] | [[*_] as args, dict() as kwargs, [*_]]:
                 return args, kwargs
         raise DecodeError(f"not a call of {self.task_name}(): expected [arguments, keyword arguments]")
-
-
-class _Misfit(Exception):
-    """A value does not fit its annotation; `brief` says so without showing the value."""
-
-    def __init__(self, name: str, brief: str, why: str) -> None:
-        super().__init__(brief + why)
-        self.name = name
-        self.brief = brief
-
-
-class _Slot(msgspec.Struct, frozen=True):
-    """One parameter, or the result: its hint, and the types that need no work on the way in and out."""
-
-    name: str
-    hint: Any = Any
-    native: _Types = None
-    sendable: _Types = None
-
-    def restore(self, value: Any, label: str, given: type | None = None) -> Any:
-        if self.native is None or type(value) in self.native:
-            return value
-        try:
-            return msgspec.convert(value, self.hint, str_keys=True, dec_hook=rebuild)
-        except Opaque:
-            return value
-        except Exception as error:  # the user's own class may raise anything while it is built
-            got, text = (given or type(value)).__name__, str(error)
-            why = "" if text.startswith("Expected") and "$" not in text else f": {text}"
-            raise _Misfit(self.name, f"argument {label} must be {_spell(self.hint)}, got {got}", why) from error
-
-
-class _Plan(msgspec.Struct, frozen=True):
-    """A prepared signature: what each argument is, and how many may be given by position alone."""
-
-    least: int
-    most: int
-    positional: tuple[_Slot, ...]
-    rest: _Slot
-    named: dict[str, _Slot]
-    others: _Slot
-    result: _Slot
-    native: tuple[_Types, ...]
-    sendable: tuple[_Types, ...]
-
-    def takes(self, args: Sequence[Any], easy: tuple[_Types, ...]) -> bool:
-        """Return whether the call is by position alone, and each value has a type that needs no conversion."""
-        if not self.least <= len(args) <= self.most:
-            return False
-        for value, fine in zip(args, easy):  # noqa: B905, SIM110 - defaults may be absent; `all` is slower
-            if fine is not None and type(value) not in fine:
-                return False
-        return True
-
-    def sends(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        return all(slot.sendable is None or type(value) in slot.sendable for _, slot, value in self.each(args, kwargs))
-
-    def each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, _Slot, Any]]:
-        """Yield each value of a call that fits, with its slot and the name for messages."""
-        for slot, value in zip(self.positional, args):  # noqa: B905 - either may be the longer
-            yield slot.name, slot, value
-        for index, value in enumerate(args[len(self.positional) :]):
-            yield f"{self.rest.name}[{index}]", self.rest, value
-        for name, value in kwargs.items():
-            if name in self.named:
-                yield name, self.named[name], value
-            else:
-                yield f"{self.others.name}[{name!r}]", self.others, value
-
-    def places(self, names: Container[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[int | str]:
-        """Return the positions and keywords of a call that go to parameters of these names."""
-        order = [slot.name for slot in self.positional]
-        order += [self.rest.name] * (len(args) - len(order))
-        given = [index for index in range(len(args)) if order[index] in names]
-        rest = self.others.name in names
-        return given + [name for name in kwargs if name in names or (rest and name not in self.named)]
-
-
-def _unfaithful(label: str, hint: Any, value: object, back: object) -> EncodeError:
-    wanted = "annotate the parameter with its type, or pass" if hint is Any else f"{_spell(hint)} cannot carry it; pass"
-    came = f"{type(value).__name__} would come back as {type(back).__name__} {back!r:.60}"
-    return EncodeError(f"cannot store {label}: {came}; {wanted} plain data or an id", path=label)
-
-
-def _plan(signature: inspect.Signature, hints: Mapping[str, Any], *, checked: bool) -> _Plan:
-    by, given = inspect.Parameter, signature.parameters.values()
-    anything = _SCALARS if checked else None
-    slots = {
-        p.name: _slot(p.name, hints.get(p.name, Any), anything=anything, optional=p.default is None) for p in given
-    }
-    required = [p.kind for p in given if p.default is by.empty]
-
-    def of(*kinds: object) -> list[_Slot]:
-        return [slots[p.name] for p in given if p.kind in kinds]
-
-    positional = of(by.POSITIONAL_ONLY, by.POSITIONAL_OR_KEYWORD)
-    return _Plan(
-        least=required.count(by.POSITIONAL_ONLY) + required.count(by.POSITIONAL_OR_KEYWORD),
-        most=-1 if by.KEYWORD_ONLY in required else len(positional),
-        positional=tuple(positional),
-        rest=[*of(by.VAR_POSITIONAL), _Slot("args", sendable=anything)][0],
-        named={slot.name: slot for slot in of(by.POSITIONAL_OR_KEYWORD, by.KEYWORD_ONLY)},
-        others=[*of(by.VAR_KEYWORD), _Slot("kwargs", sendable=anything)][0],
-        result=_slot("result", hints.get("return", Any)),
-        native=tuple(slot.native for slot in positional),
-        sendable=tuple(slot.sendable for slot in positional),
-    )
-
-
-def _slot(name: str, hint: Any, *, anything: _Types = None, optional: bool = False) -> _Slot:
-    if hint is Any or hint is object:
-        return _Slot(name, sendable=anything)
-    try:
-        msgspec.json.Decoder(hint, dec_hook=rebuild)
-        native = _native(hint)
-    except Exception:  # an annotation may be any object at all, and is no reason to refuse the task
-        return _Slot(name, sendable=anything)
-    if optional:
-        native |= {NoneType}
-    return _Slot(name, hint, native, native & _SCALARS | {kind for kind in _SURE if hint is kind})
-
-
-def _native(hint: Any) -> frozenset[type]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        parts = [_native(part) for part in typing.get_args(hint)]
-        return frozenset().union(*parts) if all(parts) else frozenset()
-    try:
-        return _NATIVE.get(hint, frozenset())
-    except TypeError:  # Annotated[..., {}] has no hash
-        return frozenset()
-
-
-def _spell(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def _layers(function: Any) -> Iterator[Any]:
-    """Yield the function, then what it wraps, down to the one whose annotations `inspect.signature` shows."""
-    while True:
-        yield function
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        elif not isinstance(function, type) and isinstance(getattr(function, "__call__", None), types.MethodType):  # noqa: B004
-            function = function.__call__
-        else:
-            return
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Resolve each annotation by itself, so that one that cannot be leaves the others in force."""
-    *_, inner = _layers(function)
-    inner = vars(inner).get("__init__", inner) if isinstance(inner, type) else inner
-    scope = getattr(inner, "__globals__", {})
-    return {name: _resolved(hint, scope) for name, hint in _annotations(inner).items()}
-
-
-def _resolved(hint: Any, scope: dict[str, Any]) -> Any:
-    holder = types.SimpleNamespace(__annotations__={"hint": hint})
-    try:
-        return typing.get_type_hints(holder, globalns=scope, include_extras=True)["hint"]
-    except Exception:  # a string annotation is code, and may raise anything
-        return Any

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import math
 import pickle
+import re
 import sys
 import typing
 import zoneinfo
@@ -322,8 +323,14 @@ def test_one_hint_that_cannot_be_resolved_leaves_the_others_in_force():
     assert signature(it).decode_call(b'[["x","2024-01-01"],{}]') == (("x", date(2024, 1, 1)), {})
 
 
-def test_a_union_that_msgspec_refuses_counts_as_any():
-    assert taking(Point | Other).decode_call(b'[[{"x":1}],{}]') == (({"x": 1},), {})
+def test_a_hint_that_msgspec_refuses_counts_as_any_and_the_error_says_why():
+    @dataclass
+    class Odd:
+        when: date | str
+
+    assert taking(Odd).decode_call(b'[[{"when":"x"}],{}]') == (({"when": "x"},), {})
+    with pytest.raises(EncodeError, match=r"Odd would come back as dict .*; its hint Odd cannot be converted to \("):
+        taking(Odd).encode_call((Odd("x"),), {})
 
 
 # Refusals of values
@@ -342,11 +349,11 @@ def test_a_union_that_msgspec_refuses_counts_as_any():
         (Node("a", [Node(print)]), "a.below[0].name", "builtin_function_or_method is not a JSON type"),
         (Model.model_construct(id=print), "a.id", "builtin_function_or_method is not a JSON type"),
         (["\ud800"], "a[0]", "the text contains a lone surrogate"),
-        ({"\ud800": 1}, "a", "the text contains a lone surrogate"),
+        ({"\ud800": 1}, "a", "its keys must be text or numbers that JSON can hold, not '\\ud800'"),
         ({"x": {(1, 2): 3}}, "a['x']", "its keys must be text or numbers"),
         ([10**5000], "a[0]", "Exceeds the limit"),
         (Unknown, "a", "type is not a JSON type"),
-        (namedtuple("N", "a b")(1, {2j}), "a[1][0]", "complex is not a JSON type"),  # noqa: PYI024
+        (namedtuple("N", "a b")(1, {2j}), "a[1]{2j}", "complex is not a JSON type"),  # noqa: PYI024
     ],
 )
 def test_a_value_that_cannot_be_stored_is_named_by_its_path(value, path, says):
@@ -517,7 +524,7 @@ def wrapped(*args, **kwargs):
         (wait, True),
         (functools.partial(wait), True),
         (functools.partial(functools.partial(add, 1), b=2), False),
-        (wrapped, True),
+        (wrapped, False),
         (functools.lru_cache(add), False),
         (Caller(), True),
         (Caller().method, False),
@@ -526,7 +533,7 @@ def wrapped(*args, **kwargs):
         (Point, False),
     ],
 )
-def test_a_coroutine_function_is_known_through_what_wraps_it(function, is_coroutine):
+def test_a_coroutine_function_is_known_through_what_stands_for_it(function, is_coroutine):
     assert Signature(function, JsonCodec(), "f").is_coroutine is is_coroutine
 
 
@@ -599,12 +606,10 @@ def one_argument(hint):
     [
         (Secret, Secret(password="hunter2")),
         (Hiding, Hiding(a=1, hidden=9)),
-        (Cat | Dog, Dog(bark=1)),
         (Rate, Rate.LOW),
         (dict[Rate, int], {Rate.LOW: 1}),
         (Other, Longer(1, 2)),
         (bytes | str, b"x"),
-        (UUID | str, UUID(int=7)),
         (list, [b"x"]),
         (None, b"x"),
         (None, {1: 2}),
@@ -618,9 +623,9 @@ def one_argument(hint):
     ids=str,
 )
 def test_a_value_that_would_come_back_as_another_is_refused(hint, value):
-    with pytest.raises(EncodeError, match=r"cannot store x: .* would come back as .*; .* plain data") as caught:
+    with pytest.raises(EncodeError, match=r"cannot store x.*: .* would come back as .*; .* plain data") as caught:
         one_argument(hint).encode_call((value,), {})
-    assert caught.value.path == "x"
+    assert re.split(r"\W", caught.value.path)[0] == "x"
 
 
 @pytest.mark.parametrize(
@@ -729,6 +734,6 @@ def test_a_key_that_a_typed_dict_does_not_have_is_refused_and_not_dropped():
     signature = Signature(function, JsonCodec(), "function")
     more = {"street": "a", "number": 5}
     for arguments in ((more, []), ({"street": "a"}, [{"street": "b"}, more])):
-        with pytest.raises(EncodeError, match="would come back as"):
+        with pytest.raises(EncodeError, match="its key 'number' would be dropped"):
             signature.encode_call(arguments, {})
     signature.encode_call(({"street": "a"}, [{"street": "b"}]), {})

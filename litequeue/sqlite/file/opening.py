@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -199,11 +200,29 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"the path of a queue must be text, got {path!r}")
-    if text == ":memory:" or text.startswith("file:"):
-        raise ValueError(f"a queue needs a plain file path, got {text!r}: its workers and callers share that file")
+    if why := _no_file(text):
+        raise ValueError(f"{text!r} cannot be a queue's file: {why}")
     path = Path(os.path.realpath(text))
     check_name(path)
     return path
+
+
+def _no_file(text: str) -> str:
+    """Return why a text is no path of a database, and what to pass, or nothing."""
+    if ":memory:" in text:
+        return "workers and callers share a file; in tests pass one in a temporary folder, such as tmp_path / 'q.db'"
+    address = re.match(r"([a-zA-Z][\w+.-]*)://", text)
+    if address and address[1].startswith(("sqlite", "file")):
+        path = text[address.end() :].partition("?")[0]
+        return f"it is a URL; pass the path alone, such as {path.removeprefix('/' * ('sqlite' in address[1]))!r}"
+    if address:
+        return "litequeue has no server, and keeps its jobs in a SQLite file; pass the path of one, such as 'app.db'"
+    if text.startswith("file:"):
+        return f"it is a URI; pass the path alone, such as {text[5:].partition('?')[0]!r}"
+    for ending in ("-wal", "-shm", "-journal"):
+        if text.endswith(ending):
+            return f"SQLite keeps that beside a database; pass {text.removesuffix(ending)!r}"
+    return ""
 
 
 def check_name(path: Path) -> None:

@@ -10,6 +10,7 @@ from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.jobs.finish import STATES, finish
 from litequeue.sqlite.jobs.keys import holder_of
+from litequeue.sqlite.jobs.row_values import is_id
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ SLICE = 200  # jobs that are deleted between two looks at the clock
 
 def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | None]:
     """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended."""
+    if not is_id(job_id):
+        raise _unknown(job_id)
     rows = yield SQL["request_cancel"], {"id": job_id}
     if not rows:
         if not (yield SQL["standing"], {"id": job_id, "now": now}):
@@ -37,7 +40,7 @@ def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | N
 
 def retry(job_id: str, now: float) -> Steps[None]:
     """Queue an ended job again; its key must still be free."""
-    rows = yield SQL["standing"], {"id": job_id, "now": now}
+    rows = (yield SQL["standing"], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
         raise _unknown(job_id)
     state, _, task, key = rows[0]

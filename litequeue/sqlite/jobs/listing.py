@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.records import ListedJob, Page, Status
 from litequeue.sqlite.jobs.finish import NUMBER
-from litequeue.sqlite.jobs.row_values import listed, snapshot
+from litequeue.sqlite.jobs.row_values import is_id, listed, snapshot
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -128,6 +128,6 @@ class Listing:
 
 
 def _number(before: str) -> int:
-    if not (str(before).removeprefix("-").isdecimal() and -(2**63) <= int(before) < 2**63):  # someone's row may be < 0
+    if not (is_id(str(before)) and -(2**63) <= int(before) < 2**63):
         raise ValueError(f"before must be a job's id, got {before!r}")
     return int(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from litequeue.sqlite.drivers.connection import Connection, Row
+
+_OTHER_ID = re.compile("0|-[1-9][0-9]*")  # a row of someone else's
 
 
 def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
@@ -43,8 +46,13 @@ def queued_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
     return [job_id for (job_id,) in db.rows(SQL["queued_among"], {"ids": json.dumps(job_ids)})]
 
 
+def is_id(job_id: str) -> bool:
+    """Whether it is written as ids are: SQLite would also take `1.0`, ` 1` and `01` for the number 1."""
+    return job_id.isascii() and ((job_id.isdecimal() and job_id[0] != "0") or bool(_OTHER_ID.fullmatch(job_id)))
+
+
 def _row(db: Connection, statement: str, job_id: str, now: float) -> Row:
-    rows = db.rows(SQL[statement], {"id": job_id, "now": now})
+    rows = db.rows(SQL[statement], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
         raise JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
     return rows[0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from types import NoneType
+from collections.abc import Callable
+from types import CoroutineType, NoneType
 from typing import Any
 
 from litequeue.core.around_jobs import around, asurrounded, surrounded
-from litequeue.core.interruptible import calls_the_task, catches_interrupts
+from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
 from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
 from litequeue.core.owner_process import getpid
 from litequeue.core.retry import after_error, describe
@@ -27,7 +28,9 @@ def execute(run: Run) -> Outcome:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
         function = run.task.function
-        value = surrounded(function, *args, **kwargs) if around else function(*args, **kwargs)
+        value = surrounded(_called, function, *args, **kwargs) if around else function(*args, **kwargs)
+        if type(value) is CoroutineType:
+            value = _awaited(value)
         if forks != _forks:
             _end_forked_child()
         run.returned = True
@@ -59,6 +62,22 @@ async def aexecute(run: Run) -> Outcome:
             _end_forked_child(error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
+
+
+@calls_the_task
+@interruptible
+def _called(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    value = function(*args, **kwargs)
+    return _awaited(value) if type(value) is CoroutineType else value
+
+
+@calls_the_task
+@interruptible
+def _awaited(value: CoroutineType[Any, Any, Any]) -> Any:
+    """Run the coroutine that a plain function returned: a decorator that does not say that it wraps one."""
+    import asyncio
+
+    return asyncio.run(value)
 
 
 _forks = 0  # how many that Python was told of lie between this process and the one that began
@@ -137,7 +156,9 @@ def _judged(run: Run, error: BaseException) -> Outcome:
             return Cancelled()
         elif run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
             return Snoozed(run.clock.now() + COMES_BACK)
-    if run.returned:  # a codec is the user's code; no other try, because the function's effects have happened
+    # A codec is the user's code; no other try, because the function's effects have happened. Nor for a call that a
+    # decorator passes on and the function does not take.
+    if run.returned or run.task.signature.calling.is_misbound(error):
         return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
 

@@ -1,4 +1,4 @@
-"""The decorator that makes a task of a function: its type, and what it refuses. Knows no queue."""
+"""The decorator that makes a function a task, and what it refuses. Knows no store and no queue."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ class Decorator(Protocol):
 
 def check_callable_without_arguments(task: Task[..., Any]) -> None:
     """Refuse a task with a schedule whose call would not fit its signature."""
-    if task.options.unique or task.options.expires is not None:
-        raise ValueError(f"{task.name}: unique= and expires= apply to single calls; remove them beside schedule=")
+    options = task.options
+    if options.unique or options.expires is not None or options.delay is not None:
+        raise ValueError(
+            f"{task.name}: unique=, expires= and delay= apply to single calls; remove them beside schedule="
+        )
     try:
         task.s()
     except TypeError as error:
