@@ -87,8 +87,16 @@ class Job(Generic[R]):
 
     @property
     def attempt(self) -> int:
-        """How many times it has been claimed."""
+        """How many times it has been claimed: the number of its last run."""
         return self._loaded().attempt
+
+    @property
+    def tries(self) -> int:
+        """The number of its present, next or last try: 1 + the failures before it; `retries` bounds it.
+
+        A run that a stop, a death or a `Snooze` cut short is not counted.
+        """
+        return self._loaded().tries
 
     @property
     def priority(self) -> int:

@@ -84,9 +84,8 @@ BROAD: dict[str, str] = {
     "sqlite/commit/open_transaction.py OpenTransaction.tell": (
         "it is committed; what cannot be told of is found at the next look"
     ),
-    "worker/executor/execute.py _raised": "the error's own class; the job fails with what that raised",
-    "core/retry.py after_error": (
-        "the same, the classes of retry_on and give_up_on, and the user's own backoff function"
+    "worker/executor/execute.py _outcome_of": (
+        "the error's own class, the classes of retry_on and give_up_on, a backoff function: the job fails with what it raised"
     ),
     "core/retry.py _text": "the exception's own __str__ and __repr__",
     "sqlite/commit/batch.py commit": "handed to the callers whose work it was",

@@ -142,6 +142,11 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested: bool
     progress: Progress | None
 
+    @property
+    def tries(self) -> int:
+        """The number of its present, next or last try: 1 + the failures before it."""
+        return max(1, self.failures + (self.status is not Status.FAILED))
+
 
 class ListedJob(JobSummary, frozen=True, kw_only=True):
     """A job in a listing. `last_error`: as `Type: message`, the message cut."""

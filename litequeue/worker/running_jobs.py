@@ -6,7 +6,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.logger import log
+from litequeue.core.logger import about, log
 from litequeue.core.outcome import Cancelled, Ended, Outcome, Released
 from litequeue.worker.executor.claim_size import HORIZON
 from litequeue.worker.executor.execute import written_off
@@ -160,7 +160,8 @@ class RunningJobs:
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
         if self._executor.write_off(run, outcome):
-            log.error("%s[%s] does not stop when told; it is left running and counted as ended", run.job.task, run.id)
+            left = "%s[%s] does not stop when told; it is left running and counted as ended"
+            log.error(left, run.job.task, run.id, extra=about(run.job))
 
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Cancel a job of ours: a coroutine at its next await; a plain function sees `current_job().cancelled`.

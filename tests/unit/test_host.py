@@ -106,7 +106,7 @@ async def sleep():
 
 def test_a_plain_function_is_interrupted_at_the_limit_of_its_task(home):
     outcome = run_one(home, claimed(home.task(timeout=0.1)(spin)), RECORDER).outcome
-    assert outcome.error.type == "litequeue.errors.JobTimeout"
+    assert outcome.error.type == "litequeue.JobTimeout"
     assert outcome.error.message == "spin ran longer than its limit of 0.1 s"
 
 

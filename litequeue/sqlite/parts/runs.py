@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.logger import later, say
+from litequeue.core.logger import about, later, say
 from litequeue.core.outcome import Ended, Released, Succeeded
 from litequeue.errors import JobNotFound
 from litequeue.ipc.notifier import JOBS
@@ -73,7 +73,7 @@ class Runs:
             with suppress(JobNotFound):  # pruned already
                 job = self._kernel.read(partial(row_values.look_up, job_id=job_id, now=now))
                 died = "%s[%s] failed: %d worker processes died while running it; it is dead-lettered, not run again"
-                later.error(died, job.task, job.id, job.deaths)
+                later.error(died, job.task, job.id, job.deaths, extra=about(job))
         say()
         return rescued
 
