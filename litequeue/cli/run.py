@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from litequeue.cli import arguments, run_log
+from litequeue.cli import arguments, log_output, run_log
 from litequeue.cli.locate import Mistake, file_of, import_named, load, names_app
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
@@ -38,8 +38,9 @@ NO_INTERPRETER = (
 @click.option("--until-idle", is_flag=True, help="Run the jobs that are ready, then stop.")
 @click.option("--processes", type=click.IntRange(1), help="Run this many worker processes, and replace those that die.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log (default: text).")
-@click.option("-v", "--verbose", count=True, help="Log more.")
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--log-level", type=click.Choice([*log_output.LEVELS]), help="Log from this level on (default: info).")
+@click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug.")
+@click.option("-q", "--quiet", is_flag=True, help="The same as --log-level warning.")
 @click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
 @click.pass_context
@@ -53,10 +54,12 @@ def run(
     """
     if target is None and not options["imports"]:
         raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
-    verbosity = -1 if options["quiet"] else min(options["verbose"], 1)
+    quiet, verbose = options.pop("quiet"), options.pop("verbose")
+    options["log_level"] = options["log_level"] or ("warning" if quiet else "debug" if verbose else None)
+    logged = options["log_format"], options["log_level"]
     if processes is not None:
         interpreter = _interpreter()
-        run_log.set_up(options["log_format"], verbosity, supervised=True)
+        log_output.set_up(*logged, supervised=True)
         supervisor = Supervisor(
             lambda first: [*interpreter, *_arguments(target, options, "first" if first else "other")],
             processes,
@@ -67,8 +70,9 @@ def run(
         _ignore_signals()
         ctx.exit(code)
     tether = Tether() if supervised else None
+    log_output.before_import(options["log_format"])
     queue = _queue(target, options["imports"])
-    run_log.set_up(options["log_format"], verbosity, supervised=tether is not None)
+    log_output.set_up(*logged, supervised=tether is not None)
     code, left = _work(queue, options, tether, says_all=supervised != "other")
     _ignore_signals()
     if left:  # a function that does not stop may hold up the interpreter's end as well
@@ -113,13 +117,12 @@ def _interpreter() -> list[str]:
 def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
     """Return a child's arguments, with the same options."""
     command = ["run", "--supervised", supervised]
-    for name in ("threads", "coroutines", "log_format"):
+    for name in ("threads", "coroutines", "log_format", "log_level"):
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
     command += ["--grace", f"{options['grace']}s"]
     command += ["--queues", ",".join(options["queues"])] if options["queues"] else []
     command += ["--until-idle"] if options["until_idle"] else []
-    command += ["-v"] * options["verbose"] + ["-q"] * options["quiet"]
     for module in options["imports"]:
         command += ["--import", module]
     return command if target is None else [*command, "--", target]
@@ -148,7 +151,7 @@ def _work(queue: Queue, options: dict[str, Any], tether: Tether | None, *, says_
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
-    run_log.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
+    log_output.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
     queue.close()
     return (0 if finished else RELEASED), worker.left_running
 
@@ -165,7 +168,7 @@ def _fasten(worker: Worker, tether: Tether) -> threading.Thread:
     def tell() -> None:
         if worker.wait_until_started():
             tether.say_ready()
-            run_log.log.info("%s has started", worker.name)
+            log_output.log.info("%s has started", worker.name)
 
     threading.Thread(target=listen, daemon=True).start()
     teller = threading.Thread(target=tell, daemon=True)

@@ -71,20 +71,21 @@ _open_blocks: dict[int, int] = {}  # by thread: how many blocks of callers hold 
 _saying: set[int] = set()  # threads that are inside a handler
 _aside: dict[int, float] = {}  # by thread: for how long it waits until its record is written, by a thread for that
 _told: set[type[BaseException]] = set()
-_kept_enabled = False
+_kept_enabled = _told_of_it = False
 
 
 def keep_enabled() -> None:
-    """From now on enable the logger when it was disabled; said by each worker when it starts, and once a second.
+    """From now on enable the logger where it was disabled; called by a worker when it starts, and once a second.
 
-    `logging.config` disables all loggers that exist and that it does not name, by default. That is hardly ever meant,
-    and a worker whose failures nobody sees is worse than one that talks too much; a level silences it, if that is meant.
+    `logging.config` disables, by default, all loggers that exist and that it does not name. That is hardly ever meant,
+    and a worker whose failures nobody sees is worse than one that says too much. To silence it there are levels.
     """
-    global _kept_enabled  # noqa: PLW0603
-    first, _kept_enabled = not _kept_enabled, True
+    global _kept_enabled, _told_of_it  # noqa: PLW0603
+    _kept_enabled = True
     if _logger.disabled:
         _logger.disabled = False
-        if first:
+        told, _told_of_it = _told_of_it, True
+        if not told:
             log.info(
                 "logging.config had disabled the logger `litequeue`; a worker enables it again, so that failures are "
                 "seen. Pass disable_existing_loggers=False; to see less, set the level of this logger"

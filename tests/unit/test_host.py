@@ -92,7 +92,7 @@ def test_retry_and_snooze_are_outcomes_with_a_time(run):
 def test_a_result_that_cannot_be_encoded_fails_the_job(run):
     outcome = run(lambda: object(), retries=3).outcome
     assert isinstance(outcome, Failed)
-    assert outcome.error.type == "litequeue.errors.EncodeError"
+    assert outcome.error.type == "litequeue.EncodeError"
 
 
 def spin():
@@ -215,7 +215,7 @@ def test_completing_is_refused_where_no_transaction_is_shared(run):
             pass
 
     error = run(completing).outcome.error
-    assert error.type == "litequeue.errors.Unsupported"
+    assert error.type == "litequeue.Unsupported"
     assert error.message.startswith("test: current_job().completing() is not supported")
 
 

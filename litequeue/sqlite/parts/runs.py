@@ -12,7 +12,7 @@ from litequeue.errors import JobNotFound
 from litequeue.ipc.notifier import JOBS
 from litequeue.sqlite.commit.external_connection import perform_held
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import row_values, settle, workers
+from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.sql import SQL
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from litequeue.core.records import Claimed
-    from litequeue.core.store import Cycle, Demand, Rescued
+    from litequeue.core.store import Cycle, Demand, ReadyJobs, Rescued
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.kernel import Kernel
     from litequeue.sqlite.parts.transactions import Transactions
@@ -116,6 +116,10 @@ class Runs:
             return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
 
         return self._kernel.read(look)
+
+    def ready_without(self, tasks: frozenset[str], queues: tuple[str, ...] | None) -> list[ReadyJobs]:
+        """Count the ready jobs of tasks other than these, in these queues; None: in all."""
+        return self._kernel.read(partial(counts.ready_without, tasks=tasks, queues=queues))
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """The worker's running jobs that are to be cancelled, as (id, attempt)."""
