@@ -630,9 +630,9 @@ def test_json_logs_are_one_object_a_line(call, start):
     command = start("run", "app:queue", "--until-idle", "--log-format", "json")
     assert command.ends() == 0
     serving, *others = map(json.loads, command.lines)
-    failed = next(line for line in others if "job" in line)  # a slow disk has a line of its own
+    failed = next(line for line in others if "job_id" in line)  # a slow disk has a line of its own
     assert (serving["event"], serving["threads"] > 0) == ("serving", True)
-    assert [failed[name] for name in ("job", "task", "outcome", "attempt", "queue")] == [
+    assert [failed[name] for name in ("job_id", "task", "outcome", "try", "queue")] == [
         "1",
         "bad",
         "failed",

@@ -26,7 +26,7 @@ from litequeue.scheduling.triggers import at, cron, every
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
-WITH_PROGRAMS = [ROOT / "README.md", DOCS / "guide.md"]
+WITH_PROGRAMS = [ROOT / "README.md", DOCS / "guide.md", DOCS / "logs.md"]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

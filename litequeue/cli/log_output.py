@@ -121,7 +121,9 @@ def set_up(log_format: str | None, level: str | None, *, supervised: bool) -> No
     is_set_up = bool(root.handlers)
     if log_format is not None:
         _reformat(form)
-        logging.captureWarnings(log_format == "json")
+    if log_format == "json":
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").disabled = False
     if not is_set_up or (log_format is not None and not any(map(_stream, root.handlers))):
         root.addHandler(_handler(form))
     if not is_set_up and (level is not None or root.level == logging.WARNING):  # which is the default

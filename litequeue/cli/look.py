@@ -255,7 +255,7 @@ def _job_row(job: ListedJob, now: float) -> list[str]:
         one_line(job.task, 40),
         one_line(job.queue, 20),
         status_text(job.status),
-        str(job.attempt),
+        str(job.tries) if job.attempt else "-",
         distance(job.created_at, now),
         _took(job, now),
         _note(job, now),
@@ -317,7 +317,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
         ("started", local(job.started_at, now) if job.started_at else ""),
         ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
         ("expires", local(job.expires_at, now) if job.expires_at and not job.status.finished else ""),
-        ("tries", f"{job.attempt} begun, {job.failures} failed, {job.deaths} ended by a death" if job.attempt else ""),
+        ("try", _tries(job)),
         ("worker", f"{job.worker}{', cancel requested' if job.cancel_requested else ''}" if job.worker else ""),
         ("progress", _progress(job)),
         ("key", one_line(job.key or "")),
@@ -327,9 +327,17 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
     ]
     lines = [f"{name:<10} {value}" for name, value in pairs if value]
     for error in job.errors:
-        heading = f"attempt {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
+        heading = f"run {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
         lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
     return lines
+
+
+def _tries(job: JobRecord) -> str:
+    """Return its try and its run: runs that a stop, a snooze or a death cut short are no tries."""
+    if not job.attempt:
+        return ""
+    died = f", {job.deaths} ended by a death" if job.deaths else ""
+    return f"{job.tries} (failed: {job.failures}), run {job.attempt}{died}"
 
 
 def _call(fields: dict[str, Any]) -> str:

@@ -191,6 +191,7 @@ def job_fields(job: JobRecord, codec: Codec | None = None) -> dict[str, Any]:
         "status": str(job.status),
         "priority": job.priority,
         "attempt": job.attempt,
+        "tries": job.tries,
         "failures": job.failures,
         "deaths": job.deaths,
         "created_at": iso(job.created_at),

@@ -118,7 +118,7 @@ CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
        CASE state WHEN 0 THEN 'scheduled' WHEN 1 THEN 'queued' WHEN 2 THEN 'waiting' WHEN 3 THEN 'running'
                   WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'cancelled' ELSE 'expired' END AS status,
-       priority, attempt, failures, deaths,
+       priority, attempt, max(1, failures + (state <> 5)) AS tries, failures, deaths,
        strftime('%Y-%m-%d %H:%M:%f', created_at, 'unixepoch') AS created_at,
        strftime('%Y-%m-%d %H:%M:%f', run_at, 'unixepoch') AS run_at,
        strftime('%Y-%m-%d %H:%M:%f', started_at, 'unixepoch') AS started_at,
