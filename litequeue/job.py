@@ -266,6 +266,7 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         worker=None,
         cancel_requested=False,
         progress=None,
+        retries=new.retries,
         payload=new.payload,
         result=None,
         errors=(),

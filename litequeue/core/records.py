@@ -141,6 +141,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     cancel_requested: bool
     progress: Progress | None
+    retries: int | None = None  # of this call; None: the task's
 
     @property
     def tries(self) -> int:

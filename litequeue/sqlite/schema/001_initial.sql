@@ -135,8 +135,8 @@ FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 
 -- What look-ups read; not for others: its columns change with a release.
 CREATE VIEW litequeue_records AS
-SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
-       key, tags, schedule, worker, cancel_requested, progress,
+SELECT id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at,
+       expires_at, key, tags, schedule, worker, cancel_requested, progress,
        coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'') AS payload,
        CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END AS result,
        CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = litequeue_jobs.id) THEN
@@ -147,8 +147,8 @@ FROM litequeue_jobs;
 
 -- What listings read: the same without what may be large; not for others either.
 CREATE VIEW litequeue_listed AS
-SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
-       key, tags, schedule, worker, cancel_requested, progress,
+SELECT id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at,
+       expires_at, key, tags, schedule, worker, cancel_requested, progress,
        (SELECT type || ': ' || substr(message, 1, 200) FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs;
