@@ -54,7 +54,7 @@ class Jobs:
         self.engine = engine
         self.changed = threading.Condition()
         self.records = {}
-        self.calls = {}  # what of a call is not in its record: (timeout, retries)
+        self.calls = {}  # what of a call is not in its record: (timeout, number)
         self.kept_until = {}
         self.numbers = itertools.count()
         self.served = {}  # queue -> the number of its last claim
