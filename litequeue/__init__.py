@@ -16,6 +16,7 @@ from litequeue.errors import (
     JobTimeout,
     KeyConflict,
     LiteQueueError,
+    LockTimeout,
     NotAQueue,
     PartlyEnqueued,
     PayloadTooLarge,
@@ -31,6 +32,7 @@ from litequeue.errors import (
     Unsupported,
 )
 from litequeue.job import Job
+from litequeue.lock import Lock
 from litequeue.queue import Queue, default_queue, task
 from litequeue.scheduling.schedules import Schedule, Schedules
 from litequeue.scheduling.triggers import at, cron, every
@@ -73,6 +75,8 @@ __all__ = [
     "JobTimeout",
     "KeyConflict",
     "LiteQueueError",
+    "Lock",
+    "LockTimeout",
     "NotAQueue",
     "Page",
     "PartlyEnqueued",

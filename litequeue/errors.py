@@ -47,6 +47,18 @@ class JobTimeout(LiteQueueError, TimeoutError):
     """The job ran longer than its `timeout`; raised inside the running function."""
 
 
+class LockTimeout(LiteQueueError, TimeoutError):
+    """A lock of `queue.lock()` was not free in time. `name` is the lock's, `holder` says who held it, if known."""
+
+    def __init__(self, message: str, name: str, holder: str | None) -> None:
+        super().__init__(message)
+        self.name = name
+        self.holder = holder
+
+    def __reduce__(self) -> tuple[type[LockTimeout], tuple[str, str, str | None]]:
+        return type(self), (str(self), self.name, self.holder)
+
+
 class KeyConflict(LiteQueueError):
     """The key is held by another job, whose id is `job_id`."""
 

@@ -13,6 +13,8 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 import msgspec
 
+from litequeue.core.after_commit import OnCommit
+from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.names import check_name
@@ -52,6 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     result_ttl: float | None = None
     schedule: Trigger | None = None
     mask: tuple[str, ...] = ()
+    on_commit: OnCommit | None = None
 
 
 class TaskOptions(TypedDict, total=False):
@@ -71,6 +74,7 @@ class TaskOptions(TypedDict, total=False):
     result_ttl: Duration | Unset | None
     expires: Duration | None
     mask: Iterable[str]
+    on_commit: OnCommit | None
 
 
 class Using(TypedDict, total=False):
@@ -88,6 +92,7 @@ class Using(TypedDict, total=False):
     timeout: Duration | None
     tags: Iterable[str]
     within: Any
+    on_commit: OnCommit
 
 
 def features_asked(options: Using) -> list[Feature]:
@@ -166,6 +171,7 @@ def task_options(given: TaskOptions) -> Options:
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
         schedule=_trigger(given.get("schedule")),
         mask=_names(given.get("mask", ())),
+        on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
     )
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from litequeue.core.after_commit import OnCommit
+from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
-from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, require, runner_of
-from litequeue.core.engine_choice import chosen_engine
+from litequeue.core.duration import seconds
+from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
 from litequeue.core.interruptible import interruptible
+from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.core.names import check_name
+from litequeue.core.opened_engine import OpenedEngine
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
-from litequeue.errors import Unsupported
 from litequeue.job import Job
+from litequeue.lock import Lock
 from litequeue.options import (
     Options,
     TaskOptions,
@@ -47,26 +53,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PAYLOAD = 4 * 1024 * 1024
-_FILE_BY_DEFAULT = "litequeue.db", "apsw", "full", False, False, None
+_FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
 @interruptible
 class Queue:
     """One file, and what is declared on it.
 
-    `path`: the SQLite file; made if missing, and may be the application's own. `driver`: "apsw", or "sqlite3" where the
-    process itself opens the file with Python's SQLite. `durability`: "full" survives power loss, "normal" a crash.
-    `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes. `codec`: JSON unless
-    given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and their async twins.
-    `on_connect`: a function that is given each connection that such a block may get, when it is opened. `engine`: what
-    keeps and runs the jobs instead of the file: an engine, or text such as "name:rest" of an installed one.
+    `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
+    first use: `bind(path)` says which file, else it is litequeue.db in the current folder. `driver`: "apsw", or
+    "sqlite3" where the process itself opens the file with Python's SQLite. `durability`: "full" survives power loss,
+    "normal" a crash. `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes.
+    `codec`: JSON unless given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and
+    their async twins. `on_connect`: a function that is given each connection that such a block may get, when it is
+    opened. `imports`: modules with tasks that a worker imports, such as "shop.tasks" or "shop.*". `on_commit`: True to
+    store calls after the commit of the application's transaction, as an integration says; or a function that is given
+    what to call then. `engine`: what keeps and runs the jobs instead of the file: an engine, or text such as
+    "name:rest" of an installed one.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str] = "litequeue.db",
+        path: str | os.PathLike[str] | None = None,
         *,
         driver: Driver = "apsw",
         durability: Durability = "full",
@@ -78,6 +88,8 @@ class Queue:
         allow_unsafe_filesystem: bool = False,
         foreign_keys: bool = False,
         on_connect: OnConnect | None = None,
+        imports: Sequence[str] = (),
+        on_commit: OnCommit = False,
         engine: Engine | str | None = None,
     ) -> None:
         if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
@@ -88,51 +100,42 @@ class Queue:
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
-        self._path = path
-        self._driver = driver
-        self._durability = durability
-        self._allow_unsafe_filesystem = allow_unsafe_filesystem
-        self._foreign_keys, self._on_connect = foreign_keys, on_connect
+        self.on_commit: OnCommit = checked_on_commit(on_commit)
+        self.imports: tuple[str, ...] = checked_patterns(imports)
+        self._imported = False
         self._tasks: Registry[Task[..., Any]] = Registry()
         self._declared: dict[str, list[Declaration]] = {}
-        of_file = path, driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
-        self._engine: Engine | None = chosen_engine(engine, file_was_given=of_file != _FILE_BY_DEFAULT)
-        if self._engine is not None:
-            self._engine.attach(self)
-        self._open_at_once()
+        of_file = driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
+        make_file = partial(
+            SqliteStore,
+            driver=driver,
+            durability=durability,
+            allow_unsafe_filesystem=allow_unsafe_filesystem,
+            foreign_keys=foreign_keys,
+            on_connect=on_connect,
+        )
+        self._engine: OpenedEngine[SqliteStore] = OpenedEngine(
+            self, engine, path, make_file, self._default_path, file_options=of_file != _FILE_BY_DEFAULT
+        )
 
-    def _open_at_once(self) -> None:
-        """Open the file once, so that a problem with it is an error where the queue is declared."""
-        self.engine  # noqa: B018  opens it
+    def bind(self, path: str | os.PathLike[str]) -> None:
+        """Say which file it is and open it, where settings are read at start: before the first use of a `Queue()`.
+
+        Raises `ValueError` if it has another file or an engine already, and what `Queue(path)` raises.
+        """
+        self._engine.bind(path)
+
+    def _default_path(self) -> str:
+        return "litequeue.db"
 
     @property
     def engine(self) -> Engine:
         """What keeps and runs the jobs: the SQLite file, unless another was given; opened on first use."""
-        if self._engine is None:
-            self._engine = SqliteStore(
-                self._path,
-                driver=self._driver,
-                durability=self._durability,
-                allow_unsafe_filesystem=self._allow_unsafe_filesystem,
-                foreign_keys=self._foreign_keys,
-                on_connect=self._on_connect,
-            )
-            self._engine.attach(self)
-        return self._engine
+        return self._engine.get()
 
     def require(self, features: Iterable[Feature]) -> None:
         """Raise `Unsupported` if the engine lacks one of them. Opens nothing."""
-        if self._engine is not None:  # else it is the default queue's file, which lacks nothing that can be asked for
-            require(self._engine, features)
-
-    def _file(self, what: str) -> SqliteStore:
-        """The SQLite file; `Unsupported` where another engine keeps the jobs."""
-        engine = self.engine
-        if not isinstance(engine, SqliteStore):
-            raise Unsupported(
-                f"{engine.name}: {what} is not supported, for this queue has no file; use the tools of {engine.name}"
-            )
-        return engine
+        self._engine.require(features)
 
     @property
     def defaults(self) -> Defaults:
@@ -142,7 +145,7 @@ class Queue:
     @property
     def path(self) -> Path:
         """The file's absolute path."""
-        return self._file("queue.path").path
+        return self._engine.file("queue.path").path
 
     @property
     def source(self) -> Source:
@@ -175,7 +178,8 @@ class Queue:
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
         `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
-        unless given. `mask`: names of arguments that listings are not to show.
+        unless given. `mask`: names of arguments that listings are not to show. `on_commit`: as the queue's, which it
+        overrides.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -201,12 +205,17 @@ class Queue:
             made = AsyncTask(function, named, options, self)
         if options.schedule is not None:
             check_callable_without_arguments(made)
-        if self._engine is not None:
-            self._engine.declare(made)
+        self._engine.declare(made)
         if not is_the_programs(known, here):
             self._tasks[named] = made
         self._declared[named] = remembered(known, here)
         return made
+
+    def import_modules(self, importer: Callable[[Sequence[str]], object] = import_matching) -> None:
+        """Import the modules of `imports=`, once; a worker does so before it begins. Raises what they raise."""
+        if not self._imported:
+            self._imported = True
+            importer(self.imports)
 
     # ---- jobs
 
@@ -271,6 +280,19 @@ class Queue:
         """Async twin of `transaction`; yields an aiosqlite connection with `driver="sqlite3"`, else the apsw one."""
         return self.engine.transactions.atransaction()
 
+    def lock(self, name: str, *, timeout: Duration | None = None) -> Lock:
+        """Return a lock of that name, for `with`, `async with`, or as a decorator: one block at a time holds it.
+
+        All threads, coroutines and processes that use the file are excluded; the system frees it if its holder dies.
+        `timeout`: how long to wait for it, without end unless given; then `LockTimeout`. 0: do not wait.
+        """
+        self._engine.check_file("queue.lock()")
+        longest = math.inf if timeout is None else seconds(timeout, "timeout")
+        return Lock(self._locked_file, check_name(name, "a lock's name"), longest)
+
+    def _locked_file(self) -> Path:
+        return self._engine.file("queue.lock()").path
+
     # ---- schedules and workers
 
     @property
@@ -295,6 +317,7 @@ class Queue:
         running jobs may take to end at shutdown before they are released. `signals`: in a `with` block, let SIGTERM
         and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread only.
         """
+        self.import_modules()
         options = run_options(
             threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name, signals=signals
         )
@@ -308,12 +331,11 @@ class Queue:
         The copy is checked and synced to disk. It holds what was committed when this was called; jobs that were running
         then are queued in it. Raises `StoreError` if the copy cannot be made; then no file is left behind.
         """
-        return self._file("queue.backup()").admin.backup(copy)
+        return self._engine.file("queue.backup()").admin.backup(copy)
 
     def close(self) -> None:
         """Close the file's connections; they are opened again when they are needed."""
-        if self._engine is not None:
-            self._engine.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -322,23 +344,15 @@ class Queue:
         self.close()
 
     def __repr__(self) -> str:
-        place = os.fspath(self._path) if isinstance(self._engine, SqliteStore | None) else f"on {self._engine.name}"
-        return f"<Queue {place} tasks={len(self._tasks)}>"
+        return f"<Queue {self._engine.place} tasks={len(self._tasks)}>"
 
 
 @interruptible
 class DefaultQueue(Queue):
     """The queue of scripts, at $LITEQUEUE_PATH or ./litequeue.db; its file is opened when it is first used."""
 
-    def _open_at_once(self) -> None:
-        """Do nothing: importing a script must not make a file."""
-
-    @property
-    def engine(self) -> Engine:
-        """The SQLite file; its path is looked up on first use."""
-        if self._engine is None:
-            self._path = os.environ.get("LITEQUEUE_PATH") or "litequeue.db"
-        return super().engine
+    def _default_path(self) -> str:
+        return os.environ.get("LITEQUEUE_PATH") or super()._default_path()
 
 
 default_queue: DefaultQueue = DefaultQueue()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices, warn_caller
+from litequeue.core.after_commit import OnCommit, hook_of
+from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
@@ -18,42 +21,20 @@ from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
+from litequeue.pending_job import astored_by, stored_by
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
+from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from litequeue.core.engine import Feature, Source, Submitted
-    from litequeue.serialization.json_codec import Codec
+    from litequeue.core.engine import Submitted
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGE_PAYLOAD = 64 * 1024
-
-
-class Owner(Protocol):
-    """The part of a queue that its tasks use."""
-
-    max_payload: int
-    codec: Codec
-
-    @property
-    def source(self) -> Source:
-        """The source from which its jobs are looked up."""
-
-    def now(self) -> float:
-        """The time, in unix seconds."""
-
-    def require(self, features: Iterable[Feature]) -> None:
-        """Raise `Unsupported` if the engine lacks one of them."""
-
-    def submit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
-        """Store jobs."""
-
-    async def asubmit(self, jobs: Sequence[NewJob], within: Any) -> Sequence[Submitted]:
-        """Async twin of `submit`."""
 
 
 @interruptible
@@ -72,6 +53,7 @@ class Task(Transparent, Generic[P, R]):
         self._delay: float | None = None
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
+        self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not options.unique and options.expires is None
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
         self.__wrapped__ = function
@@ -102,12 +84,16 @@ class Task(Transparent, Generic[P, R]):
         `PayloadTooLarge`, `KeyConflict`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
         """
         new = self._new(args, kwargs)
+        if self._on_commit:
+            return self._after_commit((new,))[0]
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
+        if self._on_commit:
+            return (await self._aafter_commit((new,)))[0]
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
 
@@ -131,6 +117,8 @@ class Task(Transparent, Generic[P, R]):
         jobs = batch.take()
         if not jobs:
             return []
+        if self._on_commit:
+            return self._after_commit(jobs)
         submitted, records = self._owner.submit(jobs, self._within), _records(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
@@ -157,6 +145,8 @@ class Task(Transparent, Generic[P, R]):
         jobs = batch.take()
         if not jobs:
             return []
+        if self._on_commit:
+            return await self._aafter_commit(jobs)
         submitted, records = await self._owner.asubmit(jobs, self._within), _records(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
@@ -168,7 +158,8 @@ class Task(Transparent, Generic[P, R]):
         `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
         duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
         None for none);
-        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that).
+        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that);
+        `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
         other = object.__new__(type(self))
@@ -182,6 +173,7 @@ class Task(Transparent, Generic[P, R]):
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
+        lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         lost += ["expires"] if self._expires not in (None, self.options.expires) else []
         if lost:
             raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
@@ -211,6 +203,8 @@ class Task(Transparent, Generic[P, R]):
     # ---- many calls
 
     def _batch(self, chunk: int | None) -> Batch:
+        if chunk is not None and self._on_commit:
+            raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
         return Batch(self._payload, self._alike, chunk)
@@ -309,6 +303,24 @@ class Task(Transparent, Generic[P, R]):
             warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
         return payload
 
+    # ---- after the commit of the application's own transaction
+
+    @property
+    def _declared_on_commit(self) -> OnCommit:
+        given = self.options.on_commit
+        return self._owner.on_commit if given is None else given
+
+    def _after_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return stored_by(hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs))
+
+    async def _aafter_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return await astored_by(
+            hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs)
+        )
+
+    def _store(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
+        return list(map(self._job, _records(jobs), self._owner.submit(jobs, None)))
+
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
         born = new.created_at if submitted.pending and submitted.fresh else None
@@ -321,6 +333,8 @@ class Task(Transparent, Generic[P, R]):
         self._plain = False
         if given.get("delay") is not None and given.get("at") is not None:
             raise ValueError("give delay= or at=, not both")
+        if given.get("within") is not None and given.get("on_commit"):
+            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
@@ -329,7 +343,9 @@ class Task(Transparent, Generic[P, R]):
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
             elif name == "within":
-                self._within = value
+                self._within, self._on_commit = value, False if value is not None else self._on_commit
+            elif name == "on_commit":
+                self._within, self._on_commit = None if value else self._within, checked_on_commit(value)
             else:
                 fields |= call_field(name, value)
                 self._delay = None if name == "at" else self._delay

@@ -21,8 +21,11 @@ FLOORS = [
     "ipc",
     "options",
     "job",
+    "pending_job",
     "calls",
+    "task_owner",
     "task",
+    "lock",
     "sqlite",
     "queue",
     "worker.executor",
@@ -37,6 +40,7 @@ FLOORS = [
 # (importer, imported): imports that go up, allowed inside a function only.
 UPWARD = {
     ("sqlite", "worker"),  # the engine on SQLite runs its jobs by a Worker
+    ("integrations", "cli"),  # `manage.py litequeue_worker` is `litequeue run`
 }
 
 DRIVERS = {"sqlite3", "apsw", "aiosqlite"}
@@ -57,6 +61,7 @@ READS_ENVIRONMENT = {
 
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {
+    "ipc/named_lock.py NamedLock._wait": "handed to those who wait for the lock",
     "core/background.py _Calls._serve": (
         "one call that fails does not end the thread of those that follow; it is logged"
     ),
@@ -113,6 +118,7 @@ BROAD: dict[str, str] = {
     "cli/log_output.py _message": "a record of the application's whose arguments do not fit is told all the same",
     "cli/log_output.py _plain": "a value that the application added to its record: its own code runs",
     "cli/log_output.py _text": "the same",
+    "cli/locate.py _set_up_django": "the user's settings and models run; shown with their own traceback",
     "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import Mistake, import_named, load, names_app
+from litequeue.cli.locate import Mistake, import_patterns, load, names_app
 from litequeue.cli.printing import emit
 from litequeue.errors import UnknownTask
 from litequeue.job import Job
@@ -36,7 +36,9 @@ _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 @click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
 @click.option("--wait", is_flag=True, help="Wait for the job to end, and print its result.")
 @click.option("--timeout", type=arguments.Duration(), help="Wait at most this long; implies --wait.")
-@click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
+@click.option(
+    "-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too, or all of 'shop.*'."
+)
 @arguments.as_json
 def enqueue(
     target: str, task_name: str, words: tuple[str, ...], *, args_json: str | None, kwargs_json: str | None,
@@ -90,9 +92,11 @@ def _queue(target: str, name: str, imports: tuple[str, ...]) -> Queue:
             f"{target!r} is a file, but the tasks' signatures are in code; name the app, "
             f"for example: litequeue enqueue app:queue {name}"
         )
-    for module in imports:
-        import_named(module)
-    return load(target)[0]
+    import_patterns(imports)
+    queue = load(target)[0]
+    if name not in queue.tasks:
+        queue.import_modules(import_patterns)
+    return queue
 
 
 def find_task(queue: Queue, name: str) -> Task[..., Any]:

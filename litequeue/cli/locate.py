@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
 import pkgutil
 import re
 import sys
 import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +20,7 @@ import click
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import seconds
+from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.queue import DefaultQueue, Queue, default_queue
 from litequeue.sqlite.file.opening import Driver
@@ -36,8 +39,8 @@ class Mistake(click.ClickException):
 class BrokenModule(click.ClickException):
     """The user's module raised while it was imported: shown with its own traceback."""
 
-    def __init__(self, module: str, error: BaseException) -> None:
-        super().__init__(f"{module} could not be imported: {type(error).__name__}: {error}")
+    def __init__(self, module: str, error: BaseException, failed: str = "could not be imported") -> None:
+        super().__init__(f"{module} {failed}: {type(error).__name__}: {error}")
         self.trace: str = "".join(traceback.format_exception(type(error), error, _from_user_code(error.__traceback__)))
 
     def show(self, file: IO[Any] | None = None) -> None:
@@ -121,9 +124,7 @@ def load(target: str) -> tuple[Queue, str]:
 
 def import_named(name: str) -> ModuleType:
     """Import a module of the user's; a misspelt name gets a suggestion, an error of its own its traceback."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _prepare_imports()
     try:
         return importlib.import_module(name)
     except LiteQueueError as error:
@@ -133,6 +134,41 @@ def import_named(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise Mistake(_no_module(name, error.name)) from None
         raise BrokenModule(name, error) from error
+
+
+def _prepare_imports() -> None:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    _set_up_django()
+
+
+def _set_up_django() -> None:
+    """Set Django up before a module may import its models, where the environment names its settings."""
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not settings or importlib.util.find_spec("django") is None:
+        return
+    from litequeue.integrations.django import set_up
+
+    try:
+        set_up()
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{settings}.".startswith(f"{error.name}."):
+            raise Mistake(
+                f"DJANGO_SETTINGS_MODULE is {settings!r}, but {_no_module(settings, error.name)}; correct or unset it"
+            ) from None
+        raise BrokenModule(f"Django with the settings {settings}", error, "could not be set up") from error
+
+
+def import_patterns(patterns: Iterable[str], importer: Callable[[str], object] = import_named) -> None:
+    """Import modules of a user's by names and patterns such as `shop.*`."""
+    try:
+        checked = checked_patterns(patterns)
+        if checked:
+            _prepare_imports()  # packages are imported to look into them
+        import_matching(checked, importer)
+    except (ImportError, ValueError) as error:
+        raise Mistake(str(error)) from None
 
 
 def _named(module: ModuleType, module_name: str, attribute: str) -> Queue:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments, log_output, run_log
-from litequeue.cli.locate import Mistake, file_of, import_named, load, names_app
+from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
 from litequeue.worker.supervisor import RELEASED, STOP_NOW, Supervisor, Tether
@@ -41,7 +41,13 @@ NO_INTERPRETER = (
 @click.option("--log-level", type=click.Choice([*log_output.LEVELS]), help="Log from this level on (default: info).")
 @click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug.")
 @click.option("-q", "--quiet", is_flag=True, help="The same as --log-level warning.")
-@click.option("-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too.")
+@click.option(
+    "-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too, or all of 'shop.*'."
+)
+@click.option(
+    "--import-errors", type=click.Choice(["stop", "warn"]), default="stop", show_default=True,
+    help="What to do if such a module cannot be imported.",
+)  # fmt: skip
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
 @click.pass_context
 def run(
@@ -71,8 +77,11 @@ def run(
         ctx.exit(code)
     tether = Tether() if supervised else None
     log_output.before_import(options["log_format"])
-    queue = _queue(target, options["imports"])
+    unserved: list[click.ClickException] | None = [] if options["import_errors"] == "warn" else None
+    queue = _queue(target, options["imports"], unserved)
     log_output.set_up(*logged, supervised=tether is not None)
+    for error in unserved or ():
+        log_output.log.warning("%s; its tasks are not run here", error.message)
     code, left = _work(queue, options, tether, says_all=supervised != "other")
     _ignore_signals()
     if left:  # a function that does not stop may hold up the interpreter's end as well
@@ -89,15 +98,29 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _queue(target: str | None, imports: tuple[str, ...]) -> Queue:
-    """Import the other modules, then the app: the modules may declare the tasks of the default queue."""
-    for module in imports:
-        import_named(module)
+def _queue(target: str | None, imports: tuple[str, ...], unserved: list[click.ClickException] | None) -> Queue:
+    """Import the other modules, then the app, then those of the queue: each may declare tasks of the default queue.
+
+    `unserved`: where to put the errors of modules that cannot be imported; None: they are raised.
+    """
+
+    def importer(module: str) -> object:
+        try:
+            return import_named(module)
+        except click.ClickException as error:
+            if unserved is None:
+                raise
+            unserved.append(error)
+            return None
+
+    import_patterns(imports, importer)
     if target is None:
         return default_queue
     if not names_app(target) and not target.endswith(".py"):
         raise Mistake(f"{target!r} is a file, and tasks are in code; name the app: litequeue run app:queue")
-    return load(target)[0]
+    queue = load(target)[0]
+    queue.import_modules(lambda patterns: import_patterns(patterns, importer))
+    return queue
 
 
 def _interpreter() -> list[str]:
@@ -117,7 +140,7 @@ def _interpreter() -> list[str]:
 def _arguments(target: str | None, options: dict[str, Any], supervised: str) -> list[str]:
     """Return a child's arguments, with the same options."""
     command = ["run", "--supervised", supervised]
-    for name in ("threads", "coroutines", "log_format", "log_level"):
+    for name in ("threads", "coroutines", "log_format", "log_level", "import_errors"):
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
     command += ["--grace", f"{options['grace']}s"]

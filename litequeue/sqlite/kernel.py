@@ -185,11 +185,12 @@ class Kernel:
             commits = self.writer.commits
             if commits != self._notified:  # else another thread has notified them of the same commit
                 self._notified = commits
-                self._notify_workers()
-        elif self._notify_workers not in held.after:
-            held.after.append(self._notify_workers)
+                self.notify_workers()
+        elif self.notify_workers not in held.after:
+            held.after.append(self.notify_workers)
 
-    def _notify_workers(self) -> None:
+    def notify_workers(self) -> None:
+        """Tell workers, in this process and others, that jobs are there."""
         self.notifier.notify(JOBS)
 
     def tell_cancelled(self, held: OpenTransaction | None, was: dict[str, Status]) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import sqlite3
+import subprocess
 import sys
 
 import aiosqlite
@@ -12,7 +13,7 @@ import pytest
 
 from contract.jobs import Hands, put
 from contract.writing import is_taken
-from litequeue import DriverConflict, KeyConflict, StoreError, Unsupported
+from litequeue import DriverConflict, KeyConflict, StoreBusy, StoreError, Unsupported
 from litequeue.core.records import Status
 from litequeue.errors import Fenced, JobNotFound
 
@@ -563,7 +564,7 @@ def test_within_a_connection_of_another_library_is_refused(queue, add, driver):
     import apsw
 
     with contextlib.closing(sqlite3.connect(":memory:") if driver == "apsw" else apsw.Connection(":memory:")) as other:
-        with pytest.raises(DriverConflict, match=r"driver='sqlite3'\) it takes sqlite3 and aiosqlite"):
+        with pytest.raises(DriverConflict, match=r"driver='sqlite3'\) it takes connections of sqlite3 and aiosqlite"):
             add.using(within=other).enqueue(1)
         with pytest.raises(DriverConflict):
             asyncio.run(add.using(within=other).aenqueue(1))
@@ -788,3 +789,46 @@ def test_after_an_end_inside_the_block_nothing_more_is_stored_from_a_loop(queue,
     with pytest.raises(StoreError, match="ended inside the block"):
         asyncio.run(main())
     assert (rows(), queue.jobs(), old.refresh().status) == (verb == "commit", [old], "queued")
+
+
+# a wait for this process's own transaction
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks")
+@pytest.mark.parametrize("ask", ["enqueue", "transaction", "within"])
+def test_a_wait_for_a_transaction_of_this_very_process_is_told_as_that(open_queue, connect, ask):
+    queue = open_queue(on_connect=lambda db: db.execute("PRAGMA busy_timeout = 1"))
+    add = queue.task(name="add")(lambda: None)
+    mine, other = connect(), connect()
+    mine.execute("BEGIN IMMEDIATE")
+    other.execute("PRAGMA busy_timeout = 1")
+    if ask == "within":
+        other.execute("BEGIN")
+    with pytest.raises(StoreBusy, match=r"this process itself.*within="):
+        if ask == "transaction":
+            with queue.transaction():
+                pass
+        else:
+            (add if ask == "enqueue" else add.using(within=other)).enqueue()
+    mine.execute("ROLLBACK")
+    assert queue.jobs() == []
+
+
+HOLDS = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_wait_for_another_process_is_told_as_that_of_another_writer(open_queue):
+    queue = open_queue(on_connect=lambda db: db.execute("PRAGMA busy_timeout = 1"))
+    add = queue.task(name="add")(lambda: None)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(queue.path)], **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(StoreBusy, match=r"^the file was locked .* by another writer"):
+            add.enqueue()
+        other.stdin.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from litequeue.errors import DriverConflict, StoreError, Unsupported
+from litequeue.errors import DriverConflict, StoreBusy, StoreError, Unsupported
 from litequeue.sqlite.commit.commit_queue import finish
 from litequeue.sqlite.drivers.connection import (
     BUSY_SECONDS,
@@ -17,13 +17,16 @@ from litequeue.sqlite.drivers.connection import (
     released,
     translated,
 )
+from litequeue.sqlite.file.lock_holder import explained
 from litequeue.sqlite.file.open_file import file_id
+from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Parameters, Row, Statement, Steps
+    from litequeue.sqlite.file.migrate import Fence
     from litequeue.sqlite.file.opening import File
 
 T = TypeVar("T")
@@ -32,9 +35,15 @@ ROWS_AT_ONCE = 64  # as aiosqlite.connect() has it
 
 _NOT_OURS = (
     "within= takes a connection of the queue's own driver, to the queue's own file: {driver} here, got {got}; "
-    "with Queue(path, driver='sqlite3') it takes sqlite3 and aiosqlite connections, else apsw ones"
+    "with Queue(path, driver='sqlite3') it takes connections of sqlite3 and aiosqlite, and the sessions and "
+    "connections of SQLAlchemy or Django around them; else those of apsw"
 )
 _NO_TRANSACTION = "the connection given as within= has no transaction open; begin one first (BEGIN IMMEDIATE)"
+_ONLY_READS = (
+    "the transaction of the connection given as within= only reads so far, and cannot write now: another writer has "
+    "the file, or has changed it since that transaction first read from it. Nothing was stored; roll back, and begin "
+    "it with BEGIN IMMEDIATE"
+)
 
 
 def connection_of(file: File, raw: Any) -> Connection:
@@ -51,7 +60,8 @@ def connection_of(file: File, raw: Any) -> Connection:
         if getattr(raw, "isolation_level", None) is None or getattr(raw, "autocommit", None) is True:
             raise StoreError(_NO_TRANSACTION)
         # a connection that begins by itself at the first write: begin now, so that our reads are in it too
-        db.script("BEGIN IMMEDIATE")
+        with _saying_who_holds(file):
+            db.script("BEGIN IMMEDIATE")
     return db
 
 
@@ -65,8 +75,30 @@ async def aiosqlite_connection_of(file: File, raw: Any) -> Any:
     if not raw.in_transaction:
         if raw.isolation_level is None:
             raise StoreError(_NO_TRANSACTION)
-        await raw.execute("BEGIN IMMEDIATE")
+        with _saying_who_holds(file):
+            await _fetch(raw, "BEGIN IMMEDIATE", {})
     return raw
+
+
+@contextmanager
+def _saying_who_holds(file: File) -> Generator[None, None, None]:
+    """For a wait for the write lock: a wait in vain for this process's own transaction is told as that."""
+    try:
+        yield
+    except StoreBusy as error:
+        raise explained(error, file.path) from error
+
+
+def become_writer(file: File, fence: Fence) -> Steps[None]:
+    """Take the write lock, if the caller's BEGIN did not, and check that this release may write.
+
+    HAZARD: the lock first. A transaction that has read cannot wait for another writer: it is refused at once.
+    """
+    try:
+        yield SQL["take_write_lock"], ()
+    except StoreBusy as error:
+        raise explained(StoreBusy(_ONLY_READS), file.path) from error
+    yield from fence.steps()
 
 
 def _is_aiosqlite(raw: Any) -> bool:
@@ -140,7 +172,8 @@ async def aiosqlite_transaction(file: File, then: Callable[[], object]) -> Async
     with file.registered() as (found, holder):
         adb = await _connected(file)
         try:
-            await _fetch(adb, "BEGIN IMMEDIATE", {})
+            with _saying_who_holds(file):
+                await _fetch(adb, "BEGIN IMMEDIATE", {})
             await _fetch(adb, SAVE_BLOCK, {})
             with found.beside(holder):
                 try:

@@ -20,6 +20,7 @@ from litequeue.core.greenlets import instead_of_threads
 from litequeue.errors import StoreBusy
 from litequeue.ipc.process_lock import open_shared
 from litequeue.sqlite.drivers.connection import begin
+from litequeue.sqlite.file.lock_holder import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class FairLock:
     """This process's place among those that write; used by the holder of `lead`. Nothing in it raises an error."""
 
     def __init__(self, database: Path) -> None:
-        self._database = database
+        self.database: Path = database
         self._opened = self._may_hold = False
         self._descriptor = -1
         # One byte that all share: how many writes are still to go through it. A change lost between two is no matter.
@@ -123,7 +124,7 @@ class FairLock:
     def _open(self) -> None:
         self._opened = True
         with suppress(OSError, ValueError):
-            self._descriptor = open_shared(self._database, NAME, 1)
+            self._descriptor = open_shared(self.database, NAME, 1)
             self._crowd = mmap.mmap(self._descriptor, 1)
 
     def _wait(self, descriptor: int) -> None:
@@ -213,7 +214,7 @@ class Patience:
                 return act()
             except StoreBusy as still:
                 error = still
-        raise error
+        raise explained(error, str(self._fair_lock.database)) from error.__cause__
 
 
 if sys.platform == "win32":  # no lock of that system is waited for in order

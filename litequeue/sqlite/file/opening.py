@@ -242,6 +242,9 @@ def warn_of_old_library(driver: DriverModule) -> str | None:
     if tuple(int(part) for part in version.split(".")[:3]) >= WAL_RESET_MENDED:
         return None
     return (
-        f"SQLite {version} (driver {driver.LIBRARY!r}) has the WAL-reset bug, which can corrupt a file in rare cases; "
-        f"use the apsw driver, or a Python built with SQLite 3.51.3 or newer (sqlite.org/wal.html#walresetbug)"
+        f"SQLite {version} (driver {driver.LIBRARY!r}) has the WAL-reset bug: when one connection commits at the very "
+        f"moment at which another checkpoints, the file may be corrupted. It is rare: SQLite's developers met it only "
+        f"with code made to force it, and put it at no more than the failures of disks. You may go on, with backups "
+        f"(`litequeue doctor` checks the file); or use a Python with SQLite 3.51.3 or newer; or, where nothing else in "
+        f"this process opens the file with sqlite3, the apsw driver (sqlite.org/wal.html#walresetbug)"
     )

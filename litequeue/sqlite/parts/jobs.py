@@ -14,7 +14,8 @@ from litequeue.core.records import NewJobs, Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
 from litequeue.ipc.thread_interrupt import let_go
-from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, connection_of
+from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, become_writer, connection_of
+from litequeue.sqlite.commit.framework_connection import Unwrapped, aunwrapped, unwrapped
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
 from litequeue.sqlite.jobs.finish import until
@@ -53,7 +54,8 @@ class Jobs:
     def submit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Store the jobs, all or none; on disk on return, or with the transaction that is open here, or on `within`.
 
-        `within`: a connection of the caller's own, of this driver, with a transaction open.
+        `within`: a connection of the caller's own, of this driver, with a transaction open; or a session or connection
+        of SQLAlchemy or Django around one.
         """
         if within is not None:
             return self._submit_within(within, jobs)
@@ -168,19 +170,27 @@ class Jobs:
     def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         """Store the jobs in a transaction that the caller has open on a connection of their own."""
         self._check_at_once()
-        db = connection_of(self._kernel.file, raw)
-        perform(db, self._kernel.fence.steps())
-        return _submit(db, jobs)
+        return self._submit_on(unwrapped(raw), jobs)
+
+    def _submit_on(self, given: Unwrapped, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        db = connection_of(self._kernel.file, given.raw)
+        perform(db, become_writer(self._kernel.file, self._kernel.fence))
+        submitted = _submit(db, jobs)
+        given.call_after_commit(self._kernel.notify_workers)
+        return submitted
 
     async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         """Async twin of `_submit_within`, also for an aiosqlite connection."""
         self._check_at_once()
         require_asyncio()
-        adb = await aiosqlite_connection_of(self._kernel.file, raw)
+        given = await aunwrapped(raw)
+        adb = await aiosqlite_connection_of(self._kernel.file, given.raw)
         if adb is None:
-            return self._submit_within(raw, jobs)
-        await aperform(adb, self._kernel.fence.steps())
-        return _pending(await aperform(adb, enqueue.submit_among(jobs)))
+            return self._submit_on(given, jobs)
+        await aperform(adb, become_writer(self._kernel.file, self._kernel.fence))
+        submitted = _pending(await aperform(adb, enqueue.submit_among(jobs)))
+        given.call_after_commit(self._kernel.notify_workers)
+        return submitted
 
     def _check_at_once(self) -> None:
         """Refuse another process's file, or a replaced one, where no commit of ours follows that would notice."""

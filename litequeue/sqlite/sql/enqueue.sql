@@ -47,3 +47,7 @@ UPDATE litequeue_jobs
 SET payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
     expires_at = :expires_at, timeout = :timeout, retries = :retries, tags = :tags
 WHERE id = :id AND state < 3
+
+-- Changes nothing: begins to write in a transaction of the application's, which may have been begun to read.
+-- name: take_write_lock
+UPDATE litequeue_meta SET value = value WHERE name = ''

@@ -7,6 +7,7 @@ import sys
 from types import NoneType
 from typing import Any
 
+from litequeue.core.around_jobs import around, asurrounded, surrounded
 from litequeue.core.interruptible import calls_the_task, catches_interrupts
 from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.core.owner_process import getpid
@@ -25,7 +26,8 @@ def execute(run: Run) -> Outcome:
     try:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
-        value = run.task.function(*args, **kwargs)
+        function = run.task.function
+        value = surrounded(function, *args, **kwargs) if around else function(*args, **kwargs)
         if forks != _forks:
             _end_forked_child()
         run.returned = True
@@ -46,7 +48,8 @@ async def aexecute(run: Run) -> Outcome:
     try:
         signature = run.task.signature
         args, kwargs = signature.decode_call(run.job.payload)
-        value = await run.task.function(*args, **kwargs)
+        function = run.task.function
+        value = await (asurrounded(function, *args, **kwargs) if around else function(*args, **kwargs))
         if forks != _forks:
             _end_forked_child()
         run.returned = True

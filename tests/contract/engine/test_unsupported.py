@@ -114,4 +114,8 @@ def test_the_file_is_sqlites_alone(rig, tmp_path):
         _ = rig.queue.path
     with pytest.raises(Unsupported, match=rf"^{rig.engine.name}: queue.backup\(\) is not supported"):
         rig.queue.backup(tmp_path / "copy.db")
+    with pytest.raises(Unsupported, match=rf"^{rig.engine.name}: queue.lock\(\) is not supported"):
+        rig.queue.lock("nightly")
+    with pytest.raises(ValueError, match=rf"is on {rig.engine.name}, and has no file to bind"):
+        rig.queue.bind(tmp_path / "app.db")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,208 @@
+"""A lock on a name, for all threads, coroutines and processes beside one file. Knows no queue and no job.
+
+The kernel frees it however its holder dies. A thread of ours waits for it in the kernel, so nothing polls.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from litequeue.core.background import Background
+from litequeue.core.owner_process import getpid
+from litequeue.ipc.file_lock import READY, try_lock, unlink, wait_lock
+from litequeue.ipc.process_lock import directory_of, open_shared
+
+SIZE = 512  # bytes of the file: who holds the lock, in words
+
+
+class Request:
+    """One wait for the lock. `wake` is called from another thread once it is granted, or failed with `error`."""
+
+    def __init__(self, holder: str, owner: object, wake: Callable[[], bool]) -> None:
+        self.holder = holder
+        self.owner = owner
+        self.wake = wake  # returns whether somebody is still there to be woken
+        self.granted = False
+        self.error: BaseException | None = None
+
+
+class NamedLock:
+    """The lock of one name beside one database; one object for each in this process, made by `named_lock`."""
+
+    def __init__(self, database: Path, name: str) -> None:
+        self.name = name
+        self._database = database
+        import hashlib  # names are any text, which a file's name cannot be
+
+        self._file = f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.named"
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Hold nothing: in a child of a fork, what was held is the parent's, and stays so."""
+        descriptor: int | None = getattr(self, "_descriptor", None)
+        if descriptor is not None:
+            with suppress(OSError):
+                os.close(descriptor)  # kept, it would hold the lock beyond the parent's death
+        self._mutex = threading.Lock()
+        self._requests: deque[Request] = deque()
+        self._descriptor: int | None = None
+        self._owner: object = None
+        self._asking = False
+        self._background = Background("litequeue-lock")
+        self._pid = getpid()
+
+    def is_held_by(self, owner: object) -> bool:
+        """Whether this thread, or this coroutine's task, holds it already."""
+        return self._pid == getpid() and self._owner is not None and self._owner == owner
+
+    def holder(self) -> str | None:
+        """Say who holds it; None if nobody does."""
+        path = directory_of(self._database) / self._file
+        try:
+            descriptor = os.open(path, os.O_RDWR | READY)
+        except OSError:
+            return None
+        try:
+            if try_lock(descriptor):
+                return None
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return os.read(descriptor, SIZE).rstrip(b"\0 ").decode(errors="replace") or "another process"
+        finally:
+            os.close(descriptor)
+
+    def ask(self, request: Request, *, wait: bool) -> bool:
+        """Take the lock for this request if it is free; return whether it has it. If not, with `wait`, queue it."""
+        if self._pid != getpid():  # a fork of which Python was not told
+            self.reset_after_fork()
+        with self._mutex:
+            if self._descriptor is None and not self._asking:
+                descriptor = self._open(try_lock)
+                if descriptor is not None:
+                    self._grant(request, descriptor)
+                    return True
+            if wait:
+                self._requests.append(request)
+                self._start_asking()
+            return False
+
+    def withdraw(self, request: Request) -> None:
+        """End a request, whether it has the lock or waits for it."""
+        with self._mutex:
+            if not request.granted:
+                with suppress(ValueError):
+                    self._requests.remove(request)
+                return
+            request.granted = False
+            if self._pid == getpid():
+                self._free()
+                self._start_asking()
+
+    def _start_asking(self) -> None:
+        if self._requests and self._descriptor is None and not self._asking:
+            self._asking = True
+            self._background.submit(self._wait)
+
+    def _wait(self) -> None:
+        try:
+            descriptor = cast("int", self._open(_wait_lock))
+        except BaseException as error:
+            self._fail(error)
+            return
+        with self._mutex:
+            self._asking = False
+            while self._requests:
+                request = self._requests.popleft()
+                self._grant(request, descriptor)
+                if request.wake():
+                    return
+                request.granted = False
+            self._descriptor = descriptor
+            self._free()  # whoever waited has gone
+
+    def _fail(self, error: BaseException) -> None:
+        with self._mutex:
+            self._asking = False
+            failed, self._requests = self._requests, deque()
+        for request in failed:
+            request.error = error
+            request.wake()
+
+    def _grant(self, request: Request, descriptor: int) -> None:
+        self._descriptor, self._owner = descriptor, request.owner
+        request.granted = True
+        with suppress(OSError):  # no space: then it is held by someone unnamed
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, request.holder.encode(errors="replace")[:SIZE].ljust(SIZE, b"\0"))
+
+    def _free(self) -> None:
+        descriptor, self._descriptor, self._owner = self._descriptor, None, None
+        if descriptor is None:
+            return
+        if os.name != "nt":
+            unlink(directory_of(self._database) / self._file)  # while it is ours: names come and go without end
+        os.close(descriptor)
+
+    def _open(self, lock: Callable[[int], bool]) -> int | None:
+        """Open and lock the file that has the name then; None if `lock` did not get the lock."""
+        while True:
+            descriptor = open_shared(self._database, self._file, SIZE)
+            try:
+                if not lock(descriptor):
+                    os.close(descriptor)
+                    return None
+                if _has_name(directory_of(self._database) / self._file, descriptor):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # its last holder has removed it
+
+
+def _wait_lock(descriptor: int) -> bool:
+    while True:
+        try:
+            wait_lock(descriptor)
+        except OSError:
+            if os.name != "nt":
+                raise
+        else:
+            return True  # Windows gives up after ten seconds
+
+
+def _has_name(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+_locks: weakref.WeakValueDictionary[tuple[str, str], NamedLock] = weakref.WeakValueDictionary()
+_making = threading.Lock()
+
+
+def named_lock(database: Path, name: str) -> NamedLock:
+    """Return this process's object for that lock."""
+    where = str(directory_of(database)), name
+    with _making:
+        found = _locks.get(where)
+        if found is None:
+            found = _locks[where] = NamedLock(database, name)
+        return found
+
+
+def _after_fork() -> None:
+    global _making  # noqa: PLW0603  another thread of the parent may hold it
+    _making = threading.Lock()
+    for lock in list(_locks.values()):
+        lock.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

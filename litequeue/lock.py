@@ -1,0 +1,166 @@
+"""A named lock of a queue: one block at a time, among all processes that use the file. Knows no store."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import threading
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from litequeue.core.asyncio_context import current_owner, require_asyncio, running_loop
+from litequeue.core.clock import SystemClock
+from litequeue.core.declaration import Transparent
+from litequeue.core.interruptible import interruptible
+from litequeue.errors import LockTimeout
+from litequeue.ipc.named_lock import NamedLock, Request, named_lock
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOOK = 1.0  # seconds: so soon a thread that waits notices that its job is to end
+
+
+class Lock:
+    """A lock that `queue.lock(name)` returns: `with`, `async with`, or a decorator of plain and async functions.
+
+    It is freed at the end of the block, and by the system if the process dies. It is not re-entrant: whoever holds it
+    and asks again gets a `RuntimeError`, for it would wait for itself. Raises `LockTimeout` if it is not free in time.
+    """
+
+    def __init__(self, database: Callable[[], Path], name: str, timeout: float) -> None:
+        self.name = name
+        self._database, self._timeout = database, timeout
+        self._held: tuple[NamedLock, Request] | None = None
+
+    @property
+    def holder(self) -> str | None:
+        """Who holds it now, in words: "job 41 of report in process 1234"; None if it is free."""
+        return self._named().holder()
+
+    @interruptible
+    def __enter__(self) -> Self:
+        lock, told = self._named(), threading.Semaphore(0)
+        request = self._request(lock, lambda: _release(told))
+        try:
+            if not lock.ask(request, wait=self._timeout > 0):
+                self._refuse_to_stop_the_loop()
+                self._check(lock, request, in_time=_told(told, self._timeout))
+            self._held = lock, request
+        except BaseException:  # a time limit, Ctrl-C ...: it may have been granted just now
+            lock.withdraw(request)
+            raise
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._release()
+
+    async def __aenter__(self) -> Self:
+        import asyncio
+
+        loop = require_asyncio()
+        lock, told = self._named(), loop.create_future()
+        request = self._request(lock, lambda: _wake(loop, told))
+        try:
+            if not lock.ask(request, wait=self._timeout > 0):
+                await asyncio.wait([told], timeout=None if math.isinf(self._timeout) else self._timeout)
+                self._check(lock, request, in_time=told.done())
+            self._held = lock, request
+        except BaseException:
+            lock.withdraw(request)
+            raise
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._release()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Hold the lock while the function runs, each time; on a task it stands below `@queue.task`."""
+        if isinstance(function, Transparent) or not callable(function):
+            raise TypeError(f"put @queue.lock({self.name!r}) on the function, below @queue.task; got {function!r}")
+        made = self._around_coroutine(function) if inspect.iscoroutinefunction(function) else self._around(function)
+        return cast("Callable[P, R]", functools.update_wrapper(made, function))
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @interruptible
+        def holding(*args: Any, **kwargs: Any) -> Any:
+            with Lock(self._database, self.name, self._timeout):
+                return function(*args, **kwargs)
+
+        return holding
+
+    def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @interruptible
+        async def holding(*args: Any, **kwargs: Any) -> Any:
+            async with Lock(self._database, self.name, self._timeout):
+                return await function(*args, **kwargs)
+
+        return holding
+
+    # ---- waiting
+
+    def _named(self) -> NamedLock:
+        return named_lock(self._database(), self.name)
+
+    def _request(self, lock: NamedLock, wake: Callable[[], bool]) -> Request:
+        owner = current_owner()
+        if lock.is_held_by(owner):
+            raise RuntimeError(f"the lock {self.name!r} is held here already, so this would wait for itself")
+        return Request(f"process {os.getpid()}, thread {threading.current_thread().name}", owner, wake)
+
+    def _refuse_to_stop_the_loop(self) -> None:
+        if self._timeout > 0 and running_loop() is not None:
+            raise RuntimeError(f"the lock {self.name!r} is taken, and to wait would stop the loop; use `async with`")
+
+    def _check(self, lock: NamedLock, request: Request, *, in_time: bool) -> None:
+        if not in_time:
+            holder = lock.holder()
+            by = f"is held by {holder}" if holder else "was held by others"
+            late = f"the lock {self.name!r} {by}, and was not free within {self._timeout:g} s"
+            raise LockTimeout(late, self.name, holder)
+        if request.error is not None:
+            raise request.error
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            lock, request = held
+            lock.withdraw(request)
+
+    def __repr__(self) -> str:
+        return f"<Lock {self.name!r} {'held' if self._held else 'not held'} here>"
+
+
+@interruptible
+def _told(told: threading.Semaphore, timeout: float) -> bool:
+    deadline = SystemClock.monotonic() + timeout
+    while (left := deadline - SystemClock.monotonic()) > 0:
+        if told.acquire(timeout=min(left, LOOK)):
+            return True
+    return told.acquire(blocking=False)
+
+
+def _release(told: threading.Semaphore) -> bool:
+    told.release()
+    return True
+
+
+def _wake(loop: asyncio.AbstractEventLoop, told: asyncio.Future[None]) -> bool:
+    try:
+        loop.call_soon_threadsafe(_resolve, told)
+    except RuntimeError:
+        return False  # its loop is closed: the coroutine waits no more
+    return True
+
+
+def _resolve(told: asyncio.Future[None]) -> None:
+    if not told.done():
+        told.set_result(None)
