@@ -265,6 +265,7 @@ class _Scribe:
             if dropped:
                 text = "%d records before this one were dropped, because a log handler blocked"
                 _Note(logging.WARNING, text, (dropped,), None, None, note.place).write()
+            del note  # its error's traceback holds frames, which would live until the next record
 
 
 _scribes: list[_Scribe] = []  # at most one
