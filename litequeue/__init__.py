@@ -41,6 +41,7 @@ from litequeue.scheduling.triggers import at, cron, every
 from litequeue.serialization.json_codec import Codec
 from litequeue.task import Task
 from litequeue.worker.executor.context import Run, current_job
+from litequeue.worker.executor.job_filter import JobFilter
 
 if TYPE_CHECKING:
     from litequeue.worker.worker import Worker
@@ -71,6 +72,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobFilter",
     "JobNotFound",
     "JobTimeout",
     "KeyConflict",
@@ -110,3 +112,8 @@ __all__ = [
     "task",
 ]
 __version__ = "0.1.0"
+
+# So tracebacks, records of failures and logs name an error as it is imported: `litequeue.JobTimeout`.
+for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
+    if issubclass(_public, BaseException):
+        _public.__module__ = __name__

@@ -90,8 +90,16 @@ class Job(JobWords, Generic[R]):
 
     @property
     def attempt(self) -> int:
-        """How many times it has been claimed."""
+        """How many times it has been claimed: the number of its last run."""
         return self._loaded().attempt
+
+    @property
+    def tries(self) -> int:
+        """The number of its present, next or last try: 1 + the failures before it; `retries` bounds it.
+
+        A run that a stop, a death or a `Snooze` cut short is not counted.
+        """
+        return self._loaded().tries
 
     @property
     def priority(self) -> int:
@@ -287,6 +295,7 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         worker=None,
         cancel_requested=False,
         progress=None,
+        retries=new.retries,
         payload=new.payload,
         result=None,
         errors=(),

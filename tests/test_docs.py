@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 LIBRARIES = ("fastapi", "sqlalchemy", "django", "peewee")  # which a program may need
-WITH_PROGRAMS = [ROOT / "README.md", *(DOCS / name for name in ("guide.md", "databases.md", "fastapi.md"))]
+WITH_PROGRAMS = [ROOT / "README.md", *(DOCS / name for name in ("guide.md", "databases.md", "fastapi.md", "logs.md"))]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

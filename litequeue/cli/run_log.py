@@ -1,18 +1,13 @@
-"""How `run` writes: log lines as text or JSON, and what a worker serves. Knows no signals."""
+"""What `run` says when it starts: what a worker is about to serve. Knows no signals."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import sys
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from typing import Any
 
-import click
-
-from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
+from litequeue.cli.log_output import log
+from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
 from litequeue.core.engine import ScheduleRecord
 from litequeue.queue import Queue
@@ -21,72 +16,7 @@ from litequeue.sqlite.store import SqliteStore
 from litequeue.task import Task
 from litequeue.worker.worker import Worker
 
-log: logging.Logger = logging.getLogger("litequeue")
-
-_ABOUT = ("job", "task", "queue", "attempt", "seconds", "outcome")
-_OUTCOMES = {"succeeded": "green", "failed": "red", "retried": "yellow", "released": "yellow", "cancelled": "yellow"}
-_LEVELS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 _LONGEST_LIST = 40
-
-
-class TextFormat(logging.Formatter):
-    """One line a record: local time, level, message."""
-
-    def __init__(self, *, colour: bool, pid: bool) -> None:
-        super().__init__("%(message)s")
-        self._colour = colour
-        self._pid = f" [{os.getpid()}]" if pid else ""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        moment = datetime.fromtimestamp(record.created, timezone.utc).astimezone()
-        name = "" if record.name == "litequeue" else f"{record.name}: "
-        line = f"{moment:%H:%M:%S}.{int(record.msecs):03d}{self._pid} {record.levelname:<7} {name}"
-        body = harmless(super().format(record))
-        if self._colour:
-            colour = _OUTCOMES.get(getattr(record, "outcome", ""), _LEVELS.get(record.levelno))
-            body = click.style(body, fg=colour) if colour else body
-        return line + body
-
-
-class JsonFormat(logging.Formatter):
-    """One JSON object a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        fields: dict[str, Any] = {
-            "time": iso(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "pid": record.process,
-            "message": record.getMessage(),
-        }
-        fields |= {name: getattr(record, name) for name in _ABOUT if hasattr(record, name)}
-        fields |= getattr(record, "serving", {})
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
-
-
-def set_up(log_format: str | None, verbosity: int, *, supervised: bool) -> None:
-    """Write the log to stderr. An app that has set up logging keeps its own, unless a format is given."""
-    log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
-    root = logging.getLogger()
-    if root.handlers and log_format is None:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormat()
-        if log_format == "json"
-        else TextFormat(colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"), pid=supervised)
-    )
-    if root.handlers:
-        log.addHandler(handler)
-        log.propagate = False
-        return
-    root.addHandler(handler)
-    if verbosity > 0:
-        root.setLevel(logging.INFO)
 
 
 def announce(worker: Worker, queue: Queue, store: SqliteStore) -> None:

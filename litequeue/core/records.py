@@ -167,6 +167,12 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     cancel_requested: bool
     progress: Progress | None
+    retries: int | None = None  # of this call; None: the task's
+
+    @property
+    def tries(self) -> int:
+        """The number of its present, next or last try: 1 + the failures before it."""
+        return max(1, self.failures + (self.status is not Status.FAILED))
 
 
 class ListedJob(JobSummary, frozen=True, kw_only=True):

@@ -84,7 +84,7 @@ class Loop:
             made.pop_all()
 
     def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
-        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names)
+        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names, options.queues)
         self._quarantine = Quarantine(self.runs, home.clock)
         self._claiming = Claiming(
             store.runs,
@@ -171,6 +171,7 @@ class Loop:
                         self._register_again()
                 if self._stop.when_idle and self._is_idle():
                     if confirmed == self._claiming.claimed:
+                        self._maintenance.look_for_unserved()
                         break
                     # not before a look after maintenance, which may fire
                     confirmed = self._claiming.claimed

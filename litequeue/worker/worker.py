@@ -12,7 +12,7 @@ from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.background import in_thread
 from litequeue.core.clock import SystemClock
 from litequeue.core.hints import WorkerWords
-from litequeue.core.logger import aside, log
+from litequeue.core.logger import aside, keep_enabled, log
 from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
 from litequeue.worker.ctrl_c import CtrlC
@@ -261,6 +261,7 @@ class Worker(WorkerWords):
         """Register, serve, deregister; every error is raised to the caller that started the worker."""
         stop = self.stop_request
         enter(stop)
+        keep_enabled()
         try:
             about = self.queue, self._store, self._options, self.name
             self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)

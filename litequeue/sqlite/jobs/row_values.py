@@ -75,8 +75,8 @@ def _job(row: Row) -> JobRecord:
 
 
 def _summary(row: Sequence[Any]) -> dict[str, Any]:
-    (job_id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at,
-     expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
+    (job_id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at,
+     finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
     return {
         "id": str(job_id),
         "task": task,
@@ -86,6 +86,7 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "attempt": attempt,
         "failures": failures,
         "deaths": deaths,
+        "retries": retries,
         "created_at": created_at,
         "run_at": run_at,
         "started_at": started_at,
