@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from litequeue.core.engine import Keeper, ScheduleRecord
+from litequeue.core.engine import CatchUp, Keeper, ScheduleRecord
 from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, moment
 from litequeue.scheduling import triggers
@@ -41,6 +41,11 @@ class Schedule:
     def trigger(self) -> triggers.Trigger:
         """Its trigger; raises `ValueError` if this release or machine does not understand it."""
         return triggers.decode(self._record.trigger)
+
+    @property
+    def catch_up(self) -> CatchUp:
+        """Which of the ticks fire that were missed while no worker ran: `"one"`, `"all"` or `"none"`."""
+        return self._record.catch_up
 
     @property
     def declared(self) -> bool:
@@ -83,10 +88,13 @@ class Schedules(Generic[J]):
         self._keeper = keeper
         self._job = job
 
-    def add(self, name: str, call: Call, trigger: triggers.Trigger, *, replace: bool = True) -> Schedule:
+    def add(
+        self, name: str, call: Call, trigger: triggers.Trigger, *, catch_up: CatchUp = "one", replace: bool = True
+    ) -> Schedule:
         """Enqueue `call` (made by `task.s(...)`) whenever `trigger` is due, from now on.
 
-        With `replace=False`, raises `ScheduleExists` if the name is taken.
+        `catch_up` says which ticks fire that were missed while no worker ran: `"one"` the latest, `"all"` each,
+        `"none"` none older than 10 seconds. With `replace=False`, raises `ScheduleExists` if the name is taken.
         """
         if not isinstance(call, Call):
             raise TypeError(f"a schedule needs a call made by task.s(...), got {call!r}")
@@ -100,6 +108,7 @@ class Schedules(Generic[J]):
             priority=call.priority,
             trigger=triggers.encode(trigger),
             declared=False,
+            catch_up=triggers.check_catch_up(catch_up),
         )
         self._keeper.put(record, replace=replace)
         return self[name]

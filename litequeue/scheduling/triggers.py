@@ -12,17 +12,16 @@ import json
 import math
 import re
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import msgspec
 
 from litequeue.core import duration
+from litequeue.core.engine import CatchUp
 
 if TYPE_CHECKING:
     from datetime import tzinfo
     from zoneinfo import ZoneInfo
-
-CatchUp: TypeAlias = Literal["one", "all", "none"]
 
 LATE = 10.0  # seconds: with catch_up="none" a tick older than this is skipped
 SHORTEST = 0.01  # seconds between the ticks of every()
@@ -37,7 +36,6 @@ class Cron(msgspec.Struct, frozen=True):
 
     expression: str
     zone: str
-    catch_up: CatchUp = "one"
 
 
 class Every(msgspec.Struct, frozen=True):
@@ -45,7 +43,6 @@ class Every(msgspec.Struct, frozen=True):
 
     interval: float
     jitter: float = 0.0
-    catch_up: CatchUp = "one"
 
 
 class At(msgspec.Struct, frozen=True):
@@ -64,15 +61,14 @@ class Due(msgspec.Struct, frozen=True):
     next_at: float | None
 
 
-def cron(expression: str, *, tz: str | ZoneInfo | None = None, catch_up: CatchUp = "one") -> Cron:
+def cron(expression: str, *, tz: str | ZoneInfo | None = None) -> Cron:
     """Return a trigger for the wall times that a cron expression names.
 
     `expression` has 5 fields (minute hour day month weekday), 6 (the sixth is seconds) or is a word such as `@daily`.
-    `tz` is an IANA time zone, the machine's own if None. `catch_up` says what happens to ticks missed while no worker
-    ran: `"one"` fires the latest, `"all"` each, `"none"` none older than 10 seconds. Raises `ValueError`.
+    `tz` is an IANA time zone, the machine's own if None. Raises `ValueError`.
 
     >>> cron("0 6 * * *", tz="Europe/Paris")
-    Cron(expression='0 6 * * *', zone='Europe/Paris', catch_up='one')
+    Cron(expression='0 6 * * *', zone='Europe/Paris')
     """
     if not isinstance(expression, str):
         raise TypeError(f'a cron expression must be text such as "0 6 * * *", got {expression!r}')
@@ -80,24 +76,22 @@ def cron(expression: str, *, tz: str | ZoneInfo | None = None, catch_up: CatchUp
     from litequeue.scheduling import timezones
 
     _check_expression(expression)
-    return Cron(expression, timezones.name_of(tz), _checked(catch_up))
+    return Cron(expression, timezones.name_of(tz))
 
 
-def every(
-    interval: timedelta | float | str, *, jitter: timedelta | float | str = 0, catch_up: CatchUp = "one"
-) -> Every:
+def every(interval: timedelta | float | str, *, jitter: timedelta | float | str = 0) -> Every:
     """Return a trigger whose ticks are `interval` apart, without drift.
 
     `interval` (at least 0.01 seconds) and `jitter` are durations: `"10m"`, seconds or a `timedelta`. Each tick is
-    delayed at random by up to `jitter`. `catch_up` is as for `cron()`. Raises `ValueError`.
+    delayed at random by up to `jitter`. Raises `ValueError`.
 
     >>> every("10m", jitter=5)
-    Every(interval=600.0, jitter=5.0, catch_up='one')
+    Every(interval=600.0, jitter=5.0)
     """
     length = duration.seconds(interval, "interval")
     if length < SHORTEST:
         raise ValueError(f'interval must be at least {SHORTEST} seconds, got {interval!r}; write every("10m")')
-    return Every(length, duration.seconds(jitter, "jitter"), _checked(catch_up))
+    return Every(length, duration.seconds(jitter, "jitter"))
 
 
 def at(when: datetime | str) -> At:
@@ -107,6 +101,13 @@ def at(when: datetime | str) -> At:
     At(when=60.0)
     """
     return At(duration.instant(when, "at"))
+
+
+def check_catch_up(catch_up: CatchUp) -> CatchUp:
+    """Return what a schedule does about ticks that were missed, or raise `ValueError`."""
+    if catch_up not in get_args(CatchUp):
+        raise ValueError(f'catch_up must be "one", "all" or "none", got {catch_up!r}')
+    return catch_up
 
 
 def first(trigger: Trigger, now: float) -> float | None:
@@ -129,8 +130,8 @@ def following(trigger: Trigger, tick: float) -> float | None:
             return None
 
 
-def due(trigger: Trigger, next_at: float, now: float, limit: int = 500) -> Due:
-    """Return the ticks to fire at `now`, by the trigger's `catch_up`, and the next due time.
+def due(trigger: Trigger, next_at: float, now: float, catch_up: CatchUp = "one", limit: int = 500) -> Due:
+    """Return the ticks to fire at `now`, by the schedule's `catch_up`, and the next due time.
 
     `next_at` is the oldest tick not fired yet. With `catch_up="all"` at most `limit` ticks are returned, and the next
     due time may still be past: call again. A `next_at` so far ahead that the clock must have been set back is
@@ -140,19 +141,19 @@ def due(trigger: Trigger, next_at: float, now: float, limit: int = 500) -> Due:
         raise ValueError(f"its next due time, {next_at!r}, is before the year 1")
     match trigger:
         case At():
-            return Due((next_at,), None) if next_at <= now else Due((), next_at)
+            return Due(_kept(catch_up, next_at, now), None) if next_at <= now else Due((), next_at)
         case Every():
-            return _every_due(trigger, next_at, now, limit)
-    return _cron_due(trigger, next_at, now, limit)
+            return _every_due(trigger, next_at, now, catch_up, limit)
+    return _cron_due(trigger, next_at, now, catch_up, limit)
 
 
 def encode(trigger: Trigger) -> str:
     """Return a trigger as JSON text, which `decode` reads."""
     match trigger:
-        case Cron(expression, zone, catch_up):
-            return json.dumps({"cron": expression, "zone": zone, "catch_up": catch_up})
-        case Every(interval, jitter, catch_up):
-            return json.dumps({"every": interval, "jitter": jitter, "catch_up": catch_up})
+        case Cron(expression, zone):
+            return json.dumps({"cron": expression, "zone": zone})
+        case Every(interval, jitter):
+            return json.dumps({"every": interval, "jitter": jitter})
         case At(when):
             return json.dumps({"at": when})
 
@@ -181,12 +182,6 @@ def describe(trigger: Trigger) -> str:
 
 
 # -- checks at the call --
-
-
-def _checked(catch_up: CatchUp) -> CatchUp:
-    if catch_up not in get_args(CatchUp):
-        raise ValueError(f'catch_up must be "one", "all" or "none", got {catch_up!r}')
-    return catch_up
 
 
 def _check_expression(expression: str) -> None:
@@ -231,10 +226,10 @@ def _decoded(text: str) -> Trigger:
 
 def _from_fields(fields: dict[str, Any]) -> Trigger:
     match fields:
-        case {"cron": expression, "zone": str(zone), "catch_up": catch_up}:
-            return cron(expression, tz=zone, catch_up=catch_up)
-        case {"every": interval, "jitter": jitter, "catch_up": catch_up}:
-            return every(interval, jitter=jitter, catch_up=catch_up)
+        case {"cron": expression, "zone": str(zone)}:
+            return cron(expression, tz=zone)
+        case {"every": interval, "jitter": jitter}:
+            return every(interval, jitter=jitter)
         case {"at": float(when) | int(when)} if not isinstance(when, bool):
             return at(_EPOCH + timedelta(seconds=when))
         case _:
@@ -244,7 +239,7 @@ def _from_fields(fields: dict[str, Any]) -> Trigger:
 # -- what is due --
 
 
-def _every_due(trigger: Every, next_at: float, now: float, limit: int) -> Due:
+def _every_due(trigger: Every, next_at: float, now: float, catch_up: CatchUp, limit: int) -> Due:
     step = trigger.interval
     if next_at > now + step + trigger.jitter:  # the clock was set back
         return Due((), now + step)
@@ -253,22 +248,22 @@ def _every_due(trigger: Every, next_at: float, now: float, limit: int) -> Due:
     missed = math.floor((now - next_at) / step) + 1
     if next_at + missed * step <= now:  # the division was rounded
         missed += 1
-    if trigger.catch_up == "all":
+    if catch_up == "all":
         fired = min(missed, limit)
         return Due(tuple(next_at + number * step for number in range(fired)), next_at + fired * step)
     latest = min(next_at + (missed - 1) * step, now)
-    return Due(_kept(trigger.catch_up, latest, now), next_at + missed * step)
+    return Due(_kept(catch_up, latest, now), next_at + missed * step)
 
 
-def _cron_due(trigger: Cron, next_at: float, now: float, limit: int) -> Due:
+def _cron_due(trigger: Cron, next_at: float, now: float, catch_up: CatchUp, limit: int) -> Due:
     if next_at > now:
         return Due((), _near_again(trigger, next_at, now))
-    if trigger.catch_up == "all":
+    if catch_up == "all":
         return _each_missed(trigger, next_at, now, limit)
     after = _cron_after(trigger, next_at)
     if after > now:  # none but this one was missed, as is usual
-        return Due(_kept(trigger.catch_up, next_at, now), after)
-    return Due(_kept(trigger.catch_up, _latest(trigger, next_at, now), now), _cron_after(trigger, now))
+        return Due(_kept(catch_up, next_at, now), after)
+    return Due(_kept(catch_up, _latest(trigger, next_at, now), now), _cron_after(trigger, now))
 
 
 def _near_again(trigger: Cron, next_at: float, now: float) -> float:

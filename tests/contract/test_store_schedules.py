@@ -93,19 +93,26 @@ def test_a_schedule_that_is_not_there_is_told_of_also_in_a_file_without_any(queu
 
 @pytest.mark.parametrize(("catch_up", "expected"), [("one", 1), ("all", 5), ("none", 1)])
 def test_ticks_missed_up_to_this_very_moment_are_caught_up(add, fire, catch_up, expected):
-    add(every("1m", catch_up=catch_up))
+    add(every("1m"), catch_up=catch_up)
     assert fire(300) == expected
 
 
 @pytest.mark.parametrize(("catch_up", "expected"), [("one", 1), ("all", 5), ("none", 0)])
 def test_ticks_missed_for_a_while_are_caught_up(add, fire, catch_up, expected):
-    add(every("1m", catch_up=catch_up))
+    add(every("1m"), catch_up=catch_up)
     assert fire(330) == expected
+
+
+def test_another_catch_up_keeps_the_next_tick_and_holds_for_ticks_already_missed(queue, add, fire, clock):
+    add(every("1m"))
+    clock.advance(180)
+    add(every("1m"), catch_up="all")
+    assert (fire(), queue.schedules["s"].catch_up) == (3, "all")
 
 
 def test_very_many_missed_ticks_are_enqueued_in_chunks(add, fire, monkeypatch):
     monkeypatch.setattr(stored_schedules, "CHUNK", 5)
-    add(every("1s", catch_up="all"))
+    add(every("1s"), catch_up="all")
     assert [fire(12), fire(), fire(), fire()] == [5, 5, 2, 0]
 
 
@@ -134,7 +141,7 @@ def test_jitter_delays_the_job_of_a_tick(queue, add, fire):
 
 
 def test_a_paused_schedule_does_not_fire_and_makes_up_for_nothing(queue, add, fire):
-    add(every("1m", catch_up="all"))
+    add(every("1m"), catch_up="all")
     queue.schedules.pause("s")
     assert (fire(300), queue.schedules["s"].next_at) == (0, None)
     queue.schedules.resume("s")
@@ -276,7 +283,7 @@ def test_schedules_of_other_tasks_and_those_added_by_hand_are_left_alone(queue, 
 def test_one_schedule_that_cannot_be_read_does_not_stop_the_others(queue, add, fire):
     add(every("1m"), name="broken")
     add(every("1m"), name="sound")
-    trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos", "catch_up": "one"}'
+    trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos"}'
     broken = f"UPDATE litequeue_schedules SET trigger = '{trigger}' WHERE name = 'broken'"
     queue.engine.kernel.writer.run(lambda db: db.rows(broken))
     assert fire(60) == 1

@@ -397,18 +397,17 @@ def trigger(chance: Random, now: float) -> triggers.Trigger:
         case 0:
             return triggers.At(now + chance.choice((-1.0, 0.0, 60.0, HOUR)))
         case 1:
-            return triggers.Cron(
-                chance.choice(("*/5 * * * *", "0 * * * *")), "UTC", chance.choice(("one", "all", "none"))
-            )
+            return triggers.Cron(chance.choice(("*/5 * * * *", "0 * * * *")), "UTC")
         case _:
-            return triggers.Every(chance.choice((7.0, 60.0, 0.9 * HOUR)), 0.0, chance.choice(("one", "one", "none")))
+            return triggers.Every(chance.choice((7.0, 60.0, 0.9 * HOUR)), 0.0)
 
 
 def schedule(world: World, name: str) -> ScheduleRecord:
     chance = world.chance
     call = {"task": chance.choice(TASKS), "queue": chance.choice(QUEUES), "payload": b"[]"}
     when = triggers.encode(trigger(chance, world.clock.now()))
-    return ScheduleRecord(name=name, **call, priority=chance.choice((0, 5)), trigger=when, declared=False)
+    fields = {"priority": chance.choice((0, 5)), "catch_up": chance.choice(("one", "one", "one", "all", "none"))}
+    return ScheduleRecord(name=name, **call, **fields, trigger=when, declared=False)
 
 
 class Schedule(Actor):

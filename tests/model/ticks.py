@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from model.truth import Truth
 
 replace = msgspec.structs.replace
-CORE = ("task", "queue", "payload", "priority", "declared")
+CORE = ("task", "queue", "payload", "priority", "declared", "catch_up")
 
 
 class Ticks:
@@ -65,7 +65,7 @@ class Ticks:
     def bring_near(self, tasks: frozenset[str], now: float) -> float | None:
         for old in list(self.schedules.values()):
             if old.next_at is not None and old.next_at > now and not old.paused and old.task in tasks:
-                near = triggers.due(triggers.decode(old.trigger), old.next_at, now).next_at
+                near = triggers.due(triggers.decode(old.trigger), old.next_at, now, old.catch_up).next_at
                 self.schedules[old.name] = replace(old, next_at=near)
         return self.next_of(tasks)
 
@@ -108,7 +108,7 @@ class Ticks:
 
     def _due(self, schedule: ScheduleRecord, now: float) -> tuple[tuple[float, ...], float | None]:
         assert schedule.next_at is not None
-        due = triggers.due(triggers.decode(schedule.trigger), schedule.next_at, now)
+        due = triggers.due(triggers.decode(schedule.trigger), schedule.next_at, now, schedule.catch_up)
         return due.ticks, due.next_at
 
     def _enqueue(self, schedule: ScheduleRecord, now: float, run_at: float | None) -> str:

@@ -21,7 +21,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from litequeue.core.engine import ScheduleRecord
+    from litequeue.core.engine import CatchUp, ScheduleRecord
     from litequeue.sqlite.drivers.connection import Connection, Statement
     from litequeue.sqlite.jobs.user_answers import Ask
 
@@ -37,6 +37,7 @@ class Found(NamedTuple):
     key: str
     task: str
     trigger: str
+    catch_up: CatchUp
     next_at: float
     size: int
 
@@ -86,6 +87,7 @@ def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) 
         "priority": new.priority,
         "trigger": new.trigger,
         "declared": int(new.declared),
+        "catch_up": new.catch_up,
         "next_at": next_at,
         "now": now,
     }
@@ -93,7 +95,7 @@ def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) 
 
 
 def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
-    return schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.declared
+    return schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.declared, schedule.catch_up
 
 
 def _first_tick(trigger: str, now: float) -> float | None:
@@ -215,7 +217,7 @@ def _ticks(found: Found, now: float, limit: int) -> Ticks:
         if found.name.encode().hex() != found.key.lower():
             return Ticks(_NOTHING, wrong="its name is not UTF-8")
         trigger = triggers.decode(found.trigger)
-        due = triggers.due(trigger, found.next_at, now, limit)
+        due = triggers.due(trigger, found.next_at, now, found.catch_up, limit)
     except (ValueError, OverflowError) as error:
         return Ticks(_NOTHING, wrong=str(error) or "its trigger cannot be read")
     return Ticks(due, trigger.jitter if isinstance(trigger, triggers.Every) and trigger.jitter else 0.0)
@@ -236,8 +238,8 @@ def fire(db: Connection, chunk: Chunk) -> list[tuple[str, int]]:
 
 
 def _is_as_found(schedule: ScheduleRecord, found: Found) -> bool:
-    now = (schedule.next_at, schedule.trigger, schedule.task)
-    return now == (found.next_at, found.trigger, found.task) and not schedule.paused
+    now = (schedule.next_at, schedule.trigger, schedule.catch_up, schedule.task)
+    return now == (found.next_at, found.trigger, found.catch_up, found.task) and not schedule.paused
 
 
 def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float) -> None:
