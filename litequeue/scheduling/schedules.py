@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from litequeue.core.engine import CatchUp, Keeper, ScheduleRecord
 from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, moment
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class Schedule:
     @property
     def trigger(self) -> triggers.Trigger:
         """Its trigger; raises `ValueError` if this release or machine does not understand it."""
-        return triggers.decode(self._record.trigger)
+        return start.declared(triggers.decode(self._record.trigger))
 
     @property
     def catch_up(self) -> CatchUp:
@@ -98,15 +98,14 @@ class Schedules(Generic[J]):
         """
         if not isinstance(call, Call):
             raise TypeError(f"a schedule needs a call made by task.s(...), got {call!r}")
-        if not isinstance(trigger, (triggers.Cron, triggers.Every, triggers.At)):
-            raise TypeError(f"a trigger must be made by cron(), every() or at(), got {trigger!r}")
+        checked = triggers.check(trigger, "a trigger")
         record = ScheduleRecord(
             name=check_name(name, "a schedule's name"),
             task=call.task,
             queue=call.queue,
             payload=call.payload,
             priority=call.priority,
-            trigger=triggers.encode(trigger),
+            trigger=triggers.encode(triggers.named(checked, name)),
             declared=False,
             catch_up=triggers.check_catch_up(catch_up),
         )
@@ -150,6 +149,6 @@ def declared(call: Call, trigger: triggers.Trigger) -> ScheduleRecord:
         queue=call.queue,
         payload=call.payload,
         priority=call.priority,
-        trigger=triggers.encode(trigger),
+        trigger=triggers.encode(triggers.named(trigger, call.task)),
         declared=True,
     )
