@@ -99,8 +99,8 @@ def public_names():
     yield from litequeue.__all__
     for function in (
         litequeue.Queue, litequeue.Queue.task, litequeue.Queue.worker, litequeue.Queue.jobs, litequeue.Worker.run,
-        litequeue.Worker.stop, litequeue.Schedules.add, litequeue.Job.result, litequeue.Run.progress, cron, every, at, first_of,
-        litequeue.Retry, litequeue.Snooze, litequeue.GiveUp,
+        litequeue.Worker.stop, litequeue.Schedules.add, litequeue.Job.result, litequeue.Run.progress, cron, every, at,
+        first_of, litequeue.Retry, litequeue.Snooze, litequeue.GiveUp,
     ):  # fmt: skip
         yield from parameters(function)
     yield from Using.__annotations__

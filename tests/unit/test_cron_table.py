@@ -12,8 +12,9 @@ from litequeue.scheduling.triggers import first, named, upcoming
 
 PAGE = (Path(__file__).parents[2] / "docs" / "triggers.md").read_text(encoding="utf-8")
 START = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
-TAKEN = re.findall(r"^\| `([^`]+)` \| .* \| ([-0-9:, ]+) \|$", PAGE, re.MULTILINE)
-REFUSED = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| [^|]+ \|$", PAGE, re.MULTILINE)
+SYNTAX, SLIPS = PAGE.split("What is probably a slip", 1)
+TAKEN = re.findall(r"^\| `([^`]+)` \| .* \| ([-0-9:, ]+) \|$", SYNTAX, re.MULTILINE)
+REFUSED = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| [^|]+ \|$", SLIPS, re.MULTILINE)
 assert len(TAKEN) > 30
 assert len(REFUSED) > 8
 
@@ -25,7 +26,7 @@ def test_an_expression_of_the_table_is_due_when_the_table_says(expression, times
     assert ", ".join(f"{utc(tick):%Y-%m-%d %H:%M:%S}".removesuffix(":00") for tick in found) == times
 
 
-@pytest.mark.parametrize(("expression", "said"), [row for row in REFUSED if row not in TAKEN])
+@pytest.mark.parametrize(("expression", "said"), REFUSED)
 def test_an_expression_that_the_page_refuses_is_refused_in_these_words(expression, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         cron(expression, tz="UTC")
