@@ -21,7 +21,7 @@ from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
-from litequeue.scheduling.triggers import At, Cron, Every, Trigger
+from litequeue.scheduling import triggers
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -54,7 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     delay: float | None = None
     result_ttl: float | None = None
-    schedule: Trigger | None = None
+    schedule: triggers.Trigger | None = None
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
 
@@ -72,7 +72,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: Duration | Unset | None
     unique: Unique
     key_scope: KeyScope | None
-    schedule: Trigger | None
+    schedule: triggers.Trigger | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
     delay: Duration | None
@@ -375,7 +375,5 @@ def run_options(
     )
 
 
-def _trigger(schedule: Trigger | None) -> Trigger | None:
-    if schedule is not None and not isinstance(schedule, (Cron, Every, At)):
-        raise TypeError(f"schedule must be made by cron(), every() or at(), got {schedule!r}")
-    return schedule
+def _trigger(schedule: triggers.Trigger | None) -> triggers.Trigger | None:
+    return None if schedule is None else triggers.check(schedule, "schedule")

@@ -11,7 +11,7 @@ from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
 from litequeue.core.engine import ScheduleRecord
 from litequeue.queue import Queue
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import Task
 from litequeue.worker.worker import Worker
@@ -65,7 +65,7 @@ def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], 
     in_code = {name: when for name, task in queue.tasks.items() if (when := task.options.schedule) is not None}
     names, rows = sorted(there.keys() | in_code.keys()), []
     for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
-        row = _schedule(there.get(name), in_code.get(name), queue.now())
+        row = _schedule(name, there.get(name), in_code.get(name), queue.now())
         if row is not None:
             trigger, next_at = row
             rows.append({"schedule": name, "trigger": triggers.describe(trigger), "next_at": iso(next_at)})
@@ -73,16 +73,19 @@ def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], 
 
 
 def _schedule(
-    record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
+    name: str, record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
 ) -> tuple[triggers.Trigger, float | None] | None:
     """The trigger that will hold, and when it is due; None if it is not understood."""
+    text = None if in_code is None else triggers.encode(triggers.named(in_code, name))
+    before = None if record is None else start.Before(record.trigger, record.next_at, record.last_at is not None)
     try:
-        trigger = None if record is None else triggers.decode(record.trigger)
+        if record is None or not (record.paused or text is None or start.is_same(record.trigger, text)):
+            trigger, next_at = start.start(text or "", now, before)
+        else:
+            trigger, next_at = record.trigger, None if record.paused else record.next_at
+        return triggers.decode(trigger), next_at
     except ValueError:
-        trigger = None  # of a newer release; the worker says so when it is due
-    if record is not None and trigger is not None and (in_code in (None, trigger) or record.paused):
-        return trigger, None if record.paused else record.next_at
-    return None if in_code is None else (in_code, triggers.first(in_code, now))
+        return None  # of a newer release; the worker says so when it is due
 
 
 def _banner(found: dict[str, Any], now: float) -> str:

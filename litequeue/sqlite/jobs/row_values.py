@@ -160,7 +160,8 @@ def schedules(db: Connection) -> list[ScheduleRecord]:
 
 def schedule(row: Row) -> ScheduleRecord:
     """Turn a row into a schedule."""
-    name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, last_job = row
+    (name, task, queue, payload, priority, trigger, declared, catch_up, paused, created_at, next_at, last_at,
+     last_job) = row  # fmt: skip
     return ScheduleRecord(
         name=name,
         task=task,
@@ -169,6 +170,7 @@ def schedule(row: Row) -> ScheduleRecord:
         priority=priority,
         trigger=trigger,
         declared=bool(declared),
+        catch_up=catch_up,
         paused=bool(paused),
         created_at=created_at,
         next_at=next_at,

@@ -101,6 +101,7 @@ CREATE TABLE litequeue_schedules (
     priority    INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     trigger     TEXT NOT NULL,
     declared    INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    catch_up    TEXT NOT NULL DEFAULT 'one' CHECK (catch_up IN ('one', 'all', 'none')),
     paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
     created_at  REAL NOT NULL,
     next_at     REAL,
@@ -158,7 +159,7 @@ SELECT job, attempt, strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') AS at, type,
 FROM litequeue_errors;
 
 CREATE VIEW litequeue_schedules_view AS
-SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger,
+SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger, catch_up,
        CASE WHEN declared THEN 'code' ELSE 'file' END AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status,
        strftime('%Y-%m-%d %H:%M:%f', next_at, 'unixepoch') AS next_at,
        strftime('%Y-%m-%d %H:%M:%f', last_at, 'unixepoch') AS last_at, last_job
