@@ -32,7 +32,7 @@ from litequeue.errors import (
 )
 from litequeue.job import Job
 from litequeue.queue import Queue, default_queue, task
-from litequeue.scheduling.schedules import Schedule, Schedules
+from litequeue.scheduling.schedules import Schedule, Schedules, StoredSchedule
 from litequeue.scheduling.triggers import at, cron, every
 from litequeue.serialization.json_codec import Codec
 from litequeue.task import Task
@@ -90,6 +90,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreReplaced",
+    "StoredSchedule",
     "Task",
     "UnknownTask",
     "UnsafeFilesystem",

@@ -18,7 +18,8 @@ from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
-from litequeue.scheduling.triggers import At, Cron, Every, Trigger
+from litequeue.scheduling.schedules import Schedule, check_trigger
+from litequeue.scheduling.triggers import Trigger
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -50,7 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     key_scope: KeyScope | None = None
     expires: float | None = None
     result_ttl: float | None = None
-    schedule: Trigger | None = None
+    schedules: tuple[Schedule, ...] = ()
     mask: tuple[str, ...] = ()
 
 
@@ -67,7 +68,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: Duration | Unset | None
     unique: Unique
     key_scope: KeyScope | None
-    schedule: Trigger | None
+    schedule: Trigger | Schedule | Sequence[Trigger | Schedule] | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
     mask: Iterable[str]
@@ -106,7 +107,7 @@ def features_needed(options: Options) -> list[Feature]:
     asked = {
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
-        Feature.SCHEDULES: options.schedule is not None,
+        Feature.SCHEDULES: bool(options.schedules),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -164,7 +165,7 @@ def task_options(given: TaskOptions) -> Options:
         key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
         expires=None if expires is None else limit(expires, "expires"),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
-        schedule=_trigger(given.get("schedule")),
+        schedules=_schedules(given.get("schedule")),
         mask=_names(given.get("mask", ())),
     )
 
@@ -307,6 +308,7 @@ def jobs_where(
     task: Any = None,
     queue: str | None = None,
     tag: str | None = None,
+    schedule: str | None = None,
     limit: int = 100,
     before: str | None = None,
     timeout: Duration | None = None,
@@ -315,7 +317,7 @@ def jobs_where(
     _whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
     if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
-    names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag}
+    names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag, "schedule": schedule}
     for what, name in names.items():
         if not (name is None or isinstance(name, str)):
             raise TypeError(f"{what} must be a name, got {name!r}")
@@ -347,7 +349,8 @@ def run_options(
     )
 
 
-def _trigger(schedule: Trigger | None) -> Trigger | None:
-    if schedule is not None and not isinstance(schedule, (Cron, Every, At)):
-        raise TypeError(f"schedule must be made by cron(), every() or at(), got {schedule!r}")
-    return schedule
+def _schedules(given: Trigger | Schedule | Sequence[Trigger | Schedule] | None) -> tuple[Schedule, ...]:
+    if given is None:
+        return ()
+    many: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+    return tuple(each if isinstance(each, Schedule) else Schedule(check_trigger(each)) for each in many)

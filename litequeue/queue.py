@@ -27,10 +27,11 @@ from litequeue.options import (
     span,
     task_options,
 )
-from litequeue.scheduling.schedules import Schedules
+from litequeue.scheduling.declared import DeclaredSchedules
+from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules, check_call
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
-from litequeue.task import AsyncTask, Decorator, Task, check_callable_without_arguments
+from litequeue.task import AsyncTask, Decorator, Task, check_scheduled
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import NewJob
+    from litequeue.core.records import Call, NewJob
     from litequeue.core.retry import Duration
+    from litequeue.scheduling.triggers import Trigger
     from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
 
 P = ParamSpec("P")
@@ -95,6 +97,7 @@ class Queue:
         self._foreign_keys, self._on_connect = foreign_keys, on_connect
         self._tasks: Registry[Task[..., Any]] = Registry()
         self._declared: dict[str, list[Declaration]] = {}
+        self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
         of_file = path, driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
         self._engine: Engine | None = chosen_engine(engine, file_was_given=of_file != _FILE_BY_DEFAULT)
         if self._engine is not None:
@@ -173,9 +176,9 @@ class Queue:
         (exponential with full jitter from 1 s to 1 h, a duration, a list of them, or a function of the number of
         failures), after `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
-        a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
-        `at()`. `expires`: a duration in which it must begin. `result_ttl`: how long to keep a result; the queue's
-        unless given. `mask`: names of arguments that listings are not to show.
+        a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()`,
+        `at()`, a `Schedule`, or a list of these. `expires`: a duration in which it must begin. `result_ttl`: how long
+        to keep a result; the queue's unless given. `mask`: names of arguments that listings are not to show.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -199,12 +202,13 @@ class Queue:
         made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)
-        if options.schedule is not None:
-            check_callable_without_arguments(made)
+        check_scheduled(made)
         if self._engine is not None:
             self._engine.declare(made)
         if not is_the_programs(known, here):
             self._tasks[named] = made
+            self.declared.note_module()
+            self.declared.of_task(named, options.schedules, made.s)
         self._declared[named] = remembered(known, here)
         return made
 
@@ -233,6 +237,7 @@ class Queue:
         task: str | Task[..., Any] | None = None,
         queue: str | None = None,
         tag: str | None = None,
+        schedule: str | None = None,
         limit: int = 100,
         before: str | None = None,
         timeout: Duration | None = None,
@@ -242,7 +247,16 @@ class Queue:
         After `timeout` return what was found; the page's `older` is what to give as `before` to go on, or None.
         """
         self.require([Feature.LISTING])
-        where = jobs_where(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before, timeout=timeout)
+        where = jobs_where(
+            status=status,
+            task=task,
+            queue=queue,
+            tag=tag,
+            schedule=schedule,
+            limit=limit,
+            before=before,
+            timeout=timeout,
+        )
         return self.engine.jobs.list(**where).of(self._known)
 
     async def ajobs(self, **where: Any) -> Page[Job[Any]]:
@@ -276,7 +290,16 @@ class Queue:
     @property
     def schedules(self) -> Schedules[Job[Any]]:
         """The schedules kept in the file."""
-        return Schedules(self.engine.schedules, self.job)
+        return Schedules(self.engine.schedules, self.job, self.ajob, self.jobs)
+
+    def schedule(self, name: str, call: Call, trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
+        """Declare a schedule in code: enqueue `call` (made by `task.s(...)`) whenever `trigger` is due.
+
+        The options are those of `Schedule`. A worker that starts adds it to the file, and removes it when the module
+        no longer declares it.
+        """
+        self.require([Feature.SCHEDULES])
+        self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call))
 
     def worker(
         self,

@@ -178,16 +178,23 @@ class Task(Transparent, Generic[P, R]):
         return other
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Call:
-        """Return the call as a value, for schedules. It is checked now, and keeps queue and priority of `using()`."""
+        """Return the call as a value, for schedules. It is checked now.
+
+        Of the options of `using()` it keeps `queue`, `priority` and a duration given as `expires`.
+        """
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += [name for name in ("delay", "within") if getattr(self, f"_{name}") is not None]
-        lost += ["expires"] if self._expires not in (None, self.options.expires) else []
-        if lost:
-            raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
+        expires = self._expires
+        if isinstance(expires, datetime):
+            lost += ["a moment as expires"]
+        if lost or isinstance(expires, datetime):
+            raise Unsupported(
+                f"a call as a value keeps queue, priority and a duration as expires only, not {', '.join(lost)}"
+            )
         payload = self._checked(self.signature.encode_call(args, kwargs))
         options = self._fields
-        return Call(self.name, options["queue"], payload, options["priority"])
+        return Call(self.name, options["queue"], payload, options["priority"], expires)
 
     # ---- one call
 
@@ -364,14 +371,18 @@ class Decorator(Protocol):
         """Make the function a task."""
 
 
-def check_callable_without_arguments(task: Task[..., Any]) -> None:
-    """Refuse a task with a schedule whose call would not fit its signature."""
-    if task.options.unique or task.options.expires is not None:
-        raise ValueError(f"{task.name}: unique= and expires= apply to single calls; remove them beside schedule=")
-    try:
-        task.s()
-    except TypeError as error:
-        raise TypeError(
-            f"{error}: a task with a schedule is called without arguments; give them defaults, "
-            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
-        ) from None
+def check_scheduled(task: Task[..., Any]) -> None:
+    """Refuse a task with schedules whose calls would not fit its signature."""
+    if task.options.unique and task.options.schedules:
+        raise ValueError(
+            f"{task.name}: unique= applies to single calls; remove it beside schedule=, "
+            f"whose overlap= says what a tick does while the last job has not ended"
+        )
+    for schedule in task.options.schedules:
+        try:
+            task.s(*schedule.args, **schedule.kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}: the schedule calls the task without these; give them defaults, "
+                f"or schedule=Schedule(trigger, args=(...), kwargs={{...}})"
+            ) from None

@@ -14,7 +14,7 @@ import click
 
 from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
-from litequeue.core.engine import ScheduleRecord
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.sqlite.store import SqliteStore
@@ -132,7 +132,7 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
 def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], int]:
     """List the first of those in the file and of those that this worker will put there; tell how many are left out."""
     there = {record.name: record for record in store.schedules.list() if record.task in queue.tasks}
-    in_code = {name: when for name, task in queue.tasks.items() if (when := task.options.schedule) is not None}
+    in_code = {record.name: record for record in queue.declared.records()}
     names, rows = sorted(there.keys() | in_code.keys()), []
     for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
         row = _schedule(there.get(name), in_code.get(name), queue.now())
@@ -143,16 +143,20 @@ def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], 
 
 
 def _schedule(
-    record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
+    record: ScheduleRecord | None, in_code: ScheduleRecord | None, now: float
 ) -> tuple[triggers.Trigger, float | None] | None:
     """The trigger that will hold, and when it is due; None if it is not understood."""
+    changes = in_code is not None and (record is None or record.declared != in_code.declared)
     try:
         trigger = None if record is None else triggers.decode(record.trigger)
     except ValueError:
         trigger = None  # of a newer release; the worker says so when it is due
-    if record is not None and trigger is not None and (in_code in (None, trigger) or record.paused):
+    if record is not None and trigger is not None and (not changes or record.paused):
         return trigger, None if record.paused else record.next_at
-    return None if in_code is None else (in_code, triggers.first(in_code, now))
+    if in_code is None:
+        return None
+    then = triggers.decode(in_code.trigger)
+    return then, triggers.first(then, now)
 
 
 def _banner(found: dict[str, Any], now: float) -> str:

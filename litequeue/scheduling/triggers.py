@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 import msgspec
 
 from litequeue.core import duration
-from litequeue.core.engine import CatchUp
+from litequeue.core.schedules import CatchUp
 
 if TYPE_CHECKING:
     from datetime import tzinfo

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import NewJob, Status
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.errors import KeyConflict, LiteQueueError
 from litequeue.scheduling import triggers
 from litequeue.worker.maintenance import BEAT_EVERY, FROZEN_LOOKS

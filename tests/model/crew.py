@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from litequeue.core.dispatch import IdleWorker
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from litequeue.core.engine import ScheduleRecord, Submitted
+    from litequeue.core.engine import Submitted
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed, NewJob
+    from litequeue.core.schedules import ScheduleRecord
     from litequeue.core.store import Beat, Cycle, Firing, NewWorker, Rescued, WorkerRecord
     from litequeue.sqlite.store import SqliteStore
     from model.crew import Worker

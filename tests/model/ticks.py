@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import NewJob
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.errors import ScheduleExists, ScheduleNotFound
 from litequeue.scheduling import triggers
 

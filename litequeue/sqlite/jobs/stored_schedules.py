@@ -1,84 +1,55 @@
-"""Keep schedules in the file, and enqueue due ticks, each once. Knows triggers, and no cron syntax."""
+"""Keep schedules in the file: add, change, declare, remove, pause, resume, as statements inside one transaction."""
 
 from __future__ import annotations
 
 import json
-import math
-import random
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from litequeue.core.budget import BUDGET
+import msgspec
+
 from litequeue.core.names import SHOWN, some
-from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
 from litequeue.scheduling import triggers
-from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import row_values
-from litequeue.sqlite.jobs.enqueue import submit
+from litequeue.sqlite.jobs import overlap, row_values
+from litequeue.sqlite.jobs.row_values import find_schedule
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
-    from litequeue.core.engine import CatchUp, ScheduleRecord
-    from litequeue.sqlite.drivers.connection import Connection, Statement
+    from litequeue.core.schedules import ScheduleRecord
+    from litequeue.core.store import Declared
+    from litequeue.sqlite.drivers.connection import Connection, Statement, Steps
     from litequeue.sqlite.jobs.user_answers import Ask
 
 
-CHUNK = 100  # ticks that are enqueued, or tasks whose schedules are declared, in one transaction: some 3 ms
-PAGE = 1000  # schedules that are read at once
+CHUNK = 100  # schedules that are declared in one transaction: some 3 ms
 
 
-class Found(NamedTuple):
-    """A schedule as it was when its ticks were computed, outside the transaction. `key`: its name's bytes, in hex."""
+def put(
+    new: ScheduleRecord, now: float, ask: Ask, *, replace: bool, fire_owed: Callable[[ScheduleRecord], Steps[bool]]
+) -> Steps[None]:
+    """Add a schedule, or change the one of that name. An unchanged schedule keeps its next tick.
 
-    name: str
-    key: str
-    task: str
-    trigger: str
-    catch_up: CatchUp
-    next_at: float
-    size: int
-
-
-class Ticks(NamedTuple):
-    """The answer of a trigger: the due ticks and the next due time, or its fault."""
-
-    due: triggers.Due
-    jitter: float = 0.0
-    wrong: str = ""
-
-
-class Chunk(NamedTuple):
-    """What is to be fired at `now` in one transaction. `looked_at`: how many schedules that took, others included."""
-
-    now: float
-    firing: list[tuple[Found, Ticks]]
-    looked_at: int
-
-
-_NOTHING = triggers.Due((), None)
-
-
-def put(db: Connection, new: ScheduleRecord, now: float, ask: Ask, *, replace: bool) -> None:
-    """Add a schedule, or change the one of that name. An unchanged schedule keeps its next tick."""
-    old = find(db, new.name)
+    `fire_owed`: fires what is due by the trigger of a schedule; False: no more is.
+    """
+    old = yield from find_schedule(new.name)
     if old is not None and not replace:
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
-    for statement in _put(old, new, now, ask):
-        db.rows(*statement)
+    while old is not None and _is_changing(old, new) and (yield from fire_owed(old)):
+        old = yield from find_schedule(new.name)
+    yield from _put(old, new, now, ask)
 
 
 def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> list[Statement]:
     """What makes the old schedule the new one: nothing, or one statement."""
-    same_trigger = old is not None and old.trigger == new.trigger
-    if old is not None and same_trigger and _core(old) == _core(new):
+    if old is not None and new.declared is not None and new.declared == old.declared:
+        # what an operator has changed since then stays
+        moved = SQL["move_schedule"], {"name": new.name, "module": new.module, "declared": new.declared}
+        return [] if new.module == old.module else [moved]
+    if old is not None and _is_told(old, new) and _core(old) == _core(new):
         return []
-    if old is not None and same_trigger:
-        next_at = old.next_at
-    else:
-        [next_at] = ask({("first", new.trigger): partial(_first_tick, new.trigger, now)})
     values = {
         "name": new.name,
         "task": new.task,
@@ -86,188 +57,133 @@ def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) 
         "payload": new.payload,
         "priority": new.priority,
         "trigger": new.trigger,
-        "declared": int(new.declared),
+        "overlap": new.overlap,
         "catch_up": new.catch_up,
-        "next_at": next_at,
+        "until": new.until,
+        "max_runs": new.max_runs,
+        "expires": new.expires,
+        "module": new.module,
+        "declared": new.declared,
+        "next_at": _next_at(old, new, now, ask),
         "now": now,
     }
     return [(SQL["add_schedule" if old is None else "change_schedule"], values)]
 
 
+def _is_told(old: ScheduleRecord, new: ScheduleRecord) -> bool:
+    return new.declared is None or (old.declared, old.module) == (new.declared, new.module)
+
+
 def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
-    return schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.declared, schedule.catch_up
+    call = schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.expires
+    return *call, schedule.trigger, schedule.overlap, schedule.catch_up, schedule.until, schedule.max_runs
 
 
-def _first_tick(trigger: str, now: float) -> float | None:
-    return triggers.first(triggers.decode(trigger), now)
+def _next_at(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> float | None:
+    """When it fires next: another trigger begins anew, and one whose end was moved goes on."""
+    if old is None:
+        return new.bounded(_asked(ask, "first", new.trigger, now))
+    counted = msgspec.structs.replace(new, runs=old.runs)
+    if old.trigger != new.trigger:
+        return counted.bounded(_asked(ask, "first", new.trigger, now))
+    ended = old.next_at is None and (old.until, old.max_runs) != (new.until, new.max_runs)
+    return counted.bounded(_asked(ask, "following", new.trigger, now) if ended else old.next_at)
 
 
-def differences(
-    db: Connection,
-    declared: Sequence[ScheduleRecord],
-    tasks: Sequence[str],
-    names: Container[str],
-    now: float,
-    ask: Ask,
-) -> list[Statement]:
-    """What makes the declared schedules of these few tasks those of the code, where the file differs.
+def _asked(ask: Ask, which: str, trigger: str, now: float) -> float | None:
+    [moment] = ask({(which, trigger): partial(_computed, which, trigger, now)})
+    return moment
 
-    `names`: all schedules that are declared, also those of other tasks.
+
+def _computed(which: str, trigger: str, now: float) -> float | None:
+    compute: Callable[[triggers.Trigger, float], float | None] = getattr(triggers, which)
+    return compute(triggers.decode(trigger), now)
+
+
+def differences(db: Connection, declared: Sequence[ScheduleRecord], now: float, ask: Ask) -> list[Statement]:
+    """What makes these few declared schedules those of the code, where the file differs."""
+    known = {old.name: old for old in named(db, declared)}
+    moved = {new.trigger for new in declared if new.name not in known}
+    moved |= {new.trigger for new in declared if new.name in known and _is_changing(known[new.name], new)}
+    ask({("first", trigger): partial(_computed, "first", trigger, now) for trigger in moved})  # all at once
+    return [change for new in declared for change in _put(known.get(new.name), new, now, ask)]
+
+
+def named(db: Connection, schedules: Sequence[ScheduleRecord]) -> list[ScheduleRecord]:
+    """Read the schedules of the same names, as they are in the file."""
+    rows = db.rows(SQL["named_schedules"], {"names": json.dumps([new.name for new in schedules])})
+    return list(map(row_values.schedule, rows))
+
+
+def changing(olds: Sequence[ScheduleRecord], news: Sequence[ScheduleRecord]) -> list[ScheduleRecord]:
+    """Return those whose trigger is to be another one: what is due by the old one is fired before."""
+    new_of = {new.name: new for new in news}
+    return [old for old in olds if _is_changing(old, new_of[old.name])]
+
+
+def _is_changing(old: ScheduleRecord, new: ScheduleRecord) -> bool:
+    return new.trigger != old.trigger and (new.declared is None or new.declared != old.declared)
+
+
+def gone(db: Connection, code: Declared, names: Container[str]) -> list[tuple[str, str]]:
+    """Read which schedules were declared by modules that are imported here, and declare them no more: (name, module).
+
+    A module may also declare on another queue of this process: of such a one, only those of this queue's tasks.
     """
-    rows = db.rows(SQL["named_schedules"], {"names": json.dumps([new.name for new in declared])})
-    known = {old.name: old for old in map(row_values.schedule, rows)}
-    moved = {new.trigger for new in declared if new.name not in known or known[new.name].trigger != new.trigger}
-    ask({("first", trigger): partial(_first_tick, trigger, now) for trigger in moved})  # all at once
-    in_file = db.rows(SQL["declared_schedules"], {"tasks": json.dumps(tasks)})
-    changes: list[Statement] = [(SQL["remove_schedule"], {"name": name}) for (name,) in in_file if name not in names]
-    for new in declared:
-        changes += _put(known.get(new.name), new, now, ask)
-    return changes
+    modules = [module for (module,) in db.rows(SQL["declaring_modules"]) if code.imported(module)]
+    rows = db.rows(SQL["declared_schedules"], {"modules": json.dumps(modules)}) if modules else []
+    return [
+        (name, module)
+        for name, task, module in rows
+        if name not in names and (task in code.tasks or module not in code.shared)
+    ]
 
 
-def find(db: Connection, name: str) -> ScheduleRecord | None:
-    """Read the schedule of that name."""
-    rows = db.rows(SQL["schedule"], {"name": name})
-    return row_values.schedule(rows[0]) if rows else None
-
-
-def require(db: Connection, name: str) -> ScheduleRecord:
+def require(name: str) -> Steps[ScheduleRecord]:
     """Read the schedule of that name, or raise."""
-    found = find(db, name)
+    found = yield from find_schedule(name)
     if found is None:
-        rows = db.rows(SQL["some_schedules"], {"limit": SHOWN})
+        rows = yield SQL["some_schedules"], {"limit": SHOWN}
         known = some([other for other, _ in rows], rows[0][1]) if rows else "none"
         raise ScheduleNotFound(f"no schedule named {name!r} in this file; it has: {known}")
     return found
 
 
-def remove(db: Connection, name: str) -> None:
+def remove(name: str) -> Steps[None]:
     """Delete a schedule; jobs it has enqueued stay."""
-    require(db, name)
-    db.rows(SQL["remove_schedule"], {"name": name})
+    yield from require(name)
+    yield SQL["remove_schedule"], {"name": name}
 
 
-def pause(db: Connection, name: str) -> None:
+def pause(name: str) -> Steps[None]:
     """Pause a schedule until it is resumed."""
-    require(db, name)
-    db.rows(SQL["pause_schedule"], {"name": name})
+    yield from require(name)
+    yield SQL["pause_schedule"], {"name": name}
 
 
-def resume(db: Connection, name: str, now: float, ask: Ask) -> None:
-    """Resume a paused schedule from now on; ticks of the pause are not caught up."""
-    schedule = require(db, name)
+def resume(name: str, now: float, ask: Ask, *, run_missed: bool) -> Steps[None]:
+    """Resume a paused schedule. Ticks of the pause are caught up only where `run_missed` says so."""
+    schedule = yield from require(name)
     if schedule.paused:
-        # one that will not fire again stays so
-        spent = schedule.next_at is None
-        [next_at] = [None] if spent else ask({("first", schedule.trigger): partial(_first, schedule, now)})
-        db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at, "now": now})
+        next_at = schedule.next_at
+        if next_at is not None and next_at <= now and not run_missed:
+            [after] = ask({("following", schedule.trigger): partial(_following, schedule, now)})
+            next_at = schedule.bounded(after)
+        yield SQL["resume_schedule"], {"name": name, "next_at": next_at, "now": now}
 
 
-def _first(schedule: ScheduleRecord, now: float) -> float | None:
+def _following(schedule: ScheduleRecord, now: float) -> float | None:
     try:
-        return _first_tick(schedule.trigger, now)
+        return _computed("following", schedule.trigger, now)
     except ValueError as error:
         raise Unsupported(
             f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it again"
         ) from error
 
 
-def trigger_now(db: Connection, name: str, now: float) -> str:
+def trigger_now(name: str, now: float) -> Steps[str]:
     """Enqueue a schedule's call at once, in addition to its ticks; return the job's id."""
-    schedule = require(db, name)
-    job_id = _enqueue(db, schedule, now, run_at=None)
-    db.rows(SQL["note_triggered"], {"name": name, "now": now, "last_job": int(job_id)})
+    schedule = yield from require(name)
+    job_id = yield from overlap.store_now(schedule, now)
+    yield SQL["note_triggered"], {"name": name, "now": now, "last_job": int(job_id)}
     return job_id
-
-
-# -- ticks: computed outside of the transaction, a chunk at a time; what has changed since then is left for the next
-
-
-def page(db: Connection, which: str, tasks: str, now: float, after: Found | None) -> list[Found]:
-    """Read the schedules of these tasks (JSON) that are due, or ahead of the clock, behind the last one read."""
-    at, name = (-math.inf, "") if after is None else (after.next_at, after.key)
-    where = {"tasks": tasks, "now": now, "at": at, "after": bytes.fromhex(name), "limit": PAGE}
-    return [Found(*row) for row in db.rows(SQL[which], where)]
-
-
-def chunk(found: Sequence[Found], now: float, wrong: list[tuple[Found, str]]) -> Chunk:
-    """Compute what is to be fired of the first schedules: as much as fits into a transaction, or is quickly computed.
-
-    Those that cannot fire are appended to `wrong`: of a newer release, someone else's, or in a zone unknown here.
-    """
-    firing: list[tuple[Found, Ticks]] = []
-    looked_at, room, left = 0, CHUNK, BUDGET
-    for each in found:
-        looked_at += 1
-        ticks = _ticks(each, now, max(1, min(room, left // max(1, each.size))))
-        if ticks.wrong:
-            wrong.append((each, ticks.wrong))
-        elif ticks.due.ticks or ticks.due.next_at != each.next_at:
-            firing.append((each, ticks))
-        room -= max(1, len(ticks.due.ticks))
-        left -= each.size * len(ticks.due.ticks)
-        if room <= 0 or left <= 0:
-            break
-    return Chunk(now, firing, looked_at)
-
-
-def _ticks(found: Found, now: float, limit: int) -> Ticks:
-    """Return the ticks that are due. A schedule whose name is not UTF-8 is refused: it could not be updated."""
-    try:
-        if found.name.encode().hex() != found.key.lower():
-            return Ticks(_NOTHING, wrong="its name is not UTF-8")
-        trigger = triggers.decode(found.trigger)
-        due = triggers.due(trigger, found.next_at, now, found.catch_up, limit)
-    except (ValueError, OverflowError) as error:
-        return Ticks(_NOTHING, wrong=str(error) or "its trigger cannot be read")
-    return Ticks(due, trigger.jitter if isinstance(trigger, triggers.Every) and trigger.jitter else 0.0)
-
-
-def fire(db: Connection, chunk: Chunk) -> list[tuple[str, int]]:
-    """Enqueue the ticks and set the next ones; return the names of the schedules, with how many ticks.
-
-    The fence: one that was fired, changed or paused since its ticks were computed is passed over.
-    """
-    fired = []
-    for found, ticks in chunk.firing:
-        schedule = find(db, found.name)
-        if schedule is not None and _is_as_found(schedule, found):
-            _fire_one(db, schedule, ticks, chunk.now)
-            fired.append((found.name, len(ticks.due.ticks)))
-    return fired
-
-
-def _is_as_found(schedule: ScheduleRecord, found: Found) -> bool:
-    now = (schedule.next_at, schedule.trigger, schedule.catch_up, schedule.task)
-    return now == (found.next_at, found.trigger, found.catch_up, found.task) and not schedule.paused
-
-
-def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float) -> None:
-    job_id = None
-    due = ticks.due
-    for tick in due.ticks:
-        jitter = random.random() * ticks.jitter if ticks.jitter else 0.0
-        job_id = _enqueue(db, schedule, now, run_at=tick + jitter)
-    db.rows(
-        SQL["advance_schedule"],
-        {
-            "name": schedule.name,
-            "next_at": due.next_at,
-            "now": now,
-            "last_at": due.ticks[-1] if due.ticks else None,
-            "last_job": None if job_id is None else int(job_id),
-        },
-    )
-
-
-def _enqueue(db: Connection, schedule: ScheduleRecord, now: float, run_at: float | None) -> str:
-    job = NewJob(
-        task=schedule.task,
-        queue=schedule.queue,
-        payload=schedule.payload,
-        priority=schedule.priority,
-        created_at=now,
-        run_at=run_at,
-        schedule=schedule.name,
-    )
-    return perform(db, submit(job)).id
