@@ -39,7 +39,8 @@ def put(
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
     while old is not None and _is_changing(old, new) and (yield from fire_owed(old)):
         old = yield from find_schedule(new.name)
-    yield from _put(old, new, now, ask)
+    for statement in _put(old, new, now, ask):
+        yield statement  # noqa: UP028 - to a list nothing can be sent
 
 
 def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> list[Statement]:
