@@ -32,8 +32,10 @@ from litequeue.errors import (
 )
 from litequeue.job import Job
 from litequeue.queue import Queue, default_queue, task
+from litequeue.scheduling.cron import cron
+from litequeue.scheduling.intervals import every
 from litequeue.scheduling.schedules import Schedule, Schedules, StoredSchedule
-from litequeue.scheduling.triggers import at, cron, every
+from litequeue.scheduling.triggers import at, first_of
 from litequeue.serialization.json_codec import Codec
 from litequeue.task import Task
 from litequeue.worker.executor.context import Run, current_job
@@ -101,6 +103,7 @@ __all__ = [
     "current_job",
     "default_queue",
     "every",
+    "first_of",
     "task",
 ]
 __version__ = "0.1.0"

@@ -18,7 +18,8 @@ from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
-from litequeue.scheduling.schedules import Schedule, check_trigger
+from litequeue.scheduling import triggers
+from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
 
 HIGHEST_PRIORITY = 100
@@ -353,4 +354,4 @@ def _schedules(given: Trigger | Schedule | Sequence[Trigger | Schedule] | None) 
     if given is None:
         return ()
     many: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
-    return tuple(each if isinstance(each, Schedule) else Schedule(check_trigger(each)) for each in many)
+    return tuple(each if isinstance(each, Schedule) else Schedule(triggers.check(each, "schedule")) for each in many)

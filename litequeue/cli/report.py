@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[st
         "orphan": crew.orphan(schedule) is not None,
         "paused": schedule.paused,
         "next_at": None if schedule.paused else iso(schedule.next_at),
-        "upcoming": [iso(moment) for moment in upcoming(schedule, now)],
+        "upcoming": [iso(moment) for moment in upcoming(schedule)],
         "due": is_due(schedule, now),
         "last_at": iso(schedule.last_at),
         "last_job": schedule.last_job,
@@ -194,20 +195,16 @@ def trigger_words(schedule: ScheduleRecord) -> str:
     return trigger_text(schedule)
 
 
-def upcoming(schedule: ScheduleRecord, now: float, count: int = 5) -> list[float]:
+def upcoming(schedule: ScheduleRecord, count: int = 5) -> list[float]:
     """Return the next times at which a schedule fires, as far as they are known."""
-    if schedule.paused or schedule.next_at is None:
+    if schedule.paused:
         return []
-    del now
-    times, at = [schedule.next_at], schedule.next_at
     try:
-        trigger = triggers.decode(schedule.trigger)
-        while len(times) < count and (after := triggers.following(trigger, at)) is not None:
-            times, at = [*times, after], after
+        times = triggers.upcoming(triggers.decode(schedule.trigger), schedule.next_at, count)
     except ValueError:
-        return times
-    last = schedule.until if schedule.until is not None else times[-1]
-    left = count if schedule.max_runs is None else schedule.max_runs - schedule.runs
+        return []
+    last = math.inf if schedule.until is None else schedule.until
+    left = count if schedule.max_runs is None else max(0, schedule.max_runs - schedule.runs)
     return [moment for moment in times if moment <= last][:left]
 
 

@@ -16,7 +16,7 @@ from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.queue import Queue
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import Task
 from litequeue.worker.worker import Worker
@@ -147,16 +147,14 @@ def _schedule(
 ) -> tuple[triggers.Trigger, float | None] | None:
     """The trigger that will hold, and when it is due; None if it is not understood."""
     changes = in_code is not None and (record is None or record.declared != in_code.declared)
+    before = None if record is None else start.Before(record.trigger, record.next_at, record.last_at is not None)
     try:
-        trigger = None if record is None else triggers.decode(record.trigger)
+        if in_code is not None and changes and not (record is not None and record.paused):
+            text, next_at = start.start(in_code.trigger, now, before)
+            return triggers.decode(text), next_at
+        return None if record is None else (triggers.decode(record.trigger), None if record.paused else record.next_at)
     except ValueError:
-        trigger = None  # of a newer release; the worker says so when it is due
-    if record is not None and trigger is not None and (not changes or record.paused):
-        return trigger, None if record.paused else record.next_at
-    if in_code is None:
-        return None
-    then = triggers.decode(in_code.trigger)
-    return then, triggers.first(then, now)
+        return None  # of a newer release; the worker says so when it is due
 
 
 def _banner(found: dict[str, Any], now: float) -> str:

@@ -74,7 +74,7 @@ def _lines(found: list[ScheduleRecord], now: float, crew: Crew) -> list[str]:
     lines = [heading]
     for schedule, row in zip(found, rows, strict=True):
         lines.append(row)
-        lines += [f"    {each}" for each in (_then(schedule, now), *_notes(schedule, now, crew)) if each]
+        lines += [f"    {each}" for each in (_then(schedule), *_notes(schedule, now, crew)) if each]
     return lines
 
 
@@ -98,8 +98,8 @@ def _next(schedule: ScheduleRecord, now: float) -> str:
     return click.style("due", fg="yellow") if is_due(schedule, now) else local(schedule.next_at, now)
 
 
-def _then(schedule: ScheduleRecord, now: float) -> str:
-    _, *later = upcoming(schedule, now, NEXT) or [0.0]
+def _then(schedule: ScheduleRecord) -> str:
+    _, *later = upcoming(schedule, NEXT) or [0.0]
     return "then " + ", ".join(f"{utc(moment).astimezone():%Y-%m-%d %H:%M:%S}" for moment in later) if later else ""
 
 
@@ -135,7 +135,7 @@ def _show(place: Place, name: str, *, as_json: bool) -> None:
         ("schedule", f"{one_line(schedule.name)}  {_next(schedule, now)}"),
         ("task", f"{one_line(schedule.task)}, queue {one_line(schedule.queue)}, priority {schedule.priority}"),
         ("when", one_line(trigger_words(schedule))),
-        ("then", _then(schedule, now).removeprefix("then ")),
+        ("then", _then(schedule).removeprefix("then ")),
         ("overlap", f"{schedule.overlap}, catch up {schedule.catch_up}"),
         ("ends", _ends(schedule, now)),
         ("expires", "" if schedule.expires is None else f"{text(schedule.expires)} after the tick"),

@@ -13,6 +13,7 @@ import msgspec
 
 from litequeue.core.declaration import Declaration, declared_here
 from litequeue.core.store import Declared
+from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule, record_of
 
 if TYPE_CHECKING:
@@ -93,13 +94,12 @@ class DeclaredSchedules:
         return [self._record(entry) for entry in self._entries if not _is_being_imported(entry.module)]
 
     def _record(self, entry: Entry) -> ScheduleRecord:
-        call = entry.call()
+        call, trigger = entry.call(), entry.schedule.trigger
         said = self._said(call)
-        record = record_of(entry.name or "", call, entry.schedule.trigger, entry.schedule.options)
-        if entry.name is None:
-            record = msgspec.structs.replace(record, name=f"{entry.owner}:{_digest(record.trigger, said)[:6]}")
-        values = msgspec.structs.replace(record, payload=b"")
-        return msgspec.structs.replace(record, module=entry.module, declared=_digest(values, said))
+        name = entry.name or f"{entry.owner}:{_digest(triggers.describe(trigger), said)[:6]}"
+        record = record_of(name, call, trigger, entry.schedule.options)
+        declared = _digest(msgspec.structs.replace(record, payload=b""), said)
+        return msgspec.structs.replace(record, module=entry.module, declared=declared)
 
     def _said(self, call: Call) -> str:
         """Return the arguments as text: the bytes of a codec may differ each time."""

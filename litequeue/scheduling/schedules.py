@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
 
 from litequeue.core.duration import instant, seconds
 from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, Page, moment
 from litequeue.core.retry import Duration
 from litequeue.core.schedules import CatchUp, Keeper, Overlap, ScheduleRecord
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,7 +55,7 @@ class Schedule:
             raise TypeError(f"args must be a tuple of positional arguments, got {args!r}; write args=({args!r},)")
         if not isinstance(kwargs or {}, Mapping):
             raise TypeError(f"kwargs must be a dict of keyword arguments, got {kwargs!r}")
-        self.trigger: triggers.Trigger = check_trigger(trigger)
+        self.trigger: triggers.Trigger = triggers.check(trigger, "a trigger")
         self.args: tuple[Any, ...] = tuple(args)
         self.kwargs: dict[str, Any] = dict(kwargs or {})
         self.name: str | None = None if name is None else check_name(name, "a schedule's name")
@@ -72,13 +72,6 @@ class Schedule:
 
     def __repr__(self) -> str:
         return f"<Schedule {self.name or 'of its task'} {triggers.describe(self.trigger)}>"
-
-
-def check_trigger(trigger: Any) -> triggers.Trigger:
-    """Refuse what is no trigger."""
-    if isinstance(trigger, get_args(triggers.Trigger)):
-        return cast("triggers.Trigger", trigger)
-    raise TypeError(f"a trigger must be made by cron(), every() or at(), got {trigger!r}")
 
 
 def checked(options: ScheduleOptions) -> dict[str, Any]:
@@ -120,7 +113,7 @@ def record_of(name: str, call: Call, trigger: triggers.Trigger, options: Schedul
         queue=call.queue,
         payload=call.payload,
         priority=call.priority,
-        trigger=triggers.encode(trigger),
+        trigger=triggers.encode(triggers.named(trigger, name)),
         **fields,
     )
 
@@ -149,7 +142,7 @@ class StoredSchedule(Generic[J]):
     @property
     def trigger(self) -> triggers.Trigger:
         """Its trigger; raises `ValueError` if this release or machine does not understand it."""
-        return triggers.decode(self._record.trigger)
+        return start.declared(triggers.decode(self._record.trigger))
 
     @property
     def overlap(self) -> Overlap:
@@ -349,4 +342,6 @@ def check_call(call: Call) -> Call:
 
 
 def _given(name: str, call: Call, trigger: triggers.Trigger, options: ScheduleOptions) -> ScheduleRecord:
-    return record_of(check_name(name, "a schedule's name"), check_call(call), check_trigger(trigger), options)
+    return record_of(
+        check_name(name, "a schedule's name"), check_call(call), triggers.check(trigger, "a trigger"), options
+    )

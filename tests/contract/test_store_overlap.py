@@ -319,22 +319,6 @@ def test_a_tick_that_was_due_is_not_lost_when_the_trigger_changes(queue, add, cl
     add("allow")
     clock.advance(90)
     add("allow", trigger=every("1h"))
+    to_the_end(queue.engine, "fire", MINE)
     assert statuses(queue) == ["queued"]
     assert queue.schedules["s"].next_at.timestamp() == START + 90 + 3600
-
-
-def test_each_tick_that_was_due_is_there_when_the_trigger_changes_in_a_transaction(queue, add, clock, monkeypatch):
-    monkeypatch.setattr("litequeue.sqlite.jobs.due_ticks.CHUNK", 2)
-    add("allow", catch_up="all")
-    clock.advance(330)
-    with queue.transaction():
-        add("allow", trigger=every("1h"))
-    assert statuses(queue) == ["queued"] * 5
-
-
-def test_a_schedule_that_is_paused_owes_nothing(queue, add, clock):
-    add("allow")
-    queue.schedules.pause("s")
-    clock.advance(90)
-    add("allow", trigger=every("1h"))
-    assert statuses(queue) == []

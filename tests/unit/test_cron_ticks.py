@@ -45,6 +45,11 @@ HARD = [
     "5 * 30 * *",
     "0 0 l * *",
     "0-23/1 * * * *",
+    "0 6 10 * 5#2",
+    "30 2 */9 * l5",
+    "0 * 13 3,10 0#5,l2",
+    "0 6 * * 1,5#1",
+    "0 0 1 * 0,3#3",
     "17 0-23 * * *",
 ]
 IN_SECONDS = ["0 2 * * * */20", "30 * * * * 15", "0,1 2 * * * 0,59", "59 1 * * * 59"]
@@ -72,7 +77,7 @@ def near_a_change(draw):
 def field(low, high):
     number = st.integers(low, high)
     spans = st.tuples(number, number).map(lambda two: f"{min(two)}-{max(two)}" if two[0] != two[1] else str(two[0]))
-    steps = st.integers(2, 30).map(lambda step: f"*/{step}")
+    steps = st.integers(2, min(30, high - low)).map(lambda step: f"*/{step}")
     lists = st.lists(number, min_size=1, max_size=3).map(lambda some: ",".join(map(str, some)))
     return st.one_of(st.just("*"), spans, steps, lists)
 
@@ -154,6 +159,11 @@ def test_whenever_it_is_looked_at_each_tick_fires_once_or_gives_way_to_the_lates
         "0 0 l * 5",
         "0 0 */7 * *",
         "0 0 28-31 2 *",
+        "0 0 13 * 5#2",
+        "0 0 31 2 l5",
+        "0 0 29 2 1#5",
+        "0 0 * 2 1#5,3",
+        "0 0 l * 6,0#1",
     ],
 )
 @pytest.mark.parametrize("year", [1896, 1996, 2088, 2396])

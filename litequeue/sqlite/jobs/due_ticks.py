@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import random
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from msgspec.structs import replace
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from litequeue.core.schedules import CatchUp, ScheduleRecord
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.overlap import Tick
-    from litequeue.sqlite.jobs.user_answers import Ask
 
 CHUNK = 100  # ticks that are enqueued in one transaction: some 3 ms
 PAGE = 1000  # schedules that are read at once
@@ -49,7 +47,7 @@ class Ticks(NamedTuple):
     """The answer of a trigger: the due ticks and the next due time, or its fault."""
 
     due: triggers.Due
-    jitter: float = 0.0
+    delays: tuple[float, ...] = ()  # each tick's
     wrong: str = ""
 
 
@@ -77,28 +75,6 @@ def page(db: Connection, which: str, tasks: str, now: float, after: Found | None
     at, name = (-math.inf, "") if after is None else (after.next_at, after.key)
     where = {"tasks": tasks, "now": now, "at": at, "after": bytes.fromhex(name), "limit": PAGE}
     return [Found(*row) for row in db.rows(SQL[which], where)]
-
-
-def owed(olds: Sequence[ScheduleRecord], now: float) -> Chunk | None:
-    """Compute what these schedules, whose triggers are to change, have to fire before that; None: nothing."""
-    due = [old for old in olds if not old.paused and old.next_at is not None and old.next_at <= now]
-    if not due:
-        return None
-    found = chunk([_found(old) for old in due], now, [])
-    return found if any(ticks.due.ticks for _, ticks in found.firing) else None
-
-
-def fire_owed(old: ScheduleRecord, now: float, ask: Ask, keep_for: float) -> Steps[bool]:
-    """Fire, in the transaction that changes its trigger, what a schedule owes by the old one; False: no more."""
-    [chunk] = ask({("owed", old.trigger, old.next_at): partial(owed, [old], now)})
-    if chunk is None:
-        return False
-    return bool((yield from fire(chunk, keep_for)).names)
-
-
-def _found(old: ScheduleRecord) -> Found:
-    key, next_at = old.name.encode(errors="replace").hex(), old.next_at or 0.0
-    return Found(old.name, key, old.task, old.trigger, old.catch_up, old.until, next_at, len(old.payload))
 
 
 def chunk(found: Sequence[Found], now: float, wrong: list[tuple[Found, str]]) -> Chunk:
@@ -132,7 +108,7 @@ def _ticks(found: Found, now: float, limit: int) -> Ticks:
         due = triggers.due(trigger, found.next_at, latest, found.catch_up, limit)
     except (ValueError, OverflowError) as error:
         return Ticks(_NOTHING, wrong=str(error) or "its trigger cannot be read")
-    return Ticks(due, getattr(trigger, "jitter", 0.0))
+    return Ticks(due, tuple(random.random() * triggers.jitter(trigger, tick) for tick in due.ticks))
 
 
 def fire(chunk: Chunk, keep_for: float) -> Steps[Fired]:
@@ -161,11 +137,10 @@ def _is_as_found(schedule: ScheduleRecord, found: Found) -> bool:
 
 def _fire_one(schedule: ScheduleRecord, ticks: Ticks, now: float, delete_at: float | None) -> Steps[list[Tick]]:
     state, stored = schedule, cast("list[Tick]", [])
-    for at in ticks.due.ticks:
+    for at, delay in zip(ticks.due.ticks, ticks.delays, strict=True):
         if state.bounded(at) is None:
             break
-        run_at = at + (random.random() * ticks.jitter if ticks.jitter else 0.0)
-        tick = yield from store_tick(state, run_at, now, delete_at)
+        tick = yield from store_tick(state, at + delay, now, delete_at)
         stored.append(tick)
         state = _after(state, tick, at)
     state = replace(state, next_at=state.bounded(ticks.due.next_at))

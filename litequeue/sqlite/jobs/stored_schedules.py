@@ -10,16 +10,17 @@ import msgspec
 
 from litequeue.core.names import SHOWN, some
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 from litequeue.sqlite.jobs import overlap, row_values
 from litequeue.sqlite.jobs.row_values import find_schedule
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Hashable, Sequence
 
     from litequeue.core.schedules import ScheduleRecord
     from litequeue.core.store import Declared
+    from litequeue.scheduling.start import Start
     from litequeue.sqlite.drivers.connection import Connection, Statement, Steps
     from litequeue.sqlite.jobs.user_answers import Ask
 
@@ -27,37 +28,33 @@ if TYPE_CHECKING:
 CHUNK = 100  # schedules that are declared in one transaction: some 3 ms
 
 
-def put(
-    new: ScheduleRecord, now: float, ask: Ask, *, replace: bool, fire_owed: Callable[[ScheduleRecord], Steps[bool]]
-) -> Steps[None]:
-    """Add a schedule, or change the one of that name. An unchanged schedule keeps its next tick.
-
-    `fire_owed`: fires what is due by the trigger of a schedule; False: no more is.
-    """
+def put(new: ScheduleRecord, now: float, ask: Ask, *, replace: bool) -> Steps[None]:
+    """Add a schedule, or change the one of that name. An unchanged schedule keeps its next tick."""
     old = yield from find_schedule(new.name)
     if old is not None and not replace:
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
-    while old is not None and _is_changing(old, new) and (yield from fire_owed(old)):
-        old = yield from find_schedule(new.name)
-    for statement in _put(old, new, now, ask):
-        yield statement  # noqa: UP028 - to a list nothing can be sent
+    for statement in _put(old, new, now, ask):  # noqa: UP028 - to a list nothing can be sent
+        yield statement
 
 
 def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> list[Statement]:
     """What makes the old schedule the new one: nothing, or one statement."""
-    if old is not None and new.declared is not None and new.declared == old.declared:
+    if old is not None and _is_told(old, new):
         # what an operator has changed since then stays
         moved = SQL["move_schedule"], {"name": new.name, "module": new.module, "declared": new.declared}
         return [] if new.module == old.module else [moved]
-    if old is not None and _is_told(old, new) and _core(old) == _core(new):
+    questions = _questions(old, new, now)
+    if old is not None and new.declared is None and not questions and _core(old) == _core(new):
         return []
+    [(trigger, next_at)] = ask(questions) if old is None or questions else [(old.trigger, old.next_at)]
+    counted = new if old is None else msgspec.structs.replace(new, runs=old.runs)
     values = {
         "name": new.name,
         "task": new.task,
         "queue": new.queue,
         "payload": new.payload,
         "priority": new.priority,
-        "trigger": new.trigger,
+        "trigger": trigger,
         "overlap": new.overlap,
         "catch_up": new.catch_up,
         "until": new.until,
@@ -65,48 +62,44 @@ def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) 
         "expires": new.expires,
         "module": new.module,
         "declared": new.declared,
-        "next_at": _next_at(old, new, now, ask),
+        "next_at": counted.bounded(next_at),
         "now": now,
     }
     return [(SQL["add_schedule" if old is None else "change_schedule"], values)]
 
 
 def _is_told(old: ScheduleRecord, new: ScheduleRecord) -> bool:
-    return new.declared is None or (old.declared, old.module) == (new.declared, new.module)
+    """Whether the code says what it said when the schedule was declared last."""
+    return new.declared is not None and new.declared == old.declared
 
 
 def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
     call = schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.expires
-    return *call, schedule.trigger, schedule.overlap, schedule.catch_up, schedule.until, schedule.max_runs
+    return *call, schedule.overlap, schedule.catch_up, schedule.until, schedule.max_runs
 
 
-def _next_at(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> float | None:
-    """When it fires next: another trigger begins anew, and one whose end was moved goes on."""
+def _questions(old: ScheduleRecord | None, new: ScheduleRecord, now: float) -> dict[Hashable, Callable[[], Start]]:
+    """From where a new trigger starts; nothing is asked for the same one. One whose end was moved goes on."""
     if old is None:
-        return new.bounded(_asked(ask, "first", new.trigger, now))
-    counted = msgspec.structs.replace(new, runs=old.runs)
-    if old.trigger != new.trigger:
-        return counted.bounded(_asked(ask, "first", new.trigger, now))
-    ended = old.next_at is None and (old.until, old.max_runs) != (new.until, new.max_runs)
-    return counted.bounded(_asked(ask, "following", new.trigger, now) if ended else old.next_at)
+        return {("start", new.trigger): partial(start.start, new.trigger, now)}
+    if _is_told(old, new):
+        return {}
+    if not start.is_same(old.trigger, new.trigger):
+        before = start.Before(old.trigger, old.next_at, old.last_at is not None)
+        return {("start", new.trigger, before): partial(start.start, new.trigger, now, before)}
+    if old.next_at is None and (old.until, old.max_runs) != (new.until, new.max_runs):
+        return {("go on", old.trigger): partial(_going_on, old.trigger, now)}
+    return {}
 
 
-def _asked(ask: Ask, which: str, trigger: str, now: float) -> float | None:
-    [moment] = ask({(which, trigger): partial(_computed, which, trigger, now)})
-    return moment
-
-
-def _computed(which: str, trigger: str, now: float) -> float | None:
-    compute: Callable[[triggers.Trigger, float], float | None] = getattr(triggers, which)
-    return compute(triggers.decode(trigger), now)
+def _going_on(trigger: str, now: float) -> Start:
+    return start.Start(trigger, triggers.following(triggers.decode(trigger), now))
 
 
 def differences(db: Connection, declared: Sequence[ScheduleRecord], now: float, ask: Ask) -> list[Statement]:
     """What makes these few declared schedules those of the code, where the file differs."""
     known = {old.name: old for old in named(db, declared)}
-    moved = {new.trigger for new in declared if new.name not in known}
-    moved |= {new.trigger for new in declared if new.name in known and _is_changing(known[new.name], new)}
-    ask({("first", trigger): partial(_computed, "first", trigger, now) for trigger in moved})  # all at once
+    ask({key: asked for new in declared for key, asked in _questions(known.get(new.name), new, now).items()})  # at once
     return [change for new in declared for change in _put(known.get(new.name), new, now, ask)]
 
 
@@ -114,16 +107,6 @@ def named(db: Connection, schedules: Sequence[ScheduleRecord]) -> list[ScheduleR
     """Read the schedules of the same names, as they are in the file."""
     rows = db.rows(SQL["named_schedules"], {"names": json.dumps([new.name for new in schedules])})
     return list(map(row_values.schedule, rows))
-
-
-def changing(olds: Sequence[ScheduleRecord], news: Sequence[ScheduleRecord]) -> list[ScheduleRecord]:
-    """Return those whose trigger is to be another one: what is due by the old one is fired before."""
-    new_of = {new.name: new for new in news}
-    return [old for old in olds if _is_changing(old, new_of[old.name])]
-
-
-def _is_changing(old: ScheduleRecord, new: ScheduleRecord) -> bool:
-    return new.trigger != old.trigger and (new.declared is None or new.declared != old.declared)
 
 
 def gone(db: Connection, code: Declared, names: Container[str]) -> list[tuple[str, str]]:
@@ -168,14 +151,14 @@ def resume(name: str, now: float, ask: Ask, *, run_missed: bool) -> Steps[None]:
     if schedule.paused:
         next_at = schedule.next_at
         if next_at is not None and next_at <= now and not run_missed:
-            [after] = ask({("following", schedule.trigger): partial(_following, schedule, now)})
+            [after] = ask({("next", schedule.trigger): partial(_next, schedule, now)})
             next_at = schedule.bounded(after)
         yield SQL["resume_schedule"], {"name": name, "next_at": next_at, "now": now}
 
 
-def _following(schedule: ScheduleRecord, now: float) -> float | None:
+def _next(schedule: ScheduleRecord, now: float) -> float | None:
     try:
-        return _computed("following", schedule.trigger, now)
+        return triggers.following(triggers.decode(schedule.trigger), now)
     except ValueError as error:
         raise Unsupported(
             f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it again"

@@ -9,7 +9,7 @@ from litequeue.core.asyncio_context import require_asyncio
 from litequeue.ipc.notifier import SCHEDULES
 from litequeue.sqlite.commit.external_connection import perform_held
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import due_ticks, row_values, stored_schedules
+from litequeue.sqlite.jobs import row_values, stored_schedules
 from litequeue.sqlite.jobs.user_answers import aanswered, answered, at_once
 
 if TYPE_CHECKING:
@@ -56,13 +56,8 @@ class StoredSchedules:
         await self._achange(self._putting(schedule, replace=replace))
 
     def _putting(self, schedule: ScheduleRecord, *, replace: bool) -> Callable[[Ask], Steps[None]]:
-        now, kept = self._kernel.clock.now(), self._kernel.retention.result_ttl
-
-        def work(ask: Ask) -> Steps[None]:
-            fire_owed = partial(due_ticks.fire_owed, now=now, ask=ask, keep_for=kept)
-            return stored_schedules.put(schedule, now, ask, replace=replace, fire_owed=fire_owed)
-
-        return work
+        now = self._kernel.clock.now()
+        return lambda ask: stored_schedules.put(schedule, now, ask, replace=replace)
 
     def remove(self, name: str) -> None:
         """Delete a schedule."""

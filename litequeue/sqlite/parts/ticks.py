@@ -52,7 +52,6 @@ class Ticks:
         return bool(gone)
 
     def _declare(self, declared: Sequence[ScheduleRecord]) -> bool:
-        self._fire_owed(declared)
         now, answers = self._kernel.clock.now(), Answers()
 
         def differences(db: Connection, ask: Ask) -> list[Statement]:
@@ -66,16 +65,6 @@ class Ticks:
         if differs:
             answered(lambda ask: self._writer.run(lambda db: change(db, ask)), answers)
         return bool(differs)
-
-    def _fire_owed(self, news: Sequence[ScheduleRecord]) -> None:
-        """Fire what is due by triggers that are to change: a tick that came while no worker ran is not lost."""
-        while (chunk := self._kernel.read(lambda db: self._owed(db, news))) is not None:
-            if not self._write(chunk):
-                return  # changed meanwhile by another process
-
-    def _owed(self, db: Connection, news: Sequence[ScheduleRecord]) -> Chunk | None:
-        olds = stored_schedules.changing(stored_schedules.named(db, news), news)
-        return due_ticks.owed(olds, self._kernel.clock.now())
 
     def bring_near(self, tasks: frozenset[str]) -> Firing:
         """After the clock was set back: let these tasks' schedules fire at their next ticks by it, in steps.
