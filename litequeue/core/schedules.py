@@ -64,10 +64,10 @@ class Keeper(Protocol):
     async def aget(self, name: str) -> ScheduleRecord:
         """Async twin of `get`."""
 
-    def put(self, schedule: ScheduleRecord, *, replace: bool) -> None:
-        """Add a schedule, or change the one of that name."""
+    def put(self, schedule: ScheduleRecord, *, replace: bool) -> ScheduleRecord:
+        """Add a schedule, or change the one of that name; return it as it is kept."""
 
-    async def aput(self, schedule: ScheduleRecord, *, replace: bool) -> None:
+    async def aput(self, schedule: ScheduleRecord, *, replace: bool) -> ScheduleRecord:
         """Async twin of `put`."""
 
     def remove(self, name: str) -> None:

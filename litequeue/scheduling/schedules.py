@@ -259,8 +259,8 @@ class Schedules(Generic[J]):
         schedule that is declared in code holds until the code changes. With `replace=False`, raises `ScheduleExists`
         if the name is taken.
         """
-        self._keeper.put(_given(name, call, trigger, options), replace=replace)
-        return self[name]
+        kept = self._keeper.put(_given(name, call, trigger, options), replace=replace)
+        return StoredSchedule(kept, self._jobs)
 
     async def aadd(
         self,
@@ -272,8 +272,8 @@ class Schedules(Generic[J]):
         **options: Unpack[ScheduleOptions],
     ) -> StoredSchedule[J]:
         """Async twin of `add`."""
-        await self._keeper.aput(_given(name, call, trigger, options), replace=replace)
-        return await self.aget(name)
+        kept = await self._keeper.aput(_given(name, call, trigger, options), replace=replace)
+        return StoredSchedule(kept, self._jobs)
 
     def remove(self, name: str) -> None:
         """Delete a schedule. One declared in code is added again when a worker starts. Raises `ScheduleNotFound`."""

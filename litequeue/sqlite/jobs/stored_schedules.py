@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 CHUNK = 100  # schedules that are declared in one transaction: some 3 ms
 
 
-def put(new: ScheduleRecord, now: float, ask: Ask, *, replace: bool) -> Steps[None]:
-    """Add a schedule, or change the one of that name. An unchanged schedule keeps its next tick."""
+def put(new: ScheduleRecord, now: float, ask: Ask, *, replace: bool) -> Steps[ScheduleRecord]:
+    """Add a schedule, or change the one of that name; return it. An unchanged schedule keeps its next tick."""
     old = yield from find_schedule(new.name)
     if old is not None and not replace:
         raise ScheduleExists(f"a schedule named {new.name!r} exists; pass replace=True to change it")
     for statement in _put(old, new, now, ask):  # noqa: UP028 - to a list nothing can be sent
         yield statement
+    return (yield from require(new.name))
 
 
 def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> list[Statement]:

@@ -47,15 +47,15 @@ class StoredSchedules:
         """Async twin of `get`."""
         return await self._kernel.aread(lambda db: perform(db, stored_schedules.require(name)))
 
-    def put(self, schedule: ScheduleRecord, *, replace: bool) -> None:
-        """Add a schedule, or change the one of its name."""
-        self._change(self._putting(schedule, replace=replace))
+    def put(self, schedule: ScheduleRecord, *, replace: bool) -> ScheduleRecord:
+        """Add a schedule, or change the one of its name; return it as it is kept."""
+        return self._change(self._putting(schedule, replace=replace))
 
-    async def aput(self, schedule: ScheduleRecord, *, replace: bool) -> None:
+    async def aput(self, schedule: ScheduleRecord, *, replace: bool) -> ScheduleRecord:
         """Async twin of `put`."""
-        await self._achange(self._putting(schedule, replace=replace))
+        return await self._achange(self._putting(schedule, replace=replace))
 
-    def _putting(self, schedule: ScheduleRecord, *, replace: bool) -> Callable[[Ask], Steps[None]]:
+    def _putting(self, schedule: ScheduleRecord, *, replace: bool) -> Callable[[Ask], Steps[ScheduleRecord]]:
         now = self._kernel.clock.now()
         return lambda ask: stored_schedules.put(schedule, now, ask, replace=replace)
 
