@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -173,7 +173,7 @@ def after_date(trigger: Calendar, moment: float) -> float:
     if begin is None:
         begin = moment
     zone = timezones.of(trigger.zone)
-    anchor, day = _local_date(zone, begin), _local_date(zone, moment)
+    anchor, day = local_date(trigger, begin), local_date(trigger, moment)
     number = _number_before(trigger, anchor, day)
     if begin == trigger.first_at:
         number = max(0, number)
@@ -190,8 +190,11 @@ def start(trigger: Every | Calendar) -> float | None:
     return trigger.first_at if isinstance(trigger.first_at, float) else trigger.since
 
 
-def _local_date(zone: tzinfo, moment: float) -> date:
-    return duration.utc(moment).astimezone(zone).date()
+def local_date(trigger: Calendar, moment: float) -> date:
+    """Return the date that a moment has in the trigger's time zone."""
+    from litequeue.scheduling import timezones
+
+    return duration.utc(moment).astimezone(timezones.of(trigger.zone)).date()
 
 
 def _number_before(trigger: Calendar, anchor: date, day: date) -> int:

@@ -191,12 +191,13 @@ def _named_due(trigger: Trigger, next_at: float, now: float, catch_up: CatchUp, 
     """Of a trigger that names its ticks, whatever came before."""
     if next_at > now:
         return Due((), _near_again(trigger, next_at, now))
+    begin = max(next_at, min(now, since(trigger)))  # given to a schedule that was due, it has no other tick before
     if catch_up == "all":
-        return _each_missed(trigger, next_at, now, limit)
-    after = _after(trigger, next_at)
+        return _each_missed(trigger, next_at, begin, now, limit)
+    after = _after(trigger, begin)
     if after > now:  # none but this one was missed, as is usual
         return Due(_kept(catch_up, next_at, now), None if after == math.inf else after)
-    return Due(_kept(catch_up, _latest(trigger, next_at, now), now), following(trigger, now))
+    return Due(_kept(catch_up, _latest(trigger, begin, now), now), following(trigger, now))
 
 
 def _near_again(trigger: Trigger, next_at: float, now: float) -> float:
@@ -208,12 +209,11 @@ def _near_again(trigger: Trigger, next_at: float, now: float) -> float:
     return soon if next_at > _after(trigger, soon) else next_at
 
 
-def _each_missed(trigger: Trigger, next_at: float, now: float, limit: int) -> Due:
+def _each_missed(trigger: Trigger, next_at: float, begin: float, now: float, limit: int) -> Due:
     ticks: list[float] = []
-    counted_from = min(now, since(trigger))
     while next_at <= now and len(ticks) < limit:
         ticks.append(next_at)
-        next_at = _after(trigger, max(next_at, counted_from))
+        next_at = _after(trigger, max(next_at, begin))
     return Due(tuple(ticks), None if next_at == math.inf else next_at)
 
 
@@ -330,7 +330,7 @@ def _from_fields(fields: dict[str, Any]) -> Trigger:
 def _single_from(fields: dict[str, Any]) -> Single:
     match fields:
         case {"cron": expression, "zone": str(zone), **rest}:
-            found = crons.named(cron(expression, tz=zone), _text(rest.get("name", "")))
+            found = _named(cron(expression, tz=zone), rest.get("name", ""))
             return msgspec.structs.replace(found, since=_moment(rest.get("since")))
         case {"every": interval, "at": str(time), "zone": str(zone), "jitter": delay, **rest}:
             return _counted(every(interval, at=time, tz=zone, jitter=delay), rest)
@@ -358,7 +358,7 @@ def _moment(value: object) -> float | None:
     return float(value)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"not a name: {value!r}")
-    return value
+def _named(trigger: Cron, name: object) -> Cron:
+    if not isinstance(name, str) or (not name and crons.has_hash(trigger.expression)):
+        raise ValueError(f"not the name of a schedule: {name!r}")
+    return crons.named(trigger, name)

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 import pytest
 
 from contract.jobs import START, Hands, status, to_the_end
-from litequeue import at, cron, every
+from litequeue import at, cron, every, first_of
 from litequeue.core.records import Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import Declared
@@ -202,6 +202,54 @@ def test_other_arguments_keep_the_next_tick_and_another_trigger_begins_anew(queu
     assert queue.schedules["s"].next_at == moment(START + 60)
     add(every("2m"), "weekly")
     assert queue.schedules["s"].next_at == moment(START + 150)
+
+
+def test_the_date_of_an_interval_of_the_calendar_does_not_move_when_it_is_added_again(queue, add, fire, clock):
+    monthly = every("1 month", at="09:00", tz="UTC")
+    add(monthly)  # on the 14th, after 9 o'clock
+    clock.advance("3d")
+    before = queue.schedules["s"].next_at
+    add(monthly)
+    add(monthly, "weekly")
+    assert (queue.schedules["s"].next_at, queue.schedules["s"].trigger) == (before, monthly)
+    assert (before.day, before.hour) == (14, 9)
+    assert fire(before.timestamp() - clock.now()) == 1
+    assert (queue.schedules["s"].next_at.day, queue.schedules["s"].next_at.month) == (14, 1)
+
+
+def test_a_tick_that_was_due_is_enqueued_once_after_its_trigger_has_changed(add, fire, clock):
+    add(every("1m"))
+    clock.advance(90)
+    add(every("1h"))
+    assert [fire(), fire(3599), fire(1)] == [1, 0, 1]
+
+
+def test_several_triggers_in_one_fire_together_where_they_meet(add, fire):
+    add(first_of(every("2m"), every("3m")))
+    assert [fire(60) for _ in range(8)] == [0, 1, 1, 1, 0, 1, 0, 1]
+
+
+def test_a_first_tick_now_fires_at_once_and_not_again_when_it_is_added_again(add, fire):
+    trigger = every("1h", first_at="now")
+    add(trigger)
+    assert fire() == 1
+    add(trigger)
+    assert [fire(60), fire(3540)] == [0, 1]
+
+
+def test_a_first_tick_now_that_has_not_fired_fires_after_a_restart(add, fire, clock):
+    add(every("1h", first_at="now"))
+    clock.advance(60)
+    add(every("1h", first_at="now"))
+    assert [fire(), fire()] == [1, 0]
+
+
+def test_a_hashed_minute_is_that_of_the_schedule_s_name(queue, add, fire):
+    hourly = cron("H * * * *", tz="UTC")
+    minutes = {add(hourly, name=name).next_at.minute for name in ("a", "b", "c", "d", "e", "f")}
+    assert len(minutes) > 1
+    assert queue.schedules["a"].trigger == hourly
+    assert fire(3600) == 6
 
 
 def test_a_removed_schedule_fires_no_more(queue, add, fire):
