@@ -15,6 +15,7 @@ from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 from litequeue.scheduling import triggers
+from litequeue.scheduling.words import words
 from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.jobs.counts import Ready
 from litequeue.sqlite.store import SqliteStore
@@ -192,7 +193,10 @@ def trigger_text(schedule: ScheduleRecord) -> str:
 
 def trigger_words(schedule: ScheduleRecord) -> str:
     """Return the same in words."""
-    return trigger_text(schedule)
+    try:
+        return words(triggers.decode(schedule.trigger))
+    except ValueError:
+        return trigger_text(schedule)
 
 
 def upcoming(schedule: ScheduleRecord, count: int = 5) -> list[float]:
