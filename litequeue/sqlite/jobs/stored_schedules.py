@@ -151,9 +151,9 @@ def resume(name: str, now: float, ask: Ask, *, run_missed: bool) -> Steps[None]:
     schedule = yield from require(name)
     if schedule.paused:
         next_at = schedule.next_at
-        if next_at is not None and next_at <= now and not run_missed:
+        if next_at is not None:  # else it will not fire again
             [after] = ask({("next", schedule.trigger): partial(_next, schedule, now)})
-            next_at = schedule.bounded(after)
+            next_at = next_at if next_at > now or run_missed else schedule.bounded(after)
         yield SQL["resume_schedule"], {"name": name, "next_at": next_at, "now": now}
 
 

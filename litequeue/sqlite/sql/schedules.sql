@@ -123,7 +123,7 @@ UPDATE litequeue_jobs SET state = CASE WHEN run_at > :now THEN 0 ELSE 1 END
 WHERE id = (SELECT min(job) FROM litequeue_serial WHERE schedule = :schedule) AND state = 2
 
 -- name: serial
-SELECT max(job) FROM litequeue_serial WHERE schedule = :schedule HAVING max(job) IS NOT NULL
+SELECT job FROM litequeue_serial WHERE schedule = :schedule LIMIT 1
 
 -- name: add_serial
 INSERT OR IGNORE INTO litequeue_serial (schedule, job) VALUES (:schedule, :job)
