@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from litequeue.core.hints import missing_public_name
 from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
+from litequeue.default_queue import default_queue, task
 from litequeue.errors import (
     DecodeError,
     DriverConflict,
@@ -35,10 +36,10 @@ from litequeue.errors import (
 )
 from litequeue.job import Job
 from litequeue.lock import Lock
-from litequeue.queue import Queue, default_queue, task
+from litequeue.queue import Queue
 from litequeue.scheduling.cron import cron
 from litequeue.scheduling.intervals import every
-from litequeue.scheduling.schedules import Schedule, Schedules
+from litequeue.scheduling.schedules import Schedule, Schedules, StoredSchedule
 from litequeue.scheduling.triggers import at, first_of
 from litequeue.serialization.json_codec import Codec
 from litequeue.task import Task
@@ -101,6 +102,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreReplaced",
+    "StoredSchedule",
     "Task",
     "UnknownTask",
     "UnsafeFilesystem",

@@ -22,17 +22,21 @@ class Decorator(Protocol):
         """Make the function a task."""
 
 
-def check_callable_without_arguments(task: Task[..., Any]) -> None:
-    """Refuse a task with a schedule whose call would not fit its signature."""
+def check_scheduled(task: Task[..., Any]) -> None:
+    """Refuse a task with schedules whose calls would not fit its signature, or with options of single calls."""
     options = task.options
-    if options.unique or options.expires is not None or options.delay is not None:
+    if not options.schedules:
+        return
+    if options.unique or options.delay is not None:
         raise ValueError(
-            f"{task.name}: unique=, expires= and delay= apply to single calls; remove them beside schedule="
+            f"{task.name}: unique= and delay= apply to single calls; remove them beside schedule=, whose overlap= says "
+            f"what a tick does while the last job has not ended"
         )
-    try:
-        task.s()
-    except TypeError as error:
-        raise TypeError(
-            f"{error}: a task with a schedule is called without arguments; give them defaults, "
-            f"or use queue.schedules.add(name, {task.name}.s(...), trigger)"
-        ) from None
+    for schedule in options.schedules:
+        try:
+            task.s(*schedule.args, **schedule.kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}: the schedule calls the task without these; give them defaults, "
+                f"or schedule=Schedule(trigger, args=(...), kwargs={{...}})"
+            ) from None

@@ -22,6 +22,8 @@ from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.scheduling import triggers
+from litequeue.scheduling.schedules import Schedule
+from litequeue.scheduling.triggers import Trigger
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -54,7 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     delay: float | None = None
     result_ttl: float | None = None
-    schedule: triggers.Trigger | None = None
+    schedules: tuple[Schedule, ...] = ()
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
 
@@ -72,7 +74,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: Duration | Unset | None
     unique: Unique
     key_scope: KeyScope | None
-    schedule: triggers.Trigger | None
+    schedule: Trigger | Schedule | Sequence[Trigger | Schedule] | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
     delay: Duration | None
@@ -114,7 +116,7 @@ def features_needed(options: Options) -> list[Feature]:
     asked = {
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
-        Feature.SCHEDULES: options.schedule is not None,
+        Feature.SCHEDULES: bool(options.schedules),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -184,7 +186,7 @@ def task_options(given: TaskOptions) -> Options:
         expires=None if expires is None else limit(expires, "expires"),
         delay=None if delay is None else _delay(delay, expires),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
-        schedule=_trigger(given.get("schedule")),
+        schedules=_schedules(given.get("schedule")),
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
     )
@@ -335,6 +337,7 @@ def jobs_where(
     task: Any = None,
     queue: str | None = None,
     tag: str | None = None,
+    schedule: str | None = None,
     limit: int = 100,
     before: str | None = None,
     timeout: Duration | None = None,
@@ -343,7 +346,7 @@ def jobs_where(
     _whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
     if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
-    names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag}
+    names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag, "schedule": schedule}
     for what, name in names.items():
         if not (name is None or isinstance(name, str)):
             raise TypeError(f"{what} must be a name, got {name!r}")
@@ -375,5 +378,8 @@ def run_options(
     )
 
 
-def _trigger(schedule: triggers.Trigger | None) -> triggers.Trigger | None:
-    return None if schedule is None else triggers.check(schedule, "schedule")
+def _schedules(given: Trigger | Schedule | Sequence[Trigger | Schedule] | None) -> tuple[Schedule, ...]:
+    if given is None:
+        return ()
+    many: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+    return tuple(each if isinstance(each, Schedule) else Schedule(triggers.check(each, "schedule")) for each in many)

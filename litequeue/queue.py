@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,8 @@ from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
-from litequeue.decorator import Decorator, check_callable_without_arguments
+from litequeue.core.warn import calling_module
+from litequeue.decorator import Decorator, check_scheduled
 from litequeue.job import Job
 from litequeue.lock import Lock
 from litequeue.options import (
@@ -38,7 +38,8 @@ from litequeue.options import (
     span,
     task_options,
 )
-from litequeue.scheduling.schedules import Schedules
+from litequeue.scheduling.declared import DeclaredSchedules
+from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules, check_call
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import AsyncTask, Task
@@ -50,8 +51,9 @@ if TYPE_CHECKING:
 
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import NewJob
+    from litequeue.core.records import Call, NewJob
     from litequeue.core.retry import Duration
+    from litequeue.scheduling.triggers import Trigger
     from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
 
 P = ParamSpec("P")
@@ -106,12 +108,13 @@ class Queue(QueueWords):
         self.max_payload = max_payload
         self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
-        self._module = str(sys._getframe(1).f_globals.get("__name__", ""))  # noqa: SLF001  where it is declared
+        self._module = calling_module()  # where it is declared
         self.on_commit: OnCommit = checked_on_commit(on_commit)
         self.imports: tuple[str, ...] = checked_patterns(imports)
         self._imported = False
         self._tasks: Registry[Task[..., Any]] = Registry()
         self._declared: dict[str, list[Declaration]] = {}
+        self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
         of_file = driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
         make_file = partial(
             SqliteStore,
@@ -188,10 +191,10 @@ class Queue(QueueWords):
         (exponential with full jitter from 1 s to 1 h, a duration, a list of them, or a function of the number of
         failures), after `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
-        a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()` or
-        `at()`. `delay`: a duration before which no job starts, `expires`: one in which it must begin. `result_ttl`: how
-        long to keep a result; the queue's unless given. `mask`: names of arguments that listings are not to show.
-        `on_commit`: as the queue's, which it overrides.
+        a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()`,
+        `at()`, a `Schedule`, or a list of these. `delay`: a duration before which no job starts, `expires`: one in
+        which it must begin. `result_ttl`: how long to keep a result; the queue's unless given. `mask`: names of
+        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -215,11 +218,12 @@ class Queue(QueueWords):
         made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)
-        if options.schedule is not None:
-            check_callable_without_arguments(made)
+        check_scheduled(made)
         self._engine.declare(made)
         if not is_the_programs(known, here):
             self._tasks[named] = made
+            self.declared.note_module()
+            self.declared.of_task(named, options.schedules, made.s)
         self._declared[named] = remembered(known, here)
         return made
 
@@ -254,6 +258,7 @@ class Queue(QueueWords):
         task: str | Task[..., Any] | None = None,
         queue: str | None = None,
         tag: str | None = None,
+        schedule: str | None = None,
         limit: int = 100,
         before: str | None = None,
         timeout: Duration | None = None,
@@ -263,7 +268,16 @@ class Queue(QueueWords):
         After `timeout` return what was found; the page's `older` is what to give as `before` to go on, or None.
         """
         self.require([Feature.LISTING])
-        where = jobs_where(status=status, task=task, queue=queue, tag=tag, limit=limit, before=before, timeout=timeout)
+        where = jobs_where(
+            status=status,
+            task=task,
+            queue=queue,
+            tag=tag,
+            schedule=schedule,
+            limit=limit,
+            before=before,
+            timeout=timeout,
+        )
         return self.engine.jobs.list(**where).of(self._known)
 
     async def ajobs(self, **where: Any) -> Page[Job[Any]]:
@@ -310,7 +324,16 @@ class Queue(QueueWords):
     @property
     def schedules(self) -> Schedules[Job[Any]]:
         """The schedules kept in the file."""
-        return Schedules(self.engine.schedules, self.job)
+        return Schedules(self.engine.schedules, self.job, self.ajob, self.jobs)
+
+    def schedule(self, name: str, call: Call, trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
+        """Declare a schedule in code: enqueue `call` (made by `task.s(...)`) whenever `trigger` is due.
+
+        The options are those of `Schedule`. A worker that starts adds it to the file, and removes it when the module
+        no longer declares it.
+        """
+        self.require([Feature.SCHEDULES])
+        self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call))
 
     @hinted
     def worker(
@@ -368,15 +391,3 @@ class Queue(QueueWords):
 
     def __repr__(self) -> str:
         return f"<Queue {self._engine.place} tasks={len(self._tasks)}>"
-
-
-@interruptible
-class DefaultQueue(Queue):
-    """The queue of scripts, at $LITEQUEUE_PATH or ./litequeue.db; its file is opened when it is first used."""
-
-    def _default_path(self) -> str:
-        return os.environ.get("LITEQUEUE_PATH") or super()._default_path()
-
-
-default_queue: DefaultQueue = DefaultQueue()
-task = default_queue.task

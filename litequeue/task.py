@@ -199,18 +199,25 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         return other
 
     def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
-        """Return the call as a value, for schedules. It is checked now, and keeps queue and priority of `using()`."""
+        """Return the call as a value, for schedules. It is checked now.
+
+        Of the options of `using()` it keeps `queue`, `priority` and a duration given as `expires`.
+        """
         given = self._fields.keys() - {"task", "queue", "priority"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
         lost += ["within"] if self._within is not None else []
         lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
-        lost += ["expires"] if self._expires not in (None, self.options.expires) else []
-        if lost:
-            raise Unsupported(f"a call as a value keeps queue and priority only, not {', '.join(lost)}")
+        expires = self._expires
+        if isinstance(expires, datetime):
+            lost += ["a moment as expires"]
+        if lost or isinstance(expires, datetime):
+            raise Unsupported(
+                f"a call as a value keeps queue, priority and a duration as expires only, not {', '.join(lost)}"
+            )
         payload = self._checked(self.signature.encode_call(args, kwargs))
         options = self._fields
-        return Call(self.name, options["queue"], payload, options["priority"])
+        return Call(self.name, options["queue"], payload, options["priority"], expires)
 
     # ---- one call
 

@@ -29,6 +29,7 @@ FLOORS = [
     "lock",
     "sqlite",
     "queue",
+    "default_queue",
     "worker.executor",
     "worker",
     "__init__",
@@ -56,9 +57,10 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 READS_ENVIRONMENT = {
     "cli",
+    "default_queue",
     "queue",
     "scheduling.timezones",
-}  # options of commands, $LITEQUEUE_PATH of the default queue, $TZ
+}  # options of commands, $LITEQUEUE_PATH, $LITEQUEUE_PLAIN_CALLS, $TZ
 
 # "file function": why it may catch everything. A handler that ends with `raise` needs no entry.
 BROAD: dict[str, str] = {

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 from command_line import Command, make_folder
 from crash.watching import until
-from litequeue import Queue, __version__, every
+from litequeue import Queue, __version__, cron, every
 from litequeue.cli import main, run_log
 from litequeue.cli.look import about
-from litequeue.queue import default_queue
+from litequeue.default_queue import default_queue
+from litequeue.scheduling.words import words
 from litequeue.sqlite.parts.bulk import Bulk
 
 
@@ -447,10 +448,16 @@ def test_an_interrupted_cancel_of_all_says_what_was_done(call, folder, monkeypat
 
 
 def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked):
-    assert "cron 0 6 * * * Europe/Paris" in call("schedules", "app.db")
+    listed = call("schedules", "app.db")
+    assert words(cron("0 6 * * *", tz="Europe/Paris")) in listed
+    [then] = [line for line in listed.splitlines() if line.startswith("    then ")]
+    assert then.count(",") == 3  # the first of the next five stands in the row
+    shown = call("schedules", "app.db", "show", "daily")
+    assert "overlap    skip, catch up one" in shown
     call("schedules", "app.db", "pause", "daily")
     assert json.loads(call("schedules", "app.db", "--json"))[0]["paused"]
-    call("schedules", "app.db", "resume", "daily")
+    call("schedules", "app.db", "resume", "daily", "--run-missed")
+    assert "--run-missed is for resume" in call("schedules", "app.db", "pause", "daily", "--run-missed", code=2)
     job_id = call("schedules", "app.db", "trigger", "daily").strip()
     assert json.loads(call("show", "app.db", job_id, "--json"))["schedule"] == "daily"
     call("schedules", "app.db", "remove", "daily")
@@ -469,8 +476,8 @@ def many_schedules(call, worked):
 
 def test_of_many_schedules_the_first_are_listed(call, many_schedules):
     lines = call("schedules", "app.db").splitlines()
-    assert (len(lines), lines[-1]) == (52, "and 11 more; --limit shows more, --json all")
-    assert len(call("schedules", "app.db", "--limit", "100").splitlines()) == 62
+    assert (len(lines), lines[-1]) == (102, "and 11 more; --limit shows more, --json all")
+    assert len(call("schedules", "app.db", "--limit", "100").splitlines()) == 123
     assert len(json.loads(call("schedules", "app.db", "--json"))) == 61
 
 

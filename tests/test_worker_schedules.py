@@ -5,7 +5,7 @@ import pytest
 from crash.watching import ended, until
 from litequeue import Queue, at, cron, every
 from litequeue.core.duration import utc
-from litequeue.sqlite.jobs import stored_schedules
+from litequeue.sqlite.jobs import due_ticks
 
 
 @pytest.fixture(params=["apsw", "sqlite3"])
@@ -22,7 +22,7 @@ def test_three_workers_fire_each_tick_once(database):
     queues = [Queue(database, durability="normal") for _ in range(3)]
     for queue in queues:
         queue.task(name="tick")(lambda: None)
-    queues[0].schedules.add("tick", queues[0].tasks["tick"].s(), every(0.05), catch_up="all")
+    queues[0].schedules.add("tick", queues[0].tasks["tick"].s(), every(0.05), catch_up="all", overlap="allow")
     workers = [queue.worker(threads=1) for queue in queues]
     for worker in workers:
         worker.__enter__()
@@ -102,11 +102,11 @@ def test_a_schedule_added_while_a_worker_sleeps_fires_in_time(queue):
 
 
 def test_a_worker_claims_jobs_between_the_steps_in_which_it_fires(queue, monkeypatch):
-    monkeypatch.setattr(stored_schedules, "CHUNK", 1)
+    monkeypatch.setattr(due_ticks, "CHUNK", 1)
     task, done = queue.task(name="tick")(lambda: None), []
     for number in range(20):
         queue.schedules.add(f"{number}", task.s(), at("2001-01-01T00:00:00Z"))
-    fire, claim = stored_schedules.fire, queue.engine.runs.claim
+    fire, claim = due_ticks.fire, queue.engine.runs.claim
 
     def firing(*args):
         done.append("fire")
@@ -117,7 +117,7 @@ def test_a_worker_claims_jobs_between_the_steps_in_which_it_fires(queue, monkeyp
         done.extend("claim" for _ in turn.claimed)
         return turn
 
-    monkeypatch.setattr(stored_schedules, "fire", firing)
+    monkeypatch.setattr(due_ticks, "fire", firing)
     monkeypatch.setattr(queue.engine.runs, "claim", claiming)
     queue.worker().run(until_idle=True)
     assert (done.count("fire"), done.count("claim")) == (20, 20)
@@ -125,7 +125,7 @@ def test_a_worker_claims_jobs_between_the_steps_in_which_it_fires(queue, monkeyp
 
 
 def test_a_worker_that_ends_when_idle_has_fired_all_that_was_due(queue, monkeypatch):
-    monkeypatch.setattr(stored_schedules, "CHUNK", 2)
+    monkeypatch.setattr(due_ticks, "CHUNK", 2)
     task = queue.task(name="tick")(lambda: None)
     for number in range(11):
         queue.schedules.add(f"{number}", task.s(), every("1h"), catch_up="none")

@@ -15,12 +15,13 @@ from click.shell_completion import get_completion_class
 
 from litequeue import __version__
 from litequeue.cli.backup import backup
-from litequeue.cli.change import cancel, prune, retry, schedules
+from litequeue.cli.change import cancel, prune, retry
 from litequeue.cli.doctor import doctor
 from litequeue.cli.enqueue import enqueue
 from litequeue.cli.look import jobs, show, status
 from litequeue.cli.printing import harmless
 from litequeue.cli.run import run
+from litequeue.cli.schedules import schedules
 from litequeue.core.hints import of_command, of_command_option
 from litequeue.errors import LiteQueueError
 

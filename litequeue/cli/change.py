@@ -1,20 +1,16 @@
-"""The commands that change jobs and schedules: retry, cancel, prune, schedules."""
+"""The commands that change jobs: retry, cancel, prune."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import Mistake, Place, open_place
-from litequeue.cli.printing import distance, emit, one_line, size, table
-from litequeue.cli.report import is_due, schedule_fields, trigger_text
-from litequeue.core.engine import ScheduleRecord
-from litequeue.core.names import some
+from litequeue.cli.locate import Place, open_place
+from litequeue.cli.printing import emit, size
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
 from litequeue.sqlite.file.opening import Driver
@@ -22,9 +18,8 @@ from litequeue.sqlite.parts.bulk import Changed
 from litequeue.sqlite.store import SqliteStore
 
 EXAMPLES = 3  # of refusals of one kind
-ACTIONS = ("list", "pause", "resume", "trigger", "remove")
 _RETRIABLE = [str(Status.FAILED), str(Status.CANCELLED), str(Status.EXPIRED)]
-_UNFINISHED = (Status.SCHEDULED, Status.QUEUED, Status.RUNNING)
+_UNFINISHED = (Status.SCHEDULED, Status.QUEUED, Status.WAITING, Status.RUNNING)
 
 _WHY: dict[type[LiteQueueError], str] = {
     JobNotFound: "they are not in this file",
@@ -197,89 +192,3 @@ def _in_steps(store: SqliteStore, step: Callable[[], int]) -> int:
         time.sleep(store.clock.monotonic() - began)
         began = store.clock.monotonic()
     return total
-
-
-@click.command()
-@click.argument("words", nargs=-1, metavar="[TARGET] [ACTION NAME]", type=arguments.Target())
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many lines.")
-@arguments.driver
-@arguments.as_json
-def schedules(words: tuple[str, ...], driver: Driver, *, limit: int, as_json: bool) -> None:
-    """List the schedules, or change one: pause, resume, trigger or remove NAME."""
-    target, rest = arguments.split_target(words, ACTIONS.__contains__)
-    action, *names = rest or ("list",)
-    if action not in ACTIONS:
-        raise click.UsageError(f"there is no action {action!r}; use one of {', '.join(ACTIONS)}")
-    if len(names) != (0 if action == "list" else 1):
-        raise click.UsageError("list takes no name" if action == "list" else f"name the schedule to {action}")
-    place = open_place(target, driver)
-    try:
-        if action == "list":
-            _list_schedules(place, limit, as_json=as_json)
-        else:
-            _change_schedule(place.store, action, names[0], as_json=as_json)
-    finally:
-        place.close()
-
-
-def _list_schedules(place: Place, limit: int, *, as_json: bool) -> None:
-    found, now = place.store.schedules.list(), place.store.clock.now()
-    if as_json:
-        emit([schedule_fields(schedule, now) for schedule in found])
-        return
-    headings = ["NAME", "TASK", "WHEN", "NEXT", "LAST", "LAST JOB", "FROM"]
-    if found:
-        click.echo(table(headings, [_schedule_row(schedule, now) for schedule in found[:limit]]))
-        if len(found) > limit:
-            click.echo(f"and {len(found) - limit:,} more; --limit shows more, --json all")
-    else:
-        click.echo("no schedules")
-    absent = _not_in_the_file(place, {schedule.name for schedule in found})
-    if absent:
-        click.echo(f"declared in the code, but not in the file until a worker starts: {some(absent)}")
-
-
-def _not_in_the_file(place: Place, known: set[str]) -> list[str]:
-    tasks = {} if place.queue is None else place.queue.tasks
-    return sorted(name for name, task in tasks.items() if task.options.schedule is not None and name not in known)
-
-
-def _schedule_row(schedule: ScheduleRecord, now: float) -> list[str]:
-    return [
-        one_line(schedule.name, 40),
-        one_line(schedule.task, 40),
-        one_line(trigger_text(schedule)),
-        _next(schedule, now),
-        "-" if schedule.last_at is None else distance(schedule.last_at, now),
-        schedule.last_job or "-",
-        "code" if schedule.declared else "file",
-    ]
-
-
-def _next(schedule: ScheduleRecord, now: float) -> str:
-    if schedule.paused:
-        return click.style("paused", fg="yellow")
-    if schedule.next_at is None:
-        return "never"
-    return click.style("due", fg="yellow") if is_due(schedule, now) else distance(schedule.next_at, now)
-
-
-def _change_schedule(store: SqliteStore, action: str, name: str, *, as_json: bool) -> None:
-    answer: dict[str, Any] = {"schedule": name, "action": action}
-    match action:
-        case "pause":
-            store.schedules.pause(name)
-        case "resume":
-            store.schedules.resume(name)
-        case "remove":
-            store.schedules.remove(name)
-        case "trigger":
-            answer["job"] = store.schedules.trigger(name)
-        case _:
-            raise Mistake(f"there is no action {action!r}")
-    if as_json:
-        emit(answer)
-    elif "job" in answer:
-        click.echo(answer["job"])
-    else:
-        click.echo({"pause": "paused", "resume": "resumed", "remove": "removed"}[action] + f" {one_line(name)}")

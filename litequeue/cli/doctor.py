@@ -16,10 +16,10 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import default_path, file_of, load, names_app, open_file
 from litequeue.cli.printing import capped, emit, one_line, size
-from litequeue.cli.report import Crew, is_due, unserved, unserved_text
+from litequeue.cli.report import PATIENCE, Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.names import SHOWN
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import directory_of
@@ -236,7 +236,7 @@ def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
 def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     known = {task for worker in crew.living for task in worker.tasks}
     schedules = store.schedules.list()
-    wrong = [found for one in schedules if (found := _wrong(one, known, store.clock.now())) is not None]
+    wrong = [found for one in schedules if (found := _wrong(one, known, crew, store.clock.now())) is not None]
     yield from _shortened(wrong) or [Finding("ok", "schedules", f"{len(schedules)} schedules")]
 
 
@@ -253,7 +253,7 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
     return shown
 
 
-def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | None:
+def _wrong(schedule: ScheduleRecord, known: set[str], crew: Crew, now: float) -> Finding | None:
     """Return what keeps a schedule from firing, or None."""
     name, next_at = schedule.name, schedule.next_at
     try:
@@ -265,6 +265,11 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
         return Finding("fail", "schedules", f"{name} is due too late: the clock was set back", _bring_near)
     if schedule.task not in known:
         return Finding("warn", "schedules", f"{name}: no running worker has the task {schedule.task}")
+    if why := crew.orphan(schedule):
+        return Finding("warn", "schedules", f"{name}: {why}")
+    if schedule.skipping > PATIENCE and schedule.skipping_since is not None:
+        since = f"{schedule.skipping} ticks in a row, since {text(now - schedule.skipping_since)}"
+        return Finding("warn", "schedules", f"{name} has skipped {since}: its job {schedule.last_job} has not ended")
     late = now - next_at if is_due(schedule, now) and next_at is not None else 0.0
     if late > STUCK_AFTER:
         return Finding("fail", "schedules", f"{name} should have fired {text(late)} ago")

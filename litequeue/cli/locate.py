@@ -21,8 +21,9 @@ import click
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import seconds
 from litequeue.core.modules import checked_patterns, import_matching
+from litequeue.default_queue import DefaultQueue, default_queue
 from litequeue.errors import LiteQueueError, StoreError
-from litequeue.queue import DefaultQueue, Queue, default_queue
+from litequeue.queue import Queue
 from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.store import SqliteStore
 

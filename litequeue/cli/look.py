@@ -27,7 +27,7 @@ from litequeue.cli.printing import (
     table,
     to_json,
 )
-from litequeue.cli.report import job_fields, overview, tries_text, unserved_text
+from litequeue.cli.report import PATIENCE, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.errors import JobNotFound
@@ -35,7 +35,7 @@ from litequeue.queue import Queue
 from litequeue.sqlite.file.opening import Driver
 
 SOON = 2.0  # seconds for which a person may wait for a listing
-_SHOWN = [status for status in Status if status is not Status.WAITING]
+_SHOWN = list(Status)
 
 
 @click.command()
@@ -179,6 +179,10 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
     line = "1 schedule" if len(schedules) == 1 else f"{len(schedules)} schedules"
     paused = sum(schedule["paused"] for schedule in schedules)
     line += f", {paused} paused" if paused else ""
+    skipping = [schedule["name"] for schedule in schedules if schedule["skipping"] > PATIENCE]
+    orphans = [schedule["name"] for schedule in schedules if schedule["orphan"]]
+    line += f", skipping tick after tick: {one_line(', '.join(skipping))}" if skipping else ""
+    line += f", declared by modules that no running worker has: {one_line(', '.join(orphans))}" if orphans else ""
     if due:
         line += f", due now: {one_line(', '.join(due))}"
     elif coming:
@@ -193,6 +197,7 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
 @click.option("--task", help="Only jobs of this task.")
 @click.option("--queue", help="Only jobs of this queue.")
 @click.option("--tag", help="Only jobs with this tag.")
+@click.option("--schedule", help="Only jobs of this schedule.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show at most this many.")
 @click.option(
     "--before", metavar="ID", type=click.IntRange(0, 2**63 - 1), help="Only jobs older than this one: the next page."

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from litequeue.cli.printing import iso, one_line
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
+from litequeue.scheduling.words import words
 from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.jobs.counts import Ready
 from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5
 MASKED = "***"
+PATIENCE = 3  # ticks in a row that a schedule may skip before it is a fault
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class Crew:
         if not any(worker.queues is None or queue in worker.queues for worker in knowing):
             return "no running worker that has this task serves this queue. Start one that serves it"
         return None
+
+    def orphan(self, schedule: ScheduleRecord) -> str | None:
+        """Return what is wrong where no running worker has imported the module that declares a schedule, or None."""
+        module = schedule.module
+        if module is None or not self.living or any(module in worker.modules for worker in self.living):
+            return None
+        return (
+            f"no running worker has imported {one_line(module)}, which declares it; if that is gone for good: "
+            f"litequeue schedules remove {one_line(schedule.name)}"
+        )
 
 
 def unserved(ready: list[Ready], crew: Crew) -> list[dict[str, Any]]:
@@ -87,7 +100,7 @@ def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
             *(worker_fields(worker, alive=False) for worker in crew.dead),
         ],
         "unserved": unserved(ready, crew),
-        "schedules": [schedule_fields(schedule, now) for schedule in store.schedules.list()],
+        "schedules": [schedule_fields(schedule, now, crew) for schedule in store.schedules.list()],
         "recent_failures": [_failure(job) for job in store.jobs.list(status=Status.FAILED, limit=RECENT_FAILURES)],
     }
 
@@ -142,19 +155,32 @@ def worker_fields(worker: WorkerRecord, *, alive: bool, silent_since: float | No
     }
 
 
-def schedule_fields(schedule: ScheduleRecord, now: float) -> dict[str, Any]:
+def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[str, Any]:
     """Return a schedule as plain values."""
     return {
         "name": schedule.name,
         "task": schedule.task,
         "queue": schedule.queue,
         "trigger": trigger_text(schedule),
-        "declared": schedule.declared,
+        "words": trigger_words(schedule),
+        "overlap": schedule.overlap,
+        "catch_up": schedule.catch_up,
+        "until": iso(schedule.until),
+        "max_runs": schedule.max_runs,
+        "expires": schedule.expires,
+        "declared": schedule.declared is not None,
+        "module": schedule.module,
+        "orphan": crew.orphan(schedule) is not None,
         "paused": schedule.paused,
         "next_at": None if schedule.paused else iso(schedule.next_at),
+        "upcoming": [iso(moment) for moment in upcoming(schedule)],
         "due": is_due(schedule, now),
         "last_at": iso(schedule.last_at),
         "last_job": schedule.last_job,
+        "runs": schedule.runs,
+        "skipped": schedule.skipped,
+        "skipping": schedule.skipping,
+        "skipping_since": iso(schedule.skipping_since),
     }
 
 
@@ -164,6 +190,27 @@ def trigger_text(schedule: ScheduleRecord) -> str:
         return triggers.describe(triggers.decode(schedule.trigger))
     except ValueError:
         return f"not understood by this release: {schedule.trigger}"
+
+
+def trigger_words(schedule: ScheduleRecord) -> str:
+    """Return the same in words."""
+    try:
+        return words(triggers.decode(schedule.trigger))
+    except ValueError:
+        return trigger_text(schedule)
+
+
+def upcoming(schedule: ScheduleRecord, count: int = 5) -> list[float]:
+    """Return the next times at which a schedule fires, as far as they are known."""
+    if schedule.paused:
+        return []
+    try:
+        times = triggers.upcoming(triggers.decode(schedule.trigger), schedule.next_at, count)
+    except ValueError:
+        return []
+    last = math.inf if schedule.until is None else schedule.until
+    left = count if schedule.max_runs is None else max(0, schedule.max_runs - schedule.runs)
+    return [moment for moment in times if moment <= last][:left]
 
 
 def is_due(schedule: ScheduleRecord, now: float) -> bool:

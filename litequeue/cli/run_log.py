@@ -9,7 +9,7 @@ from typing import Any
 from litequeue.cli.log_output import log
 from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
-from litequeue.core.engine import ScheduleRecord
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.queue import Queue
 from litequeue.scheduling import start, triggers
 from litequeue.sqlite.store import SqliteStore
@@ -62,10 +62,10 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
 def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], int]:
     """List the first of those in the file and of those that this worker will put there; tell how many are left out."""
     there = {record.name: record for record in store.schedules.list() if record.task in queue.tasks}
-    in_code = {name: when for name, task in queue.tasks.items() if (when := task.options.schedule) is not None}
+    in_code = {record.name: record for record in queue.declared.records()}
     names, rows = sorted(there.keys() | in_code.keys()), []
     for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
-        row = _schedule(name, there.get(name), in_code.get(name), queue.now())
+        row = _schedule(there.get(name), in_code.get(name), queue.now())
         if row is not None:
             trigger, next_at = row
             rows.append({"schedule": name, "trigger": triggers.describe(trigger), "next_at": iso(next_at)})
@@ -73,17 +73,16 @@ def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], 
 
 
 def _schedule(
-    name: str, record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
+    record: ScheduleRecord | None, in_code: ScheduleRecord | None, now: float
 ) -> tuple[triggers.Trigger, float | None] | None:
     """The trigger that will hold, and when it is due; None if it is not understood."""
-    text = None if in_code is None else triggers.encode(triggers.named(in_code, name))
+    changes = in_code is not None and (record is None or record.declared != in_code.declared)
     before = None if record is None else start.Before(record.trigger, record.next_at, record.last_at is not None)
     try:
-        if record is None or not (record.paused or text is None or start.is_same(record.trigger, text)):
-            trigger, next_at = start.start(text or "", now, before)
-        else:
-            trigger, next_at = record.trigger, None if record.paused else record.next_at
-        return triggers.decode(trigger), next_at
+        if in_code is not None and changes and not (record is not None and record.paused):
+            text, next_at = start.start(in_code.trigger, now, before)
+            return triggers.decode(text), next_at
+        return None if record is None else (triggers.decode(record.trigger), None if record.paused else record.next_at)
     except ValueError:
         return None  # of a newer release; the worker says so when it is due
 

@@ -7,7 +7,7 @@ that it lacks is a `Missing`, whose every method raises `Unsupported`.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
 import msgspec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.clock import Clock
     from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
+    from litequeue.core.schedules import Keeper
 
 
 class Feature(str, Enum):
@@ -56,6 +57,10 @@ class Home(Protocol):
     @property
     def tasks(self) -> Mapping[str, Any]:
         """The declared tasks, by name. There are more of them as modules are imported."""
+
+    @property
+    def declared(self) -> Any:
+        """Its declared schedules: `litequeue.scheduling.declared.DeclaredSchedules`."""
 
     @property
     def clock(self) -> Clock:
@@ -123,27 +128,6 @@ class Submitted(msgspec.Struct, frozen=True):
     pending: bool = False
 
 
-CatchUp: TypeAlias = Literal["one", "all", "none"]  # which of the ticks fire that were missed while no worker ran
-
-
-class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # 10,000 of them are no work for it
-    """A schedule, as stored in the file. `next_at` None: it will not fire again."""
-
-    name: str
-    task: str
-    queue: str
-    payload: bytes
-    priority: int
-    trigger: str
-    declared: bool
-    catch_up: CatchUp = "one"
-    paused: bool = False
-    created_at: float = 0.0
-    next_at: float | None = None
-    last_at: float | None = None
-    last_job: str | None = None
-
-
 class QueueCount(NamedTuple):
     """How many jobs of one queue are in one state; `exact` is False where that is an estimate."""
 
@@ -201,6 +185,7 @@ class JobStore(Source, Protocol):
         task: str | None = None,
         queue: str | None = None,
         tag: str | None = None,
+        schedule: str | None = None,
         limit: int = 100,
         before: str | None = None,
         timeout: float | None = None,
@@ -218,31 +203,6 @@ class JobStore(Source, Protocol):
 
     async def acounts(self, *, exact: bool = False) -> builtins.list[QueueCount]:
         """Async twin of `counts`."""
-
-
-class Keeper(Protocol):
-    """The part of a store that keeps schedules."""
-
-    def list(self) -> builtins.list[ScheduleRecord]:
-        """Return all schedules, by name."""
-
-    def get(self, name: str) -> ScheduleRecord:
-        """Return the schedule of that name; raises `ScheduleNotFound`."""
-
-    def put(self, schedule: ScheduleRecord, *, replace: bool) -> None:
-        """Add a schedule, or change the one of that name."""
-
-    def remove(self, name: str) -> None:
-        """Delete a schedule."""
-
-    def pause(self, name: str) -> None:
-        """Pause a schedule."""
-
-    def resume(self, name: str) -> None:
-        """Resume a paused schedule from now on."""
-
-    def trigger(self, name: str) -> str:
-        """Enqueue the schedule's call at once; return the job's id."""
 
 
 class Transactions(Protocol):

@@ -49,16 +49,23 @@ class Status(str, Enum):
 _FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-class Call(msgspec.Struct, frozen=True):
-    """One call as a value: the names of task and queue, the priority, and the encoded arguments."""
-
+class _Called(msgspec.Struct, frozen=True):
     task: str
     queue: str
     payload: bytes
     priority: int = 0
 
 
-class NewJob(Call, frozen=True, kw_only=True):
+class Call(_Called, frozen=True):
+    """One call as a value: the names of task and queue, the priority, and the encoded arguments.
+
+    `expires`: in how many seconds a job must begin, from the moment at which it may.
+    """
+
+    expires: float | None = None
+
+
+class NewJob(_Called, frozen=True, kw_only=True):
     """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's."""
 
     created_at: float

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from litequeue.core.dispatch import IdleWorker
-    from litequeue.core.engine import ScheduleRecord
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed
+    from litequeue.core.schedules import ScheduleRecord
 
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
@@ -38,7 +38,7 @@ class Cycle(NamedTuple):
     """The result of one cycle: jobs to run, runs whose end came too late, and what to expect.
 
     `cut`: there may be more, though fewer jobs came than were requested: some are large, of many lanes, or behind
-    expired ones.
+    expired ones. `serial`: jobs wait for others of their schedule to end.
     """
 
     claimed: list[Claimed]
@@ -46,6 +46,19 @@ class Cycle(NamedTuple):
     next_at: float | None
     registered: bool
     cut: bool = False
+    serial: bool = False
+
+
+class Declared(NamedTuple):
+    """What the code of a worker declares: its schedules, and the names of its tasks.
+
+    `imported`: whether a module has been executed in this process. `shared`: modules that declare on other queues, too.
+    """
+
+    schedules: Sequence[ScheduleRecord]
+    tasks: frozenset[str]
+    imported: Callable[[str], bool]
+    shared: frozenset[str]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +75,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     beats: int
     beat_at: float
     running: int
+    modules: tuple[str, ...] = ()  # that declare its tasks and schedules
 
 
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +87,7 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     tasks: tuple[str, ...]
     threads: int
     coroutines: int
+    modules: tuple[str, ...] = ()
 
 
 class Beat(NamedTuple):
@@ -148,8 +163,8 @@ class Workers(Protocol):
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
 
-    def serve(self, worker: int, tasks: frozenset[str]) -> None:
-        """Record which tasks a registered worker runs now."""
+    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
+        """Record which tasks a registered worker runs now, and which modules declare them."""
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""
@@ -164,8 +179,8 @@ class Workers(Protocol):
 class Ticks(Protocol):
     """The part that knows when schedules are due."""
 
-    def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
-        """Make the file's declared schedules of these tasks those of the code."""
+    def declare(self, code: Declared) -> None:
+        """Make the file's declared schedules those of the code, and remove what its modules declare no more."""
 
     def bring_near(self, tasks: frozenset[str]) -> Firing:
         """After the clock was set back: let these tasks' schedules fire at their next ticks by it, in steps."""

@@ -1,4 +1,4 @@
-"""Warn of a line of the application. Knows nothing of what the warning says."""
+"""The line of the application that called. Knows no function of ours."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.partition(".")[0]
 
 
+def calling_module() -> str:
+    """Return the name of the module of the application that called."""
+    return str(_caller()[0].f_globals.get("__name__", ""))
+
+
 def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
     """Warn of the line of the application that called; Python shows it once for each such line."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001
-    level = 1
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE:
+    warnings.warn(text, category, stacklevel=_caller()[1])
+
+
+def _caller() -> tuple[FrameType, int]:
+    """Return the innermost frame that is not ours, or the outermost of all, and its level for our caller's warnings."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001
+    while str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE and frame.f_back is not None:
         frame = frame.f_back
         level += 1
-    warnings.warn(text, category, stacklevel=level)
+    return frame, level

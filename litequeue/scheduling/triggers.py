@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, get_args
 import msgspec
 
 from litequeue.core import duration
-from litequeue.core.engine import CatchUp
+from litequeue.core.schedules import CatchUp
 from litequeue.scheduling import cron as crons
 from litequeue.scheduling import intervals
 from litequeue.scheduling.cron import Cron, cron

@@ -68,7 +68,7 @@ class Loop:
         places = {"threads": options.threads, "coroutines": options.coroutines}
         with ExitStack() as made:
             directory = open_directory(store.path)
-            self._tasks = made.enter_context(closing(ServedTasks(home.tasks, stop.wake)))
+            self._tasks = made.enter_context(closing(ServedTasks(home.tasks, home.declared, stop.wake)))
             # the lock first: no process ever sees this worker on record without it
             lock = ProcessLock(directory, self._token, options.threads + options.coroutines)
             self._process_lock = made.enter_context(closing(lock))
@@ -127,6 +127,7 @@ class Loop:
             identity=Identity.current().to_text(),
             queues=self._options.queues,
             tasks=tuple(sorted(self._tasks.names)),
+            modules=self._tasks.modules,
             threads=self._options.threads,
             coroutines=self._options.coroutines,
         )

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.logger import log
 from litequeue.errors import Unsupported
-from litequeue.scheduling.schedules import declared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from litequeue.core.registry import Registry
     from litequeue.core.store import Store
+    from litequeue.scheduling.declared import DeclaredSchedules
     from litequeue.task import Task
     from litequeue.worker.maintenance import Maintenance
     from litequeue.worker.running_jobs import RunningJobs
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 class ServedTasks:
     """Follows what a queue declares; `wake` is called, in any thread, when there is something new."""
 
-    def __init__(self, tasks: Mapping[str, Task[..., Any]], wake: Callable[[], object]) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Task[..., Any]], schedules: DeclaredSchedules, wake: Callable[[], object]
+    ) -> None:
         self._registry, self._wake = cast("Registry[Task[..., Any]]", tasks), wake
+        self._schedules, self._declared = schedules, -1
         self._stale = False
+        schedules.followers.append(self._note)
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
         self.tasks: dict[str, Task[..., Any]] = dict(tasks)
         self._refused: set[Task[..., Any]] = set()
@@ -36,12 +40,26 @@ class ServedTasks:
 
     def close(self) -> None:
         """Follow no more."""
-        if self._note in self._registry.followers:
-            self._registry.followers.remove(self._note)
+        for followers in (self._registry.followers, self._schedules.followers):
+            if self._note in followers:
+                followers.remove(self._note)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that declare these tasks, and schedules."""
+        return tuple(sorted(self._schedules.modules))
 
     def declare_schedules(self, store: Store) -> None:
-        """Make the schedules of these tasks those of the code."""
-        _declare_schedules(store, self.tasks)
+        """Make the file's declared schedules those of the code."""
+        self._declare(store, self.names)
+
+    def _declare(self, store: Store, names: frozenset[str]) -> None:
+        changes = self._schedules.changes  # before they are read
+        store.ticks.declare(self._schedules.code(names))
+        if self._schedules.are_ready:
+            self._declared = changes
+        else:  # their modules are still being imported
+            self._stale = True
 
     def follow(self, worker: int, store: Store, runs: RunningJobs, maintenance: Maintenance, *, idle: bool) -> bool:
         """Run also what was declared meanwhile, or again; return whether there was any. `idle`: no job is here.
@@ -50,18 +68,20 @@ class ServedTasks:
         """
         new = self._new(idle=idle) if self._stale else {}
         new = {name: task for name, task in new.items() if self._is_taken(task, runs)}
-        if not new:
+        if not new and self._declared == self._schedules.changes:
             return False
         try:
-            store.workers.serve(worker, self.names | new.keys())
-            _declare_schedules(store, new)
+            names = self.names | new.keys()
+            store.workers.serve(worker, names, self.modules)
+            self._declare(store, names)
         except BaseException:
             self._stale = True
             raise
         self.tasks |= new
         maintenance.serve(self.names)
-        log.info("now also serving %s", ", ".join(sorted(new)))
-        return True
+        if new:
+            log.info("now also serving %s", ", ".join(sorted(new)))
+        return bool(new)
 
     def _note(self) -> None:
         self._stale = True
@@ -90,11 +110,6 @@ class ServedTasks:
         if not added:  # a job came meanwhile: later
             self._stale = True
         return added
-
-
-def _declare_schedules(store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
-    schedules = [declared(task.s(), when) for task in tasks.values() if (when := task.options.schedule)]
-    store.ticks.declare(schedules, frozenset(tasks))
 
 
 def _is_being_imported(task: Task[..., Any]) -> bool:

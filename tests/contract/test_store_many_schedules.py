@@ -7,10 +7,11 @@ import pytest
 
 from contract.jobs import to_the_end
 from litequeue import cron, every
-from litequeue.core.engine import ScheduleRecord
+from litequeue.core.schedules import ScheduleRecord
+from litequeue.core.store import Declared
 from litequeue.errors import ScheduleNotFound, StoreError
 from litequeue.scheduling import triggers
-from litequeue.sqlite.jobs import stored_schedules
+from litequeue.sqlite.jobs import due_ticks, stored_schedules
 
 MINE = frozenset({"report"})
 HOURLY = every("1h")
@@ -25,9 +26,9 @@ def report(queue):
 def add(queue, report):
     """Add so many schedules, named by letters."""
 
-    def adding(count, trigger=HOURLY, kind="daily", catch_up="one"):
+    def adding(count, trigger=HOURLY, kind="daily", **options):
         for letter in "abcdefghijklmnopqrst"[:count]:
-            queue.schedules.add(letter, report.s(kind), trigger, catch_up=catch_up)
+            queue.schedules.add(letter, report.s(kind), trigger, **options)
 
     return adding
 
@@ -38,7 +39,8 @@ def few(monkeypatch):
 
     def limiting(count):
         monkeypatch.setattr(stored_schedules, "CHUNK", count)
-        monkeypatch.setattr(stored_schedules, "PAGE", count)
+        monkeypatch.setattr(due_ticks, "CHUNK", count)
+        monkeypatch.setattr(due_ticks, "PAGE", count)
 
     return limiting
 
@@ -78,7 +80,7 @@ def test_what_is_due_is_fired_in_several_transactions(queue, add, few, clock):
 
 def test_missed_ticks_of_many_schedules_are_bounded_together(queue, add, few, clock):
     few(5)
-    add(3, every("1h"), catch_up="all")
+    add(3, every("1h"), catch_up="all", overlap="allow")
     clock.advance("4h")
     steps = after_each_step(queue)
     while steps[-1] < 12:
@@ -89,7 +91,7 @@ def test_missed_ticks_of_many_schedules_are_bounded_together(queue, add, few, cl
 
 def test_a_schedule_that_has_missed_many_ticks_lets_the_others_fire(queue, add, few, clock):
     few(2)
-    queue.schedules.add("often", queue.tasks["report"].s(), every("1m"), catch_up="all")
+    queue.schedules.add("often", queue.tasks["report"].s(), every("1m"), catch_up="all", overlap="allow")
     add(3)
     clock.advance("1h")
     to_the_end(queue.engine, "fire", MINE)
@@ -97,15 +99,15 @@ def test_a_schedule_that_has_missed_many_ticks_lets_the_others_fire(queue, add, 
 
 
 def test_large_payloads_are_fired_fewer_at_a_time(queue, add, monkeypatch, clock):
-    monkeypatch.setattr(stored_schedules, "BUDGET", 1000)
+    monkeypatch.setattr(due_ticks, "BUDGET", 1000)
     add(5, kind="x" * 400)
     clock.advance("1h")
     assert after_each_step(queue) == [3, 5]
 
 
 def test_one_payload_above_the_limit_is_fired_alone(queue, add, monkeypatch, clock):
-    monkeypatch.setattr(stored_schedules, "BUDGET", 1000)
-    add(2, every("1h"), kind="x" * 2000, catch_up="all")
+    monkeypatch.setattr(due_ticks, "BUDGET", 1000)
+    add(2, every("1h"), kind="x" * 2000, catch_up="all", overlap="allow")
     clock.advance("1h")
     assert after_each_step(queue) == [1, 2]
 
@@ -144,7 +146,6 @@ CHANGES = {
             payload=b"[]",
             priority=0,
             trigger=triggers.encode(every("2h")),
-            declared=False,
         ),
         replace=True,
     ),
@@ -236,12 +237,13 @@ def declare(queue):
 
     def declaring(count, trigger=HOURLY, of=12, store=None):
         letters = "abcdefghijklmnopqrst"
-        fields = {"queue": "default", "payload": b"[]", "priority": 0, "declared": True}
+        fields = {"queue": "default", "payload": b"[]", "priority": 0, "module": "app", "declared": repr(trigger)}
         records = [
             ScheduleRecord(name=letter, task=letter, trigger=triggers.encode(trigger), **fields)
             for letter in letters[:count]
         ]
-        (store or queue.engine).ticks.declare(records, frozenset(letters[:of]))
+        code = Declared(records, frozenset(letters[:of]), lambda _module: True, frozenset())
+        (store or queue.engine).ticks.declare(code)
 
     return declaring
 
@@ -343,10 +345,12 @@ def test_many_schedules_brought_near_are_one_warning(queue, add, clock, caplog):
 # The statements
 
 
-@pytest.mark.parametrize("name", ["due_schedules", "schedules_ahead", "next_schedule", "declared_schedules"])
+@pytest.mark.parametrize(
+    "name", ["due_schedules", "schedules_ahead", "next_schedule", "declared_schedules", "declaring_modules"]
+)
 def test_schedules_are_searched_by_an_index_and_read_in_its_order(queue, name):
     sql = stored_schedules.SQL[name]
-    given = {"now": 1.0, "at": 0.0, "after": b"", "limit": 1, "tasks": "[]", "broken": "[]"}
+    given = {"now": 1.0, "at": 0.0, "after": b"", "limit": 1, "tasks": "[]", "broken": "[]", "modules": "[]"}
     steps = [
         row[3]
         for row in queue.engine.kernel.read(lambda db: db.raw.execute("EXPLAIN QUERY PLAN " + sql, given).fetchall())

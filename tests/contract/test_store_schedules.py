@@ -7,8 +7,11 @@ import pytest
 from contract.jobs import START, Hands, status, to_the_end
 from litequeue import at, cron, every, first_of
 from litequeue.core.records import Status
+from litequeue.core.schedules import ScheduleRecord
+from litequeue.core.store import Declared
 from litequeue.errors import ScheduleExists, ScheduleNotFound
-from litequeue.sqlite.jobs import stored_schedules
+from litequeue.scheduling.triggers import encode
+from litequeue.sqlite.jobs import due_ticks
 
 MINE = frozenset({"report"})
 
@@ -28,7 +31,7 @@ def report(queue):
 @pytest.fixture
 def add(queue, report):
     def adding(trigger, kind="daily", name="s", **options):
-        return queue.schedules.add(name, report.s(kind), trigger, **options)
+        return queue.schedules.add(name, report.s(kind), trigger, **({"overlap": "allow"} | options))
 
     return adding
 
@@ -111,7 +114,7 @@ def test_another_catch_up_keeps_the_next_tick_and_holds_for_ticks_already_missed
 
 
 def test_very_many_missed_ticks_are_enqueued_in_chunks(add, fire, monkeypatch):
-    monkeypatch.setattr(stored_schedules, "CHUNK", 5)
+    monkeypatch.setattr(due_ticks, "CHUNK", 5)
     add(every("1s"), catch_up="all")
     assert [fire(12), fire(), fire(), fire()] == [5, 5, 2, 0]
 
@@ -276,17 +279,22 @@ def test_a_schedule_changed_in_a_transaction_that_fails_is_as_it_was(queue, add)
 @pytest.fixture
 def declare(queue):
     """Declare what the code says, as a worker does when it starts."""
-    from litequeue.core.engine import ScheduleRecord
-    from litequeue.scheduling.triggers import encode
 
-    def declaring(tasks=MINE, **triggers):
+    def declaring(tasks=MINE, module="app", imported=("app",), shared=(), **given):
         records = [
             ScheduleRecord(
-                name=name, task=name, queue="default", payload=b"[]", priority=0, trigger=encode(trigger), declared=True
+                name=name,
+                task=name,
+                queue="default",
+                payload=b"[]",
+                priority=0,
+                trigger=encode(trigger),
+                module=module,
+                declared=repr(trigger),
             )
-            for name, trigger in triggers.items()
+            for name, trigger in given.items()
         ]
-        queue.engine.ticks.declare(records, tasks)
+        queue.engine.ticks.declare(Declared(records, tasks, imported.__contains__, frozenset(shared)))
 
     return declaring
 
@@ -319,10 +327,10 @@ def test_a_schedule_no_longer_in_the_code_is_removed(queue, declare):
     assert list(queue.schedules) == []
 
 
-def test_schedules_of_other_tasks_and_those_added_by_hand_are_left_alone(queue, declare, add):
+def test_schedules_of_other_modules_and_those_added_by_hand_are_left_alone(queue, declare, add):
     declare(report=every("1m"))
     add(every("1m"), name="by hand")
-    declare(frozenset({"other"}))
+    declare(imported=["other"])
     assert [schedule.name for schedule in queue.schedules] == ["by hand", "report"]
     declare()
     assert [schedule.name for schedule in queue.schedules] == ["by hand"]

@@ -128,10 +128,10 @@ def test_a_shell_reads_every_state(store, shell):
 
 
 def test_a_shell_reads_workers_and_schedules(store, shell):
-    from litequeue.core.engine import ScheduleRecord
+    from litequeue.core.schedules import ScheduleRecord
 
     Hands(store)
-    record = {"name": "s", "task": "t", "queue": "q", "payload": b"[]", "priority": 0, "declared": False}
+    record = {"name": "s", "task": "t", "queue": "q", "payload": b"[]", "priority": 0}
     store.schedules.put(ScheduleRecord(trigger='{"every": 60.0, "jitter": 0.0}', **record), replace=True)
     assert shell("SELECT host, pid, tasks, threads FROM litequeue_workers_view") == ['here|1|["add"]|1']
     assert shell("SELECT name, origin, status, next_at FROM litequeue_schedules_view") == [

@@ -66,7 +66,7 @@ def schedule(queue):
     """Let one fire each 0.2 s, and tell which ticks of it have become jobs, as far as it has come."""
 
     def adding(catch_up):
-        queue.schedules.add("tick", queue.tasks["pid"].s(), every(0.2), catch_up=catch_up)
+        queue.schedules.add("tick", queue.tasks["pid"].s(), every(0.2), catch_up=catch_up, overlap="allow")
 
         def counts():
             schedule = queue.engine.schedules.get("tick")

@@ -36,7 +36,7 @@ WORKER = {
     "started_at": NOW,
     "beat_at": NOW,
 }
-SCHEDULE = {"name": "extra", "task": "plain", "queue": "default", "payload": b"[[1],{}]", "priority": 0, "declared": 0,
+SCHEDULE = {"name": "extra", "task": "plain", "queue": "default", "payload": b"[[1],{}]", "priority": 0,
             "created_at": NOW, "next_at": NOW, "trigger": EVERY}  # fmt: skip
 ERROR = {"job": 1, "attempt": 1, "at": NOW, "type": "E", "message": "m", "traceback": "t"}
 META = {"name": "schema_version", "value": "1"}

@@ -72,6 +72,7 @@ INSTANTS = (
 # Words of the formats that litequeue keeps as JSON: half of each object of hostile JSON is made of them.
 WORDS = (
     "pid", "host", "started", "boot", "namespace", "cron", "zone", "every", "jitter", "at", "catch_up", "one", "all",
+    "overlap", "skip", "queue",
     "none",
     "done", "total", "note", "n", "plain", "UTC", "* * * * *",
 )  # fmt: skip

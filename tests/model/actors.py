@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import NewJob, Status
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.errors import KeyConflict, LiteQueueError
 from litequeue.scheduling import triggers
 from litequeue.worker.maintenance import BEAT_EVERY, FROZEN_LOOKS
@@ -411,7 +411,8 @@ def schedule(world: World, name: str) -> ScheduleRecord:
     call = {"task": chance.choice(TASKS), "queue": chance.choice(QUEUES), "payload": b"[]"}
     when = triggers.encode(trigger(chance, world.clock.now()))
     fields = {"priority": chance.choice((0, 5)), "catch_up": chance.choice(("one", "one", "one", "all", "none"))}
-    return ScheduleRecord(name=name, **call, **fields, trigger=when, declared=False)
+    fields["overlap"] = "allow" if fields["catch_up"] == "all" else chance.choice(("allow", "skip"))
+    return ScheduleRecord(name=name, **call, **fields, trigger=when)
 
 
 class Schedule(Actor):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from litequeue.core.dispatch import IdleWorker
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, Succeeded
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity
@@ -193,7 +193,14 @@ class Worker:
         """Its code has other schedules than before."""
         names = self._world.chance.sample(sorted(self.tasks), self._world.chance.randint(0, 1))
         trigger = encode(every(self._world.chance.choice((30.0, 120.0))))
-        call = {"queue": "default", "payload": b"[]", "priority": 0, "trigger": trigger, "declared": True}
+        call = {
+            "queue": "default",
+            "payload": b"[]",
+            "priority": 0,
+            "trigger": trigger,
+            "module": "app",
+            "declared": trigger,
+        }
         self._mirror.declare([ScheduleRecord(name=name, task=name, **call) for name in names], self.tasks)
 
     # ---- how it comes to an end

@@ -17,8 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from litequeue import Queue, Snooze, current_job, every
 from litequeue.core.records import NewJob, Status
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, LiteQueueError
-from litequeue.scheduling.schedules import declared
-from litequeue.scheduling.triggers import encode
+from litequeue.scheduling.schedules import record_of
 from litequeue.serialization.json_codec import digest
 from litequeue.testing import ManualClock
 from model import watch
@@ -272,9 +271,7 @@ class Machine(RuleBasedStateMachine):
     def add_schedule(self, q: int, name: str, task: str, n: int, span: float, *, replace: bool) -> None:
         queue = self.queues[q]
         call, when = queue.tasks[task].s(n), every(span)
-        record = declared(queue.tasks["hourly"].s(), when)
-        fields = {"name": name, "task": task, "payload": call.payload, "declared": False, "trigger": encode(when)}
-        new = type(record)(**{f: getattr(record, f) for f in record.__struct_fields__} | fields)
+        new = record_of(name, call, when, {})
         act = lambda: queue.schedules.add(name, call, when, replace=replace).name  # noqa: E731
         self.same(act, lambda: self.truth.ticks.put(new, self.now, replace_it=replace) or name)
 

@@ -12,14 +12,16 @@ from litequeue.core.store import Demand, ReadyJobs
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
 from model.remote import Remote
 from model.row import STATES, Broken, Row, is_over, must_be
+from model.ticks import code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from litequeue.core.engine import ScheduleRecord, Submitted
+    from litequeue.core.engine import Submitted
     from litequeue.core.outcome import Ended
     from litequeue.core.records import Claimed, NewJob
+    from litequeue.core.schedules import ScheduleRecord
     from litequeue.core.store import Beat, Cycle, Firing, NewWorker, Rescued, WorkerRecord
     from litequeue.sqlite.store import SqliteStore
     from model.crew import Worker
@@ -254,7 +256,7 @@ class Mirror:
     # ---- schedules
 
     def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
-        act = lambda: self.store.ticks.declare(schedules, tasks)  # noqa: E731
+        act = lambda: self.store.ticks.declare(code(schedules, tasks))  # noqa: E731
         expect = lambda truth: truth.ticks.declare(schedules, tasks, self.now)  # noqa: E731
         self._write_if(lambda truth: truth.ticks.changes_by(lambda: expect(truth)), act, expect)
 
@@ -290,7 +292,7 @@ class Mirror:
         return to_the_end(self.store, verb, tasks)
 
     def put_schedule(self, schedule: ScheduleRecord, *, replace: bool) -> None:
-        act = lambda: self.store.schedules.put(schedule, replace=replace)  # noqa: E731
+        act = lambda: self.store.schedules.put(schedule, replace=replace) and None  # noqa: E731
         self._write(act, lambda truth: truth.ticks.put(schedule, self.now, replace_it=replace))
 
     def remove_schedule(self, name: str) -> None:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import NewJob
+from litequeue.core.schedules import ScheduleRecord
+from litequeue.core.store import Declared
 from litequeue.errors import ScheduleExists, ScheduleNotFound
 from litequeue.scheduling import start, triggers
+from model.row import SUCCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +19,18 @@ if TYPE_CHECKING:
     from model.truth import Truth
 
 replace = msgspec.structs.replace
-CORE = ("task", "queue", "payload", "priority", "declared", "catch_up")
+CORE = ("task", "queue", "payload", "priority", "overlap", "catch_up", "until", "max_runs", "expires")
+
+
+def is_imported(module: str) -> bool:
+    """Whether a module is there: each is."""
+    return bool(module)
+
+
+def code(declared: Sequence[ScheduleRecord], tasks: frozenset[str]) -> Declared:
+    """What a worker of these tasks declares; others declare for other tasks in the same modules."""
+    modules = frozenset(each.module for each in declared if each.module is not None)
+    return Declared(declared, tasks, is_imported, modules | {"app"})
 
 
 class Ticks:
@@ -40,7 +53,12 @@ class Ticks:
             return
         if not replace_it:
             raise ScheduleExists(new.name)
+        if new.declared is not None and new.declared == old.declared:
+            self.schedules[new.name] = replace(old, module=new.module)
+            return
         changes = {name: getattr(new, name) for name in CORE}
+        if new.declared is not None:
+            changes |= {"declared": new.declared, "module": new.module}
         if not start.is_same(old.trigger, new.trigger):
             before = start.Before(old.trigger, old.next_at, old.last_at is not None)
             changes |= start.start(new.trigger, now, before)._asdict()
@@ -49,7 +67,7 @@ class Ticks:
     def declare(self, declared: Sequence[ScheduleRecord], tasks: frozenset[str], now: float) -> None:
         names = {schedule.name for schedule in declared}
         for old in list(self.schedules.values()):
-            if old.declared and old.task in tasks and old.name not in names:
+            if old.declared is not None and old.task in tasks and old.name not in names:
                 del self.schedules[old.name]
         for new in declared:
             self.put(new, now, replace_it=True)
@@ -80,8 +98,9 @@ class Ticks:
     def resume(self, name: str, now: float) -> None:
         old = self._known(name)
         if old.paused:
-            spent = old.next_at is None
-            next_at = None if spent else triggers.following(triggers.decode(old.trigger), now)
+            next_at = old.next_at
+            if next_at is not None and next_at <= now:
+                next_at = triggers.following(triggers.decode(old.trigger), now)
             self.schedules[name] = replace(old, paused=False, next_at=next_at)
 
     def trigger_now(self, name: str, now: float) -> str:
@@ -100,12 +119,20 @@ class Ticks:
         due = [each for each in due if each.next_at is not None and each.next_at <= now]
         for old in sorted(due, key=lambda each: (each.next_at, each.name)):
             ticks, next_at = self._due(old, now)
-            job_id = old.last_job
+            new = old
             for tick in ticks:
-                job_id = self._enqueue(old, now, tick)
-            last_at = ticks[-1] if ticks else old.last_at
-            self.schedules[old.name] = replace(old, next_at=next_at, last_at=last_at, last_job=job_id)
+                new = self._after(new, tick, now)
+            self.schedules[old.name] = replace(new, next_at=next_at)
         return self.next_of(tasks)
+
+    def _after(self, old: ScheduleRecord, tick: float, now: float) -> ScheduleRecord:
+        """The schedule after one tick: it is skipped where the last job has not ended, unless all may run at once."""
+        last = None if old.last_job is None else self._truth.jobs.get(int(old.last_job))
+        if old.overlap == "skip" and last is not None and last.state < SUCCEEDED:
+            since = tick if old.skipping_since is None else old.skipping_since
+            return replace(old, skipped=old.skipped + 1, skipping=old.skipping + 1, skipping_since=since)
+        job_id = self._enqueue(old, now, tick)
+        return replace(old, last_at=tick, last_job=job_id, runs=old.runs + 1, skipping=0, skipping_since=None)
 
     def _due(self, schedule: ScheduleRecord, now: float) -> tuple[tuple[float, ...], float | None]:
         assert schedule.next_at is not None

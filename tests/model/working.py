@@ -13,7 +13,6 @@ from contract.jobs import BOOM, Hands
 from litequeue.core.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Snoozed, Succeeded
 from litequeue.core.records import Claimed
 from litequeue.core.store import Demand, NewWorker
-from litequeue.scheduling.schedules import declared
 from model.machine import FAILED_TTL, HOUR, RESULT_TTL, Machine, some, which
 from model.row import QUEUED, Row, claimed
 
@@ -95,8 +94,7 @@ class Working(Machine):
     def _must_run(self) -> None:
         truth, now, queue = self.truth, self.now, self.queues[0]
         tasks = frozenset(queue.tasks)
-        hourly = queue.tasks["hourly"]
-        truth.ticks.declare([declared(hourly.s(), hourly.options.schedule)], tasks, now)
+        truth.ticks.declare(queue.declared.records(), tasks, now)
         mine = truth.register(NewWorker(token="", identity="", queues=None, tasks=(), threads=1, coroutines=1))
         self._run_what_is_ready(mine)
         for number in sorted((truth.workers.keys() | set(truth.ownerless())) - {mine}):

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from litequeue.queue import DefaultQueue, Queue, default_queue
+from litequeue.default_queue import DefaultQueue, default_queue
+from litequeue.queue import Queue
 
 EXAMPLE = 'LITEQUEUE = {"QUEUE": "shop.queue:queue"}'
 SETTINGS = ("QUEUE",)

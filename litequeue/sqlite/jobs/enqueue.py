@@ -198,13 +198,19 @@ def _columns(new: NewJob) -> dict[str, Any]:
     }
 
 
+def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
+    """Make a job that has not begun the new call. `waiting`: it waits for another, and goes on to."""
+    state = {"state": NUMBER[Status.WAITING]} if waiting else {}
+    yield SQL["replace"], _columns(new) | state | {"id": job_id}
+    yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
+
+
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
     job_id, state, begun = holder
     if new.on_conflict == "raise":
         raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
-        yield SQL["replace"], _columns(new) | {"id": job_id}
-        yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
+        yield from replace(job_id, new)
         return Submitted(job_id, fresh=False)
     [(payload,)] = yield SQL["payload_of"], {"id": job_id}
     if payload == new.payload or alike(new, payload, ask):

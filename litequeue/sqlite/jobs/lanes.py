@@ -69,7 +69,7 @@ class Lanes:
         if not self.are_few:
             return None
         tasks: dict[str, list[str]] = {}
-        for queue, task, _ in self._few:
+        for queue, task, *_ in self._few:
             tasks.setdefault(queue, []).append(task)
         return tasks
 

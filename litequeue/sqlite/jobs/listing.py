@@ -8,7 +8,7 @@ time limit is in `parts/jobs.py`.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.core.records import ListedJob, Page, Status
 from litequeue.sqlite.jobs.finish import NUMBER
@@ -32,6 +32,7 @@ class Where(NamedTuple):
     task: str | None = None
     queue: str | None = None
     tag: str | None = None
+    schedule: str | None = None
     limit: int = 100
     before: str | None = None
 
@@ -48,7 +49,8 @@ class Listing:
         self._asked = False
         self._over = False
         state = None if where.status is None else NUMBER[where.status]
-        self._filters = {"state": state, "queue": where.queue, "task": where.task, "tag": where.tag, "now": now}
+        names: dict[str, Any] = {"queue": where.queue, "task": where.task, "tag": where.tag, "schedule": where.schedule}
+        self._filters = names | {"state": state, "now": now}
 
     def step(self, db: Connection) -> bool:
         """Look at the next jobs; return whether there are more to look at."""

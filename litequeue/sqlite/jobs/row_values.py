@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from litequeue.core.duration import utc
-from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import JobError, JobRecord, ListedJob, Progress
+from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.jobs.finish import STATES
@@ -20,7 +20,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from litequeue.sqlite.drivers.connection import Connection, Row
+    from litequeue.sqlite.drivers.connection import Connection, Row, Steps
 
 _OTHER_ID = re.compile("0|-[1-9][0-9]*")  # a row of someone else's
 
@@ -126,7 +126,7 @@ def workers(db: Connection) -> list[WorkerRecord]:
 
 
 def _worker(row: Row) -> WorkerRecord:
-    number, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at, running = row
+    number, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at, running, modules = row
     return WorkerRecord(
         id=number,
         token=token,
@@ -139,6 +139,7 @@ def _worker(row: Row) -> WorkerRecord:
         beats=beats,
         beat_at=beat_at,
         running=running,
+        modules=_names(modules),
     )
 
 
@@ -158,10 +159,16 @@ def schedules(db: Connection) -> list[ScheduleRecord]:
     return [schedule(row) for row in db.rows(SQL["schedules"])]
 
 
+def find_schedule(name: str) -> Steps[ScheduleRecord | None]:
+    """Read the schedule of that name."""
+    rows = yield SQL["schedule"], {"name": name}
+    return schedule(rows[0]) if rows else None
+
+
 def schedule(row: Row) -> ScheduleRecord:
     """Turn a row into a schedule."""
-    (name, task, queue, payload, priority, trigger, declared, catch_up, paused, created_at, next_at, last_at,
-     last_job) = row  # fmt: skip
+    (name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, module, declared,
+     paused, created_at, next_at, last_at, last_job, runs, skipped, skipping, skipping_since) = row  # fmt: skip
     return ScheduleRecord(
         name=name,
         task=task,
@@ -169,13 +176,22 @@ def schedule(row: Row) -> ScheduleRecord:
         payload=payload,
         priority=priority,
         trigger=trigger,
-        declared=bool(declared),
+        overlap=overlap,
         catch_up=catch_up,
+        until=until,
+        max_runs=max_runs,
+        expires=expires,
+        module=module,
+        declared=declared,
         paused=bool(paused),
         created_at=created_at,
         next_at=next_at,
         last_at=last_at,
         last_job=last_job,
+        runs=runs,
+        skipped=skipped,
+        skipping=skipping,
+        skipping_since=skipping_since,
     )
 
 

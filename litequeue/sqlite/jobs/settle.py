@@ -16,6 +16,7 @@ from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, un
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.jobs.overlap import begin_next
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -40,15 +41,17 @@ def turn(
     """Record ends, make ready what is due, and claim: one cycle of a worker."""
     lost = settle(db, ended) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
-    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], look)
+    (run_at, expires_at, registered, serial), *lanes = db.rows(SQL["look"], look)
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
         expire(db, now, result_ttl, CHUNK)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
-    if overdue or due:
-        (run_at, expires_at, _), *lanes = db.rows(SQL["look"], look)
+    if serial:  # after what has expired
+        perform(db, begin_next(now))
+    if overdue or due or serial:
+        (run_at, expires_at, *_), *lanes = db.rows(SQL["look"], look)
     claimed: list[Claimed] = []
     cut = False
     if registered:
@@ -58,7 +61,7 @@ def turn(
             claimed += jobs
             cut = cut or is_cut
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
-    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
+    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut, bool(serial))
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:

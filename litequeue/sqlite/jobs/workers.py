@@ -30,6 +30,7 @@ def register(db: Connection, worker: NewWorker, now: float) -> int:
         "identity": worker.identity,
         "queues": None if worker.queues is None else json.dumps(worker.queues),
         "tasks": json.dumps(worker.tasks),
+        "modules": json.dumps(worker.modules),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "now": now,

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from litequeue.core.logger import later, say
 from litequeue.core.names import SHOWN, some
 from litequeue.ipc.notifier import JOBS, SCHEDULES
-from litequeue.sqlite.jobs import stored_schedules
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs import due_ticks, stored_schedules
 from litequeue.sqlite.jobs.user_answers import Answers, answered
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from litequeue.core.engine import ScheduleRecord
-    from litequeue.core.store import Firing
+    from litequeue.core.schedules import ScheduleRecord
+    from litequeue.core.store import Declared, Firing
     from litequeue.sqlite.drivers.connection import Connection, Statement
-    from litequeue.sqlite.jobs.stored_schedules import Chunk, Found
+    from litequeue.sqlite.jobs.due_ticks import Chunk, Found
     from litequeue.sqlite.jobs.user_answers import Ask
     from litequeue.sqlite.kernel import Kernel
 
@@ -30,27 +31,31 @@ class Ticks:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel, self._writer = kernel, kernel.writer
 
-    def declare(self, schedules: Sequence[ScheduleRecord], tasks: frozenset[str]) -> None:
-        """Make the file's declared schedules those of the code, as far as they are of these tasks.
+    def declare(self, code: Declared) -> None:
+        """Make the file's declared schedules those of the code, and remove what its modules declare no more.
 
-        Some tasks at a time, each in a transaction of its own, and without one where nothing differs.
+        Some at a time, each in a transaction of its own, and without one where nothing differs.
         """
-        of_task: dict[str, list[ScheduleRecord]] = {}
-        for new in schedules:
-            of_task.setdefault(new.task, []).append(new)
-        names, ordered, changed = frozenset(new.name for new in schedules), sorted(tasks), False
-        for start in range(0, len(ordered), stored_schedules.CHUNK):
-            few = ordered[start : start + stored_schedules.CHUNK]
-            declared = [new for task in few for new in of_task.get(task, ())]
-            changed = self._declare(declared, few, names) or changed
+        changed, size = self._remove_gone(code), stored_schedules.CHUNK
+        for start in range(0, len(code.schedules), size):
+            changed = self._declare(code.schedules[start : start + size]) or changed
         if changed:
             self._kernel.notifier.notify(SCHEDULES)
 
-    def _declare(self, declared: Sequence[ScheduleRecord], tasks: Sequence[str], names: frozenset[str]) -> bool:
+    def _remove_gone(self, code: Declared) -> bool:
+        names = frozenset(new.name for new in code.schedules)
+        gone = self._kernel.read_listing(lambda db: stored_schedules.gone(db, code, names))
+        for start in range(0, len(gone), stored_schedules.CHUNK):
+            few = gone[start : start + stored_schedules.CHUNK]
+            one = {"names": json.dumps([name for name, _ in few]), "modules": json.dumps([module for _, module in few])}
+            self._writer.run(partial(_rows, sql=SQL["remove_declared"], values=one))
+        return bool(gone)
+
+    def _declare(self, declared: Sequence[ScheduleRecord]) -> bool:
         now, answers = self._kernel.clock.now(), Answers()
 
         def differences(db: Connection, ask: Ask) -> list[Statement]:
-            return stored_schedules.differences(db, declared, tasks, names, now, ask)
+            return stored_schedules.differences(db, declared, now, ask)
 
         def change(db: Connection, ask: Ask) -> None:
             for statement in differences(db, ask):
@@ -94,27 +99,32 @@ class Ticks:
         """
         clock, known, last = self._kernel.clock, json.dumps(sorted(tasks)), None
         until, seen, fired = clock.now(), set[str](), list[str]()
-        while found := self._kernel.read(
-            partial(stored_schedules.page, which=which, tasks=known, now=until, after=last)
-        ):
+        while found := self._kernel.read(partial(due_ticks.page, which=which, tasks=known, now=until, after=last)):
             last, fresh = found[-1], [each for each in found if each.key not in seen]
             while fresh:
                 if seen:
                     yield
-                chunk = stored_schedules.chunk(fresh, clock.now(), wrong)
+                chunk = due_ticks.chunk(fresh, clock.now(), wrong)
                 seen.update(each.key for each in fresh[: chunk.looked_at])
                 fresh = fresh[chunk.looked_at :]
                 fired += self._write(chunk) if chunk.firing else []
         return fired
 
     def _write(self, chunk: Chunk) -> list[str]:
-        fired = self._writer.run(lambda db: stored_schedules.fire(db, chunk))
-        if any(ticks for _, ticks in fired):
+        kept = self._kernel.retention.result_ttl
+        fired = self._writer.run(lambda db: perform(db, due_ticks.fire(chunk, kept)))
+        if fired.ticks:
             self._kernel.notifier.notify(JOBS)
-        return [name for name, _ in fired]
+        if fired.cancelled:
+            self._kernel.tell_cancelled(None, fired.cancelled)
+        return fired.names
 
     def next_at(self, tasks: frozenset[str], broken: Sequence[str] = ()) -> float | None:
         """When the next schedule of these tasks is due. `broken`: those that cannot fire here."""
         known = {"tasks": json.dumps(sorted(tasks)), "broken": json.dumps(broken)}
         [(moment,)] = self._kernel.read(lambda db: db.rows(SQL["next_schedule"], known))
         return None if moment is None else float(moment)
+
+
+def _rows(db: Connection, sql: str, values: dict[str, str]) -> None:
+    db.rows(sql, values)

@@ -12,6 +12,7 @@ from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Sequence
 
     from litequeue.core.store import NewWorker, WorkerRecord
     from litequeue.sqlite.drivers.connection import Connection, Row
@@ -29,9 +30,9 @@ class Workers:
         now = self._kernel.clock.now()
         return self._writer.run(lambda db: workers.register(db, worker, now), durable=False)
 
-    def serve(self, worker: int, tasks: frozenset[str]) -> None:
-        """Record which tasks a registered worker runs now."""
-        values = {"worker": worker, "tasks": json.dumps(sorted(tasks))}
+    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
+        """Record which tasks a registered worker runs now, and which modules declare them."""
+        values = {"worker": worker, "tasks": json.dumps(sorted(tasks)), "modules": json.dumps(modules)}
         self._writer.run(lambda db: db.rows(SQL["serve_tasks"], values), durable=False)
 
     def beat(self, worker: int) -> Beat:

@@ -15,6 +15,7 @@ CREATE TABLE litequeue_workers (
     identity   TEXT NOT NULL,
     queues     TEXT,
     tasks      TEXT NOT NULL,
+    modules    TEXT NOT NULL DEFAULT '[]', -- that declare these and schedules
     threads    INTEGER NOT NULL,
     coroutines INTEGER NOT NULL,
     started_at REAL NOT NULL,
@@ -100,20 +101,39 @@ CREATE TABLE litequeue_schedules (
     queue       TEXT NOT NULL,
     priority    INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     trigger     TEXT NOT NULL,
-    declared    INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    overlap     TEXT NOT NULL DEFAULT 'skip' CHECK (overlap IN ('skip', 'queue', 'allow', 'replace')),
     catch_up    TEXT NOT NULL DEFAULT 'one' CHECK (catch_up IN ('one', 'all', 'none')),
+    until       REAL, -- no tick after it
+    max_runs    INTEGER CHECK (max_runs > 0),
+    expires     REAL, -- seconds from its tick in which a job must begin
+    module      TEXT, -- that declared it; NULL: none did
+    declared    TEXT, -- a digest of what the code said last
     paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
     created_at  REAL NOT NULL,
     next_at     REAL,
     computed_at REAL, -- when next_at was: a clock that is behind that was set back
     last_at     REAL,
     last_job    INTEGER,
-    payload     BLOB NOT NULL -- last: what stands before it is read without its overflow pages
+    runs        INTEGER NOT NULL DEFAULT 0, -- jobs that ticks have enqueued
+    skipped     INTEGER NOT NULL DEFAULT 0, -- ticks that have no job of their own
+    skipping    INTEGER NOT NULL DEFAULT 0, -- those of them since the last that has one
+    skipping_since REAL,
+    payload     BLOB NOT NULL, -- last: what stands before it is read without its overflow pages
+    CHECK ((module IS NULL) = (declared IS NULL)),
+    CHECK ((skipping = 0) = (skipping_since IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 -- The task: schedules of tasks that a worker does not know are passed over without a look at their rows.
 CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at, name, task) WHERE next_at IS NOT NULL AND paused = 0;
-CREATE INDEX litequeue_schedules_declared ON litequeue_schedules (task) WHERE declared = 1;
+CREATE INDEX litequeue_schedules_declared ON litequeue_schedules (module, name, task) WHERE module IS NOT NULL;
+
+-- Jobs of a schedule that run one after another, while there are several: the first may run, the others are waiting
+-- (state 2) until it has ended. Not of the schedule's row, which may be removed meanwhile.
+CREATE TABLE litequeue_serial (
+    schedule TEXT NOT NULL,
+    job      INTEGER NOT NULL,
+    PRIMARY KEY (schedule, job)
+) STRICT, WITHOUT ROWID;
 
 CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
@@ -159,8 +179,9 @@ SELECT job, attempt, strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') AS at, type,
 FROM litequeue_errors;
 
 CREATE VIEW litequeue_schedules_view AS
-SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger, catch_up,
-       CASE WHEN declared THEN 'code' ELSE 'file' END AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status,
+SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger, overlap, catch_up,
+       strftime('%Y-%m-%d %H:%M:%f', until, 'unixepoch') AS until, max_runs, expires,
+       coalesce(module, 'file') AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status, runs, skipped,
        strftime('%Y-%m-%d %H:%M:%f', next_at, 'unixepoch') AS next_at,
        strftime('%Y-%m-%d %H:%M:%f', last_at, 'unixepoch') AS last_at, last_job
 FROM litequeue_schedules;

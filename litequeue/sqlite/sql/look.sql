@@ -16,6 +16,7 @@ WHERE job.state = 1
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
     WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+          AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
           AND (delete_at IS NULL OR delete_at > :now)
@@ -26,6 +27,7 @@ CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
     WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+          AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
           AND (delete_at IS NULL OR delete_at > :now)

@@ -1,10 +1,10 @@
 -- name: register
-INSERT INTO litequeue_workers (token, identity, queues, tasks, threads, coroutines, started_at, beat_at)
-VALUES (:token, :identity, :queues, :tasks, :threads, :coroutines, :now, :now)
+INSERT INTO litequeue_workers (token, identity, queues, tasks, modules, threads, coroutines, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :modules, :threads, :coroutines, :now, :now)
 RETURNING id
 
 -- name: serve_tasks
-UPDATE litequeue_workers SET tasks = :tasks WHERE id = :worker
+UPDATE litequeue_workers SET tasks = :tasks, modules = :modules WHERE id = :worker
 
 -- name: beat
 UPDATE litequeue_workers SET beats = (beats + 1) % 1000000, beat_at = :now
@@ -15,7 +15,7 @@ RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
 
 -- name: workers
 SELECT id, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at,
-       (SELECT count(*) FROM litequeue_jobs WHERE state = 3 AND worker = litequeue_workers.id)
+       (SELECT count(*) FROM litequeue_jobs WHERE state = 3 AND worker = litequeue_workers.id), modules
 FROM litequeue_workers ORDER BY id
 
 -- name: unregister

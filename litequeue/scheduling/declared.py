@@ -1,0 +1,172 @@
+"""The schedules that the code of one queue declares, and which modules did. Knows no SQL."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
+
+import msgspec
+
+from litequeue.core.declaration import Declaration, declared_here
+from litequeue.core.store import Declared
+from litequeue.scheduling import triggers
+from litequeue.scheduling.schedules import Schedule, record_of
+
+if TYPE_CHECKING:
+    from litequeue.core.records import Call
+    from litequeue.core.schedules import ScheduleRecord
+
+_OURS = __name__.partition(".")[0]
+_MAIN = frozenset({"__main__", "__mp_main__"})
+
+
+class Entry(NamedTuple):
+    """One declaration. `name` None: it is named by what it says. `owner`: the task whose option it is, or None."""
+
+    name: str | None
+    owner: str | None
+    schedule: Schedule
+    call: Callable[[], Call]  # when it is needed: what annotations name may be defined further down
+    said: object  # what is compared with a second declaration of the same name
+    module: str
+    here: Declaration
+
+
+class DeclaredSchedules:
+    """What `task(schedule=)` and `queue.schedule()` have declared. `followers` are called when it changes."""
+
+    def __init__(self, decode: Callable[[bytes], Any]) -> None:
+        self._decode = decode
+        self._entries: list[Entry] = []
+        self.modules: set[str] = set()  # that declare anything on this queue
+        self.followers: list[Callable[[], object]] = []
+        self.changes: int = 0
+        _all.add(self)
+
+    def note_module(self) -> None:
+        """Note that the module which calls us declares a task here."""
+        self.modules.add(module_here())
+
+    def of_task(self, task: str, schedules: Sequence[Schedule], call: Callable[..., Call]) -> None:
+        """Replace the schedules that are options of a task; `call` makes the call of its arguments."""
+        module, here = module_here(), declared_here(call)
+        new = [
+            Entry(
+                schedule.name or (task if len(schedules) == 1 else None),
+                task,
+                schedule,
+                lambda schedule=schedule: call(*schedule.args, **schedule.kwargs),  # type: ignore[misc]
+                schedule,
+                module,
+                here,
+            )
+            for schedule in schedules
+        ]
+        kept = [entry for entry in self._entries if entry.owner != task]
+        for place, entry in enumerate(new):
+            _refuse_another([*kept, *new[:place]], entry)
+        if new or len(kept) < len(self._entries):
+            self._set([*kept, *new])
+
+    def add(self, name: str, schedule: Schedule, call: Call) -> None:
+        """Declare a schedule beside the tasks."""
+        new = Entry(name, None, schedule, lambda: call, (schedule, call), module_here(), declared_here(self.add))
+        _refuse_another(self._entries, new)
+        self.modules.add(new.module)
+        self._set([*(entry for entry in self._entries if entry.name != name), new])
+
+    def _set(self, entries: list[Entry]) -> None:
+        self._entries, self.changes = entries, self.changes + 1
+        for tell in list(self.followers):
+            tell()
+
+    @property
+    def are_ready(self) -> bool:
+        """Whether each module that declares some has been executed to its end."""
+        return not any(_is_being_imported(entry.module) for entry in self._entries)
+
+    def records(self) -> list[ScheduleRecord]:
+        """Return the schedules as the file keeps them."""
+        return [self._record(entry) for entry in self._entries if not _is_being_imported(entry.module)]
+
+    def _record(self, entry: Entry) -> ScheduleRecord:
+        call, trigger = entry.call(), entry.schedule.trigger
+        said = self._said(call)
+        name = entry.name or f"{entry.owner}:{_digest(triggers.describe(trigger), said)[:6]}"
+        record = record_of(name, call, trigger, entry.schedule.options)
+        declared = _digest(msgspec.structs.replace(record, payload=b""), said)
+        return msgspec.structs.replace(record, module=entry.module, declared=declared)
+
+    def _said(self, call: Call) -> str:
+        """Return the arguments as text: the bytes of a codec may differ each time."""
+        return repr(self._decode(call.payload))
+
+    def code(self, tasks: Iterable[str]) -> Declared:
+        """Return what a worker makes the file's declared schedules of."""
+        shared = {module for other in list(_all) if other is not self for module in other.modules}
+        return Declared(self.records(), frozenset(tasks), is_imported, frozenset(shared))
+
+
+_all: WeakSet[DeclaredSchedules] = WeakSet()
+
+
+def _refuse_another(known: Sequence[Entry], new: Entry) -> None:
+    """Refuse a name that is declared twice; not where a module or a cell of a notebook is executed again."""
+    for old in known:
+        if new.name is None:
+            if old.name is None and (old.owner, old.schedule) == (new.owner, new.schedule):
+                raise ValueError(f"{new.owner}: schedule= has the same schedule twice: {new.schedule!r}")
+        elif old.name == new.name and (old.owner, old.said) != (new.owner, new.said) and _same_run(old, new):
+            raise ValueError(
+                f"a schedule named {new.name!r} is already declared on this queue; give one of the two another name"
+            )
+
+
+def _same_run(old: Entry, new: Entry) -> bool:
+    return old.owner is not None or new.owner is not None or old.here.is_amid(new.here)
+
+
+def _digest(*values: object) -> str:
+    from hashlib import sha256  # here: it takes longer to import than all of us
+
+    return sha256(repr(values).encode(errors="backslashreplace")).hexdigest()
+
+
+# ---- modules
+
+
+def module_here() -> str:
+    """Return the module whose code called into litequeue; a program's script by its path."""
+    frame = sys._getframe(1)  # noqa: SLF001  inspect.currentframe() is this, and slow to import
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _OURS:
+        frame = frame.f_back
+    return _name_of(frame.f_globals)
+
+
+def _name_of(namespace: Mapping[str, Any]) -> str:
+    name = str(namespace.get("__name__"))
+    if name not in _MAIN:
+        return name
+    spec, file = namespace.get("__spec__"), namespace.get("__file__")
+    if spec is not None:  # python -m
+        return str(spec.name)
+    return os.path.realpath(file) if file and not file.startswith("<") else name
+
+
+def is_imported(module: str) -> bool:
+    """Whether this process has executed the module, or the script at that path, to its end."""
+    main = sys.modules.get("__main__")
+    if main is not None and _name_of(vars(main)) == module:
+        return True
+    if Path(module).is_absolute():
+        files = {getattr(each, "__file__", None) for each in list(sys.modules.values())}
+        return module in {os.path.realpath(file) for file in files if file}
+    return module not in _MAIN and module in sys.modules and not _is_being_imported(module)
+
+
+def _is_being_imported(module: str) -> bool:
+    return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))
