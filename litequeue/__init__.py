@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from litequeue.core.hints import missing_public_name
 from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
@@ -20,6 +21,7 @@ from litequeue.errors import (
     NotAQueue,
     PartlyEnqueued,
     PayloadTooLarge,
+    PlainCallWarning,
     ScheduleExists,
     ScheduleNotFound,
     SchemaTooNew,
@@ -34,11 +36,14 @@ from litequeue.errors import (
 from litequeue.job import Job
 from litequeue.lock import Lock
 from litequeue.queue import Queue, default_queue, task
+from litequeue.scheduling.cron import cron
+from litequeue.scheduling.intervals import every
 from litequeue.scheduling.schedules import Schedule, Schedules
-from litequeue.scheduling.triggers import at, cron, every
+from litequeue.scheduling.triggers import at, first_of
 from litequeue.serialization.json_codec import Codec
 from litequeue.task import Task
 from litequeue.worker.executor.context import Run, current_job
+from litequeue.worker.executor.job_filter import JobFilter
 
 if TYPE_CHECKING:
     from litequeue.worker.worker import Worker
@@ -50,7 +55,7 @@ else:
             from litequeue.worker.worker import Worker
 
             return Worker
-        raise AttributeError(f"module 'litequeue' has no attribute {name!r}")
+        raise missing_public_name(name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
@@ -69,6 +74,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobFilter",
     "JobNotFound",
     "JobTimeout",
     "KeyConflict",
@@ -79,6 +85,7 @@ __all__ = [
     "Page",
     "PartlyEnqueued",
     "PayloadTooLarge",
+    "PlainCallWarning",
     "Progress",
     "Queue",
     "Retry",
@@ -104,6 +111,12 @@ __all__ = [
     "current_job",
     "default_queue",
     "every",
+    "first_of",
     "task",
 ]
 __version__ = "0.1.0"
+
+# So tracebacks, records of failures and logs name an error as it is imported: `litequeue.JobTimeout`.
+for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
+    if issubclass(_public, BaseException):
+        _public.__module__ = __name__

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequen
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from litequeue.core.budget import BUDGET
-from litequeue.core.caller import warn_caller
 from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import NewJob
+from litequeue.core.records import NewJob, as_shown
+from litequeue.core.warn import warn_caller
 from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued
 from litequeue.job import Job
 
@@ -123,15 +123,16 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
         self._ends: list[int] = []  # of chunks: how many jobs there are up to there
         self._are_pending = False
 
-    def add(self, submitted: Sequence[Submitted]) -> None:
-        """Note one more chunk."""
-        compact = " ".join([each.id for each in submitted]) if isinstance(submitted, list) else submitted
-        self._note(compact, len(submitted))
-
-    def add_pending(self, jobs: list[Job[R]]) -> None:
-        """Note one that a transaction of the caller's may undo yet: its jobs know more than their ids."""
-        self._are_pending = True
-        self._note(jobs, len(jobs))
+    def note(
+        self, jobs: Sequence[NewJob], submitted: Sequence[Submitted], make: Callable[[NewJob, Submitted], Job[R]]
+    ) -> None:
+        """Note one more chunk. Of one that a transaction of the caller's may undo yet, the jobs, which know that."""
+        if submitted[0].pending:
+            self._are_pending = True
+            self._note(list(map(make, as_shown(jobs), submitted)), len(submitted))
+        else:
+            compact = " ".join([each.id for each in submitted]) if isinstance(submitted, list) else submitted
+            self._note(compact, len(submitted))
 
     def _note(self, chunk: str | Sequence[Submitted] | list[Job[R]], count: int) -> None:
         self._chunks.append(chunk)

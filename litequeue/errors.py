@@ -141,6 +141,13 @@ class SchemaTooNew(StoreError):
     """The file was written by a newer litequeue than this one."""
 
 
+class PlainCallWarning(LiteQueueError, UserWarning):
+    """A task was called plainly, which enqueues nothing; `$LITEQUEUE_PLAIN_CALLS` asks to be told.
+
+    A warning with `warn`, raised with `error`.
+    """
+
+
 class Unsupported(LiteQueueError):
     """The operation is not possible here."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
 from litequeue.core.engine import Source
+from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
@@ -20,7 +21,7 @@ R = TypeVar("R")
 
 
 @interruptible
-class Job(Generic[R]):
+class Job(JobWords, Generic[R]):
     """One stored call. Attributes are the state at the last load; `refresh()` loads them again.
 
     `await job` waits for the result. Ids are opaque text.
@@ -89,8 +90,16 @@ class Job(Generic[R]):
 
     @property
     def attempt(self) -> int:
-        """How many times it has been claimed."""
+        """How many times it has been claimed: the number of its last run."""
         return self._loaded().attempt
+
+    @property
+    def tries(self) -> int:
+        """The number of its present, next or last try: 1 + the failures before it; `retries` bounds it.
+
+        A run that a stop, a death or a `Snooze` cut short is not counted.
+        """
+        return self._loaded().tries
 
     @property
     def priority(self) -> int:
@@ -286,6 +295,7 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         worker=None,
         cancel_requested=False,
         progress=None,
+        retries=new.retries,
         payload=new.payload,
         result=None,
         errors=(),

@@ -13,6 +13,7 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 import msgspec
 
+from litequeue.core import hints
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.duration import instant, seconds
@@ -20,7 +21,7 @@ from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
-from litequeue.scheduling.triggers import At, Cron, Every, Trigger
+from litequeue.scheduling import triggers
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -53,7 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     delay: float | None = None
     result_ttl: float | None = None
-    schedule: Trigger | None = None
+    schedule: triggers.Trigger | None = None
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
 
@@ -71,7 +72,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: Duration | Unset | None
     unique: Unique
     key_scope: KeyScope | None
-    schedule: Trigger | None
+    schedule: triggers.Trigger | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
     delay: Duration | None
@@ -145,8 +146,18 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
 def check_known(given: Iterable[str], known: Any, what: str) -> None:
     """Refuse an option that `known`, a TypedDict, does not have."""
     takes = known.__annotations__
-    if unknown := ", ".join(sorted(set(given) - set(takes))):
-        raise TypeError(f"{what} has no option {unknown}; it takes {', '.join(sorted(takes))}")
+    unknown = sorted(set(given) - set(takes))
+    if unknown:
+        advice = _elsewhere(unknown, known) or hints.of_options(unknown) or f"it takes {', '.join(sorted(takes))}"
+        raise TypeError(f"{what} has no option {', '.join(unknown)}; {advice}")
+
+
+def _elsewhere(unknown: list[str], known: Any) -> str:
+    """Say where options go that the other kind has: those of a call to using(), those of a task to task()."""
+    other, place = (Using, "task.using") if known is TaskOptions else (TaskOptions, "@queue.task")
+    if not set(unknown) <= set(other.__annotations__):
+        return ""
+    return f"it goes to {place}({', '.join(f'{name}=...' for name in unknown)})"
 
 
 def task_options(given: TaskOptions) -> Options:
@@ -364,7 +375,5 @@ def run_options(
     )
 
 
-def _trigger(schedule: Trigger | None) -> Trigger | None:
-    if schedule is not None and not isinstance(schedule, (Cron, Every, At)):
-        raise TypeError(f"schedule must be made by cron(), every() or at(), got {schedule!r}")
-    return schedule
+def _trigger(schedule: triggers.Trigger | None) -> triggers.Trigger | None:
+    return None if schedule is None else triggers.check(schedule, "schedule")

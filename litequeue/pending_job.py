@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from litequeue.core.after_commit import hook_of
 from litequeue.core.interruptible import interruptible
+from litequeue.core.records import as_shown
 from litequeue.errors import JobNotFound
 from litequeue.job import Job
 
 if TYPE_CHECKING:
-    from litequeue.core.after_commit import Hook
-    from litequeue.core.engine import Source
+    from litequeue.core.after_commit import OnCommit
+    from litequeue.core.engine import Source, Submitted
     from litequeue.core.records import NewJob
+    from litequeue.task_owner import Owner
 
 R = TypeVar("R")
 
@@ -52,35 +55,32 @@ class PendingJob(Job[R]):
         return f"<Job of {self._task}, not stored yet>" if self._id is None else super().__repr__()
 
 
-def stored_by(
-    hook: Hook, calls: Iterable[NewJob], source: Source, store: Callable[[], Sequence[Job[R]]]
-) -> list[Job[R]]:
-    """Have the hook store the calls, and return their jobs, which know it when it has."""
-    pending, later = _prepared(calls, source, store)
-    hook(later)
-    return pending
+class Deferred(Generic[R]):
+    """Calls of one task that a hook is to have stored after a commit; their jobs know it when it has.
 
+    `make` returns the job of a call that is stored.
+    """
 
-async def astored_by(
-    hook: Hook, calls: Iterable[NewJob], source: Source, store: Callable[[], Sequence[Job[R]]]
-) -> list[Job[R]]:
-    """Async twin of `stored_by`: by the hook's own `acall`, if it has one."""
-    pending, later = _prepared(calls, source, store)
-    acall: Any = getattr(hook, "acall", None)
-    if acall is None:
-        hook(later)
-    else:
-        await acall(later)
-    return pending
+    def __init__(self, jobs: Sequence[NewJob], owner: Owner, make: Callable[[NewJob, Submitted], Job[R]]) -> None:
+        self._jobs, self._owner, self._make = jobs, owner, make
+        self._pending = [PendingJob[R](new, owner.source) for new in as_shown(jobs)]
 
+    def by(self, on_commit: OnCommit) -> list[Job[R]]:
+        """Leave them to the hook that the option means, and return their jobs."""
+        hook_of(on_commit)(self._store)
+        return list(self._pending)
 
-def _prepared(
-    calls: Iterable[NewJob], source: Source, store: Callable[[], Sequence[Job[R]]]
-) -> tuple[list[Job[R]], Callable[[], None]]:
-    pending = [PendingJob[R](new, source) for new in calls]
+    async def aby(self, on_commit: OnCommit) -> list[Job[R]]:
+        """Async twin of `by`: by the hook's own `acall`, if it has one."""
+        hook = hook_of(on_commit)
+        acall: Any = getattr(hook, "acall", None)
+        if acall is None:
+            hook(self._store)
+        else:
+            await acall(self._store)
+        return list(self._pending)
 
-    def later() -> None:
-        for each, job in zip(pending, store(), strict=True):
-            each.become(job)
-
-    return list(pending), later
+    def _store(self) -> None:
+        submitted = self._owner.submit(self._jobs, None)
+        for each, new, stored in zip(self._pending, as_shown(self._jobs), submitted, strict=True):
+            each.become(self._make(new, stored))

@@ -16,11 +16,13 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
 from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
+from litequeue.core.hints import QueueWords, hinted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.modules import checked_patterns, import_matching
 from litequeue.core.names import check_name
 from litequeue.core.opened_engine import OpenedEngine
 from litequeue.core.pickled import by_name
+from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
 from litequeue.decorator import Decorator, check_callable_without_arguments
@@ -60,7 +62,7 @@ _FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
 @interruptible
-class Queue:
+class Queue(QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
@@ -77,6 +79,7 @@ class Queue:
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
 
+    @hinted
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -160,6 +163,11 @@ class Queue:
     def tasks(self) -> Mapping[str, Task[..., Any]]:
         """The tasks declared on this queue, by name; `queue.tasks[name]` raises `UnknownTask`."""
         return self._tasks
+
+    @property
+    def plain_calls(self) -> str | None:
+        """What a plain call of a task does that is declared now: $LITEQUEUE_PLAIN_CALLS."""
+        return os.environ.get(VARIABLE)
 
     def now(self) -> float:
         """The time, in unix seconds."""
@@ -304,6 +312,7 @@ class Queue:
         """The schedules kept in the file."""
         return Schedules(self.engine.schedules, self.job)
 
+    @hinted
     def worker(
         self,
         *,

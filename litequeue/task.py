@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
-from litequeue.core.after_commit import OnCommit, hook_of
+from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
-from litequeue.core.caller import warn_caller
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
+from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
 from litequeue.core.pickled import by_name
-from litequeue.core.records import Call, NewJob, NewJobs
+from litequeue.core.plain_calls import guarded
+from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
+from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
-from litequeue.pending_job import astored_by, stored_by
+from litequeue.pending_job import Deferred
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
 from litequeue.task_owner import Owner
@@ -39,7 +39,7 @@ LARGE_PAYLOAD = 64 * 1024
 
 
 @interruptible
-class Task(Transparent, Generic[P, R]):
+class Task(Transparent, TaskWords, Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
     def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:
@@ -50,10 +50,12 @@ class Task(Transparent, Generic[P, R]):
         if options.mask or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
         self._owner = owner
+        self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
         self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
         self._within: Any = None
+        self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not options.unique and options.expires is None and options.delay is None
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
@@ -89,7 +91,7 @@ class Task(Transparent, Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
-        return cast("R", self.function(*args, **kwargs))
+        return cast("R", self._called(*args, **kwargs))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store one call. The job is on disk when this returns.
@@ -99,7 +101,7 @@ class Task(Transparent, Generic[P, R]):
         """
         new = self._new(args, kwargs)
         if self._on_commit:
-            return self._after_commit((new,))[0]
+            return self._deferred((new,)).by(self._on_commit)[0]
         [submitted] = self._owner.submit((new,), self._within)
         return self._job(new, submitted)
 
@@ -107,7 +109,7 @@ class Task(Transparent, Generic[P, R]):
         """Async twin of `enqueue`."""
         new = self._new(args, kwargs)
         if self._on_commit:
-            return (await self._aafter_commit((new,)))[0]
+            return (await self._deferred((new,)).aby(self._on_commit))[0]
         [submitted] = await self._owner.asubmit((new,), self._within)
         return self._job(new, submitted)
 
@@ -146,8 +148,8 @@ class Task(Transparent, Generic[P, R]):
         if not jobs:
             return []
         if self._on_commit:
-            return self._after_commit(jobs)
-        submitted, records = self._owner.submit(jobs, self._within), _records(jobs)
+            return self._deferred(jobs).by(self._on_commit)
+        submitted, records = self._owner.submit(jobs, self._within), as_shown(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
 
@@ -174,8 +176,8 @@ class Task(Transparent, Generic[P, R]):
         if not jobs:
             return []
         if self._on_commit:
-            return await self._aafter_commit(jobs)
-        submitted, records = await self._owner.asubmit(jobs, self._within), _records(jobs)
+            return await self._deferred(jobs).aby(self._on_commit)
+        submitted, records = await self._owner.asubmit(jobs, self._within), as_shown(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
 
@@ -185,8 +187,7 @@ class Task(Transparent, Generic[P, R]):
         `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
         `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
         duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
-        None for none);
-        `tags`; `within` (a connection of yours with a transaction open: the job is committed by that);
+        None for none); `tags`; `within` (a connection of yours with a transaction open, which commits the job);
         `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
@@ -218,7 +219,10 @@ class Task(Transparent, Generic[P, R]):
         keyed = not self._plain and bool(self.options.unique or fields.get("key"))
         if not (keyed or self._plain):
             self._require_key_for_its_options()
-        payload = self.signature.encode_call(args, kwargs, canonical=keyed)
+        try:
+            payload = self.signature.encode_call(args, kwargs, canonical=keyed)
+        except TypeError as error:
+            raise explained(error, self.function, kwargs, Using.__annotations__) from error.__cause__
         if len(payload) > LARGE_PAYLOAD or len(payload) > self._owner.max_payload:
             self._checked(payload)
         if self._plain:
@@ -254,9 +258,9 @@ class Task(Transparent, Generic[P, R]):
         try:
             for call in calls:
                 if batch.add(call):
-                    self._note(stored, jobs := batch.take(), self._owner.submit(jobs, self._within))
+                    stored.note(jobs := batch.take(), self._owner.submit(jobs, self._within), self._job)
             if jobs := batch.take():
-                self._note(stored, jobs, self._owner.submit(jobs, self._within))
+                stored.note(jobs, self._owner.submit(jobs, self._within), self._job)
         except Exception as error:
             stored.explain(error)
             raise
@@ -269,19 +273,13 @@ class Task(Transparent, Generic[P, R]):
         try:
             async for call in in_slices(calls):
                 if batch.add(call):
-                    self._note(stored, jobs := batch.take(), await self._owner.asubmit(jobs, self._within))
+                    stored.note(jobs := batch.take(), await self._owner.asubmit(jobs, self._within), self._job)
             if jobs := batch.take():
-                self._note(stored, jobs, await self._owner.asubmit(jobs, self._within))
+                stored.note(jobs, await self._owner.asubmit(jobs, self._within), self._job)
         except Exception as error:
             stored.explain(error)
             raise
         return stored
-
-    def _note(self, stored: EnqueuedJobs[R], jobs: Sequence[NewJob], submitted: Sequence[Submitted]) -> None:
-        if submitted[0].pending:
-            stored.add_pending(list(map(self._job, _records(jobs), submitted)))
-        else:
-            stored.add(submitted)
 
     # ---- options of one call
 
@@ -328,23 +326,8 @@ class Task(Transparent, Generic[P, R]):
             warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
         return payload
 
-    # ---- after the commit of the application's own transaction
-
-    @property
-    def _declared_on_commit(self) -> OnCommit:
-        given = self.options.on_commit
-        return self._owner.on_commit if given is None else given
-
-    def _after_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
-        return stored_by(hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs))
-
-    async def _aafter_commit(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
-        return await astored_by(
-            hook_of(self._on_commit), _records(jobs), self._owner.source, partial(self._store, jobs)
-        )
-
-    def _store(self, jobs: Sequence[NewJob]) -> list[Job[R]]:
-        return list(map(self._job, _records(jobs), self._owner.submit(jobs, None)))
+    def _deferred(self, jobs: Sequence[NewJob]) -> Deferred[R]:
+        return Deferred(jobs, self._owner, self._job)
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
@@ -380,18 +363,13 @@ class Task(Transparent, Generic[P, R]):
         return f"<Task {self.name} queue={self._fields['queue']}>"
 
 
-def _records(jobs: Sequence[NewJob]) -> Iterable[NewJob]:
-    """What their `Job`s show until they are loaded, which has nothing to do with their arguments."""
-    return repeat(jobs.like, len(jobs)) if isinstance(jobs, NewJobs) else jobs
-
-
 @interruptible
 class AsyncTask(Task[P, R]):
     """A task whose function is a coroutine function: a plain call returns an awaitable."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Call the function here and now; await what it returns."""
-        return cast("Coroutine[Any, Any, R]", self.function(*args, **kwargs))
+        return cast("Coroutine[Any, Any, R]", self._called(*args, **kwargs))
 
 
 def _using(task: Task[P, R], options: Using) -> Task[P, R]:

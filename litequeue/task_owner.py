@@ -20,6 +20,10 @@ class Owner(Protocol):
     on_commit: OnCommit
 
     @property
+    def plain_calls(self) -> str | None:
+        """What a plain call of a task does: None, or "" for a plain call, "warn" or "error"."""
+
+    @property
     def source(self) -> Source:
         """The source from which its jobs are looked up."""
 

@@ -21,9 +21,9 @@ FLOORS = [
     "ipc",
     "options",
     "job",
+    "task_owner",
     "pending_job",
     "calls",
-    "task_owner",
     "task",
     "decorator",
     "lock",
@@ -91,9 +91,8 @@ BROAD: dict[str, str] = {
     "sqlite/commit/open_transaction.py OpenTransaction.tell": (
         "it is committed; what cannot be told of is found at the next look"
     ),
-    "worker/executor/execute.py _raised": "the error's own class; the job fails with what that raised",
-    "core/retry.py after_error": (
-        "the same, the classes of retry_on and give_up_on, and the user's own backoff function"
+    "worker/executor/execute.py _outcome_of": (
+        "the error's own class, the classes of retry_on, a backoff function: the job fails with what that raised"
     ),
     "core/retry.py _text": "the exception's own __str__ and __repr__",
     "sqlite/commit/batch.py commit": "handed to the callers whose work it was",
@@ -118,6 +117,9 @@ BROAD: dict[str, str] = {
     "worker/executor/mailbox.py Mailbox.settle": "the loop settles it again, and says what is wrong",
     "worker/loop.py Loop._settle": "the same: the ends are offered again until the deadline",
     "worker/loop.py Loop.close": "on any error the lock is freed, and other workers release the jobs",
+    "cli/log_output.py _message": "a record of the application's whose arguments do not fit is told all the same",
+    "cli/log_output.py _plain": "a value that the application added to its record: its own code runs",
+    "cli/log_output.py _text": "the same",
     "cli/locate.py _set_up_django": "the user's settings and models run; shown with their own traceback",
     "cli/locate.py import_named": "the user's module runs when it is imported; shown with its own traceback",
 }

@@ -227,6 +227,15 @@ def test_whatever_lists_does_so_in_json_too(call, worked, command):
         assert call(command, target)
 
 
+def test_listings_tell_the_try_and_of_how_many_where_the_app_is_known(call, worked):
+    for target, tries, most in (("app:queue", "1 of 3", 3), ("app.db", "1", None)):
+        assert re.search(rf"^try +{tries}, run 1$", call("show", target, "1"), re.MULTILINE)
+        assert re.search(rf"^ *1 +add +email +succeeded +{tries} +", call("jobs", target), re.MULTILINE)
+        assert re.search(r"^ *3 +greet +default +scheduled +- +", call("jobs", target), re.MULTILINE)
+        shown = json.loads(call("show", target, "1", "--json"))
+        assert [shown[name] for name in ("tries", "max_tries", "attempt")] == [1, most, 1]
+
+
 def test_status_tells_depth_failures_and_durations(call, worked):
     found = json.loads(call("status", "app.db", "--json"))
     default, email = found["queues"]
@@ -335,7 +344,9 @@ def test_jobs_are_narrowed_by_status_task_queue_and_tag_and_paged(call, worked):
 
 
 def test_show_tells_the_error_with_its_traceback(call, worked):
-    assert 'raise ValueError("no good")' in call("show", "app.db", "2")
+    shown = call("show", "app.db", "2")
+    assert 'raise ValueError("no good")' in shown
+    assert re.search(r"^run 1, .*: ValueError: no good$", shown, re.MULTILINE)
     assert json.loads(call("show", "app.db", "1", "--json"))["result"] == 5
 
 
@@ -630,9 +641,9 @@ def test_json_logs_are_one_object_a_line(call, start):
     command = start("run", "app:queue", "--until-idle", "--log-format", "json")
     assert command.ends() == 0
     serving, *others = map(json.loads, command.lines)
-    failed = next(line for line in others if "job" in line)  # a slow disk has a line of its own
+    failed = next(line for line in others if "job_id" in line)  # a slow disk has a line of its own
     assert (serving["event"], serving["threads"] > 0) == ("serving", True)
-    assert [failed[name] for name in ("job", "task", "outcome", "attempt", "queue")] == [
+    assert [failed[name] for name in ("job_id", "task", "outcome", "try", "queue")] == [
         "1",
         "bad",
         "failed",

@@ -162,8 +162,8 @@ def look_on(keeper, clock, seconds):
 
 
 TRIGGERS = {
-    "every": lambda catch_up: every("5m", catch_up=catch_up),
-    "cron": lambda catch_up: cron("*/5 * * * *", tz="UTC", catch_up=catch_up),
+    "every": every("5m"),
+    "cron": cron("*/5 * * * *", tz="UTC"),
 }
 
 
@@ -171,7 +171,7 @@ TRIGGERS = {
 @pytest.mark.parametrize("catch_up", ["one", "all", "none"])
 @pytest.mark.parametrize("jump", [HOUR, DAY])
 def test_ticks_a_clock_leaps_over_are_made_up_for_as_if_nobody_had_worked(queue, clock, keeper, kind, catch_up, jump):
-    queue.schedules.add("tick", queue.tasks["work"].s(), TRIGGERS[kind](catch_up))
+    queue.schedules.add("tick", queue.tasks["work"].s(), TRIGGERS[kind], catch_up=catch_up)
     look_on(keeper, clock, 12 * MINUTE)
     clock.step(jump)
     look_on(keeper, clock, 10 * MINUTE)
@@ -182,7 +182,7 @@ def test_ticks_a_clock_leaps_over_are_made_up_for_as_if_nobody_had_worked(queue,
 @pytest.mark.parametrize("catch_up", ["one", "all", "none"])
 @pytest.mark.parametrize("jump", [-HOUR, -DAY])
 def test_an_interval_goes_on_after_the_clock_was_set_back(queue, clock, keeper, catch_up, jump):
-    queue.schedules.add("tick", queue.tasks["work"].s(), every("5m", catch_up=catch_up))
+    queue.schedules.add("tick", queue.tasks["work"].s(), every("5m"), catch_up=catch_up)
     look_on(keeper, clock, 12 * MINUTE)
     clock.step(jump)
     look_on(keeper, clock, 12 * MINUTE)
@@ -193,7 +193,7 @@ def test_an_interval_goes_on_after_the_clock_was_set_back(queue, clock, keeper, 
 @pytest.mark.parametrize("catch_up", ["one", "all", "none"])
 @pytest.mark.parametrize("jump", [-HOUR, -DAY])
 def test_a_cron_trigger_goes_on_by_the_clock_that_was_set_back(queue, clock, keeper, catch_up, jump):
-    queue.schedules.add("tick", queue.tasks["work"].s(), cron("*/5 * * * *", tz="UTC", catch_up=catch_up))
+    queue.schedules.add("tick", queue.tasks["work"].s(), cron("*/5 * * * *", tz="UTC"), catch_up=catch_up)
     look_on(keeper, clock, 12 * MINUTE)
     clock.step(jump)
     look_on(keeper, clock, 10 * MINUTE)
@@ -268,7 +268,7 @@ def test_after_a_night_nobody_is_taken_for_dead(queue, clock, keeper, other, sle
 @sleeps
 @pytest.mark.parametrize("catch_up", ["one", "all", "none"])
 def test_after_a_night_a_schedule_makes_up_for_what_it_missed(queue, clock, keeper, catch_up, sleep):
-    queue.schedules.add("tick", queue.tasks["work"].s(), cron("0 * * * *", tz="UTC", catch_up=catch_up))
+    queue.schedules.add("tick", queue.tasks["work"].s(), cron("0 * * * *", tz="UTC"), catch_up=catch_up)
     look_on(keeper, clock, 10 * MINUTE)
     sleep(clock)
     look_on(keeper, clock, HOUR)

@@ -252,3 +252,4 @@ def test_at_a_reload_jobs_are_asked_to_end_and_released_whatever_the_grace(queue
     assert [job.refresh().status for job in jobs] == ["queued", "succeeded", "queued"]
     assert {queue.engine.jobs.look_up(job.id).deaths for job in jobs} == {0}
     assert said(caplog, r"after 500ms releasing 1 job: \S*looks_not\[3\]")
+    assert said(caplog, r"has released 2 jobs: \S*coroutine\[1\], \S*looks_not\[3\]; to be run again")

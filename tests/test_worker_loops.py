@@ -262,7 +262,8 @@ def test_the_applications_loop_is_not_replaced_but_named_once_and_again_when_it_
         return threading.get_ident()
 
     def messages():
-        return [record.getMessage() for record in caplog.records if "application's event loop" in record.getMessage()]
+        texts = [record.getMessage() for record in caplog.records]
+        return [text for text in texts if text.startswith("the application's event loop")]
 
     async def application():
         async with queue.worker(threads=1) as worker:

@@ -21,7 +21,8 @@ def ticks(queue, name):
 def test_three_workers_fire_each_tick_once(database):
     queues = [Queue(database, durability="normal") for _ in range(3)]
     for queue in queues:
-        queue.task(name="tick", schedule=every(0.05, catch_up="all"))(lambda: None)
+        queue.task(name="tick")(lambda: None)
+    queues[0].schedules.add("tick", queues[0].tasks["tick"].s(), every(0.05), catch_up="all")
     workers = [queue.worker(threads=1) for queue in queues]
     for worker in workers:
         worker.__enter__()
@@ -127,7 +128,7 @@ def test_a_worker_that_ends_when_idle_has_fired_all_that_was_due(queue, monkeypa
     monkeypatch.setattr(stored_schedules, "CHUNK", 2)
     task = queue.task(name="tick")(lambda: None)
     for number in range(11):
-        queue.schedules.add(f"{number}", task.s(), every("1h", catch_up="none"))
+        queue.schedules.add(f"{number}", task.s(), every("1h"), catch_up="none")
     late = "UPDATE litequeue_schedules SET next_at = :now - 1800"
     queue.engine.kernel.writer.run(lambda db: db.rows(late, {"now": queue.now()}))
     queue.schedules.add("last", task.s(), at(utc(queue.now() - 60)))

@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -19,6 +21,7 @@ from litequeue.cli.enqueue import enqueue
 from litequeue.cli.look import jobs, show, status
 from litequeue.cli.printing import harmless
 from litequeue.cli.run import run
+from litequeue.core.hints import of_command, of_command_option
 from litequeue.errors import LiteQueueError
 
 __all__ = ["main"]
@@ -35,6 +38,19 @@ class Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        with _hints():
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        if args and self.get_command(ctx, args[0]) is None and (hint := of_command(args[0])):
+            ctx.fail(f"No such command {args[0]!r}; use {hint}")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they were added."""
         del ctx
@@ -43,13 +59,27 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _hints():
+                return super().invoke(ctx)
         except LiteQueueError as error:
             raise click.ClickException(harmless(str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # click ends quietly then
                 raise
             raise click.ClickException(f"the system refused: {error}") from error
+
+
+@contextmanager
+def _hints() -> Iterator[None]:
+    """Say what to use in place of another queue's option."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        runs = error.ctx is None or error.ctx.info_name == "run" or error.ctx.parent is None
+        hint = of_command_option(error.option_name) if runs else ""
+        if not hint:
+            raise
+        raise click.UsageError(f"No such option {error.option_name!r}; {hint}", error.ctx) from error
 
 
 def open_missing_streams() -> None:

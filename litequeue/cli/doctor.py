@@ -258,7 +258,7 @@ def _wrong(schedule: ScheduleRecord, known: set[str], now: float) -> Finding | N
     name, next_at = schedule.name, schedule.next_at
     try:
         trigger = triggers.decode(schedule.trigger)
-        due = None if next_at is None else triggers.due(trigger, next_at, now, limit=1)
+        due = None if next_at is None else triggers.due(trigger, next_at, now, schedule.catch_up, limit=1)
     except ValueError as error:
         return Finding("fail", "schedules", f"{name} cannot fire on this machine: {error}")
     if due is not None and next_at is not None and next_at > now and due.next_at != next_at and not schedule.paused:

@@ -27,10 +27,11 @@ from litequeue.cli.printing import (
     table,
     to_json,
 )
-from litequeue.cli.report import job_fields, overview, unserved_text
+from litequeue.cli.report import job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.errors import JobNotFound
+from litequeue.queue import Queue
 from litequeue.sqlite.file.opening import Driver
 
 SOON = 2.0  # seconds for which a person may wait for a listing
@@ -224,7 +225,7 @@ def jobs(
         if as_json:
             emit_each(_whole(place, page))
         else:
-            _print_jobs(page, place.store.clock.now())
+            _print_jobs(page, place.queue, place.store.clock.now())
     finally:
         place.close()
     if len(page) < where["limit"] and page.older is not None:
@@ -235,27 +236,26 @@ def jobs(
 
 def _whole(place: Place, page: Iterable[ListedJob]) -> Iterator[dict[str, Any]]:
     """Yield everything about each job that is still there, one at a time: arguments and results may be large."""
-    codec = None if place.queue is None else place.queue.codec
     for job in page:
         with suppress(JobNotFound):
-            yield job_fields(place.store.jobs.look_up(job.id), codec)
+            yield job_fields(place.store.jobs.look_up(job.id), place.queue)
 
 
-def _print_jobs(page: Page[ListedJob], now: float) -> None:
+def _print_jobs(page: Page[ListedJob], queue: Queue | None, now: float) -> None:
     if not page:
         click.echo("no jobs match" if page.older is None else "no jobs that match were found yet")
         return
     headings = ["ID", "TASK", "QUEUE", "STATUS", "TRY", "ENQUEUED", "TOOK", "NOTE"]
-    click.echo(table(headings, [_job_row(job, now) for job in page], right=[0, 4]))
+    click.echo(table(headings, [_job_row(job, queue, now) for job in page], right=[0, 4]))
 
 
-def _job_row(job: ListedJob, now: float) -> list[str]:
+def _job_row(job: ListedJob, queue: Queue | None, now: float) -> list[str]:
     return [
         job.id,
         one_line(job.task, 40),
         one_line(job.queue, 20),
         status_text(job.status),
-        str(job.attempt),
+        tries_text(job, queue),
         distance(job.created_at, now),
         _took(job, now),
         _note(job, now),
@@ -298,16 +298,16 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     place = open_place(target, driver)
     try:
         job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
-        fields = job_fields(job, None if place.queue is None else place.queue.codec)
+        fields, tries = job_fields(job, place.queue), tries_text(job, place.queue)
     finally:
         place.close()
     if as_json:
         emit(fields)
     else:
-        click.echo("\n".join(_lines(job, fields, now)))
+        click.echo("\n".join(_lines(job, fields, tries, now)))
 
 
-def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
+def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> list[str]:
     pairs = [
         ("job", f"{job.id}  {one_line(job.task)}  {status_text(job.status)}"),
         ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
@@ -317,7 +317,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
         ("started", local(job.started_at, now) if job.started_at else ""),
         ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
         ("expires", local(job.expires_at, now) if job.expires_at and not job.status.finished else ""),
-        ("tries", f"{job.attempt} begun, {job.failures} failed, {job.deaths} ended by a death" if job.attempt else ""),
+        ("try", f"{tries}, run {job.attempt}{_deaths(job)}" if job.attempt else ""),
         ("worker", f"{job.worker}{', cancel requested' if job.cancel_requested else ''}" if job.worker else ""),
         ("progress", _progress(job)),
         ("key", one_line(job.key or "")),
@@ -327,9 +327,13 @@ def _lines(job: JobRecord, fields: dict[str, Any], now: float) -> list[str]:
     ]
     lines = [f"{name:<10} {value}" for name, value in pairs if value]
     for error in job.errors:
-        heading = f"attempt {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
+        heading = f"run {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
         lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
     return lines
+
+
+def _deaths(job: JobRecord) -> str:
+    return f", {job.deaths} ended by a worker's death" if job.deaths else ""
 
 
 def _call(fields: dict[str, Any]) -> str:

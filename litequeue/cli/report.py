@@ -9,10 +9,11 @@ from typing import Any
 
 from litequeue.cli.printing import iso, one_line
 from litequeue.core.engine import ScheduleRecord
-from litequeue.core.records import JobRecord, ListedJob, Status
+from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
+from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.jobs.counts import Ready
@@ -180,9 +181,23 @@ def _failure(job: ListedJob) -> dict[str, Any]:
     }
 
 
-def job_fields(job: JobRecord, codec: Codec | None = None) -> dict[str, Any]:
-    """Return a job as plain values; bytes that the codec does not read are None."""
-    codec = JsonCodec() if codec is None else codec
+def tries_text(job: JobSummary, queue: Queue | None) -> str:
+    """Return which try a job is at, and of how many where that is known: "2 of 5"; of one that never began "-"."""
+    if not job.attempt:
+        return "-"
+    most = _max_tries(job, queue)
+    return str(job.tries) if most is None else f"{job.tries} of {most}"
+
+
+def _max_tries(job: JobSummary, queue: Queue | None) -> int | None:
+    task = None if queue is None else queue.tasks.get(job.task)
+    retries = task.options.policy.retries if job.retries is None and task is not None else job.retries
+    return None if retries is None else 1 + retries
+
+
+def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
+    """Return a job as plain values; bytes that the queue's codec does not read are None."""
+    codec = JsonCodec() if queue is None else queue.codec
     args, kwargs = _call(decoded(codec, job.payload))
     return {
         "id": job.id,
@@ -191,6 +206,8 @@ def job_fields(job: JobRecord, codec: Codec | None = None) -> dict[str, Any]:
         "status": str(job.status),
         "priority": job.priority,
         "attempt": job.attempt,
+        "tries": job.tries,
+        "max_tries": _max_tries(job, queue),
         "failures": job.failures,
         "deaths": job.deaths,
         "created_at": iso(job.created_at),

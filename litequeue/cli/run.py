@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from litequeue.cli import arguments, run_log
+from litequeue.cli import arguments, log_output, run_log
 from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
 from litequeue.cli.stack_signal import StackSignal
 from litequeue.ipc.service_manager import service_manager
@@ -43,8 +43,9 @@ NO_INTERPRETER = (
 @click.option("--until-idle", is_flag=True, help="Run the jobs that are ready, then stop.")
 @click.option("--processes", type=click.IntRange(1), help="Run this many worker processes, and replace those that die.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log (default: text).")
-@click.option("-v", "--verbose", count=True, help="Log more.")
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--log-level", type=click.Choice([*log_output.LEVELS]), help="Log from this level on (default: info).")
+@click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug.")
+@click.option("-q", "--quiet", is_flag=True, help="The same as --log-level warning.")
 @click.option(
     "-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too, or all of 'shop.*'."
 )
@@ -71,10 +72,12 @@ def run(
     """
     if target is None and not options["imports"]:
         raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
-    verbosity = -1 if options["quiet"] else min(options["verbose"], 1)
+    quiet, verbose = options.pop("quiet"), options.pop("verbose")
+    options["log_level"] = options["log_level"] or ("warning" if quiet else "debug" if verbose else None)
+    logged = options["log_format"], options["log_level"]
     if processes is not None:
         interpreter = _interpreter()
-        run_log.set_up(options["log_format"], verbosity, supervised=True)
+        log_output.set_up(*logged, supervised=True)
         supervisor = Supervisor(
             lambda first: [
                 *interpreter,
@@ -90,11 +93,12 @@ def run(
         ctx.exit(code)
     stacks, tether = StackSignal(), Tether(alive_every) if supervised else None
     manager = None if supervised else service_manager(os.environ)
+    log_output.before_import(options["log_format"])
     unserved: list[click.ClickException] | None = [] if options["import_errors"] == "warn" else None
     queue = _queue(target, options["imports"], unserved)
-    run_log.set_up(options["log_format"], verbosity, supervised=tether is not None)
+    log_output.set_up(*logged, supervised=tether is not None)
     for error in unserved or ():
-        run_log.log.warning("%s; its tasks are not run here", error.message)
+        log_output.log.warning("%s; its tasks are not run here", error.message)
     watcher = None if manager is None else Manager(manager)
     code, left = _work(queue, options, tether or watcher, stacks, says_all=supervised != "other")
     _ignore_signals()
@@ -154,13 +158,12 @@ def _interpreter() -> list[str]:
 def _arguments(target: str | None, options: dict[str, Any], supervised: str, alive_every: float) -> list[str]:
     """Return a child's arguments, with the same options."""
     command = ["run", "--supervised", supervised, "--alive-every", str(alive_every)]
-    for name in ("threads", "coroutines", "log_format", "import_errors"):
+    for name in ("threads", "coroutines", "log_format", "log_level", "import_errors"):
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
     command += ["--grace", f"{options['grace']}s"]
     command += ["--queues", ",".join(options["queues"])] if options["queues"] else []
     command += ["--until-idle"] if options["until_idle"] else []
-    command += ["-v"] * options["verbose"] + ["-q"] * options["quiet"]
     for module in options["imports"]:
         command += ["--import", module]
     return command if target is None else [*command, "--", target]
@@ -180,6 +183,8 @@ def _work(
     except (ValueError, TypeError) as error:
         raise Mistake(str(error)) from error
     if not isinstance(worker, Worker):
+        if isinstance(watcher, Manager):
+            watcher.claims("an engine of its own runs the jobs")
         return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
     if says_all:
         run_log.announce(worker, queue, file_of(queue, "this queue"))
@@ -193,7 +198,7 @@ def _work(
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
-    run_log.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
+    log_output.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
     queue.close()
     return (0 if finished else RELEASED), worker.left_running
 
@@ -213,7 +218,7 @@ def _fasten(worker: Worker, tether: Tether, stacks: StackSignal) -> threading.Th
     def tell() -> None:
         if worker.wait_until_started():
             tether.say_ready()
-            run_log.log.info("%s has started", worker.name)
+            log_output.log.info("%s has started", worker.name)
 
     threading.Thread(target=listen, daemon=True).start()
     teller = threading.Thread(target=tell, daemon=True)

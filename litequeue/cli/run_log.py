@@ -1,92 +1,22 @@
-"""How `run` writes: log lines as text or JSON, and what a worker serves. Knows no signals."""
+"""What `run` says when it starts: what a worker is about to serve. Knows no signals."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import sys
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from typing import Any
 
-import click
-
-from litequeue.cli.printing import distance, harmless, iso, limit_text, one_line
+from litequeue.cli.log_output import log
+from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
 from litequeue.core.engine import ScheduleRecord
 from litequeue.queue import Queue
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import Task
 from litequeue.worker.worker import Worker
 
-log: logging.Logger = logging.getLogger("litequeue")
-
-_ABOUT = ("job", "task", "queue", "attempt", "seconds", "outcome")
-_OUTCOMES = {"succeeded": "green", "failed": "red", "retried": "yellow", "released": "yellow", "cancelled": "yellow"}
-_LEVELS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 _LONGEST_LIST = 40
-
-
-class TextFormat(logging.Formatter):
-    """One line a record: local time, level, message."""
-
-    def __init__(self, *, colour: bool, pid: bool) -> None:
-        super().__init__("%(message)s")
-        self._colour = colour
-        self._pid = f" [{os.getpid()}]" if pid else ""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        moment = datetime.fromtimestamp(record.created, timezone.utc).astimezone()
-        name = "" if record.name == "litequeue" else f"{record.name}: "
-        line = f"{moment:%H:%M:%S}.{int(record.msecs):03d}{self._pid} {record.levelname:<7} {name}"
-        body = harmless(super().format(record))
-        if self._colour:
-            colour = _OUTCOMES.get(getattr(record, "outcome", ""), _LEVELS.get(record.levelno))
-            body = click.style(body, fg=colour) if colour else body
-        return line + body
-
-
-class JsonFormat(logging.Formatter):
-    """One JSON object a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        fields: dict[str, Any] = {
-            "time": iso(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "pid": record.process,
-            "message": record.getMessage(),
-        }
-        fields |= {name: getattr(record, name) for name in _ABOUT if hasattr(record, name)}
-        fields |= getattr(record, "serving", {})
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
-
-
-def set_up(log_format: str | None, verbosity: int, *, supervised: bool) -> None:
-    """Write the log to stderr. An app that has set up logging keeps its own, unless a format is given."""
-    log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
-    root = logging.getLogger()
-    if root.handlers and log_format is None:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormat()
-        if log_format == "json"
-        else TextFormat(colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"), pid=supervised)
-    )
-    if root.handlers:
-        log.addHandler(handler)
-        log.propagate = False
-        return
-    root.addHandler(handler)
-    if verbosity > 0:
-        root.setLevel(logging.INFO)
 
 
 def announce(worker: Worker, queue: Queue, store: SqliteStore) -> None:
@@ -135,7 +65,7 @@ def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], 
     in_code = {name: when for name, task in queue.tasks.items() if (when := task.options.schedule) is not None}
     names, rows = sorted(there.keys() | in_code.keys()), []
     for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
-        row = _schedule(there.get(name), in_code.get(name), queue.now())
+        row = _schedule(name, there.get(name), in_code.get(name), queue.now())
         if row is not None:
             trigger, next_at = row
             rows.append({"schedule": name, "trigger": triggers.describe(trigger), "next_at": iso(next_at)})
@@ -143,16 +73,19 @@ def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], 
 
 
 def _schedule(
-    record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
+    name: str, record: ScheduleRecord | None, in_code: triggers.Trigger | None, now: float
 ) -> tuple[triggers.Trigger, float | None] | None:
     """The trigger that will hold, and when it is due; None if it is not understood."""
+    text = None if in_code is None else triggers.encode(triggers.named(in_code, name))
+    before = None if record is None else start.Before(record.trigger, record.next_at, record.last_at is not None)
     try:
-        trigger = None if record is None else triggers.decode(record.trigger)
+        if record is None or not (record.paused or text is None or start.is_same(record.trigger, text)):
+            trigger, next_at = start.start(text or "", now, before)
+        else:
+            trigger, next_at = record.trigger, None if record.paused else record.next_at
+        return triggers.decode(trigger), next_at
     except ValueError:
-        trigger = None  # of a newer release; the worker says so when it is due
-    if record is not None and trigger is not None and (in_code in (None, trigger) or record.paused):
-        return trigger, None if record.paused else record.next_at
-    return None if in_code is None else (in_code, triggers.first(in_code, now))
+        return None  # of a newer release; the worker says so when it is due
 
 
 def _banner(found: dict[str, Any], now: float) -> str:

@@ -7,7 +7,7 @@ that it lacks is a `Missing`, whose every method raises `Unsupported`.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -123,6 +123,9 @@ class Submitted(msgspec.Struct, frozen=True):
     pending: bool = False
 
 
+CatchUp: TypeAlias = Literal["one", "all", "none"]  # which of the ticks fire that were missed while no worker ran
+
+
 class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # 10,000 of them are no work for it
     """A schedule, as stored in the file. `next_at` None: it will not fire again."""
 
@@ -133,6 +136,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # 10
     priority: int
     trigger: str
     declared: bool
+    catch_up: CatchUp = "one"
     paused: bool = False
     created_at: float = 0.0
     next_at: float | None = None

@@ -18,6 +18,7 @@ class JobDict(TypedDict):
     status: Literal["scheduled", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
     priority: int
     attempt: int
+    tries: int
     key: str | None
     tags: list[str]
     schedule: str | None
@@ -39,6 +40,7 @@ def job_dict(job: JobSummary) -> JobDict:
         "status": job.status.value,
         "priority": job.priority,
         "attempt": job.attempt,
+        "tries": job.tries,
         "key": job.key,
         "tags": list(job.tags),
         "schedule": job.schedule,

@@ -15,11 +15,14 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from litequeue.core.interruptible import without_ours
 from litequeue.core.owner_process import getpid
 
 if TYPE_CHECKING:
     import queue
     from collections.abc import Generator, Mapping
+
+    from litequeue.core.records import Claimed, JobSummary
 
 NAME = "litequeue"
 PATIENCE = 0.5  # seconds for which a worker's loop waits until its record is written; then it goes on without
@@ -38,20 +41,23 @@ class _Note(NamedTuple):
     error: BaseException | None
     extra: Mapping[str, object] | None
     place: tuple[str, int, str]  # file, line, function
+    trace: str | None = None  # the error's traceback as text; None: the handlers' formatters make it
 
     def write(self) -> None:
         """Pass the record to the application's handlers."""
         try:
+            if _kept_enabled:
+                _logger.disabled = False
             if not _logger.isEnabledFor(self.level):
                 return
             file, line, function = self.place
             error = self.error
-            raised = None if error is None else (type(error), error, error.__traceback__)
-            _logger.handle(
-                _logger.makeRecord(
-                    NAME, self.level, file, line, self.message, self.arguments, raised, function, self.extra
-                )
+            raised = None if error is None else (type(error), error, without_ours(error.__traceback__))
+            record = _logger.makeRecord(
+                NAME, self.level, file, line, self.message, self.arguments, raised, function, self.extra
             )
+            record.exc_text = self.trace
+            _logger.handle(record)
         except BaseException as failure:
             # but for a Ctrl-C; and a SystemExit is meant in the main thread, where another would end a thread of ours
             in_main = threading.current_thread() is threading.main_thread()
@@ -65,6 +71,36 @@ _open_blocks: dict[int, int] = {}  # by thread: how many blocks of callers hold 
 _saying: set[int] = set()  # threads that are inside a handler
 _aside: dict[int, float] = {}  # by thread: for how long it waits until its record is written, by a thread for that
 _told: set[type[BaseException]] = set()
+_kept_enabled = _told_of_it = False
+
+
+def keep_enabled() -> None:
+    """From now on enable the logger where it was disabled; called by a worker when it starts, and once a second.
+
+    `logging.config` disables, by default, all loggers that exist and that it does not name. That is hardly ever meant,
+    and a worker whose failures nobody sees is worse than one that says too much. To silence it there are levels.
+    """
+    global _kept_enabled, _told_of_it  # noqa: PLW0603
+    _kept_enabled = True
+    if _logger.disabled:
+        _logger.disabled = False
+        told, _told_of_it = _told_of_it, True
+        if not told:
+            log.info(
+                "logging.config had disabled the logger `litequeue`; a worker enables it again, so that failures are "
+                "seen. Pass disable_existing_loggers=False; to see less, set the level of this logger"
+            )
+
+
+def about(job: Claimed | JobSummary) -> dict[str, object]:
+    """Return the fields by which a record names a job: none is one of `LogRecord`'s own."""
+    return {
+        "job_id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "try": job.failures + 1,
+        "run": job.attempt,
+    }
 
 
 class Logger:
@@ -88,13 +124,19 @@ class Logger:
         """Log at level INFO: normal operation."""
         self.log(logging.INFO, message, *arguments, depth=2)
 
-    def warning(self, message: str, *arguments: object) -> None:
+    def warning(self, message: str, *arguments: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level WARNING: unexpected, but the work continues."""
-        self.log(logging.WARNING, message, *arguments, depth=2)
+        self.log(logging.WARNING, message, *arguments, extra=extra, depth=2)
 
-    def error(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
+    def error(
+        self,
+        message: str,
+        *arguments: object,
+        error: BaseException | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
         """Log at level ERROR: an operation failed; with `error`, also its traceback."""
-        self.log(logging.ERROR, message, *arguments, error=error, depth=2)
+        self.log(logging.ERROR, message, *arguments, error=error, extra=extra, depth=2)
 
     def critical(self, message: str, *arguments: object) -> None:
         """Log at level CRITICAL: a worker ends, or the end of a run is lost."""
@@ -106,13 +148,16 @@ class Logger:
         message: str,
         *arguments: object,
         error: BaseException | None = None,
+        trace: str | None = None,
         extra: Mapping[str, object] | None = None,
         depth: int = 1,
     ) -> None:
-        """Log at that level; the record names the place `depth` calls up."""
+        """Log at that level; the record names the place `depth` calls up. `trace`: the error's traceback as text."""
         frame = sys._getframe(depth)  # noqa: SLF001  as logging itself finds it
         place = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
-        unsaid.setdefault(threading.get_ident(), []).append(_Note(level, message, arguments, error, extra, place))
+        unsaid.setdefault(threading.get_ident(), []).append(
+            _Note(level, message, arguments, error, extra, place, trace)
+        )
         if self._at_once:
             say()
 
@@ -220,6 +265,7 @@ class _Scribe:
             if dropped:
                 text = "%d records before this one were dropped, because a log handler blocked"
                 _Note(logging.WARNING, text, (dropped,), None, None, note.place).write()
+            del note  # its error's traceback holds frames, which would live until the next record
 
 
 _scribes: list[_Scribe] = []  # at most one

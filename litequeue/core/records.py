@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 import msgspec
@@ -102,6 +103,11 @@ class NewJobs(Sequence[NewJob]):
         return f"<NewJobs {self.like.task} {len(self)}>"
 
 
+def as_shown(jobs: Sequence[NewJob]) -> Iterable[NewJob]:
+    """What their `Job`s show until they are loaded, which has nothing to do with their arguments."""
+    return repeat(jobs.like, len(jobs)) if isinstance(jobs, NewJobs) else jobs
+
+
 class JobError(msgspec.Struct, frozen=True):
     """The error with which one attempt failed."""
 
@@ -161,6 +167,12 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     cancel_requested: bool
     progress: Progress | None
+    retries: int | None = None  # of this call; None: the task's
+
+    @property
+    def tries(self) -> int:
+        """The number of its present, next or last try: 1 + the failures before it."""
+        return max(1, self.failures + (self.status is not Status.FAILED))
 
 
 class ListedJob(JobSummary, frozen=True, kw_only=True):

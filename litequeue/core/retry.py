@@ -30,7 +30,10 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
 class Retry(Exception):
-    """Raise in a task to try it again, after `delay` or the task's backoff. This uses up one of its `retries`."""
+    """Raise in a task to try it again, after `delay` or the task's backoff. This uses up one of its `retries`.
+
+    After `raise Retry(...) from error` the job's failure is that error, once its retries are used up.
+    """
 
     def __init__(self, message: str = "", *, delay: Duration | None = None) -> None:
         super().__init__(message or "the task asked for another try")
@@ -109,28 +112,35 @@ def delay_before(backoff: Backoff, failures: int, chance: float) -> float:
 def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
     """Return the outcome of `job` after its function has raised `error`.
 
-    HAZARD: `isinstance` runs code of the error's class, and of the classes in `rule`. An error in it fails the job.
+    HAZARD: this runs the application's code, which may raise anything: `isinstance` that of the error's class and of
+    the classes in `rule`, and `rule` a backoff function.
     """
-    try:
-        return _after(job, error, rule, now)
-    except BaseException as wrong:  # also of the user's own backoff function: even sys.exit() in it fails the job alone
-        return Failed(describe(wrong))
-
-
-def _after(job: Claimed, error: BaseException, rule: Policy, now: float) -> Outcome:
     kind = type(error)
     if issubclass(kind, Snooze):
         return Snoozed(now + seconds(cast("Snooze", error).delay, "Snooze(delay)"))
     if issubclass(kind, JobCancelled):
         return Cancelled()
-    info = describe(error)
-    allowed = rule.retries if job.retries is None else job.retries
-    if job.failures >= allowed or not _may_retry(error, rule):
+    real = real_error(error)
+    info = describe(real)
+    if job.failures + 1 >= tries_allowed(job, rule) or not _may_retry(error, rule):
         return Failed(info)
     delay = cast("Retry", error).delay if issubclass(kind, Retry) else None
     if delay is None:
         delay = delay_before(rule.backoff, job.failures + 1, random.random())
+    if real is not error:  # meanwhile the traceback tells of both
+        info = info._replace(traceback=describe(error).traceback)
     return Retried(now + seconds(delay, "Retry(delay=)"), info)
+
+
+def tries_allowed(job: Claimed, rule: Policy) -> int:
+    """Return how many tries the job has: the first, and its retries."""
+    return 1 + (rule.retries if job.retries is None else job.retries)
+
+
+def real_error(error: BaseException) -> BaseException:
+    """Return the error that a failure is told by: of `raise Retry(...) from error` that error."""
+    cause = error.__cause__ if issubclass(type(error), Retry) else None
+    return error if cause is None else cause
 
 
 def _may_retry(error: BaseException, rule: Policy) -> bool:
@@ -152,7 +162,7 @@ def describe(error: BaseException) -> ErrorInfo:
         last=LONGEST_TRACEBACK,
     )
     return ErrorInfo(
-        _text(lambda: _name(kind)) or "<an exception without a readable name>",
+        error_type(kind),
         _text(lambda: str(error), "<this exception has no readable message>", first=LONGEST_MESSAGE),
         trace or _text(lambda: "".join(traceback.format_tb(without_ours(error.__traceback__))), last=LONGEST_TRACEBACK),
     )
@@ -164,6 +174,11 @@ def _text(make: Callable[[], str], otherwise: str = "", *, first: int | None = N
         return _storable(str.__getitem__(make(), slice(-last or None, first)))
     except BaseException:
         return otherwise
+
+
+def error_type(kind: type[BaseException]) -> str:
+    """Return the name of a class of errors: bare for Python's own and those of the program, else with its module."""
+    return _text(lambda: _name(kind)) or "<an exception without a readable name>"
 
 
 def _name(kind: type[BaseException]) -> str:

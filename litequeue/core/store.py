@@ -82,6 +82,15 @@ class Beat(NamedTuple):
     others: bool
 
 
+class ReadyJobs(NamedTuple):
+    """Ready jobs of one queue and task. Not `exact`: or more."""
+
+    queue: str
+    task: str
+    jobs: int
+    exact: bool
+
+
 class Rescued(NamedTuple):
     """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested."""
 
@@ -106,6 +115,12 @@ class Runs(Protocol):
 
     def claims_of(self, worker: int) -> list[Claimed]:
         """Return the jobs that stand as running under the worker."""
+
+    def queued_among(self, job_ids: Sequence[str]) -> list[str]:
+        """Return those of these jobs that could begin, and have not."""
+
+    def ready_without(self, tasks: frozenset[str], queues: tuple[str, ...] | None) -> list[ReadyJobs]:
+        """Count the ready jobs of tasks other than these, in these queues; None: in all."""
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 from litequeue.core.interruptible import interruptible
@@ -19,6 +20,7 @@ class Waiter:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
+        self.context: Context = copy_context()  # tells which job waits, if one does
         self.listener: Listener | None = None
         self._notifier = threading.Lock()  # an Event does the same in ten calls of Python
         self._notifier.acquire()
@@ -57,6 +59,7 @@ class AsyncWaiter:
         import asyncio
 
         self.job_id = job_id
+        self.context: Context = copy_context()
         self.event: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 

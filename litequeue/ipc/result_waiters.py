@@ -20,6 +20,7 @@ from litequeue.ipc.result_waiter import AsyncWaiter, Waiter
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
+    from contextvars import Context
     from pathlib import Path
 
     from litequeue.core.records import JobRecord
@@ -33,7 +34,6 @@ QUIET = 10  # looks after the last wait until the thread that listens sleeps unt
 LOOK = 0.25  # seconds that a look may take when there is no time left, as for result(timeout=0)
 UNREAD = "has an unknown status, because other threads kept the file's connection busy the whole time"
 ALL = b"all"  # a message that stands for more ids than fit into one
-
 
 # The loops on which workers in this process run coroutines, each with the folder beside the worker's file.
 _workers_loops: list[tuple[asyncio.AbstractEventLoop, str]] = []
@@ -60,6 +60,14 @@ def check_may_wait(reads: Reads) -> None:
             "result() would block the event loop on which this queue's worker runs coroutines, for good if the job is "
             "one of them; use `await job` or `await job.aresult(timeout=...)`"
         )
+
+
+_everywhere: list[weakref.ref[ResultWaiters]] = []  # of this process; what is collected removes itself
+
+
+def waits_in(directory: Path) -> list[tuple[Context, str]]:
+    """Return the waits of this process for jobs of the file beside that folder: each context, and the job's id."""
+    return [wait for ref in list(_everywhere) if (waiters := ref()) is not None for wait in waiters.waits(directory)]
 
 
 class Reads(Ends, Protocol):
@@ -98,6 +106,7 @@ class ResultWaiters:
         self._let_go: weakref.finalize[..., ResultWaiters] | None = None
         self._poll = ResultPoll(reads)
         self._quiet, self._asleep = 0, False  # of the thread that listens for coroutines
+        _everywhere.append(weakref.ref(self, _everywhere.remove))
 
     @property
     def listener(self) -> str:
@@ -200,6 +209,12 @@ class ResultWaiters:
                 self.ended(self._awaited())
         elif always:
             self.ended(self._awaited())
+
+    def waits(self, directory: Path) -> list[tuple[Context, str]]:
+        """Return the waits here, if this is the file beside that folder."""
+        mine = self._reads.directory == directory
+        with self._lock:
+            return [(one.context, one.job_id) for ones in self._waiting.values() for one in ones if mine]
 
     def _awaited(self) -> list[str]:
         with self._lock:

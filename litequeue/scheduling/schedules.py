@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from litequeue.core.engine import Keeper, ScheduleRecord
+from litequeue.core.engine import CatchUp, Keeper, ScheduleRecord
 from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, moment
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,12 @@ class Schedule:
     @property
     def trigger(self) -> triggers.Trigger:
         """Its trigger; raises `ValueError` if this release or machine does not understand it."""
-        return triggers.decode(self._record.trigger)
+        return start.declared(triggers.decode(self._record.trigger))
+
+    @property
+    def catch_up(self) -> CatchUp:
+        """Which of the ticks fire that were missed while no worker ran: `"one"`, `"all"` or `"none"`."""
+        return self._record.catch_up
 
     @property
     def declared(self) -> bool:
@@ -83,23 +88,26 @@ class Schedules(Generic[J]):
         self._keeper = keeper
         self._job = job
 
-    def add(self, name: str, call: Call, trigger: triggers.Trigger, *, replace: bool = True) -> Schedule:
+    def add(
+        self, name: str, call: Call, trigger: triggers.Trigger, *, catch_up: CatchUp = "one", replace: bool = True
+    ) -> Schedule:
         """Enqueue `call` (made by `task.s(...)`) whenever `trigger` is due, from now on.
 
-        With `replace=False`, raises `ScheduleExists` if the name is taken.
+        `catch_up` says which ticks fire that were missed while no worker ran: `"one"` the latest, `"all"` each,
+        `"none"` none older than 10 seconds. With `replace=False`, raises `ScheduleExists` if the name is taken.
         """
         if not isinstance(call, Call):
             raise TypeError(f"a schedule needs a call made by task.s(...), got {call!r}")
-        if not isinstance(trigger, (triggers.Cron, triggers.Every, triggers.At)):
-            raise TypeError(f"a trigger must be made by cron(), every() or at(), got {trigger!r}")
+        checked = triggers.check(trigger, "a trigger")
         record = ScheduleRecord(
             name=check_name(name, "a schedule's name"),
             task=call.task,
             queue=call.queue,
             payload=call.payload,
             priority=call.priority,
-            trigger=triggers.encode(trigger),
+            trigger=triggers.encode(triggers.named(checked, name)),
             declared=False,
+            catch_up=triggers.check_catch_up(catch_up),
         )
         self._keeper.put(record, replace=replace)
         return self[name]
@@ -141,6 +149,6 @@ def declared(call: Call, trigger: triggers.Trigger) -> ScheduleRecord:
         queue=call.queue,
         payload=call.payload,
         priority=call.priority,
-        trigger=triggers.encode(trigger),
+        trigger=triggers.encode(triggers.named(trigger, call.task)),
         declared=True,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from litequeue.core.caller import warn_caller
+from litequeue.core.warn import warn_caller
 from litequeue.errors import DecodeError, EncodeError
 from litequeue.serialization.callables import Calling, calling, local_names
 from litequeue.serialization.faithful import drops, faithful, first_failing, refusal

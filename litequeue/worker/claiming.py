@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from litequeue.core.logger import log
+from litequeue.core.logger import about, log
 from litequeue.core.outcome import Released
 from litequeue.core.store import Demand
 
@@ -163,7 +163,8 @@ class Claiming:
         counts.released += sum(type(end.outcome) is Released for end in ended)
         counts.lost += len(lost)
         for end in lost:
-            log.warning("%s[%s]: attempt %d ended too late and was dropped", end.job.task, end.job.id, end.job.attempt)
+            named = end.job.task, end.job.id, end.job.attempt
+            log.warning("%s[%s]: run %d ended too late and was dropped", *named, extra=about(end.job))
         if self._quarantine.one is not None and any(end.job is self._quarantine.one for end in ended):
             self._quarantine.one = None
             self.look_again()

@@ -29,6 +29,7 @@ from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
 from litequeue.worker.stop_log import StopLog
+from litequeue.worker.stuck_waits import StuckWaits
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,7 +84,7 @@ class Loop:
             made.pop_all()
 
     def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
-        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names)
+        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names, options.queues)
         self._quarantine = Quarantine(self.runs, home.clock)
         self._claiming = Claiming(
             store.runs,
@@ -111,6 +112,7 @@ class Loop:
             self.runs,
             self._reconciliation,
         )
+        self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
         self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
 
@@ -169,6 +171,7 @@ class Loop:
                         self._register_again()
                 if self._stop.when_idle and self._is_idle():
                     if confirmed == self._claiming.claimed:
+                        self._maintenance.look_for_unserved()
                         break
                     # not before a look after maintenance, which may fire
                     confirmed = self._claiming.claimed
@@ -276,6 +279,7 @@ class Loop:
             return
         self._polled = now
         self._stop.keep_short()
+        self._stuck.look(self._store.directory)
         version = self._store.maintenance.version()
         if version not in (None, self._version):
             self._version = version
@@ -320,8 +324,8 @@ class Loop:
         deadline = max(deadline, self._clock.monotonic() + LAST_SETTLE)
         while self.mailbox.settling and self._clock.monotonic() < deadline:
             self._pause(LAST_PATIENCE / 10)
-        self._stop_log.end()
         self._settle(deadline)
+        self._stop_log.end()
         self._claiming.note_what_ran()
 
     def _drain(self, patience: float) -> None:
@@ -343,6 +347,7 @@ class Loop:
     def _settle(self, deadline: float) -> None:
         """Settle the ends; if the store fails, try again until the deadline."""
         while self._process_lock.intact and not self._wrong_file and (ended := self.mailbox.take()):
+            self._stop_log.note(ended)
             try:
                 self._claiming.settle(ended)
             except WRONG_FILE:

@@ -6,12 +6,13 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from litequeue.core.logger import log
+from litequeue.core.logger import keep_enabled, log
 from litequeue.core.store import Store
 from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.ipc.process_lock import DeadProcess, forget, noted, take, tokens, told
 from litequeue.worker.shrinking import Shrinking
+from litequeue.worker.unserved import FIRST_LOOK, LOOK_EVERY, Unserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,13 +48,18 @@ class Sight:
 class Maintenance:
     """One worker's maintenance; `tick` is called about once a second."""
 
-    def __init__(self, store: Store, clock: Clock, token: str, tasks: frozenset[str]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, token: str, tasks: frozenset[str], queues: tuple[str, ...] | None = None
+    ) -> None:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
+        self._unserved = Unserved(store, queues)
         self._directory = store.directory  # kept: to follow the path's links again costs a look at each of its parts
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}
         self._ahead = -math.inf  # the wall clock of the monotonic one, at the last look
-        self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0, "tidy": clock.monotonic() + TIDY_EVERY}
+        now = clock.monotonic()
+        self._due = {"fire": 0.0, "deaths": 0.0, "beat": 0.0, "prune": 0.0}
+        self._due |= {"tidy": now + TIDY_EVERY, "unserved": now + FIRST_LOOK}
         self.next_fire: float | None = None
         self._fire_known = False
         self._firing: Firing | None = None  # begun, and not yet at its end
@@ -70,15 +76,22 @@ class Maintenance:
     def serve(self, tasks: frozenset[str]) -> None:
         """Fire the schedules of these tasks."""
         self._tasks, self._firing, self._are_near = tasks, None, False
+        self._unserved.stale = True
         self.schedules_changed()
 
     def jobs_changed(self) -> None:
         """Check soon for jobs to prune, even if none is known to be due."""
         self._prune_at = -math.inf
+        self._unserved.stale = True
+
+    def look_for_unserved(self) -> None:
+        """Log the tasks whose ready jobs no worker runs."""
+        self._try(partial(self._unserved.look, self._tasks))
 
     def tick(self, worker: int, *, idle: bool) -> bool:
         """Do what is due; return whether this worker is still registered."""
         known, others = True, False
+        keep_enabled()
         if self._is_due("beat", BEAT_EVERY):  # first: a worker without a heartbeat is taken for frozen
             known, others = self._store.workers.beat(worker)
         if self._is_due("deaths", DEATHS_EVERY) or others:
@@ -88,6 +101,8 @@ class Maintenance:
             self._try(self._rescue_unlocked)
         self._try(self._look_at_the_clock)
         self._try(self._fire)
+        if self._unserved.stale and self._is_due("unserved", LOOK_EVERY):
+            self.look_for_unserved()
         self._shrink(worker, idle=self._is_quiet(idle=idle))
         return known
 

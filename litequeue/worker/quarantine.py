@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
-from litequeue.core.logger import log
+from litequeue.core.logger import about, log
 from litequeue.worker.running_jobs import DEATHS
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ class Quarantine:
         self.one, self.begun = quarantine.pop(0), False
         self._by = self._clock.monotonic() + PATIENCE
         self._runs.release(quarantine)
-        about = self.one.task, self.one.id, self.one.deaths
-        log.warning("%s[%s] was running when %d workers died; it is quarantined: it runs alone", *about)
+        named = self.one.task, self.one.id, self.one.deaths
+        alone = "%s[%s] was running when %d workers died; it is quarantined: it runs alone"
+        log.warning(alone, *named, extra=about(self.one))
         return [job for job in claimed if job.deaths < DEATHS]
 
     def tend(self) -> bool:
@@ -64,9 +65,8 @@ class Quarantine:
             return False
         self.one, self.skips_quarantined = None, True
         self._runs.release([quarantined])
-        log.warning(
-            "%s[%s] was released: other jobs have run here for %s", quarantined.task, quarantined.id, text(PATIENCE)
-        )  # fmt: skip
+        named = quarantined.task, quarantined.id, text(PATIENCE)
+        log.warning("%s[%s] was released: other jobs have run here for %s", *named, extra=about(quarantined))
         return True
 
     def forget_unbegun(self) -> None:

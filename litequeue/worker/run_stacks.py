@@ -7,7 +7,7 @@ from logging import WARNING
 from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
-from litequeue.core.logger import log
+from litequeue.core.logger import about, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ class RunStacks:
         log.error(
             "%s[%s] does not stop when told; it is left running and counted as ended%s",
             *(run.job.task, run.id, f"; it is here:\n{now_at}" if now_at else ""),
+            extra=about(run.job),
         )
         self._left.append((run, stack))
         self.look_at = min(self.look_at, self._clock.monotonic() + SAY_AGAIN)
@@ -62,7 +63,7 @@ class RunStacks:
                 WARNING,
                 "%s[%s] has been running for %s (run %d%s); it is here:\n%s",
                 *(run.job.task, run.id, text(round(now - run.started, 1)), run.attempt, left, now_at),
-                extra={"job": run.id, "task": run.job.task, "queue": run.job.queue, "attempt": run.attempt},
+                extra=about(run.job),
             )
 
 
@@ -73,5 +74,6 @@ def _still_there(left: _Left, now: float) -> bool:
         log.warning(
             "%s[%s] was left behind and still runs, for %s so far; it is here:\n%s",
             *(run.job.task, run.id, text(round(now - run.started, 1)), now_at),
+            extra=about(run.job),
         )
     return bool(now_at)

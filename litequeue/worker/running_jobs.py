@@ -54,7 +54,7 @@ class RunningJobs:
         patience = self._executor.patient_until
         if self._mailbox.ended:
             return 0.0 if patience == math.inf else HORIZON
-        return min(self._mailbox.look_at, patience) - self._clock.monotonic()
+        return min(min(self._mailbox.look_at, patience) - self._clock.monotonic(), self._executor.watch_in())
 
     def start_alone(self, quarantined: Claimed) -> bool:
         """Begin it where nothing else runs, or has ended and is not settled, which would be blamed with it."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from litequeue.core.clock import Clock
+    from litequeue.core.outcome import Ended
     from litequeue.worker.executor.context import Run
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.stop_request import StopRequest
@@ -29,6 +30,7 @@ class StopLog:
     def __init__(self, name: str, mailbox: Mailbox, stop: StopRequest, clock: Clock) -> None:
         self._name, self._mailbox, self._stop, self._clock = name, mailbox, stop, clock
         self._since, self._warn_at = -math.inf, math.inf
+        self._released: dict[tuple[str, int], str] = {}
 
     def wait(self) -> None:
         """Log what is waited for: at once as information, after a second and then now and then as a warning."""
@@ -52,12 +54,17 @@ class StopLog:
             why = "" if self._stop.at_once or not self._stop.grace else f"after {text(self._stop.grace)} "
             log.warning("%s is stopping: %sreleasing %s", self._name, why, self._jobs(runs))
 
-    def end(self) -> None:
-        """Log what was released; called before these ends are settled."""
+    def note(self, ended: Iterable[Ended]) -> None:
+        """Note which of these ends, which are about to be settled, release a job that had begun."""
         released = Released(begun=True)
-        names = [f"{end.job.task}[{end.job.id}]" for end in list(self._mailbox.ended) if end.outcome == released]
-        if names:
-            log.warning("%s has released %s; to be run again", self._name, _listed(names))
+        for end in ended:
+            if end.outcome == released:
+                self._released[end.job.id, end.job.attempt] = f"{end.job.task}[{end.job.id}]"
+
+    def end(self) -> None:
+        """Log what was released."""
+        if self._released:
+            log.warning("%s has released %s; to be run again", self._name, _listed(list(self._released.values())))
 
     def _jobs(self, runs: Iterable[Run]) -> str:
         now = self._clock.monotonic()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.background import in_thread
 from litequeue.core.clock import SystemClock
-from litequeue.core.logger import aside, log
+from litequeue.core.hints import WorkerWords
+from litequeue.core.logger import aside, keep_enabled, log
 from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
 from litequeue.worker.ctrl_c import CtrlC
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 STARTED = "this worker has already been started; make another with queue.worker()"
 
 
-class Worker:
+class Worker(WorkerWords):
     """Runs jobs of one queue's file: plain functions in threads, coroutines on a loop, together.
 
     Use it as a context manager, sync or async: it then runs beside your code and ends with the block. Running jobs are
@@ -260,6 +261,7 @@ class Worker:
         """Register, serve, deregister; every error is raised to the caller that started the worker."""
         stop = self.stop_request
         enter(stop)
+        keep_enabled()
         try:
             about = self.queue, self._store, self._options, self.name
             self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)

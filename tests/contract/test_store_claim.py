@@ -469,3 +469,11 @@ def test_released_jobs_go_back_to_their_place_in_line(store):
     hands.settle((hands.take(), RELEASED))
     assert ids(hands.claim(2)) == wanted
     assert states(store, wanted) == ["running", "running"]
+
+
+def test_jobs_that_could_begin_and_have_not_are_told_from_all_others(store):
+    begun, hands = put(store), Hands(store)
+    hands.take()
+    queued, later = put(store), put(store, run_at=START + 60)
+    assert store.runs.queued_among([later, begun, queued, "99", "none"]) == [queued]
+    assert store.runs.queued_among([]) == []

@@ -121,3 +121,17 @@ def test_ready_jobs_that_are_too_many_to_count_are_so_many_or_more(store, monkey
     fill(store, 201, 210, state=1, small=10)
     found = {lane.queue: (lane.jobs, lane.oldest, lane.exact) for lane in store.admin.ready()}
     assert found == {"default": (50, START, False), "small": (10, START, True)}
+
+
+def test_ready_jobs_of_other_tasks_are_counted_in_the_queues_that_are_served(store):
+    jobs = [("a", "mine"), ("a", "x"), ("a", "x"), ("b", "mine"), ("b", "x"), ("c", "y")]
+    store.jobs.submit([new(task, queue=queue) for queue, task in jobs] + [new("later", run_at=START + 60)])
+    mine = frozenset({"mine"})
+    assert store.runs.ready_without(mine, None) == [("a", "x", 2, True), ("b", "x", 1, True), ("c", "y", 1, True)]
+    assert store.runs.ready_without(mine, ("c", "a")) == [("a", "x", 2, True), ("c", "y", 1, True)]
+    assert store.runs.ready_without(mine | {"x", "y"}, None) == []
+
+
+def test_of_many_ready_jobs_of_another_task_some_are_counted(store):
+    store.jobs.submit([new("x")] * 1_001 + [new("y")] * 999)
+    assert store.runs.ready_without(frozenset(), None) == [("default", "x", 1_000, False), ("default", "y", 999, True)]

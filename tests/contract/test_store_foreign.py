@@ -124,7 +124,7 @@ def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, 
 @pytest.mark.parametrize("wrong", ["next_at = -1e300", "next_at = -9e999", "next_at = -1e11", f"name = {NO_UTF8}"])
 def test_a_schedule_that_cannot_be_moved_on_does_not_fire_nor_stop_the_others(queue, write, work, wrong):
     for name in ("broken", "sound"):
-        queue.schedules.add(name, queue.tasks["plain"].s(2), every("1m", catch_up="all"))
+        queue.schedules.add(name, queue.tasks["plain"].s(2), every("1m"), catch_up="all")
     write("UPDATE litequeue_schedules SET next_at = ?", queue.now() - 1)
     write(f"UPDATE litequeue_schedules SET {wrong} WHERE name = 'broken'")
     assert to_the_end(queue.engine, "fire", frozenset({"plain"})) > queue.now()

@@ -25,9 +25,9 @@ def report(queue):
 def add(queue, report):
     """Add so many schedules, named by letters."""
 
-    def adding(count, trigger=HOURLY, kind="daily"):
+    def adding(count, trigger=HOURLY, kind="daily", catch_up="one"):
         for letter in "abcdefghijklmnopqrst"[:count]:
-            queue.schedules.add(letter, report.s(kind), trigger)
+            queue.schedules.add(letter, report.s(kind), trigger, catch_up=catch_up)
 
     return adding
 
@@ -78,7 +78,7 @@ def test_what_is_due_is_fired_in_several_transactions(queue, add, few, clock):
 
 def test_missed_ticks_of_many_schedules_are_bounded_together(queue, add, few, clock):
     few(5)
-    add(3, every("1h", catch_up="all"))
+    add(3, every("1h"), catch_up="all")
     clock.advance("4h")
     steps = after_each_step(queue)
     while steps[-1] < 12:
@@ -89,7 +89,7 @@ def test_missed_ticks_of_many_schedules_are_bounded_together(queue, add, few, cl
 
 def test_a_schedule_that_has_missed_many_ticks_lets_the_others_fire(queue, add, few, clock):
     few(2)
-    queue.schedules.add("often", queue.tasks["report"].s(), every("1m", catch_up="all"))
+    queue.schedules.add("often", queue.tasks["report"].s(), every("1m"), catch_up="all")
     add(3)
     clock.advance("1h")
     to_the_end(queue.engine, "fire", MINE)
@@ -105,7 +105,7 @@ def test_large_payloads_are_fired_fewer_at_a_time(queue, add, monkeypatch, clock
 
 def test_one_payload_above_the_limit_is_fired_alone(queue, add, monkeypatch, clock):
     monkeypatch.setattr(stored_schedules, "BUDGET", 1000)
-    add(2, every("1h", catch_up="all"), kind="x" * 2000)
+    add(2, every("1h"), kind="x" * 2000, catch_up="all")
     clock.advance("1h")
     assert after_each_step(queue) == [1, 2]
 

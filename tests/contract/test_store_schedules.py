@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 import pytest
 
 from contract.jobs import START, Hands, status, to_the_end
-from litequeue import at, cron, every
+from litequeue import at, cron, every, first_of
 from litequeue.core.records import Status
 from litequeue.errors import ScheduleExists, ScheduleNotFound
 from litequeue.sqlite.jobs import stored_schedules
@@ -93,19 +93,26 @@ def test_a_schedule_that_is_not_there_is_told_of_also_in_a_file_without_any(queu
 
 @pytest.mark.parametrize(("catch_up", "expected"), [("one", 1), ("all", 5), ("none", 1)])
 def test_ticks_missed_up_to_this_very_moment_are_caught_up(add, fire, catch_up, expected):
-    add(every("1m", catch_up=catch_up))
+    add(every("1m"), catch_up=catch_up)
     assert fire(300) == expected
 
 
 @pytest.mark.parametrize(("catch_up", "expected"), [("one", 1), ("all", 5), ("none", 0)])
 def test_ticks_missed_for_a_while_are_caught_up(add, fire, catch_up, expected):
-    add(every("1m", catch_up=catch_up))
+    add(every("1m"), catch_up=catch_up)
     assert fire(330) == expected
+
+
+def test_another_catch_up_keeps_the_next_tick_and_holds_for_ticks_already_missed(queue, add, fire, clock):
+    add(every("1m"))
+    clock.advance(180)
+    add(every("1m"), catch_up="all")
+    assert (fire(), queue.schedules["s"].catch_up) == (3, "all")
 
 
 def test_very_many_missed_ticks_are_enqueued_in_chunks(add, fire, monkeypatch):
     monkeypatch.setattr(stored_schedules, "CHUNK", 5)
-    add(every("1s", catch_up="all"))
+    add(every("1s"), catch_up="all")
     assert [fire(12), fire(), fire(), fire()] == [5, 5, 2, 0]
 
 
@@ -134,7 +141,7 @@ def test_jitter_delays_the_job_of_a_tick(queue, add, fire):
 
 
 def test_a_paused_schedule_does_not_fire_and_makes_up_for_nothing(queue, add, fire):
-    add(every("1m", catch_up="all"))
+    add(every("1m"), catch_up="all")
     queue.schedules.pause("s")
     assert (fire(300), queue.schedules["s"].next_at) == (0, None)
     queue.schedules.resume("s")
@@ -192,6 +199,54 @@ def test_other_arguments_keep_the_next_tick_and_another_trigger_begins_anew(queu
     assert queue.schedules["s"].next_at == moment(START + 60)
     add(every("2m"), "weekly")
     assert queue.schedules["s"].next_at == moment(START + 150)
+
+
+def test_the_date_of_an_interval_of_the_calendar_does_not_move_when_it_is_added_again(queue, add, fire, clock):
+    monthly = every("1 month", at="09:00", tz="UTC")
+    add(monthly)  # on the 14th, after 9 o'clock
+    clock.advance("3d")
+    before = queue.schedules["s"].next_at
+    add(monthly)
+    add(monthly, "weekly")
+    assert (queue.schedules["s"].next_at, queue.schedules["s"].trigger) == (before, monthly)
+    assert (before.day, before.hour) == (14, 9)
+    assert fire(before.timestamp() - clock.now()) == 1
+    assert (queue.schedules["s"].next_at.day, queue.schedules["s"].next_at.month) == (14, 1)
+
+
+def test_a_tick_that_was_due_is_enqueued_once_after_its_trigger_has_changed(add, fire, clock):
+    add(every("1m"))
+    clock.advance(90)
+    add(every("1h"))
+    assert [fire(), fire(3599), fire(1)] == [1, 0, 1]
+
+
+def test_several_triggers_in_one_fire_together_where_they_meet(add, fire):
+    add(first_of(every("2m"), every("3m")))
+    assert [fire(60) for _ in range(8)] == [0, 1, 1, 1, 0, 1, 0, 1]
+
+
+def test_a_first_tick_now_fires_at_once_and_not_again_when_it_is_added_again(add, fire):
+    trigger = every("1h", first_at="now")
+    add(trigger)
+    assert fire() == 1
+    add(trigger)
+    assert [fire(60), fire(3540)] == [0, 1]
+
+
+def test_a_first_tick_now_that_has_not_fired_fires_after_a_restart(add, fire, clock):
+    add(every("1h", first_at="now"))
+    clock.advance(60)
+    add(every("1h", first_at="now"))
+    assert [fire(), fire()] == [1, 0]
+
+
+def test_a_hashed_minute_is_that_of_the_schedule_s_name(queue, add, fire):
+    hourly = cron("H * * * *", tz="UTC")
+    minutes = {add(hourly, name=name).next_at.minute for name in ("a", "b", "c", "d", "e", "f")}
+    assert len(minutes) > 1
+    assert queue.schedules["a"].trigger == hourly
+    assert fire(3600) == 6
 
 
 def test_a_removed_schedule_fires_no_more(queue, add, fire):
@@ -276,7 +331,7 @@ def test_schedules_of_other_tasks_and_those_added_by_hand_are_left_alone(queue, 
 def test_one_schedule_that_cannot_be_read_does_not_stop_the_others(queue, add, fire):
     add(every("1m"), name="broken")
     add(every("1m"), name="sound")
-    trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos", "catch_up": "one"}'
+    trigger = '{"cron": "* * * * *", "zone": "Mars/Phobos"}'
     broken = f"UPDATE litequeue_schedules SET trigger = '{trigger}' WHERE name = 'broken'"
     queue.engine.kernel.writer.run(lambda db: db.rows(broken))
     assert fire(60) == 1

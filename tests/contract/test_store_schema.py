@@ -132,9 +132,7 @@ def test_a_shell_reads_workers_and_schedules(store, shell):
 
     Hands(store)
     record = {"name": "s", "task": "t", "queue": "q", "payload": b"[]", "priority": 0, "declared": False}
-    store.schedules.put(
-        ScheduleRecord(trigger='{"every": 60.0, "jitter": 0.0, "catch_up": "one"}', **record), replace=True
-    )
+    store.schedules.put(ScheduleRecord(trigger='{"every": 60.0, "jitter": 0.0}', **record), replace=True)
     assert shell("SELECT host, pid, tasks, threads FROM litequeue_workers_view") == ['here|1|["add"]|1']
     assert shell("SELECT name, origin, status, next_at FROM litequeue_schedules_view") == [
         "s|file|active|2023-11-14 22:14:20.000"

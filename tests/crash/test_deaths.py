@@ -44,7 +44,7 @@ def test_a_frozen_workers_effect_happens_once_though_it_comes_back_to_it(queue, 
     frozen.send_signal(signal.SIGCONT)
     frozen.send_signal(signal.SIGTERM)
     log = frozen.communicate(timeout=20)[1]
-    assert "by now; attempt 1 may not write any more" in log
+    assert "by now; run 1 may not write any more" in log
     assert effects() == [1]
     assert job.refresh().status == "succeeded"
 
@@ -66,7 +66,7 @@ def schedule(queue):
     """Let one fire each 0.2 s, and tell which ticks of it have become jobs, as far as it has come."""
 
     def adding(catch_up):
-        queue.schedules.add("tick", queue.tasks["pid"].s(), every(0.2, catch_up=catch_up))
+        queue.schedules.add("tick", queue.tasks["pid"].s(), every(0.2), catch_up=catch_up)
 
         def counts():
             schedule = queue.engine.schedules.get("tick")
@@ -162,7 +162,7 @@ def test_an_effect_happens_once_though_the_job_has_forked(queue, launch, effects
 def test_a_job_that_catches_whatever_is_raised_in_it_stops_neither_others_nor_the_end(queue, launch):
     worker = launch("worker.running_jobs.LATE_GRACE=0.3")
     jobs = queue.tasks["swallows"].enqueue_many([()] * 6)  # more than there are threads
-    assert {ended(job).errors[-1].type for job in jobs} == {"litequeue.errors.JobTimeout"}
+    assert {ended(job).errors[-1].type for job in jobs} == {"litequeue.JobTimeout"}
     assert queue.tasks["pid"].enqueue().result(20) == worker.pid
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0

@@ -67,6 +67,6 @@ def test_nothing_is_lost_or_half_done_whichever_statement_is_the_last():
 def test_the_harness_sees_a_promise_that_is_not_kept():
     ran = python("-c", BROKEN)
     forgetful, halving, failing = ran.stdout.splitlines()
-    assert forgetful.startswith("Forgetful seen: litequeue.errors.JobNotFound: no job 99")
+    assert forgetful.startswith("Forgetful seen: litequeue.JobNotFound: no job 99")
     assert halving.startswith("Halving seen: AssertionError")
     assert failing == "Failing seen: RuntimeError: of its own"

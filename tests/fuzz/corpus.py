@@ -10,8 +10,8 @@ from fuzz.rows import LAST_ID, PREFIX, Written
 from litequeue.sqlite.jobs.finish import MOST
 
 EVERY, DAILY = (
-    '{"every": 3600, "jitter": 0, "catch_up": "all"}',
-    '{"cron": "0 6 * * *", "zone": "UTC", "catch_up": "one"}',
+    '{"every": 3600, "jitter": 0}',
+    '{"cron": "0 6 * * *", "zone": "UTC"}',
 )
 DEEP_CALL = b"[[" + b"[" * 900 + b"]" * 900 + b"],{}]"
 JOB = {

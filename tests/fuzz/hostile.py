@@ -140,19 +140,30 @@ anything = (
 
 def trigger_texts() -> st.SearchStrategy[str]:
     """Stored triggers: near the format, and far from it."""
-    catch_up = st.sampled_from(["one", "all", "none"])
     length, expression, zone = (
         st.sampled_from([0.01, 1, 3600, 1e11]),
         st.sampled_from(CRONS[:3]),
         st.sampled_from(ZONES[:2]),
     )
-    number, wrong = reals | integers | texts | st.booleans(), st.sampled_from(["", None, 7, []])
+    number = reals | integers | texts | st.booleans()
+    begin = {"first_at": st.just("now") | number, "since": st.just(NOW) | number}
+    dates = {
+        "every": st.sampled_from(["1 month", "3 weeks", "100 years", "0 days"]),
+        "at": st.sampled_from(["09:00", "9"]),
+    }
+    combined = (
+        st.fixed_dictionaries({"every": length, "jitter": length}, optional=begin)
+        | st.fixed_dictionaries(dates | {"zone": zone, "jitter": length}, optional=begin)
+        | st.fixed_dictionaries({"cron": st.just("H H * * *") | expression, "zone": zone}, optional={"name": texts})
+    )
     return st.one_of(
-        st.fixed_dictionaries({"cron": expression, "zone": zone, "catch_up": catch_up}).map(json.dumps),
-        st.fixed_dictionaries({"every": length, "jitter": length, "catch_up": catch_up}).map(json.dumps),
-        st.fixed_dictionaries({"cron": crons, "zone": zones, "catch_up": catch_up | wrong}).map(json.dumps),
-        st.fixed_dictionaries({"every": number, "jitter": number, "catch_up": catch_up | wrong}).map(json.dumps),
+        st.fixed_dictionaries({"cron": expression, "zone": zone}).map(json.dumps),
+        st.fixed_dictionaries({"every": length, "jitter": length}).map(json.dumps),
+        st.fixed_dictionaries({"cron": crons, "zone": zones}).map(json.dumps),
+        st.fixed_dictionaries({"every": number, "jitter": number}).map(json.dumps),
         st.fixed_dictionaries({"at": number}).map(json.dumps),
+        combined.map(json.dumps),
+        st.fixed_dictionaries({"first_of": st.lists(combined, max_size=3)}).map(json.dumps),
         texts,
     )
 

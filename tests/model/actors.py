@@ -393,22 +393,25 @@ class Jump(Actor):
 
 
 def trigger(chance: Random, now: float) -> triggers.Trigger:
-    match chance.randrange(4):
+    match chance.randrange(6):
         case 0:
             return triggers.At(now + chance.choice((-1.0, 0.0, 60.0, HOUR)))
         case 1:
-            return triggers.Cron(
-                chance.choice(("*/5 * * * *", "0 * * * *")), "UTC", chance.choice(("one", "all", "none"))
-            )
+            return triggers.Cron(chance.choice(("*/5 * * * *", "0 * * * *")), "UTC")
+        case 2:
+            return triggers.every(f"{chance.choice((1, 2))} day", at=chance.choice(("00:00", "12:30")), tz="UTC")
+        case 3:
+            return triggers.first_of(triggers.every(chance.choice((60, 90))), triggers.cron("0 * * * *", tz="UTC"))
         case _:
-            return triggers.Every(chance.choice((7.0, 60.0, 0.9 * HOUR)), 0.0, chance.choice(("one", "one", "none")))
+            return triggers.Every(chance.choice((7.0, 60.0, 0.9 * HOUR)), 0.0)
 
 
 def schedule(world: World, name: str) -> ScheduleRecord:
     chance = world.chance
     call = {"task": chance.choice(TASKS), "queue": chance.choice(QUEUES), "payload": b"[]"}
     when = triggers.encode(trigger(chance, world.clock.now()))
-    return ScheduleRecord(name=name, **call, priority=chance.choice((0, 5)), trigger=when, declared=False)
+    fields = {"priority": chance.choice((0, 5)), "catch_up": chance.choice(("one", "one", "one", "all", "none"))}
+    return ScheduleRecord(name=name, **call, **fields, trigger=when, declared=False)
 
 
 class Schedule(Actor):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from contract.jobs import to_the_end
 from litequeue.core.records import JobRecord, Status
-from litequeue.core.store import Demand
+from litequeue.core.store import Demand, ReadyJobs
 from litequeue.errors import Fenced, LiteQueueError, StoreBusy
 from model.remote import Remote
 from model.row import STATES, Broken, Row, is_over, must_be
@@ -177,6 +177,12 @@ class Mirror:
     def note_progress(self, job: Claimed, progress: str) -> bool:
         act = lambda: self.store.runs.note_progress(job, progress)  # noqa: E731
         return self._write(act, lambda truth: truth.note_progress(job, progress))
+
+    def ready_without(self, tasks: frozenset[str], queues: tuple[str, ...] | None) -> list[ReadyJobs]:
+        return self._read(
+            lambda: self.store.runs.ready_without(tasks, queues),
+            lambda truth: truth.ready_without(tasks, queues),
+        )
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         return self._read(

@@ -9,7 +9,7 @@ import msgspec
 from litequeue.core.engine import ScheduleRecord
 from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from model.truth import Truth
 
 replace = msgspec.structs.replace
-CORE = ("task", "queue", "payload", "priority", "declared")
+CORE = ("task", "queue", "payload", "priority", "declared", "catch_up")
 
 
 class Ticks:
@@ -35,14 +35,15 @@ class Ticks:
     def put(self, new: ScheduleRecord, now: float, *, replace_it: bool) -> None:
         old = self.schedules.get(new.name)
         if old is None:
-            first = triggers.first(triggers.decode(new.trigger), now)
-            self.schedules[new.name] = replace(new, created_at=now, next_at=first)
+            begun = start.start(new.trigger, now)
+            self.schedules[new.name] = replace(new, created_at=now, next_at=begun.next_at, trigger=begun.trigger)
             return
         if not replace_it:
             raise ScheduleExists(new.name)
         changes = {name: getattr(new, name) for name in CORE}
-        if old.trigger != new.trigger:
-            changes |= {"trigger": new.trigger, "next_at": triggers.first(triggers.decode(new.trigger), now)}
+        if not start.is_same(old.trigger, new.trigger):
+            before = start.Before(old.trigger, old.next_at, old.last_at is not None)
+            changes |= start.start(new.trigger, now, before)._asdict()
         self.schedules[new.name] = replace(old, **changes)
 
     def declare(self, declared: Sequence[ScheduleRecord], tasks: frozenset[str], now: float) -> None:
@@ -65,7 +66,7 @@ class Ticks:
     def bring_near(self, tasks: frozenset[str], now: float) -> float | None:
         for old in list(self.schedules.values()):
             if old.next_at is not None and old.next_at > now and not old.paused and old.task in tasks:
-                near = triggers.due(triggers.decode(old.trigger), old.next_at, now).next_at
+                near = triggers.due(triggers.decode(old.trigger), old.next_at, now, old.catch_up).next_at
                 self.schedules[old.name] = replace(old, next_at=near)
         return self.next_of(tasks)
 
@@ -80,7 +81,7 @@ class Ticks:
         old = self._known(name)
         if old.paused:
             spent = old.next_at is None
-            next_at = None if spent else triggers.first(triggers.decode(old.trigger), now)
+            next_at = None if spent else triggers.following(triggers.decode(old.trigger), now)
             self.schedules[name] = replace(old, paused=False, next_at=next_at)
 
     def trigger_now(self, name: str, now: float) -> str:
@@ -108,7 +109,7 @@ class Ticks:
 
     def _due(self, schedule: ScheduleRecord, now: float) -> tuple[tuple[float, ...], float | None]:
         assert schedule.next_at is not None
-        due = triggers.due(triggers.decode(schedule.trigger), schedule.next_at, now)
+        due = triggers.due(triggers.decode(schedule.trigger), schedule.next_at, now, schedule.catch_up)
         return due.ticks, due.next_at
 
     def _enqueue(self, schedule: ScheduleRecord, now: float, run_at: float | None) -> str:

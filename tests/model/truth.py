@@ -382,6 +382,11 @@ class Truth:
         ids = [number for number, row in self.jobs.items() if wanted(row)]
         return sorted((number for number in ids if before is None or number < int(before)), reverse=True)[:limit]
 
+    def ready_without(self, tasks: frozenset[str], queues: tuple[str, ...] | None) -> list[tuple[str, str, int, bool]]:
+        lanes = [(row.queue, row.task) for row in self.jobs.values() if row.state == QUEUED and row.task not in tasks]
+        served = [lane for lane in lanes if queues is None or lane[0] in queues]
+        return [(*lane, served.count(lane), True) for lane in sorted(set(served))]
+
     def counts(self) -> dict[tuple[str, Status], int]:
         found: dict[tuple[str, Status], int] = {}
         for row in self.jobs.values():

@@ -2,9 +2,9 @@
 
 The rule. With `*` in the hour field each real moment whose wall time is named is a tick. Otherwise each named wall time
 is one tick: the first moment that shows it, or the end of the gap where no moment does; those that a gap brings to one
-moment are one tick. A day is named by its day of the month or its weekday where neither field is `*`, else by both; a
-list of all seven weekdays is as good as `*` beside a `*/2`, but not beside a plain day, which croniter then takes for
-either.
+moment are one tick. `5#2` is the second Friday of a month, `l5` its last. A day is named by its day of the month or its
+weekday where neither field is `*`, else by both; a list of all seven weekdays is as good as `*` beside a `*/2`, but not
+beside a plain day, which croniter then takes for either.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ class Named(NamedTuple):
     last_day: bool
     months: frozenset[int]
     weekdays: frozenset[int]
+    nth: frozenset[tuple[int, int]]  # weekday, and which of the month, -1 being the last
     seconds: frozenset[int]
     either: bool
 
     @classmethod
     def of(cls, expression: str) -> Named:
         minute, hour, day, month, weekday, second = [*expression.split(), "0"][:6]
-        weekdays = frozenset(number % 7 for number in _numbers(weekday, 0, 6))
+        items = weekday.split(",")
+        plain = ",".join(item for item in items if "#" not in item and item[0] != "l")
+        weekdays = frozenset(number % 7 for number in _numbers(plain, 0, 6)) if plain else frozenset()
+        nth = {(int(item[1:]), -1) for item in items if item[0] == "l"}
+        nth |= {(int(item[0]), int(item[2:])) for item in items if "#" in item}
         any_weekday = weekday == "*" or (len(weekdays) == 7 and "*" in day)
         return cls(
             _numbers(minute, 0, 59),
@@ -40,6 +45,7 @@ class Named(NamedTuple):
             day == "l",
             _numbers(month, 1, 12),
             weekdays,
+            frozenset(nth),
             _numbers(second, 0, 59),
             day != "*" and not any_weekday,
         )
@@ -63,7 +69,9 @@ class Named(NamedTuple):
     def names_date(self, wall: datetime) -> bool:
         last = calendar.monthrange(wall.year, wall.month)[1]
         by_day = wall.day in self.days or (self.last_day and wall.day == last)
-        by_weekday = wall.isoweekday() % 7 in self.weekdays
+        weekday = wall.isoweekday() % 7
+        nth = {(weekday, (wall.day - 1) // 7 + 1)} | ({(weekday, -1)} if wall.day + 7 > last else set())
+        by_weekday = weekday in self.weekdays or bool(nth & self.nth)
         return wall.month in self.months and (by_day or by_weekday if self.either else by_day and by_weekday)
 
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litequeue.core import clock, duration
-from litequeue.scheduling import timezones
 from litequeue.testing import ManualClock
 
 
@@ -168,16 +167,3 @@ def test_the_system_clock_goes_on():
     system = clock.SystemClock()
     assert system.now() > 1_700_000_000
     assert system.monotonic() <= system.monotonic()
-
-
-@pytest.mark.parametrize("text", ["Asia/Tokyo", ":Asia/Tokyo", "/usr/share/zoneinfo/Asia/Tokyo"])
-def test_the_variable_tz_names_the_local_zone(monkeypatch, text):
-    monkeypatch.setenv("TZ", text)
-    assert timezones.local() == "Asia/Tokyo"
-
-
-@pytest.mark.parametrize("text", ["", "Nowhere/City", "America", "<+03>-3", "../x"])
-def test_a_variable_tz_that_is_no_zone_is_passed_over(monkeypatch, text):
-    monkeypatch.setenv("TZ", text)
-    assert zoneinfo.ZoneInfo(timezones.local())
-    assert timezones.local() != text

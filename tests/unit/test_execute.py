@@ -164,7 +164,7 @@ def test_progress_is_written_down_now_and_then_and_at_the_end(begin):
 
 def test_a_run_shows_what_it_runs(begin):
     run = begin(lambda: None)
-    assert repr(run) == f"<Run of job {run.id} {run.job.task} attempt={run.attempt}>"
+    assert repr(run) == f"<Run 2 of job {run.id} {run.job.task} try=1>"
 
 
 def test_a_note_that_utf8_cannot_hold_is_escaped(begin):

@@ -92,7 +92,7 @@ def test_retry_and_snooze_are_outcomes_with_a_time(run):
 def test_a_result_that_cannot_be_encoded_fails_the_job(run):
     outcome = run(lambda: object(), retries=3).outcome
     assert isinstance(outcome, Failed)
-    assert outcome.error.type == "litequeue.errors.EncodeError"
+    assert outcome.error.type == "litequeue.EncodeError"
 
 
 def spin():
@@ -106,7 +106,7 @@ async def sleep():
 
 def test_a_plain_function_is_interrupted_at_the_limit_of_its_task(home):
     outcome = run_one(home, claimed(home.task(timeout=0.1)(spin)), RECORDER).outcome
-    assert outcome.error.type == "litequeue.errors.JobTimeout"
+    assert outcome.error.type == "litequeue.JobTimeout"
     assert outcome.error.message == "spin ran longer than its limit of 0.1 s"
 
 
@@ -215,7 +215,7 @@ def test_completing_is_refused_where_no_transaction_is_shared(run):
             pass
 
     error = run(completing).outcome.error
-    assert error.type == "litequeue.errors.Unsupported"
+    assert error.type == "litequeue.Unsupported"
     assert error.message.startswith("test: current_job().completing() is not supported")
 
 

@@ -41,6 +41,11 @@ def ended_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
     return [job_id for (job_id,) in db.rows(SQL["ended_among"], {"ids": json.dumps(job_ids)})]
 
 
+def queued_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Read which of these jobs could begin, and have not."""
+    return [job_id for (job_id,) in db.rows(SQL["queued_among"], {"ids": json.dumps(job_ids)})]
+
+
 def is_id(job_id: str) -> bool:
     """Whether it is written as ids are: SQLite would also take `1.0`, ` 1` and `01` for the number 1."""
     return job_id.isascii() and ((job_id.isdecimal() and job_id[0] != "0") or bool(_OTHER_ID.fullmatch(job_id)))
@@ -70,8 +75,8 @@ def _job(row: Row) -> JobRecord:
 
 
 def _summary(row: Sequence[Any]) -> dict[str, Any]:
-    (job_id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at,
-     expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
+    (job_id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at,
+     finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
     return {
         "id": str(job_id),
         "task": task,
@@ -81,6 +86,7 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "attempt": attempt,
         "failures": failures,
         "deaths": deaths,
+        "retries": retries,
         "created_at": created_at,
         "run_at": run_at,
         "started_at": started_at,
@@ -154,7 +160,8 @@ def schedules(db: Connection) -> list[ScheduleRecord]:
 
 def schedule(row: Row) -> ScheduleRecord:
     """Turn a row into a schedule."""
-    name, task, queue, payload, priority, trigger, declared, paused, created_at, next_at, last_at, last_job = row
+    (name, task, queue, payload, priority, trigger, declared, catch_up, paused, created_at, next_at, last_at,
+     last_job) = row  # fmt: skip
     return ScheduleRecord(
         name=name,
         task=task,
@@ -163,6 +170,7 @@ def schedule(row: Row) -> ScheduleRecord:
         priority=priority,
         trigger=trigger,
         declared=bool(declared),
+        catch_up=catch_up,
         paused=bool(paused),
         created_at=created_at,
         next_at=next_at,

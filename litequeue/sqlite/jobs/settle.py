@@ -116,19 +116,19 @@ def complete(job: Claimed, result: bytes, now: float, delete_at: float | None) -
     """Record a success in the caller's own transaction, or stop that transaction."""
     done = yield from finish(job.id, job.attempt, Status.SUCCEEDED, now, delete_at, result=result)
     if not done:
-        raise Fenced(f"another worker has job {job.id} by now; what attempt {job.attempt} wrote is rolled back")
+        raise Fenced(f"another worker has job {job.id} by now; what run {job.attempt} wrote is rolled back")
 
 
 def require_mine(job: Claimed) -> Steps[None]:
     """Stop early a transaction that could not be committed."""
     running = {"id": job.id, "attempt": job.attempt, "state": NUMBER[Status.RUNNING]}
     if not (yield SQL["stands"], running):
-        raise Fenced(f"another worker has job {job.id} by now; attempt {job.attempt} may not write any more")
+        raise Fenced(f"another worker has job {job.id} by now; run {job.attempt} may not write any more")
 
 
 def note_progress(job: Claimed, progress: str) -> Steps[bool]:
     """Record a running job's progress; return whether its cancel was requested."""
     rows = yield SQL["note_progress"], {"id": job.id, "attempt": job.attempt, "progress": progress}
     if not rows:
-        raise Fenced(f"another worker has job {job.id} by now; attempt {job.attempt} may not write any more")
+        raise Fenced(f"another worker has job {job.id} by now; run {job.attempt} may not write any more")
     return bool(rows[0][0])

@@ -12,16 +12,17 @@ from litequeue.core.budget import BUDGET
 from litequeue.core.names import SHOWN, some
 from litequeue.core.records import NewJob
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
-from litequeue.scheduling import triggers
+from litequeue.scheduling import start, triggers
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import row_values
 from litequeue.sqlite.jobs.enqueue import submit
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Hashable, Sequence
 
-    from litequeue.core.engine import ScheduleRecord
+    from litequeue.core.engine import CatchUp, ScheduleRecord
+    from litequeue.scheduling.start import Start
     from litequeue.sqlite.drivers.connection import Connection, Statement
     from litequeue.sqlite.jobs.user_answers import Ask
 
@@ -37,6 +38,7 @@ class Found(NamedTuple):
     key: str
     task: str
     trigger: str
+    catch_up: CatchUp
     next_at: float
     size: int
 
@@ -45,7 +47,7 @@ class Ticks(NamedTuple):
     """The answer of a trigger: the due ticks and the next due time, or its fault."""
 
     due: triggers.Due
-    jitter: float = 0.0
+    delays: tuple[float, ...] = ()  # each tick's
     wrong: str = ""
 
 
@@ -71,21 +73,19 @@ def put(db: Connection, new: ScheduleRecord, now: float, ask: Ask, *, replace: b
 
 def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) -> list[Statement]:
     """What makes the old schedule the new one: nothing, or one statement."""
-    same_trigger = old is not None and old.trigger == new.trigger
-    if old is not None and same_trigger and _core(old) == _core(new):
+    questions = _questions(old, new, now)
+    if old is not None and not questions and _core(old) == _core(new):
         return []
-    if old is not None and same_trigger:
-        next_at = old.next_at
-    else:
-        [next_at] = ask({("first", new.trigger): partial(_first_tick, new.trigger, now)})
+    [(trigger, next_at)] = ask(questions) if old is None or questions else [(old.trigger, old.next_at)]
     values = {
         "name": new.name,
         "task": new.task,
         "queue": new.queue,
         "payload": new.payload,
         "priority": new.priority,
-        "trigger": new.trigger,
+        "trigger": trigger,
         "declared": int(new.declared),
+        "catch_up": new.catch_up,
         "next_at": next_at,
         "now": now,
     }
@@ -93,11 +93,17 @@ def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) 
 
 
 def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
-    return schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.declared
+    return schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.declared, schedule.catch_up
 
 
-def _first_tick(trigger: str, now: float) -> float | None:
-    return triggers.first(triggers.decode(trigger), now)
+def _questions(old: ScheduleRecord | None, new: ScheduleRecord, now: float) -> dict[Hashable, Callable[[], Start]]:
+    """From where a new trigger starts; nothing is asked for the same one."""
+    if old is None:
+        return {("start", new.trigger): partial(start.start, new.trigger, now)}
+    if start.is_same(old.trigger, new.trigger):
+        return {}
+    before = start.Before(old.trigger, old.next_at, old.last_at is not None)
+    return {("start", new.trigger, before): partial(start.start, new.trigger, now, before)}
 
 
 def differences(
@@ -114,8 +120,7 @@ def differences(
     """
     rows = db.rows(SQL["named_schedules"], {"names": json.dumps([new.name for new in declared])})
     known = {old.name: old for old in map(row_values.schedule, rows)}
-    moved = {new.trigger for new in declared if new.name not in known or known[new.name].trigger != new.trigger}
-    ask({("first", trigger): partial(_first_tick, trigger, now) for trigger in moved})  # all at once
+    ask({key: asked for new in declared for key, asked in _questions(known.get(new.name), new, now).items()})  # at once
     in_file = db.rows(SQL["declared_schedules"], {"tasks": json.dumps(tasks)})
     changes: list[Statement] = [(SQL["remove_schedule"], {"name": name}) for (name,) in in_file if name not in names]
     for new in declared:
@@ -157,13 +162,13 @@ def resume(db: Connection, name: str, now: float, ask: Ask) -> None:
     if schedule.paused:
         # one that will not fire again stays so
         spent = schedule.next_at is None
-        [next_at] = [None] if spent else ask({("first", schedule.trigger): partial(_first, schedule, now)})
+        [next_at] = [None] if spent else ask({("next", schedule.trigger): partial(_next, schedule, now)})
         db.rows(SQL["resume_schedule"], {"name": name, "next_at": next_at, "now": now})
 
 
-def _first(schedule: ScheduleRecord, now: float) -> float | None:
+def _next(schedule: ScheduleRecord, now: float) -> float | None:
     try:
-        return _first_tick(schedule.trigger, now)
+        return triggers.following(triggers.decode(schedule.trigger), now)
     except ValueError as error:
         raise Unsupported(
             f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it again"
@@ -215,10 +220,10 @@ def _ticks(found: Found, now: float, limit: int) -> Ticks:
         if found.name.encode().hex() != found.key.lower():
             return Ticks(_NOTHING, wrong="its name is not UTF-8")
         trigger = triggers.decode(found.trigger)
-        due = triggers.due(trigger, found.next_at, now, limit)
+        due = triggers.due(trigger, found.next_at, now, found.catch_up, limit)
     except (ValueError, OverflowError) as error:
         return Ticks(_NOTHING, wrong=str(error) or "its trigger cannot be read")
-    return Ticks(due, trigger.jitter if isinstance(trigger, triggers.Every) and trigger.jitter else 0.0)
+    return Ticks(due, tuple(random.random() * triggers.jitter(trigger, tick) for tick in due.ticks))
 
 
 def fire(db: Connection, chunk: Chunk) -> list[tuple[str, int]]:
@@ -236,16 +241,15 @@ def fire(db: Connection, chunk: Chunk) -> list[tuple[str, int]]:
 
 
 def _is_as_found(schedule: ScheduleRecord, found: Found) -> bool:
-    now = (schedule.next_at, schedule.trigger, schedule.task)
-    return now == (found.next_at, found.trigger, found.task) and not schedule.paused
+    now = (schedule.next_at, schedule.trigger, schedule.catch_up, schedule.task)
+    return now == (found.next_at, found.trigger, found.catch_up, found.task) and not schedule.paused
 
 
 def _fire_one(db: Connection, schedule: ScheduleRecord, ticks: Ticks, now: float) -> None:
     job_id = None
     due = ticks.due
-    for tick in due.ticks:
-        jitter = random.random() * ticks.jitter if ticks.jitter else 0.0
-        job_id = _enqueue(db, schedule, now, run_at=tick + jitter)
+    for tick, delay in zip(due.ticks, ticks.delays, strict=True):
+        job_id = _enqueue(db, schedule, now, run_at=tick + delay)
     db.rows(
         SQL["advance_schedule"],
         {

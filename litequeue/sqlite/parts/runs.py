@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.logger import later, say
+from litequeue.core.logger import about, later, say
 from litequeue.core.outcome import Ended, Released, Succeeded
 from litequeue.errors import JobNotFound
 from litequeue.ipc.notifier import JOBS
 from litequeue.sqlite.commit.external_connection import perform_held
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import row_values, settle, workers
+from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.sql import SQL
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from litequeue.core.records import Claimed
-    from litequeue.core.store import Cycle, Demand, Rescued
+    from litequeue.core.store import Cycle, Demand, ReadyJobs, Rescued
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.kernel import Kernel
     from litequeue.sqlite.parts.transactions import Transactions
@@ -73,7 +73,7 @@ class Runs:
             with suppress(JobNotFound):  # pruned already
                 job = self._kernel.read(partial(row_values.look_up, job_id=job_id, now=now))
                 died = "%s[%s] failed: %d worker processes died while running it; it is dead-lettered, not run again"
-                later.error(died, job.task, job.id, job.deaths)
+                later.error(died, job.task, job.id, job.deaths, extra=about(job))
         say()
         return rescued
 
@@ -116,6 +116,14 @@ class Runs:
             return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
 
         return self._kernel.read(look)
+
+    def queued_among(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of these jobs that could begin, and have not."""
+        return self._kernel.read(lambda db: row_values.queued_among(db, job_ids))
+
+    def ready_without(self, tasks: frozenset[str], queues: tuple[str, ...] | None) -> list[ReadyJobs]:
+        """Count the ready jobs of tasks other than these, in these queues; None: in all."""
+        return self._kernel.read(partial(counts.ready_without, tasks=tasks, queues=queues))
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """The worker's running jobs that are to be cancelled, as (id, attempt)."""

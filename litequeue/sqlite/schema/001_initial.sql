@@ -101,6 +101,7 @@ CREATE TABLE litequeue_schedules (
     priority    INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     trigger     TEXT NOT NULL,
     declared    INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    catch_up    TEXT NOT NULL DEFAULT 'one' CHECK (catch_up IN ('one', 'all', 'none')),
     paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
     created_at  REAL NOT NULL,
     next_at     REAL,
@@ -118,7 +119,7 @@ CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
        CASE state WHEN 0 THEN 'scheduled' WHEN 1 THEN 'queued' WHEN 2 THEN 'waiting' WHEN 3 THEN 'running'
                   WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'cancelled' ELSE 'expired' END AS status,
-       priority, attempt, failures, deaths,
+       priority, attempt, max(1, failures + (state <> 5)) AS tries, failures, deaths,
        strftime('%Y-%m-%d %H:%M:%f', created_at, 'unixepoch') AS created_at,
        strftime('%Y-%m-%d %H:%M:%f', run_at, 'unixepoch') AS run_at,
        strftime('%Y-%m-%d %H:%M:%f', started_at, 'unixepoch') AS started_at,
@@ -135,8 +136,8 @@ FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 
 -- What look-ups read; not for others: its columns change with a release.
 CREATE VIEW litequeue_records AS
-SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
-       key, tags, schedule, worker, cancel_requested, progress,
+SELECT id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at,
+       expires_at, key, tags, schedule, worker, cancel_requested, progress,
        coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'') AS payload,
        CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END AS result,
        CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = litequeue_jobs.id) THEN
@@ -147,8 +148,8 @@ FROM litequeue_jobs;
 
 -- What listings read: the same without what may be large; not for others either.
 CREATE VIEW litequeue_listed AS
-SELECT id, task, queue, state, priority, attempt, failures, deaths, created_at, run_at, started_at, finished_at, expires_at,
-       key, tags, schedule, worker, cancel_requested, progress,
+SELECT id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at,
+       expires_at, key, tags, schedule, worker, cancel_requested, progress,
        (SELECT type || ': ' || substr(message, 1, 200) FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs;
@@ -158,7 +159,7 @@ SELECT job, attempt, strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') AS at, type,
 FROM litequeue_errors;
 
 CREATE VIEW litequeue_schedules_view AS
-SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger,
+SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger, catch_up,
        CASE WHEN declared THEN 'code' ELSE 'file' END AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status,
        strftime('%Y-%m-%d %H:%M:%f', next_at, 'unixepoch') AS next_at,
        strftime('%Y-%m-%d %H:%M:%f', last_at, 'unixepoch') AS last_at, last_job

@@ -6,6 +6,11 @@ SELECT awaited.value FROM json_each(:ids) AS awaited
 LEFT JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
 WHERE job.id IS NULL OR job.state >= 4
 
+-- name: queued_among
+SELECT awaited.value FROM json_each(:ids) AS awaited
+CROSS JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
+WHERE job.state = 1
+
 -- A listing looks at one block of jobs after another: of consecutive ids, or of ids that it has from an index.
 -- name: list_between
 SELECT listed.* FROM
@@ -127,6 +132,22 @@ counted (queue, task, jobs, oldest) AS MATERIALIZED (
             ORDER BY job.id LIMIT (SELECT rows FROM share)))
     FROM head)
 SELECT queue, task, sum(jobs), min(oldest), max(jobs >= (SELECT entries FROM share)) FROM counted GROUP BY queue, task
+
+-- What waits for tasks that a worker does not have: lanes as in `look`, and of the others some index entries each.
+-- name: ready_without
+WITH RECURSIVE lane (id, queue, task) AS (
+    SELECT * FROM (SELECT id, queue, task FROM litequeue_jobs WHERE state = 1 ORDER BY queue, task LIMIT 1)
+    UNION ALL
+    SELECT job.id, job.queue, job.task FROM lane CROSS JOIN litequeue_jobs AS job ON job.id = coalesce(
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = lane.queue AND task > lane.task ORDER BY task LIMIT 1),
+        (SELECT id FROM litequeue_jobs WHERE state = 1 AND queue > lane.queue ORDER BY queue, task LIMIT 1))
+    LIMIT CAST(:lanes AS INTEGER))
+SELECT queue, task, (SELECT count(*) FROM (SELECT 1 FROM litequeue_jobs
+                     WHERE state = 1 AND queue = lane.queue AND task = lane.task LIMIT CAST(:entries AS INTEGER)))
+FROM lane
+WHERE task NOT IN (SELECT value FROM json_each(:tasks))
+      AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+LIMIT CAST(:counted AS INTEGER)
 
 -- Of the newest jobs, and of those that are to be pruned last: under a long backlog the newest have not run.
 -- name: recent_durations

@@ -63,6 +63,7 @@ class Run(msgspec.Struct, eq=False):
     interrupted: float = math.inf  # when it was told to stop
     written_off: bool = False
     returned: bool = False  # its function; what it returned is being encoded
+    raised: BaseException | None = None  # for the log; None again as soon as it is logged
     _noted: float = -math.inf
 
     @property
@@ -74,8 +75,14 @@ class Run(msgspec.Struct, eq=False):
     @property
     @interruptible
     def attempt(self) -> int:
-        """How many times the job has been claimed; together with the id it identifies this run."""
+        """The number of this run: how many times the job has been claimed. With the id it identifies this run."""
         return self.job.attempt
+
+    @property
+    @interruptible
+    def tries(self) -> int:
+        """The number of this try: 1 + the failures so far. `retries` bounds it; a run cut short is not counted."""
+        return self.job.failures + 1
 
     @property
     @interruptible
@@ -134,7 +141,7 @@ class Run(msgspec.Struct, eq=False):
         return Completing(self, result)
 
     def __repr__(self) -> str:
-        return f"<Run of job {self.id} {self.job.task} attempt={self.attempt}>"
+        return f"<Run {self.attempt} of job {self.id} {self.job.task} try={self.tries}>"
 
 
 def _progress(done: float, total: float | None, note: str | None) -> Progress:

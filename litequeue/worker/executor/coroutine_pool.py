@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import text
 from litequeue.core.greenlets import check_worker
 from litequeue.core.logger import log
 from litequeue.ipc.process_lock import LOOP_SILENT
+from litequeue.worker.executor.context import current
 from litequeue.worker.executor.event_loop import EventLoop
 from litequeue.worker.executor.execute import aexecute
+from litequeue.worker.executor.held_loop import HELD, LOOK_EVERY, Hold
 from litequeue.worker.executor.pool import Pool, Setup
 from litequeue.worker.executor.stacks import of_task
 from litequeue.worker.executor.stoppable import StoppableTask
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.mailbox import Mailbox
 
 ANSWER_WITHIN = 30.0  # seconds after which a loop that does not answer is named, and ours is replaced
-WATCH_EVERY = 0.25  # seconds between looks whether it does
+SAY_AGAIN = 60.0  # seconds after which a task is named again that holds the loop
 MOST_NAMED = 20  # jobs in one line of the log
 
 
@@ -55,7 +58,10 @@ class CoroutinePool(Pool):
         self._at: EventLoop | None = None
         self._replaced: list[EventLoop] = []
         self._asked = self._silent = False
-        self._watch_at = 0.0
+        self._watched_at = self._watch_at = 0.0
+        self._watch_rests = False  # the worker may sleep longer than until the next look at a loop that works
+        self._all_rest = False  # the loops have waited for something at the last looks
+        self._said: dict[str, float] = {}  # when a task was named that held a loop
 
     def prepare(self, *, expected: bool) -> None:
         """Raise `Unsupported` where this process can run no worker, or no coroutines although they are `expected`.
@@ -167,6 +173,8 @@ class CoroutinePool(Pool):
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
             self._tasks[run] = StoppableTask(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
+            if self._watch_rests and self.claim_size.batch == 1:  # it may take long
+                self._watch_often(at)
 
     def _cancel(self, run: Run, known: _Begun | None) -> None:
         known = self._tasks.get(run) if known is None else known
@@ -187,19 +195,66 @@ class CoroutinePool(Pool):
             else:
                 self._staff(1)
 
-    # ---- a loop that does not answer
+    # ---- a loop that is held, or does not answer
+
+    def watch_in(self) -> float:
+        """Return the seconds until the next look at the loops: infinite while no coroutine runs, or all have waited.
+
+        Then the worker looks when it wakes up anyway, about once a second.
+        """
+        self._watch_rests = True  # before the look: so either we see a job that begins, or it sees that we may sleep
+        if self._at is None or not (self.backlog or self.busy) or self._all_rest:
+            return math.inf
+        self._watch_rests = False
+        return max(0.0, self._watch_at - SystemClock.monotonic())
+
+    def _watch_often(self, at: EventLoop) -> None:
+        self._watch_rests = self._all_rest = False
+        at.holds.stir()
+        self._watch_at = self._watched_at + LOOK_EVERY
+        self._mailbox.wake()
 
     def watch(self) -> None:
-        """Log a loop that has not answered for too long, and replace it if it is ours; called in each cycle."""
+        """Log what holds a loop, or has it not answer for too long; then replace it if it is ours. In each cycle."""
         now = SystemClock.monotonic()
         if self._at is None or now < self._watch_at:
             return
-        self._watch_at = now + WATCH_EVERY
+        self._watched_at = now
+        for at in self._loops():
+            hold = at.holds.look()
+            if hold is not None:
+                self._name_hold(at, hold, now)
+        look_in = min(at.holds.look_in for at in self._loops())
+        self._watch_at, self._all_rest = now + look_in, look_in > LOOK_EVERY
         self._replaced = [at for at in self._replaced if not at.over]
         silent = max(self._watched(at) for at in self._loops())
         if self._silent is not bool(silent):
             self._silent = bool(silent)
             self._setup.process_lock.note(f"{LOOP_SILENT} {SystemClock.now() - silent:.0f}" if silent else "")
+
+    def _name_hold(self, at: EventLoop, hold: Hold, now: float) -> None:
+        """Name what holds the loop, with its stack; each task once a minute."""
+        name, what = self._holder(hold.task)
+        if now - self._said.get(name, -math.inf) < SAY_AGAIN:
+            return
+        self._said[name] = now
+        log.warning(
+            "%s has held %s for more than %s, in which no other coroutine ran: await what it waits for, or run it in a "
+            "thread (a task that is a plain function, or asyncio.to_thread)\n%s",
+            *(what, _name(at), text(HELD), at.stack()),
+        )
+
+    def _holder(self, task: asyncio.Task[Any] | None) -> tuple[str, str]:
+        """Return the name of the task of ours, and in words what holds the loop: a job, or what it has started."""
+        begun = {id(begun[0]): run for run, begun in list(self._tasks.items())}
+        run = begun.get(id(task))
+        if run is not None:
+            return run.job.task, f"{run.job.task}[{run.id}]"
+        get_context = getattr(task, "get_context", None)  # since Python 3.12
+        run = None if get_context is None else get_context().get(current)
+        if run is not None:
+            return run.job.task, f"a task of asyncio that {run.job.task}[{run.id}] has started"
+        return "", "code that is none of this worker's jobs"
 
     def _watched(self, at: EventLoop) -> float:
         """Return for how many seconds a logged loop has not answered; 0: it was not logged, or it has ended."""

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from litequeue.core.clock import SystemClock
 from litequeue.core.logger import log
 from litequeue.ipc.result_waiters import refuse_waits, refuse_waits_no_more
+from litequeue.worker.executor.held_loop import HoldWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 EXITS = (SystemExit, KeyboardInterrupt)  # what asyncio lets a task end its loop by
+SELECTORS = {"selectors", "asyncio.windows_events"}  # modules in which a loop waits
 ASK_EVERY = 1.0  # seconds from an answer until the next question
 LARGEST_STEP = 2.5  # seconds that count from one look to the next: no loop could answer while this process was stopped
 JOIN = 5.0  # seconds in which a loop that answers ends
@@ -33,9 +36,11 @@ class EventLoop:
         self.called: bool = False  # it was told of jobs in the backlog, and has not looked yet
         self.waking: bool = False  # it will wake the worker at the end of this iteration
         self.named: bool = False  # it was said that it does not answer
+        self.holds: HoldWatch = HoldWatch(self)
         self.left: set[Any] = set()  # what runs on it, was told to end, and does not
         self._place = place
         self.ident: int = 0  # of its thread, as far as known
+        self._runner = 0  # of a loop written in C, as uvloop's: the number of the frame that runs it
         self._asked = self._ending = False
         self._silent = 0.0
         self._looked = self._answered = SystemClock.monotonic()
@@ -84,9 +89,22 @@ class EventLoop:
             self._silent += step
         return self._silent
 
+    def rests(self) -> bool:
+        """Whether it waits for something to do, or does not run now."""
+        frame = self._frame()
+        waits = frame is None or _module(frame) in SELECTORS or id(frame) == self._runner
+        return waits or not self.loop.is_running()
+
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that is in its step now, as any thread may ask."""
+        return asyncio.current_task(self.loop)
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self.ident)  # noqa: SLF001  the documented way to see another thread's stack
+
     def stack(self) -> str:
         """The present stack of its thread, as in a traceback; empty if it cannot be read."""
-        frame = sys._current_frames().get(self.ident)  # noqa: SLF001  the documented way to see another thread's stack
+        frame = self._frame()
         return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 
     def leave(self) -> None:
@@ -135,6 +153,8 @@ class EventLoop:
 
     def _answer(self) -> None:
         self.ident = threading.get_ident()  # the application's loop may run anywhere
+        caller = sys._getframe(1)  # noqa: SLF001
+        self._runner = 0 if _module(caller) == "asyncio.events" else id(caller)  # that one is gone soon
         self._answered = SystemClock.monotonic()
         self._asked = False
 
@@ -153,6 +173,10 @@ class EventLoop:
     def _end(self) -> None:
         self._ending = True
         self.loop.stop()
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 async def _one_turn() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from litequeue.core.around_jobs import around, asurrounded, surrounded
 from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
-from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Settled, Snoozed, Succeeded
+from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.core.owner_process import getpid
-from litequeue.core.retry import after_error, describe
+from litequeue.core.retry import after_error, describe, real_error
 from litequeue.errors import JobCancelled, JobTimeout
 from litequeue.worker.executor.context import Run, current
 
@@ -132,35 +132,52 @@ def _loop_ends(error: BaseException) -> bool:
 
 
 def _raised(run: Run, error: BaseException) -> Outcome:
-    """Return the outcome of an error. An error in the error's own code, or in that of `retry_on`, fails the job."""
+    """Return the outcome of an error that the function raised; keep the error for the log."""
+    outcome, told = _outcome_of(run, error)
+    if type(outcome) in (Failed, Retried):
+        run.raised = told
+    return outcome
+
+
+def _outcome_of(run: Run, error: BaseException) -> tuple[Outcome, BaseException]:
+    """Return the outcome of an error, and which error it tells of.
+
+    An error in the application's code around it fails the job, even a sys.exit(): that of the error's own class, that
+    of `retry_on`, and a backoff function.
+    """
     try:
-        return _judged(run, error)
+        if run.timed_out and issubclass(type(error), _stops()):
+            error = timeout_error(run).with_traceback(error.__traceback__)
+        return _judged(run, error), real_error(error)
     except BaseException as wrong:
-        return Failed(describe(wrong))
+        return Failed(describe(wrong)), wrong
 
 
 def _judged(run: Run, error: BaseException) -> Outcome:
     """Return the outcome of an error: ours (a limit, a cancel, a shutdown), or the function's own."""
-    import asyncio  # here and not above: a process that only enqueues need not wait for it
-
     kind = type(error)  # never isinstance(), which asks the error for its class: a property, perhaps, that raises
-    stops = (asyncio.CancelledError, JobTimeout)  # what the worker raises in a function to stop it
+    stops = _stops()
     if run.settled:
         return Settled()
     if run.release and not run.cancel_requested and issubclass(kind, (*stops, JobCancelled)):
         return Released(begun=True)
-    if issubclass(kind, stops):
-        if run.timed_out:
-            error = timeout_error(run).with_traceback(error.__traceback__)
-        elif run.cancel_requested:
+    if issubclass(kind, stops) and not run.timed_out:
+        if run.cancel_requested:
             return Cancelled()
-        elif run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
+        if run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
             return Snoozed(run.clock.now() + COMES_BACK)
     # A codec is the user's code; no other try, because the function's effects have happened. Nor for a call that a
     # decorator passes on and the function does not take.
     if run.returned or run.task.signature.calling.is_misbound(error):
         return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
+
+
+def _stops() -> tuple[type[BaseException], ...]:
+    """Return what the worker raises in a function to stop it."""
+    import asyncio  # here and not above: a process that only enqueues need not wait for it
+
+    return asyncio.CancelledError, JobTimeout
 
 
 def timeout_error(run: Run) -> JobTimeout:
@@ -170,4 +187,4 @@ def timeout_error(run: Run) -> JobTimeout:
 
 def written_off(run: Run) -> Outcome:
     """Return the outcome of a run that was told to stop and did not."""
-    return _raised(run, timeout_error(run))
+    return _outcome_of(run, timeout_error(run))[0]

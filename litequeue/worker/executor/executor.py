@@ -59,6 +59,10 @@ class Executor:
 
     # ---- room and idleness
 
+    def slots(self) -> dict[str, int]:
+        """Return how many runs there can be at once, in threads and as coroutines."""
+        return {"threads": self._threads.size, "coroutines": self._coroutines.size}
+
     def room(self, kind: frozenset[str]) -> int:
         """How many more jobs of this kind of task, plain or coroutine, to claim now."""
         return (self._threads if kind is self.plain else self._coroutines).room()
@@ -132,12 +136,16 @@ class Executor:
         """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
         return self._pool_of(run.job).write_off(run, outcome)
 
+    def watch_in(self) -> float:
+        """Return the seconds until the next look at the event loops."""
+        return self._coroutines.watch_in()
+
     def stack(self, run: Run) -> Callable[[], str]:
         """Return what tells where a run is, also after it was written off; empty text once it has ended."""
         return self._pool_of(run.job).stack(run)
 
     def watch(self) -> None:
-        """Log an event loop that has not answered for too long, and replace it if it is ours."""
+        """Log what holds an event loop; if it has not answered for too long, replace it if it is ours."""
         self._coroutines.watch()
 
     def stop(self) -> None:

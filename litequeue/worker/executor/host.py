@@ -6,14 +6,13 @@ An engine whose jobs are delivered by another system calls `run_one` or `arun_on
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from litequeue.core.background import in_thread
 from litequeue.core.engine import Feature, Home, unsupported
-from litequeue.core.logger import log
+from litequeue.core.logger import about, log
 from litequeue.core.outcome import Ended, Outcome
 from litequeue.worker.executor.context import Recorder, Run, begun, kept_for, with_limits
 from litequeue.worker.executor.execute import aexecute, end_copy, work_here, written_off
@@ -126,7 +125,7 @@ class _Watch:
             return self._cancelled()
         except Exception as error:  # the limit must be watched all the same
             job = self._run.job
-            log.log(logging.WARNING, "%s[%s]: no answer whether it is cancelled: %s", job.task, job.id, error)
+            log.warning("%s[%s]: no answer whether it is cancelled: %s", job.task, job.id, error, extra=about(job))
             return False
 
 

@@ -1,4 +1,4 @@
-"""Log how a run ended. Knows no store and no pool."""
+"""Log how a run ended, and in which try. Knows no store and no pool."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
-from litequeue.core.logger import log
+from litequeue.core.logger import about, log
 from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.retry import tries_allowed
 
 if TYPE_CHECKING:
     from litequeue.worker.executor.context import Run
@@ -21,28 +22,40 @@ def report(run: Run, outcome: Outcome, span: float) -> None:
 
 def _log_end(run: Run, outcome: Outcome, span: float) -> None:
     name, took = f"{run.job.task}[{run.id}]", text(span)
-    about = {"job": run.id, "task": run.job.task, "queue": run.job.queue, "attempt": run.attempt, "seconds": span}
-
-    def say(level: int, what: str, message: str, *arguments: object) -> None:
-        log.log(level, message, name, took, *arguments, extra=about | {"outcome": what})
-
+    fields = about(run.job) | {"seconds": span}
     match outcome:
+        case Failed() | Retried():
+            _log_failure(run, outcome, f"{name} failed after {took}", fields)
         case Succeeded() | Settled():
-            say(logging.INFO, "succeeded", "%s succeeded in %s")
-        case Failed(error):
-            trace = error.traceback.rstrip()
-            say(logging.ERROR, "failed", "%s failed after %s: %s: %s\n%s", error.type, error.message, trace)
-        case Retried(_, error):
-            say(
-                logging.WARNING,
-                "retried",
-                "%s failed after %s and will be tried again: %s: %s",
-                error.type,
-                error.message,
-            )
-        case Snoozed():
-            say(logging.INFO, "snoozed", "%s asked to run later, after %s")
+            _say("succeeded", fields, "%s succeeded in %s", name, took)
+        case Snoozed(run_at):
+            fields["retry_in"] = wait = _until(run, run_at)
+            _say("snoozed", fields, "%s asked to run later, again in %s, after %s", name, text(wait), took)
         case Cancelled():
-            say(logging.INFO, "cancelled", "%s was cancelled after %s")
+            _say("cancelled", fields, "%s was cancelled after %s", name, took)
         case Released():
-            say(logging.INFO, "released", "%s was released after %s")
+            _say("released", fields, "%s was released after %s", name, took)
+
+
+def _say(outcome: str, fields: dict[str, object], message: str, *arguments: object) -> None:
+    log.log(logging.INFO, message, *arguments, extra=fields | {"outcome": outcome}, depth=3)
+
+
+def _log_failure(run: Run, outcome: Failed | Retried, message: str, fields: dict[str, object]) -> None:
+    error, run.raised = run.raised, None  # else the run and the frames of the error's traceback would hold each other
+    told, tries = outcome.error, tries_allowed(run.job, run.task.options.policy)
+    level, what = logging.ERROR, "failed"
+    if tries > 1:
+        message += f", try {run.tries} of {tries}"
+    if isinstance(outcome, Retried):
+        level, what = logging.WARNING, "retried"
+        fields["retry_in"] = wait = _until(run, outcome.run_at)
+        message += f", again in {text(wait)}"
+    fields |= {"outcome": what, "error_type": told.type}
+    said = told.type, told.message
+    # with the text of the traceback that is on record: to make it runs the error's own code
+    log.log(level, "%s: %s: %s", message, *said, error=error, trace=told.traceback.rstrip(), extra=fields, depth=3)
+
+
+def _until(run: Run, moment: float) -> float:
+    return max(0.0, round(moment - run.clock.now(), 3))

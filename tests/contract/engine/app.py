@@ -66,7 +66,7 @@ def flaky(failures: int) -> int:
 
 
 def ask_again(times: int) -> int:
-    run = current_job().attempt
+    run = current_job().tries
     if run <= times:
         raise Retry(f"run {run}", delay=0.01)
     return run

@@ -54,7 +54,7 @@ class Jobs:
         self.engine = engine
         self.changed = threading.Condition()
         self.records = {}
-        self.calls = {}  # what of a call is not in its record: (timeout, retries)
+        self.calls = {}  # what of a call is not in its record: (timeout, number)
         self.kept_until = {}
         self.numbers = itertools.count()
         self.served = {}  # queue -> the number of its last claim
@@ -79,10 +79,10 @@ class Jobs:
     def store(self, new):
         job_id = f"{new.task}~{uuid.uuid4().hex[:12]}"
         later = new.run_at is not None and new.run_at > new.created_at
-        self.calls[job_id] = new.timeout, new.retries, next(self.numbers)
+        self.calls[job_id] = new.timeout, next(self.numbers)
         self.records[job_id] = JobRecord(
             **{field: getattr(new, field) for field in ("task", "queue", "payload", "priority", "created_at")},
-            **{field: getattr(new, field) for field in ("expires_at", "key", "tags", "schedule")},
+            **{field: getattr(new, field) for field in ("expires_at", "key", "tags", "schedule", "retries")},
             id=job_id,
             status=Status.SCHEDULED if later else Status.QUEUED,
             run_at=new.run_at or new.created_at,
@@ -169,11 +169,11 @@ class Jobs:
             queue = min({job.queue for job in ready}, key=lambda queue: self.served.get(queue, -1))  # in turn
             self.served[queue] = next(self.numbers)
             ready = [job for job in ready if job.queue == queue]
-            job = min(ready, key=lambda job: (-job.priority, job.run_at, self.calls[job.id][2]))
+            job = min(ready, key=lambda job: (-job.priority, job.run_at, self.calls[job.id][1]))
             job = self.change(job, status=Status.RUNNING, attempt=job.attempt + 1, started_at=self.home.now())
-            timeout, retries, _ = self.calls[job.id]
+            timeout, _ = self.calls[job.id]
             same = {field: getattr(job, field) for field in Claimed.__struct_fields__ if hasattr(job, field)}
-            return Claimed(**same, timeout=timeout, retries=retries)
+            return Claimed(**same, timeout=timeout)
 
     def settle(self, ended):
         with self.changed:
