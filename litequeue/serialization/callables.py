@@ -66,8 +66,7 @@ class Calling(msgspec.Struct, frozen=True, eq=False):
 
     def is_misbound(self, error: BaseException) -> bool:
         """Whether a wrapper called the wrapped function with arguments that it does not take: it never began."""
-        trace = error.__traceback__
-        if not self.wrappers or type(error) is not TypeError or trace is None:
+        if not self.wrappers or type(error) is not TypeError or (trace := error.__traceback__) is None:
             return False
         while trace.tb_next is not None:
             trace = trace.tb_next
