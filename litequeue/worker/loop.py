@@ -63,7 +63,8 @@ class Loop:
         event_loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self._store, self._options, self._name, self._stop, self._clock = store, options, name, stop, home.clock
-        self._token, self.id = os.urandom(16).hex(), 0
+        self._token: str = os.urandom(16).hex()
+        self.id: int = 0
         self.watchdog: Watchdog | None = None
         places = {"threads": options.threads, "coroutines": options.coroutines}
         with ExitStack() as made:

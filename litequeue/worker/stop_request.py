@@ -25,7 +25,9 @@ class StopRequest:
     """
 
     def __init__(self, grace: float) -> None:
-        self.made = self.at_once = self.when_idle = False
+        self.made: bool = False
+        self.at_once: bool = False
+        self.when_idle: bool = False
         self.grace: float = grace
         self.asks_jobs: bool = False  # to end by themselves, at once
         self.how_to_hurry: str = ""  # for the log line that says what is waited for

@@ -52,7 +52,7 @@ class Lanes:
     def __init__(self, db: Connection, known: list[Row], queues: tuple[str, ...] | None, past: float | None) -> None:
         self._db, self._queues = db, queues
         self.past = past  # what has expired by this moment may stand among the ready jobs; None: nothing has
-        self.are_few = len(known) <= FEW  # then all are known by the first look
+        self.are_few: bool = len(known) <= FEW  # then all are known by the first look
         self._few = known if queues is None else [lane for lane in known if lane[0] in queues]
         self._read: dict[str, list[Row]] = {}
 
