@@ -21,12 +21,14 @@ import pytest
 import litequeue
 from litequeue.core.engine import Engine, Feature, JobStore
 from litequeue.options import Using
-from litequeue.scheduling.triggers import at, cron, every
+from litequeue.scheduling.cron import cron
+from litequeue.scheduling.intervals import every
+from litequeue.scheduling.triggers import at, first_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
-WITH_PROGRAMS = [ROOT / "README.md", DOCS / "guide.md"]
+WITH_PROGRAMS = [ROOT / "README.md", DOCS / "guide.md", DOCS / "triggers.md"]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -98,7 +100,7 @@ def public_names():
     for function in (
         litequeue.Queue, litequeue.Queue.task, litequeue.Queue.worker, litequeue.Queue.jobs, litequeue.Worker.run,
         litequeue.Worker.stop, litequeue.Schedules.add, litequeue.Job.result, litequeue.Run.progress, cron, every, at,
-        litequeue.Retry, litequeue.Snooze, litequeue.GiveUp,
+        first_of, litequeue.Retry, litequeue.Snooze, litequeue.GiveUp,
     ):  # fmt: skip
         yield from parameters(function)
     yield from Using.__annotations__
