@@ -68,7 +68,8 @@ class Schedule:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self._key() == other._key()
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash((self.trigger, self.name))
 
     def __repr__(self) -> str:
         return f"<Schedule {self.name or 'of its task'} {triggers.describe(self.trigger)}>"

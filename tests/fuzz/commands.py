@@ -23,7 +23,7 @@ from fuzz.looking import invoke
 from fuzz.targets import Target
 from litequeue import Job, Queue
 from litequeue.cli import arguments, main
-from litequeue.cli.change import ACTIONS
+from litequeue.cli.schedules import ACTIONS
 from litequeue.worker.signals import HANDLERS
 from litequeue.worker.worker import Worker
 
