@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from litequeue.core.hints import missing_public_name
 from litequeue.core.records import Call, JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
-from litequeue.default_queue import default_queue, task
 from litequeue.errors import (
     DecodeError,
     DriverConflict,
@@ -36,7 +35,7 @@ from litequeue.errors import (
 )
 from litequeue.job import Job
 from litequeue.lock import Lock
-from litequeue.queue import Queue
+from litequeue.queue import Queue, default_queue, task
 from litequeue.scheduling.cron import cron
 from litequeue.scheduling.intervals import every
 from litequeue.scheduling.schedules import Schedule, Schedules, StoredSchedule

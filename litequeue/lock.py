@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from litequeue.core.asyncio_context import current_owner, require_asyncio, running_loop
 from litequeue.core.clock import SystemClock
+from litequeue.core.current_run import current_run
 from litequeue.core.declaration import Transparent
 from litequeue.core.interruptible import interruptible
 from litequeue.errors import LockTimeout
@@ -114,7 +115,7 @@ class Lock:
         owner = current_owner()
         if lock.is_held_by(owner):
             raise RuntimeError(f"the lock {self.name!r} is held here already, so this would wait for itself")
-        return Request(f"process {os.getpid()}, thread {threading.current_thread().name}", owner, wake)
+        return Request(_here(), owner, wake)
 
     def _refuse_to_stop_the_loop(self) -> None:
         if self._timeout > 0 and running_loop() is not None:
@@ -137,6 +138,12 @@ class Lock:
 
     def __repr__(self) -> str:
         return f"<Lock {self.name!r} {'held' if self._held else 'not held'} here>"
+
+
+def _here() -> str:
+    run = current_run.get(None)
+    what = f"thread {threading.current_thread().name}" if run is None else f"job {run.id} of {run.job.task}"
+    return f"{what} in process {os.getpid()}"
 
 
 @interruptible

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from string import Formatter
-from typing import Any, Final, TypedDict, cast, get_args
+from typing import Any, Final, TypedDict
 
 import msgspec
 
 from litequeue.core import hints
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
+from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.names import check_name
@@ -264,27 +265,6 @@ def check_priority(value: int) -> int:
     """Refuse an invalid priority."""
     if isinstance(value, bool) or not isinstance(value, int) or not -HIGHEST_PRIORITY <= value <= HIGHEST_PRIORITY:
         raise ValueError(f"priority must be a whole number from -100 to 100 (higher runs first), got {value!r}")
-    return value
-
-
-def flag(value: object, what: str) -> bool:
-    """Refuse a value that is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{what} must be True or False, got {value!r}")
-    return value
-
-
-def plain_function(value: Any, what: str) -> Callable[..., Any]:
-    """Refuse an object that cannot be called, and a coroutine function: nothing would await it."""
-    if not callable(value) or inspect.iscoroutinefunction(value):
-        raise TypeError(f"{what} must be a plain function (not async), got {value!r}")
-    return cast("Callable[..., Any]", value)
-
-
-def one_of(value: Any, choices: Any, what: str) -> Any:
-    """Refuse a value that is not one of a Literal's."""
-    if value not in get_args(choices):
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
     return value
 
 

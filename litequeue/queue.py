@@ -63,12 +63,17 @@ MAX_PAYLOAD = 4 * 1024 * 1024
 _FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
+def default_path() -> str:
+    """Where the file of a queue is that was given none."""
+    return os.environ.get("LITEQUEUE_PATH") or "litequeue.db"
+
+
 @interruptible
 class Queue(QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
-    first use: `bind(path)` says which file, else it is litequeue.db in the current folder. `driver`: "apsw", or
+    first use: `bind(path)` says which file, else it is $LITEQUEUE_PATH or ./litequeue.db. `driver`: "apsw", or
     "sqlite3" where the process itself opens the file with Python's SQLite. `durability`: "full" survives power loss,
     "normal" a crash. `timeout`, `result_ttl`, `failed_ttl`: durations, or None for no limit. `max_payload`: bytes.
     `codec`: JSON unless given. `foreign_keys`: enforce those of your tables in `transaction()`, `completing()` and
@@ -125,7 +130,7 @@ class Queue(QueueWords):
             on_connect=on_connect,
         )
         self._engine: OpenedEngine[SqliteStore] = OpenedEngine(
-            self, engine, path, make_file, self._default_path, file_options=of_file != _FILE_BY_DEFAULT
+            self, engine, path, make_file, default_path, file_options=of_file != _FILE_BY_DEFAULT
         )
 
     def bind(self, path: str | os.PathLike[str]) -> None:
@@ -134,9 +139,6 @@ class Queue(QueueWords):
         Raises `ValueError` if it has another file or an engine already, and what `Queue(path)` raises.
         """
         self._engine.bind(path)
-
-    def _default_path(self) -> str:
-        return "litequeue.db"
 
     @property
     def engine(self) -> Engine:
@@ -376,7 +378,7 @@ class Queue(QueueWords):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle it by the name that it has in a module."""
         instead = "pass its path, and make a Queue(path) there"
-        return by_name(self, [self._module], "queue", "this queue", instead)
+        return by_name(self, [self._module, "litequeue"], "queue", "this queue", instead)
 
     def __deepcopy__(self, _copied: object = None) -> Self:
         return self
@@ -391,3 +393,7 @@ class Queue(QueueWords):
 
     def __repr__(self) -> str:
         return f"<Queue {self._engine.place} tasks={len(self._tasks)}>"
+
+
+default_queue: Queue = Queue()
+task = default_queue.task

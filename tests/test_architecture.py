@@ -29,7 +29,6 @@ FLOORS = [
     "lock",
     "sqlite",
     "queue",
-    "default_queue",
     "worker.executor",
     "worker",
     "__init__",
@@ -57,7 +56,6 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 READS_ENVIRONMENT = {
     "cli",
-    "default_queue",
     "queue",
     "scheduling.timezones",
 }  # options of commands, $LITEQUEUE_PATH, $LITEQUEUE_PLAIN_CALLS, $TZ

@@ -58,6 +58,7 @@ def test_a_queue_without_a_path_opens_nothing_until_it_is_bound(tmp_path, monkey
 
 def test_a_queue_that_is_not_bound_is_where_it_always_was(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LITEQUEUE_PATH", raising=False)
     with Queue() as queue:
         assert queue.path == tmp_path / "litequeue.db"
         with pytest.raises(ValueError, match=r"was used before bind\(\), so it is at .*litequeue.db; make it without"):

@@ -18,7 +18,7 @@ from crash.watching import until
 from litequeue import Queue, __version__, cron, every
 from litequeue.cli import main, run_log
 from litequeue.cli.look import about
-from litequeue.default_queue import default_queue
+from litequeue.queue import default_queue
 from litequeue.scheduling.words import words
 from litequeue.sqlite.parts.bulk import Bulk
 

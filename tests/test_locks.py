@@ -126,7 +126,9 @@ def test_a_lock_is_free_when_its_holder_is_killed_though_a_forked_child_lives(qu
 def test_who_holds_a_lock_is_told_when_the_time_is_over(queue):
     process = holder(queue)
     try:
-        with pytest.raises(LockTimeout, match=f"'held' is held by process {process.pid}") as raised:
+        with pytest.raises(
+            LockTimeout, match=f"'held' is held by thread MainThread in process {process.pid}"
+        ) as raised:
             queue.lock("held", timeout="50ms").__enter__()
         assert (raised.value.name, isinstance(raised.value, TimeoutError)) == ("held", True)
         assert pickle.loads(pickle.dumps(raised.value)).holder == raised.value.holder
@@ -196,6 +198,11 @@ def test_a_lock_decorates_plain_and_async_functions_and_tasks(queue):
 
     @queue.task
     @lock
+    def named() -> str | None:
+        return queue.lock("report").holder
+
+    @queue.task
+    @lock
     async def coroutine(n: int) -> str:
         return f"{n} {queue.lock('report').holder is not None}"
 
@@ -206,6 +213,8 @@ def test_a_lock_decorates_plain_and_async_functions_and_tasks(queue):
     with queue.worker():
         jobs = [plain.enqueue(3), coroutine.enqueue(4)]
         assert [job.result(timeout=DEADLINE) for job in jobs] == ["3 True", "4 True"]
+        job = named.enqueue()
+        assert job.result(timeout=DEADLINE) == f"job {job.id} of {named.name} in process {os.getpid()}"
     with pytest.raises(TypeError, match=r"below @queue.task"):
         lock(plain)
 

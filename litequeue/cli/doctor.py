@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import default_path, file_of, load, names_app, open_file
+from litequeue.cli.locate import file_of, load, names_app, open_file
 from litequeue.cli.printing import capped, emit, one_line, size
 from litequeue.cli.report import PATIENCE, Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
@@ -23,6 +23,7 @@ from litequeue.core.schedules import ScheduleRecord
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import directory_of
+from litequeue.queue import default_path
 from litequeue.scheduling import triggers
 from litequeue.sqlite.admin import health, repair
 from litequeue.sqlite.file import guards

@@ -21,9 +21,8 @@ import click
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import seconds
 from litequeue.core.modules import checked_patterns, import_matching
-from litequeue.default_queue import DefaultQueue, default_queue
 from litequeue.errors import LiteQueueError, StoreError
-from litequeue.queue import Queue
+from litequeue.queue import Queue, default_path, default_queue
 from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.store import SqliteStore
 
@@ -96,11 +95,6 @@ def open_file(path: str, driver: Driver, *, allow_unsafe_filesystem: bool = Fals
         create=False,
         allow_unsafe_filesystem=allow_unsafe_filesystem,
     )
-
-
-def default_path() -> str:
-    """Where the default queue is."""
-    return os.environ.get("LITEQUEUE_PATH") or "litequeue.db"
 
 
 def names_app(target: str) -> bool:
@@ -188,7 +182,7 @@ def _named(module: ModuleType, module_name: str, attribute: str) -> Queue:
 def _only(module: ModuleType, module_name: str) -> tuple[Queue, str]:
     """Return the one queue in the module, or the default queue if tasks were declared on that."""
     found = queues_in(module)
-    own = {name: queue for name, queue in found.items() if not isinstance(queue, DefaultQueue)}
+    own = {name: queue for name, queue in found.items() if queue is not default_queue}
     distinct = {id(queue): f"{module_name}:{name}" for name, queue in reversed(own.items())}
     if len(distinct) > 1:
         raise Mistake(f"{module_name} has several queues; name one: {', '.join(sorted(distinct.values()))}")

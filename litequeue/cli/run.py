@@ -16,9 +16,8 @@ import click
 from litequeue.cli import arguments, log_output, run_log
 from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
 from litequeue.cli.stack_signal import StackSignal
-from litequeue.default_queue import default_queue
 from litequeue.ipc.service_manager import service_manager
-from litequeue.queue import Queue
+from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
 from litequeue.worker.supervisor import RELEASED, Supervisor
 from litequeue.worker.tether import STACKS, STOP_NOW, Tether

@@ -6,8 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from litequeue.default_queue import DefaultQueue, default_queue
-from litequeue.queue import Queue
+from litequeue.queue import Queue, default_queue
 
 EXAMPLE = 'LITEQUEUE = {"QUEUE": "shop.queue:queue"}'
 SETTINGS = ("QUEUE",)
@@ -64,6 +63,6 @@ def _queues_of(modules: list[str]) -> dict[int, str]:
     for module in modules:
         values: dict[str, Any] = vars(importlib.import_module(module))
         for name, value in values.items():
-            if isinstance(value, Queue) and not isinstance(value, DefaultQueue):
+            if isinstance(value, Queue) and value is not default_queue:
                 found.setdefault(id(value), f"{module}:{name}")
     return found

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from litequeue.core.checks import flag, plain_function
 from litequeue.errors import DriverConflict, StoreError
-from litequeue.options import flag, plain_function
 from litequeue.sqlite.drivers.connection import DriverModule, abandon
 from litequeue.sqlite.file import guards, wal_owner
 from litequeue.sqlite.file.open_file import NO_FILE, FileId, OpenFile, check_not_replaced

@@ -9,8 +9,8 @@ from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.jobs.finish import STATES, finish
+from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.keys import holder_of
-from litequeue.sqlite.jobs.row_values import is_id
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

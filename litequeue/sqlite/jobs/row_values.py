@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,13 @@ from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.jobs.finish import STATES
+from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
-
-_OTHER_ID = re.compile("0|-[1-9][0-9]*")  # a row of someone else's
 
 
 def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
@@ -44,11 +42,6 @@ def ended_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
 def queued_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
     """Read which of these jobs could begin, and have not."""
     return [job_id for (job_id,) in db.rows(SQL["queued_among"], {"ids": json.dumps(job_ids)})]
-
-
-def is_id(job_id: str) -> bool:
-    """Whether it is written as ids are: SQLite would also take `1.0`, ` 1` and `01` for the number 1."""
-    return job_id.isascii() and ((job_id.isdecimal() and job_id[0] != "0") or bool(_OTHER_ID.fullmatch(job_id)))
 
 
 def _row(db: Connection, statement: str, job_id: str, now: float) -> Row:

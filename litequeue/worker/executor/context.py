@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.current_run import current_run
 from litequeue.core.interruptible import interruptible
 from litequeue.core.outcome import Failed, Outcome
 from litequeue.core.records import Claimed, Progress
@@ -190,7 +191,7 @@ class Completing:
         self._run.settled = True
 
 
-current: ContextVar[Run] = ContextVar("litequeue_current_job")
+current: ContextVar[Run] = current_run
 
 
 @interruptible

@@ -1,0 +1,8 @@
+"""Which run the code at hand belongs to, for rooms below the worker. Knows nothing of a run."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+current_run: ContextVar[Any] = ContextVar("litequeue_current_job")  # set to a `Run` by the worker that calls a task
