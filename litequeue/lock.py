@@ -88,7 +88,9 @@ class Lock:
         if isinstance(function, Transparent) or not callable(function):
             raise TypeError(f"put @queue.lock({self.name!r}) on the function, below @queue.task; got {function!r}")
         made = self._around_coroutine(function) if inspect.iscoroutinefunction(function) else self._around(function)
-        return cast("Callable[P, R]", functools.update_wrapper(made, function))
+        functools.update_wrapper(made, function)
+        vars(made)["__signature__"] = inspect.signature(function)  # it passes on all that it takes
+        return cast("Callable[P, R]", made)
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @interruptible

@@ -206,6 +206,8 @@ def test_a_lock_decorates_plain_and_async_functions_and_tasks(queue):
     async def coroutine(n: int) -> str:
         return f"{n} {queue.lock('report').holder is not None}"
 
+    with pytest.raises(TypeError, match="'n'"):
+        plain.enqueue()
     assert isinstance(lock, Lock)
     assert plain(1) == "1 True"
     assert asyncio.run(coroutine(2)) == "2 True"
