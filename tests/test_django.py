@@ -192,6 +192,7 @@ def test_what_cannot_tell_a_queue_is_refused_with_what_to_set(atomic, queue, ope
     from django.core.management import CommandError
     from django.test import override_settings
 
+    monkeypatch.setattr("litequeue.integrations.django.worker_target.default_queue", Queue())  # no task of other tests
     one = module(monkeypatch, "one_tasks", queue=queue)
     two = module(monkeypatch, "two_tasks", second=open_queue(path=queue.path.with_name("b.db")))
     with pytest.raises(CommandError, match=r"no queue was found.*LITEQUEUE = "):

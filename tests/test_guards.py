@@ -611,5 +611,5 @@ def test_a_library_with_the_wal_reset_bug_is_warned_of(version, warned):
     warning = opening.warn_of_old_library(Library())
     assert bool(warning) is warned
     if warned:  # what it is, how likely, what to do
-        for words in ("may be corrupted", "It is rare", "you may go on", "SQLite 3.51.3 or newer", "the apsw driver"):
+        for words in ("may be corrupted", "It is rare", "You may go on", "SQLite 3.51.3 or newer", "the apsw driver"):
             assert words in warning

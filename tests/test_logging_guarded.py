@@ -259,7 +259,7 @@ def test_a_handler_may_enqueue_itself(queue, add, handle):
 
 
 def test_a_schedule_that_cannot_fire_is_logged_when_the_file_is_free(queue, clock, handle, try_to_write):
-    queue.schedules.add("odd", queue.task(name="tick")(lambda: None).s(), every("1m"))
+    queue.schedules.add("odd", queue.task(name="tick")(lambda: None).s(), every("1m"), overlap="allow")
     with queue.transaction() as db:
         db.execute("UPDATE litequeue_schedules SET trigger = ?", (json.dumps({"from": "a newer release"}),))
     clock.advance("2m")
@@ -272,6 +272,7 @@ def test_a_schedule_that_cannot_fire_is_logged_when_the_file_is_free(queue, cloc
 
 def test_triggers_say_what_is_due_when_the_file_is_free(queue, clock, monkeypatch, try_to_write):
     """A cron expression may take a second to compute, in code that is not ours."""
+    from litequeue.scheduling import start
     from litequeue.scheduling import triggers as schedule
 
     asked = []
@@ -283,8 +284,8 @@ def test_triggers_say_what_is_due_when_the_file_is_free(queue, clock, monkeypatc
 
         return spy
 
-    for name in ("due", "first"):
-        monkeypatch.setattr(schedule, name, spied(getattr(schedule, name)))
+    for module, name in ((schedule, "due"), (schedule, "following"), (start, "first"), (start, "following")):
+        monkeypatch.setattr(module, name, spied(getattr(module, name)))
     tick = queue.task(name="tick")(lambda: None)
     for number in range(3):
         queue.schedules.add(f"every {number}", tick.s(), every("1m"))
@@ -295,7 +296,7 @@ def test_triggers_say_what_is_due_when_the_file_is_free(queue, clock, monkeypatc
     clock.step(-10)
     to_the_end(queue.engine, "bring_near", frozenset({"tick"}))
     assert len(queue.jobs()) == 3
-    assert len(asked) == 10
+    assert len(asked) == 13
     monkeypatch.undo()
     with queue.transaction():
         queue.schedules.pause("every 0")

@@ -426,7 +426,7 @@ def test_nothing_is_deleted_while_a_reader_keeps_a_large_wal_from_being_moved(qu
 
 
 def test_a_tick_fires_once_however_many_look(queue, clock):
-    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
+    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"), overlap="allow")
     keepers = [Maintenance(queue.engine, clock, f"o{n}", frozenset({"work"})) for n in range(3)]
     for _ in range(10):
         clock.advance("1m")
@@ -437,7 +437,7 @@ def test_a_tick_fires_once_however_many_look(queue, clock):
 
 
 def test_missed_ticks_are_made_up_for_by_one(queue, clock, keeper):
-    queue.schedules.add("hourly", queue.tasks["work"].s(), cron("0 * * * *", tz="UTC"))
+    queue.schedules.add("hourly", queue.tasks["work"].s(), cron("0 * * * *", tz="UTC"), overlap="allow")
     keeper.tick(0, idle=False)
     clock.advance("7d")
     keeper.tick(0, idle=False)
@@ -449,8 +449,8 @@ def test_missed_ticks_are_made_up_for_by_one(queue, clock, keeper):
 
 @pytest.mark.parametrize("trigger", [every("1m"), cron("* * * * *", tz="UTC")])
 def test_a_clock_that_is_set_back_silences_no_schedule(queue, clock, keeper, trigger):
-    queue.schedules.add("tick", queue.tasks["work"].s(), trigger)
-    queue.schedules.add("paused", queue.tasks["work"].s(), trigger)
+    queue.schedules.add("tick", queue.tasks["work"].s(), trigger, overlap="allow")
+    queue.schedules.add("paused", queue.tasks["work"].s(), trigger, overlap="allow")
     queue.schedules.pause("paused")
     for _ in range(2):
         clock.advance("1m")
@@ -466,14 +466,14 @@ def test_a_clock_that_is_set_back_silences_no_schedule(queue, clock, keeper, tri
 
 
 def test_a_worker_that_starts_after_the_clock_was_set_right_waits_for_no_tick_by_the_wrong_one(queue, clock):
-    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
+    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"), overlap="allow")
     clock.step(-86_400 * 365)
     Maintenance(queue.engine, clock, "o", frozenset({"work"})).tick(0, idle=False)
     assert [schedule.next_at.timestamp() for schedule in queue.schedules] == [clock.now() + 60]
 
 
 def test_the_ticks_of_tasks_this_worker_does_not_know_wait_for_one_that_does(queue, clock):
-    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"))
+    queue.schedules.add("tick", queue.tasks["work"].s(), every("1m"), overlap="allow")
     clock.advance("1m")
     Maintenance(queue.engine, clock, "o", frozenset({"other"})).tick(0, idle=False)
     assert queue.jobs() == []

@@ -186,14 +186,14 @@ def _work(
         if isinstance(watcher, Manager):
             watcher.claims("an engine of its own runs the jobs")
         return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
+    # a signal just before it runs, or just after, must not kill the process
+    worker.stop_request.returns = True  # as run() says
+    handle_signals(worker.stop_request)
     if says_all:
         run_log.announce(worker, queue, file_of(queue, "this queue"))
     stacks.serve(worker.log_stacks)
     worker.watcher = watcher
     teller = _fasten(worker, watcher, stacks) if isinstance(watcher, Tether) else None
-    # a signal just before it runs, or just after, must not kill the process
-    worker.stop_request.returns = True  # as run() says
-    handle_signals(worker.stop_request)
     finished = worker.run(until_idle=options["until_idle"])
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked

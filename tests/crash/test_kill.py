@@ -119,7 +119,7 @@ def test_a_frozen_workers_job_is_taken_over_and_its_late_answer_is_dropped(queue
     frozen.send_signal(signal.SIGTERM)
     log = frozen.communicate(timeout=20)[1]
     assert "was declared dead while it was frozen" in log
-    assert "attempt 1 ended too late and was dropped" in log
+    assert "run 1 ended too late and was dropped" in log
     assert job.refresh().result(0) == "in time"
 
 

@@ -155,12 +155,22 @@ def _in_place(place: Path) -> Generator[None, None, None]:
 class Alone:
     """In the place of the supervisor: what it would start is listed, and not started."""
 
+    alive_every = 1.0
+
     def __init__(self, command: Any, processes: int, **options: Any) -> None:
-        self.commands = [command(first) for first in (True, False)]
+        self._command = command
 
     def run(self) -> int:
-        assert all(isinstance(word, str) for command in self.commands for word in command)
+        commands = [self._command(first) for first in (True, False)]
+        assert all(isinstance(word, str) for command in commands for word in command)
         return 0
+
+
+class NoTether:
+    """There is no supervisor to speak to."""
+
+    def __new__(cls, *_: object) -> Any:
+        return None
 
 
 def _short() -> list[Any]:
@@ -171,7 +181,7 @@ def _short() -> list[Any]:
         mock.patch.object(BashComplete, "_check_version"),  # click asks bash
         mock.patch.object(Job, "result", lambda self, timeout=None: result(self, min(0.01, timeout or 0.01))),
         mock.patch.object(sys.modules["litequeue.cli.run"], "Supervisor", Alone),
-        mock.patch.object(sys.modules["litequeue.cli.run"], "Tether", return_value=None),
+        mock.patch.object(sys.modules["litequeue.cli.run"], "Tether", NoTether),
     ]
 
 

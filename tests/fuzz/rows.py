@@ -60,15 +60,18 @@ def schema() -> dict[str, list[Column]]:
         tables = db.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'litequeue~_%' ESCAPE '~'"
         )
-        return {
-            table: [
-                Column(name, kind, bool(required), default is not None or (key and kind == "INTEGER"))
-                for _, name, kind, required, default, key in db.execute(f"PRAGMA table_info({table})").fetchall()
-            ]
-            for (table,) in tables.fetchall()
-        }
+        return {table: _columns(db.execute(f"PRAGMA table_info({table})").fetchall()) for (table,) in tables.fetchall()}
     finally:
         db.close()
+
+
+def _columns(described: list[Any]) -> list[Column]:
+    keys = [key for *_, key in described if key]
+    return [
+        # SQLite fills in a key that is one whole number: the id of the row
+        Column(name, kind, bool(required), default is not None or (key and len(keys) == 1 and kind == "INTEGER"))
+        for _, name, kind, required, default, key in described
+    ]
 
 
 # ---- well-formed rows, of which something then is not

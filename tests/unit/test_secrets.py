@@ -141,7 +141,7 @@ def test_a_mask_works_under_a_codec_of_ones_own(database):
         job = add.enqueue(1, 2)
         queue.worker().run(until_idle=True)
         assert job.result(0) == 3
-        assert job_fields(queue.engine.jobs.look_up(job.id), queue.codec)["args"] == [1, "***"]
+        assert job_fields(queue.engine.jobs.look_up(job.id), queue)["args"] == [1, "***"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_payloads_and_results_are_read_with_the_key_alone(database, key):
         job = log_in.enqueue(MOMENT, SECRET)
         queue.worker().run(until_idle=True)
         assert job.result(0) == {SECRET: MOMENT.isoformat()}
-        assert job_fields(queue.engine.jobs.look_up(job.id), queue.codec)["result"] == {SECRET: MOMENT.isoformat()}
+        assert job_fields(queue.engine.jobs.look_up(job.id), queue)["result"] == {SECRET: MOMENT.isoformat()}
     for file in database.parent.glob("app.db*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
     with Queue(database) as other:
