@@ -232,8 +232,8 @@ class Queue(QueueWords):
     def import_modules(self, importer: Callable[[Sequence[str]], object] = import_matching) -> None:
         """Import the modules of `imports=`, once; a worker does so before it begins. Raises what they raise."""
         if not self._imported:
-            self._imported = True
             importer(self.imports)
+            self._imported = True
 
     # ---- jobs
 

@@ -106,6 +106,7 @@ BROAD: dict[str, str] = {
     "sqlite/commit/commit_queue.py finish": "raised again by future.result()",
     "sqlite/drivers/connection.py perform": "raised inside the steps, which undo what they did and raise it again",
     "sqlite/commit/external_connection.py _performed": "the same",
+    "worker/run_stacks.py _read": "an observer: what cannot be shown must not keep a run from being written off",
     "worker/worker.py Worker._work": "the loop's end: handed to the caller that started it",
     "worker/maintenance.py Maintenance._try": (
         "one task that fails keeps no other from being done, the heartbeat least of all"

@@ -1,14 +1,17 @@
 """Where a queue's file is, and where its tasks are, may be said after the queue is declared."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from command_line import DEADLINE
 from litequeue import Queue, StoreError, default_queue
 from litequeue.core.modules import matching
+from litequeue.sqlite.store import SqliteStore
 
 
 @pytest.fixture
@@ -136,3 +139,42 @@ def test_a_module_that_cannot_be_imported_ends_the_run_or_is_named(shop):
     assert (done.stdout, done.returncode) == ("counted\n", 0)
     assert "shop.mail.tasks could not be imported" in done.stderr
     assert "its tasks are not run here" in done.stderr
+
+
+def test_a_module_that_could_not_be_imported_is_tried_again(shop):
+    (shop / "shop/mail/tasks.py").write_text("import no_such_library\n")
+    program = (
+        "from shop.queue import queue\n"
+        "for _ in range(2):\n"
+        "    try: queue.worker()\n"
+        "    except ModuleNotFoundError as error: print(error.name)\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stdout.split() == ["no_such_library", "no_such_library"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_amid_the_first_use_opens_the_queue_by_itself(tmp_path, monkeypatch):
+    opening, go = threading.Event(), threading.Event()
+    made = SqliteStore.attach
+
+    def slowly(self, home):
+        opening.set()
+        go.wait(DEADLINE)
+        return made(self, home)
+
+    queue = Queue()
+    monkeypatch.setattr(SqliteStore, "attach", slowly)
+    thread = threading.Thread(target=queue.bind, args=[tmp_path / "app.db"])
+    thread.start()
+    opening.wait(DEADLINE)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # it waited for ever
+        monkeypatch.setattr(SqliteStore, "attach", made)
+        os._exit(0 if queue.jobs() == [] else 1)
+    go.set()
+    thread.join(DEADLINE)
+    assert os.waitpid(child, 0)[1] == 0
+    queue.close()

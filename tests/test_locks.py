@@ -37,6 +37,25 @@ with queue.lock("held"):
     sys.stdin.read()
 """
 
+WAIT_AND_FORK = """
+import os, sys, threading, time
+from litequeue import Queue
+queue, gate = Queue(sys.argv[1]), threading.Event()
+def wait():
+    with queue.lock("held"):
+        os.write(1, b"got it\\n")
+        gate.wait()
+thread = threading.Thread(target=wait, daemon=True)
+thread.start()
+while not any(each.name == "litequeue-lock" and each.is_alive() for each in threading.enumerate()):
+    time.sleep(0.001)
+time.sleep(0.1)  # in the kernel, if it is quick: a test that comes too early tests less
+if os.fork() == 0:
+    sys.stdin.read(); os._exit(0)  # the test's end of the pipe is closed last
+os.write(1, b"forked\\n")
+threading.Event().wait()
+"""
+
 
 @pytest.fixture
 def queue(tmp_path):
@@ -121,6 +140,41 @@ def test_a_lock_is_free_when_its_holder_is_killed_though_a_forked_child_lives(qu
         assert f"process {os.getpid()}" in queue.lock("held").holder
     finally:
         end(process)
+
+
+def test_a_child_of_a_process_that_waited_for_a_lock_does_not_hold_it(queue):
+    first = holder(queue)
+    command = [sys.executable, "-c", WAIT_AND_FORK, str(queue.path)]
+    second = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert second.stdout.readline() == b"forked\n"
+        first.kill()
+        assert second.stdout.readline() == b"got it\n"
+        second.kill()  # its child lives
+        second.wait(DEADLINE)
+        with queue.lock("held", timeout=DEADLINE / 2):
+            pass
+    finally:
+        end(first)
+        end(second)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_that_leaves_its_parents_block_frees_nothing(queue):
+    def in_child():
+        inherited.__exit__(None, None, None)
+        taken = queue.lock("a", timeout=0)
+        try:
+            taken.__enter__()
+        except LockTimeout:
+            return 0
+        return 1
+
+    with queue.lock("a") as inherited:
+        child = os.fork()
+        if child == 0:
+            os._exit(in_child())
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_who_holds_a_lock_is_told_when_the_time_is_over(queue):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from litequeue.core.engine import Engine, Feature, require
 from litequeue.core.engine_choice import chosen_engine
+from litequeue.core.owner_process import lock_of_this_process
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class OpenedEngine(Generic[F]):
         file_options: bool,
     ) -> None:
         self._home, self._path, self._make_file, self._default_path = home, path, make_file, default_path
-        self._opening = threading.Lock()
+        self._opening: dict[int, threading.Lock] = {}
         self.opened: Engine | None = chosen_engine(engine, file_was_given=file_options or path is not None)
         self._has_file = self.opened is None
         if self.opened is not None:
@@ -59,7 +60,7 @@ class OpenedEngine(Generic[F]):
         return self.opened or self._open()
 
     def _open(self) -> Engine:
-        with self._opening:
+        with lock_of_this_process(self._opening, threading.Lock):
             if self.opened is None:
                 made = self._make_file(self._default_path() if self._path is None else self._path)
                 made.attach(self._home)

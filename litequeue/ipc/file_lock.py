@@ -64,11 +64,23 @@ if sys.platform == "win32":
             return False
         return True
 
+    def try_share(descriptor: int) -> bool:
+        """Whether no other process has locked the file."""
+        if found := try_lock(descriptor):
+            unlock(descriptor)
+        return found
+
     def wait_lock(descriptor: int) -> None:
         """Wait until the file is free, and lock it."""
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
+
+    def unlock(descriptor: int) -> None:
+        """Unlock the file."""
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        with suppress(OSError):  # it was not locked
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
 
@@ -80,9 +92,21 @@ else:
             return False
         return True
 
+    def try_share(descriptor: int) -> bool:
+        """Whether no other process has locked the file; until it is closed, it can be shared, and not locked."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
     def wait_lock(descriptor: int) -> None:
         """Wait until the file is free, and lock it."""
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def unlock(descriptor: int) -> None:
+        """Unlock the file, also for those who have the same open file by a fork."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def unlink(path: Path) -> None:

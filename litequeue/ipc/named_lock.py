@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from typing import cast
 
 from litequeue.core.background import Background
 from litequeue.core.owner_process import getpid
-from litequeue.ipc.file_lock import READY, try_lock, unlink, wait_lock
+from litequeue.ipc.file_lock import READY, try_lock, try_share, unlink, unlock, wait_lock
 from litequeue.ipc.process_lock import directory_of, open_shared
 
+PAUSES = (0, 0.001, 0.002)  # seconds between tries: `holder()` of another process takes the lock for some microseconds
 SIZE = 512  # bytes of the file: who holds the lock, in words
 
 
@@ -46,21 +48,22 @@ class NamedLock:
 
     def reset_after_fork(self) -> None:
         """Hold nothing: in a child of a fork, what was held is the parent's, and stays so."""
-        descriptor: int | None = getattr(self, "_descriptor", None)
-        if descriptor is not None:
+        for descriptor in getattr(self, "_open_here", ()):
             with suppress(OSError):
                 os.close(descriptor)  # kept, it would hold the lock beyond the parent's death
+        self._open_here: set[int] = set()  # descriptors that are open, whether they have the lock or not
         self._mutex = threading.Lock()
         self._requests: deque[Request] = deque()
         self._descriptor: int | None = None
-        self._owner: object = None
+        self._holding: Request | None = None
         self._asking = False
         self._background = Background("litequeue-lock")
         self._pid = getpid()
 
     def is_held_by(self, owner: object) -> bool:
         """Whether this thread, or this coroutine's task, holds it already."""
-        return self._pid == getpid() and self._owner is not None and self._owner == owner
+        holding = self._holding
+        return self._pid == getpid() and holding is not None and holding.owner == owner
 
     def holder(self) -> str | None:
         """Say who holds it; None if nobody does."""
@@ -69,13 +72,14 @@ class NamedLock:
             descriptor = os.open(path, os.O_RDWR | READY)
         except OSError:
             return None
+        self._open_here.add(descriptor)
         try:
-            if try_lock(descriptor):
+            if try_share(descriptor):  # as others who look may: only who wants the lock is in the way
                 return None
             os.lseek(descriptor, 0, os.SEEK_SET)
             return os.read(descriptor, SIZE).rstrip(b"\0 ").decode(errors="replace") or "another process"
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
 
     def ask(self, request: Request, *, wait: bool) -> bool:
         """Take the lock for this request if it is free; return whether it has it. If not, with `wait`, queue it."""
@@ -83,7 +87,7 @@ class NamedLock:
             self.reset_after_fork()
         with self._mutex:
             if self._descriptor is None and not self._asking:
-                descriptor = self._open(try_lock)
+                descriptor = self._open(_try_lock)
                 if descriptor is not None:
                     self._grant(request, descriptor)
                     return True
@@ -100,14 +104,14 @@ class NamedLock:
                     self._requests.remove(request)
                 return
             request.granted = False
-            if self._pid == getpid():
+            if self._holding is request:  # else it was granted in the parent of this process
                 self._free()
                 self._start_asking()
 
     def _start_asking(self) -> None:
         if self._requests and self._descriptor is None and not self._asking:
-            self._asking = True
             self._background.submit(self._wait)
+            self._asking = True
 
     def _wait(self) -> None:
         try:
@@ -124,7 +128,7 @@ class NamedLock:
                     return
                 request.granted = False
             self._descriptor = descriptor
-            self._free()  # whoever waited has gone
+            self._free()  # those that waited have gone
 
     def _fail(self, error: BaseException) -> None:
         with self._mutex:
@@ -135,34 +139,49 @@ class NamedLock:
             request.wake()
 
     def _grant(self, request: Request, descriptor: int) -> None:
-        self._descriptor, self._owner = descriptor, request.owner
+        self._descriptor, self._holding = descriptor, request
         request.granted = True
         with suppress(OSError):  # no space: then it is held by someone unnamed
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, request.holder.encode(errors="replace")[:SIZE].ljust(SIZE, b"\0"))
 
     def _free(self) -> None:
-        descriptor, self._descriptor, self._owner = self._descriptor, None, None
+        descriptor, self._descriptor, self._holding = self._descriptor, None, None
         if descriptor is None:
             return
         if os.name != "nt":
             unlink(directory_of(self._database) / self._file)  # while it is ours: names come and go without end
+        self._close(descriptor)
+
+    def _close(self, descriptor: int) -> None:
+        """Free the lock, also where a child of a fork has the descriptor still, and close it."""
+        self._open_here.discard(descriptor)
+        unlock(descriptor)
         os.close(descriptor)
 
     def _open(self, lock: Callable[[int], bool]) -> int | None:
         """Open and lock the file that has the name then; None if `lock` did not get the lock."""
         while True:
             descriptor = open_shared(self._database, self._file, SIZE)
+            self._open_here.add(descriptor)  # before it may get the lock
             try:
-                if not lock(descriptor):
-                    os.close(descriptor)
-                    return None
-                if _has_name(directory_of(self._database) / self._file, descriptor):
+                got = lock(descriptor)
+                if got and _has_name(directory_of(self._database) / self._file, descriptor):
                     return descriptor
             except BaseException:
-                os.close(descriptor)
+                self._close(descriptor)
                 raise
-            os.close(descriptor)  # its last holder has removed it
+            self._close(descriptor)
+            if not got:
+                return None  # else its last holder has removed it
+
+
+def _try_lock(descriptor: int) -> bool:
+    for pause in PAUSES:
+        time.sleep(pause)
+        if try_lock(descriptor):
+            return True
+    return False
 
 
 def _wait_lock(descriptor: int) -> bool:

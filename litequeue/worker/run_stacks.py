@@ -34,7 +34,7 @@ class RunStacks:
     def leave(self, run: Run, write_off: Callable[[], bool]) -> None:
         """Write off a run that does not stop when told, and log where it is, unless it has ended meanwhile."""
         stack = self._executor.stack(run)
-        now_at = stack()
+        now_at = _read(stack)
         if not write_off():
             return
         log.error(
@@ -55,7 +55,7 @@ class RunStacks:
         now = self._clock.monotonic()
         runs = [(run, self._executor.stack(run), "") for run in list(self._mailbox.running.values())]
         runs += [(run, stack, ", left behind") for run, stack in list(self._left)]
-        there = [(run, now_at, left) for run, stack, left in runs if (now_at := stack())]
+        there = [(run, now_at, left) for run, stack, left in runs if (now_at := _read(stack))]
         if not there:
             log.warning("no job is running here")
         for run, now_at, left in there:
@@ -67,9 +67,16 @@ class RunStacks:
             )
 
 
+def _read(stack: Callable[[], str]) -> str:
+    try:
+        return stack()
+    except Exception as error:  # a loader of the application's modules gives their lines
+        return f"(its stack cannot be read: {type(error).__name__})"
+
+
 def _still_there(left: _Left, now: float) -> bool:
     run, stack = left
-    now_at = stack()
+    now_at = _read(stack)
     if now_at:
         log.warning(
             "%s[%s] was left behind and still runs, for %s so far; it is here:\n%s",

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import traceback
 from pathlib import Path
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 DEEPEST = 60  # calls shown, the innermost
 MOST_TASKS = 20  # that wait for each other
+
+_KINDS = {
+    CoroutineType: ("cr_frame", "cr_await"),
+    GeneratorType: ("gi_frame", "gi_yieldfrom"),
+    AsyncGeneratorType: ("ag_frame", "ag_await"),
+}
 
 _CALLER = str(Path(__file__).with_name("execute.py"))  # the file from which the job's function is called
 
@@ -26,7 +33,8 @@ def of_thread(ident: int) -> str:
 
 def of_task(task: asyncio.Task[Any], ident: int) -> str:
     """Return where a task waits, down to what it awaits; if it is running, the stack of its loop's thread `ident`."""
-    if getattr(task.get_coro(), "cr_running", False):
+    coroutine = task.get_coro()
+    if type(coroutine) is CoroutineType and coroutine.cr_running:
         return of_thread(ident)
     frames: list[FrameType] = []
     waits_for: Any = task
@@ -39,16 +47,16 @@ def of_task(task: asyncio.Task[Any], ident: int) -> str:
 
 
 def _awaiting(awaited: Any) -> list[FrameType]:
-    """Return the frames of a coroutine and of what it awaits."""
+    """Return the frames of a coroutine and of what it awaits.
+
+    HAZARD: what is awaited may be of any class, whose attributes are code of the application; only Python's are read.
+    """
     frames = []
-    while awaited is not None:
-        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
-        if kind is None:
-            break
-        frame = getattr(awaited, f"{kind}_frame")
-        if frame is not None:
-            frames.append(frame)
-        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+    while type(awaited) in _KINDS:
+        frame, inner = _KINDS[type(awaited)]
+        if getattr(awaited, frame) is not None:
+            frames.append(getattr(awaited, frame))
+        awaited = getattr(awaited, inner)
     return frames
 
 
