@@ -1,4 +1,4 @@
-"""The line of the application that called. Knows no function of ours."""
+"""Warnings that name the line of the application which called litequeue, and the module of that line."""
 
 from __future__ import annotations
 

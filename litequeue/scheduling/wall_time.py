@@ -1,4 +1,4 @@
-"""Wall times of a time zone, and the moments at which they come. Walls are counted like unix seconds, all whole."""
+"""When a wall time comes in a time zone, also in nights when clocks change. Both in whole seconds since 1970."""
 
 from __future__ import annotations
 

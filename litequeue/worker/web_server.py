@@ -1,4 +1,4 @@
-"""What the web server that runs this process does to it: reloads, Ctrl-C. Knows no server's package, and no worker.
+"""Which web server handles this process's signals, and whether it reloads. Knows no server's package, and no worker.
 
 uvicorn's and gunicorn's handlers of signals are methods of objects that have the server's settings. So whether it
 reloads is answered the same for an option of the command line, for `uvicorn.run(reload=True)`, `fastapi dev` and a
