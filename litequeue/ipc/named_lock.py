@@ -16,7 +16,7 @@ from typing import cast
 
 from litequeue.core.background import Background
 from litequeue.core.owner_process import getpid
-from litequeue.ipc.file_lock import READY, try_lock, unlink, wait_lock
+from litequeue.ipc.file_lock import READY, has_name, try_lock, unlink, wait_lock
 from litequeue.ipc.process_lock import directory_of, open_shared
 
 SIZE = 512  # bytes of the file: who holds the lock, in words
@@ -157,7 +157,7 @@ class NamedLock:
                 if not lock(descriptor):
                     os.close(descriptor)
                     return None
-                if _has_name(directory_of(self._database) / self._file, descriptor):
+                if has_name(directory_of(self._database) / self._file, descriptor):
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -174,13 +174,6 @@ def _wait_lock(descriptor: int) -> bool:
                 raise
         else:
             return True  # Windows gives up after ten seconds
-
-
-def _has_name(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 _locks: weakref.WeakValueDictionary[tuple[str, str], NamedLock] = weakref.WeakValueDictionary()
