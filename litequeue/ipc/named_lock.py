@@ -124,7 +124,7 @@ class NamedLock:
                     return
                 request.granted = False
             self._descriptor = descriptor
-            self._free()  # whoever waited has gone
+            self._free()  # none of those that waited is still there
 
     def _fail(self, error: BaseException) -> None:
         with self._mutex:
