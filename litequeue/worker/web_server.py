@@ -32,6 +32,11 @@ class Server:
         )
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether uvicorn was told to stop: it waits for open streams before it tells the application."""
+        return any(getattr(server, "should_exit", None) is True for server in self._handling)
+
+    @property
     def is_forced(self) -> bool:
         """Whether a second Ctrl-C has told uvicorn not to end its application in good order, but to cancel it."""
         return any(getattr(server, "force_exit", None) is True for server in self._handling)
