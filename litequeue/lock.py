@@ -9,7 +9,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from litequeue.core.asyncio_context import current_owner, require_asyncio, running_loop
+from litequeue.core.asyncio_context import current_owner, require_asyncio, running_loop, wake
 from litequeue.core.clock import SystemClock
 from litequeue.core.current_run import current_run
 from litequeue.core.declaration import Transparent
@@ -18,7 +18,6 @@ from litequeue.errors import LockTimeout
 from litequeue.ipc.named_lock import NamedLock, Request, named_lock
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from pathlib import Path
 
@@ -33,8 +32,9 @@ LOOK = 1.0  # seconds: so soon a thread that waits notices that its job is to en
 class Lock:
     """A lock that `queue.lock(name)` returns: `with`, `async with`, or a decorator of plain and async functions.
 
-    It is freed at the end of the block, and by the system if the process dies. It is not re-entrant: whoever holds it
-    and asks again gets a `RuntimeError`, for it would wait for itself. Raises `LockTimeout` if it is not free in time.
+    It is freed at the end of the block, and by the system if the process dies. It is not re-entrant: a thread or
+    coroutine that holds it and asks again gets a `RuntimeError`, for it would wait for itself. Raises `LockTimeout` if
+    it is not free in time.
     """
 
     def __init__(self, database: Callable[[], Path], name: str, timeout: float) -> None:
@@ -69,7 +69,7 @@ class Lock:
 
         loop = require_asyncio()
         lock, told = self._named(), loop.create_future()
-        request = self._request(lock, lambda: _wake(loop, told))
+        request = self._request(lock, lambda: wake(loop, [told]))
         try:
             if not lock.ask(request, wait=self._timeout > 0):
                 await asyncio.wait([told], timeout=None if math.isinf(self._timeout) else self._timeout)
@@ -160,16 +160,3 @@ def _told(told: threading.Semaphore, timeout: float) -> bool:
 def _release(told: threading.Semaphore) -> bool:
     told.release()
     return True
-
-
-def _wake(loop: asyncio.AbstractEventLoop, told: asyncio.Future[None]) -> bool:
-    try:
-        loop.call_soon_threadsafe(_resolve, told)
-    except RuntimeError:
-        return False  # its loop is closed: the coroutine waits no more
-    return True
-
-
-def _resolve(told: asyncio.Future[None]) -> None:
-    if not told.done():
-        told.set_result(None)

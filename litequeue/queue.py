@@ -17,7 +17,7 @@ from litequeue.core.duration import seconds
 from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
 from litequeue.core.hints import QueueWords, hinted
 from litequeue.core.interruptible import interruptible
-from litequeue.core.modules import checked_patterns, import_matching
+from litequeue.core.module_patterns import checked_patterns, import_matching
 from litequeue.core.names import check_name
 from litequeue.core.opened_engine import OpenedEngine
 from litequeue.core.pickled import by_name

@@ -10,7 +10,7 @@ import pytest
 
 from command_line import DEADLINE
 from litequeue import Queue, StoreError, default_queue
-from litequeue.core.modules import matching
+from litequeue.core.module_patterns import matching
 from litequeue.sqlite.store import SqliteStore
 
 
@@ -101,7 +101,7 @@ def test_the_default_queue_is_not_opened_by_a_lock(tmp_path, monkeypatch):
     ],
 )
 def test_a_pattern_stands_for_modules(shop, pattern, modules):
-    code = f"from litequeue.core.modules import matching; print(*matching({pattern!r}))"
+    code = f"from litequeue.core.module_patterns import matching; print(*matching({pattern!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout.split() == modules
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from command_line import Command, make_folder
 from crash.watching import until
 from litequeue import Queue, __version__, cron, every
-from litequeue.cli import main, run_log
+from litequeue.cli import banner, main
 from litequeue.cli.look import about
 from litequeue.queue import default_queue
 from litequeue.scheduling.words import words
@@ -489,9 +489,9 @@ def test_the_doctor_names_three_of_many_schedules(call, many_schedules):
 def test_a_worker_that_starts_tells_the_first_of_many_schedules(call, many_schedules):
     with Queue("app.db") as queue:
         queue.task(name="other")(lambda: None)
-        found = run_log.serving(queue.worker(), queue, queue.engine)
+        found = banner.serving(queue.worker(), queue, queue.engine)
     assert (len(found["schedules"]), found["more_schedules"]) == (40, 20)
-    assert "s39 (every 1h, in" in run_log._banner(found, 0.0)
+    assert "s39 (every 1h, in" in banner._banner(found, 0.0)
 
 
 def test_a_declared_schedule_that_is_not_in_the_file_yet_is_named(call):

@@ -13,8 +13,8 @@ import pytest
 from crash.watching import until
 from litequeue import Queue, current_job
 from litequeue.worker.ctrl_c import CtrlC
-from litequeue.worker.server import Server
 from litequeue.worker.stop_request import StopRequest
+from litequeue.worker.web_server import Server
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import click
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import seconds
-from litequeue.core.modules import checked_patterns, import_matching
+from litequeue.core.module_patterns import checked_patterns, import_matching
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.queue import Queue, default_path, default_queue
 from litequeue.sqlite.file.opening import Driver

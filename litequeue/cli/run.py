@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from litequeue.cli import arguments, log_output, run_log
+from litequeue.cli import arguments, banner, log_output
 from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
 from litequeue.cli.stack_signal import StackSignal
 from litequeue.ipc.service_manager import service_manager
@@ -190,7 +190,7 @@ def _work(
     worker.stop_request.returns = True  # as run() says
     handle_signals(worker.stop_request)
     if says_all:
-        run_log.announce(worker, queue, file_of(queue, "this queue"))
+        banner.announce(worker, queue, file_of(queue, "this queue"))
     stacks.serve(worker.log_stacks)
     worker.watcher = watcher
     teller = _fasten(worker, watcher, stacks) if isinstance(watcher, Tether) else None

@@ -1,12 +1,16 @@
-"""The event loop and the asyncio task that run in this thread, if any. Knows no store."""
+"""The event loop and the asyncio task that run in this thread, and how a thread wakes a coroutine. Knows no store."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litequeue.errors import Unsupported
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
 
 _NEEDS_ASYNCIO = (
     "the async methods (aenqueue, aresult, atransaction, async with queue.worker() ...) must be awaited in a task of "
@@ -50,3 +54,18 @@ def require_asyncio() -> Any:
     except (AttributeError, RuntimeError):  # another thread is about to import it; no loop runs here
         pass
     raise Unsupported(_NEEDS_ASYNCIO)
+
+
+def wake(loop: asyncio.AbstractEventLoop, futures: Sequence[asyncio.Future[None]]) -> bool:
+    """Let the coroutines that await these futures look again, from any thread; False when their loop is closed."""
+    try:
+        loop.call_soon_threadsafe(_resolve, futures)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _resolve(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 _OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED: the body of a function, which no top-level code and no class has
-_DEEPEST = 50  # wrappers around one function; an object may invent a `__wrapped__` at each look
+DEEPEST = 50  # wrappers around one function; an object may invent a `__wrapped__` at each look
 _VALUES = (str, bytes, int, float, complex, bool, type(None))
 _OTHER_VALUES = "and now the same code with other values (in its closure, its defaults, or what it is bound to)"
 _EMPTY = object()  # a variable that has no value yet
@@ -242,7 +242,7 @@ def _is_certain(old: Declaration, new: Declaration) -> bool:
 
 def _innermost(function: Any) -> Any:
     """Return the innermost function inside the wrappers."""
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         inside = getattr(function, "__wrapped__", None)
         if not callable(inside):
             return function

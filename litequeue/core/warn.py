@@ -1,4 +1,4 @@
-"""The line of the application that called. Knows no function of ours."""
+"""Warnings that name the line of the application which called litequeue, and the module of that line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = __name__.partition(".")[0]
+
+
+def calling_frame() -> FrameType:
+    """Return the innermost frame that is not ours: that of the application which called."""
+    return _caller()[0]
 
 
 def calling_module() -> str:
@@ -24,7 +29,7 @@ def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
 
 def _caller() -> tuple[FrameType, int]:
     """Return the innermost frame that is not ours, or the outermost of all, and its level for our caller's warnings."""
-    frame, level = sys._getframe(1), 1  # noqa: SLF001
+    frame, level = sys._getframe(1), 1  # noqa: SLF001  inspect.currentframe() is this, and slow to import
     while str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE and frame.f_back is not None:
         frame = frame.f_back
         level += 1

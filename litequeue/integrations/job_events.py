@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import signal
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from litequeue.errors import LiteQueueError
+from litequeue.worker.web_server import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -136,15 +136,9 @@ class _Jobs:
     async def _look(self) -> None:
         while self._jobs:
             await asyncio.sleep(LOOK)
-            stopping = server_is_stopping()
+            stopping = Server().is_stopping
             for followed in list(self._jobs.values()):
                 if stopping:
                     followed.close()
                 else:
                     await followed.look()
-
-
-def server_is_stopping() -> bool:
-    """Whether uvicorn runs here and was told to stop: it waits for open streams before it tells the application."""
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    return any(getattr(getattr(handler, "__self__", None), "should_exit", False) is True for handler in handlers)

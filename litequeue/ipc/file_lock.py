@@ -109,6 +109,14 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def has_name(path: Path, descriptor: int) -> bool:
+    """Whether the open file still has that name: it may have been removed or renamed since it was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def unlink(path: Path) -> None:
     """Remove the file, if possible."""
     with suppress(OSError):

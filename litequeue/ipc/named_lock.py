@@ -17,7 +17,7 @@ from typing import cast
 
 from litequeue.core.background import Background
 from litequeue.core.owner_process import getpid
-from litequeue.ipc.file_lock import READY, try_lock, try_share, unlink, unlock, wait_lock
+from litequeue.ipc.file_lock import READY, has_name, try_lock, try_share, unlink, unlock, wait_lock
 from litequeue.ipc.process_lock import directory_of, open_shared
 
 PAUSES = (0, 0.001, 0.002)  # seconds between tries: `holder()` of another process takes the lock for some microseconds
@@ -128,7 +128,7 @@ class NamedLock:
                     return
                 request.granted = False
             self._descriptor = descriptor
-            self._free()  # those that waited have gone
+            self._free()  # none of those that waited is still there
 
     def _fail(self, error: BaseException) -> None:
         with self._mutex:
@@ -166,7 +166,7 @@ class NamedLock:
             self._open_here.add(descriptor)  # before it may get the lock
             try:
                 got = lock(descriptor)
-                if got and _has_name(directory_of(self._database) / self._file, descriptor):
+                if got and has_name(directory_of(self._database) / self._file, descriptor):
                     return descriptor
             except BaseException:
                 self._close(descriptor)
@@ -193,13 +193,6 @@ def _wait_lock(descriptor: int) -> bool:
                 raise
         else:
             return True  # Windows gives up after ten seconds
-
-
-def _has_name(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 _locks: weakref.WeakValueDictionary[tuple[str, str], NamedLock] = weakref.WeakValueDictionary()

@@ -16,7 +16,7 @@ from litequeue.errors import StoreError
 
 PRIVATE = 0o700
 WRITERS = (0o060, 0o006)  # what a class of users needs of the database to be given the folder: the group, and others
-SQLITE_FILES = ("-wal", "-shm")
+SQLITE_FILES = ("-wal", "-shm")  # what SQLite adds to the database's name, for files that live as long as it is used
 LOOKS = 5  # so many in a row must find a file closed to this user
 POSIX = hasattr(os, "geteuid") and hasattr(os, "fchmod")
 PINNED = getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0)

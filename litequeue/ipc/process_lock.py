@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from litequeue.core.owner_process import getpid
-from litequeue.ipc.file_lock import BINARY, READY, locked_file, try_lock, unlink
+from litequeue.ipc.file_lock import BINARY, READY, has_name, locked_file, try_lock, unlink
 from litequeue.ipc.permissions import give_open_file_to_users_of, is_shared, make_folder
 
 if sys.platform != "win32":
@@ -255,7 +255,7 @@ def take(directory: Path, token: str) -> DeadProcess | None:
     if not try_lock(descriptor):
         os.close(descriptor)
         return None
-    if not _still_named(path, descriptor):
+    if not has_name(path, descriptor):
         os.close(descriptor)
         return DeadProcess(token, path)
     return DeadProcess(token, path, descriptor, _content(descriptor))
@@ -326,7 +326,7 @@ def _sweep(path: Path) -> None:
         return
     try:
         # Its owner may have renamed it since; the name must still be this file's.
-        if try_lock(descriptor) and _still_named(path, descriptor):
+        if try_lock(descriptor) and has_name(path, descriptor):
             unlink(path)
     finally:
         os.close(descriptor)
@@ -354,13 +354,6 @@ def _records(data: bytes) -> list[str]:
 
 def _whole(record: bytes) -> bool:
     return record.endswith(b"\n") and min(record[:-1], default=0) >= SPACE  # else cut short, or numbers of signals
-
-
-def _still_named(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 _inheritable: weakref.WeakSet[ProcessLock | DeadProcess] = weakref.WeakSet()

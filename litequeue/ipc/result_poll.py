@@ -1,4 +1,4 @@
-"""The look behind the notifier: which of the jobs that this process waits for have ended. Knows no wait."""
+"""Poll the file for the ends of jobs that are waited for, since a notification may be lost. Knows no wait."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ def cron_words(trigger: Cron) -> str:
     date = _date(day, month, weekday)
     if date is not None and (times := _times(second, minute, hour)):
         return f"{date or 'every day'}{',' if ', or' in date else ''} at {times} {trigger.zone}"
-    if date is not None and (pace := _pace(second, minute, hour)):
-        said = ", ".join(part for part in (pace, date) if part)
-        return f"{said} ({trigger.zone})" if date or " from " in pace else said
+    if date is not None and (frequency := _frequency(second, minute, hour)):
+        said = ", ".join(part for part in (frequency, date) if part)
+        return f"{said} ({trigger.zone})" if date or " from " in frequency else said
     return f"cron {trigger.expression} {trigger.zone}"
 
 
@@ -61,23 +61,23 @@ def _times(second: str, minute: str, hour: str) -> str:
     return _joined([f"{h:02}:{m:02}{s}" for h in hours for m in minutes for s in ending])
 
 
-def _pace(second: str, minute: str, hour: str) -> str:
+def _frequency(second: str, minute: str, hour: str) -> str:
     """Say what comes again within a day: `every 15 minutes`, `every 2 hours at minute 30`."""
     if (minute, hour) == ("*", "*") and second != "0":
         return _each(second, 60, "second")
     if second != "0":
         return ""
     hours = re.fullmatch(r"([0-9]+)-([0-9]+)", hour)
-    if pace := _each(minute, 60, "minute"):
+    if frequency := _each(minute, 60, "minute"):
         span = (
             f" from {int(hours[1]):02}:00 to {int(hours[2]):02}:59" if hours and int(hours[1]) < int(hours[2]) else ""
         )
-        return pace + span if hour == "*" or span else ""
+        return frequency + span if hour == "*" or span else ""
     if not minute.isdigit():
         return ""
     past = "" if minute == "0" else f" at minute {int(minute)}"
-    if pace := _each(hour, 24, "hour"):
-        return pace + past
+    if frequency := _each(hour, 24, "hour"):
+        return frequency + past
     if hours and int(hours[1]) < int(hours[2]):
         return f"every hour from {int(hours[1]):02}:{int(minute):02} to {int(hours[2]):02}:{int(minute):02}"
     return ""

@@ -13,6 +13,7 @@ import msgspec
 
 from litequeue.core.declaration import Declaration, declared_here
 from litequeue.core.store import Declared
+from litequeue.core.warn import calling_frame
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule, record_of
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from litequeue.core.records import Call
     from litequeue.core.schedules import ScheduleRecord
 
-_OURS = __name__.partition(".")[0]
 _MAIN = frozenset({"__main__", "__mp_main__"})
 
 
@@ -87,11 +87,11 @@ class DeclaredSchedules:
     @property
     def are_ready(self) -> bool:
         """Whether each module that declares some has been executed to its end."""
-        return not any(_is_being_imported(entry.module) for entry in self._entries)
+        return not any(is_being_imported(entry.module) for entry in self._entries)
 
     def records(self) -> list[ScheduleRecord]:
         """Return the schedules as the file keeps them."""
-        return [self._record(entry) for entry in self._entries if not _is_being_imported(entry.module)]
+        return [self._record(entry) for entry in self._entries if not is_being_imported(entry.module)]
 
     def _record(self, entry: Entry) -> ScheduleRecord:
         call, trigger = entry.call(), entry.schedule.trigger
@@ -141,10 +141,7 @@ def _digest(*values: object) -> str:
 
 def module_here() -> str:
     """Return the module whose code called into litequeue; a program's script by its path."""
-    frame = sys._getframe(1)  # noqa: SLF001  inspect.currentframe() is this, and slow to import
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _OURS:
-        frame = frame.f_back
-    return _name_of(frame.f_globals)
+    return _name_of(calling_frame().f_globals)
 
 
 def _name_of(namespace: Mapping[str, Any]) -> str:
@@ -165,8 +162,9 @@ def is_imported(module: str) -> bool:
     if Path(module).is_absolute():
         files = {getattr(each, "__file__", None) for each in list(sys.modules.values())}
         return module in {os.path.realpath(file) for file in files if file}
-    return module not in _MAIN and module in sys.modules and not _is_being_imported(module)
+    return module not in _MAIN and module in sys.modules and not is_being_imported(module)
 
 
-def _is_being_imported(module: str) -> bool:
+def is_being_imported(module: str) -> bool:
+    """Whether the module is being executed, so that not all of its names may be defined yet."""
     return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))

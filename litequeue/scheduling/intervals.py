@@ -11,7 +11,7 @@ import msgspec
 
 from litequeue.core import duration
 from litequeue.core.hints import hinted
-from litequeue.scheduling.wall_time import DAY, instant, offset
+from litequeue.scheduling.wall_time import DAY, EPOCH, instant, offset
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -22,7 +22,6 @@ MOST = 100 * 366  # days: a longer calendar interval is a slip, and would pass t
 FirstAt: TypeAlias = 'float | Literal["now"] | None'
 Unit = Literal["day", "week", "month", "year"]
 
-_EPOCH = date(1970, 1, 1).toordinal()
 _DAYS: dict[Unit, int] = {"day": 1, "week": 7, "month": 31, "year": 366}
 _CALENDAR = re.compile(r"\s*(?:([0-9]{1,9})\s*)?(day|week|month|year)s?\s*")
 _SHORT = re.compile(r"\s*([0-9]{1,9})\s*([dw])\s*")
@@ -180,7 +179,7 @@ def after_date(trigger: Calendar, moment: float) -> float:
     if begin == trigger.first_at:
         number = max(0, number)
     while (date_ := _date(trigger, anchor, number)) is not None:
-        tick = instant(zone, (date_.toordinal() - _EPOCH) * DAY + trigger.second)
+        tick = instant(zone, (date_.toordinal() - EPOCH.toordinal()) * DAY + trigger.second)
         if tick > moment:
             return float(tick)
         number += 1

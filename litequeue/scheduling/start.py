@@ -46,7 +46,7 @@ def start(text: str, now: float, before: Before | None = None) -> Start:
         return Start(text, trigger.when)
     missed = before.next_at is not None and before.next_at <= now
     begun = _counted_from(trigger, now) if missed else _dated(trigger, now)
-    if isinstance(trigger, Calendar) and isinstance(old, Calendar) and _pace(trigger) == _pace(old):
+    if isinstance(trigger, Calendar) and isinstance(old, Calendar) and _interval(trigger) == _interval(old):
         begun = _continued(trigger, old)
     upcoming = following(begun, now) if before.fired else first(begun, now)
     return Start(encode(begun), before.next_at if missed else upcoming)
@@ -85,7 +85,7 @@ def _alike(trigger: Trigger) -> list[Single]:
     ]
 
 
-def _pace(trigger: Calendar) -> tuple[object, ...]:
+def _interval(trigger: Calendar) -> tuple[object, ...]:
     return trigger.count, trigger.unit, trigger.first_at
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias, get_args
 
 import msgspec
@@ -19,10 +19,9 @@ from litequeue.scheduling import cron as crons
 from litequeue.scheduling import intervals
 from litequeue.scheduling.cron import Cron, cron
 from litequeue.scheduling.intervals import Calendar, Every, every
+from litequeue.scheduling.wall_time import EPOCH
 
 LATE = 10.0  # seconds: with catch_up="none" a tick older than this is skipped
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class At(msgspec.Struct, frozen=True):
@@ -337,7 +336,7 @@ def _single_from(fields: dict[str, Any]) -> Single:
         case {"every": interval, "jitter": delay, **rest}:
             return _counted(every(interval, jitter=delay), rest)
         case {"at": float(when) | int(when)} if not isinstance(when, bool):
-            return at(_EPOCH + timedelta(seconds=when))
+            return at(EPOCH + timedelta(seconds=when))
         case _:
             raise ValueError("it does not name a kind of trigger")
 

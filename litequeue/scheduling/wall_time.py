@@ -1,4 +1,4 @@
-"""Wall times of a time zone, and the moments at which they come. Walls are counted like unix seconds, all whole."""
+"""When a wall time comes in a time zone, also in nights when clocks change. Both in whole seconds since 1970."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 DAY = 86_400
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def instant(zone: tzinfo, wall: int) -> int:
     """Return when a wall time comes: the first time if twice, the end of the gap if never (fold: PEP 495)."""
-    local = (_EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone)
+    local = (EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone)
     before, after = _utc_offset(local), _utc_offset(local.replace(fold=1))
     if before < after:
         return change(zone, wall - after, wall - before)
@@ -32,7 +32,7 @@ def change(zone: tzinfo, low: int, high: int) -> int:
 
 def offset(zone: tzinfo, moment: int) -> int:
     """Return by how many seconds the zone is ahead of UTC."""
-    return _utc_offset((_EPOCH + timedelta(seconds=moment)).astimezone(zone))
+    return _utc_offset((EPOCH + timedelta(seconds=moment)).astimezone(zone))
 
 
 def _utc_offset(local: datetime) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from litequeue.core.declaration import DEEPEST
+
 if sys.version_info >= (3, 14):
     from annotationlib import Format, get_annotations
 
@@ -25,7 +27,6 @@ else:
     _read_signature = inspect.signature
     _annotations = inspect.get_annotations
 
-_DEEPEST = 50  # wrappers around one function; an object may invent a `__wrapped__` at each look
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CACHED = type(functools.lru_cache(_annotations))
 _Given = tuple[tuple[Any, ...], dict[str, Any]]
@@ -82,7 +83,7 @@ def calling(function: Callable[..., Any], name: str) -> Calling:
     signature = outer
     while signature is None or _passes_on(signature):
         inside, bound = _inside(layer)
-        if inside is None or len(around) >= _DEEPEST or any(inside is each for each, _ in around):
+        if inside is None or len(around) >= DEEPEST or any(inside is each for each, _ in around):
             break
         around.append((layer, signature))
         given = (*bound[0], *given[0]), {**bound[1], **given[1]}
@@ -111,7 +112,7 @@ def hints(function: Callable[..., Any]) -> Iterator[tuple[types.FunctionType, di
 def layers(function: Any) -> Iterator[Any]:
     """Yield a callable, then what it calls or wraps, down to the innermost. A circle is left where it closes."""
     seen: set[int] = set()
-    while function is not None and id(function) not in seen and len(seen) < _DEEPEST:
+    while function is not None and id(function) not in seen and len(seen) < DEEPEST:
         seen.add(id(function))
         yield from _same_call(function)
         function, _ = _inside(function)
@@ -148,7 +149,7 @@ _ANYTHING = inspect.Signature([inspect.Parameter("args", _VARIABLE[0]), inspect.
 
 def _same_call(function: Any) -> Iterator[Any]:
     """Yield a callable, and what it calls in its own place, adding nothing but arguments."""
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         yield function
         if isinstance(function, functools.partial):
             function = function.func

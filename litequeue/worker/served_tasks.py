@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.logger import log
 from litequeue.errors import Unsupported
+from litequeue.scheduling.declared import is_being_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,7 +98,8 @@ class ServedTasks:
     def _is_ready(self, name: str, task: Task[..., Any], *, idle: bool) -> bool:
         """Whether its module has been executed to its end, and no job runs that is of the other kind."""
         old = self.tasks.get(name)
-        return not _is_being_imported(task) and (old is None or old.is_coroutine is task.is_coroutine or idle)
+        module = getattr(task.function, "__module__", None) or ""
+        return not is_being_imported(module) and (old is None or old.is_coroutine is task.is_coroutine or idle)
 
     def _is_taken(self, task: Task[..., Any], runs: RunningJobs) -> bool:
         try:
@@ -110,9 +111,3 @@ class ServedTasks:
         if not added:  # a job came meanwhile: later
             self._stale = True
         return added
-
-
-def _is_being_imported(task: Task[..., Any]) -> bool:
-    """Whether the names that its function uses may not all be defined yet."""
-    module = sys.modules.get(getattr(task.function, "__module__", None) or "")
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

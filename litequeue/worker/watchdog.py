@@ -1,6 +1,6 @@
-"""Tells the process that watches this worker that its loop goes on: a service manager, or a supervisor.
+"""READY=1, STATUS, WATCHDOG=1 and STOPPING=1 for systemd, or the same for the supervisor. Knows neither.
 
-Knows neither; it is called by the loop that claims, so that a loop that hangs is silent.
+It is called by the loop that claims, so that a loop that hangs is silent.
 """
 
 from __future__ import annotations

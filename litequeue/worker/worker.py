@@ -17,10 +17,10 @@ from litequeue.core.names import check_name
 from litequeue.worker.claiming import Counts
 from litequeue.worker.ctrl_c import CtrlC
 from litequeue.worker.loop import Loop
-from litequeue.worker.server import RELOAD_GRACE, Server
 from litequeue.worker.signals import HANDLERS, LAST_WAIT, MOMENT, enter, handle_signals, say_what_kills
 from litequeue.worker.stop_request import StopRequest
 from litequeue.worker.watchdog import Watchdog
+from litequeue.worker.web_server import RELOAD_GRACE, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litequeue.errors import StoreError
+from litequeue.ipc.permissions import SQLITE_FILES
 from litequeue.sqlite.drivers.connection import transact
 from litequeue.sqlite.file import migrate
 from litequeue.sqlite.file.opening import check_name
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.file.opening import File
 
 STEP = 4096  # pages copied at a time
-BESIDE = ("-wal", "-shm", "-journal")  # what SQLite adds to a database's name
+BESIDE = (*SQLITE_FILES, "-journal")  # what SQLite adds to a database's name
 
 
 def place_of(copy: str | os.PathLike[str], original: Path, now: float) -> Path:

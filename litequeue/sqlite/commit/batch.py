@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from litequeue.core.asyncio_context import wake
 from litequeue.core.logger import later
 from litequeue.errors import Fenced, StoreBusy, StoreDamaged, StoreReplaced
 
@@ -128,21 +129,6 @@ def _commit(db: Connection, batch: Sequence[Entry[Any]], writer: Connected) -> N
 def _fail_all(batch: Sequence[Entry[Any]], error: BaseException) -> None:
     for entry in batch:
         entry.fail(error)
-
-
-def wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> bool:
-    """Let the coroutines that await these futures look again, from any thread; False when their loop is closed."""
-    try:
-        loop.call_soon_threadsafe(_resolve, futures)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
 
 
 def told(value: T, then: Callable[[T], object] | None) -> T:

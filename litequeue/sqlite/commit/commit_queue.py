@@ -7,10 +7,10 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.asyncio_context import require_asyncio, wake
 from litequeue.core.budget import BUDGET
 from litequeue.errors import StoreBusy, StoreError
-from litequeue.sqlite.commit.batch import Entry, wake
+from litequeue.sqlite.commit.batch import Entry
 from litequeue.sqlite.commit.gathering import Gathering
 
 if TYPE_CHECKING:

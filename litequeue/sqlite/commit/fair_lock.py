@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.core.greenlets import instead_of_threads
 from litequeue.errors import StoreBusy
+from litequeue.ipc.file_lock import wait_lock
 from litequeue.ipc.process_lock import open_shared
 from litequeue.sqlite.drivers.connection import begin
 from litequeue.sqlite.file.lock_holder import explained
@@ -148,7 +149,7 @@ class FairLock:
 
         def wait() -> None:
             with suppress(OSError):
-                _lock(descriptor)
+                wait_lock(descriptor)
             if ended.setdefault("in turn", True):
                 here.set()
             else:
@@ -222,21 +223,17 @@ if sys.platform == "win32":  # no lock of that system is waited for in order
     def _try_lock(descriptor: int) -> bool:  # noqa: ARG001
         return True
 
-    def _lock(descriptor: int) -> None: ...
-
     def _unlock(descriptor: int) -> None: ...
 
 else:
 
     def _try_lock(descriptor: int) -> bool:
+        # not that of ipc/file_lock.py: where locks do not work, the caller is to go on without one, at once
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
     def _unlock(descriptor: int) -> None:
         with suppress(OSError):

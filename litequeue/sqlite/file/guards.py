@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from litequeue.core.owner_process import forked_without_hooks, getpid, lock_of_this_process
 from litequeue.errors import DriverConflict, StoreBusy, StoreError, UnsafeFilesystem
+from litequeue.ipc.permissions import SQLITE_FILES
 from litequeue.ipc.process_lock import BESIDE
 from litequeue.sqlite.file.open_file import FileId, OpenFile, file_id
 from litequeue.sqlite.file.second_names import point_of, read_mounts, second_name
@@ -220,7 +221,7 @@ def _holder(path: str) -> str | None:
 
 
 def _refuse_open(path: str) -> None:
-    held = _holder(path[:-4] if path.endswith(("-wal", "-shm")) else path)
+    held = _holder(path[:-4] if path.endswith(SQLITE_FILES) else path)
     if held:
         raise DriverConflict(
             f"{path} is open in this process through {held}: closing a descriptor of it, from open() or a copy, would "

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from litequeue.core.clock import SystemClock
 from litequeue.core.owner_process import getpid
 from litequeue.errors import StoreReplaced
+from litequeue.ipc.permissions import SQLITE_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 FileId = tuple[int, int]
 NO_FILE: FileId = (-1, -1)
-BESIDE = ("-wal", "-shm")
 SETTLING = 0.020  # seconds; longer than the tick by which a file system stamps its directories
 WHOLE_SECOND = 10**9  # in nanoseconds: a stamp at one may be of a file system that knows no shorter time
 
@@ -134,13 +134,13 @@ class OpenFile:
             if noted == (None, None):  # the file was not in WAL mode, and may be now
                 self._beside = found
                 return
-        for name, was, now in zip(BESIDE, noted, found, strict=True):
+        for name, was, now in zip(SQLITE_FILES, noted, found, strict=True):
             if was != now:
                 raise replaced(self._path, f"{self._path}{name}", now)
 
 
 def _ids(path: str) -> tuple[FileId | None, ...]:
-    return tuple(file_id(f"{path}{name}") for name in BESIDE)
+    return tuple(file_id(f"{path}{name}") for name in SQLITE_FILES)
 
 
 def check_not_replaced(path: str, identity: FileId) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from litequeue.core.checks import flag, plain_function
 from litequeue.errors import DriverConflict, StoreError
+from litequeue.ipc.permissions import SQLITE_FILES
 from litequeue.sqlite.drivers.connection import DriverModule, abandon
 from litequeue.sqlite.file import guards, wal_owner
 from litequeue.sqlite.file.open_file import NO_FILE, FileId, OpenFile, check_not_replaced
@@ -219,7 +220,7 @@ def _no_file(text: str) -> str:
         return "litequeue has no server, and keeps its jobs in a SQLite file; pass the path of one, such as 'app.db'"
     if text.startswith("file:"):
         return f"it is a URI; pass the path alone, such as {text[5:].partition('?')[0]!r}"
-    for ending in ("-wal", "-shm", "-journal"):
+    for ending in (*SQLITE_FILES, "-journal"):
         if text.endswith(ending):
             return f"SQLite keeps that beside a database; pass {text.removesuffix(ending)!r}"
     return ""

@@ -29,7 +29,7 @@ class Changed(NamedTuple):
 
 
 class Bulk:
-    """Changes of many jobs of one file. Each chunk stays done, so whoever is interrupted goes on with the rest."""
+    """Changes of many jobs of one file. Each chunk stays done, so the same call goes on after an interruption."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel, self._writer = kernel, kernel.writer

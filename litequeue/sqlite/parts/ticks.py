@@ -1,4 +1,4 @@
-"""Ticks: what fires by itself when a schedule is due."""
+"""Ticks: schedules that are due fire, and those that code declares are put into the file or removed from it."""
 
 from __future__ import annotations
 

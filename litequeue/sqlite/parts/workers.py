@@ -1,4 +1,4 @@
-"""Workers: registered, alive or not."""
+"""Workers: register them and what they run, record heartbeats, and tell which are alive by their locks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the web server that runs this process does to it: reloads, Ctrl-C. Knows no server's package, and no worker.
+"""Which web server handles this process's signals, and whether it reloads. Knows no server's package, and no worker.
 
 uvicorn's and gunicorn's handlers of signals are methods of objects that have the server's settings. So whether it
 reloads is answered the same for an option of the command line, for `uvicorn.run(reload=True)`, `fastapi dev` and a
@@ -30,6 +30,11 @@ class Server:
             for server in self._handling
             for settings, option in _SETTINGS
         )
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether uvicorn was told to stop: it waits for open streams before it tells the application."""
+        return any(getattr(server, "should_exit", None) is True for server in self._handling)
 
     @property
     def is_forced(self) -> bool:
