@@ -52,9 +52,17 @@ class Either(metaclass=_AnyOfIts):
                 fitting.append(back)
         if not fitting:
             raise json_codec.Opaque if opaque else ValueError("it is none of them")
-        if notes is not None and type(fitting[0]) is not type(value) and type(value) in map(_kind, cls.members):
+        if notes is not None and fitting[0] != value and any(_is_one_as_it_is(value, member) for member in cls.members):
             notes.append((value, fitting[0]))
         return fitting[0]
+
+
+def _is_one_as_it_is(value: Any, member: Any) -> bool:
+    try:
+        back = convert(value, member)
+    except Exception:  # the user's own class may raise anything while it is built
+        return False
+    return type(back) is type(value) and bool(back == value)
 
 
 def convert(value: Any, hint: Any, notes: Notes | None = None) -> Any:

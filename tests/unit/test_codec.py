@@ -323,6 +323,23 @@ def test_one_hint_that_cannot_be_resolved_leaves_the_others_in_force():
     assert signature(it).decode_call(b'[["x","2024-01-01"],{}]') == (("x", date(2024, 1, 1)), {})
 
 
+@pytest.mark.parametrize(
+    ("hint", "value", "kept"),
+    [
+        (list[date] | list[str], ["2020-01-01"], [date(2020, 1, 1)]),
+        (dict[str, date] | dict[str, str], {"k": "2020-01-01"}, {"k": date(2020, 1, 1)}),
+        (list[bytes] | list[str], ["YWJj"], [b"abc"]),
+        (date | str, "2020-01-01", date(2020, 1, 1)),
+    ],
+    ids=str,
+)
+def test_text_in_a_union_that_would_come_back_as_another_type_is_refused(hint, value, kept):
+    it = taking(hint)
+    with pytest.raises(EncodeError, match="would come back as"):
+        it.encode_call((value,), {})
+    assert it.decode_call(it.encode_call((kept,), {})) == ((kept,), {})
+
+
 def test_a_hint_that_msgspec_refuses_counts_as_any_and_the_error_says_why():
     @dataclass
     class Odd:
