@@ -7,6 +7,8 @@ import inspect
 import math
 import os
 import threading
+import weakref
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from litequeue.core.asyncio_context import current_owner, require_asyncio, running_loop, wake
@@ -14,8 +16,10 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.current_run import current_run
 from litequeue.core.declaration import Transparent
 from litequeue.core.interruptible import interruptible
-from litequeue.errors import LockTimeout
+from litequeue.errors import JobCancelled, LockTimeout
 from litequeue.ipc.named_lock import NamedLock, Request, named_lock
+from litequeue.ipc.thread_interrupt import let_go
+from litequeue.serialization.callables import calling, layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +42,9 @@ class Lock:
     """
 
     def __init__(self, database: Callable[[], Path], name: str, timeout: float) -> None:
+        self._held: tuple[NamedLock, Request, weakref.finalize[..., Lock]] | None = None
         self.name = name
         self._database, self._timeout = database, timeout
-        self._held: tuple[NamedLock, Request] | None = None
 
     @property
     def holder(self) -> str | None:
@@ -55,7 +59,7 @@ class Lock:
             if not lock.ask(request, wait=self._timeout > 0):
                 self._refuse_to_stop_the_loop()
                 self._check(lock, request, in_time=_told(told, self._timeout))
-            self._held = lock, request
+            self._hold(lock, request)
         except BaseException:  # a time limit, Ctrl-C ...: it may have been granted just now
             lock.withdraw(request)
             raise
@@ -63,6 +67,7 @@ class Lock:
 
     def __exit__(self, *raised: object) -> None:
         self._release()
+        let_go()  # a job that takes locks again and again is found in our work at nearly every look
 
     async def __aenter__(self) -> Self:
         import asyncio
@@ -74,7 +79,7 @@ class Lock:
             if not lock.ask(request, wait=self._timeout > 0):
                 await asyncio.wait([told], timeout=None if math.isinf(self._timeout) else self._timeout)
                 self._check(lock, request, in_time=told.done())
-            self._held = lock, request
+            self._hold(lock, request)
         except BaseException:
             lock.withdraw(request)
             raise
@@ -87,7 +92,13 @@ class Lock:
         """Hold the lock while the function runs, each time; on a task it stands below `@queue.task`."""
         if isinstance(function, Transparent) or not callable(function):
             raise TypeError(f"put @queue.lock({self.name!r}) on the function, below @queue.task; got {function!r}")
-        made = self._around_coroutine(function) if inspect.iscoroutinefunction(function) else self._around(function)
+        if inspect.isclass(function) or any(map(_is_generator_function, layers(function))):
+            raise TypeError(
+                f"{function!r} runs after it has returned, when the lock is free again; take the lock inside it: "
+                f"with queue.lock({self.name!r}): ..."
+            )
+        is_coroutine = calling(function, self.name).is_coroutine
+        made = self._around_coroutine(function) if is_coroutine else self._around(function)
         functools.update_wrapper(made, function)
         vars(made)["__signature__"] = inspect.signature(function)  # it passes on all that it takes
         return cast("Callable[P, R]", made)
@@ -96,7 +107,13 @@ class Lock:
         @interruptible
         def holding(*args: Any, **kwargs: Any) -> Any:
             with Lock(self._database, self.name, self._timeout):
-                return function(*args, **kwargs)
+                returned = function(*args, **kwargs)
+            if isinstance(returned, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+                raise TypeError(
+                    f"what {function!r} returned would run when the lock {self.name!r} is free again; put @queue.lock "
+                    f"on the `async def` or take the lock inside it"
+                )
+            return returned
 
         return holding
 
@@ -132,11 +149,24 @@ class Lock:
         if request.error is not None:
             raise request.error
 
+    def _hold(self, lock: NamedLock, request: Request) -> None:
+        # for a Ctrl-C right before the block, or right after it
+        freed = weakref.finalize(self, lock.withdraw_later, request)
+        freed.atexit = False
+        self._held = lock, request, freed
+
     def _release(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            lock, request = held
+        held = self._held
+        if held is None:
+            return
+        lock, request, freed = held
+        try:
             lock.withdraw(request)
+        except BaseException:  # Ctrl-C amid it
+            lock.withdraw(request)
+            raise
+        freed.detach()
+        self._held = None
 
     def __repr__(self) -> str:
         return f"<Lock {self.name!r} {'held' if self._held else 'not held'} here>"
@@ -148,12 +178,19 @@ def _here() -> str:
     return f"{what} in process {os.getpid()}"
 
 
+def _is_generator_function(layer: Any) -> bool:
+    return inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer)
+
+
 @interruptible
 def _told(told: threading.Semaphore, timeout: float) -> bool:
     deadline = SystemClock.monotonic() + timeout
+    run = current_run.get(None)
     while (left := deadline - SystemClock.monotonic()) > 0:
         if told.acquire(timeout=min(left, LOOK)):
             return True
+        if run is not None and run.cancelled:
+            raise JobCancelled("cancelled while it waited for a lock")
     return told.acquire(blocking=False)
 
 

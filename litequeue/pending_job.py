@@ -24,10 +24,11 @@ R = TypeVar("R")
 class PendingJob(Job[R]):
     """One call that is stored after a commit. Until then it has no id, and what needs one raises `JobNotFound`."""
 
-    __slots__ = ("_id", "_task")
+    __slots__ = ("_hash", "_id", "_task")
 
     def __init__(self, new: NewJob, source: Source) -> None:
         self._id: str | None = None
+        self._hash: int | None = None
         self._source = source
         self._task = new.task
         self._record = self._born = None
@@ -46,6 +47,19 @@ class PendingJob(Job[R]):
     def id(self, value: str) -> None:
         self._id = value
 
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return self._task
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (self._id is not None and super().__eq__(other))
+
+    def __hash__(self) -> int:
+        if self._hash is None:  # it stays: it may be in a set before it has an id
+            self._hash = object.__hash__(self) if self._id is None else super().__hash__()
+        return self._hash
+
     def become(self, job: Job[R]) -> None:
         """Note that it is stored, as this job."""
         for name in Job.__slots__:
@@ -63,6 +77,7 @@ class Deferred(Generic[R]):
 
     def __init__(self, jobs: Sequence[NewJob], owner: Owner, make: Callable[[NewJob, Submitted], Job[R]]) -> None:
         self._jobs, self._owner, self._make = jobs, owner, make
+        self._is_stored = False
         self._pending = [PendingJob[R](new, owner.source) for new in as_shown(jobs)]
 
     def by(self, on_commit: OnCommit) -> list[Job[R]]:
@@ -81,6 +96,9 @@ class Deferred(Generic[R]):
         return list(self._pending)
 
     def _store(self) -> None:
+        if self._is_stored:  # a hook of the application's may call it again
+            return
         submitted = self._owner.submit(self._jobs, None)
+        self._is_stored = True
         for each, new, stored in zip(self._pending, as_shown(self._jobs), submitted, strict=True):
             each.become(self._make(new, stored))

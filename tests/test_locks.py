@@ -3,14 +3,16 @@
 import asyncio
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from litequeue import JobFailed, Lock, LockTimeout, Queue
+from litequeue import JobCancelled, JobFailed, Lock, LockTimeout, Queue
 from litequeue.ipc.process_lock import directory_of
 
 DEADLINE = 30
@@ -132,7 +134,8 @@ def test_a_lock_is_free_when_its_holder_is_killed_though_a_forked_child_lives(qu
     try:
         with pytest.raises(LockTimeout):
             queue.lock("held", timeout=0).__enter__()
-        waiting = threading.Thread(target=lambda: queue.lock("held", timeout=DEADLINE).__enter__())
+        lock = queue.lock("held", timeout=DEADLINE)
+        waiting = threading.Thread(target=lock.__enter__)
         waiting.start()
         process.send_signal(signal.SIGKILL)
         waiting.join(DEADLINE)
@@ -273,6 +276,89 @@ def test_a_lock_decorates_plain_and_async_functions_and_tasks(queue):
         assert job.result(timeout=DEADLINE) == f"job {job.id} of {named.name} in process {os.getpid()}"
     with pytest.raises(TypeError, match=r"below @queue.task"):
         lock(plain)
+
+
+def test_what_would_run_without_the_lock_is_refused(queue):
+    def generator():
+        yield 1
+
+    async def asynchronous():
+        yield 1
+
+    for function in (generator, asynchronous, contextmanager(generator), Queue):
+        with pytest.raises(TypeError, match="take the lock inside it"):
+            queue.lock("a")(function)
+
+    async def coroutine(): ...
+
+    @queue.lock("a")
+    def plain():
+        return made
+
+    made = coroutine()
+    with pytest.raises(TypeError, match="on the `async def`"):
+        plain()
+    made.close()
+
+
+def test_an_object_with_an_async_call_holds_the_lock(queue):
+    class Report:
+        async def __call__(self):
+            return queue.lock("a").holder
+
+    assert asyncio.run(queue.lock("a")(Report())()) is not None
+    assert queue.lock("a").holder is None
+
+
+def test_a_file_of_another_holder_is_not_removed(queue):
+    with queue.lock("held", timeout=0):
+        shutil.rmtree(directory_of(queue.path))
+        process = holder(queue)
+    try:
+        with pytest.raises(LockTimeout):
+            queue.lock("held", timeout=0).__enter__()
+    finally:
+        end(process)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that comes in a finalizer
+def test_ctrl_c_leaves_no_lock_held(queue):
+    def interrupt(*_):
+        if armed:
+            raise KeyboardInterrupt
+
+    armed, before = False, signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(300):
+            with suppress(KeyboardInterrupt):
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + number % 60 * 8e-6)
+                with queue.lock("a", timeout=DEADLINE):
+                    pass
+                armed = False
+            armed = False
+        with queue.lock("a", timeout=DEADLINE):
+            pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_cancelled_job_does_not_go_on_waiting_for_a_lock(queue):
+    asking = threading.Event()
+
+    @queue.task
+    def waits() -> None:
+        asking.set()
+        with queue.lock("a"):
+            pass
+
+    with queue.lock("a"), queue.worker(threads=1):
+        job = waits.enqueue()
+        asking.wait(DEADLINE)
+        job.cancel()
+        with pytest.raises(JobCancelled):
+            job.result(timeout=DEADLINE)
 
 
 def test_a_job_that_waits_for_a_lock_ends_at_its_time_limit(queue):

@@ -102,6 +102,23 @@ def test_a_job_that_is_not_stored_yet_has_no_id_and_says_why(open_queue, transac
     assert repr(job) == f"<Job {job.id} work queued attempt=0>"
 
 
+def test_a_job_that_is_not_stored_yet_can_be_kept_and_found(open_queue, transaction):
+    task = declared(open_queue())
+    one, other = (task.using(on_commit=transaction).enqueue(n) for n in (1, 2))
+    kept = {one}
+    assert (one in kept, one == other, one.task) == (True, False, "work")
+    transaction.commit()
+    assert (one in kept, one == other, one.task) == (True, False, "work")
+
+
+def test_a_hook_that_calls_twice_stores_once(open_queue, transaction):
+    queue = open_queue()
+    declared(queue).using(on_commit=transaction).enqueue(1)
+    transaction.waiting *= 2
+    transaction.commit()
+    assert len(queue.jobs()) == 1
+
+
 def test_arguments_are_checked_at_the_call(open_queue, transaction):
     task = declared(open_queue(on_commit=transaction))
     with pytest.raises(TypeError):

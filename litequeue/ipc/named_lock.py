@@ -12,8 +12,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 from litequeue.core.background import Background
 from litequeue.core.owner_process import getpid
@@ -43,7 +43,8 @@ class NamedLock:
         self._database = database
         import hashlib  # names are any text, which a file's name cannot be
 
-        self._file = f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.named"
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        self._path = directory_of(database) / f"{digest[:32]}.named"
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -67,9 +68,8 @@ class NamedLock:
 
     def holder(self) -> str | None:
         """Say who holds it; None if nobody does."""
-        path = directory_of(self._database) / self._file
         try:
-            descriptor = os.open(path, os.O_RDWR | READY)
+            descriptor = os.open(self._path, os.O_RDWR | READY)
         except OSError:
             return None
         self._open_here.add(descriptor)
@@ -82,40 +82,48 @@ class NamedLock:
             self._close(descriptor)
 
     def ask(self, request: Request, *, wait: bool) -> bool:
-        """Take the lock for this request if it is free; return whether it has it. If not, with `wait`, queue it."""
+        """Take the lock for this request if it is free; return whether it has it. If not, with `wait`, queue it.
+
+        Whatever it raises, and a Ctrl-C may do so anywhere in it: call `withdraw` then.
+        """
         if self._pid != getpid():  # a fork of which Python was not told
             self.reset_after_fork()
         with self._mutex:
-            if self._descriptor is None and not self._asking:
-                descriptor = self._open(_try_lock)
-                if descriptor is not None:
-                    self._grant(request, descriptor)
+            if self._holding is None and not self._asking:
+                self._holding = request  # first: what is taken from here on is freed with the request
+                if self._take():
+                    self._grant(request)
                     return True
+                self._holding = None
             if wait:
                 self._requests.append(request)
                 self._start_asking()
             return False
 
     def withdraw(self, request: Request) -> None:
-        """End a request, whether it has the lock or waits for it."""
+        """End a request, whether it has the lock or waits for it. May be called again, also amid a first call."""
         with self._mutex:
-            if not request.granted:
-                with suppress(ValueError):
-                    self._requests.remove(request)
-                return
-            request.granted = False
-            if self._holding is request:  # else it was granted in the parent of this process
-                self._free()
-                self._start_asking()
+            if self._holding is request:  # else it waits, or was granted in the parent of this process
+                self._free(request)
+            with suppress(ValueError):
+                self._requests.remove(request)
+            self._start_asking()
+
+    def withdraw_later(self, request: Request) -> None:
+        """The same by another thread: a finalizer may run anywhere, also in this class."""
+        request.owner = None  # at once: it is nobody's who might ask again
+        with suppress(RuntimeError):  # the interpreter ends, and its descriptors with it
+            self._background.submit(partial(self.withdraw, request))
 
     def _start_asking(self) -> None:
-        if self._requests and self._descriptor is None and not self._asking:
+        if self._requests and self._holding is None and not self._asking:
             self._background.submit(self._wait)
             self._asking = True
 
     def _wait(self) -> None:
         try:
-            descriptor = cast("int", self._open(_wait_lock))
+            while (descriptor := self._opened(_wait_lock)) is None:
+                pass  # its last holder had removed it
         except BaseException as error:
             self._fail(error)
             return
@@ -123,12 +131,14 @@ class NamedLock:
             self._asking = False
             while self._requests:
                 request = self._requests.popleft()
-                self._grant(request, descriptor)
+                self._descriptor, self._holding = descriptor, request
+                self._grant(request)
                 if request.wake():
                     return
                 request.granted = False
-            self._descriptor = descriptor
-            self._free()  # none of those that waited is still there
+            self._holding, self._descriptor = None, None
+            self._remove(descriptor)  # none of those that waited is still there
+            self._close(descriptor)
 
     def _fail(self, error: BaseException) -> None:
         with self._mutex:
@@ -138,42 +148,60 @@ class NamedLock:
             request.error = error
             request.wake()
 
-    def _grant(self, request: Request, descriptor: int) -> None:
-        self._descriptor, self._holding = descriptor, request
+    def _grant(self, request: Request) -> None:
         request.granted = True
-        with suppress(OSError):  # no space: then it is held by someone unnamed
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, request.holder.encode(errors="replace")[:SIZE].ljust(SIZE, b"\0"))
+        if self._descriptor is not None:
+            with suppress(OSError):  # no space: then it is held by someone unnamed
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                os.write(self._descriptor, request.holder.encode(errors="replace")[:SIZE].ljust(SIZE, b"\0"))
 
-    def _free(self) -> None:
-        descriptor, self._descriptor, self._holding = self._descriptor, None, None
-        if descriptor is None:
-            return
-        if os.name != "nt":
-            unlink(directory_of(self._database) / self._file)  # while it is ours: names come and go without end
-        self._close(descriptor)
+    def _free(self, request: Request) -> None:
+        descriptor = self._descriptor
+        if descriptor is not None:
+            if request.granted:
+                self._remove(descriptor)
+            unlock(descriptor)
+            self._descriptor = None  # before its number may be another file's
+            self._close(descriptor)
+        request.granted = False
+        self._holding = None  # last: an interrupted call is repeated
+
+    def _remove(self, descriptor: int) -> None:
+        """Remove the file while its lock is ours: names come and go without end. Not another process's of that name."""
+        if os.name != "nt" and has_name(self._path, descriptor):
+            unlink(self._path)
 
     def _close(self, descriptor: int) -> None:
         """Free the lock, also where a child of a fork has the descriptor still, and close it."""
-        self._open_here.discard(descriptor)
         unlock(descriptor)
+        self._open_here.discard(descriptor)
         os.close(descriptor)
 
-    def _open(self, lock: Callable[[int], bool]) -> int | None:
-        """Open and lock the file that has the name then; None if `lock` did not get the lock."""
+    def _take(self) -> bool:
+        """Lock the file that has the name now; return whether that could be done at once."""
         while True:
-            descriptor = open_shared(self._database, self._file, SIZE)
-            self._open_here.add(descriptor)  # before it may get the lock
-            try:
-                got = lock(descriptor)
-                if got and has_name(directory_of(self._database) / self._file, descriptor):
-                    return descriptor
-            except BaseException:
-                self._close(descriptor)
-                raise
+            self._descriptor = open_shared(self._database, self._path.name, SIZE)
+            self._open_here.add(self._descriptor)
+            got = _try_lock(self._descriptor)
+            if got and has_name(self._path, self._descriptor):
+                return True
+            descriptor, self._descriptor = self._descriptor, None
             self._close(descriptor)
             if not got:
-                return None  # else its last holder has removed it
+                return False
+
+    def _opened(self, lock: Callable[[int], bool]) -> int | None:
+        """Wait for the file that has the name now, in a thread of ours; None if it has lost its name meanwhile."""
+        descriptor = open_shared(self._database, self._path.name, SIZE)
+        self._open_here.add(descriptor)  # before it may get the lock
+        try:
+            if lock(descriptor) and has_name(self._path, descriptor):
+                return descriptor
+        except BaseException:
+            self._close(descriptor)
+            raise
+        self._close(descriptor)
+        return None
 
 
 def _try_lock(descriptor: int) -> bool:
