@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, get_args, get_type_hints
 
@@ -501,3 +502,26 @@ def test_a_worker_that_cannot_start_keeps_the_application_from_starting(queue, m
 
     with pytest.raises(OSError, match="no threads"):
         run(live())
+
+
+def test_a_worker_that_cannot_start_when_its_turn_comes_is_told_of(queue, monkeypatch, caplog):
+    def refuse(**_options):
+        raise OSError("no threads")
+
+    first, second = (worker_lifespan(queue, one=True, threads=1)(None) for _ in range(2))
+    told = asyncio.Event()
+
+    async def live():
+        await first.__aenter__()
+        await second.__aenter__()
+        monkeypatch.setattr(queue, "worker", refuse)
+        await first.__aexit__(None, None, None)
+        async with asyncio.timeout(20) if sys.version_info >= (3, 11) else AsyncExitStack():
+            while "the worker has ended; the application goes on without one" not in caplog.text:
+                await asyncio.sleep(0.01)
+        told.set()
+        with pytest.raises(OSError, match="no threads"):
+            await second.__aexit__(None, None, None)
+
+    run(live())
+    assert told.is_set()

@@ -77,7 +77,13 @@ async def _sole_worker(queue: Queue, options: dict[str, Any]) -> AsyncIterator[N
             ready.set()
             await over.wait()
 
+    def tell(ended: asyncio.Future[None]) -> None:
+        error = None if ended.cancelled() else ended.exception()
+        if error is not None and not over.is_set():
+            log.error("one=True: the worker has ended; the application goes on without one", error=error)
+
     working, starting = asyncio.ensure_future(work()), asyncio.ensure_future(ready.wait())
+    working.add_done_callback(tell)
     await asyncio.wait({working, starting}, return_when=asyncio.FIRST_COMPLETED)
     starting.cancel()
     if working.done():  # it could not start
