@@ -38,7 +38,7 @@ class Cycle(NamedTuple):
     """The result of one cycle: jobs to run, runs whose end came too late, and what to expect.
 
     `cut`: there may be more, though fewer jobs came than were requested: some are large, of many lanes, or behind
-    expired ones. `serial`: jobs wait for others of their schedule to end.
+    expired ones.
     """
 
     claimed: list[Claimed]
@@ -46,7 +46,6 @@ class Cycle(NamedTuple):
     next_at: float | None
     registered: bool
     cut: bool = False
-    serial: bool = False
 
 
 class Declared(NamedTuple):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -158,14 +161,49 @@ def _name_of(namespace: Mapping[str, Any]) -> str:
 
 
 def is_imported(module: str) -> bool:
-    """Whether this process has executed the module, or the script at that path, to its end."""
+    """Whether this process has executed the module, or the script at that path, to its end.
+
+    Never true of a bare `__main__`: every session, notebook and `python -c` is called so.
+    """
+    found = [] if module in _MAIN else _namespaces(module)
+    return bool(found) and not _is_being_imported(module) and not _are_being_executed(found)
+
+
+def _namespaces(module: str) -> list[dict[str, Any]]:
     main = sys.modules.get("__main__")
-    if main is not None and _name_of(vars(main)) == module:
-        return True
+    found = [vars(main)] if main is not None and _name_of(vars(main)) == module else []
     if Path(module).is_absolute():
-        files = {getattr(each, "__file__", None) for each in list(sys.modules.values())}
-        return module in {os.path.realpath(file) for file in files if file}
-    return module not in _MAIN and module in sys.modules and not _is_being_imported(module)
+        files = [(each, getattr(each, "__file__", None)) for each in list(sys.modules.values())]
+        return found + [vars(each) for each, file in files if file and os.path.realpath(file) == module]
+    return found + ([vars(sys.modules[module])] if module in sys.modules else [])
+
+
+_at_rest: set[int] = set()  # threads
+
+
+@contextmanager
+def at_rest() -> Generator[None, None, None]:
+    """While the thread works for a worker: the code that has it do so declares nothing before the worker's end."""
+    thread = threading.get_ident()
+    if thread in _at_rest:
+        yield
+        return
+    _at_rest.add(thread)
+    try:
+        yield
+    finally:
+        _at_rest.discard(thread)
+
+
+def _are_being_executed(namespaces: Sequence[dict[str, Any]]) -> bool:
+    """Whether a thread is inside the top-level code of one of these, such as a script in its `with queue.worker():`."""
+    for thread, frame in sys._current_frames().items():  # noqa: SLF001
+        at: FrameType | None = None if thread in _at_rest else frame
+        while at is not None:
+            if at.f_code.co_name == "<module>" and any(at.f_globals is each for each in namespaces):
+                return True
+            at = at.f_back
+    return False
 
 
 def _is_being_imported(module: str) -> bool:

@@ -18,6 +18,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Hashable, Sequence
 
+    from litequeue.core.records import JobRecord
     from litequeue.core.schedules import ScheduleRecord
     from litequeue.core.store import Declared
     from litequeue.scheduling.start import Start
@@ -166,9 +167,9 @@ def _next(schedule: ScheduleRecord, now: float) -> float | None:
         ) from error
 
 
-def trigger_now(name: str, now: float) -> Steps[str]:
-    """Enqueue a schedule's call at once, in addition to its ticks; return the job's id."""
+def trigger_now(name: str, now: float) -> Steps[JobRecord]:
+    """Enqueue a schedule's call at once, in addition to its ticks; return the job."""
     schedule = yield from require(name)
     job_id = yield from overlap.store_now(schedule, now)
     yield SQL["note_triggered"], {"name": name, "now": now, "last_job": int(job_id)}
-    return job_id
+    return (yield from row_values.require_job(job_id, now))
