@@ -51,7 +51,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     progress: str | None = None
     result: bytes | None = None
 
-
     @property
     def of_schedule(self):
         return self.schedule is not None

@@ -35,9 +35,9 @@ class Workers:
 
     def _mend_lines(self, now: float) -> None:
         """Let the jobs begin that wait for others of their schedules which someone has deleted by hand."""
-        stuck = [name for (name,) in self._kernel.read_listing(lambda db: db.rows(SQL["stuck_lines"]))]
-        for at in range(0, len(stuck), CHUNK):
-            self._writer.run(lambda db: [perform(db, line.mend(name, now)) for name in stuck[at : at + CHUNK]])  # noqa: B023
+        look = lambda db: db.rows(SQL["stuck_lines"])  # noqa: E731
+        while stuck := self._kernel.read_listing(look)[:CHUNK]:
+            self._writer.run(lambda db: [perform(db, line.mend(name, now)) for (name,) in stuck])  # noqa: B023
 
     def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
         """Record which tasks a registered worker runs now, and which modules declare them."""

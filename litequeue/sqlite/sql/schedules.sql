@@ -143,7 +143,9 @@ WHERE job.id = :id AND NOT EXISTS (SELECT 1 FROM litequeue_serial WHERE litequeu
       AND (EXISTS (SELECT 1 FROM litequeue_serial WHERE schedule = job.schedule)
            OR EXISTS (SELECT 1 FROM litequeue_schedules WHERE name = job.schedule AND overlap IN ('queue', 'replace')))
 
--- Lines in which nothing may begin: someone else has deleted jobs. Read when a worker starts.
+-- Lines in which nothing may begin, or may for ever: someone else has deleted jobs. Read when a worker starts.
 -- name: stuck_lines
 SELECT schedule FROM litequeue_serial
 WHERE held = 0 AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = litequeue_serial.job AND state < 4)
+UNION
+SELECT schedule FROM litequeue_serial GROUP BY schedule HAVING min(held) = 1
