@@ -37,7 +37,7 @@ class Workers:
         """Let the jobs begin that wait for others of their schedules which someone has deleted by hand."""
         look = lambda db: db.rows(SQL["stuck_lines"])  # noqa: E731
         while stuck := self._kernel.read_listing(look)[:CHUNK]:
-            self._writer.run(lambda db: [perform(db, line.mend(name, now)) for (name,) in stuck])  # noqa: B023
+            self._writer.run(lambda db: [perform(db, line.mend(name, now)) for (name,) in stuck])
 
     def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
         """Record which tasks a registered worker runs now, and which modules declare them."""
