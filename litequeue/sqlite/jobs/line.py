@@ -58,7 +58,8 @@ def begin_next(lines: Collection[str], now: float) -> Steps[None]:
 def mend(schedule: str, now: float) -> Steps[None]:
     """Let the line go on where a job was deleted by someone else, and so never ended."""
     free = yield SQL["free_in_line"], {"schedule": schedule}
-    yield from leave([job for (job,) in free], now)
+    if free:
+        yield from leave([job for (job,) in free], now)
     yield from begin_next([schedule], now)
 
 
