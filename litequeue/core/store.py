@@ -52,12 +52,14 @@ class Declared(NamedTuple):
     """What the code of a worker declares: its schedules, and the names of its tasks.
 
     `imported`: whether a module has been executed in this process. `shared`: modules that declare on other queues, too.
+    `dropped`: schedules that were declared here before and are not any more, each with its module.
     """
 
     schedules: Sequence[ScheduleRecord]
     tasks: frozenset[str]
     imported: Callable[[str], bool]
     shared: frozenset[str]
+    dropped: frozenset[tuple[str, str]] = frozenset()
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

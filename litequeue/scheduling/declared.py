@@ -48,6 +48,7 @@ class DeclaredSchedules:
         self.modules: set[str] = set()  # that declare anything on this queue
         self.followers: list[Callable[[], object]] = []
         self.changes: int = 0
+        self._stored: frozenset[tuple[str, str]] = frozenset()
         _all.add(self)
 
     def note_module(self) -> None:
@@ -111,7 +112,17 @@ class DeclaredSchedules:
     def code(self, tasks: Iterable[str]) -> Declared:
         """Return what a worker makes the file's declared schedules of."""
         shared = {module for other in list(_all) if other is not self for module in other.modules}
-        return Declared(self.records(), frozenset(tasks), is_imported, frozenset(shared))
+        records = self.records()
+        dropped = self._stored.difference(_named(records))
+        return Declared(records, frozenset(tasks), is_imported, frozenset(shared), dropped)
+
+    def note_stored(self, code: Declared) -> None:
+        """Note what is in the file by now: what of it is declared no more is removed, whoever declared it."""
+        self._stored = _named(code.schedules)
+
+
+def _named(records: Iterable[ScheduleRecord]) -> frozenset[tuple[str, str]]:
+    return frozenset((record.name, str(record.module)) for record in records)
 
 
 _all: WeakSet[DeclaredSchedules] = WeakSet()

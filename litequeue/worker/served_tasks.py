@@ -55,7 +55,9 @@ class ServedTasks:
 
     def _declare(self, store: Store, names: frozenset[str]) -> None:
         changes = self._schedules.changes  # before they are read
-        store.ticks.declare(self._schedules.code(names))
+        code = self._schedules.code(names)
+        store.ticks.declare(code)
+        self._schedules.note_stored(code)
         if self._schedules.are_ready:
             self._declared = changes
         else:  # their modules are still being imported

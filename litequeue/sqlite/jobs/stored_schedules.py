@@ -116,12 +116,15 @@ def gone(db: Connection, code: Declared, names: Container[str]) -> list[tuple[st
 
     A module may also declare on another queue of this process: of such a one, only those of this queue's tasks.
     """
-    modules = [module for (module,) in db.rows(SQL["declaring_modules"]) if code.imported(module)]
-    rows = db.rows(SQL["declared_schedules"], {"modules": json.dumps(modules)}) if modules else []
+    owned = {module for (module,) in db.rows(SQL["declaring_modules"]) if code.imported(module)}
+    modules = owned.union(module for _, module in code.dropped)
+    rows = db.rows(SQL["declared_schedules"], {"modules": json.dumps(sorted(modules))}) if modules else []
     return [
         (name, module)
         for name, task, module in rows
-        if name not in names and (task in code.tasks or module not in code.shared)
+        if name not in names
+        and ((name, module) in code.dropped or module in owned)
+        and (task in code.tasks or module not in code.shared)
     ]
 
 
