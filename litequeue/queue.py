@@ -287,10 +287,10 @@ class Queue(QueueWords):
         self.require([Feature.LISTING])
         return (await self.engine.jobs.alist(**jobs_where(**where))).of(self._known)
 
-    def _known(self, record: JobSummary) -> Job[Any]:
+    def _known(self, record: JobSummary, born: float | None = None) -> Job[Any]:
         task = self._tasks.get(record.task)
         decode = self._decode_plain if task is None else task.signature.decode_result
-        return Job(record.id, self.engine.jobs, decode, record)
+        return Job(record.id, self.engine.jobs, decode, record, born)
 
     def _decode_plain(self, data: bytes | None) -> Any:
         return None if data is None else self.codec.decode(data)
@@ -326,7 +326,7 @@ class Queue(QueueWords):
     @property
     def schedules(self) -> Schedules[Job[Any]]:
         """The schedules kept in the file."""
-        return Schedules(self.engine.schedules, self.job, self.ajob, self.jobs)
+        return Schedules(self.engine.schedules, self._known, self.jobs)
 
     def schedule(self, name: str, call: Call, trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
         """Declare a schedule in code: enqueue `call` (made by `task.s(...)`) whenever `trigger` is due.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import threading
 import types
 from weakref import WeakSet
 
@@ -168,6 +169,59 @@ def test_a_worker_leaves_the_schedules_of_another_queue_of_its_module_alone(queu
         module(other, NONE)  # in the same module, and both are there
         start(other)
         assert names(other) == ["report", "weekly"]
+
+
+def test_programs_without_a_file_leave_the_schedules_of_each_other_alone(queue, database, module, another_process):
+    module(queue, TWO, name="__main__")  # a session, a notebook, or python -c
+    start(queue)
+    another_process()
+    with Queue(database, driver=queue.engine.driver_name) as other:
+        module(other, NONE, name="__main__")
+        start(other)
+        assert names(other) == ["report", "weekly"]
+
+
+SCRIPT = (
+    f"__file__ = '/srv/shop.py'\n{ONE}with queue.worker():\n    queue.schedule('weekly', report.s(), every('1w'))\n    "
+)
+
+
+@pytest.mark.parametrize("name", ["__main__", "shop_tasks"])
+def test_a_script_may_declare_beside_its_worker(queue, database, module, another_process, name):
+    queue.declares = lambda: until(lambda: names(queue) == ["report", "weekly"])
+    module(queue, SCRIPT + "queue.declares()", name=name)
+    queue.schedules.pause("weekly")
+    another_process()
+    with Queue(database, driver=queue.engine.driver_name) as restarted:
+        restarted.has_declared = lambda: until(restarted.engine.workers.list)
+        module(restarted, SCRIPT + "queue.has_declared()", name=name)
+        assert restarted.schedules["weekly"].paused
+
+
+def test_a_script_that_works_at_its_end_removes_what_it_no_longer_declares(queue, database, module, another_process):
+    module(queue, "__file__ = '/srv/shop.py'\n" + TWO, name="__main__")
+    start(queue)
+    another_process()
+    with Queue(database, driver=queue.engine.driver_name) as restarted:
+        worker = restarted.at_work = restarted.worker()
+        watching = threading.Thread(target=lambda: (until(lambda: names(restarted) == ["report"]), worker.stop()))
+        watching.start()
+        module(restarted, f"__file__ = '/srv/shop.py'\n{ONE}queue.at_work.run()", name="__main__")
+        watching.join()
+
+
+@pytest.mark.parametrize("name", ["__main__", "shop_tasks"])
+def test_a_script_removes_what_it_no_longer_declares_at_the_end_of_its_workers_block(
+    queue, database, module, another_process, name
+):
+    script = "__file__ = '/srv/shop.py'\n{}\ndef main():\n    with queue.worker():\n        queue.look()\nmain()\n"
+    queue.look = lambda: until(lambda: names(queue) == ["report", "weekly"])
+    module(queue, script.format(TWO), name=name)
+    another_process()
+    with Queue(database, driver=queue.engine.driver_name) as restarted:
+        restarted.look = lambda: until(restarted.engine.workers.list)
+        module(restarted, script.format(ONE), name=name)
+        assert names(restarted) == ["report"]
 
 
 def test_a_module_that_is_being_imported_is_waited_for(queue, module):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import litequeue.sqlite
-from contract.jobs import START, Hands, put
+from contract.jobs import START, SUCCEEDED, Hands, put
 from litequeue.core.records import Status
 from litequeue.sqlite.sql import SQL
 
@@ -202,6 +202,46 @@ def test_a_claim_costs_the_same_whatever_it_cannot_take(open_store, tmp_path, wh
     assert many <= few * 1.2 + 50
 
 
+# Jobs of schedules that run one after another: of the first number of schedules, each with so many that are held.
+LINES = {"10,000 schedules with one waiting each": (10_000, 1), "100,000 waiting in one schedule": (1, 100_000)}
+
+
+def fill_lines(store, schedules, held):
+    """Store lines of unknown tasks."""
+
+    def work(db):
+        db.rows("UPDATE litequeue_jobs SET schedule = 's' || id WHERE schedule IS NULL AND task = 'first'")
+        db.rows("INSERT INTO litequeue_serial SELECT id, schedule, 0 FROM litequeue_jobs WHERE task = 'first'")
+        names = "SELECT schedule FROM litequeue_serial WHERE held = 0"
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :held)"
+        jobs = "(task, queue, payload, state, priority, run_at, created_at, schedule)"
+        values = f"SELECT 'held', 'default', X'5b5d', 2, 0, 1.0, 1.0, line.schedule FROM ({names}) AS line, n"
+        db.rows(f"INSERT INTO litequeue_jobs {jobs} {numbers} {values}", {"held": held})
+        db.rows("INSERT INTO litequeue_serial SELECT id, schedule, 1 FROM litequeue_jobs WHERE state = 2")
+
+    fill(store, schedules, task="first")
+    store.kernel.writer.run(work)
+
+
+@pytest.mark.parametrize("what", LINES)
+def test_a_claim_and_an_end_cost_the_same_however_many_jobs_wait_for_others(open_store, tmp_path, what):
+    claims, ends, frees = [], [], []
+    for schedules, held in ((1, 1), LINES[what]):
+        store = open_store(path=tmp_path / f"{schedules}-{held}.db")
+        fill_lines(store, schedules, held)
+        fill(store, 100)
+        hands, first = Hands(store), Hands(store, "first")
+        claims.append(cost(store, hands))
+        job = hands.take()
+        ends.append(steps_of(store, lambda hands=hands, job=job: hands.settle((job, SUCCEEDED))))
+        job = first.take()
+        frees.append(steps_of(store, lambda first=first, job=job: first.settle((job, SUCCEEDED))))
+        assert len(store.jobs.list(task="held", status=Status.QUEUED)) == 1
+    assert [got for _, got in claims] == [10, 10]
+    for few, many in ([spent for spent, _ in claims], ends, frees):
+        assert many <= few * 1.2 + 50
+
+
 def test_an_idle_cycle_costs_the_same_at_any_backlog_it_cannot_take(open_store, tmp_path):
     costs = []
     for count in (10, 50_000):
@@ -227,8 +267,6 @@ def test_what_is_due_is_woken_at_the_same_cost_however_much_is(open_store, tmp_p
 
 
 def test_a_success_costs_the_same_at_any_backlog(open_store, tmp_path):
-    from contract.jobs import SUCCEEDED
-
     costs = []
     for count in (1_000, 50_000):
         store = open_store(path=tmp_path / f"{count}.db")

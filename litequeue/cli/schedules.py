@@ -165,7 +165,7 @@ def _change(store: SqliteStore, action: str, name: str, *, run_missed: bool, as_
         case "remove":
             store.schedules.remove(name)
         case "trigger":
-            answer["job"] = store.schedules.trigger(name)
+            answer["job"] = store.schedules.trigger(name).id
         case _:
             raise Mistake(f"there is no action {action!r}")
     if as_json:

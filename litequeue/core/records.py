@@ -229,6 +229,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     retries: int | None
     key: str | None
     created_at: float
+    of_schedule: bool = False
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -9,6 +9,8 @@ import msgspec
 if TYPE_CHECKING:
     import builtins
 
+    from litequeue.core.records import JobRecord
+
 Overlap: TypeAlias = Literal["skip", "queue", "allow", "replace"]  # what a tick does while the last job has not ended
 CatchUp: TypeAlias = Literal["one", "all", "none"]  # which of the ticks fire that were missed while no worker ran
 
@@ -88,8 +90,8 @@ class Keeper(Protocol):
     async def aresume(self, name: str, *, run_missed: bool) -> None:
         """Async twin of `resume`."""
 
-    def trigger(self, name: str) -> str:
-        """Enqueue the schedule's call at once; return the job's id."""
+    def trigger(self, name: str) -> JobRecord:
+        """Enqueue the schedule's call at once; return the job."""
 
-    async def atrigger(self, name: str) -> str:
+    async def atrigger(self, name: str) -> JobRecord:
         """Async twin of `trigger`."""

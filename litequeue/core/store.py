@@ -38,7 +38,7 @@ class Cycle(NamedTuple):
     """The result of one cycle: jobs to run, runs whose end came too late, and what to expect.
 
     `cut`: there may be more, though fewer jobs came than were requested: some are large, of many lanes, or behind
-    expired ones. `serial`: jobs wait for others of their schedule to end.
+    expired ones.
     """
 
     claimed: list[Claimed]
@@ -46,19 +46,20 @@ class Cycle(NamedTuple):
     next_at: float | None
     registered: bool
     cut: bool = False
-    serial: bool = False
 
 
 class Declared(NamedTuple):
     """What the code of a worker declares: its schedules, and the names of its tasks.
 
     `imported`: whether a module has been executed in this process. `shared`: modules that declare on other queues, too.
+    `dropped`: schedules that were declared here before and are not any more, each with its module.
     """
 
     schedules: Sequence[ScheduleRecord]
     tasks: frozenset[str]
     imported: Callable[[str], bool]
     shared: frozenset[str]
+    dropped: frozenset[tuple[str, str]] = frozenset()
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

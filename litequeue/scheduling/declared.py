@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -45,6 +48,7 @@ class DeclaredSchedules:
         self.modules: set[str] = set()  # that declare anything on this queue
         self.followers: list[Callable[[], object]] = []
         self.changes: int = 0
+        self._stored: frozenset[tuple[str, str]] = frozenset()
         _all.add(self)
 
     def note_module(self) -> None:
@@ -105,10 +109,23 @@ class DeclaredSchedules:
         """Return the arguments as text: the bytes of a codec may differ each time."""
         return repr(self._decode(call.payload))
 
-    def code(self, tasks: Iterable[str]) -> Declared:
-        """Return what a worker makes the file's declared schedules of."""
+    def code(self, tasks: Iterable[str], *, at_end: bool = False) -> Declared:
+        """Return what a worker makes the file's declared schedules of.
+
+        `at_end`: a script that still has not declared a schedule when its worker ends declares it no longer.
+        """
         shared = {module for other in list(_all) if other is not self for module in other.modules}
-        return Declared(self.records(), frozenset(tasks), is_imported, frozenset(shared))
+        records = self.records()
+        dropped = self._stored.difference(_named(records))
+        return Declared(records, frozenset(tasks), is_begun if at_end else is_imported, frozenset(shared), dropped)
+
+    def note_stored(self, code: Declared) -> None:
+        """Note what is in the file by now: what of it is declared no more is removed, whoever declared it."""
+        self._stored = _named(code.schedules)
+
+
+def _named(records: Iterable[ScheduleRecord]) -> frozenset[tuple[str, str]]:
+    return frozenset((record.name, str(record.module)) for record in records)
 
 
 _all: WeakSet[DeclaredSchedules] = WeakSet()
@@ -155,14 +172,58 @@ def _name_of(namespace: Mapping[str, Any]) -> str:
 
 
 def is_imported(module: str) -> bool:
-    """Whether this process has executed the module, or the script at that path, to its end."""
+    """Whether this process has executed the module, or the script at that path, to its end.
+
+    Never true of a bare `__main__`: every session, notebook and `python -c` is called so.
+    """
+    return is_begun(module) and not _are_being_executed(_namespaces(module))
+
+
+def is_begun(module: str) -> bool:
+    """The same, or it is the program's own script, which may be executed until the program ends."""
+    return module not in _MAIN and bool(_namespaces(module)) and not is_being_imported(module)
+
+
+def has_modules_amid_execution(modules: Iterable[str]) -> bool:
+    """Whether one of these is begun, and not at its end."""
+    return any(is_begun(module) and not is_imported(module) for module in modules)
+
+
+def _namespaces(module: str) -> list[dict[str, Any]]:
     main = sys.modules.get("__main__")
-    if main is not None and _name_of(vars(main)) == module:
-        return True
+    found = [vars(main)] if main is not None and _name_of(vars(main)) == module else []
     if Path(module).is_absolute():
-        files = {getattr(each, "__file__", None) for each in list(sys.modules.values())}
-        return module in {os.path.realpath(file) for file in files if file}
-    return module not in _MAIN and module in sys.modules and not is_being_imported(module)
+        files = [(each, getattr(each, "__file__", None)) for each in list(sys.modules.values())]
+        return found + [vars(each) for each, file in files if file and os.path.realpath(file) == module]
+    return found + ([vars(sys.modules[module])] if module in sys.modules else [])
+
+
+_at_rest: set[int] = set()  # threads
+
+
+@contextmanager
+def at_rest() -> Generator[None, None, None]:
+    """While the thread works for a worker: the code that has it do so declares nothing before the worker's end."""
+    thread = threading.get_ident()
+    if thread in _at_rest:
+        yield
+        return
+    _at_rest.add(thread)
+    try:
+        yield
+    finally:
+        _at_rest.discard(thread)
+
+
+def _are_being_executed(namespaces: Sequence[dict[str, Any]]) -> bool:
+    """Whether a thread is inside the top-level code of one of these, such as a script in its `with queue.worker():`."""
+    for thread, frame in sys._current_frames().items():  # noqa: SLF001
+        at: FrameType | None = None if thread in _at_rest else frame
+        while at is not None:
+            if at.f_code.co_name == "<module>" and any(at.f_globals is each for each in namespaces):
+                return True
+            at = at.f_back
+    return False
 
 
 def is_being_imported(module: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
 
@@ -16,7 +16,9 @@ from litequeue.scheduling import start, triggers
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-J = TypeVar("J")  # what a job's id is made into: a `Job`
+    from litequeue.core.records import JobRecord
+
+J = TypeVar("J")  # what a job's record is made into: a `Job`
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -239,11 +241,10 @@ class Schedules(Generic[J]):
     def __init__(
         self,
         keeper: Keeper,
-        job: Callable[[str], J],
-        ajob: Callable[[str], Coroutine[Any, Any, J]],
+        job: Callable[[JobRecord, float], J],
         jobs: Callable[..., Page[J]],
     ) -> None:
-        self._keeper, self._job, self._ajob, self._jobs = keeper, job, ajob, jobs
+        self._keeper, self._job, self._jobs = keeper, job, jobs
 
     def add(
         self,
@@ -308,11 +309,14 @@ class Schedules(Generic[J]):
 
         It counts as the schedule's last job. With overlap "queue" it runs after those before it.
         """
-        return self._job(self._keeper.trigger(name))
+        return self._triggered(self._keeper.trigger(name))
 
     async def atrigger_now(self, name: str) -> J:
         """Async twin of `trigger_now`."""
-        return await self._ajob(await self._keeper.atrigger(name))
+        return self._triggered(await self._keeper.atrigger(name))
+
+    def _triggered(self, record: JobRecord) -> J:
+        return self._job(record, record.created_at)  # in a transaction that may yet be rolled back
 
     def __getitem__(self, name: str) -> StoredSchedule[J]:
         return StoredSchedule(self._keeper.get(name), self._jobs)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.control import Was
 
 T = TypeVar("T")
 
@@ -193,16 +194,18 @@ class Kernel:
         """Tell workers, in this process and others, that jobs are there."""
         self.notifier.notify(JOBS)
 
-    def tell_cancelled(self, held: OpenTransaction | None, was: dict[str, Status]) -> None:
+    def tell_cancelled(self, held: OpenTransaction | None, was: dict[str, Was]) -> None:
         """Notify of cancelled jobs, given with what they were, once for all of the transaction that is open here."""
         if held is not None:
             if was and not held.cancelled:
                 held.after.append(partial(self.tell_cancelled, None, held.cancelled))
             held.cancelled.update(was)
             return
-        if Status.RUNNING in was.values():
+        ended = [job_id for job_id, each in was.items() if each.status is not Status.RUNNING]
+        if len(ended) < len(was):
             self.notifier.notify(CANCEL)
-        ended = [job_id for job_id, status in was.items() if status is not Status.RUNNING]
+        if any(each.frees for each in was.values()):
+            self.notify_workers()
         if ended:
             self.tell_ended(ended)
 

@@ -60,7 +60,6 @@ class Claiming:
         self._quarantine, self._maintenance = quarantine, maintenance
         self.kinds: frozenset[frozenset[str]] = frozenset()
         self.next_at: float | None = None  # when a scheduled job is due
-        self._serial = False  # an end may let a job of the same schedule begin
         self._maybe_ready: set[frozenset[str]] = set()
 
     def serve(self, names: frozenset[str]) -> None:
@@ -118,7 +117,7 @@ class Claiming:
             raise
         self._maintenance.jobs_changed()  # a cycle also ends what has expired
         self._note_settled(ended, turn.lost)
-        self.next_at, self._serial = turn.next_at, turn.serial
+        self.next_at = turn.next_at
         # a demand that was not met in full: there is no more of its kind
         if not turn.cut:
             self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
@@ -137,7 +136,7 @@ class Claiming:
 
     def loop_sleeps(self) -> None:
         """From now on a thread may settle the end of its run itself, if there is nothing to claim along with it."""
-        self._mailbox.worker_sleeps = not (self._maybe_ready or self._quarantine.one or self._serial)
+        self._mailbox.worker_sleeps = not (self._maybe_ready or self._quarantine.one)
 
     def loop_wakes(self) -> None:
         """From now on the loop settles all ends."""

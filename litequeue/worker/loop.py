@@ -148,6 +148,7 @@ class Loop:
             if self._wrong_file or not self._process_lock.intact:
                 self._process_lock.abandon(() if self._process_lock.intact else self.mailbox.begun())
             else:
+                self._tasks.remove_undeclared(self._store)
                 self._store.runs.rescue(self.id, None, blame=False)
         except BaseException as error:
             self._process_lock.abandon()  # the worker that takes the lock releases our jobs

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.logger import log
-from litequeue.errors import Unsupported
-from litequeue.scheduling.declared import is_being_imported
+from litequeue.errors import StoreError, Unsupported
+from litequeue.scheduling.declared import has_modules_amid_execution, is_being_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,11 +55,22 @@ class ServedTasks:
 
     def _declare(self, store: Store, names: frozenset[str]) -> None:
         changes = self._schedules.changes  # before they are read
-        store.ticks.declare(self._schedules.code(names))
+        code = self._schedules.code(names)
+        store.ticks.declare(code)
+        self._schedules.note_stored(code)
         if self._schedules.are_ready:
             self._declared = changes
         else:  # their modules are still being imported
             self._stale = True
+
+    def remove_undeclared(self, store: Store) -> None:
+        """At the end of the worker remove what a script that is still being executed declares no more."""
+        if not has_modules_amid_execution(self.modules):
+            return
+        try:
+            store.ticks.declare(self._schedules.code(self.names, at_end=True))
+        except StoreError as error:
+            log.warning("schedules that are declared no more were not removed: %s", error)
 
     def follow(self, worker: int, store: Store, runs: RunningJobs, maintenance: Maintenance, *, idle: bool) -> bool:
         """Run also what was declared meanwhile, or again; return whether there was any. `idle`: no job is here.

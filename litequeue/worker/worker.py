@@ -14,6 +14,7 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.hints import WorkerWords
 from litequeue.core.logger import aside, keep_enabled, log
 from litequeue.core.names import check_name
+from litequeue.scheduling.declared import at_rest
 from litequeue.worker.claiming import Counts
 from litequeue.worker.ctrl_c import CtrlC
 from litequeue.worker.loop import Loop
@@ -73,7 +74,7 @@ class Worker(WorkerWords):
         self.stop_request.begin()
         try:
             self._running = True
-            with self._handling_signals():
+            with self._handling_signals(), contextlib.nullcontext() if until_idle else at_rest():
                 self._work()
         finally:
             self._running = False

@@ -1,11 +1,14 @@
 """What a tick does while the last job of its schedule has not ended: skip, queue, allow, replace."""
 
+import asyncio
+
 import pytest
 
 from contract.jobs import FAILED, START, SUCCEEDED, Hands, retried, to_the_end
-from litequeue import at, every
+from litequeue import JobNotFound, at, every
 from litequeue.core.duration import utc
 from litequeue.core.outcome import Released
+from litequeue.ipc.notifier import JOBS
 
 MINE = frozenset({"report"})
 
@@ -166,7 +169,194 @@ def test_nothing_is_left_of_the_order_when_all_have_ended(queue, add, tick, hand
     assert queue.engine.kernel.read(lambda db: db.rows("SELECT * FROM litequeue_serial")) == []
 
 
+# the end of one lets the next begin, in one transaction
+
+
+def test_a_success_that_is_settled_alone_lets_the_next_begin(queue, add, tick, hands):
+    add("queue")
+    tick(3)
+    hands.settle((hands.take(), SUCCEEDED))
+    assert statuses(queue) == ["succeeded", "queued", "waiting"]
+
+
+def test_many_ends_at_once_let_the_next_of_each_schedule_begin(queue, report, tick, hands):
+    for name in "abc":
+        queue.schedules.add(name, report.s(), every("1m"), overlap="queue")
+    tick(2)
+    jobs = hands.claim(3)
+    hands.settle(*((job, SUCCEEDED) for job in jobs))
+    assert len(queue.jobs(status="queued")) == 3
+
+
+def test_a_cancel_lets_the_next_begin(queue, add, tick):
+    add("queue")
+    tick(2)
+    queue.job("1").cancel()
+    assert statuses(queue) == ["cancelled", "queued"]
+
+
+def test_a_cancel_of_many_leaves_the_oldest_of_the_others_to_begin(queue, add, tick):
+    add("queue")
+    tick(4)
+    list(queue.engine.bulk.cancel(["1", "3"]))
+    assert statuses(queue) == ["cancelled", "queued", "cancelled", "waiting"]
+
+
+def test_an_expiry_lets_the_next_begin(queue, add, tick, hands, clock):
+    add("queue", expires="90s")
+    tick(2)
+    clock.advance(40)
+    assert [job.id for job in hands.claim(5)] == ["2"]
+
+
+def test_the_death_of_a_worker_lets_the_next_begin(queue, add, tick, hands):
+    add("queue")
+    tick(2)
+    hands.take()
+    queue.job("1").cancel()
+    queue.engine.runs.rescue(hands.number, None, blame=True)
+    assert statuses(queue) == ["cancelled", "queued"]
+
+
+def test_a_completing_lets_the_next_begin(queue, add, tick, hands):
+    add("queue")
+    tick(2)
+    with queue.engine.runs.completing(hands.take(), b"5", 60.0):
+        pass
+    assert statuses(queue) == ["succeeded", "queued"]
+
+
+def test_an_async_completing_lets_the_next_begin(queue, add, tick, hands):
+    add("queue")
+    tick(2)
+    job = hands.take()
+
+    async def main():
+        async with queue.engine.runs.acompleting(job, b"5", 60.0):
+            pass
+
+    asyncio.run(main())
+    assert statuses(queue) == ["succeeded", "queued"]
+
+
+def test_a_completing_that_is_rolled_back_does_not(queue, add, tick, hands):
+    add("queue")
+    tick(2)
+    with pytest.raises(KeyError), queue.engine.runs.completing(hands.take(), b"5", 60.0):
+        raise KeyError
+    assert statuses(queue) == ["running", "waiting"]
+
+
+@pytest.mark.parametrize("end", ["settle", "completing", "cancel"])
+def test_workers_are_told_of_the_next_job(queue, add, tick, hands, monkeypatch, end):
+    add("queue")
+    tick(2)
+    job, told = hands.take() if end != "cancel" else None, []
+    monkeypatch.setattr(queue.engine.kernel.notifier, "notify", told.append)
+    if end == "settle":
+        hands.settle((job, SUCCEEDED))
+    elif end == "completing":
+        with queue.engine.runs.completing(job, b"5", 60.0):
+            pass
+    else:
+        queue.job("1").cancel()
+    assert JOBS in told
+
+
+def test_a_job_that_was_deleted_by_hand_lets_the_next_begin_when_a_worker_starts(queue, add, tick):
+    add("queue")
+    tick(3)
+    queue.schedules.remove("s")
+    queue.engine.kernel.writer.run(lambda db: db.rows("DELETE FROM litequeue_jobs WHERE id < 3"))
+    assert [job.id for job in Hands(queue.engine, "report").claim(5)] == ["3"]
+
+
+def test_a_job_that_was_deleted_by_hand_lets_the_next_begin_at_the_next_tick(queue, add, tick):
+    add("queue")
+    tick(2)
+    queue.engine.kernel.writer.run(lambda db: db.rows("DELETE FROM litequeue_jobs WHERE id = 1"))
+    assert tick() == ["queued", "waiting"]
+
+
+# retried
+
+
+def test_a_failed_job_that_is_retried_waits_while_the_next_one_runs(queue, add, tick, hands):
+    add("queue")
+    tick(3)
+    hands.settle((hands.take(), FAILED))
+    second = hands.take()
+    queue.job("1").retry()
+    assert statuses(queue) == ["waiting", "running", "waiting"]
+    hands.settle((second, SUCCEEDED))
+    assert statuses(queue) == ["queued", "succeeded", "waiting"]  # the oldest first
+
+
+@pytest.mark.parametrize("overlap", ["queue", "replace"])
+def test_a_job_that_is_retried_waits_for_the_one_alone_that_runs(queue, add, tick, hands, overlap):
+    add(overlap)
+    tick()
+    hands.settle((hands.take(), FAILED))
+    tick()
+    hands.take()
+    queue.job("1").retry()
+    assert statuses(queue) == ["waiting", "running"]
+
+
+def test_a_waiting_job_that_is_cancelled_and_retried_waits_again(queue, add, tick, hands):
+    add("queue")
+    tick(2)
+    job = hands.take()
+    queue.job("2").cancel()
+    queue.job("2").retry()
+    assert statuses(queue) == ["running", "waiting"]
+    hands.settle((job, SUCCEEDED))
+    assert statuses(queue) == ["succeeded", "queued"]
+
+
+def test_a_tick_waits_for_a_job_that_was_retried(queue, add, tick, hands):
+    add("queue")
+    tick()
+    hands.settle((hands.take(), FAILED))
+    queue.job("1").retry()
+    assert tick() == ["queued", "waiting"]
+
+
+def test_a_job_of_an_allowed_overlap_that_is_retried_begins_at_once(queue, add, tick, hands):
+    add("allow")
+    tick(2)
+    hands.settle((hands.take(), FAILED))
+    queue.job("1").retry()
+    assert statuses(queue) == ["queued", "queued"]
+
+
+def test_a_job_that_waits_for_its_retry_begins_when_it_is_retried_now(queue, add, tick, hands):
+    add("queue")
+    tick(2)
+    hands.settle((hands.take(), retried(after=3600.0)))
+    queue.job("1").retry()
+    assert statuses(queue) == ["queued", "waiting"]
+
+
 # replace
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["queued", "waiting"])
+def test_with_replace_a_job_of_another_task_is_cancelled_for_the_new_one(queue, add, tick, hands, clock, runs):
+    """Its arguments are not for the function that it was to call."""
+    other = queue.task(name="other")(lambda kind: None)
+    add("replace", kind="daily")
+    tick()
+    if runs:
+        hands.take()
+        tick()
+    queue.schedules.add("s", other.s("weekly"), every("1m"), overlap="replace")
+    clock.advance(60)
+    to_the_end(queue.engine, "fire", MINE | {"other"})
+    *_, old, new = [queue.engine.jobs.look_up(job.id) for job in reversed(queue.jobs())]
+    assert (old.task, str(old.status), b"daily" in old.payload) == ("report", "cancelled", True)
+    assert "calls other by now" in old.errors[0].message
+    assert (new.task, str(new.status), b"weekly" in new.payload) == ("other", "waiting" if runs else "queued", True)
 
 
 def test_with_replace_a_job_that_has_not_begun_takes_the_new_time_and_arguments(queue, add, tick):
@@ -298,6 +488,25 @@ def test_the_jobs_of_a_schedule_are_listed(queue, add, report, tick):
     tick(2)
     assert [job.id for job in queue.schedules["s"].jobs()] == ["3", "2"]
     assert [job.id for job in queue.jobs(schedule="s", limit=1)] == ["3"]
+
+
+def test_trigger_now_inside_a_transaction_returns_the_job(queue, add):
+    add("queue")
+    with queue.transaction():
+        jobs = [queue.schedules.trigger_now("s") for _ in range(2)]
+        assert [job.status for job in jobs] == ["queued", "waiting"]
+    assert [job.refresh().status for job in jobs] == ["queued", "waiting"]
+
+
+def test_a_job_that_was_triggered_in_a_transaction_that_is_rolled_back_is_no_other_job(queue, add, report):
+    add("queue")
+    with pytest.raises(KeyError), queue.transaction():
+        job = queue.schedules.trigger_now("s")
+        raise KeyError
+    queue.engine.kernel.clock.advance(1)
+    assert report.enqueue().id == job.id
+    with pytest.raises(JobNotFound, match="rolled back"):
+        job.cancel()
 
 
 # paused, and changed

@@ -306,7 +306,7 @@ class Mirror:
         self._write(act, lambda truth: truth.ticks.resume(name, self.now))
 
     def trigger_schedule(self, name: str) -> str:
-        act = lambda: self.store.schedules.trigger(name)  # noqa: E731
+        act = lambda: self.store.schedules.trigger(name).id  # noqa: E731
         return self._write(act, lambda truth: truth.ticks.trigger_now(name, self.now))
 
     def next_schedule(self, tasks: frozenset[str]) -> float | None:

@@ -51,6 +51,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     progress: str | None = None
     result: bytes | None = None
 
+    @property
+    def of_schedule(self):
+        return self.schedule is not None
+
 
 COLUMNS = Row.__struct_fields__
 place = lambda row: (-row.priority, row.id)  # noqa: E731 - the order of a queue

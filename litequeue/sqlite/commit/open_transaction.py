@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Token
 
-    from litequeue.core.records import Status
     from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.jobs.control import Was
 
 _ON_ITS_LOOP = "another coroutine of this loop has a transaction open; use the async method (aenqueue, acancel ...)"
 _COPIED = (
@@ -50,7 +50,7 @@ class OpenTransaction:
             threading.Lock()
         )  # held by `with` for the block's time: a Ctrl-C cannot leave it open
         self.after: list[Callable[[], None]] = []
-        self.cancelled: dict[str, Status] = {}  # in it, of which workers and waiters are told together
+        self.cancelled: dict[str, Was] = {}  # in it, of which workers and waiters are told together
         self.thread: int = threading.get_ident()
         self.loop: Any = running_loop()
         self._owner = current_owner()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
+from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.finish import STATES, finish
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.keys import holder_of
@@ -16,14 +17,25 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from litequeue.core.outcome import ErrorInfo
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
 SLICE = 200  # jobs that are deleted between two looks at the clock
 
 
-def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | None]:
-    """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended."""
+class Was(NamedTuple):
+    """What a job was when it was cancelled. `frees`: that may have let another one of its schedule begin."""
+
+    status: Status
+    frees: bool
+
+
+def cancel(job_id: str, now: float, delete_at: float | None, why: ErrorInfo | None = None) -> Steps[Was | None]:
+    """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended.
+
+    `why`: kept with the job that ends here.
+    """
     if not is_id(job_id):
         raise _unknown(job_id)
     rows = yield SQL["request_cancel"], {"id": job_id}
@@ -31,11 +43,12 @@ def cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status | N
         if not (yield SQL["standing"], {"id": job_id, "now": now}):
             raise _unknown(job_id)
         return None
-    state, attempt = rows[0]
+    state, attempt, of_schedule = rows[0]
     was = STATES[state]
-    if was is not Status.RUNNING:
-        yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was)
-    return was
+    if was is Status.RUNNING:
+        return Was(was, frees=False)
+    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why)
+    return Was(was, frees=bool(of_schedule))
 
 
 def retry(job_id: str, now: float) -> Steps[None]:
@@ -43,7 +56,7 @@ def retry(job_id: str, now: float) -> Steps[None]:
     rows = (yield SQL["standing"], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
         raise _unknown(job_id)
-    state, _, task, key = rows[0]
+    state, _, task, key, of_schedule = rows[0]
     if STATES[state] in (Status.QUEUED, Status.RUNNING, Status.WAITING):
         raise Unsupported(
             f"job {job_id} is {STATES[state]}; only failed, cancelled, expired and scheduled jobs can be retried"
@@ -55,6 +68,8 @@ def retry(job_id: str, now: float) -> Steps[None]:
         if holder is not None and holder[0] != job_id:
             raise KeyConflict(f"key {key!r} of task {task!r} is held by job {holder[0]} now", holder[0])
     yield SQL["retry"], {"id": job_id, "now": now}
+    if of_schedule:
+        yield from line.rejoin(job_id)
 
 
 def _unknown(job_id: str) -> JobNotFound:

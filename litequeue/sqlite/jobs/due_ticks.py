@@ -21,9 +21,9 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from litequeue.core.records import Status
     from litequeue.core.schedules import CatchUp, ScheduleRecord
     from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.control import Was
     from litequeue.sqlite.jobs.overlap import Tick
 
 CHUNK = 100  # ticks that are enqueued in one transaction: some 3 ms
@@ -64,7 +64,7 @@ class Fired(NamedTuple):
 
     names: list[str]
     ticks: int
-    cancelled: dict[str, Status]
+    cancelled: dict[str, Was]
 
 
 _NOTHING = triggers.Due((), None)

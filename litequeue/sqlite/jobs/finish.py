@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import FOREVER, Status
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.large_values import inline, keep_result
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
 
@@ -33,7 +35,7 @@ MOST_ERRORS = 100  # of a job that are kept: the first half of these, and the la
 
 _USED_UP = ErrorInfo("CountersUsedUp", f"it has begun, failed or lost its worker {MOST} times; it cannot run again", "")
 _FINISH = SQL["finish"]
-_FINISH_TOLD = f"{_FINISH}\nRETURNING id"
+_FINISH_TOLD = f"{_FINISH}\nRETURNING schedule IS NOT NULL"
 _TOGETHER = 100
 _EACH = 5  # parameters
 _SUCCEED_TOGETHER = SQL["succeed_together"].replace("(?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?)"] * _TOGETHER))
@@ -62,18 +64,28 @@ def finish(
     `failed`, `died`: what is added to its counters; `error`: the reason, kept with the attempt.
     """
     end = NUMBER[status], now, delete_at, None if result is None else inline(result), failed, died
-    if not (yield _FINISH_TOLD, (*end, job_id, attempt, NUMBER[was])):
+    rows = yield _FINISH_TOLD, (*end, job_id, attempt, NUMBER[was])
+    if not rows:
         return False
     if result is not None and end[3] is None:
         yield keep_result(job_id, result)
     if error is not None:
         yield from _record(job_id, attempt, now, error)
+    if rows[0][0]:
+        yield from line.leave([job_id], now)
     return True
 
 
-def finish_all(db: Connection, status: Status, now: float, delete_at: float | None, jobs: Iterable[Row]) -> None:
-    """End jobs that do not run, each given by its id, attempt and state, for no fault of theirs."""
-    db.many(_FINISH, [(NUMBER[status], now, delete_at, None, 0, 0, *job) for job in jobs])
+def finish_all(db: Connection, status: Status, now: float, delete_at: float | None, jobs: Sequence[Row]) -> None:
+    """End jobs that do not run, for no fault of theirs: by id, attempt, state, and whether each is a schedule's."""
+    db.many(_FINISH, [(NUMBER[status], now, delete_at, None, 0, 0, *job[:3]) for job in jobs])
+    leave_lines(db, [job_id for job_id, _, _, of_schedule in jobs if of_schedule], now)
+
+
+def leave_lines(db: Connection, ended: Sequence[str | int], now: float) -> None:
+    """Let the next ones begin of the schedules of these jobs, which have ended."""
+    if ended:
+        perform(db, line.leave(ended, now))
 
 
 def reschedule(
@@ -109,7 +121,7 @@ def reschedule(
 def succeed(db: Connection, ends: list[Any]) -> int:
     """End runs as succeeded, given flat: now, delete_at, result, id, attempt of each; return how many were in time.
 
-    Of results that stand in the job's row.
+    Of results that stand in the job's row. Of jobs of schedules: `leave_lines` is the caller's.
     """
     size, chunk = len(ends), _EACH * _TOGETHER
     whole = size // chunk * chunk

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import NewJob, Status
-from litequeue.sqlite.jobs import enqueue
-from litequeue.sqlite.jobs.control import cancel
+from litequeue.sqlite.jobs import enqueue, line
+from litequeue.sqlite.jobs.control import Was, cancel
 from litequeue.sqlite.jobs.finish import NUMBER
 from litequeue.sqlite.sql import SQL
 
@@ -23,7 +24,7 @@ class Tick(NamedTuple):
 
     job: str | None
     fresh: bool = True
-    cancelled: tuple[str, Status] | None = None
+    cancelled: tuple[str, Was] | None = None
 
 
 def store_tick(schedule: ScheduleRecord, run_at: float, now: float, delete_at: float | None) -> Steps[Tick]:
@@ -44,8 +45,12 @@ def store_tick(schedule: ScheduleRecord, run_at: float, now: float, delete_at: f
 def store_now(schedule: ScheduleRecord, now: float) -> Steps[str]:
     """Store the schedule's call beside its ticks; where these run one after another, behind them."""
     new = call_of(schedule, now, now)
-    if schedule.overlap != "queue":
+    if schedule.overlap in ("skip", "allow"):
         return (yield from _store(new))
+    if schedule.overlap == "replace":
+        job_id = yield from _store(new)
+        yield from line.join_free(schedule.name, job_id)
+        return job_id
     last = yield from _unfinished(schedule.last_job)
     return (yield from _store_behind(schedule.name, None if last is None else last[0], new))
 
@@ -64,17 +69,6 @@ def call_of(schedule: ScheduleRecord, run_at: float, now: float) -> NewJob:
     )
 
 
-def begin_next(now: float) -> Steps[None]:
-    """Let those jobs begin that have waited for another of their schedule, which has ended by now."""
-    for (schedule,) in (yield SQL["serial_ended"], {}):
-        yield from _begin_next_of(schedule, now)
-
-
-def _begin_next_of(schedule: str, now: float) -> Steps[None]:
-    yield SQL["drop_ended_serial"], {"schedule": schedule}
-    yield SQL["begin_serial"], {"schedule": schedule, "now": now}
-
-
 def _unfinished(job_id: str | None) -> Steps[Row | None]:
     rows = [] if job_id is None else (yield SQL["unfinished"], {"id": job_id})
     return rows[0] if rows else None
@@ -86,25 +80,23 @@ def _store(new: NewJob) -> Steps[str]:
 
 def _store_behind(schedule: str, last: str | None, new: NewJob) -> Steps[str]:
     """Store a job that waits until those before it have ended; `last`: such a one, if any is known."""
-    yield from _begin_next_of(schedule, new.created_at)
+    yield from line.mend(schedule, new.created_at)
+    if last is not None:
+        yield from line.join_free(schedule, last)
     job_id = yield from _store(new)
-    others = [] if last is None else [last]
-    if not others and not (yield SQL["serial"], {"schedule": schedule}):
-        return job_id
-    for each in (*others, job_id):
-        yield SQL["add_serial"], {"schedule": schedule, "job": each}
-    yield SQL["hold"], {"id": job_id}
+    yield from line.join(schedule, job_id)
     return job_id
 
 
 def _replace(schedule: str, last: Row | None, new: NewJob, delete_at: float | None) -> Steps[Tick]:
     if last is None:
         return Tick((yield from _store_behind(schedule, None, new)))
-    job_id, state, begun = last
-    if state < NUMBER[Status.RUNNING] and not begun:
+    job_id, task, state, begun = last
+    if task == new.task and state < NUMBER[Status.RUNNING] and not begun:
         yield from enqueue.replace(job_id, new, waiting=state == NUMBER[Status.WAITING])
         return Tick(job_id, fresh=False)
-    was = yield from cancel(job_id, new.created_at, delete_at)
-    behind = job_id if was is Status.RUNNING else None
+    why = ErrorInfo("Replaced", f"the schedule {schedule!r} calls {new.task} by now", "") if task != new.task else None
+    was = yield from cancel(job_id, new.created_at, delete_at, why)
+    behind = job_id if was is not None and was.status is Status.RUNNING else None
     stored = yield from _store_behind(schedule, behind, new)
     return Tick(stored, cancelled=None if was is None else (job_id, was))

@@ -28,6 +28,12 @@ def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
     return _job(_row(db, "look_up", job_id, now))
 
 
+def require_job(job_id: str, now: float) -> Steps[JobRecord]:
+    """Read one job inside a transaction, which must hold it."""
+    [row] = yield SQL["look_up"], {"id": job_id, "now": now}
+    return _job(row)
+
+
 def has_ended(db: Connection, job_id: str, now: float) -> bool:
     """Read whether it has ended."""
     state, *_ = _row(db, "standing", job_id, now)

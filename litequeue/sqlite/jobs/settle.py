@@ -12,11 +12,10 @@ from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.claim import claim
 from litequeue.sqlite.jobs.control import CHUNK
 from litequeue.sqlite.jobs.expiry import expire
-from litequeue.sqlite.jobs.finish import NUMBER, finish, reschedule, succeed, until
+from litequeue.sqlite.jobs.finish import NUMBER, finish, leave_lines, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
-from litequeue.sqlite.jobs.overlap import begin_next
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -41,16 +40,14 @@ def turn(
     """Record ends, make ready what is due, and claim: one cycle of a worker."""
     lost = settle(db, ended) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
-    (run_at, expires_at, registered, serial), *lanes = db.rows(SQL["look"], look)
+    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], look)
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
         expire(db, now, result_ttl, CHUNK)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
-    if serial:  # after what has expired
-        perform(db, begin_next(now))
-    if overdue or due or serial:
+    if overdue or due:
         (run_at, expires_at, *_), *lanes = db.rows(SQL["look"], look)
     claimed: list[Claimed] = []
     cut = False
@@ -61,7 +58,7 @@ def turn(
             claimed += jobs
             cut = cut or is_cut
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
-    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut, bool(serial))
+    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
@@ -69,6 +66,7 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
     large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []
+    scheduled: list[str] = []
     for end in ended:
         outcome, job = end.outcome, end.job
         if type(outcome) is Succeeded:
@@ -77,6 +75,8 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
             if not in_row:
                 large.append((end, result))
             good += at, None if keep_for == FOREVER else at + keep_for, result if in_row else None, job.id, job.attempt
+            if job.of_schedule:
+                scheduled.append(job.id)
         else:
             others.append(end)
     lost = [end for end in others if not perform(db, _settle_one(end))]
@@ -84,6 +84,8 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
     if large:
         db.many(SQL["keep_result"], [(end.job.id, result) for end, result in large if end not in lost])
+    if scheduled:
+        leave_lines(db, scheduled, ended[-1].at)
     return lost
 
 

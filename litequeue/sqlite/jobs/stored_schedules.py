@@ -18,6 +18,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Hashable, Sequence
 
+    from litequeue.core.records import JobRecord
     from litequeue.core.schedules import ScheduleRecord
     from litequeue.core.store import Declared
     from litequeue.scheduling.start import Start
@@ -115,12 +116,15 @@ def gone(db: Connection, code: Declared, names: Container[str]) -> list[tuple[st
 
     A module may also declare on another queue of this process: of such a one, only those of this queue's tasks.
     """
-    modules = [module for (module,) in db.rows(SQL["declaring_modules"]) if code.imported(module)]
-    rows = db.rows(SQL["declared_schedules"], {"modules": json.dumps(modules)}) if modules else []
+    owned = {module for (module,) in db.rows(SQL["declaring_modules"]) if code.imported(module)}
+    modules = owned.union(module for _, module in code.dropped)
+    rows = db.rows(SQL["declared_schedules"], {"modules": json.dumps(sorted(modules))}) if modules else []
     return [
         (name, module)
         for name, task, module in rows
-        if name not in names and (task in code.tasks or module not in code.shared)
+        if name not in names
+        and ((name, module) in code.dropped or module in owned)
+        and (task in code.tasks or module not in code.shared)
     ]
 
 
@@ -166,9 +170,9 @@ def _next(schedule: ScheduleRecord, now: float) -> float | None:
         ) from error
 
 
-def trigger_now(name: str, now: float) -> Steps[str]:
-    """Enqueue a schedule's call at once, in addition to its ticks; return the job's id."""
+def trigger_now(name: str, now: float) -> Steps[JobRecord]:
+    """Enqueue a schedule's call at once, in addition to its ticks; return the job."""
     schedule = yield from require(name)
     job_id = yield from overlap.store_now(schedule, now)
     yield SQL["note_triggered"], {"name": name, "now": now, "last_job": int(job_id)}
-    return job_id
+    return (yield from row_values.require_job(job_id, now))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.control import Was
     from litequeue.sqlite.kernel import Kernel
 
 CHUNK = control.CHUNK  # jobs: what is large of one is not in its row, and stays as it is
@@ -91,7 +92,7 @@ class Bulk:
         return [job_id for (job_id,) in self._kernel.read_listing(lambda db: db.rows(SQL[statement], where))]
 
 
-def _cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Status]:
+def _cancel(job_id: str, now: float, delete_at: float | None) -> Steps[Was]:
     was = yield from control.cancel(job_id, now, delete_at)
     if was is None:
         raise Unsupported(f"job {job_id} has already ended")

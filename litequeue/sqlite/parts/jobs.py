@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from litequeue.core.records import Claimed, JobRecord, ListedJob, NewJob, Page
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
+    from litequeue.sqlite.jobs.control import Was
     from litequeue.sqlite.jobs.user_answers import Ask
     from litequeue.sqlite.kernel import Kernel
 
@@ -263,19 +264,20 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """Cancel the job; return False if it has already ended."""
-        held, was = self._writer.held(), dict[str, Status]()
+        held = self._writer.held()
+        was: dict[str, Was] = {}
         done = self._writer.run(lambda db: perform(db, self._cancelling(job_id, was)))
         self._kernel.tell_cancelled(held, was)
         return done
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
-        was: dict[str, Status] = {}
+        was: dict[str, Was] = {}
         return await self._kernel.arun(
             lambda: self._cancelling(job_id, was), lambda held: self._kernel.tell_cancelled(held, was)
         )
 
-    def _cancelling(self, job_id: str, was: dict[str, Status]) -> Steps[bool]:
+    def _cancelling(self, job_id: str, was: dict[str, Was]) -> Steps[bool]:
         """Cancel the job, and note in `was` what it was."""
         was.clear()  # the work may be run again
         now = self._kernel.clock.now()

@@ -46,7 +46,7 @@ class Runs:
         outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
-        if any(type(end.outcome) is Released for end in ended):
+        if any(type(end.outcome) is Released or end.job.of_schedule for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have them
         return outcome
 
@@ -58,8 +58,13 @@ class Runs:
 
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._kernel.tell_ended([end.job.id for end in ended])
-        if any(type(end.outcome) is not Succeeded for end in ended):
-            self._kernel.notifier.notify(JOBS)  # any worker that is free may have what returns
+        if any(type(end.outcome) is not Succeeded or end.job.of_schedule for end in ended):
+            self._kernel.notifier.notify(JOBS)  # any worker that is free may have what returns, or begins after it
+
+    def _tell_completed(self, job: Claimed) -> None:
+        self._kernel.tell_ended([job.id])
+        if job.of_schedule:
+            self._kernel.notify_workers()
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
         """Release a dead worker's jobs, and deregister it."""
@@ -83,7 +88,7 @@ class Runs:
     ) -> Generator[Any, None, None]:
         """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
         with self._writer.transaction() as held:
-            held.after += [then, lambda: self._kernel.tell_ended([job.id])]
+            held.after += [then, lambda: self._tell_completed(job)]
             perform(held.require_sync(), settle.require_mine(job))
             yield held.require_sync().raw
             now = self._kernel.clock.now()
@@ -95,7 +100,7 @@ class Runs:
     ) -> AsyncGenerator[Any, None]:
         """Async twin of `completing`."""
         async with self._transactions.aheld() as held:
-            held.after += [then, lambda: self._kernel.tell_ended([job.id])]
+            held.after += [then, lambda: self._tell_completed(job)]
             await perform_held(held, settle.require_mine(job))
             yield held.adb if held.adb is not None else held.require_sync().raw
             now = self._kernel.clock.now()

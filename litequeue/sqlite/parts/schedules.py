@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable
 
+    from litequeue.core.records import JobRecord
     from litequeue.core.schedules import ScheduleRecord
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Steps
@@ -87,11 +88,11 @@ class StoredSchedules:
         now = self._kernel.clock.now()
         return lambda ask: stored_schedules.resume(name, now, ask, run_missed=run_missed)
 
-    def trigger(self, name: str) -> str:
-        """Enqueue its call at once; return the job's id."""
+    def trigger(self, name: str) -> JobRecord:
+        """Enqueue its call at once; return the job."""
         return self._change(lambda _ask: stored_schedules.trigger_now(name, self._kernel.clock.now()))
 
-    async def atrigger(self, name: str) -> str:
+    async def atrigger(self, name: str) -> JobRecord:
         """Async twin of `trigger`."""
         return await self._achange(lambda _ask: stored_schedules.trigger_now(name, self._kernel.clock.now()))
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.store import Beat
 from litequeue.ipc.process_lock import is_held, loop_silent_since
-from litequeue.sqlite.jobs import row_values, workers
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs import line, row_values, workers
+from litequeue.sqlite.jobs.control import CHUNK
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -28,7 +30,14 @@ class Workers:
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
         now = self._kernel.clock.now()
+        self._mend_lines(now)
         return self._writer.run(lambda db: workers.register(db, worker, now), durable=False)
+
+    def _mend_lines(self, now: float) -> None:
+        """Let the jobs begin that wait for others of their schedules which someone has deleted by hand."""
+        look = lambda db: db.rows(SQL["stuck_lines"])  # noqa: E731
+        while stuck := self._kernel.read_listing(look)[:CHUNK]:
+            self._writer.run(lambda db: [perform(db, line.mend(name, now)) for (name,) in stuck])
 
     def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
         """Record which tasks a registered worker runs now, and which modules declare them."""

@@ -127,13 +127,15 @@ CREATE TABLE litequeue_schedules (
 CREATE INDEX litequeue_schedules_due ON litequeue_schedules (next_at, name, task) WHERE next_at IS NOT NULL AND paused = 0;
 CREATE INDEX litequeue_schedules_declared ON litequeue_schedules (module, name, task) WHERE module IS NOT NULL;
 
--- Jobs of a schedule that run one after another, while there are several: the first may run, the others are waiting
--- (state 2) until it has ended. Not of the schedule's row, which may be removed meanwhile.
+-- Jobs that have not ended, of schedules whose jobs run one after another: a line for each. Those that are held are
+-- waiting (state 2) until no other one of their line is left. Not of the schedule's row, which may be removed meanwhile.
 CREATE TABLE litequeue_serial (
+    job      INTEGER PRIMARY KEY,
     schedule TEXT NOT NULL,
-    job      INTEGER NOT NULL,
-    PRIMARY KEY (schedule, job)
-) STRICT, WITHOUT ROWID;
+    held     INTEGER NOT NULL CHECK (held IN (0, 1))
+) STRICT;
+
+CREATE INDEX litequeue_serial_line ON litequeue_serial (schedule, held, job);
 
 CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,

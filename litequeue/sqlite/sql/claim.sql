@@ -11,12 +11,11 @@ UPDATE litequeue_jobs SET state = 1 WHERE id IN (
 
 -- What has not begun by its `expires`.
 -- name: overdue
-SELECT id, attempt, state FROM litequeue_jobs
+SELECT id, attempt, state, schedule IS NOT NULL FROM litequeue_jobs
 WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER)
 
 -- Before a claim, in one statement, since each costs most where the processor has slept: first when something scheduled
--- is due, when something expires, whether the worker is on record, and whether jobs wait for others of their schedule; then the first :limit lanes, the distinct (queue,
--- task) pairs with a ready job, by one index probe a pair, however long the backlog. What is scheduled has one priority as
+-- is due, when something expires, whether the worker is on record; then the first :limit lanes, the distinct (queue, task) pairs with a ready job, by one index probe a pair, however long the backlog. What is scheduled has one priority as
 -- a rule; the index of it is asked for each only where it has more.
 -- name: look
 WITH RECURSIVE due (priority, run_at) AS (
@@ -37,9 +36,9 @@ SELECT CASE WHEN (SELECT max(priority) FROM litequeue_jobs WHERE state = 0)
             THEN (SELECT run_at FROM litequeue_jobs WHERE state = 0 ORDER BY priority DESC, run_at LIMIT 1)
             ELSE (SELECT min(run_at) FROM due) END,
        (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL),
-       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker), EXISTS (SELECT 1 FROM litequeue_serial)
+       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 UNION ALL
-SELECT queue, task, NULL, NULL FROM lane
+SELECT queue, task, NULL FROM lane
 
 -- Where there are more lanes, the queues are read from a name on, as far as a claim needs them.
 -- name: ready_queues
@@ -83,12 +82,14 @@ SELECT id FROM merged WHERE :most_deaths IS NULL OR deaths <= :most_deaths LIMIT
 -- What a claim may take, as it will be when it is claimed: the first jobs of one lane, or those that were picked. A large
 -- payload is NULL here, and read when its size is known: see `_bounded`.
 -- name: front
-SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at
+SELECT CAST(id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, key, created_at,
+       schedule IS NOT NULL
 FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
 ORDER BY -priority, id LIMIT CAST(:limit AS INTEGER)
 
 -- name: picked
-SELECT CAST(job.id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at
+SELECT CAST(job.id AS TEXT), attempt + 1, task, queue, payload, priority, failures, deaths, timeout, retries, job.key, created_at,
+       schedule IS NOT NULL
 FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value AND job.state = 1
 
 -- name: sizes
@@ -134,7 +135,7 @@ WHERE id BETWEEN ? AND ? AND +state = 1
 -- name: taken
 SELECT CAST(job.id AS TEXT), attempt, task, queue,
        coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE litequeue_payloads.job = job.id), x''),
-       priority, failures, deaths, timeout, retries, job.key, created_at
+       priority, failures, deaths, timeout, retries, job.key, created_at, schedule IS NOT NULL
 FROM json_each(:ids) AS taken CROSS JOIN litequeue_jobs AS job ON job.id = taken.value
 
 -- name: requested_cancels

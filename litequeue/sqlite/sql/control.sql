@@ -1,6 +1,6 @@
 -- name: request_cancel
 UPDATE litequeue_jobs SET cancel_requested = 1 WHERE id = :id AND state < 4
-RETURNING state, attempt
+RETURNING state, attempt, schedule IS NOT NULL
 
 -- name: retry
 UPDATE litequeue_jobs

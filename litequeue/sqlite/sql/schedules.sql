@@ -98,35 +98,54 @@ UPDATE litequeue_schedules SET computed_at = NULL WHERE computed_at IS NOT NULL
 
 -- What a tick must know of the schedule's last job: nothing, where that has ended.
 -- name: unfinished
-SELECT CAST(id AS TEXT), state, begun FROM litequeue_jobs WHERE id = :id AND state < 4
+SELECT CAST(id AS TEXT), task, state, begun FROM litequeue_jobs WHERE id = :id AND state < 4
 
--- Jobs that run one after another. Those whose first has ended are looked for by each claim while there are any.
--- name: serial_ended
-WITH RECURSIVE one (schedule) AS (
-    SELECT min(schedule) FROM litequeue_serial
-    UNION ALL
-    SELECT (SELECT min(schedule) FROM litequeue_serial WHERE schedule > one.schedule)
-    FROM one WHERE one.schedule IS NOT NULL)
-SELECT schedule FROM one
-WHERE schedule IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM litequeue_jobs
-    WHERE id = (SELECT min(job) FROM litequeue_serial WHERE schedule = one.schedule) AND state < 4)
-
--- name: drop_ended_serial
+-- Lines: jobs of a schedule that run one after another. Whatever ends a job of a schedule takes it out of its line, and
+-- lets the next one begin where none is left that may.
+-- name: leave_line
 DELETE FROM litequeue_serial
-WHERE schedule = :schedule AND job < coalesce(
-    (SELECT serial.job FROM litequeue_serial AS serial CROSS JOIN litequeue_jobs AS job ON job.id = serial.job
-     WHERE serial.schedule = :schedule AND job.state < 4 ORDER BY serial.job LIMIT 1), 9223372036854775807)
+WHERE job IN (SELECT value FROM json_each(:ids))
+      AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = litequeue_serial.job AND state < 4)
+RETURNING schedule, held
 
--- name: begin_serial
+-- name: next_in_line
+UPDATE litequeue_serial SET held = 0
+WHERE job IN (
+    SELECT (SELECT job FROM litequeue_serial WHERE schedule = line.value AND held = 1 ORDER BY job LIMIT 1)
+    FROM json_each(:schedules) AS line
+    WHERE NOT EXISTS (SELECT 1 FROM litequeue_serial WHERE schedule = line.value AND held = 0))
+RETURNING job
+
+-- name: begin_in_line
 UPDATE litequeue_jobs SET state = CASE WHEN run_at > :now THEN 0 ELSE 1 END
-WHERE id = (SELECT min(job) FROM litequeue_serial WHERE schedule = :schedule) AND state = 2
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 2
+RETURNING id
 
--- name: serial
-SELECT job FROM litequeue_serial WHERE schedule = :schedule LIMIT 1
+-- name: free_in_line
+SELECT job FROM litequeue_serial WHERE schedule = :schedule AND held = 0
 
--- name: add_serial
-INSERT OR IGNORE INTO litequeue_serial (schedule, job) VALUES (:schedule, :job)
+-- name: join_line
+INSERT INTO litequeue_serial (job, schedule, held)
+SELECT :job, :schedule, EXISTS (SELECT 1 FROM litequeue_serial WHERE schedule = :schedule)
+RETURNING held
+
+-- A job that was stored when its schedule let them overlap, or beside its ticks.
+-- name: join_line_free
+INSERT OR IGNORE INTO litequeue_serial (job, schedule, held) VALUES (:job, :schedule, 0)
 
 -- name: hold
 UPDATE litequeue_jobs SET state = 2 WHERE id = :id AND state < 2
+
+-- Whether a job that is retried has to wait for its turn: it has, while its schedule has a line.
+-- name: line_of
+SELECT job.schedule FROM litequeue_jobs AS job
+WHERE job.id = :id AND NOT EXISTS (SELECT 1 FROM litequeue_serial WHERE litequeue_serial.job = job.id)
+      AND (EXISTS (SELECT 1 FROM litequeue_serial WHERE schedule = job.schedule)
+           OR EXISTS (SELECT 1 FROM litequeue_schedules WHERE name = job.schedule AND overlap IN ('queue', 'replace')))
+
+-- Lines in which nothing may begin, or may for ever: someone else has deleted jobs. Read when a worker starts.
+-- name: stuck_lines
+SELECT schedule FROM litequeue_serial
+WHERE held = 0 AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = litequeue_serial.job AND state < 4)
+UNION
+SELECT schedule FROM litequeue_serial GROUP BY schedule HAVING min(held) = 1
