@@ -454,6 +454,7 @@ def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked)
     assert then.count(",") == 3  # the first of the next five stands in the row
     shown = call("schedules", "app.db", "show", "daily")
     assert "overlap    skip, catch up one" in shown
+    assert re.search(r"^arguments  \(.*\)$", shown, re.MULTILINE)
     call("schedules", "app.db", "pause", "daily")
     assert json.loads(call("schedules", "app.db", "--json"))[0]["paused"]
     call("schedules", "app.db", "resume", "daily", "--run-missed")
@@ -462,6 +463,21 @@ def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked)
     assert json.loads(call("show", "app.db", job_id, "--json"))["schedule"] == "daily"
     call("schedules", "app.db", "remove", "daily")
     assert json.loads(call("schedules", "app.db", "list", "--json")) == []
+
+
+def test_show_tells_the_call_of_a_schedule_and_its_whole_trigger(call, worked):
+    minutes = ",".join(str(minute) for minute in range(0, 60, 7))
+    with Queue("app.db") as queue:
+        other = queue.task(name="other", mask=["token"])(lambda name, token: None)
+        queue.schedules.add("long", other.s("ada", token="hush"), cron(f"{minutes} 1-5,9,11 1,15,20 2-9 mon-fri"))
+    shown = call("schedules", "app.db", "show", "long")
+    assert 'arguments  ("ada", "***")' in shown
+    assert f"{minutes} 1-5,9,11 1,15,20 2-9 mon-fri" in shown
+    for row in (
+        json.loads(call("schedules", "app.db", "show", "long", "--json")),
+        *json.loads(call("schedules", "app.db", "--json"))[-1:],
+    ):
+        assert (row["args"], row["kwargs"]) == (["ada", "***"], {})
 
 
 @pytest.fixture

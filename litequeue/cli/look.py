@@ -27,7 +27,7 @@ from litequeue.cli.printing import (
     table,
     to_json,
 )
-from litequeue.cli.report import PATIENCE, job_fields, overview, tries_text, unserved_text
+from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.errors import JobNotFound
@@ -316,7 +316,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
     pairs = [
         ("job", f"{job.id}  {one_line(job.task)}  {status_text(job.status)}"),
         ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
-        ("arguments", _call(fields)),
+        ("arguments", call_text(fields)),
         ("enqueued", local(job.created_at, now)),
         ("may run", local(job.run_at, now) if job.run_at > job.created_at else ""),
         ("started", local(job.started_at, now) if job.started_at else ""),
@@ -339,14 +339,6 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
 
 def _deaths(job: JobRecord) -> str:
     return f", {job.deaths} ended by a worker's death" if job.deaths else ""
-
-
-def _call(fields: dict[str, Any]) -> str:
-    if fields["args"] is None:
-        return "not JSON: name the app (app:queue), whose codec reads them"
-    given = [to_json(value) for value in fields["args"]]
-    given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
-    return f"({', '.join(given)})"
 
 
 def _result(job: JobRecord, fields: dict[str, Any]) -> str:

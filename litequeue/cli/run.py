@@ -56,6 +56,7 @@ NO_INTERPRETER = (
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
 @click.option("--alive-every", type=float, default=math.inf, hidden=True)
 @click.pass_context
+@log_output.failures_as_json
 def run(
     ctx: click.Context,
     /,
