@@ -256,11 +256,11 @@ def _refuse_method(function: Any, name: str) -> None:
     code, around = _code(function), getattr(function, "__qualname__", "").rpartition(".")[0]
     if code is None or not around or around.endswith("<locals>"):
         return
-    if code.co_argcount and code.co_varnames[0] in {"self", "cls"}:
+    first = code.co_varnames[0] if code.co_argcount else ""
+    if first in {"self", "cls"}:
         raise TypeError(
-            f"{name}() is a method that takes {code.co_varnames[0]}, and a job calls it without an instance; put "
-            f"@staticmethod below the decorator and leave {code.co_varnames[0]} out, or write a function that looks the "
-            f"object up by its id"
+            f"{name}() is a method that takes {first}, and a job calls it without an instance; put @staticmethod below "
+            f"the decorator and leave {first} out, or write a function that looks the object up by its id"
         )
 
 
