@@ -480,6 +480,27 @@ def test_show_tells_the_call_of_a_schedule_and_its_whole_trigger(call, worked):
         assert (row["args"], row["kwargs"]) == (["ada", "***"], {})
 
 
+def test_show_of_a_waiting_job_says_for_which_one_it_waits(call, worked):
+    with Queue("app.db") as queue:
+        other = queue.task(name="other")(lambda: None)
+        queue.schedules.add("serial", other.s(), every("1h"), overlap="queue")
+    first, second, third = (call("schedules", "app.db", "trigger", "serial").strip() for _ in range(3))
+    assert f"waits for  job {first} of the same schedule to end" in call("show", "app.db", second)
+    assert json.loads(call("show", "app.db", third, "--json"))["waits_for"] == second
+    assert json.loads(call("show", "app.db", first, "--json"))["waits_for"] is None
+
+
+def test_the_next_times_of_a_schedule_have_fractions_where_they_need_them_and_a_zone(call, worked):
+    with Queue("app.db") as queue:
+        other = queue.task(name="other")(lambda: None)
+        queue.schedules.add("fast", other.s(), every(0.25, first_at="2100-01-01T00:00:00Z"))
+    times = r"then +(\S+ \d\d:\d\d:\d\d\.(25|50|75|00)0(, )?){4} \w+$"
+    assert re.search(times, call("schedules", "app.db", "show", "fast"), re.MULTILINE)
+    assert re.search(
+        r"^then +(\S+ \d\d:\d\d:00(, )?){4} \w+$", call("schedules", "app.db", "show", "daily"), re.MULTILINE
+    )
+
+
 @pytest.fixture
 def many_schedules(call, worked):
     """A file with 60 schedules beside `daily`, whose task no worker has."""

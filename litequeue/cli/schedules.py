@@ -111,7 +111,12 @@ def _next(schedule: ScheduleRecord, now: float) -> str:
 
 def _then(schedule: ScheduleRecord) -> str:
     _, *later = upcoming(schedule, NEXT) or [0.0]
-    return "then " + ", ".join(f"{utc(moment).astimezone():%Y-%m-%d %H:%M:%S}" for moment in later) if later else ""
+    if not later:
+        return ""
+    times = [utc(moment).astimezone() for moment in later]
+    exact = any(time.microsecond for time in times)
+    said = [f"{time:%Y-%m-%d %H:%M:%S}" + (f".{time.microsecond // 1000:03}" if exact else "") for time in times]
+    return f"then {', '.join(said)} {times[-1]:%Z}"
 
 
 def _notes(schedule: ScheduleRecord, now: float, crew: Crew) -> list[str]:

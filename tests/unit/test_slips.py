@@ -137,3 +137,8 @@ def test_a_list_of_triggers_is_refused_with_what_to_write():
 def test_words_of_other_crons_are_refused_with_what_to_write(expression, advice):
     with pytest.raises(ValueError, match=re.escape(advice)):
         cron(expression)
+
+
+def test_a_schedule_that_is_added_after_its_end_is_warned_of(queue, task):
+    with pytest.warns(UserWarning, match=r"'late' has no tick any more: its until= was 2020-01-01T00:00:00"):
+        queue.schedules.add("late", task.s(1), every("1h"), until="2020-01-01T00:00Z")
