@@ -42,7 +42,7 @@ def import_time(plan: Plan) -> Figure:
 
 
 def _plain_environment(folder: Path) -> Path:
-    """Make what `pip install litequeue` makes in a new environment; return its Python.
+    """Make what an install without extras makes of a new environment; return its Python.
 
     What else is installed beside us here, such as typing_extensions, would be imported too where it is found.
     """
@@ -72,7 +72,7 @@ def _start(python: Path, code: str) -> float:
 
 
 def packages() -> Figure:
-    """How many packages `pip install litequeue` brings, itself among them."""
+    """How many packages an install without extras brings, itself among them."""
     found = _with_requirements("litequeue")
     return Figure("packages installed", "", len(found), "", note=f"{', '.join(sorted(found))}; target 8")
 

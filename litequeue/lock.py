@@ -144,7 +144,8 @@ class Lock:
         if not in_time:
             holder = lock.holder()
             by = f"is held by {holder}" if holder else "was held by others"
-            late = f"the lock {self.name!r} {by}, and was not free within {self._timeout:g} s"
+            late = f"the lock {self.name!r} {by}"
+            late += f", and was not free within {self._timeout:g} s" if self._timeout > 0 else ""
             raise LockTimeout(late, self.name, holder)
         if request.error is not None:
             raise request.error

@@ -326,7 +326,7 @@ class Queue(QueueWords):
     @property
     def schedules(self) -> Schedules[Job[Any]]:
         """The schedules kept in the file."""
-        return Schedules(self.engine.schedules, self._known, self.jobs)
+        return Schedules(self.engine.schedules, self._known, self.jobs, self.now)
 
     def schedule(self, name: str, call: Call, trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
         """Declare a schedule in code: enqueue `call` (made by `task.s(...)`) whenever `trigger` is due.

@@ -75,6 +75,7 @@ BROAD: dict[str, str] = {
     "serialization/signature.py Signature._encode": "the same",
     "serialization/signature.py Signature._read": "the same, for decoding",
     "serialization/plan.py Slot.restore": "the class being built is the user's",
+    "serialization/misplaced.py _fails": "the same: finds the place of the value that fails",
     "serialization/plan.py _slot": "an annotation may be anything; an odd one counts as Any",
     "serialization/plan.py _resolved": "the same",
     "serialization/unions.py Either.build": "the class being built is the user's",

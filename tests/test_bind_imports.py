@@ -22,9 +22,9 @@ def shop(tmp_path, monkeypatch):
         "shop/queue.py": "from litequeue import Queue\nqueue = Queue('app.db', imports=['shop.*.tasks'])\n",
         "shop/__main__.py": "raise SystemExit('a program')\n",
         "shop/mail/__init__.py": "",
-        "shop/mail/tasks.py": "from shop.queue import queue\n@queue.task\ndef send(): print('sent')\n",
+        "shop/mail/tasks.py": "from shop.queue import queue\n@queue.task\ndef send(): print('sent\\n', end='')\n",
         "shop/stock/__init__.py": "",
-        "shop/stock/tasks.py": "from shop.queue import queue\n@queue.task\ndef count(): print('counted')\n",
+        "shop/stock/tasks.py": "from shop.queue import queue\n@queue.task\ndef count(): print('counted\\n', end='')\n",
         "shop/views/__init__.py": "",
         "shop/views/pages.py": "",
     }

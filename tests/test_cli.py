@@ -454,6 +454,7 @@ def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked)
     assert then.count(",") == 3  # the first of the next five stands in the row
     shown = call("schedules", "app.db", "show", "daily")
     assert "overlap    skip, catch up one" in shown
+    assert re.search(r"^arguments  \(.*\)$", shown, re.MULTILINE)
     call("schedules", "app.db", "pause", "daily")
     assert json.loads(call("schedules", "app.db", "--json"))[0]["paused"]
     call("schedules", "app.db", "resume", "daily", "--run-missed")
@@ -462,6 +463,42 @@ def test_schedules_are_listed_paused_resumed_triggered_and_removed(call, worked)
     assert json.loads(call("show", "app.db", job_id, "--json"))["schedule"] == "daily"
     call("schedules", "app.db", "remove", "daily")
     assert json.loads(call("schedules", "app.db", "list", "--json")) == []
+
+
+def test_show_tells_the_call_of_a_schedule_and_its_whole_trigger(call, worked):
+    minutes = ",".join(str(minute) for minute in range(0, 60, 7))
+    with Queue("app.db") as queue:
+        other = queue.task(name="other", mask=["token"])(lambda name, token: None)
+        queue.schedules.add("long", other.s("ada", token="hush"), cron(f"{minutes} 1-5,9,11 1,15,20 2-9 mon-fri"))
+    shown = call("schedules", "app.db", "show", "long")
+    assert 'arguments  ("ada", "***")' in shown
+    assert f"{minutes} 1-5,9,11 1,15,20 2-9 mon-fri" in shown
+    for row in (
+        json.loads(call("schedules", "app.db", "show", "long", "--json")),
+        *json.loads(call("schedules", "app.db", "--json"))[-1:],
+    ):
+        assert (row["args"], row["kwargs"]) == (["ada", "***"], {})
+
+
+def test_show_of_a_waiting_job_says_for_which_one_it_waits(call, worked):
+    with Queue("app.db") as queue:
+        other = queue.task(name="other")(lambda: None)
+        queue.schedules.add("serial", other.s(), every("1h"), overlap="queue")
+    first, second, third = (call("schedules", "app.db", "trigger", "serial").strip() for _ in range(3))
+    assert f"waits for  job {first} of the same schedule to end" in call("show", "app.db", second)
+    assert json.loads(call("show", "app.db", third, "--json"))["waits_for"] == second
+    assert json.loads(call("show", "app.db", first, "--json"))["waits_for"] is None
+
+
+def test_the_next_times_of_a_schedule_have_fractions_where_they_need_them_and_a_zone(call, worked):
+    with Queue("app.db") as queue:
+        other = queue.task(name="other")(lambda: None)
+        queue.schedules.add("fast", other.s(), every(0.25, first_at="2100-01-01T00:00:00Z"))
+    times = r"then +(\S+ \d\d:\d\d:\d\d\.(25|50|75|00)0(, )?){4} \w+$"
+    assert re.search(times, call("schedules", "app.db", "show", "fast"), re.MULTILINE)
+    assert re.search(
+        r"^then +(\S+ \d\d:\d\d:00(, )?){4} \w+$", call("schedules", "app.db", "show", "daily"), re.MULTILINE
+    )
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_djangos_default_connection_is_of_another_file(shared, atomic):
 def test_djangos_connection_is_not_apsws(atomic, add):
     from django.db import connection
 
-    with atomic(), pytest.raises(DriverConflict, match="driver='sqlite3'"):
+    with atomic(), pytest.raises(DriverConflict, match=r"driver='sqlite3'.*Queue\(path, on_commit="):
         add.using(within=connection).enqueue(1)
 
 

@@ -175,3 +175,14 @@ def test_the_page_of_engines_names_every_member_of_an_engine(name):
 def test_every_page_is_in_the_index():
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(DOCS / "index.md"))}
     assert [page.name for page in PAGES if page not in linked | {DOCS / "index.md", ROOT / "README.md"}] == []
+
+
+def test_no_text_says_to_install_what_is_called_litequeue_on_pypi():
+    """It is another project."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a repository")
+    wrong = re.compile(r"pip install (-\S+ )*[\"']?" + "litequeue")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    texts = {file: file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()}
+    assert [str(file) for file, text in texts.items() if wrong.search(text)] == []

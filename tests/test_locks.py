@@ -196,6 +196,8 @@ def test_who_holds_a_lock_is_told_when_the_time_is_over(queue):
 
         with pytest.raises(LockTimeout, match=r"was not free within 0.05 s"):
             asyncio.run(late())
+        with pytest.raises(LockTimeout, match=rf"in process {process.pid}$"):
+            queue.lock("held", timeout=0).__enter__()
         with queue.lock("another", timeout=0):
             assert queue.lock("another").holder is not None
         assert queue.lock("another").holder is None

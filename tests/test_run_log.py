@@ -214,3 +214,33 @@ def test_each_line_of_a_worker_that_writes_json_is_an_object_with_its_job(tmp_pa
         "error", "1", "ValueError", "failed",
     ]  # fmt: skip
     assert failed["exception"].endswith("ValueError: no box left")
+
+
+@pytest.mark.parametrize(
+    ("app", "target", "code", "says"),
+    [
+        ("import nowhere_at_all", "app:queue", 1, "No module named 'nowhere_at_all'"),
+        ("1 / 0", "app:queue", 1, "app could not be imported: ZeroDivisionError"),
+        ("", "missing:queue", 2, "there is no module 'missing'"),
+        ("from litequeue import Queue\nqueue = Queue('app.py')", "app:queue", 1, "app.py"),
+    ],
+)
+def test_a_failure_at_the_start_is_an_object_of_json(tmp_path, app, target, code, says):
+    (tmp_path / "app.py").write_text(app)
+    done = ended(tmp_path, "run", target, "--until-idle", "--log-format", "json")
+    rows = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, rows[-1]["level"]) == (code, "error")
+    assert says in rows[-1]["message"]
+    assert ("ZeroDivisionError" in rows[-1].get("exception", "")) == (app == "1 / 0")
+
+
+def test_an_error_that_ends_a_thread_is_an_object_of_json(tmp_path):
+    (tmp_path / "app.py").write_text(
+        "import threading\nfrom litequeue import Queue\nqueue = Queue('app.db')\n@queue.task\ndef add(): ...\n"
+        "thread = threading.Thread(target=lambda: 1 / 0, name='own')\nthread.start()\nthread.join()\n"
+    )
+    done = ended(tmp_path, "run", "app:queue", "--until-idle", "--log-format", "json")
+    rows = [json.loads(line) for line in done.stderr.splitlines()]
+    [row] = [row for row in rows if row["level"] == "error"]
+    assert row["message"] == "an error that nothing caught ends the thread own"
+    assert row["error_type"] == "ZeroDivisionError"

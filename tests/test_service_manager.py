@@ -1,5 +1,6 @@
 """systemd is told that the worker claims, goes on and stops; a supervisor speaks for all of its workers."""
 
+import io
 import os
 import signal
 import socket
@@ -267,3 +268,7 @@ def test_a_supervisor_speaks_only_while_all_of_its_workers_do():
     clock.advance(6)
     tell(children[0])
     assert told.lines.pop() == ("STATUS=1 of 2 worker processes claim", "WATCHDOG=1")
+    children.pop()
+    children[0].channel = io.BytesIO()
+    supervisor._begin_to_stop(b"")
+    assert "STATUS=stopping: 1 worker process is ending" in told.lines.pop()

@@ -191,6 +191,20 @@ def test_a_task_that_waits_for_tasks_shows_theirs_too():
     assert of_thread(0) == ""
 
 
+def test_the_stack_of_a_loop_begins_with_what_the_loop_calls():
+    found = []
+
+    def callback():
+        found.append(of_thread(threading.get_ident()))
+
+    async def main():
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert re.search(r"\A  File .*, in callback\n", found[0])
+
+
 @on_posix
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=["alone", "supervised"])

@@ -58,7 +58,7 @@ def test_what_does_not_end_within_the_grace_is_released_and_runs_elsewhere(queue
         assert job.result(10) == 2
 
 
-def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_released(queue):
+def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_released(queue, caplog):
     begun, go = threading.Event(), threading.Event()
 
     @queue.task
@@ -72,6 +72,10 @@ def test_a_thread_blocked_outside_python_is_left_behind_and_its_job_released(que
     go.set()
     record = queue.engine.jobs.look_up(job.id)
     assert (record.status, record.failures, queue.engine.workers.list()) == ("queued", 0, [])
+    [left] = [each for each in caplog.records if "still runs here" in each.getMessage()]
+    assert left.levelname == "WARNING"
+    released = f"blocked[{job.id}] was released though it still runs here; it may run again elsewhere; it is here:"
+    assert released in left.getMessage()
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])

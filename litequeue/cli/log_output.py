@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import sys
+import threading
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,12 @@ import click
 from litequeue.cli.printing import harmless, iso
 from litequeue.core.logger import keep_enabled
 from litequeue.core.retry import error_type
+from litequeue.errors import LiteQueueError
 from litequeue.worker.executor.job_filter import JobFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
 
 log: logging.Logger = logging.getLogger("litequeue")
 
@@ -101,6 +105,65 @@ def _text(value: Any) -> str:
         return str(value)
     except Exception as error:
         return f"<{type(value).__name__} whose __str__ raises {error_type(type(error))}>"
+
+
+# ---- what is printed on stderr, and is no record
+
+
+def failures_as_json(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `run`: with `--log-format json`, what ends it is a JSON object too."""
+
+    @functools.wraps(command)
+    def call(ctx: click.Context, /, **options: Any) -> None:
+        if options["log_format"] != "json":
+            command(ctx, **options)
+            return
+        _hook_errors()
+        try:
+            command(ctx, **options)
+        except click.ClickException as error:
+            _print_json(error.format_message(), getattr(error, "trace", None))
+            ctx.exit(error.exit_code)
+        except LiteQueueError as error:
+            _print_json(str(error))
+            ctx.exit(1)
+
+    return call
+
+
+def _hook_errors() -> None:
+    """Print errors that nobody catches as JSON, unless the application prints them in its own way."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _uncaught_in_thread
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _print_json("an error that nothing caught ends the process", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if issubclass(args.exc_type, SystemExit):
+        return
+    error = args.exc_value or args.exc_type()
+    name = args.thread.name if args.thread is not None else "unknown"
+    _print_json(
+        f"an error that nothing caught ends the thread {name}", exc_info=(args.exc_type, error, args.exc_traceback)
+    )
+
+
+def _print_json(message: str, trace: str | None = None, exc_info: Any = None) -> None:
+    """Print it past the application's handlers, which may write text."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (message,), exc_info)
+    record.exc_text = None if trace is None else trace.rstrip()
+    _handler(JsonFormat()).handle(record)
+
+
+# ---- logging
 
 
 def before_import(log_format: str | None) -> None:

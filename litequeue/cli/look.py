@@ -27,7 +27,7 @@ from litequeue.cli.printing import (
     table,
     to_json,
 )
-from litequeue.cli.report import PATIENCE, job_fields, overview, tries_text, unserved_text
+from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.errors import JobNotFound
@@ -304,6 +304,7 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     try:
         job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
         fields, tries = job_fields(job, place.queue), tries_text(job, place.queue)
+        fields["waits_for"] = _waits_for(place, job)
     finally:
         place.close()
     if as_json:
@@ -316,8 +317,9 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
     pairs = [
         ("job", f"{job.id}  {one_line(job.task)}  {status_text(job.status)}"),
         ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
-        ("arguments", _call(fields)),
+        ("arguments", call_text(fields)),
         ("enqueued", local(job.created_at, now)),
+        ("waits for", _waited_for(job, fields)),
         ("may run", local(job.run_at, now) if job.run_at > job.created_at else ""),
         ("started", local(job.started_at, now) if job.started_at else ""),
         ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
@@ -337,16 +339,23 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
     return lines
 
 
+def _waits_for(place: Place, job: JobRecord) -> str | None:
+    """Return the id of the job of the same schedule behind which a job waits, if it is found soon."""
+    if job.status is not Status.WAITING or job.schedule is None:
+        return None
+    before = place.store.jobs.list(schedule=job.schedule, before=job.id, timeout=SOON)
+    return next((each.id for each in before if not each.status.finished), None)
+
+
+def _waited_for(job: JobRecord, fields: dict[str, Any]) -> str:
+    if job.status is not Status.WAITING:
+        return ""
+    which = "the one before it" if fields["waits_for"] is None else f"job {fields['waits_for']}"
+    return f"{which} of the same schedule to end"
+
+
 def _deaths(job: JobRecord) -> str:
     return f", {job.deaths} ended by a worker's death" if job.deaths else ""
-
-
-def _call(fields: dict[str, Any]) -> str:
-    if fields["args"] is None:
-        return "not JSON: name the app (app:queue), whose codec reads them"
-    given = [to_json(value) for value in fields["args"]]
-    given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
-    return f"({', '.join(given)})"
 
 
 def _result(job: JobRecord, fields: dict[str, Any]) -> str:

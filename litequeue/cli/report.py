@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from litequeue.cli.printing import iso, one_line
+from litequeue.cli.printing import iso, one_line, to_json
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
@@ -244,8 +244,7 @@ def _max_tries(job: JobSummary, queue: Queue | None) -> int | None:
 
 def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
     """Return a job as plain values; bytes that the queue's codec does not read are None."""
-    codec = JsonCodec() if queue is None else queue.codec
-    args, kwargs = _call(decoded(codec, job.payload))
+    codec = _codec(queue)
     return {
         "id": job.id,
         "task": job.task,
@@ -270,8 +269,7 @@ def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
         "progress": None
         if job.progress is None
         else {"done": job.progress.done, "total": job.progress.total, "note": job.progress.note},
-        "args": args,
-        "kwargs": kwargs,
+        **call_fields(job.payload, queue),
         "result": None if job.result is None else decoded(codec, job.result),
         "errors": [
             {
@@ -284,6 +282,25 @@ def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
             for error in job.errors
         ],
     }
+
+
+def _codec(queue: Queue | None) -> Codec:
+    return JsonCodec() if queue is None else queue.codec
+
+
+def call_fields(payload: bytes, queue: Queue | None) -> dict[str, Any]:
+    """Return the arguments of a call as plain values; None where the queue's codec does not read them."""
+    args, kwargs = _call(decoded(_codec(queue), payload))
+    return {"args": args, "kwargs": kwargs}
+
+
+def call_text(fields: dict[str, Any]) -> str:
+    """Return the arguments among the fields of a job or a schedule as text."""
+    if fields["args"] is None:
+        return "not JSON: name the app (app:queue), whose codec reads them"
+    given = [to_json(value) for value in fields["args"]]
+    given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
+    return f"({', '.join(given)})"
 
 
 def _call(call: Any) -> tuple[list[Any], dict[str, Any]] | tuple[None, None]:

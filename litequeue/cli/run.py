@@ -56,6 +56,7 @@ NO_INTERPRETER = (
 @click.option("--supervised", type=click.Choice(["first", "other"]), hidden=True)
 @click.option("--alive-every", type=float, default=math.inf, hidden=True)
 @click.pass_context
+@log_output.failures_as_json
 def run(
     ctx: click.Context,
     /,
@@ -198,7 +199,8 @@ def _work(
     if teller is not None:
         teller.join()  # however short its life was, the supervisor hears that it worked
     ended = worker.settled - worker.released
-    log_output.log.info("%s has stopped: %d runs ended, %d released", worker.name, ended, worker.released)
+    ends = "1 run" if ended == 1 else f"{ended} runs"
+    log_output.log.info("%s has stopped: %s ended, %d released", worker.name, ends, worker.released)
     queue.close()
     return (0 if finished else RELEASED), worker.left_running
 

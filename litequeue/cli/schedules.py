@@ -9,7 +9,17 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import Mistake, Place, open_place
 from litequeue.cli.printing import distance, emit, local, one_line, table
-from litequeue.cli.report import Crew, is_due, job_fields, schedule_fields, trigger_words, upcoming
+from litequeue.cli.report import (
+    Crew,
+    call_fields,
+    call_text,
+    is_due,
+    job_fields,
+    schedule_fields,
+    trigger_text,
+    trigger_words,
+    upcoming,
+)
 from litequeue.core.duration import text, utc
 from litequeue.core.names import some
 from litequeue.core.schedules import ScheduleRecord
@@ -19,6 +29,7 @@ from litequeue.sqlite.store import SqliteStore
 ACTIONS = ("list", "show", "pause", "resume", "trigger", "remove")
 NEXT = 5  # times that are shown
 HISTORY = 10  # jobs that `show` lists
+LONGEST = 10_000  # characters of a trigger that `show` shows
 
 
 @click.command()
@@ -55,7 +66,7 @@ def schedules(words: tuple[str, ...], driver: Driver, *, limit: int, run_missed:
 def _list(place: Place, limit: int, *, as_json: bool) -> None:
     found, now, crew = place.store.schedules.list(), place.store.clock.now(), Crew.of(place.store)
     if as_json:
-        emit([schedule_fields(schedule, now, crew) for schedule in found])
+        emit([schedule_fields(each, now, crew) | call_fields(each.payload, place.queue) for each in found])
         return
     if found:
         click.echo("\n".join(_lines(found[:limit], now, crew)))
@@ -100,7 +111,12 @@ def _next(schedule: ScheduleRecord, now: float) -> str:
 
 def _then(schedule: ScheduleRecord) -> str:
     _, *later = upcoming(schedule, NEXT) or [0.0]
-    return "then " + ", ".join(f"{utc(moment).astimezone():%Y-%m-%d %H:%M:%S}" for moment in later) if later else ""
+    if not later:
+        return ""
+    times = [utc(moment).astimezone() for moment in later]
+    exact = any(time.microsecond for time in times)
+    said = [f"{time:%Y-%m-%d %H:%M:%S}" + (f".{time.microsecond // 1000:03}" if exact else "") for time in times]
+    return f"then {', '.join(said)} {times[-1]:%Z}"
 
 
 def _notes(schedule: ScheduleRecord, now: float, crew: Crew) -> list[str]:
@@ -127,14 +143,17 @@ def _show(place: Place, name: str, *, as_json: bool) -> None:
     store = place.store
     schedule, now, crew = store.schedules.get(name), store.clock.now(), Crew.of(store)
     jobs = store.jobs.list(schedule=name, limit=HISTORY, timeout=2.0)
+    call = call_fields(schedule.payload, place.queue)
     if as_json:
         history = [job_fields(store.jobs.look_up(job.id), place.queue) for job in jobs]
-        emit(schedule_fields(schedule, now, crew) | {"jobs": history})
+        emit(schedule_fields(schedule, now, crew) | call | {"jobs": history})
         return
     pairs = [
         ("schedule", f"{one_line(schedule.name)}  {_next(schedule, now)}"),
         ("task", f"{one_line(schedule.task)}, queue {one_line(schedule.queue)}, priority {schedule.priority}"),
-        ("when", one_line(trigger_words(schedule))),
+        ("arguments", call_text(call)),
+        ("when", one_line(trigger_words(schedule), LONGEST)),
+        ("trigger", one_line(trigger_text(schedule), LONGEST)),
         ("then", _then(schedule).removeprefix("then ")),
         ("overlap", f"{schedule.overlap}, catch up {schedule.catch_up}"),
         ("ends", _ends(schedule, now)),

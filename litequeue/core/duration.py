@@ -37,6 +37,7 @@ def seconds(value: timedelta | float | int | str, what: str = "duration") -> flo
     return length
 
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EXAMPLES = 'text such as "90s", "10m", "1h30m" or "2d", a number of seconds, or a timedelta'
 
 
@@ -94,6 +95,8 @@ def utc(seconds: float) -> datetime:
 
 def _naive(value: datetime | str, what: str) -> str:
     if isinstance(value, str):
+        if _DATE.fullmatch(value.strip()):
+            return f'{what} is a date without a time: {value!r}; write such as "{value.strip()}T00:00+01:00"'
         return f'{what} has no time zone: {value!r}; add an offset, such as {value.strip() + "+01:00"!r} or "Z" for UTC'
     return (
         f"{what} is a naive datetime, which does not say in which time zone: {value!r}; make it aware with"

@@ -143,15 +143,31 @@ def _meant(index: int, step: int) -> str:
 def _fault(expression: str, numbers: str) -> str:
     fields, given = numbers.split(), expression.split()
     if expression.startswith("@"):
-        return "" if _parses(expression) else "no such word"
+        hint = '; a schedule with every("1h", first_at="now") fires at once when it is added'
+        return "" if _parses(expression) else "no such word" + (hint if expression == "@reboot" else "")
     if len(fields) not in {5, 6}:
         return f"it has {len(fields)} fields, not 5 (minute hour day month weekday) or 6 (and seconds last)"
     for index, (name, field) in enumerate(zip(_FIELDS, fields, strict=False)):
         alone = ["*"] * len(fields)
         alone[index] = field
         if _is_random(field) or not _parses(" ".join(alone)):
-            return f"its {name} field, {given[index]!r}, is not understood or out of range"
+            return f"its {name} field, {given[index]!r}, is not understood or out of range{_slip(field, name)}"
     return "" if _parses(numbers) else "its fields cannot be combined"
+
+
+def _slip(field: str, name: str) -> str:
+    """Return what to write for words of other crons."""
+    for item in field.lower().split(","):
+        if item[:1] == "r":
+            return "; for a value that is chosen once, by the schedule's name, write H"
+        if name == "weekday" and (last := re.fullmatch(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)l", item)):
+            day = last[1] if last[1].isdigit() else "0123456"["sunmontuewedthufrisat".index(last[1]) // 3]
+            return f"; for the last such weekday of the month write L{day}"
+        if name == "day" and item == "lw":
+            return "; the last weekday of the month has no word: write L, the last day, or L5, the last Friday"
+        if name == "day" and re.fullmatch(r"l-[0-9]+", item):
+            return "; days are not counted from the end of the month: write L, the last day, or a day such as 28"
+    return ""
 
 
 def _is_random(field: str) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
 
-from litequeue.core.duration import instant, seconds
+from litequeue.core.duration import instant, seconds, utc
 from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, Page, moment
 from litequeue.core.retry import Duration
 from litequeue.core.schedules import CatchUp, Keeper, Overlap, ScheduleRecord
+from litequeue.core.warn import warn_caller
 from litequeue.scheduling import start, triggers
 
 if TYPE_CHECKING:
@@ -243,8 +244,9 @@ class Schedules(Generic[J]):
         keeper: Keeper,
         job: Callable[[JobRecord, float], J],
         jobs: Callable[..., Page[J]],
+        now: Callable[[], float],
     ) -> None:
-        self._keeper, self._job, self._jobs = keeper, job, jobs
+        self._keeper, self._job, self._jobs, self._now = keeper, job, jobs, now
 
     def add(
         self,
@@ -259,9 +261,9 @@ class Schedules(Generic[J]):
 
         The options are those of `Schedule`: `overlap`, `catch_up`, `until`, `max_runs`, `expires`. What is changed of a
         schedule that is declared in code holds until the code changes. With `replace=False`, raises `ScheduleExists`
-        if the name is taken.
+        if the name is taken. Warns where `until` has passed: the program may well be older than that.
         """
-        kept = self._keeper.put(_given(name, call, trigger, options), replace=replace)
+        kept = self._keeper.put(self._given(name, call, trigger, options), replace=replace)
         return StoredSchedule(kept, self._jobs)
 
     async def aadd(
@@ -274,8 +276,15 @@ class Schedules(Generic[J]):
         **options: Unpack[ScheduleOptions],
     ) -> StoredSchedule[J]:
         """Async twin of `add`."""
-        kept = await self._keeper.aput(_given(name, call, trigger, options), replace=replace)
+        kept = await self._keeper.aput(self._given(name, call, trigger, options), replace=replace)
         return StoredSchedule(kept, self._jobs)
+
+    def _given(self, name: str, call: Call, trigger: triggers.Trigger, options: ScheduleOptions) -> ScheduleRecord:
+        name, trigger = check_name(name, "a schedule's name"), triggers.check(trigger, "a trigger")
+        given = record_of(name, check_call(call), trigger, options)
+        if given.until is not None and given.until < self._now():
+            warn_caller(f"the schedule {name!r} has no tick any more: its until= was {utc(given.until).isoformat()}")
+        return given
 
     def remove(self, name: str) -> None:
         """Delete a schedule. One declared in code is added again when a worker starts. Raises `ScheduleNotFound`."""
@@ -344,9 +353,3 @@ def check_call(call: Call) -> Call:
     if not isinstance(call, Call):
         raise TypeError(f"a schedule needs a call made by task.s(...), got {call!r}")
     return call
-
-
-def _given(name: str, call: Call, trigger: triggers.Trigger, options: ScheduleOptions) -> ScheduleRecord:
-    return record_of(
-        check_name(name, "a schedule's name"), check_call(call), triggers.check(trigger, "a trigger"), options
-    )

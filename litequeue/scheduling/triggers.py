@@ -62,6 +62,8 @@ def first_of(*triggers: Single) -> FirstOf:
     >>> first_of(at("1970-01-01T00:01:00Z"), at("1970-01-01T00:02:00Z"))
     FirstOf(members=(At(when=60.0), At(when=120.0)))
     """
+    if len(triggers) == 1 and isinstance(triggers[0], (list, tuple)):
+        raise TypeError("first_of() takes the triggers themselves, not a list of them: write first_of(a, b)")
     if len(triggers) < 2:
         raise ValueError(f"first_of() needs two triggers or more, got {len(triggers)}")
     for each in triggers:

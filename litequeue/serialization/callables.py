@@ -75,8 +75,9 @@ class Calling(msgspec.Struct, frozen=True, eq=False):
 
 
 def calling(function: Callable[..., Any], name: str) -> Calling:
-    """Look at a callable. Raises `TypeError` for generator functions, and where there is no readable signature."""
+    """Look at a callable. Raises `TypeError` for generator functions, methods, and without a readable signature."""
     _refuse_generators(function, name)
+    _refuse_method(function, name)
     is_coroutine = any(map(_is_marked_coroutine, _same_call(function)))
     outer, around, layer = _own_signature(function), list[Any](), function
     given: _Given = (), {}
@@ -249,6 +250,19 @@ def _refuse_generators(function: Any, name: str) -> None:
                 f"{name}() wraps a generator function; a task returns one result: "
                 f"call the generator in a function of your own, and return a list"
             )
+
+
+def _refuse_method(function: Any, name: str) -> None:
+    """Refuse what is declared in the body of a class and takes an instance: the job would have none."""
+    code, around = _code(function), getattr(function, "__qualname__", "").rpartition(".")[0]
+    if code is None or not around or around.endswith("<locals>"):
+        return
+    first = code.co_varnames[0] if code.co_argcount else ""
+    if first in {"self", "cls"}:
+        raise TypeError(
+            f"{name}() is a method that takes {first}, and a job calls it without an instance; put @staticmethod below "
+            f"the decorator and leave {first} out, or write a function that looks the object up by its id"
+        )
 
 
 def _code(function: Any) -> types.CodeType | None:

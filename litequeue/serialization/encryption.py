@@ -1,4 +1,4 @@
-"""Encryption of payloads and results: `litequeue[crypto]`."""
+"""Encryption of payloads and results: the extra `crypto`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class EncryptedCodec(JsonCodec):
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESSIV
         except ImportError as error:
-            raise ImportError("EncryptedCodec needs the library cryptography: pip install litequeue[crypto]") from error
+            needed = "EncryptedCodec needs the library cryptography: pip install '.[crypto]' in a clone of litequeue"
+            raise ImportError(needed) from error
         given = list(keys) if isinstance(keys, Sequence) and not isinstance(keys, str) else [keys]
         if not given:
             raise ValueError("EncryptedCodec needs a key; make one with litequeue.serialization.encryption.new_key()")

@@ -17,6 +17,7 @@ from litequeue.errors import EncodeError
 from litequeue.serialization.callables import Calling, closure, hints
 from litequeue.serialization.faithful import change
 from litequeue.serialization.json_codec import Opaque
+from litequeue.serialization.misplaced import misplaced
 from litequeue.serialization.unions import Notes, convert, convertible
 
 NoneType: type[None] = type(None)
@@ -42,8 +43,8 @@ _SCALARS: frozenset[type] = NUMBERS | {str}
 class Misfit(Exception):
     """A value does not fit its annotation; `brief` says so without showing the value."""
 
-    def __init__(self, name: str, brief: str, why: str) -> None:
-        super().__init__(brief + why)
+    def __init__(self, name: str, brief: str, text: str) -> None:
+        super().__init__(text)
         self.name = name
         self.brief = brief
 
@@ -69,8 +70,10 @@ class Slot(msgspec.Struct, frozen=True):
             return value
         except Exception as error:  # the user's own class may raise anything while it is built
             got, text = (given or type(value)).__name__, str(error)
+            brief = f"argument {label} must be {_spell(self.shown)}, got {got}"
+            part = misplaced(lambda each: convert(each, self.hint), value, label, text)
             why = "" if text.startswith("Expected") and "$" not in text else f": {text}"
-            raise Misfit(self.name, f"argument {label} must be {_spell(self.shown)}, got {got}", why) from error
+            raise Misfit(self.name, brief, part or brief + why) from error
 
 
 class Plan(msgspec.Struct, frozen=True):

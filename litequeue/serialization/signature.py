@@ -202,6 +202,8 @@ class Signature:
                 if slot.unresolved and type(value) not in NUMBERS:
                     self._warn(f"{self.task_name}() gets plain data: {slot.why}")
         except Misfit as error:
+            if error.name in self.mask:
+                raise TypeError(f"{self.task_name}() {error.brief}") from None
             raise TypeError(f"{self.task_name}() {error}") from error.__cause__
 
     def _read(self, data: bytes) -> Any:

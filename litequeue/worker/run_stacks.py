@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from logging import WARNING
+from logging import ERROR, WARNING
 from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.executor import Executor
     from litequeue.worker.executor.mailbox import Mailbox
 
+LEFT = "does not stop when told; it is left running and counted as ended"
+RELEASED = "was released though it still runs here; it may run again elsewhere"
 SAY_AGAIN = 600.0  # seconds until a run that was left behind is named again
 
 _Left = tuple["Run", "Callable[[], str]"]  # a run, and its stack; empty once it has ended
@@ -31,15 +33,16 @@ class RunStacks:
         self.look_at: float = math.inf
         """When to look at the runs that were left behind, by the monotonic clock."""
 
-    def leave(self, run: Run, write_off: Callable[[], bool]) -> None:
+    def leave(self, run: Run, write_off: Callable[[], bool], *, released: bool = False) -> None:
         """Write off a run that does not stop when told, and log where it is, unless it has ended meanwhile."""
         stack = self._executor.stack(run)
         now_at = _read(stack)
         if not write_off():
             return
-        log.error(
-            "%s[%s] does not stop when told; it is left running and counted as ended%s",
-            *(run.job.task, run.id, f"; it is here:\n{now_at}" if now_at else ""),
+        log.log(
+            WARNING if released else ERROR,
+            "%s[%s] %s%s",
+            *(run.job.task, run.id, RELEASED if released else LEFT, f"; it is here:\n{now_at}" if now_at else ""),
             extra=about(run.job),
         )
         self._left.append((run, stack))

@@ -162,7 +162,8 @@ class RunningJobs:
         return run.job.task in self._executor.plain
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
-        self.stacks.leave(run, lambda: self._executor.write_off(run, outcome))
+        released = isinstance(outcome, Released)
+        self.stacks.leave(run, lambda: self._executor.write_off(run, outcome), released=released)
 
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Cancel a job of ours: a coroutine at its next await; a plain function sees `current_job().cancelled`.

@@ -149,8 +149,7 @@ class Supervisor:
             return
         now, every = self.clock.monotonic(), self._manager.every
         claiming = [child.alive_at for child in self.children if child.alive_at is not None]
-        ending = f"{len(self.children)} worker processes are ending"
-        status = ending if self._stopping else f"{len(claiming)} of {self.processes} worker processes claim"
+        status = self._ending if self._stopping else f"{len(claiming)} of {self.processes} worker processes claim"
         if self._told == math.inf:
             if len(claiming) == self.processes and not self._stopping:
                 self._told = now
@@ -158,6 +157,11 @@ class Supervisor:
         elif now - self._told >= every and (self._stopping or all(now - alive < every for alive in claiming)):
             self._told = now
             (self._manager.stops if self._stopping else self._manager.goes_on)(status)
+
+    @property
+    def _ending(self) -> str:
+        count = len(self.children)
+        return "1 worker process is ending" if count == 1 else f"{count} worker processes are ending"
 
     # ---- signals: the handler only leaves a note
 
@@ -184,7 +188,7 @@ class Supervisor:
     def _begin_to_stop(self, word: bytes) -> None:
         if self._manager is not None and not self._stopping:
             self._told = self.clock.monotonic()
-            self._manager.stops(f"{len(self.children)} worker processes are ending")
+            self._manager.stops(self._ending)
         self._stopping = True
         if self._pauses and self._in_error:  # what ended them, such as a damaged file, is not over
             self._code = 1

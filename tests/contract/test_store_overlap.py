@@ -472,7 +472,7 @@ def test_a_call_keeps_its_expires(queue, report, tick):
         ({"max_runs": 0}, "max_runs must be a positive"),
         ({"max_runs": True}, "max_runs must be a positive"),
         ({"expires": 0}, "expires must be positive"),
-        ({"until": "2030-01-01"}, "no time zone"),
+        ({"until": "2030-01-01"}, "is a date without a time"),
     ],
 )
 def test_bad_options_are_refused_where_they_are_given(queue, report, options, message):

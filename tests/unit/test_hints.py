@@ -34,6 +34,7 @@ def add(queue):
     ("word", "advice"),
     [
         ("delay", "use add.enqueue"),
+        ("get", "use job.result(timeout=5), where job = add.enqueue"),
         ("apply_async", "add.using"),
         ("send", "use add.enqueue"),
         ("schedule", "add.using(delay="),
@@ -51,7 +52,14 @@ def test_a_method_of_another_queues_task_is_answered_by_ours(add, word, advice):
 
 @pytest.mark.parametrize(
     ("word", "advice"),
-    [("enqueue", "@queue.task"), ("send_task", "@queue.task"), ("job_id", "queue.job(id)"), ("conf", "Queue(")],
+    [
+        ("enqueue", "@queue.task"),
+        ("delay", "@queue.task"),
+        ("run", "queue.worker()"),
+        ("send_task", "@queue.task"),
+        ("job_id", "queue.job(id)"),
+        ("conf", "Queue("),
+    ],
 )
 def test_so_is_a_method_of_another_queue(queue, word, advice):
     with pytest.raises(AttributeError, match=re.escape(advice)):
@@ -113,6 +121,8 @@ def test_a_subclass_may_have_a_method_of_that_name(database):
         ({"acks_late": True}, "acks_late= is not needed"),
         ({"key": "k"}, "it goes to task.using(key=...)"),
         ({"queue_name": "q"}, "queue="),
+        ({"threads": 4}, "threads= of the worker: queue.worker(threads=4)"),
+        ({"concurrency": 4}, "threads= of the worker"),
     ],
 )
 def test_an_option_of_another_queues_task_is_answered_by_ours(queue, given, advice):
@@ -147,6 +157,8 @@ def test_an_argument_of_that_name_is_an_argument(queue):
 def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
     with pytest.raises(TypeError, match="threads="):
         queue.worker(concurrency=4)
+    with pytest.raises(TypeError, match="prefetch= is not needed"):
+        queue.worker(prefetch=1)
     with pytest.raises(TypeError, match=r"Queue.*app\.db"):
         Queue(broker="redis://localhost")
     with pytest.raises(TypeError, match=re.escape('write every("1h30m")')):

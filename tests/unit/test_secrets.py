@@ -39,6 +39,14 @@ def shown(queue, job: Job):
 # mask=
 
 
+def test_an_error_shows_no_part_of_a_masked_argument(queue):
+    @queue.task(mask=["tokens"])
+    def log_in(tokens: dict[str, int]): ...
+
+    with pytest.raises(TypeError, match=r"argument tokens must be dict\[str, int\], got dict$"):
+        log_in.enqueue({"a": SECRET})
+
+
 @pytest.mark.parametrize(
     ("call", "seen"),
     [
@@ -287,7 +295,7 @@ except ImportError as error:
     print(error)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install litequeue[crypto]" in run.stdout
+    assert "pip install '.[crypto]' in a clone" in run.stdout
 
 
 def test_it_is_a_json_codec_by_its_types(key):

@@ -1,10 +1,11 @@
 """What users get wrong, and what they are told at once."""
 
 import pickle
+import re
 
 import pytest
 
-from litequeue import Queue
+from litequeue import Queue, cron, every, first_of
 from unit import picklable
 
 
@@ -89,3 +90,55 @@ def test_a_key_format_that_no_call_can_fill_is_refused_where_the_task_is_declare
 def test_a_key_format_may_look_into_arguments_and_defaults(queue):
     task = queue.task(name="u", unique="{x[0]}/{mode!r:>5}/{{}}")(lambda x, mode=None: x)
     assert task.enqueue([7]).key == "7/ None/{}"
+
+
+def test_a_method_that_takes_an_instance_is_refused_where_it_is_declared(queue):
+    with pytest.raises(TypeError, match=r"send\(\) is a method that takes self.*@staticmethod below the decorator"):
+
+        class Mail:
+            @queue.task
+            def send(self, to): ...
+
+
+def test_a_function_in_a_method_may_take_what_it_calls_self(queue):
+    class Mail:
+        def declare(self):
+            @queue.task(name="send")
+            def send(self): ...
+
+            return send
+
+    assert Mail().declare().enqueue(1).status == "queued"
+
+
+def test_a_date_alone_gets_a_time_with_its_advice(task):
+    with pytest.raises(ValueError, match=r'at is a date without a time: .*write such as "2027-01-01T00:00\+01:00"'):
+        task.using(at="2027-01-01")
+    task.using(at="2027-01-01T00:00+01:00")
+
+
+def test_a_list_of_triggers_is_refused_with_what_to_write():
+    with pytest.raises(TypeError, match=r"not a list of them: write first_of\(a, b\)"):
+        first_of([every("1h"), every("2h")])
+
+
+@pytest.mark.parametrize(
+    ("expression", "advice"),
+    [
+        ("R * * * *", "write H"),
+        ("0 0 LW * *", "write L, the last day, or L5"),
+        ("0 0 * * 5L", "write L5"),
+        ("0 0 * * friL", "write L5"),
+        ("0 0 * * sunl", "write L0"),
+        ("0 0 L-3 * *", "write L, the last day"),
+        ("@reboot", 'first_at="now"'),
+    ],
+)
+def test_words_of_other_crons_are_refused_with_what_to_write(expression, advice):
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        cron(expression)
+
+
+def test_a_schedule_that_is_added_after_its_end_is_warned_of(queue, task):
+    with pytest.warns(UserWarning, match=r"'late' has no tick any more: its until= was 2020-01-01T00:00:00"):
+        queue.schedules.add("late", task.s(1), every("1h"), until="2020-01-01T00:00Z")

@@ -36,7 +36,8 @@ ROWS_AT_ONCE = 64  # as aiosqlite.connect() has it
 _NOT_OURS = (
     "within= takes a connection of the queue's own driver, to the queue's own file: {driver} here, got {got}; "
     "with Queue(path, driver='sqlite3') it takes connections of sqlite3 and aiosqlite, and the sessions and "
-    "connections of SQLAlchemy or Django around them; else those of apsw"
+    "connections of SQLAlchemy or Django around them; else those of apsw. A queue in a file of its own stores after "
+    "the commit of the application's database: Queue(path, on_commit=...)"
 )
 _NO_TRANSACTION = "the connection given as within= has no transaction open; begin one first (BEGIN IMMEDIATE)"
 _ONLY_READS = (

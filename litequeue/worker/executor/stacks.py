@@ -21,7 +21,7 @@ _KINDS = {
     GeneratorType: ("gi_frame", "gi_yieldfrom"),
     AsyncGeneratorType: ("ag_frame", "ag_await"),
 }
-
+_LOOP_CALLS = asyncio.Handle._run.__code__  # noqa: SLF001  what is above it is the loop's own
 _CALLER = str(Path(__file__).with_name("execute.py"))  # the file from which the job's function is called
 
 
@@ -61,8 +61,9 @@ def _awaiting(awaited: Any) -> list[FrameType]:
 
 
 def _text(frames: Iterable[FrameType]) -> str:
-    """Return it as text, from the job's own function on."""
+    """Return it as text, from the job's own function on; on an event loop, from what the loop calls on."""
     found = list(frames)
     ours = next((place for place, frame in enumerate(found, 1) if frame.f_code.co_filename == _CALLER), 0)
+    ours = ours or next((place for place, frame in enumerate(found, 1) if frame.f_code is _LOOP_CALLS), 0)
     shown = [(frame, frame.f_lineno) for frame in found[ours:] or found]
     return "".join(traceback.StackSummary.extract(iter(shown[-DEEPEST:])).format()).rstrip()
