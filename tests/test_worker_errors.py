@@ -12,6 +12,12 @@ from crash.watching import ended, until
 from litequeue import GiveUp, JobFailed, Queue, Retry, Snooze, current_job
 
 
+@pytest.fixture(autouse=True)
+def claims_are_kept(monkeypatch):
+    """A claim that a slow machine has the worker give back would count as an attempt."""
+    monkeypatch.setattr("litequeue.worker.executor.claim_size.PATIENCE", 60.0)
+
+
 @pytest.fixture
 def queue(database):
     with Queue(database, durability="normal") as queue:

@@ -88,6 +88,12 @@ def open_rig(request, database):
     app.started.clear()
 
 
+@pytest.fixture(autouse=True)
+def claims_are_kept(monkeypatch):
+    """A claim that a slow machine has the worker give back would count as an attempt."""
+    monkeypatch.setattr("litequeue.worker.executor.claim_size.PATIENCE", 60.0)
+
+
 @pytest.fixture
 def rig(open_rig):
     return open_rig()
