@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.core.store import Beat
@@ -35,9 +36,9 @@ class Workers:
 
     def _mend_lines(self, now: float) -> None:
         """Let the jobs begin that wait for others of their schedules which someone has deleted by hand."""
-        look = lambda db: db.rows(SQL["stuck_lines"])  # noqa: E731
-        while stuck := self._kernel.read_listing(look)[:CHUNK]:
-            self._writer.run(lambda db: [perform(db, line.mend(name, now)) for (name,) in stuck])
+        stuck = self._kernel.read_listing(lambda db: db.rows(SQL["stuck_lines"]))
+        for start in range(0, len(stuck), CHUNK):  # once: what cannot be mended, for its name is not text, stays
+            self._writer.run(partial(_mend, stuck[start : start + CHUNK], now))
 
     def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
         """Record which tasks a registered worker runs now, and which modules declare them."""
@@ -77,3 +78,8 @@ class Workers:
     def ownerless(self) -> builtins.list[int]:
         """Return the numbers of workers that have running jobs but are not registered."""
         return self._kernel.read(lambda db: [number for (number,) in db.rows(SQL["ownerless"])])
+
+
+def _mend(stuck: Sequence[Row], now: float, db: Connection) -> None:
+    for (name,) in stuck:
+        perform(db, line.mend(name, now))
