@@ -55,7 +55,14 @@ def programs(page):
     for heading, text in sections(text_of(page)):
         blocks = [code for skipped, language, code in BLOCK.findall(text) if language == "python" and not skipped]
         if blocks:
-            yield pytest.param("\n".join(blocks), id=f"{page.stem}: {heading}")
+            program = "\n".join(blocks)
+            marks = [pytest.mark.slow] if needed(program) else []  # importing them takes longest
+            yield pytest.param(program, id=f"{page.stem}: {heading}", marks=marks)
+
+
+def needed(program):
+    """Return the libraries that a program imports, of those that tests alone install."""
+    return [name for name in LIBRARIES if re.search(rf"^(import|from) {name}\b", program, re.MULTILINE)]
 
 
 def promised(program):
@@ -81,10 +88,9 @@ def in_order(wanted, lines):
 
 @pytest.mark.parametrize("program", [program for page in WITH_PROGRAMS for program in programs(page)])
 def test_a_program_of_the_documentation_runs_and_prints_what_it_says(program, tmp_path):
-    needed = [name for name in LIBRARIES if re.search(rf"^(import|from) {name}\b", program, re.MULTILINE)]
-    for name in needed:
+    for name in needed(program):
         pytest.importorskip(name)
-    warnings = [] if needed else ["-W", "error"]  # theirs are not ours
+    warnings = [] if needed(program) else ["-W", "error"]  # theirs are not ours
     kept = {name: value for name, value in os.environ.items() if name != "LITEQUEUE_PATH"}
     ran = subprocess.run(
         [sys.executable, *warnings, "-c", program],
