@@ -42,6 +42,7 @@ with queue.lock("held"):
 WAIT_AND_FORK = """
 import os, sys, threading, time
 from litequeue import Queue
+from litequeue.ipc.named_lock import named_lock
 queue, gate = Queue(sys.argv[1]), threading.Event()
 def wait():
     with queue.lock("held"):
@@ -49,9 +50,8 @@ def wait():
         gate.wait()
 thread = threading.Thread(target=wait, daemon=True)
 thread.start()
-while not any(each.name == "litequeue-lock" and each.is_alive() for each in threading.enumerate()):
+while not named_lock(queue.path, "held")._open_here:  # what it waits with: the child has a copy from here on
     time.sleep(0.001)
-time.sleep(0.1)  # in the kernel, if it is quick: a test that comes too early tests less
 if os.fork() == 0:
     sys.stdin.read(); os._exit(0)  # the test's end of the pipe is closed last
 os.write(1, b"forked\\n")

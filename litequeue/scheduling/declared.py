@@ -120,7 +120,7 @@ class DeclaredSchedules:
         return Declared(records, frozenset(tasks), is_begun if at_end else is_imported, frozenset(shared), dropped)
 
     def note_stored(self, code: Declared) -> None:
-        """Note what is in the file by now: what of it is declared no more is removed, whoever declared it."""
+        """Note what is in the file by now: what of it is declared no more is removed, in whichever module."""
         self._stored = _named(code.schedules)
 
 

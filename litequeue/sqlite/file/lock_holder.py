@@ -18,7 +18,7 @@ _OURS = (
 
 
 def explained(error: StoreBusy, database: str) -> StoreBusy:
-    """Return the error, or one that says so where the writer is a connection of this process, beyond doubt."""
+    """Return the error, or one that says so where the writer is certainly a connection of this process."""
     if not held_here(database):
         return error
     return StoreBusy(f"{_OURS} ({error})")
