@@ -1,0 +1,98 @@
+-- What may start, how many at once and how often. Of a plain job nothing is kept here: its row and its statements are
+-- those of before. A new column of litequeue_jobs would have SQLite read all rows, since the table has CHECKs.
+-- The word in litequeue_meta under 'rules' changes with each change of a limit, a pause or a task's rules.
+
+-- As the code declared it last, and as an operator has set it since: JSON, by field. See limits/limit.py.
+CREATE TABLE litequeue_limits (
+    name        TEXT PRIMARY KEY,
+    declared    TEXT,
+    operator    TEXT,
+    operator_at REAL,
+    CHECK ((operator IS NULL) = (operator_at IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- What the code declared last of each task that is more than plain: JSON. See limits/task_rules.py.
+CREATE TABLE litequeue_tasks (
+    name  TEXT PRIMARY KEY,
+    rules TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE litequeue_pauses (
+    kind      TEXT NOT NULL CHECK (kind IN ('queue', 'task')),
+    name      TEXT NOT NULL,
+    paused_at REAL NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+
+-- What a job takes of its limits where that depends on its arguments: JSON, {limit: [key, cost]}.
+CREATE TABLE litequeue_limited (
+    job   INTEGER PRIMARY KEY,
+    takes TEXT NOT NULL
+) STRICT;
+
+-- Jobs that could begin but for a full key of a limit: waiting (state 2), and out of the index of ready jobs, until there is
+-- room. Their status is queued. Each is among those of one key: of the first of its limits that was full.
+CREATE TABLE litequeue_parked (
+    job        INTEGER PRIMARY KEY,
+    limit_name TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    queue      TEXT NOT NULL,
+    task       TEXT NOT NULL,
+    rank       INTEGER NOT NULL -- the negative of its priority
+) STRICT;
+
+CREATE INDEX litequeue_parked_line ON litequeue_parked (limit_name, key, queue, task, rank, job);
+CREATE INDEX litequeue_parked_lane ON litequeue_parked (queue, task);
+
+-- The keys that have parked jobs. look_at: unix seconds at which to look again whether there is room. An end and
+-- a change of the limit look sooner.
+CREATE TABLE litequeue_full_keys (
+    limit_name TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    look_at    REAL NOT NULL,
+    PRIMARY KEY (limit_name, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX litequeue_full_keys_due ON litequeue_full_keys (look_at);
+
+-- Starts that count against a rate, by the monotonic clock of the machine, which 'boot' in litequeue_meta names. Of a
+-- rate of more than 64 in its window they are gathered in 64 slices, each under its end.
+CREATE TABLE litequeue_starts (
+    limit_name TEXT NOT NULL,
+    key        TEXT NOT NULL, -- '': the limit has none
+    at         REAL NOT NULL,
+    count      INTEGER NOT NULL,
+    PRIMARY KEY (limit_name, key, at)
+) STRICT, WITHOUT ROWID;
+
+-- The job of each key whose jobs keep their order, from its first run until it has ended for good.
+CREATE TABLE litequeue_ordered (
+    limit_name TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    job        INTEGER NOT NULL,
+    PRIMARY KEY (limit_name, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX litequeue_ordered_job ON litequeue_ordered (job);
+
+-- Runs that ended for their worker while their function goes on: a thread that did not stop at its time limit.
+CREATE TABLE litequeue_left_behind (
+    job     INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker  INTEGER NOT NULL,
+    task    TEXT NOT NULL,
+    takes   TEXT, -- as in litequeue_limited
+    PRIMARY KEY (job, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX litequeue_left_behind_worker ON litequeue_left_behind (worker);
+
+-- Keys that are held for a time from the enqueue, whatever becomes of the job.
+CREATE TABLE litequeue_timed_keys (
+    job        INTEGER PRIMARY KEY,
+    held_until REAL NOT NULL
+) STRICT;
+
+-- JSON: {queue: how many of its jobs at once}, {resource: how much of it}.
+ALTER TABLE litequeue_workers ADD COLUMN slots TEXT;
+ALTER TABLE litequeue_workers ADD COLUMN offers TEXT;
