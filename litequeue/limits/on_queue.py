@@ -28,7 +28,7 @@ class DeclaresLimits:
         """Declare a limit that tasks share: `@queue.task(limits=[queue.limit("openai", concurrency=8, rate="500/m")])`.
 
         It is kept in the file, and holds for all workers together. `concurrency`: how many run at once. `rate`: how
-        many start in any window, such as "10/s", "500/m" or "5/10m"; `smooth`: spaced evenly. `.cost()` and `.key()` of what
+        many start in any window, such as "10/s" or "500/m"; `smooth`: spaced evenly. `.cost()` and `.key()` of what
         this returns say what a task takes of it. Raises `ValueError` where the name is declared otherwise already.
         """
         self.require([Feature.LIMITS])
