@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from litequeue.core.logger import log
 from litequeue.errors import LockTimeout
-from litequeue.options import run_options
+from litequeue.options import check_known
+from litequeue.worker_options import WorkerOptions, run_options
 from litequeue.task import Task
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ def worker_lifespan(
     application's state. `worker`: the options of `queue.worker()`, checked here.
     """
     try:
-        options = inspect.signature(queue.worker).bind(**worker)
+        check_known(worker, WorkerOptions, "it")
     except TypeError as error:
-        raise TypeError(f"worker_lifespan() {error}; it takes one=, lifespan= and what queue.worker() takes") from None
-    options.apply_defaults()
-    run_options(**options.arguments)
+        raise TypeError(f"worker_lifespan(): {error}; it takes one= and lifespan=, too") from None
+    run_options(WorkerOptions(**worker))
     if one:
         queue.lock(LOCK)  # `Unsupported` where there is no file
     if lifespan is not None and not callable(lifespan):

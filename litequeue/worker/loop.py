@@ -25,6 +25,7 @@ from litequeue.worker.executor.shared_listener import SharedListener
 from litequeue.worker.idle import Idle
 from litequeue.worker.maintenance import Maintenance
 from litequeue.worker.quarantine import Quarantine
+from litequeue.worker.recycling import Recycling
 from litequeue.worker.reconcile import Reconciliation
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
@@ -99,7 +100,9 @@ class Loop:
             runs=self.runs,
             quarantine=self._quarantine,
             maintenance=self._maintenance,
+            max_jobs=options.max_jobs,
         )
+        self._recycling = Recycling(self._name, options, stop)
         self._claiming.serve(self._tasks.names)
         self._reconciliation = Reconciliation(
             store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
@@ -162,7 +165,7 @@ class Loop:
 
     def serve(self) -> None:
         """Work until told to stop, or, if asked to, until no job is ready; then end."""
-        confirmed = None  # how many jobs had been claimed when nothing was left to do
+        confirmed = None  # how far all had come when nothing was left to do
         while not self._stop.made:
             try:
                 self._feed()
@@ -172,13 +175,17 @@ class Loop:
                     self._process_lock.check()
                     if not self._maintenance.tick(self.id, idle=not self._executor.busy):
                         self._register_again()
+                if self._recycling.ends(self._claiming.left) and self._has_nothing and self._quarantine.one is None:
+                    self._recycling.say()
+                    break
                 if self._stop.when_idle and self._is_idle():
-                    if confirmed == self._claiming.claimed:
+                    progress = self._stop.idleness.progress
+                    if confirmed != progress:  # not before a look after maintenance, which may fire
+                        confirmed = progress
+                        self._claiming.look_again()
+                    elif self._stop.idleness.all_idle(self._stop, progress):
                         self._maintenance.look_for_unserved()
                         break
-                    # not before a look after maintenance, which may fire
-                    confirmed = self._claiming.claimed
-                    self._claiming.look_again()
                 self._wait()
             except WRONG_FILE:
                 self._wrong_file = True
@@ -248,13 +255,18 @@ class Loop:
     def _sleep(self) -> list[bytes]:
         self._claiming.loop_sleeps()
         try:
-            if self._is_idle() and self._quarantine.none and not (self._stop.when_idle or self._stop.made):
+            if self._may_rest():
                 return self._idle.sleep(self._timeout())
             return self._listener.wait(self._timeout())
         finally:
             self._claiming.loop_wakes()
             for turn in self._idle.take_left():
                 self._take_over(turn)
+
+    def _may_rest(self) -> bool:
+        """Whether idle threads and other threads may claim in place of the loop. Not beside a count: it alone is exact."""
+        busy = self._stop.when_idle or self._stop.made or self._claiming.left is not None
+        return not busy and self._quarantine.none and self._is_idle()
 
     def _hear(self, messages: list[bytes]) -> None:
         missed = self._listener.missed
@@ -281,6 +293,7 @@ class Loop:
         if now - self._polled < POLL:
             return
         self._polled = now
+        self._recycling.look()
         self._stop.keep_short()
         self._stuck.look(self._store.directory)
         version = self._store.maintenance.version()

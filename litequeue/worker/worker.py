@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Home, RunOptions
     from litequeue.core.store import Store
+    from litequeue.worker.idleness import Idleness
     from litequeue.worker.watchdog import Watcher
 
 STARTED = "this worker has already been started; make another with queue.worker()"
@@ -47,6 +48,8 @@ class Worker(WorkerWords):
         self.queue: Home = home
         self.name: str = f"worker-{os.getpid()}" if name is None else check_name(name, "a worker's name")
         self.grace: float = options.grace
+        self.max_jobs: int | None = options.max_jobs
+        self.max_memory: int | None = options.max_memory
         self.threads: int = options.threads
         self.coroutines: int = options.coroutines
         self.queues: tuple[str, ...] | None = options.queues
@@ -58,6 +61,7 @@ class Worker(WorkerWords):
         self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
+        self.end_together(self.stop_request.idleness)
         self.watcher: Watcher | None = None  # is told when it claims, while its loop goes on, and when it stops
 
     def run(self, *, until_idle: bool = False) -> bool:
@@ -85,6 +89,11 @@ class Worker(WorkerWords):
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming, and end once running jobs have ended; `now`: release them. From any thread; does not wait."""
         self.stop_request.stop(now=now)
+
+    def end_together(self, idleness: Idleness) -> None:
+        """With `until_idle`, end when all workers that share this are idle; before it starts."""
+        self.stop_request.idleness = idleness
+        idleness.join(self.stop_request, self._counts)
 
     def log_stacks(self) -> None:
         """Log the stack of each running job, with its id, task and run, and how long it has run. From any thread.
@@ -165,6 +174,11 @@ class Worker(WorkerWords):
     def released(self) -> int:
         """How many jobs it has released: they are queued again."""
         return self._counts.released
+
+    @property
+    def recycled(self) -> bool:
+        """Whether it has ended, or is to end, because of `max_jobs` or `max_memory`: another may take its place."""
+        return bool(self.stop_request.drains) and not self.stop_request.made
 
     @property
     def left_running(self) -> int:
