@@ -45,6 +45,8 @@ def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "grace": text(worker.grace),
+        "max_jobs": worker.max_jobs,
+        "max_memory": worker.max_memory,
         "pid": os.getpid(),
     }
 
@@ -96,9 +98,15 @@ def _banner(found: dict[str, Any], now: float) -> str:
         ("schedules", _listed((_schedule_text(each, now) for each in found["schedules"]), found["more_schedules"])),
         ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
         ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
+        *([("ends", ends)] if (ends := _ends(found)) else []),
     )
     head = f"serving {found['file']} ({library}), pid {found['pid']}"
     return "\n".join([head, *(f"    {name:<10} {value}" for name, value in pairs)])
+
+
+def _ends(found: dict[str, Any]) -> str:
+    jobs = [f"after {found['max_jobs']:,} jobs"] if found["max_jobs"] is not None else []
+    return ", ".join([*jobs, *([f"above {found['max_memory'] / 1e6:.0f} MB"] if found["max_memory"] is not None else [])])
 
 
 def _task_text(task: dict[str, Any]) -> str:

@@ -172,7 +172,9 @@ def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
 def test_an_option_that_nobody_has_is_the_error_that_it_was(queue):
     with pytest.raises(TypeError, match="it takes backoff"):
         queue.task(colour=1)
-    for call in (queue.worker, Queue, every, cron):
+    with pytest.raises(TypeError, match="it takes coroutines"):
+        queue.worker(colour=1)
+    for call in (Queue, every, cron):
         with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
             call(colour=1)
 
