@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litequeue.cli.log_output import log
 from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
-from litequeue.core.schedules import ScheduleRecord
-from litequeue.queue import Queue
 from litequeue.scheduling import start, triggers
-from litequeue.sqlite.store import SqliteStore
-from litequeue.task import Task
-from litequeue.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litequeue.core.schedules import ScheduleRecord
+    from litequeue.queue import Queue
+    from litequeue.sqlite.store import SqliteStore
+    from litequeue.task import Task
+    from litequeue.worker.worker import Worker
 
 _LONGEST_LIST = 40
 
@@ -105,8 +108,9 @@ def _banner(found: dict[str, Any], now: float) -> str:
 
 
 def _ends(found: dict[str, Any]) -> str:
-    jobs = [f"after {found['max_jobs']:,} jobs"] if found["max_jobs"] is not None else []
-    return ", ".join([*jobs, *([f"above {found['max_memory'] / 1e6:.0f} MB"] if found["max_memory"] is not None else [])])
+    jobs, memory = found["max_jobs"], found["max_memory"]
+    after = [] if jobs is None else ["after 1 job" if jobs == 1 else f"after {jobs:,} jobs"]
+    return ", ".join(after if memory is None else [*after, f"above {memory / 1e6:.0f} MB"])
 
 
 def _task_text(task: dict[str, Any]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.cli.log_output import log
 from litequeue.core.records import Status
-from litequeue.queue import Queue
-from litequeue.sqlite.store import SqliteStore
-from litequeue.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from litequeue.queue import Queue
+    from litequeue.sqlite.store import SqliteStore
+    from litequeue.worker.worker import Worker
 
 
 class Left(NamedTuple):

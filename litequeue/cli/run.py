@@ -15,11 +15,11 @@ import click
 from litequeue.cli import arguments, log_output
 from litequeue.cli.children import arguments as arguments_of_child
 from litequeue.cli.children import interpreter
+from litequeue.cli.locate import import_apps
 from litequeue.cli.reload import ImportedFiles
-from litequeue.cli.serve import Ended, hear, import_apps, serve
+from litequeue.cli.serve import Ended, hear, serve
 from litequeue.cli.stack_signal import StackSignal
 from litequeue.ipc.service_manager import service_manager
-from litequeue.queue import Queue
 from litequeue.worker.signals import STOPS
 from litequeue.worker.supervisor import AGAIN, Supervisor
 from litequeue.worker.tether import Tether
@@ -135,10 +135,10 @@ def _work(targets: tuple[str, ...], options: dict[str, Any], tether: Tether | No
         log_output.set_up(*logged, supervised=True)
         return _wait_for_a_change(error, files, tether, stacks, options["log_format"])
     log_output.set_up(*logged, supervised=tether is not None)
-    for error in unserved or ():
-        log_output.log.warning("%s; its tasks are not run here", error.message)
+    for broken in unserved or ():
+        log_output.log.warning("%s; its tasks are not run here", broken.message)
         if files is not None:
-            files.add_those_of(error)
+            files.add_those_of(broken)
     watcher = None if manager is None else Manager(manager)
     return serve(queues, options, tether or watcher, stacks, files, says_all=says_all)
 
@@ -152,4 +152,6 @@ def _wait_for_a_change(
     over = threading.Event()
     hear(tether, lambda _who, _times: over.set(), stacks)
     change = files.wait_for_another_try(over)
-    return Ended(0 if change is None else AGAIN, at_once=True)  # of threads that the code has started, none is waited for
+    return Ended(
+        0 if change is None else AGAIN, at_once=True
+    )  # of threads that the code has started, none is waited for

@@ -1,22 +1,19 @@
-"""One worker process of `run`: import the apps, run a worker of each, and say how it ended. Knows no supervisor."""
+"""One worker process of `run`: run a worker of each app, and say how they ended. Knows no supervisor."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import click
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from litequeue.cli import banner, log_output
 from litequeue.cli.closing import say_stopped
-from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
+from litequeue.cli.mistake import Mistake
 from litequeue.cli.reload import Change, ImportedFiles
 from litequeue.cli.stack_signal import StackSignal
 from litequeue.core.current_run import current_app
 from litequeue.core.engine import Runner
-from litequeue.queue import Queue, default_queue
+from litequeue.sqlite.store import SqliteStore
 from litequeue.worker.signals import handle_signals
 from litequeue.worker.supervisor import AGAIN, RELEASED
 from litequeue.worker.tether import STACKS, STOP_NOW, Tether
@@ -24,7 +21,10 @@ from litequeue.worker.together import Together
 from litequeue.worker.watchdog import Manager, Watcher
 from litequeue.worker.web_server import RELOAD_GRACE
 from litequeue.worker.worker import Worker
-from litequeue.worker_options import WorkerOptions
+
+if TYPE_CHECKING:
+    from litequeue.queue import Queue
+    from litequeue.worker_options import WorkerOptions
 
 
 class Ended(NamedTuple):
@@ -35,56 +35,12 @@ class Ended(NamedTuple):
 
 
 class Served(NamedTuple):
-    """An app, its queue and its worker."""
+    """An app, its queue with its file, and its worker."""
 
     app: str
     queue: Queue
+    store: SqliteStore
     worker: Worker
-
-
-def import_apps(
-    targets: tuple[str, ...], imports: tuple[str, ...], unserved: list[click.ClickException] | None
-) -> dict[str, Queue]:
-    """Import the other modules, then the apps, then those of the queues: each may declare tasks of the default queue.
-
-    `unserved`: where to put the errors of modules that cannot be imported; None: they are raised.
-    """
-
-    def importer(module: str) -> object:
-        try:
-            return import_named(module)
-        except click.ClickException as error:
-            if unserved is None:
-                raise
-            unserved.append(error)
-            return None
-
-    import_patterns(imports, importer)
-    if not targets:
-        return {"the default queue": default_queue}
-    found: dict[str, Queue] = {}
-    for target in targets:
-        if not names_app(target) and not target.endswith(".py"):
-            raise Mistake(f"{target!r} is a file, and tasks are in code; name the app: litequeue run app:queue")
-        found[target] = queue = load(target)[0]
-        queue.import_modules(lambda patterns: import_patterns(patterns, importer))
-    _refuse_one_file(found)
-    return found
-
-
-def _refuse_one_file(queues: dict[str, Queue]) -> None:
-    """Refuse two apps on one file: they would be one worker twice, and neither would have the tasks of the other."""
-    if len(queues) < 2:
-        return
-    files: dict[str, str] = {}
-    for app, queue in queues.items():
-        path = os.path.realpath(file_of(queue, app).path)
-        if path in files:
-            raise Mistake(
-                f"{files[path]} and {app} use the same file, {path}; name one of them, and import the modules with the "
-                "tasks of the other by -I MODULE"
-            )
-        files[path] = app
 
 
 def serve(
@@ -99,7 +55,9 @@ def serve(
     """Run the workers to their end. `files`: end when one changes; `says_all`: what is served, and what is left."""
     runners = {app: _runner(queue, options) for app, queue in queues.items()}
     served = [
-        Served(app, queues[app], runner) for app, runner in runners.items() if isinstance(runner, Worker)
+        Served(app, queues[app], store, runner)
+        for app, runner in runners.items()
+        if isinstance(store := queues[app].engine, SqliteStore) and isinstance(runner, Worker)
     ]
     if len(served) < len(runners):
         return _serve_elsewhere(*runners.values(), watcher=watcher, until_idle=options["until_idle"])
@@ -111,7 +69,7 @@ def serve(
     listener.returns = True  # as run() says
     handle_signals(listener)
     if says_all:
-        _for_each(served, lambda each: banner.announce(each.worker, each.queue, file_of(each.queue, each.app)))
+        _for_each(served, lambda each: banner.announce(each.worker, each.queue, each.store))
     stacks.serve(crew.log_stacks)
     _watch(crew, watcher)
     changes: list[Change] = []
@@ -125,14 +83,21 @@ def serve(
     _for_each(served, lambda each: _say_stopped(each, counts_left=counts_left))
     for each in served:
         each.queue.close()
-    return Ended(_code(crew, changes, finished, supervised=teller is not None), crew.left_running > 0)
+    code = _code(crew, changes, finished, supervised=teller is not None)
+    return Ended(code, at_once=crew.left_running > 0 or (bool(changes) and _others_run()))
+
+
+def _others_run() -> bool:
+    """Whether threads of the application's own would keep the interpreter from ending."""
+    ours = threading.current_thread(), threading.main_thread()
+    return any(not (thread.daemon or thread in ours) for thread in threading.enumerate())
 
 
 def _runner(queue: Queue, options: dict[str, Any]) -> Runner:
     names = ("threads", "coroutines", "queues", "grace", "max_jobs", "max_memory")
-    given = {name: options[name] for name in names if options[name] is not None}
+    given = cast("WorkerOptions", {name: options[name] for name in names if options[name] is not None})
     try:
-        return queue.worker(**WorkerOptions(**given))
+        return queue.worker(**given)
     except (ValueError, TypeError) as error:
         raise Mistake(str(error)) from error
 
@@ -156,7 +121,7 @@ def _for_each(served: list[Served], do: Callable[[Served], object]) -> None:
 
 
 def _say_stopped(each: Served, *, counts_left: bool) -> None:
-    say_stopped(each.worker, each.queue, file_of(each.queue, each.app), counts_left=counts_left)
+    say_stopped(each.worker, each.queue, each.store, counts_left=counts_left)
 
 
 def _watch(crew: Worker | Together, watcher: Watcher | None) -> None:
@@ -181,9 +146,7 @@ def _code(crew: Worker | Together, changes: list[Change], finished: bool, *, sup
     return 0 if finished else RELEASED
 
 
-def _fasten(
-    crew: Worker | Together, served: list[Served], tether: Tether, stacks: StackSignal
-) -> threading.Thread:
+def _fasten(crew: Worker | Together, served: list[Served], tether: Tether, stacks: StackSignal) -> threading.Thread:
     """Tell the supervisor when the workers have started; stop them if the supervisor says so, or has ended."""
     stop = crew if isinstance(crew, Together) else crew.stop_request  # as signals tell it
     hear(tether, stop.told, stacks)

@@ -15,8 +15,8 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from litequeue.core.interruptible import without_ours
 from litequeue.core.current_run import current_app
+from litequeue.core.interruptible import without_ours
 from litequeue.core.owner_process import getpid
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Cycle, Runs
     from litequeue.ipc.process_lock import ProcessLock
+    from litequeue.worker.counts import Counts
     from litequeue.worker.executor.executor import Executor
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.maintenance import Maintenance
@@ -38,13 +39,6 @@ def at_most(left: int, demands: list[Demand]) -> list[Demand]:
         left -= limit
         less += [demand._replace(limit=limit)] if limit > 0 else []
     return less
-
-
-class Counts:
-    """What a worker has claimed, settled, lost and released."""
-
-    def __init__(self) -> None:
-        self.claimed = self.settled = self.lost = self.released = 0
 
 
 class Claiming:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from litequeue.worker.claiming import Counts
-    from litequeue.worker.stop_request import StopRequest
+    from litequeue.worker.counts import Counts
+
+
+class Waker(Protocol):
+    """What wakes a worker: its `StopRequest`."""
+
+    def wake(self) -> None:
+        """Have it look, from any thread."""
 
 
 class Idleness:
@@ -18,12 +24,12 @@ class Idleness:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[StopRequest, Counts] = {}
-        self._found: dict[StopRequest, int] = {}
+        self._counts: dict[Waker, Counts] = {}
+        self._found: dict[Waker, int] = {}
         self._lock = threading.Lock()
         self._over = False
 
-    def join(self, stop: StopRequest, counts: Counts) -> None:
+    def join(self, stop: Waker, counts: Counts) -> None:
         """Wait for this worker, too; before it starts."""
         self._counts[stop] = counts
 
@@ -32,7 +38,7 @@ class Idleness:
         """A number that changes with each job that one of them claims, and with each end."""
         return sum(counts.claimed + counts.settled for counts in self._counts.values())
 
-    def all_idle(self, stop: StopRequest, progress: int) -> bool:
+    def all_idle(self, stop: Waker, progress: int) -> bool:
         """Note that this worker has found nothing to do at that progress; return whether that is so of all of them."""
         with self._lock:
             known, self._found[stop] = self._found.get(stop), progress

@@ -25,8 +25,8 @@ from litequeue.worker.executor.shared_listener import SharedListener
 from litequeue.worker.idle import Idle
 from litequeue.worker.maintenance import Maintenance
 from litequeue.worker.quarantine import Quarantine
-from litequeue.worker.recycling import Recycling
 from litequeue.worker.reconcile import Reconciliation
+from litequeue.worker.recycling import Recycling
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
 from litequeue.worker.stop_log import StopLog
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Home, RunOptions
     from litequeue.core.store import Cycle, Store
-    from litequeue.worker.claiming import Counts
+    from litequeue.worker.counts import Counts
     from litequeue.worker.stop_request import StopRequest
     from litequeue.worker.watchdog import Watchdog
 
@@ -264,7 +264,7 @@ class Loop:
                 self._take_over(turn)
 
     def _may_rest(self) -> bool:
-        """Whether idle threads and other threads may claim in place of the loop. Not beside a count: it alone is exact."""
+        """Whether idle threads, and threads that enqueue, may claim in its place: not where the loop must count."""
         busy = self._stop.when_idle or self._stop.made or self._claiming.left is not None
         return not busy and self._quarantine.none and self._is_idle()
 

@@ -106,13 +106,13 @@ class Together:
         """Wait for the end of all; return whether they have ended."""
         over = SystemClock.monotonic() + seconds
         stops = [worker.stop_request for worker in self.workers.values()]
-        return all([stop.wait(max(0.0, over - SystemClock.monotonic())) for stop in stops])
+        return all(stop.wait(max(0.0, over - SystemClock.monotonic())) for stop in stops)
 
     # ---- the same as of one worker
 
     def wait_until_started(self) -> bool:
         """Wait until all have registered, or one could not; return whether they have."""
-        return all([worker.wait_until_started() for worker in self.workers.values()])
+        return all(worker.wait_until_started() for worker in self.workers.values())
 
     def log_stacks(self) -> None:
         """Log the stack of each running job of each of them."""

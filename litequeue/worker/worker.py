@@ -15,7 +15,7 @@ from litequeue.core.hints import WorkerWords
 from litequeue.core.logger import aside, keep_enabled, log
 from litequeue.core.names import check_name
 from litequeue.scheduling.declared import at_rest
-from litequeue.worker.claiming import Counts
+from litequeue.worker.counts import Counts
 from litequeue.worker.ctrl_c import CtrlC
 from litequeue.worker.loop import Loop
 from litequeue.worker.signals import HANDLERS, LAST_WAIT, MOMENT, enter, handle_signals, say_what_kills
