@@ -61,21 +61,27 @@ class ImportedFiles:
 
     def wait(self, over: threading.Event) -> Change | None:
         """Wait for a change, and until no more follow at once; None: `over` came first."""
-        while not over.wait(LOOK_EVERY):
+        change = None
+        while change is None:
+            if over.wait(LOOK_EVERY):
+                return None
             change = self.change()
-            if change is not None:
-                for _ in range(SETTLE_LOOKS):
-                    if over.wait(SETTLE_EVERY) or self.change() is None:
-                        break
-                return change
-        return None
+        self._settle(over)
+        return change
+
+    def _settle(self, over: threading.Event) -> None:
+        for _ in range(SETTLE_LOOKS):
+            if over.wait(SETTLE_EVERY) or self.change() is None:
+                return
 
     def watch(self, on_change: Callable[[Change], object]) -> None:
         """Call that, in a thread, at the first change."""
-        threading.Thread(target=self._watch, args=(on_change,), name="litequeue-reload", daemon=True).start()
+        # the first look is here: a file that is deleted before it was seen cannot be told from one in an archive
+        arguments = on_change, self.change()
+        threading.Thread(target=self._watch, args=arguments, name="litequeue-reload", daemon=True).start()
 
-    def _watch(self, on_change: Callable[[Change], object]) -> None:
-        change = self.wait(threading.Event())
+    def _watch(self, on_change: Callable[[Change], object], first: Change | None) -> None:
+        change = first or self.wait(threading.Event())
         if change is not None:
             on_change(change)
 
@@ -127,4 +133,4 @@ def _places_of(module: str) -> Iterator[str]:
     for folder in sys.path:
         place = Path(folder or ".").joinpath(*module.split("."))
         yield str(place.with_name(f"{place.name}.py"))
-        yield str(place / "__init__.py")
+        yield from (str(place), str(place / "__init__.py"))

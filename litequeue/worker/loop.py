@@ -66,6 +66,7 @@ class Loop:
         self._store, self._options, self._name, self._stop, self._clock = store, options, name, stop, home.clock
         self._token: str = os.urandom(16).hex()
         self.id: int = 0
+        self.recycled: bool = False
         self.watchdog: Watchdog | None = None
         places = {"threads": options.threads, "coroutines": options.coroutines}
         with ExitStack() as made:
@@ -177,6 +178,7 @@ class Loop:
                         self._register_again()
                 if self._recycling.ends(self._claiming.left) and self._has_nothing and self._quarantine.one is None:
                     self._recycling.say()
+                    self.recycled = True
                     break
                 if self._stop.when_idle and self._is_idle():
                     progress = self._stop.idleness.progress

@@ -177,8 +177,8 @@ class Worker(WorkerWords):
 
     @property
     def recycled(self) -> bool:
-        """Whether it has ended, or is to end, because of `max_jobs` or `max_memory`: another may take its place."""
-        return bool(self.stop_request.drains) and not self.stop_request.made
+        """Whether it has ended because of `max_jobs` or `max_memory`, and not by a stop: another may take its place."""
+        return self._loop is not None and self._loop.recycled
 
     @property
     def left_running(self) -> int:
