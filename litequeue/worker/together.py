@@ -34,7 +34,8 @@ class Together:
         self._failures: list[BaseException] = []
         idleness = Idleness()
         for worker in self.workers.values():
-            worker.end_together(idleness)
+            worker.stop_request.idleness = idleness
+            idleness.join(worker.stop_request, worker.counts)
 
     def run(self, *, until_idle: bool = False) -> bool:
         """Run them until all have ended; return whether every job that had begun has. Raises the first one's error."""

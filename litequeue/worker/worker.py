@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Home, RunOptions
     from litequeue.core.store import Store
-    from litequeue.worker.idleness import Idleness
     from litequeue.worker.watchdog import Watcher
 
 STARTED = "this worker has already been started; make another with queue.worker()"
@@ -53,7 +52,8 @@ class Worker(WorkerWords):
         self.threads: int = options.threads
         self.coroutines: int = options.coroutines
         self.queues: tuple[str, ...] | None = options.queues
-        self._store, self._options, self._counts = store, options, Counts()
+        self._store, self._options = store, options
+        self.counts: Counts = Counts()
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -61,7 +61,7 @@ class Worker(WorkerWords):
         self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
-        self.end_together(self.stop_request.idleness)
+        self.stop_request.idleness.join(self.stop_request, self.counts)
         self.watcher: Watcher | None = None  # is told when it claims, while its loop goes on, and when it stops
 
     def run(self, *, until_idle: bool = False) -> bool:
@@ -89,11 +89,6 @@ class Worker(WorkerWords):
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming, and end once running jobs have ended; `now`: release them. From any thread; does not wait."""
         self.stop_request.stop(now=now)
-
-    def end_together(self, idleness: Idleness) -> None:
-        """With `until_idle`, end when all workers that share this are idle; before it starts."""
-        self.stop_request.idleness = idleness
-        idleness.join(self.stop_request, self._counts)
 
     def log_stacks(self) -> None:
         """Log the stack of each running job, with its id, task and run, and how long it has run. From any thread.
@@ -158,22 +153,22 @@ class Worker(WorkerWords):
     @property
     def claimed(self) -> int:
         """How many jobs it has claimed."""
-        return self._counts.claimed
+        return self.counts.claimed
 
     @property
     def settled(self) -> int:
         """How many ends of runs it has recorded, those of released jobs included."""
-        return self._counts.settled
+        return self.counts.settled
 
     @property
     def lost(self) -> int:
         """How many runs ended too late: another worker had their jobs by then."""
-        return self._counts.lost
+        return self.counts.lost
 
     @property
     def released(self) -> int:
         """How many jobs it has released: they are queued again."""
-        return self._counts.released
+        return self.counts.released
 
     @property
     def recycled(self) -> bool:
@@ -279,7 +274,7 @@ class Worker(WorkerWords):
         keep_enabled()
         try:
             about = self.queue, self._store, self._options, self.name
-            self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)
+            self._loop = loop = Loop(*about, stop, self.counts, self._event_loop)
             try:
                 if self.watcher is not None:
                     loop.watchdog = Watchdog(self.watcher, self._status)
