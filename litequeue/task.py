@@ -20,6 +20,8 @@ from litequeue.core.retry import Duration
 from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
+from litequeue.limits.of_task import uses_of
+from litequeue.limits.takes import Taken
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
 from litequeue.pending_job import Deferred
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.engine import Submitted
+    from litequeue.limits.limit import Limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +50,10 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.function = function
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
-        if options.mask or isinstance(options.unique, str):
+        self.uses: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
+        if options.mask or self.uses or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
+        self._taken = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
@@ -57,7 +62,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
-        self._plain = not options.unique and options.expires is None and options.delay is None
+        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self._taken)
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
         self.__wrapped__ = function
@@ -235,6 +240,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
         given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
+        if self._taken is not None:
+            given["takes"] = self._taken.of(self.signature.arguments(args, kwargs))
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
@@ -248,11 +255,27 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
+        if self._taken is not None:
+            return Batch(self._payload_and_takes, self._alike_with_takes, chunk)
         return Batch(self._payload, self._alike, chunk)
 
     def _payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         payload = self.signature.encode_call(args, kwargs)
         return self._checked(payload)
+
+    def takes_of(self, payload: bytes) -> str | None:
+        """Return what a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
+        if self._taken is None:
+            return None
+        args, kwargs = self.signature.decode_call(payload)
+        return self._taken.of(self.signature.arguments(args, kwargs))
+
+    def _payload_and_takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
+        return self._payload(args, kwargs), cast("Taken", self._taken).of(self.signature.arguments(args, kwargs))
+
+    def _alike_with_takes(self, encoded: list[tuple[bytes, str]]) -> NewJobs:
+        like = self._alike([])
+        return NewJobs(like.like, [payload for payload, _ in encoded], [takes for _, takes in encoded])
 
     def _alike(self, payloads: list[bytes]) -> NewJobs:
         """Jobs to store for calls without a key: they differ in nothing but their arguments."""
