@@ -123,6 +123,8 @@ def _work(targets: tuple[str, ...], options: dict[str, Any], tether: Tether | No
     """Work in this process."""
     logged = options["log_format"], options["log_level"]
     files = ImportedFiles() if options["reload"] and tether is not None else None
+    # two changes within a second that keep a file's size would else run the bytecode of the first
+    sys.dont_write_bytecode = sys.dont_write_bytecode or files is not None
     stacks = StackSignal()
     manager = None if tether is not None else service_manager(os.environ)
     log_output.before_import(options["log_format"])

@@ -145,7 +145,7 @@ class Loop:
     def _register_again(self) -> None:
         """Register again after being declared dead: our jobs were released, so those not begun are dropped."""
         log.warning("%s was declared dead while it was frozen; it registers again", self._name)
-        self._executor.withdraw()  # other workers have them already
+        self.runs.unbegun += len(self._executor.withdraw())  # other workers have them already
         self._quarantine.forget_unbegun()
         self._register()
 
