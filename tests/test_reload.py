@@ -170,7 +170,8 @@ def start(folder):
     started = []
 
     def starting(*arguments):
-        started.append(Command(folder, "run", "app:queue", "--reload", *arguments))
+        # as if Python wrote bytecode, which it does by default
+        started.append(Command(folder, "run", "app:queue", "--reload", *arguments, PYTHONDONTWRITEBYTECODE=""))
         return started[-1]
 
     yield starting

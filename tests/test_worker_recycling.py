@@ -3,9 +3,11 @@
 import threading
 
 import pytest
+from click.testing import CliRunner
 
 from command_line import DEADLINE
 from litequeue import Queue, Unsupported
+from litequeue.cli import main
 from litequeue.core.store import Demand
 from litequeue.worker.claiming import at_most
 
@@ -147,6 +149,20 @@ def test_a_stop_while_it_drains_is_a_stop(queue):
 def test_what_makes_no_sense_is_refused(queue, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         queue.worker(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--max-memory", "500M"], "write 500MB (thousands) or 500MiB (1024s)"),
+        (["--max-jobs", "0"], "--max-jobs"),
+        (["--threads", "many"], "nor auto"),
+    ],
+)
+def test_so_it_is_on_the_command_line(option, words):
+    refused = CliRunner().invoke(main, ["run", "app:queue", *option])
+    assert refused.exit_code == 2
+    assert words in refused.output
 
 
 def test_an_engine_without_it_refuses_it(monkeypatch, queue):

@@ -75,9 +75,11 @@ class Threads(ThreadsType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number, or "auto"."""
-        if value == "auto":
-            return str(value)
-        return click.IntRange(1).convert(value, param, ctx)
+        if value == "auto" or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        if not (str(value).isdecimal() and int(value) > 0):
+            self.fail(f"{value!r} is neither a whole number from 1 on nor auto", param, ctx)
+        return int(value)
 
 
 class Size(SizeType):

@@ -198,6 +198,7 @@ def test_no_hint_is_about_a_name_that_is_there(add, queue):
         (["run", "--concurrency=4", "app:queue"], "instead of --concurrency use --threads"),
         (["-A", "app", "worker"], "instead of -A use litequeue run app:queue"),
         (["run", "-B"], "-B is not needed"),
+        (["run", "--max-tasks-per-child=9"], "use --max-jobs, with --processes"),
         (["run", "--colour"], "No such option '--colour'."),
         (["colour"], "No such command 'colour'."),
         (["status", "--burst"], "No such option '--burst'."),
