@@ -10,7 +10,7 @@ from litequeue.core.records import FOREVER, Status
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.large_values import inline, keep_result
-from litequeue.sqlite.limits.bring_back import leave_order
+from litequeue.sqlite.limits.bring_back import leave
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def finish(
     if was is not Status.RUNNING:  # what a run held is given back with its end
         if was is Status.WAITING:
             yield SQL["unpark"], {"id": job_id}
-        yield from leave_order([job_id])
+        yield from leave([job_id])
     return True
 
 
@@ -88,6 +88,8 @@ def finish_all(db: Connection, status: Status, now: float, delete_at: float | No
     waiting = [job_id for job_id, _, state, _ in jobs if state == NUMBER[Status.WAITING]]
     if waiting:
         db.rows(SQL["forget_parked"], {"ids": json.dumps(waiting)})
+    if jobs:
+        perform(db, leave([job_id for job_id, *_ in jobs]))
     leave_lines(db, [job_id for job_id, _, _, of_schedule in jobs if of_schedule], now)
 
 

@@ -46,3 +46,11 @@ def leave_order(job_ids: Iterable[str]) -> Steps[None]:
     left = yield SQL["leave_order"], {"ids": f"[{','.join(map(str, job_ids))}]"}
     if left:
         yield from bring_back((limit, key, 1) for limit, key in left)
+
+
+def leave(job_ids: Iterable[str | int]) -> Steps[None]:
+    """After jobs have ended that did not run: they may have held their keys' order, or been let in in place of others."""
+    ids = f"[{','.join(map(str, job_ids))}]"
+    yield SQL["look_at_keys_of"], {"ids": ids}
+    left = yield SQL["leave_order"], {"ids": ids}
+    yield from bring_back((limit, key, 1) for limit, key in left)

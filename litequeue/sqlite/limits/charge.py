@@ -18,4 +18,4 @@ def charge(start: Start, more: int, now: float) -> Steps[None]:
     if not counted and more > 0:
         yield SQL["count_start"], (start.limit, start.key, now, more)
     if more < 0:
-        yield SQL["look_at_key"], place
+        yield SQL["look_at_key"], (start.limit, start.key)

@@ -36,7 +36,7 @@ class Gate:
     def __init__(self, db: Connection, rules: Rules, now: float) -> None:
         self._db, self._rules, self._now = db, rules, now
         self.taken: Taken = Taken(db, rules, now)
-        self.parking: Parking = Parking(db, self.taken, now)
+        self.parking: Parking = Parking(db, rules, self.taken, now)
         self.opens_at: float = math.inf
         self.keyless: set[int] = set()
         self.moved: bool = False  # since `admit` was called: a lane was closed, or a job parked
@@ -59,7 +59,8 @@ class Gate:
         if queue in rules.paused_queues or name in rules.paused_tasks:
             return False
         for use in rules.tasks[name].limits if name in rules.tasks else ():
-            if not use.keyed and not self._has_room(Take(use.limit, "", use.cost or 0, False)):
+            # no more than 1: what its jobs take beyond that closes the limit when they are the first, not before
+            if not use.keyed and not self._has_room(Take(use.limit, "", min(use.cost or 0, 1), False)):
                 return False
         return True
 

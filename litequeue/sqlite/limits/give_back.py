@@ -33,7 +33,8 @@ def give_back(db: Connection, ended: Sequence[Ended]) -> None:
 
 
 def take_off(db: Connection, held: Iterable[Held | None]) -> None:
-    """Take off starts that were counted for functions that were not called."""
+    """Take off starts that were counted for functions that were not called; others of their keys may start sooner."""
     starts = [start for each in held if each is not None for start in each.starts]
     if starts:
         db.many(SQL["take_off_start"], [(start.cost, start.limit, start.key, start.at) for start in starts])
+        db.many(SQL["look_at_key"], {(start.limit, start.key) for start in starts if start.key})

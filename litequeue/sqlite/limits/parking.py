@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from litequeue.limits.held import Take
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.limits.candidate import Candidate
+    from litequeue.sqlite.limits.rules import Rules
     from litequeue.sqlite.limits.taken import Taken
 
 CHUNK = 500  # jobs that one transaction parks, and keys at which it looks
@@ -25,8 +26,8 @@ LOOK_AGAIN = 60.0  # seconds after which a full key is looked at, whatever was t
 class Parking:
     """What one transaction parks and brings back."""
 
-    def __init__(self, db: Connection, taken: Taken, now: float) -> None:
-        self._db, self._taken, self._now = db, taken, now
+    def __init__(self, db: Connection, rules: Rules, taken: Taken, now: float) -> None:
+        self._db, self._rules, self._taken, self._now = db, rules, taken, now
         self._new: list[tuple[int, str, str, str, str, int]] = []
         self._full: dict[tuple[str, str], float] = {}  # keys, with when to look again
         self._asked: set[tuple[str, str]] = set()  # keys
@@ -84,17 +85,20 @@ class Parking:
 
     def look_at_due(self) -> bool:
         """Bring back jobs of keys that are to be looked at by now, as many as have room. False: there are no such."""
-        due = self._db.rows(SQL["keys_due"], {"now": self._now, "most": CHUNK})
+        due: dict[tuple[str, str], bool] = {}  # keys, with whether jobs are parked there whose task takes of it no more
+        for limit, key, task in self._db.rows(SQL["keys_due"], {"now": self._now, "most": CHUNK}):
+            due[limit, key] = due.get((limit, key), False) or not self._rules.has_key(task, limit)
         if not due:
             return False
         wanted: list[tuple[str, str, int]] = []
         later: list[tuple[float, str, str]] = []
-        for limit, key in due:
+        for (limit, key), is_free in due.items():
             room = self._taken.room(limit, key)
-            count = int(min(room.count(), CHUNK))
+            free = math.inf if is_free else room.count()
+            count = int(min(free, CHUNK))
             if count > 0:
                 wanted.append((limit, key, count))
-            again = self._now if room.count() > CHUNK else min(room.after(count), self._now + LOOK_AGAIN)
+            again = self._now if free > CHUNK else min(room.after(count), self._now + LOOK_AGAIN)
             later.append((again, limit, key))
         self._bring_back(wanted)
         self._db.many(SQL["look_later"], later)

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 class Rules:
     """All rules of one file at one moment."""
 
-    def __init__(self, limits: Iterable[Row] = (), tasks: Iterable[Row] = (), pauses: Iterable[Row] = ()) -> None:
+    def __init__(
+        self,
+        limits: Iterable[Row] = (),
+        tasks: Iterable[Row] = (),
+        pauses: Iterable[Row] = (),
+        *,
+        are_parked: bool = False,  # jobs, perhaps by rules that hold no more: they must come back
+    ) -> None:
         self.limits: dict[str, Allowed] = {
             name: effective(declared, operator) for name, declared, operator, _ in limits
         }
@@ -33,8 +40,8 @@ class Rules:
         paused = [(kind, name) for kind, name, _ in pauses]
         self.paused_queues: frozenset[str] = frozenset(name for kind, name in paused if kind == "queue")
         self.paused_tasks: frozenset[str] = frozenset(name for kind, name in paused if kind == "task")
-        self.has_keys: bool = any(use.keyed for rules in self.tasks.values() for use in rules.limits)
-        self.are_none: bool = not (self.tasks or paused)
+        self.has_keys: bool = are_parked or any(use.keyed for rules in self.tasks.values() for use in rules.limits)
+        self.are_none: bool = not (self.tasks or paused or are_parked)
 
     def touch(self, lanes: Iterable[Row]) -> bool:
         """Whether there is a rule for one of these lanes, given by queue and task."""
@@ -52,6 +59,11 @@ class Rules:
     def allowed(self, limit: str) -> Allowed:
         """Return what a limit allows; one that is not on record allows any number."""
         return self.limits.get(limit) or _ANY
+
+    def has_key(self, task: str, limit: str) -> bool:
+        """Whether the jobs of a task take of a limit by key."""
+        rules = self.of(task)
+        return rules is not None and any(use.limit == limit and use.keyed for use in rules.limits)
 
     def tasks_of(self, limit: str) -> list[str]:
         """Return the tasks that take of a limit."""
@@ -86,4 +98,6 @@ class KnownRules:
 
 def read(db: Connection) -> Rules:
     """Read all rules."""
-    return Rules(db.rows(SQL["stored_limits"]), db.rows(SQL["stored_tasks"]), db.rows(SQL["stored_pauses"]))
+    [(are_parked,)] = db.rows(SQL["some_key_is_full"])
+    stored = [db.rows(SQL[name]) for name in ("stored_limits", "stored_tasks", "stored_pauses")]
+    return Rules(*stored, are_parked=bool(are_parked))

@@ -57,7 +57,16 @@ UPDATE litequeue_starts SET count = count + :more WHERE limit_name = :limit AND 
 RETURNING 1
 
 -- name: look_at_key
-UPDATE litequeue_full_keys SET look_at = 0.0 WHERE limit_name = :limit AND key = :key
+UPDATE litequeue_full_keys SET look_at = 0.0 WHERE limit_name = ? AND key = ?
+
+-- Of jobs that will not start, though they may have been let in: others of their keys are.
+-- name: look_at_keys_of
+UPDATE litequeue_full_keys SET look_at = 0.0
+WHERE (limit_name, key) IN
+    (SELECT take.key, json_extract(take.value, '$[0]')
+     FROM json_each(:ids) AS asked CROSS JOIN litequeue_limited AS limited ON limited.job = asked.value
+     CROSS JOIN json_each(CASE WHEN json_valid(limited.takes) THEN limited.takes ELSE '{}' END) AS take
+     WHERE take.type = 'array')
 
 -- name: forget_left_behind
 DELETE FROM litequeue_left_behind WHERE worker = :worker
@@ -130,7 +139,10 @@ CROSS JOIN litequeue_parked AS first ON first.job =
      ORDER BY rank, job LIMIT 1)
 
 -- name: keys_due
-SELECT DISTINCT limit_name, key FROM litequeue_full_keys WHERE look_at <= :now ORDER BY look_at LIMIT CAST(:most AS INTEGER)
+SELECT limit_name, key, task FROM litequeue_full_keys WHERE look_at <= :now ORDER BY look_at LIMIT CAST(:most AS INTEGER)
+
+-- name: some_key_is_full
+SELECT EXISTS (SELECT 1 FROM litequeue_full_keys)
 
 -- name: next_key_look
 SELECT min(look_at) FROM litequeue_full_keys
