@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from model import limited
 from model.row import Broken
 from model.world import Limits, Played, play
 
@@ -24,9 +25,15 @@ class Ended(NamedTuple):
 
 
 def one(seed: int, steps: int, until: float, limits: Limits) -> Ended:
-    """Play one seed in whichever process; `until` by the monotonic clock, which is that of the machine."""
+    """Play one seed in whichever process; `until` by the monotonic clock, which is that of the machine.
+
+    Every third is one of limits, which are played in a world of their own.
+    """
+    over = lambda: time.monotonic() > until  # noqa: E731
     try:
-        return Ended(play(seed, steps, limits=limits, over=lambda: time.monotonic() > until))
+        if seed % 3 == 2 and not limits.remote:
+            return Ended(limited.play(seed, steps, over=over))
+        return Ended(play(seed, steps, limits=limits, over=over))
     except Broken as broken:
         return Ended(Played(0, Counter()), str(broken))
 

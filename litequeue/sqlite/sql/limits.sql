@@ -107,7 +107,7 @@ INSERT OR REPLACE INTO litequeue_parked (job, limit_name, key, queue, task, rank
 
 -- name: note_full_key
 INSERT INTO litequeue_full_keys (limit_name, key, queue, task, look_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (limit_name, key, queue, task) DO UPDATE SET look_at = excluded.look_at
+ON CONFLICT (limit_name, key, queue, task) DO UPDATE SET look_at = min(look_at, excluded.look_at)
 
 -- The first so many of those that are parked in each lane of these keys: [limit, key].
 -- name: first_parked
