@@ -108,9 +108,13 @@ class Scenario:
         """Make the file, with nothing going wrong yet."""
         create(path).close()
 
+    def declare(self, path: Path) -> Queue:
+        """Open the file, with the tasks that this scenario uses."""
+        return declare(path)
+
     def act(self, path: Path, book: Book) -> None:
         """Do it. A `LiteQueueError` is a clear answer; anything else that comes out is a defect."""
-        queue = declare(path)
+        queue = self.declare(path)
         try:
             self.use(queue, book)
         finally:
@@ -126,7 +130,7 @@ class Scenario:
 
     def examine(self, path: Path, book: Book) -> None:
         """With all well again: what was acknowledged is there, nothing is half done, and the work goes on."""
-        with declare(path) as queue:
+        with self.declare(path) as queue:
             assert queue.engine.admin.integrity() == []
             with queue.transaction() as db:
                 tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}

@@ -10,15 +10,18 @@ import asyncio
 import dataclasses
 import threading
 import time
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from faults.scenario import LONG, UNENDED, Book, Scenario, attempt, create, declare, ended_within, executed, work_off
-from litequeue import Queue, Status, every
+from litequeue import Queue, Status, current_job, every
 from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 
@@ -166,6 +169,69 @@ class Rescue(Work):
             number = queue.engine.workers.register(dead)
             queue.engine.runs.claim(number, [Demand(frozenset(queue.tasks), 3)], None, [])
             assert len(queue.jobs(status=Status.RUNNING)) == 3
+
+
+class Limited(Scenario):
+    """Jobs of limits: enqueued, claimed, parked and brought back, charged, tried again, left behind in their order."""
+
+    CALLS = (("shared", "x"), ("keyed", "a"), ("keyed", "a"), ("ordered", "a"), ("ordered", "a"), ("paid", "a"))
+
+    def declare(self, path: Path) -> Queue:
+        queue = super().declare(path)
+        at_once: Counter[tuple[str, str]] = Counter()
+
+        @contextmanager
+        def alone(name: str, key: str) -> Generator[None, None, None]:
+            at_once[name, key] += 1
+            assert at_once[name, key] == 1, f"two of {name} {key} run"
+            try:
+                yield
+            finally:
+                at_once[name, key] -= 1
+
+        pool = queue.limit("pool", concurrency=1)
+
+        @queue.task(name="shared", limits=[pool])
+        def shared(key: str) -> None:
+            with alone("pool", ""):
+                pass
+
+        @queue.task(name="keyed", concurrency=1, limit_key="{key}", limits=[pool])
+        def keyed(key: str) -> None:
+            with alone("pool", ""), alone("keyed", key):
+                pass
+
+        @queue.task(name="ordered", ordered=True, limit_key="{key}", retries=1, backoff=0)
+        def ordered(key: str) -> None:
+            with alone("ordered", key):
+                if current_job().attempt == 1:
+                    raise ValueError(key)
+
+        @queue.task(name="paid", retries=100, backoff=0, limits=[queue.limit("tokens", rate="1000/s").key("{key}").cost(3)])
+        def paid(key: str) -> None:
+            current_job().charge("tokens", 1)
+
+        return queue
+
+    def use(self, queue: Queue, book: Book) -> None:
+        def enqueue() -> None:
+            with queue.transaction():
+                jobs = [queue.tasks[name].enqueue(key) for name, key in self.CALLS]
+            book.jobs += [job.id for job in jobs]
+
+        attempt(book, enqueue)
+        assert ended_within(lambda: attempt(book, lambda: queue.worker(threads=2).run(until_idle=True)))
+        attempt(book, lambda: queue.tasks["keyed"].enqueue("c").cancel())
+
+    def check(self, queue: Queue, book: Book) -> None:
+        work_off(queue)
+        jobs = queue.jobs(limit=1000)
+        assert {str(job.status) for job in jobs} <= {"succeeded", "cancelled"}, jobs
+        left = ("parked", "ordered", "left_behind")
+        with queue.transaction() as db:
+            assert [[*db.execute(f"SELECT * FROM litequeue_{name}")] for name in left] == [[], [], []]
+            orphans = "SELECT count(*) FROM litequeue_limited WHERE job NOT IN (SELECT id FROM litequeue_jobs)"
+            assert [*db.execute(orphans)] == [(0,)]
 
 
 class Prune(Scenario):
