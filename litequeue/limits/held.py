@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 # {limit: [key, cost]}, of limits where one of both depends on the arguments. No key: None.
-_takes = msgspec.json.Decoder(dict[str, tuple[str | None, int]])
+MOST = 10**9  # what one run takes of one limit
+_takes = msgspec.json.Decoder(dict[str, tuple[str | None, Annotated[int, msgspec.Meta(ge=0, le=MOST)]]])
 
 
 class Take(NamedTuple):
@@ -48,5 +49,5 @@ def stored_takes(text: str | None) -> dict[str, tuple[str | None, int]]:
         return {}
     try:
         return _takes.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return {}

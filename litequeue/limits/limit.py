@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ MOST = 10**9
 class Allowed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a limit allows: how many at once, and how many in a window; None: any number."""
 
-    concurrency: int | None = None
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=MOST)] | None = None
     rate: Rate | None = None
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SLICES = 64  # of a window, in which the starts of a larger rate are gathered
 MOST = 10**12
+SHORTEST, LONGEST = 0.001, 366 * 86400.0  # seconds of a window
 LATEST = 0.05  # seconds after its claim in which a function must have been called; of a short window less
 
 _RATE = re.compile(r"\s*([0-9][0-9_]*)\s*/\s*(\S.*?)\s*")
@@ -30,8 +31,8 @@ Starts = list[tuple[float, int]]  # what counts: the moment under which it is ke
 class Rate(msgspec.Struct, frozen=True):
     """At most `count` in each `window` of seconds. `smooth`: spaced evenly, instead of as soon as the window allows."""
 
-    count: int
-    window: float
+    count: Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+    window: Annotated[float, msgspec.Meta(ge=SHORTEST, le=LONGEST)]
     smooth: bool = False
 
     @property
@@ -54,6 +55,10 @@ class Rate(msgspec.Struct, frozen=True):
     def edge(self, now: float) -> float:
         """Return the moment up to which a start counts no more."""
         return now - self.window
+
+    def latest(self, now: float) -> float:
+        """Return the moment under which at most a start is kept by now, of any rate that held before."""
+        return now + LATEST + LONGEST / SLICES
 
     def used(self, starts: Sequence[tuple[float, int]]) -> int:
         """Return how much of the window these take."""
@@ -97,6 +102,6 @@ def rate_of(value: object, *, smooth: bool = False) -> Rate:
         window = _WORDS.get(per) or seconds(per, "rate")
     except (TypeError, ValueError) as error:
         raise ValueError(f"rate={value!r}: {per!r} is no time: s, m, h, d, or a duration such as 30s") from error
-    if not (0 < count <= MOST and 0.001 <= window <= 366 * 86400.0):
+    if not (0 < count <= MOST and SHORTEST <= window <= LONGEST):
         raise ValueError(f"rate={value!r}: a whole number from 1 to {MOST:,}, in 1 ms to 366 days")
     return Rate(count, window, smooth)

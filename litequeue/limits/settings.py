@@ -26,7 +26,7 @@ def declared(text: str | None) -> Allowed:
         return Allowed()
     try:
         return _decoder.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return Allowed()
 
 
@@ -42,7 +42,7 @@ def operator_fields(text: str | None) -> dict[str, int | Rate | None]:
     try:
         fields = _fields.decode(text)
         allowed = _decoder.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return {}
     return {name: getattr(allowed, name) for name in ("concurrency", "rate") if name in fields}
 

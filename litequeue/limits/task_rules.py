@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
-from litequeue.limits.held import Take, stored_takes
+from litequeue.limits.held import MOST, Take, stored_takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ class LimitUse(msgspec.Struct, frozen=True, array_like=True):
 
     limit: str
     keyed: bool
-    cost: int | None
+    cost: Annotated[int, msgspec.Meta(ge=0, le=MOST)] | None
 
 
 class TaskRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -58,7 +58,7 @@ def decode(text: str) -> TaskRules:
     """Read stored rules; what is not ours counts as none."""
     try:
         return _decoder.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return NONE
 
 

@@ -19,7 +19,7 @@ from litequeue.core.clock import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-TASKS = ("plain", "nap", "bad", "ticks")
+TASKS = ("plain", "nap", "bad", "ticks", "limited")
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -45,6 +45,11 @@ def declare(queue: Queue) -> Queue:
     @queue.task(name="bad", retries=1, backoff="1h")
     def bad(n: Any = None) -> None:
         raise RuntimeError(str(n))
+
+    tokens = queue.limit("tokens", rate="5/s", smooth=True).key("{n}").cost("{n}")
+
+    @queue.task(name="limited", limit_key="{n}", concurrency=1, limits=[queue.limit("pool", concurrency=2), tokens])
+    def limited(n: int) -> None: ...
 
     @queue.task(name="ticks", schedule=cron("0 6 * * *", tz="UTC"))
     def ticks() -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import enum
 import inspect
+import math
 import tempfile
 import typing
 from collections.abc import Callable
@@ -23,11 +24,15 @@ from hypothesis import strategies as st
 
 from fuzz import hostile
 from fuzz.hostile import NOW
+from fuzz.limit_texts import ALL_OF_LIMITS
 from fuzz.targets import Target
 from litequeue import Queue
 from litequeue.core import duration
 from litequeue.errors import DecodeError, LiteQueueError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
+from litequeue.limits import settings, task_rules
+from litequeue.limits.held import stored_takes
+from litequeue.limits.rate import rate_of
 from litequeue.options import Using
 from litequeue.scheduling import triggers as schedule
 from litequeue.scheduling.words import words
@@ -186,6 +191,24 @@ def _refuses(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return None
 
 
+def read_limits(case: tuple[str, str, str]) -> None:
+    """Rules as they are stored: what can be read can be reckoned with, by numbers that SQLite holds."""
+    limit, rules, takes = case
+    for allowed in (settings.effective(limit, None), settings.effective(None, limit), settings.effective(limit, rules)):
+        rate = allowed.rate
+        assert allowed.most > 0
+        if rate is not None:
+            assert rate.stamp(NOW) < math.inf
+            assert rate.opens_at([(NOW, 1)] * 3, 1, NOW) < math.inf
+            assert str(rate)
+            rate.room([(NOW, 1)], NOW)
+    for take in task_rules.takes_of(task_rules.decode(rules), takes).takes:
+        assert 0 <= take.cost <= hostile.LARGEST
+    for text in case:
+        assert all(0 <= cost <= hostile.LARGEST for _, cost in stored_takes(text).values())
+        _refuses(rate_of, text)
+
+
 def read_time(case: tuple[Any, Any, Any, Any]) -> None:
     span, when, expression, zone = case
     length = _refuses(duration.seconds, span)
@@ -277,6 +300,7 @@ TARGETS = (
     Target(
         "durations, instants, cron", st.tuples(hostile.spans, hostile.whens, hostile.crons, hostile.zones), read_time
     ),
+    Target("limits", st.tuples(*[st.sampled_from(ALL_OF_LIMITS) | hostile.texts.filter(hostile.decodable)] * 3), read_limits),
     Target("durations shown", hostile.reals, show_span),
     Target(
         "options",

@@ -86,7 +86,8 @@ class Parking:
     def look_at_due(self) -> bool:
         """Bring back jobs of keys that are to be looked at by now, as many as have room. False: there are no such."""
         due: dict[tuple[str, str], bool] = {}  # keys, with whether jobs are parked there whose task takes of it no more
-        for limit, key, task in self._db.rows(SQL["keys_due"], {"now": self._now, "most": CHUNK}):
+        rows = self._db.rows(SQL["keys_due"], {"now": self._now, "most": CHUNK})
+        for limit, key, task in rows:
             due[limit, key] = due.get((limit, key), False) or not self._rules.has_key(task, limit)
         if not due:
             return False
@@ -103,6 +104,8 @@ class Parking:
         self._bring_back(wanted)
         self._db.many(SQL["look_later"], later)
         self._db.many(SQL["forget_empty_keys"], due)
+        if len(rows) < CHUNK:  # what is due still has a name that is not UTF-8, so not as it was read
+            self._db.rows(SQL["put_off_looks"], {"now": self._now, "later": self._now + LOOK_AGAIN})
         return True
 
     def _bring_back(self, wanted: list[tuple[str, str, int]]) -> None:

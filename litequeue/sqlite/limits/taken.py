@@ -82,7 +82,7 @@ class Taken:
     def _starts_of(self, limit: str, key: str, rate: Rate | None) -> list[tuple[float, int]]:
         if rate is None:
             return []
-        values = {"limit": limit, "key": key, "edge": rate.edge(self._now)}
+        values = {"limit": limit, "key": key, "edge": rate.edge(self._now), "latest": rate.latest(self._now)}
         return [(at, count) for at, count in self._db.rows(SQL["starts"], values)]
 
     def edges(self) -> list[tuple[str, str, float]]:

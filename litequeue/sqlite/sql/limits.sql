@@ -72,7 +72,7 @@ WHERE (limit_name, key) IN
 DELETE FROM litequeue_left_behind WHERE worker = :worker
 
 -- name: starts
-SELECT at, count FROM litequeue_starts WHERE limit_name = :limit AND key = :key AND at > :edge ORDER BY at
+SELECT at, count FROM litequeue_starts WHERE limit_name = :limit AND key = :key AND at > :edge AND at <= :latest ORDER BY at
 
 -- name: count_start
 INSERT INTO litequeue_starts (limit_name, key, at, count) VALUES (?, ?, ?, ?)
@@ -150,6 +150,9 @@ SELECT min(look_at) FROM litequeue_full_keys
 -- name: look_later
 UPDATE litequeue_full_keys SET look_at = ? WHERE limit_name = ? AND key = ?
 
+-- name: put_off_looks
+UPDATE litequeue_full_keys SET look_at = :later WHERE look_at < :now
+
 -- name: forget_empty_keys
 DELETE FROM litequeue_full_keys
 WHERE limit_name = ? AND key = ? AND NOT EXISTS
@@ -161,7 +164,7 @@ UPDATE litequeue_full_keys SET look_at = :now WHERE look_at > :now AND (:limit I
 
 -- After a reboot: all starts count as of now, and every key is looked at.
 -- name: all_starts
-SELECT limit_name, key, sum(count) FROM litequeue_starts GROUP BY limit_name, key
+SELECT limit_name, key, CAST(min(max(total(count), 0), 1e15) AS INTEGER) FROM litequeue_starts GROUP BY limit_name, key
 
 -- name: drop_starts
 DELETE FROM litequeue_starts
