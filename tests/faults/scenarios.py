@@ -207,7 +207,9 @@ class Limited(Scenario):
                 if current_job().attempt == 1:
                     raise ValueError(key)
 
-        @queue.task(name="paid", retries=100, backoff=0, limits=[queue.limit("tokens", rate="1000/s").key("{key}").cost(3)])
+        @queue.task(
+            name="paid", retries=100, backoff=0, limits=[queue.limit("tokens", rate="1000/s").key("{key}").cost(3)]
+        )
         def paid(key: str) -> None:
             current_job().charge("tokens", 1)
 

@@ -39,6 +39,8 @@ WORKER = {
 SCHEDULE = {"name": "extra", "task": "plain", "queue": "default", "payload": b"[[1],{}]", "priority": 0,
             "created_at": NOW, "next_at": NOW, "trigger": EVERY}  # fmt: skip
 ERROR = {"job": 1, "attempt": 1, "at": NOW, "type": "E", "message": "m", "traceback": "t"}
+FULL_KEY = {"limit_name": "limited", "key": "5", "queue": "default", "task": "limited", "look_at": 0.0}
+START = {"limit_name": "tokens", "key": "5", "at": 1.0, "count": 1}
 META = {"name": "schema_version", "value": "1"}
 
 
@@ -98,12 +100,21 @@ _ROWS = (
     [_row("jobs", RUNNING | {"worker": 2}, begun=0, cancel_requested=1)],
     [_row("jobs", BEGUN, timeout=-1.0)],
     [_row("jobs", BEGUN, timeout=math.inf)],
+    # a key that is due and cannot be named: the worker spun
+    [_row("full_keys", FULL_KEY, limit_name=Raw(b"\xff"))],
+    # rates and costs with which nothing can be reckoned
+    [
+        _row("limits", {"name": "tokens", "operator_at": NOW}, operator='{"rate": {"count": 100, "window": 0.0}}'),
+        _row("starts", START),
+    ],
+    [_row("starts", START, count=LARGEST), _row("starts", START | {"at": 2.0}, count=LARGEST)],
 )
 
 KNOWN: dict[str, tuple[Any, ...]] = {
     "rows": tuple((driver, rows) for rows in _ROWS for driver in ("apsw", "sqlite3")),
     "triggers": ((EVERY, -math.inf), (EVERY, -1e300), (DAILY, -1e11), ('{"at": 1e300}', NOW)),
     "identities": (("", 2**31), ("", -LARGEST), ("[" * DEEP, 0), ('{"host": "\\ud800"}', 1)),
+    "limits": (('{"a":' * DEEP,) * 3,),
     "tags and progress": ('{"x":' * DEEP,),
     "durations, instants, cron": (("1s", "0001-01-01T00:00:00+23:59", "* * * * *", "UTC"),),
     "key formats": (("{n.x}", None), ("{n[0]}", 1), ("{n:%Y}", "x")),

@@ -300,7 +300,11 @@ TARGETS = (
     Target(
         "durations, instants, cron", st.tuples(hostile.spans, hostile.whens, hostile.crons, hostile.zones), read_time
     ),
-    Target("limits", st.tuples(*[st.sampled_from(ALL_OF_LIMITS) | hostile.texts.filter(hostile.decodable)] * 3), read_limits),
+    Target(
+        "limits",
+        st.tuples(*[st.sampled_from(ALL_OF_LIMITS) | hostile.texts.filter(hostile.decodable)] * 3),
+        read_limits,
+    ),
     Target("durations shown", hostile.reals, show_span),
     Target(
         "options",

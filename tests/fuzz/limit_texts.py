@@ -11,18 +11,23 @@ from fuzz.hostile import NOW
 
 LIMITS = ("limited", "pool", "tokens")
 LIMIT_TEXTS = (
-    '{"concurrency": 1}', '{"concurrency": 0}', '{"concurrency": -1}', f'{{"concurrency": {10**30}}}', '{"concurrency": null}',
+    '{"concurrency": 1}', '{"concurrency": 0}', '{"concurrency": -1}', f'{{"concurrency": {10**30}}}',
+    '{"concurrency": null}',
     '{"rate": {"count": 0, "window": 1.0}}', '{"rate": {"count": 100, "window": 0.0, "smooth": true}}',
-    '{"rate": {"count": 1, "window": 1e999}}', '{"rate": {"count": 5, "window": -1.0}}', '{"rate": {"count": 100, "window": 5e-324}}',
+    '{"rate": {"count": 1, "window": 1e999}}', '{"rate": {"count": 5, "window": -1.0}}',
+    '{"rate": {"count": 100, "window": 5e-324}}',
     f'{{"rate": {{"count": {10**30}, "window": 1e300}}}}', '{"rate": NaN}', "{}", "[]", "", "[" * 400,
 )  # fmt: skip
 RULE_TEXTS = (
     '{"limits": [["limited", true, 1]], "ordered": true}', '{"limits": [["limited", true, -5]]}', '{"limits": []}',
-    f'{{"limits": [["pool", false, {10**30}]]}}', '{"limits": [["pool"]]}', '{"limits": [["pool", false, null, 7]]}', "{}", "7",
+    f'{{"limits": [["pool", false, {10**30}]]}}', '{"limits": [["pool"]]}',
+    '{"limits": [["pool", false, null, 7]]}', "{}", "7",
 )  # fmt: skip
 TAKES_TEXTS = (
-    '{"limited": ["5", 1]}', f'{{"limited": ["5", 1], "tokens": ["5", {10**30}]}}', '{"limited": ["5", 1], "tokens": ["5", -7]}',
-    '{"limited": [null, 1]}', '{"limited": ["", 1], "tokens": ["", 0]}', '{"limited": 5}', "[]", "5", "", '{"a"', "[" * 400,
+    '{"limited": ["5", 1]}', f'{{"limited": ["5", 1], "tokens": ["5", {10**30}]}}',
+    '{"limited": ["5", 1], "tokens": ["5", -7]}',
+    '{"limited": [null, 1]}', '{"limited": ["", 1], "tokens": ["", 0]}', '{"limited": 5}', "[]", "5", "", '{"a"',
+    "[" * 400,
     '{"limited": ["5", 1], "tokens": ["\\ud800", 1]}', '{"limited": ["a\\u0000b", 1], "tokens": ["a", 1e999]}',
 )  # fmt: skip
 ALL_OF_LIMITS = (*LIMIT_TEXTS, *RULE_TEXTS, *TAKES_TEXTS)

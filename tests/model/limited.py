@@ -27,6 +27,7 @@ from litequeue.limits.rate import Rate
 from litequeue.sqlite.limits import parking, reboot, stored_rules
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
+from model.limited_rows import LEAKS, WAITING
 from model.limited_truth import KEYS, LIMITS, MOST_COST, TASKS, WINDOW, LimitTruth, Waiting
 from model.quick import quickly
 from model.row import Broken, must_be
@@ -41,21 +42,6 @@ if TYPE_CHECKING:
 QUEUES = ("default", "email")
 BACKLOG = 120
 LAST_CYCLES = 600
-WAITING = """
-    SELECT job.id, job.task, job.queue, -job.priority, limited.takes, job.state = 2
-    FROM litequeue_jobs AS job LEFT JOIN litequeue_limited AS limited ON limited.job = job.id WHERE job.state IN (1, 2)"""
-LEAKS = {
-    "parked, and not as the job says": "SELECT job FROM litequeue_parked AS parked LEFT JOIN litequeue_jobs AS job "
-    "ON job.id = parked.job WHERE job.state IS NOT 2 OR job.queue <> parked.queue OR job.task <> parked.task "
-    "OR -job.priority <> parked.rank",
-    "waiting for nothing": "SELECT id FROM litequeue_jobs WHERE state = 2 AND id NOT IN (SELECT job FROM litequeue_parked)",
-    "parked, and never looked at": "SELECT parked.job FROM litequeue_parked AS parked LEFT JOIN litequeue_full_keys AS lane "
-    "USING (limit_name, key, queue, task) WHERE lane.look_at IS NULL",
-    "takes of no job": "SELECT job FROM litequeue_limited WHERE job NOT IN (SELECT id FROM litequeue_jobs)",
-    "order held by what has ended": "SELECT ordered.job FROM litequeue_ordered AS ordered LEFT JOIN litequeue_jobs AS job "
-    "ON job.id = ordered.job WHERE coalesce(job.state, 9) > 3",
-    "left behind by none": "SELECT job FROM litequeue_left_behind WHERE worker NOT IN (SELECT id FROM litequeue_workers)",
-}
 
 
 class Crew(Hands):
@@ -85,8 +71,8 @@ class LimitWorld:
         self.acts: tuple[tuple[Callable[[], object], float], ...] = (
             (self.enqueue, 20), (self.cycle, 25), (self.begin, 25), (self.end, 25), (self.wait, 10), (self.cancel, 2),
             (self.retry, 2), (self.complete, 3), (self.release, 2), (self.die, 0.6), (self.fall_behind, 1),
-            (self.function_returns, 1), (self.charge, 2), (self.set_limit, 0.7), (self.pause, 0.6), (self.redeclare, 0.3),
-            (self.prune, 1), (self.reboot, 0.05),
+            (self.function_returns, 1), (self.charge, 2), (self.set_limit, 0.7), (self.pause, 0.6),
+            (self.redeclare, 0.3), (self.prune, 1), (self.reboot, 0.05),
         )  # fmt: skip
 
     def step(self) -> None:
@@ -206,7 +192,14 @@ class LimitWorld:
         found = self._some_run()
         if found:
             now = self.clock.now()
-            outcomes = (Succeeded(b"1"), Failed(BOOM), Retried(now + 3.0, BOOM), Snoozed(now), Cancelled(), Released(begun=True))
+            outcomes = (
+                Succeeded(b"1"),
+                Failed(BOOM),
+                Retried(now + 3.0, BOOM),
+                Snoozed(now),
+                Cancelled(),
+                Released(begun=True),
+            )
             [outcome] = self.chance.choices(outcomes, (10, 1, 1, 1, 1, 1))
             self._end(*found, outcome)
 
@@ -288,6 +281,10 @@ class LimitWorld:
         self.crew = [Crew(store) for store in self.stores[:2]]
         self.cycle(limit=1)
 
+    def boot_id(self) -> str:
+        """What the system says."""
+        return f"boot {self.boots}"
+
     def _operate(self, work: Callable[[Any], object], limit: str | None = None) -> None:
         kernel = self.stores[2].kernel
         kernel.writer.run(lambda db: [work(db), stored_rules.changed(db, limit)])
@@ -340,14 +337,8 @@ class LimitWorld:
 
     def settle_down(self) -> None:
         """Pauses end, and one worker brings all to an end."""
-        for name in list(self.truth.paused):
-            sql = "DELETE FROM litequeue_pauses WHERE name = ?"
-            self._operate(lambda db, name=name: db.rows(sql, (name,)))
+        self._operate(lambda db: db.rows("DELETE FROM litequeue_pauses"))
         self.truth.paused.clear()
-        while len(self.crew) > 1:
-            self.crew.pop().store.runs.rescue(self.crew[0].number + 1, None, blame=False)
-        for worker in (self.crew[0],):
-            worker.store.runs.rescue(worker.number, None, blame=False)
         for number in self.stores[0].workers.ownerless():
             self.stores[0].runs.rescue(number, None, blame=False)
         for record in self.stores[0].workers.list():
@@ -387,7 +378,7 @@ def play(seed: int, steps: int, *, over: Callable[[], bool] = lambda: False) -> 
         stack.enter_context(mock.patch.object(rates, "SLICES", (64, 4)[seed % 2]))
         stack.enter_context(mock.patch.object(parking, "CHUNK", 7))
         world = LimitWorld(seed, folder)
-        stack.enter_context(mock.patch.object(reboot, "boot_id", lambda: f"boot {world.boots}"))
+        stack.enter_context(mock.patch.object(reboot, "boot_id", world.boot_id))
         try:
             while done < steps and not over():
                 world.step()

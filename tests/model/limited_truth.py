@@ -146,9 +146,7 @@ class LimitTruth:
             elif takes and TASKS[job.task][0].keyed:
                 self._check_place(by_id.get(job.id), takes[0], by_id.values(), taken)
 
-    def _check_place(
-        self, job: Waiting | None, take: Take, waiting: Iterable[Waiting], taken: set[str]
-    ) -> None:
+    def _check_place(self, job: Waiting | None, take: Take, waiting: Iterable[Waiting], taken: set[str]) -> None:
         for other in waiting if job is not None else ():
             behind = (other.task, other.queue) != (job.task, job.queue) or other.place >= job.place
             if not behind and str(other.id) not in taken:

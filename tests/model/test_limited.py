@@ -37,15 +37,21 @@ def changed(names, old, new):
 
 MISTAKES = {
     "a place is taken twice": lambda: changed("running_takes", "count(*)", "1"),
-    "what was left behind holds nothing": lambda: changed("running_takes", "SELECT task, takes, 1", "SELECT task, '{}', 0"),
+    "what was left behind holds nothing": lambda: changed(
+        "running_takes", "SELECT task, takes, 1", "SELECT task, '{}', 0"
+    ),
     "starts are forgotten early": lambda: changed("starts", "at > :edge", "at > :edge + 3"),
-    "a start counts before its function is called": lambda: mock.patch.object(Rate, "stamp", lambda self, now: now - 1.0),
-    "the last of a key comes first": lambda: changed("first_parked heads_of_keys", "ORDER BY rank, job", "ORDER BY -rank, job"),
-    "an end lets none in": lambda: mock.patch.object(give_back, "freed", lambda *_: iter(())),
+    "a start counts before its function is called": lambda: mock.patch.object(
+        Rate, "stamp", lambda self, now: now - 1.0
+    ),
+    "the last of a key comes first": lambda: changed(
+        "first_parked heads_of_keys", "ORDER BY rank, job", "ORDER BY -rank, job"
+    ),
+    "an end lets none in": lambda: mock.patch.object(give_back, "freed", return_value=iter(())),
     "starts are not given back": lambda: changed("take_off_start", "count = count - ?", "count = count - ? * 0"),
     "what is let in and ends lets none in": lambda: changed("look_at_keys_of", "look_at = 0.0", "look_at = look_at"),
     "two begin in the order of a key": lambda: mock.patch.dict(SQL, ordered_holders="SELECT 1, 1 WHERE :limit = :keys"),
-    "a limit is never full": lambda: mock.patch.object(Room, "fits", lambda *_: True),
+    "a limit is never full": lambda: mock.patch.object(Room, "fits", return_value=True),
     "a full limit is never looked at again": lambda: changed("keys_due", "look_at <= :now", "look_at <= 0"),
     "a pause is not seen": lambda: mock.patch.object(gate, "base_name", lambda name: f"{name}!"),
     "a replaced job stays parked": lambda: changed("unpark", "job = :id", "job = -:id"),

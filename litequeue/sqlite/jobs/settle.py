@@ -57,7 +57,8 @@ def turn(
         expire(db, now, result_ttl, CHUNK)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
-    if overdue or due or (gate is not None and rules.has_keys and gate.parking.look_at_due()):
+    let_in = gate is not None and rules.has_keys and gate.parking.look_at_due()
+    if overdue or due or let_in:
         (run_at, expires_at, *_), *lanes = db.rows(SQL["look"], look)
     claimed: list[Claimed] = []
     cut = False

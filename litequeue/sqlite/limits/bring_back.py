@@ -49,7 +49,7 @@ def leave_order(job_ids: Iterable[str]) -> Steps[None]:
 
 
 def leave(job_ids: Iterable[str | int]) -> Steps[None]:
-    """After jobs have ended that did not run: they may have held their keys' order, or been let in in place of others."""
+    """After jobs have ended that did not run: they may have kept an order, or been let in before others."""
     ids = f"[{','.join(map(str, job_ids))}]"
     yield SQL["look_at_keys_of"], {"ids": ids}
     left = yield SQL["leave_order"], {"ids": ids}
