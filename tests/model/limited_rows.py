@@ -2,7 +2,8 @@
 
 WAITING = """
     SELECT job.id, job.task, job.queue, -job.priority, limited.takes, job.state = 2
-    FROM litequeue_jobs AS job LEFT JOIN litequeue_limited AS limited ON limited.job = job.id WHERE job.state IN (1, 2)"""
+    FROM litequeue_jobs AS job LEFT JOIN litequeue_limited AS limited ON limited.job = job.id
+    WHERE job.state IN (1, 2)"""
 LEAKS = {
     "parked, and not as the job says": """
         SELECT job FROM litequeue_parked AS parked LEFT JOIN litequeue_jobs AS job ON job.id = parked.job
