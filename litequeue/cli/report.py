@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from litequeue.cli.printing import iso, one_line, to_json
+from litequeue.core.limits import LimitRecord, PauseRecord
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
@@ -101,6 +104,8 @@ def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
         ],
         "unserved": unserved(ready, crew),
         "schedules": [schedule_fields(schedule, now, crew) for schedule in store.schedules.list()],
+        "paused": [pause_fields(pause) for pause in store.rules.pauses()],
+        "limits": [limit_fields(limit) for limit in store.rules.list()],
         "recent_failures": [_failure(job) for job in store.jobs.list(status=Status.FAILED, limit=RECENT_FAILURES)],
     }
 
@@ -182,6 +187,17 @@ def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[st
         "skipping": schedule.skipping,
         "skipping_since": iso(schedule.skipping_since),
     }
+
+
+def pause_fields(pause: PauseRecord) -> dict[str, Any]:
+    """Return a pause as plain values."""
+    return {"kind": pause.kind, "name": pause.name, "paused_at": iso(pause.paused_at)}
+
+
+def limit_fields(limit: LimitRecord) -> dict[str, Any]:
+    """Return a limit as plain values."""
+    fields: dict[str, Any] = msgspec.structs.asdict(limit)
+    return fields | {"operator_at": iso(limit.operator_at), "opens_at": iso(limit.opens_at), "tasks": list(limit.tasks)}
 
 
 def trigger_text(schedule: ScheduleRecord) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
+    from litequeue.core.limits import RuleKeeper
     from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
 
@@ -163,6 +164,12 @@ class Source(Protocol):
     async def aretry(self, job_id: str) -> None:
         """Async twin of `retry`."""
 
+    def why(self, job_id: str) -> str:
+        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
+
+    async def awhy(self, job_id: str) -> str:
+        """Async twin of `why`."""
+
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`."""
 
@@ -238,6 +245,10 @@ class Engine(Protocol):
     @property
     def schedules(self) -> Keeper:
         """The part that keeps schedules."""
+
+    @property
+    def rules(self) -> RuleKeeper:
+        """The part that keeps what an operator says on what may start: limits and pauses."""
 
     @property
     def transactions(self) -> Transactions:

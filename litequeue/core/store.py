@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from litequeue.limits.limit import Allowed
     from litequeue.limits.task_rules import TaskRules
 
+DEATHS = 2  # of workers under a job: after so many it is run alone
+
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.dispatch import IdleWorker
 from litequeue.core.logger import aside
+from litequeue.core.store import DEATHS
 from litequeue.ipc.notifier import JOBS
-from litequeue.worker.running_jobs import DEATHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

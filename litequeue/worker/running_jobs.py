@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import Cancelled, Ended, Outcome, Released
+from litequeue.core.store import DEATHS
 from litequeue.worker.executor.claim_size import HORIZON
 from litequeue.worker.executor.execute import written_off
 from litequeue.worker.executor.mailbox import SHORT_LIMIT
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.thread_pool import Claim
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
-DEATHS = 2  # of workers under a job: after so many it is run alone
 
 
 class RunningJobs:

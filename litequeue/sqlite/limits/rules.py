@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 class Rules:
     """All rules of one file at one moment."""
 
-    def __init__(self, limits: Iterable[Row] = (), tasks: Iterable[Row] = (), pauses: Iterable[Row] = ()) -> None:
+    def __init__(
+        self,
+        limits: Iterable[Row] = (),
+        tasks: Iterable[Row] = (),
+        pauses: Iterable[Row] = (),
+        *,
+        has_full_keys: bool = False,
+    ) -> None:
         self.limits: dict[str, Allowed] = {
             name: effective(declared, operator) for name, declared, operator, _ in limits
         }
@@ -33,8 +40,9 @@ class Rules:
         paused = [(kind, name) for kind, name, _ in pauses]
         self.paused_queues: frozenset[str] = frozenset(name for kind, name in paused if kind == "queue")
         self.paused_tasks: frozenset[str] = frozenset(name for kind, name in paused if kind == "task")
-        self.has_keys: bool = any(use.keyed for rules in self.tasks.values() for use in rules.limits)
-        self.are_none: bool = not (self.tasks or paused)
+        # also where the code of now has none: jobs that were parked before it must come back
+        self.has_keys: bool = has_full_keys or any(use.keyed for rules in self.tasks.values() for use in rules.limits)
+        self.are_none: bool = not (self.tasks or paused or has_full_keys)
 
     def touch(self, lanes: Iterable[Row]) -> bool:
         """Whether there is a rule for one of these lanes, given by queue and task."""
@@ -86,4 +94,10 @@ class KnownRules:
 
 def read(db: Connection) -> Rules:
     """Read all rules."""
-    return Rules(db.rows(SQL["stored_limits"]), db.rows(SQL["stored_tasks"]), db.rows(SQL["stored_pauses"]))
+    [(look,)] = db.rows(SQL["next_key_look"])
+    return Rules(
+        db.rows(SQL["stored_limits"]),
+        db.rows(SQL["stored_tasks"]),
+        db.rows(SQL["stored_pauses"]),
+        has_full_keys=look is not None,
+    )

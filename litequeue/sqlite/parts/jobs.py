@@ -17,7 +17,7 @@ from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, become_writer, connection_of
 from litequeue.sqlite.commit.framework_connection import Unwrapped, aunwrapped, unwrapped
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
+from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle, why
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
@@ -298,6 +298,14 @@ class Jobs:
         await self._kernel.arun(lambda: control.retry(job_id, self._kernel.clock.now()), self._kernel.announce)
 
     # ---- waiting
+
+    def why(self, job_id: str) -> str:
+        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
+        return self._kernel.read(lambda db: why.why(db, job_id, self._kernel.clock, self._kernel.lives))
+
+    async def awhy(self, job_id: str) -> str:
+        """Async twin of `why`."""
+        return await self._kernel.soon(lambda: self.why(job_id))
 
     @interruptible
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:

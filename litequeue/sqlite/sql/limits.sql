@@ -25,6 +25,29 @@ ON CONFLICT (name) DO UPDATE SET rules = excluded.rules
 -- name: undeclare_task
 DELETE FROM litequeue_tasks WHERE name = :name
 
+-- What an operator sets, and what stands still.
+-- name: set_limit
+UPDATE litequeue_limits SET operator = :operator, operator_at = :at WHERE name = :name
+
+-- name: remove_limit
+DELETE FROM litequeue_limits WHERE name = :name
+
+-- name: drop_starts_of
+DELETE FROM litequeue_starts WHERE limit_name = :name
+
+-- name: pause
+INSERT INTO litequeue_pauses (kind, name, paused_at) VALUES (:kind, :name, :now) ON CONFLICT (kind, name) DO NOTHING
+RETURNING 1
+
+-- name: resume
+DELETE FROM litequeue_pauses WHERE kind = :kind AND name = :name RETURNING 1
+
+-- name: parked_of_limits
+SELECT limit_name, count(*) FROM litequeue_parked GROUP BY limit_name
+
+-- name: full_keys_of_limits
+SELECT limit_name, count(DISTINCT key) FROM litequeue_full_keys GROUP BY limit_name
+
 -- What jobs say of what they take.
 -- name: keep_takes
 INSERT OR REPLACE INTO litequeue_limited (job, takes) VALUES (?, ?)
