@@ -73,6 +73,8 @@ PARTS = {
     "beat": "running",
     "ownerless": "running",
     "everyone": "running",
+    "stuck_jobs": "what waits, of all that is neither queued nor running nor succeeded",
+    "free_stuck": "the same",
 }
 
 

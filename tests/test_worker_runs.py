@@ -118,7 +118,7 @@ def test_a_timeout_without_a_worker_says_how_to_start_one(queue):
     @queue.task
     def never(): ...
 
-    with pytest.raises(TimeoutError, match=r"never.* is still queued, and no worker is running; start one"):
+    with pytest.raises(TimeoutError, match=r"never.* is still queued: no worker is running; start one"):
         never.enqueue().result(0.01)
 
 

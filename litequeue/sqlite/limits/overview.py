@@ -74,3 +74,14 @@ class _Overview:
 def pauses(db: Connection) -> list[PauseRecord]:
     """Read what is paused: queues, then tasks, by name."""
     return [PauseRecord(kind, name, paused_at) for kind, name, paused_at in sorted(db.rows(SQL["stored_pauses"]))]
+
+
+def too_costly(db: Connection) -> list[tuple[str, str, int, int]]:
+    """Return tasks that take more of a limit than that ever has: task, limit, cost, and the most there is."""
+    known = rules.read(db)
+    return [
+        (task, use.limit, use.cost, known.allowed(use.limit).most)
+        for task, rule in sorted(known.tasks.items())
+        for use in rule.limits
+        if use.cost is not None and use.cost > known.allowed(use.limit).most
+    ]
