@@ -218,7 +218,8 @@ def parked(store, per_user):
     """Two jobs that are parked, of three, and one that waits for another of its schedule."""
     jobs = [put_keyed(store, per_user, "a", queue="mail") for _ in range(3)]
     Hands(store, "mail").claim(3)
-    store.kernel.writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET state = 2 WHERE id = ?", (put(store),)))
+    other = put(store)
+    store.kernel.writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET state = 2 WHERE id = ?", (other,)))
     return jobs[1:]
 
 

@@ -140,7 +140,7 @@ def test_it_has_ended(store, hands, clock):
     one, other = hands.claim(2)
     hands.settle((one, SUCCEEDED), (other, FAILED))
     store.jobs.cancel(jobs[2])
-    at = "2023-11-14 22:13:20+00:00 (0ms ago)"
+    at = "2023-11-14 22:13:20+00:00 (0s ago)"
     assert [told(store, job) for job in jobs] == [
         f"it succeeded at {at}", f"it failed at {at}: ValueError: boom", f"it was cancelled at {at}",
     ]  # fmt: skip

@@ -37,6 +37,7 @@ class Rules:
             for name, text in tasks
             if (rules := decode(text)).limits  # others say nothing on a start
         }
+        self.used: frozenset[str] = frozenset(use.limit for rules in self.tasks.values() for use in rules.limits)
         paused = [(kind, name) for kind, name, _ in pauses]
         self.paused_queues: frozenset[str] = frozenset(name for kind, name in paused if kind == "queue")
         self.paused_tasks: frozenset[str] = frozenset(name for kind, name in paused if kind == "task")

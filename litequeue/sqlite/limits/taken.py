@@ -7,6 +7,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from litequeue.limits.limit import Allowed
 from litequeue.limits.task_rules import takes_of
 from litequeue.sqlite.sql import SQL
 
@@ -78,7 +79,8 @@ class Taken:
         """Return what is left of a limit, or of one key of it."""
         known = self._rooms.get((limit, key))
         if known is None:
-            allowed = self._rules.allowed(limit)
+            # of one that no task takes of any more, what was parked before comes back
+            allowed = self._rules.allowed(limit) if limit in self._rules.used else Allowed()
             most, rate = allowed.concurrency, allowed.rate
             left = math.inf if most is None else most - self.running.get((limit, key), 0)
             known = self._rooms[limit, key] = Room(left, rate, self._starts_of(limit, key, rate), self._now)

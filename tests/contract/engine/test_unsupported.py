@@ -64,6 +64,14 @@ ASKING = {
         lambda rig: list(rig.queue.schedules),
         lambda rig: declared(rig, "hourly", schedule=every("1h")),
     ],
+    Feature.LIMITS: [
+        lambda rig: rig.queue.limit("openai", concurrency=1),
+        lambda rig: declared(rig, "alone", concurrency=1),
+        lambda rig: list(rig.queue.limits),
+        lambda rig: rig.queue.pause("email"),
+        lambda rig: rig.queue.resume(task="add"),
+        lambda rig: asyncio.run(rig.queue.apauses()),
+    ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
