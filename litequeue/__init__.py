@@ -16,6 +16,7 @@ from litequeue.errors import (
     JobNotFound,
     JobTimeout,
     KeyConflict,
+    LimitNotFound,
     LiteQueueError,
     LockTimeout,
     NotAQueue,
@@ -34,6 +35,8 @@ from litequeue.errors import (
     Unsupported,
 )
 from litequeue.job import Job
+from litequeue.limits.limit import Limit
+from litequeue.limits.stored import Limits, Pause, StoredLimit
 from litequeue.lock import Lock
 from litequeue.queue import Queue, default_queue, task
 from litequeue.scheduling.cron import cron
@@ -78,12 +81,16 @@ __all__ = [
     "JobNotFound",
     "JobTimeout",
     "KeyConflict",
+    "Limit",
+    "LimitNotFound",
+    "Limits",
     "LiteQueueError",
     "Lock",
     "LockTimeout",
     "NotAQueue",
     "Page",
     "PartlyEnqueued",
+    "Pause",
     "PayloadTooLarge",
     "PlainCallWarning",
     "Progress",
@@ -101,6 +108,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreReplaced",
+    "StoredLimit",
     "StoredSchedule",
     "Task",
     "UnknownTask",

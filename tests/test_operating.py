@@ -1,7 +1,6 @@
 """Limits and pauses at run time as an application and the command line use them."""
 
 import asyncio
-import json
 import threading
 
 import pytest
@@ -22,7 +21,7 @@ def test_a_process_that_declares_nothing_sees_and_changes_the_limits(queue, data
 
     with queue.worker(), Queue(database) as bare:
         until(lambda: len(bare.limits) == 2)
-        assert [limit.name for limit in bare.limits] == [ask.name, "openai"]
+        assert [limit.name for limit in bare.limits] == ["openai", ask.name]
         assert "openai" in bare.limits
         assert "other" not in bare.limits
         limit = bare.limits["openai"]

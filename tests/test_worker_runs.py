@@ -139,7 +139,10 @@ def test_a_timeout_says_that_nobody_serves_the_queue(queue):
     @queue.task(queue="slow")
     def lonely(): ...
 
-    with queue.worker(queues=["fast"]), pytest.raises(TimeoutError, match="no running worker serves its queue 'slow'"):
+    with (
+        queue.worker(queues=["fast"]),
+        pytest.raises(TimeoutError, match="no running worker that has its task serves its queue 'slow'"),
+    ):
         lonely.enqueue().result(0.05)
 
 

@@ -27,6 +27,8 @@ class NoTask(NamedTuple):
 class NoQueue(NamedTuple):
     """No living worker that has the task serves the queue."""
 
+    queue: str
+
 
 class Paused(NamedTuple):
     """Its queue or its task is paused."""
@@ -125,8 +127,8 @@ def obstacle_text(obstacle: Obstacle, now: float) -> str:
             return "no worker is running; start one: `litequeue run` or queue.worker()"
         case NoTask():
             return "no running worker has its task; start one that imports it"
-        case NoQueue():
-            return "no running worker that has its task serves its queue; start one that does"
+        case NoQueue(queue):
+            return f"no running worker that has its task serves its queue {queue!r}; start one that does"
         case Paused(kind, name, since):
             return f"its {kind} {name!r} is paused, since {_at(since, now)}; `litequeue resume` lets it go on"
         case Unknown():

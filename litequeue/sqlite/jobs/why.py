@@ -93,7 +93,7 @@ def _unserved(record: JobRecord, living: Sequence[WorkerRecord]) -> Obstacle | N
     if not knowing:
         return NoTask()
     serving = (worker.queues is None or record.queue in worker.queues for worker in knowing)
-    return None if any(serving) else NoQueue()
+    return None if any(serving) else NoQueue(record.queue)
 
 
 def _in_line(db: Connection, record: JobRecord) -> Obstacle:
