@@ -240,7 +240,6 @@ OPTIONS: dict[str, str] = {
     "timezone": 'tz= of the trigger: cron("0 6 * * *", tz="Europe/Paris")',
     "enable_utc": 'tz= of the trigger: cron("0 6 * * *", tz="UTC")',
     # the worker
-    "concurrency": "threads= of the worker for plain functions, coroutines= of it for async ones",
     "threads": "threads= of the worker: queue.worker(threads=4), or litequeue run --threads 4",
     "coroutines": "coroutines= of the worker: queue.worker(coroutines=100), or litequeue run --coroutines 100",
     "grace": "grace= of the worker: queue.worker(grace=30), or litequeue run --grace 30s",

@@ -122,7 +122,6 @@ def test_a_subclass_may_have_a_method_of_that_name(database):
         ({"key": "k"}, "it goes to task.using(key=...)"),
         ({"queue_name": "q"}, "queue="),
         ({"threads": 4}, "threads= of the worker: queue.worker(threads=4)"),
-        ({"concurrency": 4}, "threads= of the worker"),
     ],
 )
 def test_an_option_of_another_queues_task_is_answered_by_ours(queue, given, advice):

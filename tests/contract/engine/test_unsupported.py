@@ -64,6 +64,10 @@ ASKING = {
         lambda rig: list(rig.queue.schedules),
         lambda rig: declared(rig, "hourly", schedule=every("1h")),
     ],
+    Feature.LIMITS: [
+        lambda rig: rig.queue.limit("shared", concurrency=1),
+        lambda rig: rig.queue.task(name="one at a time", concurrency=1)(print),
+    ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
