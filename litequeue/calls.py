@@ -15,7 +15,7 @@ from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued
 from litequeue.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from litequeue.core.engine import Source, Submitted
 
@@ -176,3 +176,43 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
 
     def __repr__(self) -> str:
         return f"<EnqueuedJobs {len(self)}>"
+
+
+def store_in_chunks(
+    calls: Iterable[GivenCall],
+    batch: Batch,
+    stored: EnqueuedJobs[R],
+    submit: Callable[[Sequence[NewJob]], Sequence[Submitted]],
+    make: Callable[[NewJob, Submitted], Job[R]],
+) -> EnqueuedJobs[R]:
+    """Store the calls as they come, a chunk in each transaction."""
+    try:
+        for call in calls:
+            if batch.add(call):
+                stored.note(jobs := batch.take(), submit(jobs), make)
+        if jobs := batch.take():
+            stored.note(jobs, submit(jobs), make)
+    except Exception as error:
+        stored.explain(error)
+        raise
+    return stored
+
+
+async def astore_in_chunks(
+    calls: Iterable[GivenCall] | AsyncIterable[GivenCall],
+    batch: Batch,
+    stored: EnqueuedJobs[R],
+    submit: Callable[[Sequence[NewJob]], Awaitable[Sequence[Submitted]]],
+    make: Callable[[NewJob, Submitted], Job[R]],
+) -> EnqueuedJobs[R]:
+    """Async twin of `store_in_chunks`."""
+    try:
+        async for call in in_slices(calls):
+            if batch.add(call):
+                stored.note(jobs := batch.take(), await submit(jobs), make)
+        if jobs := batch.take():
+            stored.note(jobs, await submit(jobs), make)
+    except Exception as error:
+        stored.explain(error)
+        raise
+    return stored

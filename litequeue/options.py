@@ -19,12 +19,14 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
-from litequeue.core.names import check_name
+from litequeue.core.names import check_name, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.core.stored_names import checked_version
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
+from litequeue.serialization.upgrading import Upgrade, checked_upgrade
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -48,7 +50,7 @@ Unique = bool | str | Callable[..., str]
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a task. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
 
-    queue: str = "default"
+    queue: str | None = None  # None: as the queue's routes say
     priority: int = 0
     policy: Policy = Policy()
     timeout: float | None = None
@@ -60,6 +62,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     schedules: tuple[Schedule, ...] = ()
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
+    aliases: tuple[str, ...] = ()
+    version: int = 1
+    upgrade: Upgrade | None = None
 
 
 class TaskOptions(TypedDict, total=False):
@@ -81,6 +86,9 @@ class TaskOptions(TypedDict, total=False):
     delay: Duration | None
     mask: Iterable[str]
     on_commit: OnCommit | None
+    aliases: Iterable[str]
+    version: int
+    upgrade: Upgrade | None
 
 
 class Using(TypedDict, total=False):
@@ -118,6 +126,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
         Feature.SCHEDULES: bool(options.schedules),
+        Feature.VERSIONS: bool(options.aliases) or options.version > 1,
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -163,6 +172,13 @@ def _elsewhere(unknown: list[str], known: Any) -> str:
     return f"it goes to {place}({', '.join(f'{name}=...' for name in unknown)})"
 
 
+def check_max_payload(value: int) -> int:
+    """Refuse an invalid number of bytes."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"max_payload must be a positive number of bytes, got {value!r}")
+    return value
+
+
 def task_options(given: TaskOptions) -> Options:
     """Check the options of a task, its name excepted."""
     check_known(given, TaskOptions, "task()")
@@ -178,7 +194,7 @@ def task_options(given: TaskOptions) -> Options:
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
     delay = given.get("delay")
     return Options(
-        queue=check_name(given.get("queue", "default"), "queue"),
+        queue=check_name(given["queue"], "queue") if "queue" in given else None,
         priority=check_priority(given.get("priority", 0)),
         policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
@@ -190,6 +206,9 @@ def task_options(given: TaskOptions) -> Options:
         schedules=_schedules(given.get("schedule")),
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
+        aliases=checked_aliases(given.get("aliases", ())),
+        version=checked_version(given.get("version", 1)),
+        upgrade=checked_upgrade(given.get("upgrade"), given.get("version", 1)),
     )
 
 

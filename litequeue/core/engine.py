@@ -38,6 +38,7 @@ class Feature(str, Enum):
     SCHEDULES = "schedules"  # queue.schedules
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
+    VERSIONS = "versions"  # aliases=, version=
     WORKFLOWS = "workflows"
 
     __str__ = str.__str__
@@ -286,6 +287,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
         "a worker inside the program (with queue.worker():)",
         "run it as a process of its own: queue.worker().run(), or litequeue run app:queue",
     ),
+    Feature.VERSIONS: (
+        "aliases= and version=",
+        "declare a second task for the old calls, which calls the function of the new one",
+    ),
     Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
 }
 
@@ -298,7 +303,8 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
 
 def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
     """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
-    return TimeoutError(f"job {record.id} ({record.task}) {doing or f'is still {record.status}'}; waited {timeout:g} s")
+    state = doing or f"is still {record.status}"
+    return TimeoutError(f"job {record.id} ({record.task_name}) {state}; waited {timeout:g} s")
 
 
 def require(engine: Engine, features: Iterable[Feature]) -> None:

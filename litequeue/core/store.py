@@ -9,7 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -79,6 +79,9 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...] = ()  # that declare its tasks and schedules
 
 
+Parameters: TypeAlias = "Mapping[str, tuple[str, ...]]"  # by stored name, what a call may give by position, in order
+
+
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     """A worker to register."""
 
@@ -89,6 +92,7 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     coroutines: int
     modules: tuple[str, ...] = ()
+    parameters: Parameters = msgspec.field(default_factory=dict)
 
 
 class Beat(NamedTuple):
@@ -141,6 +145,12 @@ class Runs(Protocol):
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""
 
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Return how calls that are stored under this name call their arguments by position, if it is on record."""
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
+
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was requested. Raises `Fenced`."""
 
@@ -164,8 +174,8 @@ class Workers(Protocol):
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
-        """Record which tasks a registered worker runs now, and which modules declare them."""
+    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str], parameters: Parameters) -> None:
+        """Record which tasks a registered worker runs now, which modules declare them, and how they are called."""
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""

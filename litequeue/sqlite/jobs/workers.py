@@ -15,7 +15,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from litequeue.core.store import NewWorker
+    from litequeue.core.store import NewWorker, Parameters
     from litequeue.sqlite.drivers.connection import Connection
 
 DEATH_LIMIT = 3
@@ -36,7 +36,19 @@ def register(db: Connection, worker: NewWorker, now: float) -> int:
         "now": now,
     }
     [(number,)] = db.rows(SQL["register"], values)
+    note_parameters(db, worker.parameters)
     return int(number)
+
+
+def note_parameters(db: Connection, parameters: Parameters) -> None:
+    """Record how the present code calls these arguments: a newer version gets those of an older one by name."""
+    db.many(SQL["note_parameters"], [(stored, json.dumps(names)) for stored, names in parameters.items()])
+
+
+def parameters_of(db: Connection, stored_name: str) -> tuple[str, ...] | None:
+    """Read what was recorded so."""
+    rows = db.rows(SQL["parameters_of"], {"task": stored_name})
+    return tuple(json.loads(rows[0][0])) if rows else None
 
 
 def rescue(

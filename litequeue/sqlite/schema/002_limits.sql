@@ -96,3 +96,10 @@ CREATE TABLE litequeue_timed_keys (
 -- JSON: {queue: how many of its jobs at once}, {resource: how much of it}.
 ALTER TABLE litequeue_workers ADD COLUMN slots TEXT;
 ALTER TABLE litequeue_workers ADD COLUMN offers TEXT;
+
+-- What calls of a task give by position, in order: a JSON list of names. A version of the task with `upgrade` gets the
+-- arguments of older calls by these names. See serialization/upgrading.py.
+CREATE TABLE litequeue_parameters (
+    task  TEXT PRIMARY KEY, -- with its version, as in litequeue_jobs
+    names TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

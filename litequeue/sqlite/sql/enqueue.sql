@@ -29,11 +29,20 @@ INSERT OR REPLACE INTO litequeue_payloads (job, payload) VALUES (?, ?)
 -- name: drop_payload
 DELETE FROM litequeue_payloads WHERE job = :id
 
--- The job that has the key on record, and whether it holds it. No claim and no end takes it off the record.
+-- The jobs that have the key on record, one at most of each version of the task, and whether they hold it. No claim and no
+-- end takes it off the record. The versions that hold any key, by one index probe each: see core/stored_names.py.
 -- name: key_holder
-SELECT CAST(id AS TEXT), +state, +begun,
-       CASE key_scope WHEN 'kept' THEN delete_at IS NULL OR delete_at > :now WHEN 'queued' THEN state < 3 ELSE state < 4 END
-FROM litequeue_jobs WHERE task = :task AND held_key = :key
+WITH RECURSIVE version (task) AS (
+    VALUES (:task)
+    UNION ALL
+    SELECT (SELECT task FROM litequeue_jobs
+            WHERE held_key IS NOT NULL AND task > max(version.task, :task || '@') AND task < :task || 'A'
+            ORDER BY task LIMIT 1)
+    FROM version WHERE version.task IS NOT NULL)
+SELECT job.task, CAST(job.id AS TEXT), +job.state, +job.begun,
+       CASE job.key_scope WHEN 'kept' THEN job.delete_at IS NULL OR job.delete_at > :now
+                          WHEN 'queued' THEN job.state < 3 ELSE job.state < 4 END
+FROM version CROSS JOIN litequeue_jobs AS job ON job.task = version.task AND job.held_key = :key
 
 -- name: payload_of
 SELECT coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'')
@@ -44,7 +53,7 @@ UPDATE litequeue_jobs SET held_key = NULL WHERE task = :task AND held_key = :key
 
 -- name: replace
 UPDATE litequeue_jobs
-SET payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
+SET task = :task, payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
     expires_at = :expires_at, timeout = :timeout, retries = :retries, tags = :tags
 WHERE id = :id AND state < 3
 

@@ -13,6 +13,9 @@ from litequeue.core.current_run import current_run
 from litequeue.core.interruptible import interruptible
 from litequeue.core.outcome import Failed, Outcome
 from litequeue.core.records import Claimed, Progress
+from litequeue.core.stored_names import version_of
+from litequeue.errors import DecodeError
+from litequeue.serialization.upgrading import upgraded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +31,12 @@ PROGRESS_EVERY = 0.2
 
 class Recorder(Protocol):
     """The part of a store that a run uses for the job's own writes."""
+
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Return how calls that are stored under this name call their arguments by position, if it is on record."""
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record progress; return whether a cancel was requested."""
@@ -95,7 +104,32 @@ class Run(msgspec.Struct, eq=False):
     @interruptible
     def idempotency_key(self) -> str:
         """Text that is the same in every attempt of this job and in no other job, for services that accept one."""
-        return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
+        return f"{self.job.task_name}-{self.job.id}-{self.job.created_at:.6f}"
+
+    @property
+    @interruptible
+    def is_of_this_version(self) -> bool:
+        """Whether its arguments were given for the version of the task that runs it."""
+        job, task = self.job.task, self.task
+        return job == task.stored_name or version_of(job) == task.options.version
+
+    @interruptible
+    def upgraded(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of an older version as those of this one."""
+        return self._upgraded(self.recorder.parameters_of(self.job.task))
+
+    @interruptible
+    async def aupgraded(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Async twin of `upgraded`; the application's `upgrade` runs on the loop."""
+        return self._upgraded(await self.recorder.aparameters_of(self.job.task))
+
+    @interruptible
+    def _upgraded(self, names: tuple[str, ...] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        job, task = self.job, self.task
+        upgrade = task.options.upgrade
+        if upgrade is None:
+            raise DecodeError(f"version {job.version} of {task.name} needs a worker of that version, or upgrade=")
+        return upgraded(task.signature, job.payload, job.version, upgrade, names)
 
     @property
     @interruptible
@@ -142,7 +176,7 @@ class Run(msgspec.Struct, eq=False):
         return Completing(self, result)
 
     def __repr__(self) -> str:
-        return f"<Run {self.attempt} of job {self.id} {self.job.task} try={self.tries}>"
+        return f"<Run {self.attempt} of job {self.id} {self.job.task_name} try={self.tries}>"
 
 
 def _progress(done: float, total: float | None, note: str | None) -> Progress:

@@ -26,7 +26,7 @@ def execute(run: Run) -> Outcome:
     token, forks = current.set(run), _forks
     try:
         signature = run.task.signature
-        args, kwargs = signature.decode_call(run.job.payload)
+        args, kwargs = signature.decode_call(run.job.payload) if run.is_of_this_version else run.upgraded()
         function = run.task.function
         value = surrounded(_called, function, *args, **kwargs) if around else function(*args, **kwargs)
         if type(value) is CoroutineType:
@@ -50,7 +50,7 @@ async def aexecute(run: Run) -> Outcome:
     forks = _forks
     try:
         signature = run.task.signature
-        args, kwargs = signature.decode_call(run.job.payload)
+        args, kwargs = signature.decode_call(run.job.payload) if run.is_of_this_version else await run.aupgraded()
         function = run.task.function
         value = await (asurrounded(function, *args, **kwargs) if around else function(*args, **kwargs))
         if forks != _forks:
@@ -182,7 +182,7 @@ def _stops() -> tuple[type[BaseException], ...]:
 
 def timeout_error(run: Run) -> JobTimeout:
     """Return the error of a run that exceeded its limit."""
-    return JobTimeout(f"{run.job.task} ran longer than its limit of {run.deadline - run.started:g} s")
+    return JobTimeout(f"{run.job.task_name} ran longer than its limit of {run.deadline - run.started:g} s")
 
 
 def written_off(run: Run) -> Outcome:

@@ -68,6 +68,10 @@ ASKING = {
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
     ],
+    Feature.VERSIONS: [
+        lambda rig: declared(rig, "renamed", aliases=["before"]),
+        lambda rig: declared(rig, "changed", version=2),
+    ],
     Feature.EMBEDDED: [embed, lambda rig: asyncio.run(aembed(rig))],
 }
 WAYS = [(feature, way) for feature, ways in ASKING.items() for way in ways]
