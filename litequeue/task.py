@@ -25,7 +25,7 @@ from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
-from litequeue.core.stored_names import stored_name
+from litequeue.core.stored_names import stored_name, stored_names
 from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
@@ -69,6 +69,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._plain = not options.unique and options.expires is None and options.delay is None
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self.stored_name: str = stored_name(name, options.version)
+        oldest = options.version if options.upgrade is None else 1
+        self.served: tuple[str, ...] = stored_names((name, *options.aliases), options.version, oldest)
         queue = options.queue or owner.routes.queue_of(name)
         self._start_fields({"task": self.stored_name, "queue": queue, "priority": options.priority})
         if options.aliases:
@@ -91,14 +93,6 @@ class Task(Transparent, TaskWords, Generic[P, R]):
     def queue(self) -> str:
         """The queue into which its calls go."""
         return str(self._fields["queue"])
-
-    @property
-    def served(self) -> tuple[str, ...]:
-        """The names under which the calls are stored that it can run: of its own version, older ones and aliases."""
-        options = self.options
-        oldest = options.version if options.upgrade is None else 1
-        versions = range(options.version, oldest - 1, -1)
-        return tuple(stored_name(name, version) for name in (self.name, *options.aliases) for version in versions)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle it by name, as its function would be, with the options of `using()`: a process pool can call it."""

@@ -23,6 +23,15 @@ def stored_name(task: str, version: int) -> str:
     return task if version == 1 else f"{task}@{version}"
 
 
+def stored_names(tasks: Iterable[str], version: int, oldest: int) -> tuple[str, ...]:
+    """Return those of these names, and of these versions of each, the newest first.
+
+    >>> stored_names(["send", "mail"], 2, 1)
+    ('send@2', 'send', 'mail@2', 'mail')
+    """
+    return tuple(stored_name(task, each) for task in tasks for each in range(version, oldest - 1, -1))
+
+
 def task_of(stored: str) -> str:
     """Return the name of the task, without its version.
 
@@ -52,7 +61,7 @@ def in_words(stored: str) -> str:
 
 
 def _parts(stored: str) -> tuple[str, int]:
-    if "@" not in stored:
+    if "@" not in stored:  # most
         return stored, 1
     found = _VERSIONED.fullmatch(stored)
     return (found[1], int(found[2])) if found else (stored, 1)

@@ -46,7 +46,8 @@ def upgraded(
     """
     task = signature.task_name
     parameters = signature.calling.parameters
-    arguments = _by_name(*signature.plain_call(data), names_in_order(parameters) if names is None else names)
+    args, kwargs = signature.plain_call(data)
+    arguments = _by_name(args, kwargs, names_in_order(parameters) if names is None else names, f"version {version}")
     try:
         found: Any = upgrade(version, arguments)
     except (JobTimeout, JobCancelled):
@@ -60,11 +61,14 @@ def upgraded(
     return signature.restored_call(*_as_call(dict(found), parameters))
 
 
-def _by_name(args: Sequence[Any], kwargs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _by_name(args: Sequence[Any], kwargs: Mapping[str, Any], names: Sequence[str], version: str) -> dict[str, Any]:
     named = [name for name in names if not name.startswith("*")]
     rest = next((name[1:] for name in names if name.startswith("*")), None)
     if len(args) > len(named) and rest is None:
-        raise DecodeError(f"the stored call has {len(args)} arguments by position, but only {len(named)} have names")
+        raise DecodeError(
+            f"the names of {len(args) - len(named)} of the arguments are not known, which were given by position: a "
+            f"worker of {version} notes them when it starts, and none has noted so many"
+        )
     given = dict(zip(named, args, strict=False))
     if rest is not None:
         given[rest] = list(args[len(named) :])
@@ -79,5 +83,8 @@ def _as_call(given: dict[str, Any], parameters: Sequence[inspect.Parameter]) -> 
                 break
             args.append(given.pop(parameter.name))
         elif parameter.kind is parameter.VAR_POSITIONAL:
-            args += given.pop(parameter.name, ())
+            rest = given.pop(parameter.name, ())
+            if not isinstance(rest, (list, tuple)):
+                raise DecodeError(f"upgrade= must give {parameter.name} as a list, got {type(rest).__name__}")
+            args += rest
     return args, given

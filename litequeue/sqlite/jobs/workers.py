@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import Status
 from litequeue.core.store import Rescued
@@ -48,7 +50,10 @@ def note_parameters(db: Connection, parameters: Parameters) -> None:
 def parameters_of(db: Connection, stored_name: str) -> tuple[str, ...] | None:
     """Read what was recorded so."""
     rows = db.rows(SQL["parameters_of"], {"task": stored_name})
-    return tuple(json.loads(rows[0][0])) if rows else None
+    try:
+        return msgspec.json.decode(rows[0][0], type=tuple[str, ...]) if rows else None
+    except (msgspec.MsgspecError, RecursionError):  # someone else wrote it
+        return None
 
 
 def rescue(
