@@ -11,7 +11,7 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob, as_shown
 from litequeue.core.warn import warn_caller
-from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued
+from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued, PayloadTooLarge
 from litequeue.job import Job
 
 if TYPE_CHECKING:
@@ -20,11 +20,27 @@ if TYPE_CHECKING:
     from litequeue.core.engine import Source, Submitted
 
 R = TypeVar("R")
+
+Encoded = bytes | tuple[bytes, str]
 T = TypeVar("T")
 GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
 MANY = 10_000  # calls: so many in one transaction keep other writers waiting for the sync and 20 ms
+LARGE_PAYLOAD = 64 * 1024
 SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
+
+
+def checked_size(payload: bytes, task: str, limit: int) -> bytes:
+    """Refuse the arguments of a call that take more bytes than the limit, and warn of large ones."""
+    size = len(payload)
+    if size > limit:
+        raise PayloadTooLarge(
+            f"the arguments of {task} take {size:,} bytes, more than max_payload={limit:,}; "
+            f"store the data elsewhere and pass an id or a path"
+        )
+    if size > LARGE_PAYLOAD:
+        warn_caller(f"the arguments of {task} take {size:,} bytes; pass an id or a path instead of the data")
+    return payload
 
 
 def checked_chunk(chunk: int | None) -> int | None:
@@ -70,17 +86,18 @@ async def in_slices(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
 class Batch:
     """Calls that are encoded and not yet stored. `chunk`: how many are stored in one transaction, None: all.
 
-    `encode` makes of the arguments a `NewJob`, or their bytes alone; `jobs_of` makes jobs to store of what it made.
+    `encode` makes of the arguments a `NewJob`, or their bytes alone, or these with what the call takes of limits;
+    `jobs_of` makes jobs to store of what it made.
     """
 
     def __init__(
         self,
-        encode: Callable[[tuple[Any, ...], Mapping[str, Any]], NewJob | bytes],
+        encode: Callable[[tuple[Any, ...], Mapping[str, Any]], NewJob | Encoded],
         jobs_of: Callable[[list[Any]], Sequence[NewJob]],
         chunk: int | None,
     ) -> None:
         self._encode, self._jobs_of, self._chunk = encode, jobs_of, checked_chunk(chunk)
-        self._encoded: list[NewJob | bytes] = []
+        self._encoded: list[NewJob | Encoded] = []
         self._bytes = 0
 
     def add(self, call: GivenCall) -> bool:
@@ -97,7 +114,9 @@ class Batch:
         self._encoded.append(encoded)
         if self._chunk is None:
             return False
-        self._bytes += len(encoded.payload if isinstance(encoded, NewJob) else encoded)
+        self._bytes += len(
+            encoded if isinstance(encoded, bytes) else encoded[0] if isinstance(encoded, tuple) else encoded.payload
+        )
         return len(self._encoded) >= self._chunk or self._bytes >= BUDGET
 
     def take(self) -> Sequence[NewJob]:
@@ -109,6 +128,12 @@ class Batch:
                 f"if they need not be stored all or none, pass chunk=1000"
             )
         return self._jobs_of(encoded) if encoded else []
+
+
+def _size(encoded: NewJob | Encoded) -> int:
+    if isinstance(encoded, NewJob):
+        return len(encoded.payload)
+    return len(encoded if isinstance(encoded, bytes) else encoded[0])
 
 
 class EnqueuedJobs(Sequence[Job[R]], Generic[R]):

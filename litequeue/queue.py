@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from litequeue.by_name import HasNames, Names
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
+from litequeue.core.checks import MAX_PAYLOAD, check_max_payload
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
@@ -29,11 +30,12 @@ from litequeue.core.routes import Routes
 from litequeue.core.warn import calling_module
 from litequeue.decorator import Decorator, check_scheduled, checked_name
 from litequeue.job import Job
+from litequeue.limits.declared import DeclaredLimits
+from litequeue.limits.on_queue import DeclaresLimits
 from litequeue.lock import Lock
 from litequeue.options import (
     Options,
     TaskOptions,
-    check_max_payload,
     features_needed,
     jobs_where,
     limit,
@@ -62,7 +64,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_PAYLOAD = 4 * 1024 * 1024
 _FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
@@ -72,7 +73,7 @@ def default_path() -> str:
 
 
 @interruptible
-class Queue(HasNames, QueueWords):
+class Queue(HasNames, DeclaresLimits, QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
@@ -84,8 +85,7 @@ class Queue(HasNames, QueueWords):
     opened. `imports`: modules with tasks that a worker imports, such as "shop.tasks" or "shop.*". `on_commit`: True to
     store calls after the commit of the application's transaction, as an integration says; or a function that is given
     what to call then. `engine`: what keeps and runs the jobs instead of the file: an engine, or text such as
-    "name:rest" of an installed one. `routes`: patterns of tasks' names, each with the queue into which calls of such a
-    task go where nothing else says one: `{"send_*": "email"}`; the first that matches counts.
+    "name:rest". `routes`: queues by patterns of tasks' names: `{"send_*": "email"}`.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -125,6 +125,7 @@ class Queue(HasNames, QueueWords):
         self._names = Names(self._tasks, self)
         self._declared: dict[str, list[Declaration]] = {}
         self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
+        self.limits_declared: DeclaredLimits = DeclaredLimits()
         of_file = driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
         make_file = partial(
             SqliteStore,

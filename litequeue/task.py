@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from litequeue.calls import (
+    LARGE_PAYLOAD,
     Batch,
     EnqueuedJobs,
     GivenCall,
     astore_in_chunks,
     checked_calls,
+    checked_size,
     in_slices,
     store_in_chunks,
 )
@@ -26,25 +28,27 @@ from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
 from litequeue.core.stored_names import stored_name, stored_names
-from litequeue.core.warn import warn_caller
-from litequeue.errors import PayloadTooLarge, Unsupported
+from litequeue.errors import Unsupported
 from litequeue.job import Job
+from litequeue.limits.of_task import uses_of
+from litequeue.limits.takes import Taken
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.options import key as checked_key
 from litequeue.pending_job import Deferred
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
+from litequeue.serialization.upgrading import call_of
 from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.engine import Submitted
+    from litequeue.core.records import Claimed
+    from litequeue.limits.limit import Limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-LARGE_PAYLOAD = 64 * 1024
 
 
 @interruptible
@@ -56,8 +60,10 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.function = function
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
-        if options.mask or isinstance(options.unique, str):
+        self.uses: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
+        if options.mask or self.uses or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
+        self._taken = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
@@ -66,7 +72,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
-        self._plain = not options.unique and options.expires is None and options.delay is None
+        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self._taken)
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self.stored_name: str = stored_name(name, options.version)
         oldest = options.version if options.upgrade is None else 1
@@ -255,6 +261,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
         given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
+        if self._taken is not None:
+            given["takes"] = self._taken.of(self.signature.arguments(args, kwargs))
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
@@ -268,11 +276,27 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
+        if self._taken is not None:
+            return Batch(self._payload_and_takes, self._alike_with_takes, chunk)
         return Batch(self._payload, self._alike, chunk)
 
     def _payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         payload = self.signature.encode_call(args, kwargs)
         return self._checked(payload)
+
+    def takes_of(self, job: Claimed, names: Sequence[str] | None) -> str | None:
+        """Return what a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
+        if self._taken is None:
+            return None
+        args, kwargs = call_of(job, self.signature, self.options.version, self.options.upgrade, names)
+        return self._taken.of(self.signature.arguments(args, kwargs))
+
+    def _payload_and_takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
+        return self._payload(args, kwargs), cast("Taken", self._taken).of(self.signature.arguments(args, kwargs))
+
+    def _alike_with_takes(self, encoded: list[tuple[bytes, str]]) -> NewJobs:
+        like = self._alike([])
+        return NewJobs(like.like, [payload for payload, _ in encoded], [takes for _, takes in encoded])
 
     def _alike(self, payloads: list[bytes]) -> NewJobs:
         """Jobs to store for calls without a key: they differ in nothing but their arguments."""
@@ -324,15 +348,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
 
     def _checked(self, payload: bytes) -> bytes:
-        size, limit = len(payload), self._owner.max_payload
-        if size > limit:
-            raise PayloadTooLarge(
-                f"the arguments of {self.name} take {size:,} bytes, more than max_payload={limit:,}; "
-                f"store the data elsewhere and pass an id or a path"
-            )
-        if size > LARGE_PAYLOAD:
-            warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
-        return payload
+        return checked_size(payload, self.name, self._owner.max_payload)
 
     def _deferred(self, jobs: Sequence[NewJob]) -> Deferred[R]:
         return Deferred(jobs, self._owner, self._job)

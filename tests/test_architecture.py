@@ -19,6 +19,7 @@ FLOORS = [
     "serialization",
     "scheduling",
     "ipc",
+    "limits",
     "options",
     "job",
     "task_owner",

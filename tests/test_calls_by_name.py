@@ -131,7 +131,7 @@ def test_what_cannot_be_called_by_name_is_refused(open_queue, call, error, words
 
 
 def test_a_task_itself_is_told_to_enqueue(served):
-    with pytest.raises(TypeError, match="write add.enqueue"):
+    with pytest.raises(TypeError, match=r"write add\.enqueue"):
         served.enqueue(served.tasks["add"], 1)
 
 

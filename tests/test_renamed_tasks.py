@@ -21,14 +21,14 @@ def queue(database, driver):
 @pytest.fixture
 def earlier(database, driver, queue):
     """The same queue in an earlier release, in which `send` has other arguments, and `old` another name."""
-    with Queue(database, driver=driver, durability="normal") as queue:
-        queue.task(name="old")(lambda number: number)
+    with Queue(database, driver=driver, durability="normal") as other:
+        other.task(name="old")(lambda number: number)
 
-        @queue.task(name="send")
+        @other.task(name="send")
         def send(address: str, text: str = "") -> str:
             return f"{text} to {address}"
 
-        yield queue
+        yield other
 
 
 def up(version, arguments):
@@ -256,3 +256,47 @@ def test_two_releases_on_one_file_run_what_they_can_and_the_newer_one_finishes_t
         assert oldest.ends() == 0
         rest = [queue.enqueue("send", "a", "hi"), queue.enqueue("tidy", 3)]
         assert [job.result(DEADLINE) for job in rest] == ["second: hi to a", "second: 3"]
+
+
+# ---- limits
+
+
+def gated(queue, gate, **options):
+    """A task of which one runs at once, until the gate is opened."""
+    running = []
+
+    def work(user: str) -> int:
+        running.append(user)
+        most = running.count(user)
+        gate.wait(DEADLINE)
+        running.remove(user)
+        return most
+
+    return queue.task(**{"name": "work", "concurrency": 1} | options)(work)
+
+
+OPTIONS = {"version": 2, "upgrade": lambda version, arguments: {"user": arguments["of"]}, "aliases": ["before"]}
+
+
+@pytest.mark.parametrize("limited", [{}, {"limit_key": "{user}"}])
+def test_a_limit_holds_for_all_versions_and_names_of_a_task_together(queue, limited):
+    gate = threading.Event()
+    task = gated(queue, gate, **OPTIONS, **limited)
+    with queue.worker(threads=4):  # registered, so that its limits are in the file
+        jobs = [task.enqueue("ada"), queue.enqueue("work@1", of="ada"), queue.enqueue("before@1", of="ada")]
+        until(lambda: [job.refresh().status for job in jobs].count("running") == 1, "one runs")
+        jobs.append(task.enqueue("ada"))
+        other = task.enqueue("bob")
+        if limited:
+            until(lambda: other.refresh().status == "running", "another key's job runs")
+        gate.set()
+        assert [job.result(DEADLINE) for job in [*jobs, other]] == [1] * 5
+
+
+def test_an_upgrade_that_fails_while_a_key_is_worked_out_fails_the_job(queue):
+    task = gated(queue, threading.Event(), **OPTIONS, limit_key="{user}")
+    with queue.worker():
+        job = queue.enqueue("work@1", nothing="ada")
+        with pytest.raises(JobFailed, match="upgrade= of work raised for a call of version 1: KeyError: 'of'"):
+            job.result(DEADLINE)
+    assert task.options.version == 2

@@ -10,6 +10,7 @@ from litequeue.core.interruptible import calls_the_task, interruptible
 from litequeue.errors import DecodeError, JobCancelled, JobTimeout
 
 if TYPE_CHECKING:
+    from litequeue.core.records import Claimed
     from litequeue.serialization.signature import Signature
 
 Upgrade = Callable[[int, dict[str, Any]], dict[str, Any]]
@@ -34,10 +35,20 @@ def names_in_order(parameters: Sequence[inspect.Parameter]) -> tuple[str, ...]:
     return (*(p.name for p in parameters if p.kind in _ORDERED), *rest)
 
 
+@interruptible
+def call_of(
+    job: Claimed, signature: Signature, version: int, upgrade: Upgrade | None, names: Sequence[str] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a stored call as a task of this version takes them; `names`: see `upgraded`."""
+    if job.version == version:
+        return signature.decode_call(job.payload)
+    return upgraded(signature, job.payload, job.version, upgrade, names)
+
+
 @calls_the_task
 @interruptible
 def upgraded(
-    signature: Signature, data: bytes, version: int, upgrade: Upgrade, names: Sequence[str] | None
+    signature: Signature, data: bytes, version: int, upgrade: Upgrade | None, names: Sequence[str] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments as the present version takes them, decoded by its annotations.
 
@@ -45,6 +56,8 @@ def upgraded(
     to be the present ones. Raises `DecodeError`, after which no job is tried again.
     """
     task = signature.task_name
+    if upgrade is None:
+        raise DecodeError(f"version {version} of {task} needs a worker of that version, or upgrade=")
     parameters = signature.calling.parameters
     args, kwargs = signature.plain_call(data)
     arguments = _by_name(args, kwargs, names_in_order(parameters) if names is None else names, f"version {version}")

@@ -83,7 +83,7 @@ def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]
     count = 0
     while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
         ids = {"ids": json.dumps(over)}
-        for statement in ("prune_errors", "prune_payloads", "prune_results", "empty_newest", "prune"):
+        for statement in ("prune_errors", "prune_payloads", "prune_results", "prune_takes", "empty_newest", "prune"):
             db.rows(SQL[statement], ids)
         count += len(over)
         if is_time_up():

@@ -28,6 +28,7 @@ T = TypeVar("T")
 _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
 _KEEP_PAYLOAD = SQL["keep_payload"]
+_KEEP_TAKES = SQL["keep_takes"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _TOGETHER = 20  # as fast as 200, to a tenth; what is left over goes one by one
 _INSERT_TOGETHER = SQL["insert_together"].replace("(VALUES (?))", f"(VALUES {', '.join(['(?)'] * _TOGETHER)})")
@@ -43,6 +44,8 @@ def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
     [(job_id,)] = yield _SUBMIT, _values(new)
     if len(new.payload) > INLINE:
         yield keep_payload(job_id, new.payload)
+    if new.takes is not None:
+        yield _KEEP_TAKES, (job_id, new.takes)
     return Submitted(job_id, fresh=True)
 
 
@@ -50,9 +53,13 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     """Store jobs, all or none, in a transaction whose owner may go on and commit after an error."""
     if isinstance(jobs, NewJobs):
         return _whole(_submit_together(jobs))
-    if len(jobs) == 1 and len(jobs[0].payload) <= INLINE and jobs[0].on_conflict != "replace":
+    if len(jobs) == 1 and _is_one_statement(jobs[0]):
         return _submit_each(jobs)  # one statement changes something
     return _whole(_submit_each(jobs))
+
+
+def _is_one_statement(new: NewJob) -> bool:
+    return len(new.payload) <= INLINE and new.on_conflict != "replace" and new.takes is None
 
 
 def _submit_each(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
@@ -110,6 +117,9 @@ def insert_many(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
     payloads = jobs.payloads if isinstance(jobs, NewJobs) else [new.payload for new in jobs]
     if max(map(len, payloads), default=0) > INLINE:
         db.many(_KEEP_PAYLOAD, (each for each in zip(numbers, payloads, strict=True) if len(each[1]) > INLINE))
+    takes = jobs.takes if isinstance(jobs, NewJobs) else [new.takes for new in jobs]
+    if takes is not None:
+        db.many(_KEEP_TAKES, (each for each in zip(numbers, takes, strict=True) if each[1] is not None))
     return Numbered(numbers)
 
 
@@ -159,6 +169,8 @@ def _submit_together(jobs: NewJobs) -> Steps[list[Submitted]]:
     for each, payload in zip(submitted, jobs.payloads, strict=True):
         if inline(payload) is None:
             yield keep_payload(each.id, payload)
+    for each, takes in zip(submitted, jobs.takes or (), strict=False):
+        yield _KEEP_TAKES, (each.id, takes)
     return submitted
 
 
@@ -205,6 +217,8 @@ def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
     state = {"state": NUMBER[Status.WAITING]} if waiting else {}
     yield SQL["replace"], _columns(new) | state | {"id": job_id}
     yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
+    yield SQL["unpark"], {"id": job_id}
+    yield (SQL["drop_takes"], (job_id,)) if new.takes is None else (_KEEP_TAKES, (job_id, new.takes))
 
 
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:

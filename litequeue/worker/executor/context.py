@@ -13,9 +13,6 @@ from litequeue.core.current_run import current_run
 from litequeue.core.interruptible import interruptible
 from litequeue.core.outcome import Failed, Outcome
 from litequeue.core.records import Claimed, Progress
-from litequeue.core.stored_names import version_of
-from litequeue.errors import DecodeError
-from litequeue.serialization.upgrading import upgraded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Defaults
+    from litequeue.limits.limit import Limit
     from litequeue.task import Task
 
 # A job that reports its progress more often than this is written down only so often, in seconds.
@@ -43,6 +41,12 @@ class Recorder(Protocol):
 
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
+
+    def charge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Correct what the run takes of a rate, from what it reserved, or `before`, to what it has used."""
+
+    async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Async twin of `charge`."""
 
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
@@ -75,6 +79,7 @@ class Run(msgspec.Struct, eq=False):
     returned: bool = False  # its function; what it returned is being encoded
     raised: BaseException | None = None  # for the log; None again as soon as it is logged
     _noted: float = -math.inf
+    _uses: dict[str, int] = {}  # of limits, as charged
 
     @property
     @interruptible
@@ -108,31 +113,6 @@ class Run(msgspec.Struct, eq=False):
 
     @property
     @interruptible
-    def is_of_this_version(self) -> bool:
-        """Whether its arguments were given for the version of the task that runs it."""
-        job, task = self.job.task, self.task
-        return job == task.stored_name or version_of(job) == task.options.version
-
-    @interruptible
-    def upgraded(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of an older version as those of this one."""
-        return self._upgraded(self.recorder.parameters_of(self.job.task))
-
-    @interruptible
-    async def aupgraded(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Async twin of `upgraded`; the application's `upgrade` runs on the loop."""
-        return self._upgraded(await self.recorder.aparameters_of(self.job.task))
-
-    @interruptible
-    def _upgraded(self, names: tuple[str, ...] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        job, task = self.job, self.task
-        upgrade = task.options.upgrade
-        if upgrade is None:
-            raise DecodeError(f"version {job.version} of {task.name} needs a worker of that version, or upgrade=")
-        return upgraded(task.signature, job.payload, job.version, upgrade, names)
-
-    @property
-    @interruptible
     def cancelled(self) -> bool:
         """Whether the job should end soon: its cancel was requested, or its worker is releasing it."""
         return self.cancel_requested or self.release
@@ -161,6 +141,34 @@ class Run(msgspec.Struct, eq=False):
             return False
         self._noted = now
         return True
+
+    def charge(self, limit: Limit | str, used: int) -> None:
+        """Correct what this run takes of a limit's rate: it reserved the `cost` of the limit, and has used so much.
+
+        May be called again: the last one counts. What is over the limit is made up for by later starts. Raises
+        `ValueError` where the task does not take of that limit, or it has no rate.
+        """
+        name, number, before = self._charged(limit, used)
+        self.recorder.charge(self.job, name, number, before)
+        self._uses[name] = number
+
+    async def acharge(self, limit: Limit | str, used: int) -> None:
+        """Async twin of `charge`."""
+        name, number, before = self._charged(limit, used)
+        await self.recorder.acharge(self.job, name, number, before)
+        self._uses[name] = number
+
+    def _charged(self, limit: Limit | str, used: int) -> tuple[str, int, int | None]:
+        name = limit if isinstance(limit, str) else limit.name
+        if isinstance(used, bool) or not isinstance(used, int) or used < 0:
+            raise ValueError(f"charge() takes what was used, a whole number from 0, got {used!r}")
+        rates = [start.limit for start in self.job.held.starts] if self.job.held is not None else []
+        if name not in rates:
+            known = ", ".join(map(repr, rates)) or "none"
+            raise ValueError(
+                f"{self.job.task_name} takes of no rate of a limit {name!r} in this run; it does of {known}"
+            )
+        return name, used, self._uses.get(name)
 
     def completing(self, result: object = None) -> Completing:
         """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success.
