@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 def holder_of(task: str, key: str, now: float, former_names: Sequence[str] = ()) -> Steps[Row | None]:
     """Return its id, state, whether it has begun, and its task; a job that holds it no more loses it here."""
     for name in (task_of(task), *former_names):
-        rows = yield SQL["key_holder"], {"task": name, "key": key, "now": now}
-        for stored, *holder, holds in rows:
-            if holds:
-                return (*holder, stored)
-            yield SQL["free_key"], {"task": stored, "key": key}
+        stored: str | None = name
+        while stored is not None:
+            rows = yield SQL["key_holder"], {"task": stored, "key": key, "now": now}
+            if rows and rows[0][-1]:
+                return (*rows[0][:-1], stored)
+            if rows:
+                yield SQL["free_key"], {"task": stored, "key": key}
+            [(stored,)] = yield SQL["next_version"], {"after": max(stored, f"{name}@"), "end": f"{name}A"}
     return None
