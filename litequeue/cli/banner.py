@@ -53,6 +53,8 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
     options = task.options
     return {
         "task": task.name,
+        "version": options.version,
+        "aliases": list(options.aliases),
         "queue": task.queue,
         "retries": options.policy.retries,
         "timeout": None if options.timeout is None else limit_text(options.timeout),
@@ -103,7 +105,9 @@ def _banner(found: dict[str, Any], now: float) -> str:
 
 
 def _task_text(task: dict[str, Any]) -> str:
-    options = [f"queue {task['queue']}"]
+    options = [f"version {task['version']}"] if task["version"] > 1 else []
+    options += [f"before: {', '.join(task['aliases'])}"] if task["aliases"] else []
+    options += [f"queue {task['queue']}"]
     options += [f"retries {task['retries']}"] if task["retries"] else []
     options += [f"timeout {task['timeout']}"] if task["timeout"] is not None else []
     return f"{task['task']} ({', '.join(options)})"
