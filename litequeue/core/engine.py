@@ -40,6 +40,7 @@ class Feature(str, Enum):
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
     VERSIONS = "versions"  # aliases=, version=
+    RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
     __str__ = str.__str__
@@ -81,7 +82,7 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all."""
 
     threads: int
     coroutines: int
@@ -89,6 +90,8 @@ class RunOptions(NamedTuple):
     grace: float
     name: str | None
     signals: bool
+    max_jobs: int | None
+    max_memory: int | None
 
 
 class Runner(Protocol):
@@ -296,6 +299,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.VERSIONS: (
         "aliases= and version=",
         "declare a second task for the old calls, which calls the function of the new one",
+    ),
+    Feature.RECYCLING: (
+        "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
+        "restart its process from outside, now and then",
     ),
     Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
 }
