@@ -17,14 +17,16 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature
-from litequeue.core.names import check_name
+from litequeue.core.names import check_name, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.core.stored_names import checked_version
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
+from litequeue.serialization.upgrading import Upgrade, checked_upgrade
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -48,7 +50,7 @@ Unique = bool | str | Callable[..., str]
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a task. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
 
-    queue: str = "default"
+    queue: str | None = None  # None: as the queue's routes say
     priority: int = 0
     policy: Policy = Policy()
     timeout: float | None = None
@@ -60,6 +62,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     schedules: tuple[Schedule, ...] = ()
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
+    aliases: tuple[str, ...] = ()
+    version: int = 1
+    upgrade: Upgrade | None = None
     own_limit: Limit | None = None  # of the task's name
     limits: tuple[Limit, ...] = ()
     ordered: bool = False
@@ -84,6 +89,9 @@ class TaskOptions(TypedDict, total=False):
     delay: Duration | None
     mask: Iterable[str]
     on_commit: OnCommit | None
+    aliases: Iterable[str]
+    version: int
+    upgrade: Upgrade | None
     limits: Limit | Sequence[Limit]
     limit_key: str | None
     concurrency: int | None
@@ -127,6 +135,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
         Feature.SCHEDULES: bool(options.schedules),
+        Feature.VERSIONS: bool(options.aliases) or options.version > 1,
         Feature.LIMITS: options.own_limit is not None or bool(options.limits),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -188,7 +197,7 @@ def task_options(given: TaskOptions) -> Options:
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
     delay = given.get("delay")
     return Options(
-        queue=check_name(given.get("queue", "default"), "queue"),
+        queue=check_name(given["queue"], "queue") if "queue" in given else None,
         priority=check_priority(given.get("priority", 0)),
         policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
@@ -200,6 +209,9 @@ def task_options(given: TaskOptions) -> Options:
         schedules=_schedules(given.get("schedule")),
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
+        aliases=checked_aliases(given.get("aliases", ())),
+        version=checked_version(given.get("version", 1)),
+        upgrade=checked_upgrade(given.get("upgrade"), given.get("version", 1)),
         own_limit=own_limit(given),
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),

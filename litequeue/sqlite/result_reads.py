@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from litequeue.core.stored_names import other_version
 from litequeue.ipc.process_lock import directory_of, is_held
 from litequeue.sqlite.jobs import row_values
 
@@ -58,7 +59,9 @@ class ResultReads:
         if not alive:
             return f"is still {record.status}, and no worker is running; start one: `litequeue run` or queue.worker()"
         if not any(record.task in worker.tasks for worker in alive):
-            return f"is still {record.status}, and no running worker has its task; start one that imports it"
+            other = other_version(record.task, [task for worker in alive for task in worker.tasks])
+            why = f"{other}; start one" if other else "no running worker has its task; start one that imports it"
+            return f"is still {record.status}, and {why}"
         if not any(worker.queues is None or record.queue in worker.queues for worker in alive):
             return f"is still {record.status}, and no running worker serves its queue {record.queue!r}"
         return f"is still {record.status}"

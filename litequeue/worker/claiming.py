@@ -187,7 +187,7 @@ class Claiming:
         counts.released += sum(type(end.outcome) is Released for end in ended)
         counts.lost += len(lost)
         for end in lost:
-            named = end.job.task, end.job.id, end.job.attempt
+            named = end.job.task_name, end.job.id, end.job.attempt
             log.warning("%s[%s]: run %d ended too late and was dropped", *named, extra=about(end.job))
         if self._quarantine.one is not None and any(end.job is self._quarantine.one for end in ended):
             self._quarantine.one = None

@@ -137,6 +137,7 @@ class Loop:
             queues=self._options.queues,
             tasks=tuple(sorted(self._tasks.names)),
             modules=self._tasks.modules,
+            parameters=self._tasks.parameters,
             threads=self._options.threads,
             coroutines=self._options.coroutines,
         )
@@ -385,7 +386,7 @@ class Loop:
                 raise
             except Exception as error:
                 if self._stop.at_once or self._clock.monotonic() >= deadline:
-                    jobs = ", ".join(f"{end.job.task}[{end.job.id}]" for end in self.mailbox.ended)
+                    jobs = ", ".join(f"{end.job.task_name}[{end.job.id}]" for end in self.mailbox.ended)
                     log.critical("the file could not be written: %s; these jobs will run again: %s", error, jobs)
                     return
                 log.error("the file could not be written: %s; trying again in %s", error, text(BACK_OFF))

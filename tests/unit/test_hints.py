@@ -53,10 +53,9 @@ def test_a_method_of_another_queues_task_is_answered_by_ours(add, word, advice):
 @pytest.mark.parametrize(
     ("word", "advice"),
     [
-        ("enqueue", "@queue.task"),
         ("delay", "@queue.task"),
         ("run", "queue.worker()"),
-        ("send_task", "@queue.task"),
+        ("send_task", "queue.enqueue"),
         ("job_id", "queue.job(id)"),
         ("conf", "Queue("),
     ],
@@ -169,7 +168,7 @@ def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
 
 
 def test_an_option_that_nobody_has_is_the_error_that_it_was(queue):
-    with pytest.raises(TypeError, match="it takes backoff"):
+    with pytest.raises(TypeError, match="it takes aliases, backoff"):
         queue.task(colour=1)
     with pytest.raises(TypeError, match="it takes coroutines"):
         queue.worker(colour=1)

@@ -15,7 +15,7 @@ WHERE job.state = 1
 -- name: list_between
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
-    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -26,7 +26,7 @@ CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
 -- name: list_among
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -55,8 +55,12 @@ SELECT id FROM litequeue_jobs WHERE state = 1 LIMIT CAST(:limit AS INTEGER)
 -- name: ready_ids_of_queue
 SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue LIMIT CAST(:limit AS INTEGER)
 
+-- Of all versions of the task.
 -- name: ready_ids_of_lane
-SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task LIMIT CAST(:limit AS INTEGER)
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+UNION ALL
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > :task || '@' AND task < :task || 'A'
+LIMIT CAST(:limit AS INTEGER)
 
 -- name: ready_ids_of_task
 WITH RECURSIVE ready (queue) AS (
@@ -65,7 +69,11 @@ WITH RECURSIVE ready (queue) AS (
     SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
     FROM ready WHERE ready.queue IS NOT NULL)
 SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
-WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task LIMIT CAST(:limit AS INTEGER)
+WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task
+UNION ALL
+SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
+WHERE job.state = 1 AND job.queue = ready.queue AND job.task > :task || '@' AND job.task < :task || 'A'
+LIMIT CAST(:limit AS INTEGER)
 
 -- name: scheduled_ids
 SELECT id FROM litequeue_jobs WHERE state = 0 LIMIT CAST(:limit AS INTEGER)
