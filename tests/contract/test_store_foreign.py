@@ -116,7 +116,8 @@ def test_a_time_that_no_calendar_holds_is_shown_as_the_nearest(queue, write, wor
 
 @pytest.mark.parametrize("text", ["no JSON", "7", "[[]]", ""])
 def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, write, text):
-    write("INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?1, ?1, ?1, 1, 1, 1e300, 0, 1.0, NULL, NULL, NULL)", text)
+    nothing = "NULL, NULL, NULL"
+    write(f"INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?1, ?1, ?1, 1, 1, 1e300, 0, 1.0, {nothing})", text)
     [found] = queue.engine.workers.list()
     assert (found.queues, found.tasks, queue.engine.workers.lives(found.token)) == ((), (), False)
 

@@ -154,7 +154,7 @@ def test_an_argument_of_that_name_is_an_argument(queue):
 
 def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
     with pytest.raises(TypeError, match="threads="):
-        queue.worker(concurrency=4)
+        queue.worker(num_workers=4)
     with pytest.raises(TypeError, match="prefetch= is not needed"):
         queue.worker(prefetch=1)
     with pytest.raises(TypeError, match=r"Queue.*app\.db"):

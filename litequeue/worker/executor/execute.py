@@ -201,7 +201,7 @@ def _stops() -> tuple[type[BaseException], ...]:
 
 def timeout_error(run: Run) -> JobTimeout:
     """Return the error of a run that exceeded its limit."""
-    return JobTimeout(f"{run.job.task_name} ran longer than its limit of {run.deadline - run.started:g} s")
+    return JobTimeout(f"{run.job.task_name} ran longer than its limit of {round(run.deadline - run.started, 6):g} s")
 
 
 def written_off(run: Run) -> Outcome:
