@@ -75,8 +75,13 @@ class Job(JobWords, Generic[R]):
 
     @property
     def task(self) -> str:
-        """The name of the task."""
-        return self._loaded().task
+        """The name of the task that it was enqueued under, which may be an alias of the task by now."""
+        return self._loaded().task_name
+
+    @property
+    def version(self) -> int:
+        """The version of the task for which it was enqueued; 1 unless the task says another."""
+        return self._loaded().version
 
     @property
     def queue(self) -> str:
@@ -248,10 +253,10 @@ class Job(JobWords, Generic[R]):
             value: R = self._decode(record.result)
             return value
         if record.status is Status.CANCELLED:
-            raise JobCancelled(f"job {self.id} ({record.task}) was cancelled")
+            raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled")
         if record.status is Status.EXPIRED:
             raise JobExpired(
-                f"job {self.id} ({record.task}) had not begun by {moment(record.expires_at)}, so it never ran"
+                f"job {self.id} ({record.task_name}) had not begun by {moment(record.expires_at)}, so it never ran"
             )
         last = record.errors[-1] if record.errors else JobError(record.attempt, self.created_at, "Unknown", "", "")
         raise JobFailed(self.id, last.type, last.message, last.traceback)
@@ -261,7 +266,7 @@ class Job(JobWords, Generic[R]):
         if record is None:
             return f"<Job {self.id}>"
         state = self._loaded()
-        return f"<Job {self.id} {state.task} {state.status} attempt={state.attempt}>"
+        return f"<Job {self.id} {state.task_name} {state.status} attempt={state.attempt}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(

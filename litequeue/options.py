@@ -1,10 +1,9 @@
-"""The options of tasks, calls and workers: checked where they are given. Knows no task."""
+"""The options of tasks and calls: checked where they are given. Knows no task."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -17,15 +16,17 @@ from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
-from litequeue.core.engine import Feature, RunOptions
-from litequeue.core.names import check_name
+from litequeue.core.engine import Feature
+from litequeue.core.names import check_name, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.core.stored_names import checked_version
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
+from litequeue.serialization.upgrading import Upgrade, checked_upgrade
 
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
@@ -49,7 +50,7 @@ Unique = bool | str | Callable[..., str]
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a task. Spans are seconds; `timeout` and the ttls are infinite where None was given."""
 
-    queue: str = "default"
+    queue: str | None = None  # None: as the queue's routes say
     priority: int = 0
     policy: Policy = Policy()
     timeout: float | None = None
@@ -61,6 +62,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     schedules: tuple[Schedule, ...] = ()
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
+    aliases: tuple[str, ...] = ()
+    version: int = 1
+    upgrade: Upgrade | None = None
     own_limit: Limit | None = None  # of the task's name
     limits: tuple[Limit, ...] = ()
     ordered: bool = False
@@ -85,6 +89,9 @@ class TaskOptions(TypedDict, total=False):
     delay: Duration | None
     mask: Iterable[str]
     on_commit: OnCommit | None
+    aliases: Iterable[str]
+    version: int
+    upgrade: Upgrade | None
     limits: Limit | Sequence[Limit]
     limit_key: str | None
     concurrency: int | None
@@ -128,6 +135,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
         Feature.SCHEDULES: bool(options.schedules),
+        Feature.VERSIONS: bool(options.aliases) or options.version > 1,
         Feature.LIMITS: options.own_limit is not None or bool(options.limits),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -169,7 +177,7 @@ def check_known(given: Iterable[str], known: Any, what: str) -> None:
 def _elsewhere(unknown: list[str], known: Any) -> str:
     """Say where options go that the other kind has: those of a call to using(), those of a task to task()."""
     other, place = (Using, "task.using") if known is TaskOptions else (TaskOptions, "@queue.task")
-    if not set(unknown) <= set(other.__annotations__):
+    if known not in (TaskOptions, Using) or not set(unknown) <= set(other.__annotations__):
         return ""
     return f"it goes to {place}({', '.join(f'{name}=...' for name in unknown)})"
 
@@ -189,7 +197,7 @@ def task_options(given: TaskOptions) -> Options:
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
     delay = given.get("delay")
     return Options(
-        queue=check_name(given.get("queue", "default"), "queue"),
+        queue=check_name(given["queue"], "queue") if "queue" in given else None,
         priority=check_priority(given.get("priority", 0)),
         policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
@@ -201,6 +209,9 @@ def task_options(given: TaskOptions) -> Options:
         schedules=_schedules(given.get("schedule")),
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
+        aliases=checked_aliases(given.get("aliases", ())),
+        version=checked_version(given.get("version", 1)),
+        upgrade=checked_upgrade(given.get("upgrade"), given.get("version", 1)),
         own_limit=own_limit(given),
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),
@@ -305,10 +316,11 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 def at_once(value: int, what: str) -> int:
     """Refuse an invalid number of jobs to run at once."""
-    return _whole(value, what, MOST_AT_ONCE)
+    return whole(value, what, MOST_AT_ONCE)
 
 
-def _whole(value: int, what: str, most: int, advice: str = "") -> int:
+def whole(value: int, what: str, most: int, advice: str = "") -> int:
+    """Refuse what is no whole number from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"{what} must be a whole number from 1 to {most:,}, got {value!r}{advice}")
     return value
@@ -340,7 +352,7 @@ def jobs_where(
     timeout: Duration | None = None,
 ) -> dict[str, Any]:
     """Check the filters of a listing. `task`: a task or its name."""
-    _whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
+    whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
     if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
     names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag, "schedule": schedule}
@@ -353,26 +365,6 @@ def jobs_where(
         raise ValueError(f"status must be one of {', '.join(Status)}, got {status!r}") from None
     longest = None if timeout is None else seconds(timeout, "timeout")
     return {"status": wanted, "limit": limit, "before": before, "timeout": longest, **names}
-
-
-def run_options(
-    *,
-    threads: int | None,
-    coroutines: int,
-    queues: Sequence[str] | None,
-    grace: Duration,
-    name: str | None,
-    signals: bool,
-) -> RunOptions:
-    """Check the options of a worker."""
-    return RunOptions(
-        threads=at_once(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads"),
-        coroutines=at_once(coroutines, "coroutines"),
-        queues=queue_names(queues),
-        grace=seconds(grace, "grace"),
-        name=None if name is None else check_name(name, "a worker's name"),
-        signals=signals,
-    )
 
 
 def _schedules(given: Trigger | Schedule | Sequence[Trigger | Schedule] | None) -> tuple[Schedule, ...]:

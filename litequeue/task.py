@@ -6,7 +6,17 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
+from litequeue.calls import (
+    LARGE_PAYLOAD,
+    Batch,
+    EnqueuedJobs,
+    GivenCall,
+    astore_in_chunks,
+    checked_calls,
+    checked_size,
+    in_slices,
+    store_in_chunks,
+)
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.declaration import Transparent
@@ -17,8 +27,8 @@ from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
-from litequeue.core.warn import warn_caller
-from litequeue.errors import PayloadTooLarge, Unsupported
+from litequeue.core.stored_names import stored_name, stored_names
+from litequeue.errors import Unsupported
 from litequeue.job import Job
 from litequeue.limits.of_task import uses_of
 from litequeue.limits.takes import Taken
@@ -27,18 +37,18 @@ from litequeue.options import key as checked_key
 from litequeue.pending_job import Deferred
 from litequeue.serialization.json_codec import digest
 from litequeue.serialization.signature import Signature
+from litequeue.serialization.upgrading import call_of
 from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.engine import Submitted
+    from litequeue.core.records import Claimed
     from litequeue.limits.limit import Limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-LARGE_PAYLOAD = 64 * 1024
 
 
 @interruptible
@@ -64,7 +74,13 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not (options.unique or options.expires is not None or options.delay is not None or self._taken)
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
-        self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
+        self.stored_name: str = stored_name(name, options.version)
+        oldest = options.version if options.upgrade is None else 1
+        self.served: tuple[str, ...] = stored_names((name, *options.aliases), options.version, oldest)
+        queue = options.queue or owner.routes.queue_of(name)
+        self._start_fields({"task": self.stored_name, "queue": queue, "priority": options.priority})
+        if options.aliases:
+            self._start_fields({"former_names": options.aliases})
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = getattr(function, "__module__", "")
@@ -78,6 +94,11 @@ class Task(Transparent, TaskWords, Generic[P, R]):
     def is_coroutine(self) -> bool:
         """Whether the function is `async def`; it then runs on the worker's event loop, otherwise in a thread."""
         return self.signature.is_coroutine
+
+    @property
+    def queue(self) -> str:
+        """The queue into which its calls go."""
+        return str(self._fields["queue"])
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle it by name, as its function would be, with the options of `using()`: a process pool can call it."""
@@ -146,7 +167,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         """
         batch = self._batch(chunk)
         if chunk is not None:
-            return self._store_in_chunks(checked_calls(calls), batch)
+            return store_in_chunks(checked_calls(calls), batch, self._enqueued(), self._submit, self._job)
         for call in checked_calls(calls):
             batch.add(call)
         jobs = batch.take()
@@ -174,7 +195,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         batch = self._batch(chunk)
         given = calls if isinstance(calls, AsyncIterable) else checked_calls(calls)
         if chunk is not None:
-            return await self._astore_in_chunks(given, batch)
+            return await astore_in_chunks(given, batch, self._enqueued(), self._asubmit, self._job)
         async for call in in_slices(given):
             batch.add(call)
         jobs = batch.take()
@@ -208,7 +229,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
         Of the options of `using()` it keeps `queue`, `priority` and a duration given as `expires`.
         """
-        given = self._fields.keys() - {"task", "queue", "priority"}
+        given = self._fields.keys() - {"task", "queue", "priority", "former_names"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
         lost += ["within"] if self._within is not None else []
@@ -222,7 +243,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             )
         payload = self._checked(self.signature.encode_call(args, kwargs))
         options = self._fields
-        return Call(self.name, options["queue"], payload, options["priority"], expires)
+        return Call(self.stored_name, options["queue"], payload, options["priority"], expires)
 
     # ---- one call
 
@@ -263,11 +284,11 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         payload = self.signature.encode_call(args, kwargs)
         return self._checked(payload)
 
-    def takes_of(self, payload: bytes) -> str | None:
+    def takes_of(self, job: Claimed, names: Sequence[str] | None) -> str | None:
         """Return what a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
         if self._taken is None:
             return None
-        args, kwargs = self.signature.decode_call(payload)
+        args, kwargs = call_of(job, self.signature, self.options.version, self.options.upgrade, names)
         return self._taken.of(self.signature.arguments(args, kwargs))
 
     def _payload_and_takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -283,33 +304,14 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         like = self._fields | self._timed(self._owner.now())
         return NewJobs(NewJob(payload=b"", **like), payloads)
 
-    def _store_in_chunks(self, calls: Iterable[GivenCall], batch: Batch) -> EnqueuedJobs[R]:
-        stored = EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
-        try:
-            for call in calls:
-                if batch.add(call):
-                    stored.note(jobs := batch.take(), self._owner.submit(jobs, self._within), self._job)
-            if jobs := batch.take():
-                stored.note(jobs, self._owner.submit(jobs, self._within), self._job)
-        except Exception as error:
-            stored.explain(error)
-            raise
-        return stored
+    def _enqueued(self) -> EnqueuedJobs[R]:
+        return EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
 
-    async def _astore_in_chunks(
-        self, calls: Iterable[GivenCall] | AsyncIterable[GivenCall], batch: Batch
-    ) -> EnqueuedJobs[R]:
-        stored = EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
-        try:
-            async for call in in_slices(calls):
-                if batch.add(call):
-                    stored.note(jobs := batch.take(), await self._owner.asubmit(jobs, self._within), self._job)
-            if jobs := batch.take():
-                stored.note(jobs, await self._owner.asubmit(jobs, self._within), self._job)
-        except Exception as error:
-            stored.explain(error)
-            raise
-        return stored
+    def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        return self._owner.submit(jobs, self._within)
+
+    async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        return await self._owner.asubmit(jobs, self._within)
 
     # ---- options of one call
 
@@ -346,15 +348,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
 
     def _checked(self, payload: bytes) -> bytes:
-        size, limit = len(payload), self._owner.max_payload
-        if size > limit:
-            raise PayloadTooLarge(
-                f"the arguments of {self.name} take {size:,} bytes, more than max_payload={limit:,}; "
-                f"store the data elsewhere and pass an id or a path"
-            )
-        if size > LARGE_PAYLOAD:
-            warn_caller(f"the arguments of {self.name} take {size:,} bytes; pass an id or a path instead of the data")
-        return payload
+        return checked_size(payload, self.name, self._owner.max_payload)
 
     def _deferred(self, jobs: Sequence[NewJob]) -> Deferred[R]:
         return Deferred(jobs, self._owner, self._job)
@@ -390,7 +384,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._start_fields(fields)
 
     def __repr__(self) -> str:
-        return f"<Task {self.name} queue={self._fields['queue']}>"
+        return f"<Task {self.name} queue={self.queue}>"
 
 
 @interruptible

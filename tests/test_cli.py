@@ -113,8 +113,23 @@ def test_enqueue_suggests_the_task_that_was_meant(call):
     assert "did you mean 'greet'?" in call("enqueue", "app:queue", "gret", "bob", code=2)
 
 
-def test_enqueue_with_a_file_says_to_name_the_app(call):
-    assert "name the app" in call("enqueue", "app.db", "add", "1", code=2)
+def test_enqueue_with_a_file_stores_a_call_by_name(call, start):
+    assert "does not exist" in call("enqueue", "app.db", "add", "1", code=1)
+    start("run", "app:queue").wait_for("serving")
+    assert json.loads(call("enqueue", "app.db", "add", "2", "b=3", "--queue", "email", "--timeout", "30s")) == 5
+    assert "name the app" in call("enqueue", "app.db", "add", "2", "-I", "app", code=2)
+
+
+def test_a_command_tells_which_version_of_a_task_waits(call):
+    job_id = call("enqueue", "app:queue", "add", "1").strip()
+    call("enqueue", "app.db", "add@2", "1", "--driver", "sqlite3")
+    assert "add (version 2)" in call("show", "app.db", "2")
+    shown = json.loads(call("show", "app.db", job_id, "--json"))
+    assert (shown["task"], shown["version"]) == ("add", 1)
+    assert len(json.loads(call("jobs", "app.db", "--task", "add", "--json"))) == 2
+    assert {(row["task"], row["version"]) for row in json.loads(call("status", "app.db", "--json"))["unserved"]} == {
+        *[("add", 1), ("add", 2)],
+    }
 
 
 def test_enqueue_waits_for_the_result(call, start):

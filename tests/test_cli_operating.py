@@ -105,11 +105,8 @@ def test_show_says_why_a_job_does_not_run(call):
 def test_doctor_names_a_task_that_can_never_start_and_mends_what_is_left_over(call):
     with Queue("app.db") as queue:
         write = queue.engine.kernel.writer.run
-        write(
-            lambda db: db.rows(
-                "UPDATE litequeue_tasks SET rules = '{\"limits\":[[\"openai\",false,5]]}' WHERE name = 'ask'"
-            )
-        )
+        rules = '{"limits":[["openai",false,5]]}'
+        write(lambda db: db.rows("UPDATE litequeue_tasks SET rules = ? WHERE name = 'ask'", (rules,)))
         write(lambda db: db.rows("INSERT INTO litequeue_starts VALUES ('gone', '', 1.0, 1)"))
     found = call("doctor", "app.db", "--quick", code=1)
     assert "task ask takes 5 of limit openai, which never has more than 1" in found

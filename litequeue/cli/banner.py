@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litequeue.cli.log_output import log
 from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
-from litequeue.core.schedules import ScheduleRecord
-from litequeue.queue import Queue
 from litequeue.scheduling import start, triggers
-from litequeue.sqlite.store import SqliteStore
-from litequeue.task import Task
-from litequeue.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litequeue.core.schedules import ScheduleRecord
+    from litequeue.queue import Queue
+    from litequeue.sqlite.store import SqliteStore
+    from litequeue.task import Task
+    from litequeue.worker.worker import Worker
 
 _LONGEST_LIST = 40
 
@@ -45,6 +48,8 @@ def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "grace": text(worker.grace),
+        "max_jobs": worker.max_jobs,
+        "max_memory": worker.max_memory,
         "pid": os.getpid(),
     }
 
@@ -53,7 +58,9 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
     options = task.options
     return {
         "task": task.name,
-        "queue": options.queue,
+        "version": options.version,
+        "aliases": list(options.aliases),
+        "queue": task.queue,
         "retries": options.policy.retries,
         "timeout": None if options.timeout is None else limit_text(options.timeout),
     }
@@ -61,7 +68,8 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
 
 def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], int]:
     """List the first of those in the file and of those that this worker will put there; tell how many are left out."""
-    there = {record.name: record for record in store.schedules.list() if record.task in queue.tasks}
+    served = {stored for task in queue.tasks.values() for stored in task.served}
+    there = {record.name: record for record in store.schedules.list() if record.task in served}
     in_code = {record.name: record for record in queue.declared.records()}
     names, rows = sorted(there.keys() | in_code.keys()), []
     for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
@@ -96,13 +104,22 @@ def _banner(found: dict[str, Any], now: float) -> str:
         ("schedules", _listed((_schedule_text(each, now) for each in found["schedules"]), found["more_schedules"])),
         ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
         ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
+        *([("ends", ends)] if (ends := _ends(found)) else []),
     )
     head = f"serving {found['file']} ({library}), pid {found['pid']}"
     return "\n".join([head, *(f"    {name:<10} {value}" for name, value in pairs)])
 
 
+def _ends(found: dict[str, Any]) -> str:
+    jobs, memory = found["max_jobs"], found["max_memory"]
+    after = [] if jobs is None else ["after 1 job" if jobs == 1 else f"after {jobs:,} jobs"]
+    return ", ".join(after if memory is None else [*after, f"above {memory / 1e6:.0f} MB"])
+
+
 def _task_text(task: dict[str, Any]) -> str:
-    options = [f"queue {task['queue']}"]
+    options = [f"version {task['version']}"] if task["version"] > 1 else []
+    options += [f"before: {', '.join(task['aliases'])}"] if task["aliases"] else []
+    options += [f"queue {task['queue']}"]
     options += [f"retries {task['retries']}"] if task["retries"] else []
     options += [f"timeout {task['timeout']}"] if task["timeout"] is not None else []
     return f"{task['task']} ({', '.join(options)})"

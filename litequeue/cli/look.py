@@ -30,6 +30,7 @@ from litequeue.cli.printing import (
 from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
+from litequeue.core.stored_names import in_words
 from litequeue.errors import JobNotFound
 from litequeue.queue import Queue
 from litequeue.sqlite.file.opening import Driver
@@ -279,7 +280,7 @@ def _print_jobs(page: Page[ListedJob], queue: Queue | None, now: float) -> None:
 def _job_row(job: ListedJob, queue: Queue | None, now: float) -> list[str]:
     return [
         job.id,
-        one_line(job.task, 40),
+        one_line(job.task_name, 40),
         one_line(job.queue, 20),
         status_text(job.status),
         tries_text(job, queue),
@@ -337,7 +338,7 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
 
 def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> list[str]:
     pairs = [
-        ("job", f"{job.id}  {one_line(job.task)}  {status_text(job.status)}"),
+        ("job", f"{job.id}  {one_line(in_words(job.task))}  {status_text(job.status)}"),
         ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
         ("arguments", call_text(fields)),
         ("enqueued", local(job.created_at, now)),

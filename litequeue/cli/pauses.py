@@ -9,10 +9,12 @@ from typing import Any, get_args
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import Mistake, Place, names_app, open_place
+from litequeue.cli.locate import Place, names_app, open_place
+from litequeue.cli.mistake import Mistake
 from litequeue.cli.printing import emit, one_line
 from litequeue.core.limits import PauseKind
-from litequeue.core.names import base_name, check_name, some
+from litequeue.core.names import check_name, some, task_name
+from litequeue.core.stored_names import task_of
 from litequeue.sqlite.file.opening import Driver
 
 
@@ -62,7 +64,7 @@ def _named(
         raise click.UsageError(f"name the queues to {verb}, or tasks by --task{other}")
     try:
         named: list[tuple[PauseKind, str]] = [("queue", check_name(name, "a queue's name")) for name in queues]
-        named += [("task", base_name(check_name(name, "a task's name"))) for name in tasks]
+        named += [("task", task_name(name)) for name in tasks]
     except ValueError as error:
         raise Mistake(str(error)) from error
     return open_place(target, driver), list(dict.fromkeys(named))
@@ -105,10 +107,10 @@ def _known_queues(place: Place) -> set[str]:
     return {
         *(count.queue for count in place.store.jobs.counts()),
         *(queue for worker in workers for queue in worker.queues or ()),
-        *(task.options.queue for task in tasks),
+        *(task.options.queue for task in tasks if task.options.queue is not None),
     }
 
 
 def _known_tasks(place: Place) -> set[str]:
     tasks = {task for worker in place.store.workers.list() for task in worker.tasks}
-    return {base_name(task) for task in tasks | set(() if place.queue is None else place.queue.tasks)}
+    return {task_of(task) for task in tasks | set(() if place.queue is None else place.queue.tasks)}

@@ -40,6 +40,8 @@ class Feature(str, Enum):
     LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
+    VERSIONS = "versions"  # aliases=, version=
+    RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
     __str__ = str.__str__
@@ -81,7 +83,7 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all."""
 
     threads: int
     coroutines: int
@@ -89,6 +91,8 @@ class RunOptions(NamedTuple):
     grace: float
     name: str | None
     signals: bool
+    max_jobs: int | None
+    max_memory: int | None
 
 
 class Runner(Protocol):
@@ -303,6 +307,14 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
         "a worker inside the program (with queue.worker():)",
         "run it as a process of its own: queue.worker().run(), or litequeue run app:queue",
     ),
+    Feature.VERSIONS: (
+        "aliases= and version=",
+        "declare a second task for the old calls, which calls the function of the new one",
+    ),
+    Feature.RECYCLING: (
+        "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
+        "restart its process from outside, now and then",
+    ),
     Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
 }
 
@@ -315,7 +327,8 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
 
 def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
     """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
-    return TimeoutError(f"job {record.id} ({record.task}) {doing or f'is still {record.status}'}; waited {timeout:g} s")
+    state = doing or f"is still {record.status}"
+    return TimeoutError(f"job {record.id} ({record.task_name}) {state}; waited {timeout:g} s")
 
 
 def require(engine: Engine, features: Iterable[Feature]) -> None:

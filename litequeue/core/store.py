@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
     from litequeue.core.schedules import ScheduleRecord
-    from litequeue.limits.limit import Allowed
-    from litequeue.limits.task_rules import TaskRules
 
 DEATHS = 2  # of workers under a job: after so many it is run alone
 
@@ -91,6 +89,9 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...] = ()  # that declare its tasks and schedules
 
 
+Parameters: TypeAlias = "Mapping[str, tuple[str, ...]]"  # by stored name, what a call may give by position, in order
+
+
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     """A worker to register."""
 
@@ -101,6 +102,7 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     coroutines: int
     modules: tuple[str, ...] = ()
+    parameters: Parameters = msgspec.field(default_factory=dict)
 
 
 class Beat(NamedTuple):
@@ -153,6 +155,12 @@ class Runs(Protocol):
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""
 
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Return how calls that are stored under this name call their arguments by position, if it is on record."""
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
+
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""
 
@@ -185,8 +193,8 @@ class Workers(Protocol):
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
-        """Record which tasks a registered worker runs now, and which modules declare them."""
+    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str], parameters: Parameters) -> None:
+        """Record which tasks a registered worker runs now, which modules declare them, and how they are called."""
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""
@@ -239,8 +247,11 @@ class FileMaintenance(Protocol):
 class Limits(Protocol):
     """The part that keeps limits, and what tasks take of them."""
 
-    def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
-        """Keep what the code of a worker declares, where it differs from what was declared last."""
+    def declare(self, limits: Mapping[str, str], tasks: Mapping[str, str | None]) -> None:
+        """Keep what the code of a worker declares, as text, where it differs from what was declared last.
+
+        `tasks`: the rules of each; None: it is plain.
+        """
 
     def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
         """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""

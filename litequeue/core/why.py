@@ -21,7 +21,9 @@ class NoWorker(NamedTuple):
 
 
 class NoTask(NamedTuple):
-    """No living worker has the task."""
+    """No living worker has the task. `other`: the version of it that one has."""
+
+    other: str | None
 
 
 class NoQueue(NamedTuple):
@@ -125,8 +127,8 @@ def obstacle_text(obstacle: Obstacle, now: float) -> str:
     match obstacle:
         case NoWorker():
             return "no worker is running; start one: `litequeue run` or queue.worker()"
-        case NoTask():
-            return "no running worker has its task; start one that imports it"
+        case NoTask(other):
+            return f"{other}; start one" if other else "no running worker has its task; start one that imports it"
         case NoQueue(queue):
             return f"no running worker that has its task serves its queue {queue!r}; start one that does"
         case Paused(kind, name, since):

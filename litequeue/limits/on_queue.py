@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.engine import Engine, Feature
-from litequeue.core.names import base_name, check_name
+from litequeue.core.names import check_name, task_name
 from litequeue.limits.declared import DeclaredLimits
 from litequeue.limits.stored import Limits, Pause
 
@@ -78,7 +78,7 @@ class DeclaresLimits:
         if queue is not None:
             return "queue", check_name(queue, "a queue's name")
         name = task if isinstance(task, str) else getattr(task, "name", task)
-        return "task", base_name(check_name(name, "a task's name"))
+        return "task", task_name(name)
 
     @property
     def pauses(self) -> list[Pause]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.logger import log
+from litequeue.core.stored_names import in_words, other_version, task_of, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from litequeue.core.store import ReadyJobs, Store
+    from litequeue.core.store import ReadyJobs, Store, WorkerRecord
 
 LOOK_EVERY = 10.0  # seconds, by the monotonic clock
 FIRST_LOOK = 1.0  # a program that has a worker inside may still be importing its tasks
@@ -38,25 +39,26 @@ class Unserved:
         """Log the tasks whose ready jobs no worker runs: each once, and again when there are ten times as many."""
         self.stale = False
         found = self._store.runs.ready_without(tasks, self._queues)
-        waiting = _by_task(self._without_others(found)) if found else {}
+        workers = self._store.workers.list() if found else []
+        served = tasks.union(*(worker.tasks for worker in workers))
+        waiting = _by_task(_without_others(found, workers))
         before, self._logged = self._logged, {}
         for task, each in list(waiting.items())[:MOST_TASKS]:
             digits = len(str(each.jobs))
             if digits > before.get(task, 0):
-                _log(each)
+                _log(each, served)
             self._logged[task] = max(digits, before.get(task, 0))
 
-    def _without_others(self, found: list[ReadyJobs]) -> list[ReadyJobs]:
-        """Leave out what another worker runs."""
-        workers = self._store.workers.list()
-        return [
-            each
-            for each in found
-            if not any(
-                each.task in worker.tasks and (worker.queues is None or each.queue in worker.queues)
-                for worker in workers
-            )
-        ]
+
+def _without_others(found: list[ReadyJobs], workers: list[WorkerRecord]) -> list[ReadyJobs]:
+    """Leave out what another worker runs."""
+    return [
+        each
+        for each in found
+        if not any(
+            each.task in worker.tasks and (worker.queues is None or each.queue in worker.queues) for worker in workers
+        )
+    ]
 
 
 def _by_task(found: Iterable[ReadyJobs]) -> dict[str, _Waiting]:
@@ -67,13 +69,16 @@ def _by_task(found: Iterable[ReadyJobs]) -> dict[str, _Waiting]:
     return waiting
 
 
-def _log(waiting: _Waiting) -> None:
+def _log(waiting: _Waiting, served: frozenset[str]) -> None:
     jobs = "1 job is" if waiting.jobs == 1 else f"{waiting.jobs:,} jobs{'' if waiting.exact else ' or more'} are"
     more = len(waiting.queues) - MOST_QUEUES
     where = ", ".join(waiting.queues[:MOST_QUEUES]) + (f" and {more} more queues" if more > 0 else "")
+    task = task_of(waiting.task)
+    why = other_version(waiting.task, served) or (
+        "the module that declares it was not imported here; import it where the worker starts: litequeue run -I MODULE"
+    )
     log.warning(
-        "%s waiting for the task `%s`, which no running worker has (queue %s): the module that declares it was not "
-        "imported here; import it where the worker starts: litequeue run -I MODULE",
-        *(jobs, waiting.task, where),
-        extra={"task": waiting.task, "queue": waiting.queues[0], "waiting": waiting.jobs},
+        "%s waiting for the task `%s`, which no running worker has (queue %s): %s",
+        *(jobs, in_words(waiting.task), where, why),
+        extra={"task": task, "version": version_of(waiting.task), "queue": waiting.queues[0], "waiting": waiting.jobs},
     )

@@ -82,7 +82,7 @@ def test_a_claim_that_is_the_last_one_and_is_released_says_why_its_job_has_faile
 
 
 def test_a_job_that_stands_as_run_by_the_dead_is_judged_though_its_deaths_are_the_largest_number(queue, write, work):
-    write("INSERT INTO litequeue_workers VALUES (7, 'a', '{}', NULL, '[]', '[]', 1, 1, 1.0, 0, 1.0, NULL)")
+    write("INSERT INTO litequeue_workers VALUES (7, 'a', '{}', NULL, '[]', '[]', 1, 1, 1.0, 0, 1.0, NULL, NULL, NULL)")
     running = "UPDATE litequeue_jobs SET state = 3, worker = 7, started_at = 1, attempt = 1, begun = 1, deaths = ?"
     write(f"{running} WHERE task = 'bad'", MOST - 1)
     Maintenance(queue.engine, queue.clock, "observer", frozenset()).reap()
@@ -116,7 +116,8 @@ def test_a_time_that_no_calendar_holds_is_shown_as_the_nearest(queue, write, wor
 
 @pytest.mark.parametrize("text", ["no JSON", "7", "[[]]", ""])
 def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, write, text):
-    write("INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?1, ?1, ?1, 1, 1, 1e300, 0, 1.0, NULL)", text)
+    nothing = "NULL, NULL, NULL"
+    write(f"INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?1, ?1, ?1, 1, 1, 1e300, 0, 1.0, {nothing})", text)
     [found] = queue.engine.workers.list()
     assert (found.queues, found.tasks, queue.engine.workers.lives(found.token)) == ((), (), False)
 

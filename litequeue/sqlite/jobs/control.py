@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
+from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.finish import STATES, finish
@@ -66,7 +67,7 @@ def retry(job_id: str, now: float) -> Steps[None]:
     if key is not None:
         holder = yield from holder_of(task, key, now)
         if holder is not None and holder[0] != job_id:
-            raise KeyConflict(f"key {key!r} of task {task!r} is held by job {holder[0]} now", holder[0])
+            raise KeyConflict(f"key {key!r} of task {task_of(task)!r} is held by job {holder[0]} now", holder[0])
     yield SQL["retry"], {"id": job_id, "now": now}
     if of_schedule:
         yield from line.rejoin(job_id)

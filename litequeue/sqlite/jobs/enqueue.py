@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from litequeue.core.engine import Submitted
 from litequeue.core.records import NewJobs, Status
+from litequeue.core.stored_names import task_of
 from litequeue.errors import KeyConflict, StoreError
 from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.keys import holder_of
@@ -37,7 +38,7 @@ _SUBMIT_TOGETHER = f"{_INSERT_TOGETHER}\nRETURNING CAST(id AS TEXT)"
 def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
     """Store one job, or find the one that holds its key."""
     for key in () if new.key is None else (new.key, *new.aliases):
-        holder = yield from holder_of(new.task, key, new.created_at)
+        holder = yield from holder_of(new.task, key, new.created_at, new.former_names)
         if holder is not None:
             return (yield from _meet_holder(new, holder, ask))
     [(job_id,)] = yield _SUBMIT, _values(new)
@@ -198,6 +199,7 @@ def _values(new: NewJob) -> tuple[Any, ...]:
 def _columns(new: NewJob) -> dict[str, Any]:
     later = new.run_at is not None and new.run_at > new.created_at
     return {
+        "task": new.task,
         "queue": new.queue,
         "payload": inline(new.payload),
         "state": 0 if later else 1,
@@ -220,14 +222,16 @@ def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
 
 
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
-    job_id, state, begun = holder
+    job_id, state, begun, task = holder
     if new.on_conflict == "raise":
-        raise KeyConflict(f"key {new.key!r} of task {new.task!r} is held by job {job_id} ({STATES[state]})", job_id)
+        raise KeyConflict(f"{_key(new)} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
         yield from replace(job_id, new)
         return Submitted(job_id, fresh=False)
     [(payload,)] = yield SQL["payload_of"], {"id": job_id}
-    if payload == new.payload or alike(new, payload, ask):
+    # arguments of another version are not comparable: the key alone says that it is the same call
+    unlike = task != new.task and new.on_conflict != "replace"
+    if unlike or payload == new.payload or alike(new, payload, ask):
         return Submitted(job_id, fresh=False)
     if new.on_conflict == "replace":
         why = f"has already begun ({STATES[state]}), so its arguments cannot be replaced"
@@ -236,4 +240,8 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
             f"({STATES[state]}) has other arguments; use another key, "
             f"or on_conflict='replace' for a job that has not begun"
         )
-    raise KeyConflict(f"key {new.key!r} of task {new.task!r}: job {job_id} {why}", job_id)
+    raise KeyConflict(f"{_key(new)}: job {job_id} {why}", job_id)
+
+
+def _key(new: NewJob) -> str:
+    return f"key {new.key!r} of task {task_of(new.task)!r}"

@@ -12,6 +12,7 @@ from litequeue.core.duration import utc
 from litequeue.core.records import JobError, JobRecord, ListedJob, Progress
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
+from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.jobs.finish import STATES
 from litequeue.sqlite.jobs.ids import is_id
@@ -209,5 +210,5 @@ def durations(db: Connection, limit: int) -> dict[str, list[float]]:
     """The last runs' seconds, by task."""
     spans: dict[str, list[float]] = {}
     for task, span in db.rows(SQL["recent_durations"], {"limit": limit}):
-        spans.setdefault(task, []).append(span)
+        spans.setdefault(task_of(task), []).append(span)
     return spans

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from litequeue.core.names import base_name
 from litequeue.core.records import Status
 from litequeue.core.store import DEATHS
+from litequeue.core.stored_names import other_version, task_of
 from litequeue.core.why import (
     MOST_BEFORE,
     Behind,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.records import JobRecord
     from litequeue.core.store import WorkerRecord
-    from litequeue.limits.takes import Take
+    from litequeue.limits.held import Take
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.limits.rules import Rules
 
@@ -91,7 +91,7 @@ def _unserved(record: JobRecord, living: Sequence[WorkerRecord]) -> Obstacle | N
         return NoWorker()
     knowing = [worker for worker in living if record.task in worker.tasks]
     if not knowing:
-        return NoTask()
+        return NoTask(other_version(record.task, [task for worker in living for task in worker.tasks]))
     serving = (worker.queues is None or record.queue in worker.queues for worker in knowing)
     return None if any(serving) else NoQueue(record.queue)
 
@@ -131,7 +131,7 @@ def _ruled_out(db: Connection, record: JobRecord, clock: Clock) -> Obstacle | No
 
 
 def _paused(db: Connection, record: JobRecord) -> Obstacle | None:
-    task = base_name(record.task)
+    task = task_of(record.task)
     for kind, name, since in sorted(db.rows(SQL["stored_pauses"])):
         if name == (record.queue if kind == "queue" else task):
             return Paused(kind, name, since)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import Status
 from litequeue.core.store import Rescued
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
-from litequeue.sqlite.limits.parking import leave_order
+from litequeue.sqlite.limits.bring_back import leave_order
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from litequeue.core.store import NewWorker
+    from litequeue.core.store import NewWorker, Parameters
     from litequeue.sqlite.drivers.connection import Connection
 
 DEATH_LIMIT = 3
@@ -37,7 +39,22 @@ def register(db: Connection, worker: NewWorker, now: float) -> int:
         "now": now,
     }
     [(number,)] = db.rows(SQL["register"], values)
+    note_parameters(db, worker.parameters)
     return int(number)
+
+
+def note_parameters(db: Connection, parameters: Parameters) -> None:
+    """Record how the present code calls these arguments: a newer version gets those of an older one by name."""
+    db.many(SQL["note_parameters"], [(stored, json.dumps(names)) for stored, names in parameters.items()])
+
+
+def parameters_of(db: Connection, stored_name: str) -> tuple[str, ...] | None:
+    """Read what was recorded so."""
+    rows = db.rows(SQL["parameters_of"], {"task": stored_name})
+    try:
+        return msgspec.json.decode(rows[0][0], type=tuple[str, ...]) if rows else None
+    except (msgspec.MsgspecError, RecursionError):  # someone else wrote it
+        return None
 
 
 def rescue(

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from litequeue.core.limits import LimitRecord, PauseRecord
-from litequeue.core.names import base_name
+from litequeue.core.stored_names import task_of
 from litequeue.limits.settings import declared, settings_of, settings_set
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import counts
@@ -39,7 +39,7 @@ class _Overview:
         self._full_keys: dict[str, int] = dict(db.rows(SQL["full_keys_of_limits"]))
         self._ready: dict[str, int] = {}
         for lane in counts.ready(db) if self._rules.tasks else ():
-            task = base_name(lane.task)
+            task = task_of(lane.task)
             self._ready[task] = self._ready.get(task, 0) + lane.jobs
 
     def of(self, rows: list[Row]) -> list[LimitRecord]:

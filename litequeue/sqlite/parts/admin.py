@@ -49,6 +49,10 @@ class Admin:
         """
         return self._kernel.read_listing(counts.ready)
 
+    def parked(self) -> dict[str, int]:
+        """How many jobs of each queue wait for a full key of a limit."""
+        return dict(self._kernel.read_listing(lambda db: db.rows(SQL["parked_of_queues"])))
+
     def durations(self, limit: int = 1000) -> dict[str, list[float]]:
         """Seconds of the last runs, by task."""
         return self._kernel.read_listing(lambda db: row_values.durations(db, limit))

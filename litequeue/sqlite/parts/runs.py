@@ -15,8 +15,9 @@ from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.charge import charge
-from litequeue.sqlite.limits.parking import freed
+from litequeue.sqlite.limits.held import with_held
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Runs:
             with suppress(JobNotFound):  # pruned already
                 job = self._kernel.read(partial(row_values.look_up, job_id=job_id, now=now))
                 died = "%s[%s] failed: %d worker processes died while running it; it is dead-lettered, not run again"
-                later.error(died, job.task, job.id, job.deaths, extra=about(job))
+                later.error(died, job.task_name, job.id, job.deaths, extra=about(job))
         say()
         return rescued
 
@@ -108,6 +109,14 @@ class Runs:
             yield held.adb if held.adb is not None else held.require_sync().raw
             now = self._kernel.clock.now()
             await perform_held(held, settle.complete(job, result, now, until(now, keep_for)))
+
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """How calls that are stored under this name call their arguments by position, if it is on record."""
+        return self._kernel.read(lambda db: workers.parameters_of(db, stored_name))
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
+        return await self._kernel.aread(lambda db: workers.parameters_of(db, stored_name))
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""
@@ -145,7 +154,7 @@ class Runs:
         """The jobs that stand as running under the worker."""
 
         def look(db: Connection) -> list[Claimed]:
-            return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+            return with_held(db, claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})]))
 
         return self._kernel.read(look)
 

@@ -99,6 +99,13 @@ CREATE TABLE litequeue_timed_keys (
 ALTER TABLE litequeue_workers ADD COLUMN slots TEXT;
 ALTER TABLE litequeue_workers ADD COLUMN offers TEXT;
 
+-- What calls of a task give by position, in order: a JSON list of names. A version of the task with `upgrade` gets the
+-- arguments of older calls by these names. See serialization/upgrading.py.
+CREATE TABLE litequeue_parameters (
+    task  TEXT PRIMARY KEY, -- with its version, as in litequeue_jobs
+    names TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- The views of 001 once more: the status of a parked job is queued.
 DROP VIEW litequeue_jobs_view;
 DROP VIEW litequeue_records;

@@ -12,13 +12,14 @@ WHERE id = :id AND state IN (0, 5, 6, 7)
 -- name: matching
 SELECT CAST(id AS TEXT) FROM litequeue_jobs
 WHERE state BETWEEN :first AND :last AND (:exactly IS NULL OR state <> 2
-           OR :exactly = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id)) AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+           OR :exactly = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id))
+      AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 
 -- name: matching_dead
 SELECT CAST(id AS TEXT) FROM litequeue_jobs
 WHERE state > 4 AND state = :state AND (delete_at IS NULL OR delete_at > :now)
-      AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+      AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)

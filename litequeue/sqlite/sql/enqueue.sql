@@ -35,6 +35,11 @@ SELECT CAST(id AS TEXT), +state, +begun,
        CASE key_scope WHEN 'kept' THEN delete_at IS NULL OR delete_at > :now WHEN 'queued' THEN state < 3 ELSE state < 4 END
 FROM litequeue_jobs WHERE task = :task AND held_key = :key
 
+-- The next version of a task that holds any key: see core/stored_names.py. As one statement with the above, by WITH
+-- RECURSIVE, it takes 65 us instead of 5.
+-- name: next_version
+SELECT min(task) FROM litequeue_jobs WHERE held_key IS NOT NULL AND task > :after AND task < :end
+
 -- name: payload_of
 SELECT coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'')
 FROM litequeue_jobs WHERE id = :id
@@ -44,7 +49,7 @@ UPDATE litequeue_jobs SET held_key = NULL WHERE task = :task AND held_key = :key
 
 -- name: replace
 UPDATE litequeue_jobs
-SET payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
+SET task = :task, payload = :payload, queue = :queue, state = :state, priority = :priority, run_at = :run_at,
     expires_at = :expires_at, timeout = :timeout, retries = :retries, tags = :tags
 WHERE id = :id AND state < 3
 

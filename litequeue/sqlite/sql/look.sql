@@ -18,7 +18,7 @@ SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
     WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR CASE WHEN state = 2 AND :state IN (1, 2)
            THEN :state = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id) ELSE state = :state END)
-          AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+          AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -31,7 +31,7 @@ SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
     WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR CASE WHEN state = 2 AND :state IN (1, 2)
            THEN :state = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id) ELSE state = :state END)
-          AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+          AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -62,9 +62,16 @@ UNION ALL SELECT job FROM litequeue_parked LIMIT CAST(:limit AS INTEGER)
 SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue
 UNION ALL SELECT job FROM litequeue_parked WHERE queue = +:queue LIMIT CAST(:limit AS INTEGER)
 
+-- Of all versions of the task.
 -- name: ready_ids_of_lane
 SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
-UNION ALL SELECT job FROM litequeue_parked WHERE queue = +:queue AND task = +:task LIMIT CAST(:limit AS INTEGER)
+UNION ALL
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > :task || '@' AND task < :task || 'A'
+UNION ALL
+SELECT job FROM litequeue_parked WHERE queue = +:queue AND task = +:task
+UNION ALL
+SELECT job FROM litequeue_parked WHERE queue = +:queue AND task > :task || '@' AND task < :task || 'A'
+LIMIT CAST(:limit AS INTEGER)
 
 -- name: ready_ids_of_task
 WITH RECURSIVE ready (queue) AS (
@@ -80,8 +87,14 @@ parked (queue) AS (
 SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
 WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task
 UNION ALL
+SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
+WHERE job.state = 1 AND job.queue = ready.queue AND job.task > :task || '@' AND job.task < :task || 'A'
+UNION ALL
+SELECT job FROM parked CROSS JOIN litequeue_parked AS one WHERE one.queue = parked.queue AND one.task = +:task
+UNION ALL
 SELECT job FROM parked CROSS JOIN litequeue_parked AS one
-WHERE one.queue = parked.queue AND one.task = +:task LIMIT CAST(:limit AS INTEGER)
+WHERE one.queue = parked.queue AND one.task > :task || '@' AND one.task < :task || 'A'
+LIMIT CAST(:limit AS INTEGER)
 
 -- name: scheduled_ids
 SELECT id FROM litequeue_jobs WHERE state = 0 LIMIT CAST(:limit AS INTEGER)

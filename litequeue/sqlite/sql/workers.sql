@@ -6,6 +6,14 @@ RETURNING id
 -- name: serve_tasks
 UPDATE litequeue_workers SET tasks = :tasks, modules = :modules WHERE id = :worker
 
+-- By position, for many tasks at once.
+-- name: note_parameters
+INSERT INTO litequeue_parameters (task, names) VALUES (?, ?)
+ON CONFLICT (task) DO UPDATE SET names = excluded.names WHERE names IS NOT excluded.names
+
+-- name: parameters_of
+SELECT names FROM litequeue_parameters WHERE task = :task
+
 -- name: beat
 UPDATE litequeue_workers SET beats = (beats + 1) % 1000000, beat_at = :now
 WHERE id = :worker AND (SELECT value FROM litequeue_meta WHERE name = 'schema_version') = :version

@@ -14,6 +14,7 @@ from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried
 from litequeue.core.owner_process import getpid
 from litequeue.core.retry import after_error, describe, real_error
 from litequeue.errors import JobCancelled, JobTimeout
+from litequeue.serialization.upgrading import call_of
 from litequeue.worker.executor.context import Run, current
 
 COMES_BACK = 1.0  # seconds until a coroutine is run again whose loop has ended
@@ -25,9 +26,10 @@ def execute(run: Run) -> Outcome:
     """Run a plain function in this thread."""
     token, forks = current.set(run), _forks
     try:
-        signature = run.task.signature
-        args, kwargs = signature.decode_call(run.job.payload)
-        function = run.task.function
+        job, task = run.job, run.task
+        signature = task.signature
+        args, kwargs = signature.decode_call(job.payload) if job.task == task.stored_name else _other_call(run)
+        function = task.function
         value = surrounded(_called, function, *args, **kwargs) if around else function(*args, **kwargs)
         if type(value) is CoroutineType:
             value = _awaited(value)
@@ -49,9 +51,10 @@ async def aexecute(run: Run) -> Outcome:
     current.set(run)
     forks = _forks
     try:
-        signature = run.task.signature
-        args, kwargs = signature.decode_call(run.job.payload)
-        function = run.task.function
+        job, task = run.job, run.task
+        signature = task.signature
+        args, kwargs = signature.decode_call(job.payload) if job.task == task.stored_name else await _aother_call(run)
+        function = task.function
         value = await (asurrounded(function, *args, **kwargs) if around else function(*args, **kwargs))
         if forks != _forks:
             _end_forked_child()
@@ -62,6 +65,22 @@ async def aexecute(run: Run) -> Outcome:
             _end_forked_child(error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
+
+
+@interruptible
+def _other_call(run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call that is stored under another name: an alias of the task, or an older version."""
+    job, task = run.job, run.task
+    names = None if job.version == task.options.version else run.recorder.parameters_of(job.task)
+    return call_of(job, task.signature, task.options.version, task.options.upgrade, names)
+
+
+@interruptible
+async def _aother_call(run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Async twin of `_other_call`; the application's `upgrade` runs on the loop."""
+    job, task = run.job, run.task
+    names = None if job.version == task.options.version else await run.recorder.aparameters_of(job.task)
+    return call_of(job, task.signature, task.options.version, task.options.upgrade, names)
 
 
 @calls_the_task
@@ -182,7 +201,7 @@ def _stops() -> tuple[type[BaseException], ...]:
 
 def timeout_error(run: Run) -> JobTimeout:
     """Return the error of a run that exceeded its limit."""
-    return JobTimeout(f"{run.job.task} ran longer than its limit of {run.deadline - run.started:g} s")
+    return JobTimeout(f"{run.job.task_name} ran longer than its limit of {round(run.deadline - run.started, 6):g} s")
 
 
 def written_off(run: Run) -> Outcome:
