@@ -8,8 +8,9 @@ from contract.jobs import SUCCEEDED, Hands, put, states
 from litequeue.core.records import Status
 from litequeue.errors import LimitNotFound, Unsupported
 from litequeue.limits.limit import Limit, allowed_of
+from litequeue.limits.settings import encoded
 from litequeue.limits.takes import Taken
-from litequeue.limits.task_rules import rules_of
+from litequeue.limits.task_rules import encoded_rules
 from litequeue.sqlite.admin import repair
 
 
@@ -19,7 +20,8 @@ def uses(name, concurrency=None, rate=None, *, takes=1, per=None):
 
 def declare(store, task, *limits, ordered=False):
     """As a worker that starts does, whose code has this task."""
-    store.limits.declare({limit.name: limit.allowed for limit in limits}, {task: rules_of(limits, ordered=ordered)})
+    given = {limit.name: encoded(limit.allowed) for limit in limits}
+    store.limits.declare(given, {task: encoded_rules(limits, ordered=ordered)})
 
 
 def put_keyed(store, limit, user, **fields):
