@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
+from contract.jobs import Hands
 from crash.watching import until
 from litequeue import LimitNotFound, Queue
+from litequeue.cli.closing import say_stopped
 
 
 @pytest.fixture
@@ -93,3 +95,21 @@ def test_a_pause_is_of_one_queue_or_one_task(queue, given, error):
     with pytest.raises(error):
         queue.pause(**names)
     assert queue.pauses == []
+
+
+def test_the_closing_line_counts_what_is_paused_and_what_waits_for_a_limit(queue, caplog):
+    alone = queue.task(name="alone", concurrency=1)(lambda: None)
+    keyed = queue.task(name="keyed", concurrency=1, limit_key="{user}")(lambda user: None)
+    paused = queue.task(name="paused", queue="email")(lambda: None)
+    worker = queue.worker()
+    with worker:
+        pass
+    for job in (alone, alone, paused):
+        job.enqueue()
+    keyed.enqueue_many([("a",), ("a",)])
+    queue.pause("email")
+    hands = Hands(queue.engine, "alone", "keyed")
+    assert len(hands.claim(10)) == 2
+    with caplog.at_level("INFO", "litequeue"):
+        say_stopped(worker, queue, queue.engine, counts_left=True)
+    assert "left: 1 paused, 2 waiting for a limit" in caplog.text
