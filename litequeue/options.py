@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from string import Formatter
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, get_args
 
 import msgspec
 
@@ -19,8 +19,9 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
+from litequeue.core.key_scope import KeyScope, held
 from litequeue.core.names import check_name
-from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
+from litequeue.core.records import FOREVER, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
@@ -54,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     unique: Unique = False
     key_scope: KeyScope | None = None
+    key_for: float | None = None
     expires: float | None = None
     delay: float | None = None
     result_ttl: float | None = None
@@ -74,7 +76,7 @@ class TaskOptions(TypedDict, total=False):
     give_up_on: Errors | None
     timeout: Duration | Unset | None
     unique: Unique
-    key_scope: KeyScope | None
+    key_scope: KeyScope | Duration | None
     schedule: Trigger | Schedule | Sequence[Trigger | Schedule] | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
@@ -91,7 +93,7 @@ class Using(TypedDict, total=False):
     priority: int
     queue: str
     key: str | None
-    key_scope: KeyScope
+    key_scope: KeyScope | Duration
     on_conflict: OnConflict
     expires: Duration | datetime | None
     retries: int
@@ -107,6 +109,7 @@ def features_asked(options: Using) -> list[Feature]:
         Feature.TRANSACTION: options.get("within") is not None,
         Feature.KEYS: options.get("key") is not None,
         Feature.KEY_QUEUED: options.get("key_scope") == "queued",
+        Feature.KEY_FOR: options.get("key_scope") not in (None, *get_args(KeyScope)),
         Feature.REPLACE: options.get("on_conflict") == "replace",
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -117,6 +120,7 @@ def features_needed(options: Options) -> list[Feature]:
     asked = {
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
+        Feature.KEY_FOR: options.key_for is not None,
         Feature.SCHEDULES: bool(options.schedules),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -134,7 +138,7 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
         case "key":
             return {"key": None if value is None else key(value)}
         case "key_scope":
-            return {"key_scope": one_of(value, KeyScope, "key_scope")}
+            return {**held(value)}
         case "on_conflict":
             return {"on_conflict": one_of(value, OnConflict, "on_conflict")}
         case "retries":
@@ -183,7 +187,7 @@ def task_options(given: TaskOptions) -> Options:
         policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
         unique=unique,
-        key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
+        **({} if key_scope is None else held(key_scope)),
         expires=None if expires is None else limit(expires, "expires"),
         delay=None if delay is None else _delay(delay, expires),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),

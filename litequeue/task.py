@@ -185,10 +185,11 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         """Return the same task with other options for the calls enqueued through it.
 
         `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
-        `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
-        duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
-        None for none); `tags`; `within` (a connection of yours with a transaction open, which commits the job);
-        `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
+        `key_scope` ("kept", "unfinished", "queued", or a duration from the enqueue) and `on_conflict` ("return",
+        "raise", "replace"); `expires` (a duration from now, or an aware datetime: not begun by then, it never runs);
+        `retries`; `timeout` (a duration, None for none); `tags`; `within` (a connection of yours with a transaction
+        open, which commits the job); `on_commit` (True: it is stored after the commit of the application's
+        transaction, as an integration says).
         """
         check_known(options, Using, "using()")
         other = object.__new__(type(self))
@@ -312,9 +313,10 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             key, *aliases = map(digest, self.signature.identities(payload))
         else:
             key = self._filled(unique, args, kwargs) if isinstance(unique, str) else unique(*args, **kwargs)
-        scope = self._fields.get("key_scope") or self.options.key_scope or "unfinished"
         fields = {"key": checked_key(key), "aliases": tuple(aliases)}
-        return fields if "key_scope" in self._fields else {**fields, "key_scope": scope}
+        if "key_scope" in self._fields:
+            return fields
+        return {**fields, "key_scope": self.options.key_scope or "unfinished", "key_for": self.options.key_for}
 
     def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         try:

@@ -33,6 +33,7 @@ class Feature(str, Enum):
     COMPLETING = "completing"  # current_job().completing()
     KEYS = "keys"  # key=, unique=
     KEY_QUEUED = "key_queued"  # key_scope="queued"
+    KEY_FOR = "key_for"  # key_scope="10s"
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
@@ -278,6 +279,7 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     ),
     Feature.KEYS: ("key= and unique=", "leave them out, and make the task safe to run twice"),
     Feature.KEY_QUEUED: ('key_scope="queued"', 'use key_scope="unfinished" or "kept"'),
+    Feature.KEY_FOR: ('key_scope="10s"', 'use key_scope="kept", which holds the key as long as the job is kept'),
     Feature.REPLACE: ('on_conflict="replace"', "cancel the job that holds the key, then enqueue"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 import msgspec
 
 from litequeue.core.duration import utc
+from litequeue.core.key_scope import KeyScope
 from litequeue.core.pydantic_schema import pydantic_schema
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ U = TypeVar("U")
 
 FOREVER = math.inf
 
-KeyScope = Literal["kept", "unfinished", "queued"]
 OnConflict = Literal["return", "raise", "replace"]
 
 
@@ -66,7 +66,10 @@ class Call(_Called, frozen=True):
 
 
 class NewJob(_Called, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's."""
+    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
+
+    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
+    """
 
     created_at: float
     run_at: float | None = None
@@ -75,6 +78,7 @@ class NewJob(_Called, frozen=True, kw_only=True):
     retries: int | None = None
     key: str | None = None
     key_scope: KeyScope = "kept"
+    key_for: float | None = None
     on_conflict: OnConflict = "return"
     tags: tuple[str, ...] = ()
     schedule: str | None = None

@@ -42,6 +42,8 @@ def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
     [(job_id,)] = yield _SUBMIT, _values(new)
     if len(new.payload) > INLINE:
         yield keep_payload(job_id, new.payload)
+    if new.key_for is not None and new.key is not None:
+        yield SQL["hold_key"], {"job": int(job_id), "now": new.created_at, "held_for": new.key_for}
     return Submitted(job_id, fresh=True)
 
 
@@ -49,7 +51,8 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     """Store jobs, all or none, in a transaction whose owner may go on and commit after an error."""
     if isinstance(jobs, NewJobs):
         return _whole(_submit_together(jobs))
-    if len(jobs) == 1 and len(jobs[0].payload) <= INLINE and jobs[0].on_conflict != "replace":
+    first = jobs[0] if len(jobs) == 1 else None
+    if first and len(first.payload) <= INLINE and first.key_for is None and first.on_conflict != "replace":
         return _submit_each(jobs)  # one statement changes something
     return _whole(_submit_each(jobs))
 

@@ -16,8 +16,15 @@ def holder_of(task: str, key: str, now: float) -> Steps[Row | None]:
     rows = yield SQL["key_holder"], named | {"now": now}
     if not rows:
         return None
-    *holder, holds = rows[0]
-    if holds:
+    *holder, in_scope, in_time, set_back = rows[0]
+    if set_back:
+        yield SQL["hold_key_again"], {"job": int(holder[0]), "now": now}
+    if in_scope if in_time is None else in_time:
         return tuple(holder)
     yield SQL["free_key"], named
     return None
+
+
+def has_held_it_long_enough(job_id: str, now: float) -> Steps[bool]:
+    """Whether the job's key was to be held for a time, which is over: the key is any job's then."""
+    return bool((yield SQL["time_of_key_is_over"], {"job": int(job_id), "now": now}))

@@ -87,10 +87,12 @@ CREATE TABLE litequeue_left_behind (
 
 CREATE INDEX litequeue_left_behind_worker ON litequeue_left_behind (worker);
 
--- Keys that are held for a time from the enqueue, whatever becomes of the job.
+-- Keys that are held for a time from the enqueue, whatever becomes of the job. held_for: seconds, so that a clock that
+-- was set back holds none for longer.
 CREATE TABLE litequeue_timed_keys (
     job        INTEGER PRIMARY KEY,
-    held_until REAL NOT NULL
+    held_until REAL NOT NULL,
+    held_for   REAL NOT NULL
 ) STRICT;
 
 -- JSON: {queue: how many of its jobs at once}, {resource: how much of it}.

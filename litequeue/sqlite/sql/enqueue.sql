@@ -32,8 +32,19 @@ DELETE FROM litequeue_payloads WHERE job = :id
 -- The job that has the key on record, and whether it holds it. No claim and no end takes it off the record.
 -- name: key_holder
 SELECT CAST(id AS TEXT), +state, +begun,
-       CASE key_scope WHEN 'kept' THEN delete_at IS NULL OR delete_at > :now WHEN 'queued' THEN state < 3 ELSE state < 4 END
-FROM litequeue_jobs WHERE task = :task AND held_key = :key
+       CASE key_scope WHEN 'kept' THEN delete_at IS NULL OR delete_at > :now WHEN 'queued' THEN state < 3 ELSE state < 4 END,
+       held_until > :now, held_until - :now > held_for
+FROM litequeue_jobs LEFT JOIN litequeue_timed_keys ON job = litequeue_jobs.id WHERE task = :task AND held_key = :key
+
+-- name: hold_key
+INSERT OR REPLACE INTO litequeue_timed_keys (job, held_until, held_for) VALUES (:job, :now + :held_for, :held_for)
+
+-- The clock was set back since: from now on its time begins anew.
+-- name: hold_key_again
+UPDATE litequeue_timed_keys SET held_until = :now + held_for WHERE job = :job
+
+-- name: time_of_key_is_over
+SELECT 1 FROM litequeue_timed_keys WHERE job = :job AND held_until <= :now
 
 -- name: payload_of
 SELECT coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'')

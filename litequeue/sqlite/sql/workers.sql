@@ -40,6 +40,8 @@ UNION ALL
 SELECT 'payloads', count(*) FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'results', count(*) FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'times of keys', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- name: drop_orphaned_errors
 DELETE FROM litequeue_errors WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
@@ -49,6 +51,9 @@ DELETE FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WH
 
 -- name: drop_orphaned_results
 DELETE FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_timed_keys
+DELETE FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
 -- name: indexes

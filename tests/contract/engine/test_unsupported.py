@@ -1,6 +1,7 @@
 """What an engine lacks is refused where it is asked for; what it says that it has can be asked for."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -53,6 +54,11 @@ ASKING = {
         lambda rig: rig.tasks.add.using(key_scope="queued"),
         lambda rig: rig.tasks.add.using(key="k", key_scope="queued"),
         lambda rig: declared(rig, "unique", unique=True, key_scope="queued"),
+    ],
+    Feature.KEY_FOR: [
+        lambda rig: rig.tasks.add.using(key_scope="10s"),
+        lambda rig: rig.tasks.add.using(key="k", key_scope=timedelta(seconds=10)),
+        lambda rig: declared(rig, "unique", unique=True, key_scope="10s"),
     ],
     Feature.REPLACE: [
         lambda rig: rig.tasks.add.using(on_conflict="replace"),
