@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
-from litequeue.core.engine import Source
+from litequeue.core.engine import Source, still_runs
 from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
 from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
-from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
+from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, JobTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -170,19 +170,69 @@ class Job(JobWords, Generic[R]):
         self._record = self._mine(await self._source.alook_up(self.id))
         return self
 
-    def cancel(self) -> bool:
+    def position(self) -> int | None:
+        """Return how many jobs of its queue come before it now; None when it is not queued. 0: it is the next.
+
+        By priority, then in the order in which they were enqueued. At most 10,000 are counted: that many, or more.
+        """
+        self._require_mine()
+        return self._source.position(self.id)
+
+    async def aposition(self) -> int | None:
+        """Async twin of `position`."""
+        await self._arequire_mine()
+        return await self._source.aposition(self.id)
+
+    def cancel(self, *, wait: timedelta | float | str | None = None) -> bool:
         """Cancel the job; return False if it has already ended.
 
         A job that has not begun ends at once. A running coroutine is cancelled. A running function is asked to end:
-        its `current_job().cancelled` becomes true.
+        its `current_job().cancelled` becomes true. With `wait`, a duration: block until it has ended, and return
+        whether it ended as cancelled. Raises `TimeoutError`, whose message tells of the run, if it still runs then.
         """
         self._require_mine()
-        return self._source.cancel(self.id)
+        if wait is None:
+            return self._source.cancel(self.id)
+        longest = seconds(wait, "wait")
+        found = self._end_within(0)  # raises, where nothing can be waited for, before it is cancelled
+        if isinstance(found, TimeoutError):
+            self._source.cancel(self.id)
+            found = self._end_within(longest)
+        if isinstance(found, TimeoutError):
+            raise still_runs(self._source.look_up(self.id), longest, found)
+        return self._is_cancelled(found)
 
-    async def acancel(self) -> bool:
+    async def acancel(self, *, wait: timedelta | float | str | None = None) -> bool:
         """Async twin of `cancel`."""
         await self._arequire_mine()
-        return await self._source.acancel(self.id)
+        if wait is None:
+            return await self._source.acancel(self.id)
+        longest = seconds(wait, "wait")
+        found = await self._aend_within(0)
+        if isinstance(found, TimeoutError):
+            await self._source.acancel(self.id)
+            found = await self._aend_within(longest)
+        if isinstance(found, TimeoutError):
+            raise still_runs(await self._source.alook_up(self.id), longest, found)
+        return self._is_cancelled(found)
+
+    def _end_within(self, longest: float) -> JobRecord | TimeoutError:
+        try:
+            return self._source.wait(self.id, longest)
+        except JobTimeout:  # of the job in which this one is waited for
+            raise
+        except TimeoutError as error:
+            return error
+
+    async def _aend_within(self, longest: float) -> JobRecord | TimeoutError:
+        try:
+            return await self._source.await_end(self.id, longest)
+        except TimeoutError as error:
+            return error
+
+    def _is_cancelled(self, record: JobRecord) -> bool:
+        self._record = self._mine(record)
+        return record.status is Status.CANCELLED
 
     def retry(self) -> None:
         """Queue the failed, cancelled or expired job again, with all its retries. A scheduled job runs at once.

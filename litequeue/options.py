@@ -19,9 +19,9 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
-from litequeue.core.key_scope import KeyScope, held
+from litequeue.core.key_scope import held
 from litequeue.core.names import check_name
-from litequeue.core.records import FOREVER, OnConflict, Status
+from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
@@ -180,14 +180,15 @@ def task_options(given: TaskOptions) -> Options:
             "key_scope= says how long a key is held; give unique= as well, or give key= and key_scope= to using()"
         )
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
-    delay = given.get("delay")
+    delay, holding = given.get("delay"), None if key_scope is None else held(key_scope)
     return Options(
         queue=check_name(given.get("queue", "default"), "queue"),
         priority=check_priority(given.get("priority", 0)),
         policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
         unique=unique,
-        **({} if key_scope is None else held(key_scope)),
+        key_scope=None if holding is None else holding["key_scope"],
+        key_for=None if holding is None else holding["key_for"],
         expires=None if expires is None else limit(expires, "expires"),
         delay=None if delay is None else _delay(delay, expires),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
 import msgspec
 
+from litequeue.core.duration import utc
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from litequeue.core.schedules import Keeper
 
 
+MOST_BEFORE = 10_000  # jobs that `position` counts
+
+
 class Feature(str, Enum):
     """What an engine may lack."""
 
@@ -34,6 +38,7 @@ class Feature(str, Enum):
     KEYS = "keys"  # key=, unique=
     KEY_QUEUED = "key_queued"  # key_scope="queued"
     KEY_FOR = "key_for"  # key_scope="10s"
+    POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
@@ -152,6 +157,12 @@ class Source(Protocol):
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
+
+    def position(self, job_id: str) -> int | None:
+        """Return how many jobs of its queue come before a queued job, at most `MOST_BEFORE`; None: it is not queued."""
+
+    async def aposition(self, job_id: str) -> int | None:
+        """Async twin of `position`."""
 
     def retry(self, job_id: str) -> None:
         """Queue an ended job again."""
@@ -281,6 +292,7 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.KEY_QUEUED: ('key_scope="queued"', 'use key_scope="unfinished" or "kept"'),
     Feature.KEY_FOR: ('key_scope="10s"', 'use key_scope="kept", which holds the key as long as the job is kept'),
     Feature.REPLACE: ('on_conflict="replace"', "cancel the job that holds the key, then enqueue"),
+    Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
     Feature.LONG_DELAY: ("a delay of that length", "give a shorter one, or enqueue later"),
@@ -301,6 +313,21 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
 def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
     """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
     return TimeoutError(f"job {record.id} ({record.task}) {doing or f'is still {record.status}'}; waited {timeout:g} s")
+
+
+def still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
+    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
+    if record.started_at is None or record.worker is None:
+        return otherwise
+    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
+    progress = record.progress
+    said = "" if progress is None else f", its last progress {progress.done:g}"
+    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
+    said += "" if progress is None or not progress.note else f" ({progress.note})"
+    return TimeoutError(
+        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
+        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
+    )
 
 
 def require(engine: Engine, features: Iterable[Feature]) -> None:

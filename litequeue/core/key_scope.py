@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from litequeue.core.duration import seconds
+from litequeue.core.records import KeyScope
 
 if TYPE_CHECKING:
     from litequeue.core.retry import Duration
-
-KeyScope = Literal["kept", "unfinished", "queued"]
 
 _STATES = " or ".join(map(repr, get_args(KeyScope)))
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 import msgspec
 
 from litequeue.core.duration import utc
-from litequeue.core.key_scope import KeyScope
 from litequeue.core.pydantic_schema import pydantic_schema
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ U = TypeVar("U")
 
 FOREVER = math.inf
 
+KeyScope = Literal["kept", "unfinished", "queued"]
 OnConflict = Literal["return", "raise", "replace"]
 
 

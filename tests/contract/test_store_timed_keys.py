@@ -121,5 +121,3 @@ def test_an_orphaned_time_of_a_key_is_found_and_deleted(store):
     assert store.admin.orphans() == {"times of keys": 1}
     assert store.admin.repair(repair.drop_orphans) == "1 times of keys deleted"
     assert store.admin.orphans() == {}
-
-

@@ -17,7 +17,7 @@ from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, become_writer, connection_of
 from litequeue.sqlite.commit.framework_connection import Unwrapped, aunwrapped, unwrapped
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
+from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
@@ -211,6 +211,14 @@ class Jobs:
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
         return self._kernel.read(lambda db: row_values.has_ended(db, job_id, self._kernel.clock.now()))
+
+    def position(self, job_id: str) -> int | None:
+        """Return how many jobs of its queue come before it, at most `MOST_BEFORE`; None: it is not queued."""
+        return self._kernel.read(lambda db: position.position(db, job_id, self._kernel.clock.now()))
+
+    async def aposition(self, job_id: str) -> int | None:
+        """Async twin of `position`."""
+        return await self._kernel.aread(lambda db: position.position(db, job_id, self._kernel.clock.now()))
 
     def list(
         self,

@@ -42,7 +42,7 @@ CREATE TABLE litequeue_parked (
 ) STRICT;
 
 CREATE INDEX litequeue_parked_line ON litequeue_parked (limit_name, key, queue, task, rank, job);
-CREATE INDEX litequeue_parked_lane ON litequeue_parked (queue, task);
+CREATE INDEX litequeue_parked_lane ON litequeue_parked (queue, task, rank);
 
 -- The keys that have parked jobs. look_at: unix seconds at which to look again whether there is room. An end and
 -- a change of the limit look sooner.

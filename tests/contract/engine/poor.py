@@ -126,6 +126,12 @@ class Jobs:
     async def acancel(self, job_id):
         return self.cancel(job_id)
 
+    def position(self, job_id):
+        raise unsupported(self.engine.name, Feature.POSITION)
+
+    async def aposition(self, job_id):
+        return self.position(job_id)
+
     def retry(self, job_id):
         with self.changed:
             job = self.look_up(job_id)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from litequeue import JobFailed, Unsupported, every
+from litequeue import Job, JobFailed, Unsupported, every
 from litequeue.core.engine import Feature
 
 
@@ -43,6 +43,15 @@ def declared(rig, name, **options):
     rig.queue.task(name=name, **options)(rig.tasks.identity.function)
 
 
+def any_job(rig):
+    """A job to ask something of; none is stored where that is refused."""
+    return Job("1", rig.engine.jobs, bytes) if rig.lacks(Feature.POSITION) else rig.tasks.add.enqueue(1)
+
+
+async def aposition(rig):
+    await any_job(rig).aposition()
+
+
 ASKING = {
     Feature.TRANSACTION: [transact, lambda rig: asyncio.run(atransact(rig)), within, within_something],
     Feature.KEYS: [
@@ -64,6 +73,7 @@ ASKING = {
         lambda rig: rig.tasks.add.using(on_conflict="replace"),
         lambda rig: rig.tasks.add.using(key="k", on_conflict="replace"),
     ],
+    Feature.POSITION: [lambda rig: any_job(rig).position(), lambda rig: asyncio.run(aposition(rig))],
     Feature.LISTING: [lambda rig: rig.queue.jobs(), lambda rig: asyncio.run(rig.queue.ajobs())],
     Feature.SCHEDULES: [
         lambda rig: rig.queue.schedules.add("s", rig.tasks.add.s(1), every("1h")),
