@@ -194,10 +194,9 @@ class Job(JobWords, Generic[R]):
         if wait is None:
             return self._source.cancel(self.id)
         longest = seconds(wait, "wait")
-        found = self._end_within(0)  # raises, where nothing can be waited for, before it is cancelled
-        if isinstance(found, TimeoutError):
-            self._source.cancel(self.id)
-            found = self._end_within(longest)
+        self._source.check_may_wait()
+        self._source.cancel(self.id)
+        found = self._end_within(longest)
         if isinstance(found, TimeoutError):
             raise still_runs(self._source.look_up(self.id), longest, found)
         return self._is_cancelled(found)
@@ -208,10 +207,9 @@ class Job(JobWords, Generic[R]):
         if wait is None:
             return await self._source.acancel(self.id)
         longest = seconds(wait, "wait")
-        found = await self._aend_within(0)
-        if isinstance(found, TimeoutError):
-            await self._source.acancel(self.id)
-            found = await self._aend_within(longest)
+        self._source.check_may_wait()
+        await self._source.acancel(self.id)
+        found = await self._aend_within(longest)
         if isinstance(found, TimeoutError):
             raise still_runs(await self._source.alook_up(self.id), longest, found)
         return self._is_cancelled(found)

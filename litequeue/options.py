@@ -19,7 +19,7 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
-from litequeue.core.key_scope import held
+from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
@@ -30,6 +30,7 @@ from litequeue.scheduling.triggers import Trigger
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
 MOST_AT_ONCE = 100_000
+MOST_PENDING = 1_000_000  # each enqueue counts the queued jobs
 
 
 class Unset:
@@ -62,6 +63,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     schedules: tuple[Schedule, ...] = ()
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
+    max_pending: int | None = None
 
 
 class TaskOptions(TypedDict, total=False):
@@ -83,6 +85,7 @@ class TaskOptions(TypedDict, total=False):
     delay: Duration | None
     mask: Iterable[str]
     on_commit: OnCommit | None
+    max_pending: int | None
 
 
 class Using(TypedDict, total=False):
@@ -101,6 +104,7 @@ class Using(TypedDict, total=False):
     tags: Iterable[str]
     within: Any
     on_commit: OnCommit
+    wait_for_room: Duration | None
 
 
 def features_asked(options: Using) -> list[Feature]:
@@ -121,6 +125,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
         Feature.KEY_FOR: options.key_for is not None,
+        Feature.MAX_PENDING: options.max_pending is not None,
         Feature.SCHEDULES: bool(options.schedules),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -136,7 +141,7 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
         case "queue":
             return {"queue": check_name(value, "queue")}
         case "key":
-            return {"key": None if value is None else key(value)}
+            return {"key": None if value is None else checked_key(value)}
         case "key_scope":
             return {**held(value)}
         case "on_conflict":
@@ -180,7 +185,7 @@ def task_options(given: TaskOptions) -> Options:
             "key_scope= says how long a key is held; give unique= as well, or give key= and key_scope= to using()"
         )
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
-    delay, holding = given.get("delay"), None if key_scope is None else held(key_scope)
+    delay, most, holding = given.get("delay"), given.get("max_pending"), None if key_scope is None else held(key_scope)
     return Options(
         queue=check_name(given.get("queue", "default"), "queue"),
         priority=check_priority(given.get("priority", 0)),
@@ -195,6 +200,7 @@ def task_options(given: TaskOptions) -> Options:
         schedules=_schedules(given.get("schedule")),
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
+        max_pending=None if most is None else _whole(most, "max_pending", MOST_PENDING),
     )
 
 
@@ -271,13 +277,6 @@ def check_priority(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -HIGHEST_PRIORITY <= value <= HIGHEST_PRIORITY:
         raise ValueError(f"priority must be a whole number from -100 to 100 (higher runs first), got {value!r}")
     return value
-
-
-def key(value: object) -> str:
-    """Refuse an invalid key."""
-    if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
-        raise ValueError(f"key must be text that is not empty and can be encoded as UTF-8, got {value!r}")
-    return str.__str__(value)
 
 
 def _tags(value: Any) -> tuple[str, ...]:

@@ -28,16 +28,7 @@ from litequeue.core.warn import calling_module
 from litequeue.decorator import Decorator, check_scheduled
 from litequeue.job import Job
 from litequeue.lock import Lock
-from litequeue.options import (
-    Options,
-    TaskOptions,
-    features_needed,
-    jobs_where,
-    limit,
-    run_options,
-    span,
-    task_options,
-)
+from litequeue.options import Options, TaskOptions, features_needed, jobs_where, limit, run_options, span, task_options
 from litequeue.scheduling.declared import DeclaredSchedules
 from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules, check_call
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
@@ -196,7 +187,9 @@ class Queue(QueueWords):
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()`,
         `at()`, a `Schedule`, or a list of these. `delay`: a duration before which no job starts, `expires`: one in
         which it must begin. `result_ttl`: how long to keep a result; the queue's unless given. `mask`: names of
-        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides.
+        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides. `max_pending`: how
+        many of its jobs may be queued; one more raises `QueueFull`, or waits with `using(wait_for_room=)`. `delivery`:
+        "at_most_once" for what must never run twice: a run that is cut short fails as `Interrupted`, without a retry.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from litequeue.call_key import CallKey
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
@@ -21,9 +22,8 @@ from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
-from litequeue.options import key as checked_key
 from litequeue.pending_job import Deferred
-from litequeue.serialization.json_codec import digest
+from litequeue.room import asubmit_with_room, submit_with_room
 from litequeue.serialization.signature import Signature
 from litequeue.task_owner import Owner
 
@@ -54,12 +54,16 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._fields: dict[str, Any] = {}
         self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
+        self._wait_for_room: float | None = None
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not options.unique and options.expires is None and options.delay is None
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
+        self._call_key = CallKey(name, options, self.signature)
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
+        if options.max_pending is not None:
+            self._start_fields({"max_pending": options.max_pending})
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = getattr(function, "__module__", "")
@@ -97,12 +101,12 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         """Store one call. The job is on disk when this returns.
 
         Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for values that JSON cannot hold,
-        `PayloadTooLarge`, `KeyConflict`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
+        `PayloadTooLarge`, `KeyConflict`, `QueueFull`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
         """
         new = self._new(args, kwargs)
         if self._on_commit:
             return self._deferred((new,)).by(self._on_commit)[0]
-        [submitted] = self._owner.submit((new,), self._within)
+        [submitted] = self._submit((new,))
         return self._job(new, submitted)
 
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -110,7 +114,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         new = self._new(args, kwargs)
         if self._on_commit:
             return (await self._deferred((new,)).aby(self._on_commit))[0]
-        [submitted] = await self._owner.asubmit((new,), self._within)
+        [submitted] = await self._asubmit((new,))
         return self._job(new, submitted)
 
     def new_job(self, queue: Owner, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
@@ -125,6 +129,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             )
         if self._within is not None:
             raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
+        if self._wait_for_room is not None:
+            raise ValueError(f"{self.name}: wait_for_room= waits in enqueue() and enqueue_many() alone")
         return self._new(args, kwargs)
 
     @overload
@@ -149,7 +155,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             return []
         if self._on_commit:
             return self._deferred(jobs).by(self._on_commit)
-        submitted, records = self._owner.submit(jobs, self._within), as_shown(jobs)
+        submitted, records = self._submit(jobs), as_shown(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
 
@@ -177,7 +183,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             return []
         if self._on_commit:
             return await self._deferred(jobs).aby(self._on_commit)
-        submitted, records = await self._owner.asubmit(jobs, self._within), as_shown(jobs)
+        submitted, records = await self._asubmit(jobs), as_shown(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
 
@@ -187,9 +193,9 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
         `key_scope` ("kept", "unfinished", "queued", or a duration from the enqueue) and `on_conflict` ("return",
         "raise", "replace"); `expires` (a duration from now, or an aware datetime: not begun by then, it never runs);
-        `retries`; `timeout` (a duration, None for none); `tags`; `within` (a connection of yours with a transaction
-        open, which commits the job); `on_commit` (True: it is stored after the commit of the application's
-        transaction, as an integration says).
+        `retries`; `timeout` (a duration, None for none); `tags`; `wait_for_room` (how long to wait where `max_pending`
+        jobs are queued); `within` (a connection of yours with a transaction open, which commits the job); `on_commit`
+        (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
         other = object.__new__(type(self))
@@ -204,10 +210,11 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
         Of the options of `using()` it keeps `queue`, `priority` and a duration given as `expires`.
         """
-        given = self._fields.keys() - {"task", "queue", "priority"}
+        given = self._fields.keys() - {"task", "queue", "priority", "max_pending"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
         lost += ["within"] if self._within is not None else []
+        lost += ["wait_for_room"] if self._wait_for_room is not None else []
         lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         expires = self._expires
         if isinstance(expires, datetime):
@@ -235,12 +242,29 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
-        given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
+        given = fields | self._timed(self._owner.now()) | self._call_key.fields(fields, payload, args, kwargs)
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
+
+    def _require_room_to_wait_for(self) -> None:
+        if self.options.max_pending is None:
+            raise ValueError(f"{self.name} has no max_pending=, so there is always room; leave out wait_for_room=")
+        if self._within is not None or self._on_commit:
+            what = "within=" if self._within is not None else "on_commit="
+            raise ValueError(f"give wait_for_room= or {what}, not both: nothing makes room before a commit comes")
+
+    def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if self._wait_for_room is None:
+            return self._owner.submit(jobs, self._within)
+        return submit_with_room(self._owner, jobs, self._wait_for_room)
+
+    async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if self._wait_for_room is None:
+            return await self._owner.asubmit(jobs, self._within)
+        return await asubmit_with_room(self._owner, jobs, self._wait_for_room)
 
     # ---- many calls
 
@@ -266,9 +290,9 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         try:
             for call in calls:
                 if batch.add(call):
-                    stored.note(jobs := batch.take(), self._owner.submit(jobs, self._within), self._job)
+                    stored.note(jobs := batch.take(), self._submit(jobs), self._job)
             if jobs := batch.take():
-                stored.note(jobs, self._owner.submit(jobs, self._within), self._job)
+                stored.note(jobs, self._submit(jobs), self._job)
         except Exception as error:
             stored.explain(error)
             raise
@@ -281,9 +305,9 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         try:
             async for call in in_slices(calls):
                 if batch.add(call):
-                    stored.note(jobs := batch.take(), await self._owner.asubmit(jobs, self._within), self._job)
+                    stored.note(jobs := batch.take(), await self._asubmit(jobs), self._job)
             if jobs := batch.take():
-                stored.note(jobs, await self._owner.asubmit(jobs, self._within), self._job)
+                stored.note(jobs, await self._asubmit(jobs), self._job)
         except Exception as error:
             stored.explain(error)
             raise
@@ -303,26 +327,6 @@ class Task(Transparent, TaskWords, Generic[P, R]):
                 raise ValueError(f"{self.name}: the job would expire before it may run; give a later expires=")
             times["expires_at"] = expires_at
         return times
-
-    def _keyed(self, payload: bytes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        unique = self.options.unique
-        if not unique or self._fields.get("key") is not None:
-            return {}
-        aliases: list[str] = []
-        if unique is True:
-            key, *aliases = map(digest, self.signature.identities(payload))
-        else:
-            key = self._filled(unique, args, kwargs) if isinstance(unique, str) else unique(*args, **kwargs)
-        fields = {"key": checked_key(key), "aliases": tuple(aliases)}
-        if "key_scope" in self._fields:
-            return fields
-        return {**fields, "key_scope": self.options.key_scope or "unfinished", "key_for": self.options.key_for}
-
-    def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        try:
-            return template.format(**self.signature.arguments(args, kwargs))
-        except (AttributeError, LookupError, ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
 
     def _checked(self, payload: bytes) -> bytes:
         size, limit = len(payload), self._owner.max_payload
@@ -359,6 +363,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
                 self._delay = None if value is None else seconds(cast("Duration", value), "delay")
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
+            elif name == "wait_for_room":
+                self._wait_for_room = None if value is None else seconds(cast("Duration", value), "wait_for_room")
             elif name == "within":
                 self._within, self._on_commit = value, False if value is not None else self._on_commit
             elif name == "on_commit":
@@ -367,6 +373,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
                 fields |= call_field(name, value)
                 self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
+        if self._wait_for_room is not None:
+            self._require_room_to_wait_for()
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"

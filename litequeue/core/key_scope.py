@@ -1,7 +1,8 @@
-"""How long a key is held: by a state of its job, or for a time. Knows no job."""
+"""The key of a job, and how long it is held: by a state of the job, or for a time. Knows no job."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from litequeue.core.duration import seconds
@@ -32,3 +33,10 @@ def held(given: KeyScope | Duration) -> Held:
     if not span:
         raise ValueError(f"key_scope must be longer than nothing, got {given!r}; leave out key= to hold no key")
     return {"key_scope": "kept", "key_for": span}
+
+
+def checked_key(value: object) -> str:
+    """Refuse an invalid key."""
+    if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
+        raise ValueError(f"key must be text that is not empty and can be encoded as UTF-8, got {value!r}")
+    return str.__str__(value)

@@ -44,6 +44,7 @@ class Runs:
 
         # a claim alone need not survive power loss: the job is then simply queued again
         outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))
+        self._kernel.rooms.stir()
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released or end.job.of_schedule for end in ended):

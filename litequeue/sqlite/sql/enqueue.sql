@@ -62,3 +62,22 @@ WHERE id = :id AND state < 3
 -- Changes nothing: begins to write in a transaction of the application's, which may have been begun to read.
 -- name: take_write_lock
 UPDATE litequeue_meta SET value = value WHERE name = ''
+
+-- The queued jobs of a task in all queues, ready and parked ones, of which :limit are read.
+-- name: queued_of
+WITH RECURSIVE ready (queue) AS (
+    SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
+    FROM ready WHERE ready.queue IS NOT NULL),
+parked (queue) AS (
+    SELECT (SELECT queue FROM litequeue_parked ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM litequeue_parked WHERE queue > parked.queue ORDER BY queue LIMIT 1)
+    FROM parked WHERE parked.queue IS NOT NULL)
+SELECT count(*) FROM (
+    SELECT 1 FROM ready CROSS JOIN litequeue_jobs AS job
+    WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task
+    UNION ALL
+    SELECT 1 FROM parked CROSS JOIN litequeue_parked AS job WHERE job.queue = parked.queue AND job.task = +:task
+    LIMIT CAST(:limit AS INTEGER))

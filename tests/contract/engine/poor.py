@@ -144,6 +144,9 @@ class Jobs:
     async def aretry(self, job_id):
         self.retry(job_id)
 
+    def check_may_wait(self):
+        """There are no transactions."""
+
     def wait(self, job_id, timeout):
         until = None if timeout is None else time.monotonic() + timeout
         with self.changed:

@@ -73,6 +73,7 @@ ASKING = {
         lambda rig: rig.tasks.add.using(on_conflict="replace"),
         lambda rig: rig.tasks.add.using(key="k", on_conflict="replace"),
     ],
+    Feature.MAX_PENDING: [lambda rig: declared(rig, "few", max_pending=3)],
     Feature.POSITION: [lambda rig: any_job(rig).position(), lambda rig: asyncio.run(aposition(rig))],
     Feature.LISTING: [lambda rig: rig.queue.jobs(), lambda rig: asyncio.run(rig.queue.ajobs())],
     Feature.SCHEDULES: [
