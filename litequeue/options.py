@@ -22,7 +22,7 @@ from litequeue.core.engine import Feature, RunOptions
 from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
-from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
@@ -42,6 +42,7 @@ class Unset:
 
 UNSET: Final = Unset()
 
+_RETRYING = ("retries", "backoff", "retry_on", "give_up_on")
 _ID = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 
 Unique = bool | str | Callable[..., str]
@@ -86,6 +87,7 @@ class TaskOptions(TypedDict, total=False):
     mask: Iterable[str]
     on_commit: OnCommit | None
     max_pending: int | None
+    delivery: Delivery
 
 
 class Using(TypedDict, total=False):
@@ -126,6 +128,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.KEY_QUEUED: options.key_scope == "queued",
         Feature.KEY_FOR: options.key_for is not None,
         Feature.MAX_PENDING: options.max_pending is not None,
+        Feature.AT_MOST_ONCE: options.policy.at_most_once,
         Feature.SCHEDULES: bool(options.schedules),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -189,7 +192,11 @@ def task_options(given: TaskOptions) -> Options:
     return Options(
         queue=check_name(given.get("queue", "default"), "queue"),
         priority=check_priority(given.get("priority", 0)),
-        policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
+        policy=policy_of_delivery(
+            given.get("delivery", "at_least_once"),
+            policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
+            [name for name in _RETRYING if given.get(name) is not None],
+        ),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
         unique=unique,
         key_scope=None if holding is None else holding["key_scope"],

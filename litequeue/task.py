@@ -351,11 +351,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
     def _apply(self, options: Using) -> None:
         given = dict(options)
+        self._refuse(given)
         self._plain = False
-        if given.get("delay") is not None and given.get("at") is not None:
-            raise ValueError("give delay= or at=, not both")
-        if given.get("within") is not None and given.get("on_commit"):
-            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
@@ -375,6 +372,15 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._start_fields(fields)
         if self._wait_for_room is not None:
             self._require_room_to_wait_for()
+
+    def _refuse(self, given: dict[str, Any]) -> None:
+        """Refuse options that do not go together, or not with the task's own."""
+        if given.get("delay") is not None and given.get("at") is not None:
+            raise ValueError("give delay= or at=, not both")
+        if given.get("within") is not None and given.get("on_commit"):
+            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
+        if given.get("retries") and self.options.policy.at_most_once:
+            raise ValueError(f"{self.name} has delivery='at_most_once', which runs no job twice; leave out retries=")
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"

@@ -39,6 +39,7 @@ class Feature(str, Enum):
     KEYS = "keys"  # key=, unique=
     KEY_QUEUED = "key_queued"  # key_scope="queued"
     KEY_FOR = "key_for"  # key_scope="10s"
+    AT_MOST_ONCE = "at_most_once"  # delivery="at_most_once"
     MAX_PENDING = "max_pending"  # max_pending=
     POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
@@ -303,6 +304,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.KEY_QUEUED: ('key_scope="queued"', 'use key_scope="unfinished" or "kept"'),
     Feature.KEY_FOR: ('key_scope="10s"', 'use key_scope="kept", which holds the key as long as the job is kept'),
     Feature.REPLACE: ('on_conflict="replace"', "cancel the job that holds the key, then enqueue"),
+    Feature.AT_MOST_ONCE: (
+        'delivery="at_most_once"',
+        "pass current_job().idempotency_key to what must happen once",
+    ),
     Feature.MAX_PENDING: ("max_pending=", "look at queue.engine.jobs.counts() before you enqueue"),
     Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),

@@ -23,11 +23,15 @@ Firing: TypeAlias = Generator[None, None, "float | None"]
 
 
 class Demand(NamedTuple):
-    """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most."""
+    """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most.
+
+    `durable`: a claim must survive power loss, since one of the tasks may not run twice.
+    """
 
     tasks: frozenset[str]
     limit: int
     most_deaths: int | None = None
+    durable: bool = False
 
     def met_by(self, claimed: Sequence[Claimed]) -> bool:
         """Whether as many jobs came as were requested: then there may be more."""
@@ -89,6 +93,7 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     coroutines: int
     modules: tuple[str, ...] = ()
+    at_most_once: tuple[str, ...] = ()  # those of the tasks whose runs may not be repeated
 
 
 class Beat(NamedTuple):
@@ -108,11 +113,15 @@ class ReadyJobs(NamedTuple):
 
 
 class Rescued(NamedTuple):
-    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested."""
+    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested.
+
+    `interrupted`: failed, as their runs may not be repeated.
+    """
 
     returned: tuple[str, ...]
     dead_lettered: tuple[str, ...]
     cancelled: tuple[str, ...]
+    interrupted: tuple[str, ...] = ()
 
 
 class Runs(Protocol):
@@ -126,8 +135,8 @@ class Runs(Protocol):
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
-        """Release a dead worker's jobs. `executing`: the runs it had begun, if known."""
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = ...) -> Rescued:
+        """Release a dead worker's jobs. `executing`: the runs it had begun, if known; `why` it is dead."""
 
     def claims_of(self, worker: int) -> list[Claimed]:
         """Return the jobs that stand as running under the worker."""
@@ -164,8 +173,10 @@ class Workers(Protocol):
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
-        """Record which tasks a registered worker runs now, and which modules declare them."""
+    def serve(
+        self, worker: int, tasks: frozenset[str], modules: Sequence[str], at_most_once: Sequence[str] = ()
+    ) -> None:
+        """Record which tasks a registered worker runs now, which modules declare them, and which are not repeated."""
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""

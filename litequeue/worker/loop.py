@@ -100,7 +100,7 @@ class Loop:
             quarantine=self._quarantine,
             maintenance=self._maintenance,
         )
-        self._claiming.serve(self._tasks.names)
+        self._claiming.serve(self._tasks.names, self._tasks.at_most_once)
         self._reconciliation = Reconciliation(
             store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
         )
@@ -129,6 +129,7 @@ class Loop:
             queues=self._options.queues,
             tasks=tuple(sorted(self._tasks.names)),
             modules=self._tasks.modules,
+            at_most_once=self._tasks.at_most_once,
             threads=self._options.threads,
             coroutines=self._options.coroutines,
         )
@@ -146,17 +147,22 @@ class Loop:
         try:
             self._executor.stop()
             if self._wrong_file or not self._process_lock.intact:
-                self._process_lock.abandon(() if self._process_lock.intact else self.mailbox.begun())
+                self._process_lock.abandon(self._once_begun() if self._process_lock.intact else self.mailbox.begun())
             else:
                 self._tasks.remove_undeclared(self._store)
-                self._store.runs.rescue(self.id, None, blame=False)
+                begun = frozenset(self.mailbox.begun())  # and could not be settled
+                self._store.runs.rescue(self.id, begun, blame=False, why="it was stopped, and could not store the end")
         except BaseException as error:
-            self._process_lock.abandon()  # the worker that takes the lock releases our jobs
+            self._process_lock.abandon(self._once_begun())  # the worker that takes the lock releases our jobs
             if not isinstance(error, StoreError) or isinstance(error, StoreDamaged):
                 raise
         finally:
             for made in (self._tasks, self._listener, self._process_lock):
                 made.close()
+
+    def _once_begun(self) -> set[str]:
+        """The runs that have begun and may not be repeated; the others are to be blamed for nothing."""
+        return self.mailbox.begun(self._tasks.at_most_once)
 
     # ---- the loop
 
@@ -196,7 +202,7 @@ class Loop:
             raise error  # a job has closed descriptors that are ours, the lock among them
         else:
             log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), error=error)
-        self._claiming.serve(self._tasks.names)  # what runs may know of more by now
+        self._claiming.serve(self._tasks.names, self._tasks.at_most_once)  # what runs may know of more by now
         self._reconciliation.open = True
         over = self._clock.monotonic() + BACK_OFF
         while not self._stop.made and (left := over - self._clock.monotonic()) > 0:
@@ -206,7 +212,7 @@ class Loop:
         """Settle ended runs and claim jobs that can start, in one transaction."""
         self._process_lock.check()
         if self._tasks.follow(self.id, self._store, self.runs, self._maintenance, idle=self._has_nothing):
-            self._claiming.serve(self._tasks.names)
+            self._claiming.serve(self._tasks.names, self._tasks.at_most_once)
         self.runs.check()
         self._reconciliation.look(self.id)
         ended, demands = self.mailbox.take(), self._claiming.demands()

@@ -32,6 +32,16 @@ class ServedTasks:
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
         self.tasks: dict[str, Task[..., Any]] = dict(tasks)
         self._refused: set[Task[..., Any]] = set()
+        self._once: set[str] = set()
+
+    @property
+    def at_most_once(self) -> tuple[str, ...]:
+        """The names of those that may not be repeated, also if that is not said of them any more."""
+        return self._once_among(self.tasks)
+
+    def _once_among(self, tasks: Mapping[str, Task[..., Any]]) -> tuple[str, ...]:
+        self._once |= {name for name, task in tasks.items() if task.options.policy.at_most_once}  # a run goes on yet
+        return tuple(sorted(self._once))
 
     @property
     def names(self) -> frozenset[str]:
@@ -83,7 +93,7 @@ class ServedTasks:
             return False
         try:
             names = self.names | new.keys()
-            store.workers.serve(worker, names, self.modules)
+            store.workers.serve(worker, names, self.modules, self._once_among({**self.tasks, **new}))
             self._declare(store, names)
         except BaseException:
             self._stale = True

@@ -40,9 +40,12 @@ class Workers:
         for start in range(0, len(stuck), CHUNK):  # once: what cannot be mended, for its name is not text, stays
             self._writer.run(partial(_mend, stuck[start : start + CHUNK], now))
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
-        """Record which tasks a registered worker runs now, and which modules declare them."""
+    def serve(
+        self, worker: int, tasks: frozenset[str], modules: Sequence[str], at_most_once: Sequence[str] = ()
+    ) -> None:
+        """Record which tasks a registered worker runs now, which modules declare them, and which are not repeated."""
         values = {"worker": worker, "tasks": json.dumps(sorted(tasks)), "modules": json.dumps(modules)}
+        values["at_most_once"] = json.dumps(at_most_once)
         self._writer.run(lambda db: db.rows(SQL["serve_tasks"], values), durable=False)
 
     def beat(self, worker: int) -> Beat:

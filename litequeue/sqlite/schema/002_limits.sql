@@ -98,3 +98,6 @@ CREATE TABLE litequeue_timed_keys (
 -- JSON: {queue: how many of its jobs at once}, {resource: how much of it}.
 ALTER TABLE litequeue_workers ADD COLUMN slots TEXT;
 ALTER TABLE litequeue_workers ADD COLUMN offers TEXT;
+
+-- JSON: the names of its tasks whose runs may not be repeated.
+ALTER TABLE litequeue_workers ADD COLUMN at_most_once TEXT NOT NULL DEFAULT '[]';

@@ -1,10 +1,11 @@
 -- name: register
-INSERT INTO litequeue_workers (token, identity, queues, tasks, modules, threads, coroutines, started_at, beat_at)
-VALUES (:token, :identity, :queues, :tasks, :modules, :threads, :coroutines, :now, :now)
+INSERT INTO litequeue_workers
+    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :now, :now)
 RETURNING id
 
 -- name: serve_tasks
-UPDATE litequeue_workers SET tasks = :tasks, modules = :modules WHERE id = :worker
+UPDATE litequeue_workers SET tasks = :tasks, modules = :modules, at_most_once = :at_most_once WHERE id = :worker
 
 -- name: beat
 UPDATE litequeue_workers SET beats = (beats + 1) % 1000000, beat_at = :now
@@ -23,8 +24,14 @@ DELETE FROM litequeue_workers WHERE id = :worker
 RETURNING id
 
 -- name: runs_of
-SELECT CAST(id AS TEXT), attempt, deaths FROM litequeue_jobs
+SELECT CAST(id AS TEXT), attempt, deaths, task FROM litequeue_jobs
 WHERE state = 3 AND worker = +:worker ORDER BY id
+
+-- The tasks whose runs may not be repeated, as that worker has declared them; of a worker that is not on record any more,
+-- as any other has.
+-- name: at_most_once
+SELECT once.value FROM litequeue_workers AS worker CROSS JOIN json_each(worker.at_most_once) AS once
+WHERE worker.id = :worker OR NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 
 -- name: ownerless
 SELECT DISTINCT worker FROM litequeue_jobs

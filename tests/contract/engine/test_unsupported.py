@@ -73,6 +73,7 @@ ASKING = {
         lambda rig: rig.tasks.add.using(on_conflict="replace"),
         lambda rig: rig.tasks.add.using(key="k", on_conflict="replace"),
     ],
+    Feature.AT_MOST_ONCE: [lambda rig: declared(rig, "once", delivery="at_most_once")],
     Feature.MAX_PENDING: [lambda rig: declared(rig, "few", max_pending=3)],
     Feature.POSITION: [lambda rig: any_job(rig).position(), lambda rig: asyncio.run(aposition(rig))],
     Feature.LISTING: [lambda rig: rig.queue.jobs(), lambda rig: asyncio.run(rig.queue.ajobs())],
