@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from litequeue.core.engine import Source, Submitted
 
 R = TypeVar("R")
+
+Encoded = bytes | tuple[bytes, str]
 T = TypeVar("T")
 GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
@@ -70,17 +72,18 @@ async def in_slices(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
 class Batch:
     """Calls that are encoded and not yet stored. `chunk`: how many are stored in one transaction, None: all.
 
-    `encode` makes of the arguments a `NewJob`, or their bytes alone; `jobs_of` makes jobs to store of what it made.
+    `encode` makes of the arguments a `NewJob`, or their bytes alone, or these with what the call takes of limits;
+    `jobs_of` makes jobs to store of what it made.
     """
 
     def __init__(
         self,
-        encode: Callable[[tuple[Any, ...], Mapping[str, Any]], NewJob | bytes],
+        encode: Callable[[tuple[Any, ...], Mapping[str, Any]], NewJob | Encoded],
         jobs_of: Callable[[list[Any]], Sequence[NewJob]],
         chunk: int | None,
     ) -> None:
         self._encode, self._jobs_of, self._chunk = encode, jobs_of, checked_chunk(chunk)
-        self._encoded: list[NewJob | bytes] = []
+        self._encoded: list[NewJob | Encoded] = []
         self._bytes = 0
 
     def add(self, call: GivenCall) -> bool:
@@ -97,7 +100,9 @@ class Batch:
         self._encoded.append(encoded)
         if self._chunk is None:
             return False
-        self._bytes += len(encoded.payload if isinstance(encoded, NewJob) else encoded)
+        self._bytes += len(
+            encoded if isinstance(encoded, bytes) else encoded[0] if isinstance(encoded, tuple) else encoded.payload
+        )
         return len(self._encoded) >= self._chunk or self._bytes >= BUDGET
 
     def take(self) -> Sequence[NewJob]:
@@ -109,6 +114,12 @@ class Batch:
                 f"if they need not be stored all or none, pass chunk=1000"
             )
         return self._jobs_of(encoded) if encoded else []
+
+
+def _size(encoded: NewJob | Encoded) -> int:
+    if isinstance(encoded, NewJob):
+        return len(encoded.payload)
+    return len(encoded if isinstance(encoded, bytes) else encoded[0])
 
 
 class EnqueuedJobs(Sequence[Job[R]], Generic[R]):

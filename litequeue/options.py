@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from string import Formatter
 from typing import Any, Final, TypedDict, get_args
 
 import msgspec
@@ -23,6 +22,8 @@ from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
+from litequeue.limits.limit import Limit, checked_limits, fields_of
+from litequeue.limits.of_task import ordered, own_limit
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
@@ -65,6 +66,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     mask: tuple[str, ...] = ()
     on_commit: OnCommit | None = None
     max_pending: int | None = None
+    own_limit: Limit | None = None  # of the task's name
+    limits: tuple[Limit, ...] = ()
+    ordered: bool = False
 
 
 class TaskOptions(TypedDict, total=False):
@@ -88,6 +92,12 @@ class TaskOptions(TypedDict, total=False):
     on_commit: OnCommit | None
     max_pending: int | None
     delivery: Delivery
+    limits: Limit | Sequence[Limit]
+    limit_key: str | None
+    concurrency: int | None
+    rate: str | None
+    smooth: bool
+    ordered: bool
 
 
 class Using(TypedDict, total=False):
@@ -130,6 +140,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.MAX_PENDING: options.max_pending is not None,
         Feature.AT_MOST_ONCE: options.policy.at_most_once,
         Feature.SCHEDULES: bool(options.schedules),
+        Feature.LIMITS: options.own_limit is not None or bool(options.limits),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -208,6 +219,9 @@ def task_options(given: TaskOptions) -> Options:
         mask=_names(given.get("mask", ())),
         on_commit=None if given.get("on_commit") is None else checked_on_commit(given["on_commit"]),
         max_pending=None if most is None else _whole(most, "max_pending", MOST_PENDING),
+        own_limit=own_limit(given),
+        limits=checked_limits(given.get("limits", ())),
+        ordered=ordered(given),
     )
 
 
@@ -232,30 +246,33 @@ def check_fits(options: Options, parameters: Sequence[inspect.Parameter]) -> Non
     unknown = ", ".join(sorted(set(options.mask) - set(names)))
     if unknown and not others:
         raise ValueError(f"mask names {unknown}, which the task does not take ({', '.join(names)})")
-    if isinstance(options.unique, str):
-        named = _check_template(options.unique, set(names))
+    for what, template in _formats(options):
+        named = _check_template(what, template, set(names))
         if shown := ", ".join(sorted(named & set(options.mask))):
-            raise ValueError(f"unique={options.unique!r} would show {shown}, which is masked, in each job's key")
+            raise ValueError(f"{what}={template!r} would show {shown}, which is masked, in each job's key")
 
 
-def _check_template(template: str, known: set[str]) -> set[str]:
-    """Refuse a format for keys that no call can fill; return the names in it."""
+def _formats(options: Options) -> Iterator[tuple[str, str]]:
+    """The formats of arguments in these options, each with the option's name."""
+    if isinstance(options.unique, str):
+        yield "unique", options.unique
+    for use in (*((options.own_limit,) if options.own_limit else ()), *options.limits):
+        if use.per is not None:
+            yield ("limit_key" if use is options.own_limit else "key"), use.per
+        if isinstance(use.takes, str):
+            yield "cost", use.takes
+
+
+def _check_template(what: str, template: str, known: set[str]) -> set[str]:
+    """Refuse a format that no call can fill; return the names in it."""
     try:
-        names = {re.split(r"[.\[]", name)[0] for name in _fields(template)}
+        names = {re.split(r"[.\[]", name)[0] for name in fields_of(template)}
     except ValueError as error:
-        raise ValueError(f"unique={template!r} is not a valid format: {error}") from None
+        raise ValueError(f"{what}={template!r} is not a valid format: {error}") from None
     if unknown := ", ".join(sorted(f"{{{name}}}" for name in names - known)):
         takes = ", ".join(sorted(known))
-        raise ValueError(f"unique={template!r} must name arguments of the task ({takes}), not {unknown}")
+        raise ValueError(f"{what}={template!r} must name arguments of the task ({takes}), not {unknown}")
     return names
-
-
-def _fields(template: str) -> Iterator[str]:
-    """Return the names in a format, also those in format specs: `{user:{width}}` has two."""
-    for _, name, how, _ in Formatter().parse(template):
-        if name is not None:
-            yield name
-            yield from _fields(how or "")
 
 
 def limit(value: Duration | None, what: str) -> float:

@@ -27,6 +27,8 @@ from litequeue.core.registry import Registry
 from litequeue.core.warn import calling_module
 from litequeue.decorator import Decorator, check_scheduled
 from litequeue.job import Job
+from litequeue.limits.declared import DeclaredLimits
+from litequeue.limits.on_queue import DeclaresLimits
 from litequeue.lock import Lock
 from litequeue.options import Options, TaskOptions, features_needed, jobs_where, limit, run_options, span, task_options
 from litequeue.scheduling.declared import DeclaredSchedules
@@ -60,7 +62,7 @@ def default_path() -> str:
 
 
 @interruptible
-class Queue(QueueWords):
+class Queue(DeclaresLimits, QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
@@ -111,6 +113,7 @@ class Queue(QueueWords):
         self._tasks: Registry[Task[..., Any]] = Registry()
         self._declared: dict[str, list[Declaration]] = {}
         self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
+        self.limits_declared: DeclaredLimits = DeclaredLimits()
         of_file = driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
         make_file = partial(
             SqliteStore,

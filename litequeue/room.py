@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
@@ -13,11 +13,32 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Submitted
     from litequeue.core.records import NewJob
+    from litequeue.options import Options
     from litequeue.task_owner import Owner
 
 
+def check_wait(task: str, options: Options, *, within: bool, on_commit: bool) -> None:
+    """Refuse `wait_for_room=` where there is always room, or none comes."""
+    if options.max_pending is None:
+        raise ValueError(f"{task} has no max_pending=, so there is always room; leave out wait_for_room=")
+    if within or on_commit:
+        what = "within=" if within else "on_commit="
+        raise ValueError(f"give wait_for_room= or {what}, not both: nothing makes room before a commit comes")
+
+
 @interruptible
-def submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
+def submit(owner: Owner, jobs: Sequence[NewJob], within: Any, wait: float | None) -> Sequence[Submitted]:
+    """Store the jobs; `wait`: for how many seconds to wait for room."""
+    return owner.submit(jobs, within) if wait is None else _submit_with_room(owner, jobs, wait)
+
+
+async def asubmit(owner: Owner, jobs: Sequence[NewJob], within: Any, wait: float | None) -> Sequence[Submitted]:
+    """Async twin of `submit`."""
+    return await (owner.asubmit(jobs, within) if wait is None else _asubmit_with_room(owner, jobs, wait))
+
+
+@interruptible
+def _submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
     """Store the jobs, or wait until they fit, so many seconds at most, and then raise `QueueFull`."""
     owner.source.check_may_wait()
     deadline = SystemClock.monotonic() + longest
@@ -30,8 +51,8 @@ def submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Se
         owner.source.wait_for_room(needed, left)
 
 
-async def asubmit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
-    """Async twin of `submit_with_room`."""
+async def _asubmit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
+    """Async twin of `_submit_with_room`."""
     owner.source.check_may_wait()
     deadline = SystemClock.monotonic() + longest
     while True:

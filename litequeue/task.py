@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from litequeue.call_key import CallKey
+from litequeue.call_fields import CallKey, refuse_clash, times
 from litequeue.calls import Batch, EnqueuedJobs, GivenCall, checked_calls, in_slices
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
@@ -21,9 +21,11 @@ from litequeue.core.retry import Duration
 from litequeue.core.warn import warn_caller
 from litequeue.errors import PayloadTooLarge, Unsupported
 from litequeue.job import Job
+from litequeue.limits.of_task import uses_of
+from litequeue.limits.takes import Taken
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.pending_job import Deferred
-from litequeue.room import asubmit_with_room, submit_with_room
+from litequeue.room import asubmit, check_wait, submit
 from litequeue.serialization.signature import Signature
 from litequeue.task_owner import Owner
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.engine import Submitted
+    from litequeue.limits.limit import Limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +50,10 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.function = function
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
-        if options.mask or isinstance(options.unique, str):
+        self.uses: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
+        if options.mask or self.uses or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
+        self._taken = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
@@ -58,7 +63,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
-        self._plain = not options.unique and options.expires is None and options.delay is None
+        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self._taken)
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self._call_key = CallKey(name, options, self.signature)
         self._start_fields({"task": name, "queue": options.queue, "priority": options.priority})
@@ -242,29 +247,20 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
-        given = fields | self._timed(self._owner.now()) | self._call_key.fields(fields, payload, args, kwargs)
+        given = fields | self._timed() | self._call_key.fields(fields, payload, args, kwargs)
+        if self._taken is not None:
+            given["takes"] = self._taken.of(self.signature.arguments(args, kwargs))
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
 
-    def _require_room_to_wait_for(self) -> None:
-        if self.options.max_pending is None:
-            raise ValueError(f"{self.name} has no max_pending=, so there is always room; leave out wait_for_room=")
-        if self._within is not None or self._on_commit:
-            what = "within=" if self._within is not None else "on_commit="
-            raise ValueError(f"give wait_for_room= or {what}, not both: nothing makes room before a commit comes")
-
     def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        if self._wait_for_room is None:
-            return self._owner.submit(jobs, self._within)
-        return submit_with_room(self._owner, jobs, self._wait_for_room)
+        return submit(self._owner, jobs, self._within, self._wait_for_room)
 
     async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        if self._wait_for_room is None:
-            return await self._owner.asubmit(jobs, self._within)
-        return await asubmit_with_room(self._owner, jobs, self._wait_for_room)
+        return await asubmit(self._owner, jobs, self._within, self._wait_for_room)
 
     # ---- many calls
 
@@ -273,16 +269,32 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
+        if self._taken is not None:
+            return Batch(self._payload_and_takes, self._alike_with_takes, chunk)
         return Batch(self._payload, self._alike, chunk)
 
     def _payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         payload = self.signature.encode_call(args, kwargs)
         return self._checked(payload)
 
+    def takes_of(self, payload: bytes) -> str | None:
+        """Return what a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
+        if self._taken is None:
+            return None
+        args, kwargs = self.signature.decode_call(payload)
+        return self._taken.of(self.signature.arguments(args, kwargs))
+
+    def _payload_and_takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
+        return self._payload(args, kwargs), cast("Taken", self._taken).of(self.signature.arguments(args, kwargs))
+
+    def _alike_with_takes(self, encoded: list[tuple[bytes, str]]) -> NewJobs:
+        like = self._alike([])
+        return NewJobs(like.like, [payload for payload, _ in encoded], [takes for _, takes in encoded])
+
     def _alike(self, payloads: list[bytes]) -> NewJobs:
         """Jobs to store for calls without a key: they differ in nothing but their arguments."""
         self._require_key_for_its_options()
-        like = self._fields | self._timed(self._owner.now())
+        like = self._fields | self._timed()
         return NewJobs(NewJob(payload=b"", **like), payloads)
 
     def _store_in_chunks(self, calls: Iterable[GivenCall], batch: Batch) -> EnqueuedJobs[R]:
@@ -315,18 +327,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
     # ---- options of one call
 
-    def _timed(self, now: float) -> dict[str, Any]:
-        run_at = self._fields.get("run_at")
-        times: dict[str, Any] = {"created_at": now}
-        if self._delay is not None:
-            run_at = times["run_at"] = now + self._delay
-        if self._expires is not None:
-            expires = self._expires
-            expires_at = expires.timestamp() if isinstance(expires, datetime) else now + expires
-            if expires_at <= (run_at or now):
-                raise ValueError(f"{self.name}: the job would expire before it may run; give a later expires=")
-            times["expires_at"] = expires_at
-        return times
+    def _timed(self) -> dict[str, Any]:
+        return times(self.name, self._owner.now(), self._fields.get("run_at"), self._delay, self._expires)
 
     def _checked(self, payload: bytes) -> bytes:
         size, limit = len(payload), self._owner.max_payload
@@ -351,7 +353,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
     def _apply(self, options: Using) -> None:
         given = dict(options)
-        self._refuse(given)
+        refuse_clash(self.name, given, self.options)
         self._plain = False
         fields: dict[str, Any] = {}
         for name, value in given.items():
@@ -371,16 +373,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
                 self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
         if self._wait_for_room is not None:
-            self._require_room_to_wait_for()
-
-    def _refuse(self, given: dict[str, Any]) -> None:
-        """Refuse options that do not go together, or not with the task's own."""
-        if given.get("delay") is not None and given.get("at") is not None:
-            raise ValueError("give delay= or at=, not both")
-        if given.get("within") is not None and given.get("on_commit"):
-            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
-        if given.get("retries") and self.options.policy.at_most_once:
-            raise ValueError(f"{self.name} has delivery='at_most_once', which runs no job twice; leave out retries=")
+            check_wait(self.name, self.options, within=self._within is not None, on_commit=bool(self._on_commit))
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self._fields['queue']}>"

@@ -45,6 +45,7 @@ class Feature(str, Enum):
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
+    LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
     WORKFLOWS = "workflows"
@@ -70,6 +71,10 @@ class Home(Protocol):
     @property
     def declared(self) -> Any:
         """Its declared schedules: `litequeue.scheduling.declared.DeclaredSchedules`."""
+
+    @property
+    def limits_declared(self) -> Any:
+        """Its declared limits: `litequeue.limits.declared.DeclaredLimits`."""
 
     @property
     def clock(self) -> Clock:
@@ -312,6 +317,7 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
+    Feature.LIMITS: ("a limit on what may start", "run fewer workers, or ask the engine's own tools for it"),
     Feature.LONG_DELAY: ("a delay of that length", "give a shorter one, or enqueue later"),
     Feature.EMBEDDED: (
         "a worker inside the program (with queue.worker():)",

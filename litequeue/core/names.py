@@ -28,3 +28,8 @@ def some(names: Sequence[str], count: int | None = None) -> str:
     """
     more = (len(names) if count is None else count) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def base_name(task: str) -> str:
+    """Return a task's name without its version: `send@2` is a version of `send`."""
+    return task.partition("@")[0] if "@" in task else task

@@ -80,3 +80,4 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     at: float
     keep_for: float
+    left_behind: bool = False  # its function goes on, and holds its places of limits until it returns

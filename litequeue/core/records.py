@@ -84,6 +84,7 @@ class NewJob(_Called, frozen=True, kw_only=True):
     on_conflict: OnConflict = "return"
     tags: tuple[str, ...] = ()
     schedule: str | None = None
+    takes: str | None = None  # of limits, where that depends on the arguments
     aliases: tuple[str, ...] = ()  # keys that the same call may have been given before
     alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
 
@@ -91,14 +92,15 @@ class NewJob(_Called, frozen=True, kw_only=True):
 class NewJobs(Sequence[NewJob]):
     """Calls to store that differ in their arguments only: a sequence of `NewJob`, at a fraction of its memory.
 
-    `like`: what they have in common, without arguments.
+    `like`: what they have in common, without arguments. `takes`: what each takes of limits, if that depends on these.
     """
 
-    __slots__ = ("like", "payloads")
+    __slots__ = ("like", "payloads", "takes")
 
-    def __init__(self, like: NewJob, payloads: list[bytes]) -> None:
+    def __init__(self, like: NewJob, payloads: list[bytes], takes: list[str] | None = None) -> None:
         self.like: NewJob = like
         self.payloads: list[bytes] = payloads
+        self.takes: list[str] | None = takes
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -109,8 +111,9 @@ class NewJobs(Sequence[NewJob]):
     def __getitem__(self, place: slice) -> NewJobs: ...
     def __getitem__(self, place: int | slice) -> NewJob | NewJobs:
         if isinstance(place, slice):
-            return NewJobs(self.like, self.payloads[place])
-        return msgspec.structs.replace(self.like, payload=self.payloads[place])
+            return NewJobs(self.like, self.payloads[place], None if self.takes is None else self.takes[place])
+        takes = None if self.takes is None else self.takes[place]
+        return msgspec.structs.replace(self.like, payload=self.payloads[place], takes=takes)
 
     def __repr__(self) -> str:
         return f"<NewJobs {self.like.task} {len(self)}>"
@@ -236,6 +239,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     key: str | None
     created_at: float
     of_schedule: bool = False
+    held: Any = None  # of limits, a `Held`; None: its task has none
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -9,14 +10,16 @@ import msgspec
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from litequeue.core.dispatch import IdleWorker
-    from litequeue.core.outcome import Ended
+    from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
     from litequeue.core.schedules import ScheduleRecord
+    from litequeue.limits.limit import Allowed
+    from litequeue.limits.task_rules import TaskRules
 
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
@@ -25,12 +28,14 @@ Firing: TypeAlias = Generator[None, None, "float | None"]
 class Demand(NamedTuple):
     """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most.
 
+    `at_once`: how many of these begin without waiting for another, as those must whose starts count against a rate.
     `durable`: a claim must survive power loss, since one of the tasks may not run twice.
     """
 
     tasks: frozenset[str]
     limit: int
     most_deaths: int | None = None
+    at_once: int = 1
     durable: bool = False
 
     def met_by(self, claimed: Sequence[Claimed]) -> bool:
@@ -41,8 +46,9 @@ class Demand(NamedTuple):
 class Cycle(NamedTuple):
     """The result of one cycle: jobs to run, runs whose end came too late, and what to expect.
 
-    `cut`: there may be more, though fewer jobs came than were requested: some are large, of many lanes, or behind
-    expired ones.
+    `cut`: there may be more, though fewer jobs came than were requested: some are large, of many lanes, behind expired
+    ones, or parked. `opens_at`: when a full limit has room again, by the monotonic clock. `keyless`: jobs that do not
+    say what they take of limits.
     """
 
     claimed: list[Claimed]
@@ -50,6 +56,8 @@ class Cycle(NamedTuple):
     next_at: float | None
     registered: bool
     cut: bool = False
+    opens_at: float = math.inf
+    keyless: tuple[Claimed, ...] = ()
 
 
 class Declared(NamedTuple):
@@ -150,6 +158,15 @@ class Runs(Protocol):
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""
 
+    def is_gone(self, job: Claimed) -> None:
+        """Note that a function has returned that went on after its end: others may have what it held of limits."""
+
+    def charge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Correct what a run takes of a rate, from what it reserved, or `before`, to what it has used."""
+
+    async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Async twin of `charge`."""
+
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was requested. Raises `Fenced`."""
 
@@ -226,6 +243,16 @@ class FileMaintenance(Protocol):
         """Whether no other worker makes the file smaller alone; `alone`: this one does, for the next three seconds."""
 
 
+class Limits(Protocol):
+    """The part that keeps limits, and what tasks take of them."""
+
+    def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
+        """Keep what the code of a worker declares, where it differs from what was declared last."""
+
+    def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
+        """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""
+
+
 class IdleWorkers(Protocol):
     """The part that knows the idle workers of this process."""
 
@@ -258,6 +285,10 @@ class Store(Protocol):
     @property
     def ticks(self) -> Ticks:
         """The part that knows when schedules are due."""
+
+    @property
+    def limits(self) -> Limits:
+        """The part that keeps limits."""
 
     @property
     def maintenance(self) -> FileMaintenance:

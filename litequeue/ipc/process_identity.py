@@ -122,6 +122,11 @@ def _stat(pid: int) -> Stat | None:
     return Stat(state=after_name[0], started=after_name[19], ticks=int(after_name[11]) + int(after_name[12]))
 
 
+def boot_id() -> str:
+    """Name this boot of the machine; '' where the system does not say."""
+    return _boot()
+
+
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

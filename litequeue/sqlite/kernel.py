@@ -34,6 +34,7 @@ from litequeue.sqlite.file import forks, guards, migrate
 from litequeue.sqlite.file.opening import File, warn_of_old_library
 from litequeue.sqlite.jobs.lanes import Turns
 from litequeue.sqlite.jobs.room import queued_of
+from litequeue.sqlite.limits.rules import KnownRules
 from litequeue.sqlite.read_connection import ReadConnection
 from litequeue.sqlite.result_reads import ResultReads
 
@@ -98,6 +99,7 @@ class Kernel:
         )
         self.copying: threading.Lock = threading.Lock()  # while a backup has the file open, on a connection of its own
         self.turns: Turns = Turns()
+        self.known_rules: KnownRules = KnownRules(clock)
         self.notifier: Notifier = Notifier(self.directory, WORK, SystemClock.monotonic)
         self.done_notifier: Notifier = Notifier(self.directory, DONE, SystemClock.monotonic)
         self.idle: Dispatch = Dispatch()

@@ -12,6 +12,7 @@ from litequeue.sqlite.kernel import Kernel, Retention
 from litequeue.sqlite.parts.admin import Admin
 from litequeue.sqlite.parts.bulk import Bulk
 from litequeue.sqlite.parts.jobs import Jobs
+from litequeue.sqlite.parts.limits import Limits
 from litequeue.sqlite.parts.maintenance import FileMaintenance
 from litequeue.sqlite.parts.runs import Runs
 from litequeue.sqlite.parts.schedules import StoredSchedules
@@ -44,6 +45,7 @@ class SqliteStore:
     runs: Runs
     workers: Workers
     ticks: Ticks
+    limits: Limits
     maintenance: FileMaintenance
     dispatch: Dispatch
     admin: Admin
@@ -103,6 +105,7 @@ class SqliteStore:
         self.runs = Runs(kernel, self.transactions)
         self.workers = Workers(kernel)
         self.ticks = Ticks(kernel)
+        self.limits = Limits(kernel)
         self.maintenance = FileMaintenance(kernel)
         self.dispatch = kernel.idle
         self.admin = Admin(kernel)

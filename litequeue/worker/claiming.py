@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.logger import about, log
@@ -61,6 +62,7 @@ class Claiming:
         self.kinds: frozenset[frozenset[str]] = frozenset()
         self._at_most_once: Collection[str] = ()
         self.next_at: float | None = None  # when a scheduled job is due
+        self.opens_at: float = math.inf  # when a full limit has room again, by the monotonic clock
         self._maybe_ready: set[frozenset[str]] = set()
 
     def serve(self, names: frozenset[str], at_most_once: Collection[str] = ()) -> None:
@@ -68,6 +70,11 @@ class Claiming:
         plain, self._at_most_once = self._executor.plain, at_most_once
         self.kinds = frozenset(kind for kind in (plain, names - plain) if kind)
         self.look_again()
+
+    def note_freed(self, ended: Sequence[Ended]) -> None:
+        """Runs that held places of a limit have ended: others may have them."""
+        if any(end.job.held is not None for end in ended):
+            self.look_again()
 
     def look_again(self) -> None:
         """There may be ready jobs of any kind."""
@@ -80,14 +87,20 @@ class Claiming:
 
     @property
     def is_due(self) -> bool:
-        """Whether a scheduled job is due."""
-        return self.next_at is not None and self.next_at <= self._clock.now()
+        """Whether a scheduled job is due, or a limit has room again."""
+        due = self.next_at is not None and self.next_at <= self._clock.now()
+        return due or self.opens_at <= self._clock.monotonic()
+
+    def due_in(self) -> float:
+        """Return in how many seconds that is."""
+        in_time = math.inf if self.next_at is None else self.next_at - self._clock.now()
+        return min(in_time, self.opens_at - self._clock.monotonic())
 
     def look_if_due(self) -> None:
         """Look for the job that is due; not again before the next claim: with no room, the loop must not spin."""
         if self.is_due:
             self.look_again()
-            self.next_at = None
+            self.next_at, self.opens_at = None, math.inf
 
     @property
     def nothing_to_claim(self) -> bool:
@@ -108,6 +121,7 @@ class Claiming:
                 kind,
                 1 if quarantine.one_at_a_time else room,
                 quarantine.most_deaths,
+                self._executor.free(kind),
                 bool(self._at_most_once) and not kind.isdisjoint(self._at_most_once),
             )
             for kind, room in rooms
@@ -123,7 +137,7 @@ class Claiming:
             raise
         self._maintenance.jobs_changed()  # a cycle also ends what has expired
         self._note_settled(ended, turn.lost)
-        self.next_at = turn.next_at
+        self.next_at, self.opens_at = turn.next_at, turn.opens_at
         # a demand that was not met in full: there is no more of its kind
         if not turn.cut:
             self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
@@ -135,10 +149,10 @@ class Claiming:
         self._process_lock.check()
         self.loop_wakes()
         self.look_again()
-        known = self.next_at
+        known = self.due_in()
         turn = self.claim(self.demands(), [])
         self.loop_sleeps()
-        return Claim(turn, sooner=turn.next_at is not None and (known is None or turn.next_at < known))
+        return Claim(turn, sooner=self.due_in() < known)
 
     def loop_sleeps(self) -> None:
         """From now on a thread may settle the end of its run itself, if there is nothing to claim along with it."""

@@ -76,7 +76,7 @@ class Idle:
                 worker.reconcile()
                 return JOBS  # the loop meets it again, and says what is wrong
             claimed = claim.turn.claimed
-            if not claimed or any(job.deaths >= DEATHS for job in claimed):
+            if claim.turn.keyless or not claimed or any(job.deaths >= DEATHS for job in claimed):
                 self._left.append(claim.turn)
                 return LEFT
             rise()

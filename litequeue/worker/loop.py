@@ -23,6 +23,7 @@ from litequeue.worker.executor.mailbox import Mailbox
 from litequeue.worker.executor.pool import Setup
 from litequeue.worker.executor.shared_listener import SharedListener
 from litequeue.worker.idle import Idle
+from litequeue.worker.limits import Limits
 from litequeue.worker.maintenance import Maintenance
 from litequeue.worker.quarantine import Quarantine
 from litequeue.worker.reconcile import Reconciliation
@@ -69,7 +70,9 @@ class Loop:
         places = {"threads": options.threads, "coroutines": options.coroutines}
         with ExitStack() as made:
             directory = open_directory(store.path)
-            self._tasks = made.enter_context(closing(ServedTasks(home.tasks, home.declared, stop.wake)))
+            self._tasks = made.enter_context(
+                closing(ServedTasks(home.tasks, home.declared, home.limits_declared, stop.wake))
+            )
             # the lock first: no process ever sees this worker on record without it
             lock = ProcessLock(directory, self._token, options.threads + options.coroutines)
             self._process_lock = made.enter_context(closing(lock))
@@ -113,14 +116,15 @@ class Loop:
             self.runs,
             self._reconciliation,
         )
+        self._limits = Limits(store, self.mailbox)
         self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
         self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
 
     def register(self) -> None:
-        """Put this worker on record, and its schedules."""
+        """Put this worker on record, and what its code declares."""
         self._register()
-        self._tasks.declare_schedules(self._store)
+        self._tasks.declare(self._store)
 
     def _register(self) -> None:
         new = NewWorker(
@@ -215,7 +219,11 @@ class Loop:
             self._claiming.serve(self._tasks.names, self._tasks.at_most_once)
         self.runs.check()
         self._reconciliation.look(self.id)
-        ended, demands = self.mailbox.take(), self._claiming.demands()
+        if self._limits.look():
+            self._claiming.look_again()
+        ended = self.mailbox.take()
+        self._claiming.note_freed(ended)
+        demands = self._claiming.demands()
         if ended or demands:
             self._take_over(self._claiming.claim(demands, ended))
         if self.watchdog is not None:
@@ -229,8 +237,11 @@ class Loop:
         """Begin what was claimed, with care where workers died under it."""
         if not turn.registered:
             self._register_again()
-        elif turn.claimed:
+            return
+        if turn.claimed:
             self._executor.start(self._quarantine.pick_out(turn.claimed))
+        if turn.keyless and self._limits.give_takes(turn.keyless, self._tasks.tasks):
+            self._claiming.look_again()
 
     @property
     def _has_nothing(self) -> bool:
@@ -277,7 +288,8 @@ class Loop:
         waits = [self.runs.due_in(), min(looks) - self._clock.monotonic()]
         if self.watchdog is not None:
             waits.append(self.watchdog.due_in())
-        waits += [at - now for at in (self._claiming.next_at, self._maintenance.next_fire) if at is not None]
+        waits.append(self._claiming.due_in())
+        waits += [at - now for at in (self._maintenance.next_fire,) if at is not None]
         return max(0.0, min(waits))
 
     def _poll(self) -> None:

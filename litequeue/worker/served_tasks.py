@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.logger import log
 from litequeue.errors import StoreError, Unsupported
+from litequeue.limits.task_rules import rules_of
 from litequeue.scheduling.declared import has_modules_amid_execution, is_being_imported
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.registry import Registry
     from litequeue.core.store import Store
+    from litequeue.limits.declared import DeclaredLimits
     from litequeue.scheduling.declared import DeclaredSchedules
     from litequeue.task import Task
     from litequeue.worker.maintenance import Maintenance
@@ -23,11 +25,16 @@ class ServedTasks:
     """Follows what a queue declares; `wake` is called, in any thread, when there is something new."""
 
     def __init__(
-        self, tasks: Mapping[str, Task[..., Any]], schedules: DeclaredSchedules, wake: Callable[[], object]
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        schedules: DeclaredSchedules,
+        limits: DeclaredLimits,
+        wake: Callable[[], object],
     ) -> None:
         self._registry, self._wake = cast("Registry[Task[..., Any]]", tasks), wake
-        self._schedules, self._declared = schedules, -1
+        self._schedules, self._declared, self._limits = schedules, -1, limits
         self._stale = False
+        limits.followers.append(self._note)
         schedules.followers.append(self._note)
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
         self.tasks: dict[str, Task[..., Any]] = dict(tasks)
@@ -50,7 +57,7 @@ class ServedTasks:
 
     def close(self) -> None:
         """Follow no more."""
-        for followers in (self._registry.followers, self._schedules.followers):
+        for followers in (self._registry.followers, self._schedules.followers, self._limits.followers):
             if self._note in followers:
                 followers.remove(self._note)
 
@@ -59,9 +66,15 @@ class ServedTasks:
         """The modules that declare these tasks, and schedules."""
         return tuple(sorted(self._schedules.modules))
 
-    def declare_schedules(self, store: Store) -> None:
-        """Make the file's declared schedules those of the code."""
+    def declare(self, store: Store) -> None:
+        """Make the file's declared schedules and limits those of the code."""
+        self._declare_limits(store, self.tasks)
         self._declare(store, self.names)
+
+    def _declare_limits(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
+        limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.uses}
+        rules = {name: rules_of(task.uses, ordered=task.options.ordered) for name, task in tasks.items()}
+        store.limits.declare({name: limit.allowed for name, limit in limits.items()}, rules)
 
     def _declare(self, store: Store, names: frozenset[str]) -> None:
         changes = self._schedules.changes  # before they are read
@@ -93,6 +106,7 @@ class ServedTasks:
             return False
         try:
             names = self.names | new.keys()
+            self._declare_limits(store, new)
             store.workers.serve(worker, names, self.modules, self._once_among({**self.tasks, **new}))
             self._declare(store, names)
         except BaseException:

@@ -114,5 +114,5 @@ def test_a_claim_of_what_may_not_run_twice_survives_power_loss(store, monkeypatc
     number = worker(store, "w", ("pay",))
     synced.clear()
     for durable in (False, True):
-        store.runs.claim(number, [Demand(frozenset({"pay"}), 1, None, durable)], None)
+        store.runs.claim(number, [Demand(frozenset({"pay"}), 1, durable=durable)], None)
     assert synced == [False, True]

@@ -11,12 +11,16 @@ from litequeue.core.budget import BUDGET
 from litequeue.core.records import Claimed
 from litequeue.sqlite.jobs.expiry import LiveSearch
 from litequeue.sqlite.jobs.lanes import FEW
+from litequeue.sqlite.limits.gate import Candidate
+from litequeue.sqlite.limits.parking import CHUNK as PARKED
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.core.store import Demand
+    from litequeue.limits.takes import Held
     from litequeue.sqlite.drivers.connection import Connection, Row
     from litequeue.sqlite.jobs.lanes import Lanes, Line, Turns
+    from litequeue.sqlite.limits.gate import Gate
 
 _TAKE = SQL["take"]
 _payload = itemgetter(4)
@@ -32,6 +36,9 @@ def claim(
     True with it: there may be more, though these are fewer than were asked for.
     """
     limit = demand.limit if lanes.are_few else min(demand.limit, OF_MANY)
+    if lanes.gate is not None:
+        claimed, cut = _admitted(db, worker, demand._replace(limit=limit), lanes, lanes.gate, turns, now)
+        return claimed, cut or len(claimed) == limit < demand.limit
     single = lanes.single(demand)
     if single is not None:
         rows, cut = db.rows(SQL["front"], {"queue": single[0], "task": single[1], "limit": limit}), False
@@ -45,16 +52,50 @@ def claim(
     return [Claimed(*row) for row in rows], cut
 
 
+def _admitted(
+    db: Connection, worker: int, demand: Demand, lanes: Lanes, gate: Gate, turns: Turns, now: float
+) -> tuple[list[Claimed], bool]:
+    """The same where there are rules on what may start: in rounds, while a full limit lets others come to the head."""
+    claimed: list[Claimed] = []
+    window = demand.limit
+    while True:
+        left = demand.limit - len(claimed)
+        ids, cut = _ids(db, demand._replace(limit=max(left, window)), lanes, turns)
+        found = db.rows(SQL["before_gate"], {"ids": json.dumps(ids)}) if ids else []
+        held = dict(gate.admit([Candidate(*row) for row in found], left, demand.at_once - len(claimed)))
+        rows = db.rows(SQL["picked"], {"ids": json.dumps(list(held))}) if held else []
+        fit = _bounded(db, rows) if None in map(_payload, rows) else rows
+        _take(db, worker, now, [int(row[0]) for row in fit])
+        claimed += [_holding(row, held[int(row[0])]) for row in fit]
+        if len(fit) < len(rows):
+            gate.take_off(held[int(row[0])] for row in rows[len(fit) :])
+            return claimed, True
+        if len(claimed) >= demand.limit or not gate.moved:
+            return claimed, cut
+        if gate.parking.count >= PARKED:
+            return claimed, True
+        window = min(PARKED, window * 4)
+        lanes.read_anew()
+
+
+def _holding(row: Row, held: Held | None) -> Claimed:
+    return Claimed(*row) if held is None else Claimed(*(*row, held))
+
+
 def _picked(db: Connection, demand: Demand, lanes: Lanes, turns: Turns) -> tuple[list[Row], bool]:
     """The rows of the jobs whose turn it is, in several lanes; True with it: not all have been looked at."""
+    ids, cut = _ids(db, demand, lanes, turns)
+    return (db.rows(SQL["picked"], {"ids": json.dumps(ids)}) if ids else []), cut
+
+
+def _ids(db: Connection, demand: Demand, lanes: Lanes, turns: Turns) -> tuple[list[int], bool]:
     ids: list[int] = []
     search = None if lanes.past is None else LiveSearch(db, demand, lanes.past)
     for lines in lanes.windows(demand, turns):
         ids += _shares(db, lines, demand, search, demand.limit - len(ids))
         if len(ids) >= demand.limit or (search is not None and search.left <= 0):
             break
-    rows = db.rows(SQL["picked"], {"ids": json.dumps(ids)}) if ids else []
-    return rows, search is not None and (search.cut or search.left <= 0) and len(ids) < demand.limit
+    return ids, search is not None and (search.cut or search.left <= 0) and len(ids) < demand.limit
 
 
 def _bounded(db: Connection, rows: list[Row]) -> list[Row]:

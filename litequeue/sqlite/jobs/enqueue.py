@@ -29,6 +29,7 @@ T = TypeVar("T")
 _INSERT = SQL["insert"]
 _INSERT_ALONE = SQL["insert_alone"]
 _KEEP_PAYLOAD = SQL["keep_payload"]
+_KEEP_TAKES = SQL["keep_takes"]
 _SUBMIT = f"{_INSERT}\nRETURNING CAST(id AS TEXT)"
 _TOGETHER = 20  # as fast as 200, to a tenth; what is left over goes one by one
 _INSERT_TOGETHER = SQL["insert_together"].replace("(VALUES (?))", f"(VALUES {', '.join(['(?)'] * _TOGETHER)})")
@@ -48,6 +49,8 @@ def submit(new: NewJob, ask: Ask = at_once, room: Room | None = None) -> Steps[S
         yield keep_payload(job_id, new.payload)
     if new.key_for is not None and new.key is not None:
         yield SQL["hold_key"], {"job": int(job_id), "now": new.created_at, "held_for": new.key_for}
+    if new.takes is not None:
+        yield _KEEP_TAKES, (job_id, new.takes)
     return Submitted(job_id, fresh=True)
 
 
@@ -55,10 +58,14 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     """Store jobs, all or none, in a transaction whose owner may go on and commit after an error."""
     if isinstance(jobs, NewJobs):
         return _whole(_submit_together(jobs))
-    first = jobs[0] if len(jobs) == 1 else None
-    if first and len(first.payload) <= INLINE and first.key_for is None and first.on_conflict != "replace":
+    if len(jobs) == 1 and _is_one_statement(jobs[0]):
         return _submit_each(jobs)  # one statement changes something
     return _whole(_submit_each(jobs))
+
+
+def _is_one_statement(new: NewJob) -> bool:
+    more = new.takes is not None or new.key_for is not None
+    return len(new.payload) <= INLINE and new.on_conflict != "replace" and not more
 
 
 def _submit_each(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
@@ -117,6 +124,9 @@ def insert_many(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
     payloads = jobs.payloads if isinstance(jobs, NewJobs) else [new.payload for new in jobs]
     if max(map(len, payloads), default=0) > INLINE:
         db.many(_KEEP_PAYLOAD, (each for each in zip(numbers, payloads, strict=True) if len(each[1]) > INLINE))
+    takes = jobs.takes if isinstance(jobs, NewJobs) else [new.takes for new in jobs]
+    if takes is not None:
+        db.many(_KEEP_TAKES, (each for each in zip(numbers, takes, strict=True) if each[1] is not None))
     return Numbered(numbers)
 
 
@@ -181,6 +191,8 @@ def _submit_together(jobs: NewJobs) -> Steps[list[Submitted]]:
     for each, payload in zip(submitted, jobs.payloads, strict=True):
         if inline(payload) is None:
             yield keep_payload(each.id, payload)
+    for each, takes in zip(submitted, jobs.takes or (), strict=False):
+        yield _KEEP_TAKES, (each.id, takes)
     return submitted
 
 
@@ -226,6 +238,8 @@ def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
     state = {"state": NUMBER[Status.WAITING]} if waiting else {}
     yield SQL["replace"], _columns(new) | state | {"id": job_id}
     yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
+    yield SQL["unpark"], {"id": job_id}
+    yield (SQL["drop_takes"], (job_id,)) if new.takes is None else (_KEEP_TAKES, (job_id, new.takes))
 
 
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:

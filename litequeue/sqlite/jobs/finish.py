@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import ErrorInfo
@@ -9,6 +10,7 @@ from litequeue.core.records import FOREVER, Status
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.large_values import inline, keep_result
+from litequeue.sqlite.limits.parking import leave_order
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -73,12 +75,19 @@ def finish(
         yield from _record(job_id, attempt, now, error)
     if rows[0][0]:
         yield from line.leave([job_id], now)
+    if was is not Status.RUNNING:  # what a run held is given back with its end
+        if was is Status.WAITING:
+            yield SQL["unpark"], {"id": job_id}
+        yield from leave_order([job_id])
     return True
 
 
 def finish_all(db: Connection, status: Status, now: float, delete_at: float | None, jobs: Sequence[Row]) -> None:
     """End jobs that do not run, for no fault of theirs: by id, attempt, state, and whether each is a schedule's."""
     db.many(_FINISH, [(NUMBER[status], now, delete_at, None, 0, 0, *job[:3]) for job in jobs])
+    waiting = [job_id for job_id, _, state, _ in jobs if state == NUMBER[Status.WAITING]]
+    if waiting:
+        db.rows(SQL["forget_parked"], {"ids": json.dumps(waiting)})
     leave_lines(db, [job_id for job_id, _, _, of_schedule in jobs if of_schedule], now)
 
 

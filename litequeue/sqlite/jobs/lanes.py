@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Row
+    from litequeue.sqlite.limits.gate import Gate
 
 FEW = 8  # lanes that one look at the file names, and of which each is read by itself
 MANY = 200  # lanes at which one claim looks, 1 to 7 us each; it looks at all of a queue or at none
@@ -55,13 +56,21 @@ class Lanes:
         self.are_few: bool = len(known) <= FEW  # then all are known by the first look
         self._few = known if queues is None else [lane for lane in known if lane[0] in queues]
         self._read: dict[str, list[Row]] = {}
+        self.gate: Gate | None = None  # what it has closed is not there
+
+    def read_anew(self) -> None:
+        """What was at the head of the lanes has been taken, or parked."""
+        self._read.clear()
+
+    def _is_open(self, queue: str, task: str) -> bool:
+        return self.gate is None or self.gate.is_open(queue, task)
 
     def single(self, demand: Demand) -> Row | None:
         """Queue and task of the one lane with jobs for this demand, if it is known to be one, and none has expired."""
         if not self.are_few or self.past is not None or demand.most_deaths is not None:
             return None
         mine = [lane for lane in self._few if lane[1] in demand.tasks]
-        return mine[0] if len(mine) == 1 else None
+        return mine[0] if len(mine) == 1 and self.gate is None else None
 
     @cached_property
     def _known(self) -> dict[str, list[str]] | None:
@@ -100,11 +109,12 @@ class Lanes:
 
     def _line(self, queue: str, demand: Demand) -> Line | None:
         if self._known is not None:
-            tasks, heads = [task for task in self._known[queue] if task in demand.tasks], []
+            known = self._known[queue]
+            tasks, heads = [task for task in known if task in demand.tasks and self._is_open(queue, task)], []
         else:
             if queue not in self._read:
                 self._read[queue] = self._db.rows(SQL["lanes"], {"queue": queue})
-            heads = [head for head in self._read[queue] if head[2] in demand.tasks]
+            heads = [head for head in self._read[queue] if head[2] in demand.tasks and self._is_open(queue, head[2])]
             tasks = [task for _, _, task in heads]
         return Line(queue, tasks, heads) if tasks else None
 

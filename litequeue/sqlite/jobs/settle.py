@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Settled, Snoozed, Succeeded
@@ -9,22 +10,27 @@ from litequeue.core.records import FOREVER, Claimed, Status
 from litequeue.core.store import Cycle
 from litequeue.errors import Fenced
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.claim import claim
+from litequeue.sqlite.jobs.claim import claim, claims
 from litequeue.sqlite.jobs.control import CHUNK
 from litequeue.sqlite.jobs.expiry import expire
 from litequeue.sqlite.jobs.finish import NUMBER, finish, leave_lines, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.limits.gate import Gate
+from litequeue.sqlite.limits.give_back import give_back, leave_behind
+from litequeue.sqlite.limits.parking import freed
+from litequeue.sqlite.limits.rules import NO_RULES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.lanes import Turns
+    from litequeue.sqlite.limits.rules import KnownRules
 
 
 def turn(
@@ -36,29 +42,44 @@ def turn(
     now: float,
     result_ttl: float,
     turns: Turns,
+    known_rules: KnownRules,
+    monotonic: Callable[[], float],
 ) -> Cycle:
     """Record ends, make ready what is due, and claim: one cycle of a worker."""
     lost = settle(db, ended) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
-    (run_at, expires_at, registered), *lanes = db.rows(SQL["look"], look)
+    (run_at, expires_at, registered, word), *lanes = db.rows(SQL["look"], look)
+    rules = NO_RULES if word is None else known_rules.of(db, word)
+    gate = None if rules.are_none else Gate(db, rules, monotonic())
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
         expire(db, now, result_ttl, CHUNK)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
-    if overdue or due:
+    if overdue or due or (gate is not None and rules.has_keys and gate.parking.look_at_due()):
         (run_at, expires_at, *_), *lanes = db.rows(SQL["look"], look)
     claimed: list[Claimed] = []
     cut = False
     if registered:
         ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
+        ready.gate = gate if not ready.are_few or rules.touch(lanes) else None
         for demand in demands:
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs
             cut = cut or is_cut
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
-    return Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
+    cycle = Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
+    return cycle if gate is None else _with_rules(db, cycle, gate, has_keys=rules.has_keys)
+
+
+def _with_rules(db: Connection, cycle: Cycle, gate: Gate, *, has_keys: bool) -> Cycle:
+    """Add when full limits open, and the jobs that do not say what they take."""
+    return cycle._replace(
+        cut=cycle.cut or (gate.parking.count > 0 and not cycle.claimed),
+        opens_at=min(gate.opens_at, gate.parking.next_look() if has_keys else math.inf),
+        keyless=tuple(claims(db, list(gate.keyless))),
+    )
 
 
 def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
@@ -67,6 +88,8 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
     large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []
     scheduled: list[str] = []
+    limited = [end for end in ended if end.job.held is not None]
+    leave_behind(db, limited)
     for end in ended:
         outcome, job = end.outcome, end.job
         if type(outcome) is Succeeded:
@@ -86,6 +109,7 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
         db.many(SQL["keep_result"], [(end.job.id, result) for end, result in large if end not in lost])
     if scheduled:
         leave_lines(db, scheduled, ended[-1].at)
+    give_back(db, limited)
     return lost
 
 
@@ -122,6 +146,8 @@ def complete(job: Claimed, result: bytes, now: float, delete_at: float | None) -
     done = yield from finish(job.id, job.attempt, Status.SUCCEEDED, now, delete_at, result=result)
     if not done:
         raise Fenced(f"another worker has job {job.id} by now; what run {job.attempt} wrote is rolled back")
+    if job.held is not None:
+        yield from freed([job.id], [job.held])
 
 
 def require_mine(job: Claimed) -> Steps[None]:

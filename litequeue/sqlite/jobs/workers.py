@@ -11,6 +11,7 @@ from litequeue.core.store import Rescued
 from litequeue.ipc.process_lock import ANY
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
+from litequeue.sqlite.limits.parking import leave_order
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ def rescue(
         # never as unbegun: a run that is not noted may have ended, and its worker died before the end was stored
         status = perform(db, reschedule(job_id, attempt, now, until(now, result_ttl), died=int(blamed)))
         fates.get(status, returned).append(job_id)
+    db.rows(SQL["forget_left_behind"], {"worker": worker})
+    if runs:
+        perform(db, leave_order(job_id for job_id, *_ in runs))
+        db.rows(SQL["look_at_all_keys"], {"now": 0.0, "limit": None})  # what they held is free
     db.rows(SQL["unregister"], {"worker": worker})
     return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled), tuple(cut_short))
 

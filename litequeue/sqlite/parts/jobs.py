@@ -80,7 +80,7 @@ class Jobs:
         idle = self._idle_worker_for(new)
         if idle is not None:
             return self._dispatch(new, idle)
-        if len(new.payload) <= INLINE:  # one statement
+        if len(new.payload) <= INLINE and new.takes is None:  # one statement
             submitted = self._writer.run(lambda db: enqueue.insert(db, new, self._kernel.fence), single=True)
         else:
             submitted = self._writer.run(lambda db: enqueue.insert_many(db, [new]), size=len(new.payload))
@@ -136,8 +136,9 @@ class Jobs:
             if not idle.idle:
                 return _Dispatched(submitted, [])
             number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
-            kept, turns = self._kernel.retention.result_ttl, self._kernel.turns
-            claimed = settle.turn(db, number, demands, queues, (), now, kept, turns).claimed
+            kept, turns, rules = self._kernel.retention.result_ttl, self._kernel.turns, self._kernel.known_rules
+            monotonic = self._kernel.clock.monotonic
+            claimed = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, monotonic).claimed
             return _Dispatched(submitted, claimed)
 
         return work

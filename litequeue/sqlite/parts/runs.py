@@ -16,6 +16,8 @@ from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.limits.charge import charge
+from litequeue.sqlite.limits.parking import freed
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.records import Claimed
     from litequeue.core.store import Cycle, Demand, ReadyJobs, Rescued
-    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.kernel import Kernel
     from litequeue.sqlite.parts.transactions import Transactions
 
@@ -41,7 +43,8 @@ class Runs:
 
         def work(db: Connection) -> Cycle:
             now, kept = self._kernel.clock.now(), self._kernel.retention.result_ttl
-            return settle.turn(db, worker, demands, queues, ended, now, kept, self._kernel.turns)
+            rules, monotonic = self._kernel.known_rules, self._kernel.clock.monotonic
+            return settle.turn(db, worker, demands, queues, ended, now, kept, self._kernel.turns, rules, monotonic)
 
         # a claim alone need not survive power loss: the job is then simply queued again
         durable = bool(ended) or any(demand.durable for demand in demands)
@@ -49,7 +52,7 @@ class Runs:
         self._kernel.rooms.stir()
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
-        if any(type(end.outcome) is Released or end.job.of_schedule for end in ended):
+        if any(type(end.outcome) is Released or _lets_others_begin(end.job) for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have them
         return outcome
 
@@ -61,12 +64,12 @@ class Runs:
 
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._kernel.tell_ended([end.job.id for end in ended])
-        if any(type(end.outcome) is not Succeeded or end.job.of_schedule for end in ended):
+        if any(type(end.outcome) is not Succeeded or _lets_others_begin(end.job) for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have what returns, or begins after it
 
     def _tell_completed(self, job: Claimed) -> None:
         self._kernel.tell_ended([job.id])
-        if job.of_schedule:
+        if _lets_others_begin(job):
             self._kernel.notify_workers()
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
@@ -112,6 +115,30 @@ class Runs:
             now = self._kernel.clock.now()
             await perform_held(held, settle.complete(job, result, now, until(now, keep_for)))
 
+    def is_gone(self, job: Claimed) -> None:
+        """Note that a function has returned that went on after its end: others may have what it held of limits."""
+
+        def work(db: Connection) -> None:
+            db.rows(SQL["is_gone"], (job.id, job.attempt))
+            perform(db, freed([job.id], [job.held]))
+
+        self._writer.run(work, durable=False)
+        self._kernel.notify_workers()
+
+    def charge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Correct what a run takes of a rate, from what it reserved, or `before`, to what it has used."""
+        self._writer.run(lambda db: perform(db, self._charging(job, limit, used, before)), durable=False)
+        self._kernel.notify_workers()
+
+    async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Async twin of `charge`."""
+        await self._kernel.arun(lambda: self._charging(job, limit, used, before), self._kernel.announce, durable=False)
+
+    def _charging(self, job: Claimed, limit: str, used: int, before: int | None) -> Steps[None]:
+        start = next(start for start in job.held.starts if start.limit == limit)
+        more = used - (start.cost if before is None else before)
+        yield from charge(start, more, self._kernel.clock.monotonic())
+
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record a running job's progress; return whether its cancel was requested. Raises `Fenced`."""
         return self._writer.run(lambda db: perform(db, settle.note_progress(job, progress)), durable=False)
@@ -141,3 +168,8 @@ class Runs:
         return self._kernel.read(
             lambda db: [(row[0], row[1]) for row in db.rows(SQL["requested_cancels"], {"worker": worker})]
         )
+
+
+def _lets_others_begin(job: Claimed) -> bool:
+    """Whether the end of a job may let another one begin."""
+    return job.of_schedule or job.held is not None

@@ -44,19 +44,21 @@ CREATE TABLE litequeue_parked (
 CREATE INDEX litequeue_parked_line ON litequeue_parked (limit_name, key, queue, task, rank, job);
 CREATE INDEX litequeue_parked_lane ON litequeue_parked (queue, task, rank);
 
--- The keys that have parked jobs. look_at: unix seconds at which to look again whether there is room. An end and
--- a change of the limit look sooner.
+-- The lanes (queue, task) in which jobs of a key are parked. look_at: when to look again whether there is room, by the
+-- machine's monotonic clock, which 'boot' in litequeue_meta names. An end and a change of the limit look sooner.
 CREATE TABLE litequeue_full_keys (
     limit_name TEXT NOT NULL,
     key        TEXT NOT NULL,
+    queue      TEXT NOT NULL,
+    task       TEXT NOT NULL,
     look_at    REAL NOT NULL,
-    PRIMARY KEY (limit_name, key)
+    PRIMARY KEY (limit_name, key, queue, task)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX litequeue_full_keys_due ON litequeue_full_keys (look_at);
 
--- Starts that count against a rate, by the monotonic clock of the machine, which 'boot' in litequeue_meta names. Of a
--- rate of more than 64 in its window they are gathered in 64 slices, each under its end.
+-- Starts that count against a rate, by the same clock. Of a rate of more than 64 in its window they are gathered in 64
+-- slices, each under its end.
 CREATE TABLE litequeue_starts (
     limit_name TEXT NOT NULL,
     key        TEXT NOT NULL, -- '': the limit has none
@@ -101,3 +103,59 @@ ALTER TABLE litequeue_workers ADD COLUMN offers TEXT;
 
 -- JSON: the names of its tasks whose runs may not be repeated.
 ALTER TABLE litequeue_workers ADD COLUMN at_most_once TEXT NOT NULL DEFAULT '[]';
+
+-- The views of 001 once more: the status of a parked job is queued.
+DROP VIEW litequeue_jobs_view;
+DROP VIEW litequeue_records;
+DROP VIEW litequeue_listed;
+
+CREATE VIEW litequeue_jobs_view AS
+SELECT id, task, queue,
+       CASE state WHEN 0 THEN 'scheduled' WHEN 1 THEN 'queued'
+                  WHEN 2 THEN iif(EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 'queued', 'waiting')
+                  WHEN 3 THEN 'running'
+                  WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'cancelled' ELSE 'expired' END AS status,
+       priority, attempt, max(1, failures + (state <> 5)) AS tries, failures, deaths,
+       strftime('%Y-%m-%d %H:%M:%f', created_at, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%d %H:%M:%f', run_at, 'unixepoch') AS run_at,
+       strftime('%Y-%m-%d %H:%M:%f', started_at, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%d %H:%M:%f', finished_at, 'unixepoch') AS finished_at,
+       strftime('%Y-%m-%d %H:%M:%f', expires_at, 'unixepoch') AS expires_at,
+       strftime('%Y-%m-%d %H:%M:%f', delete_at, 'unixepoch') AS delete_at,
+       key, key_scope, tags, schedule, progress, worker,
+       CAST(coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id)) AS TEXT) AS payload,
+       CAST(CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END
+            AS TEXT) AS result,
+       (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
+        ORDER BY attempt DESC LIMIT 1) AS last_error
+FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
+
+-- What look-ups read; not for others: its columns change with a release.
+CREATE VIEW litequeue_records AS
+SELECT id, task, queue,
+       iif(state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 1, state) AS state,
+       priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress,
+       coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'') AS payload,
+       CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END AS result,
+       CASE WHEN EXISTS (SELECT 1 FROM litequeue_errors WHERE job = litequeue_jobs.id) THEN
+       (SELECT json_group_array(json_array(error.attempt, min(max(error.at, -1e15), 1e15), error.type, error.message, error.traceback))
+        FROM (SELECT * FROM litequeue_errors WHERE job = litequeue_jobs.id ORDER BY attempt) AS error) END AS errors,
+       delete_at
+FROM litequeue_jobs;
+
+-- What listings read: the same without what may be large; not for others either.
+CREATE VIEW litequeue_listed AS
+SELECT id, task, queue,
+       iif(state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 1, state) AS state,
+       priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress,
+       (SELECT type || ': ' || substr(message, 1, 200) FROM litequeue_errors WHERE job = litequeue_jobs.id
+        ORDER BY attempt DESC LIMIT 1) AS last_error
+FROM litequeue_jobs;
+
+CREATE VIEW litequeue_limits_view AS
+SELECT name, declared, operator, strftime('%Y-%m-%d %H:%M:%f', operator_at, 'unixepoch') AS operator_at,
+       (SELECT count(*) FROM litequeue_parked WHERE limit_name = name) AS parked
+FROM litequeue_limits;
+
+CREATE VIEW litequeue_pauses_view AS
+SELECT kind, name, strftime('%Y-%m-%d %H:%M:%f', paused_at, 'unixepoch') AS paused_at FROM litequeue_pauses;

@@ -15,7 +15,8 @@ SELECT id, attempt, state, schedule IS NOT NULL FROM litequeue_jobs
 WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT CAST(:limit AS INTEGER)
 
 -- Before a claim, in one statement, since each costs most where the processor has slept: first when something scheduled
--- is due, when something expires, whether the worker is on record; then the first :limit lanes, the distinct (queue, task) pairs with a ready job, by one index probe a pair, however long the backlog. What is scheduled has one priority as
+-- is due, when something expires, whether the worker is on record, and the word that changes with the rules of limits;
+-- then the first :limit lanes, the distinct (queue, task) pairs with a ready job, by one index probe a pair, however long the backlog. What is scheduled has one priority as
 -- a rule; the index of it is asked for each only where it has more.
 -- name: look
 WITH RECURSIVE due (priority, run_at) AS (
@@ -36,9 +37,10 @@ SELECT CASE WHEN (SELECT max(priority) FROM litequeue_jobs WHERE state = 0)
             THEN (SELECT run_at FROM litequeue_jobs WHERE state = 0 ORDER BY priority DESC, run_at LIMIT 1)
             ELSE (SELECT min(run_at) FROM due) END,
        (SELECT min(expires_at) FROM litequeue_jobs WHERE state < 3 AND begun = 0 AND expires_at IS NOT NULL),
-       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
+       EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker),
+       (SELECT value FROM litequeue_meta WHERE name = 'rules')
 UNION ALL
-SELECT queue, task, NULL FROM lane
+SELECT queue, task, NULL, NULL FROM lane
 
 -- Where there are more lanes, the queues are read from a name on, as far as a claim needs them.
 -- name: ready_queues

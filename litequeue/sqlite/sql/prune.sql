@@ -18,6 +18,9 @@ DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
 -- name: prune_timed_keys
 DELETE FROM litequeue_timed_keys WHERE job IN (SELECT value FROM json_each(:ids))
 
+-- name: prune_takes
+DELETE FROM litequeue_limited WHERE job IN (SELECT value FROM json_each(:ids))
+
 -- An id is never used twice: it identifies a late worker. AUTOINCREMENT would see to that too, by another page with each commit,
 -- which is a fifth of an enqueue. So the newest job is never deleted, and keeps nothing but its id.
 -- name: empty_newest

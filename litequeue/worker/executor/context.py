@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Defaults
+    from litequeue.limits.limit import Limit
     from litequeue.task import Task
 
 # A job that reports its progress more often than this is written down only so often, in seconds.
@@ -34,6 +35,12 @@ class Recorder(Protocol):
 
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
+
+    def charge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Correct what the run takes of a rate, from what it reserved, or `before`, to what it has used."""
+
+    async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """Async twin of `charge`."""
 
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
@@ -66,6 +73,7 @@ class Run(msgspec.Struct, eq=False):
     returned: bool = False  # its function; what it returned is being encoded
     raised: BaseException | None = None  # for the log; None again as soon as it is logged
     _noted: float = -math.inf
+    _uses: dict[str, int] = {}  # of limits, as charged
 
     @property
     @interruptible
@@ -127,6 +135,32 @@ class Run(msgspec.Struct, eq=False):
             return False
         self._noted = now
         return True
+
+    def charge(self, limit: Limit | str, used: int) -> None:
+        """Correct what this run takes of a limit's rate: it reserved the `cost` of the limit, and has used so much.
+
+        May be called again: the last one counts. What is over the limit is made up for by later starts. Raises
+        `ValueError` where the task does not take of that limit, or it has no rate.
+        """
+        name, number, before = self._charged(limit, used)
+        self.recorder.charge(self.job, name, number, before)
+        self._uses[name] = number
+
+    async def acharge(self, limit: Limit | str, used: int) -> None:
+        """Async twin of `charge`."""
+        name, number, before = self._charged(limit, used)
+        await self.recorder.acharge(self.job, name, number, before)
+        self._uses[name] = number
+
+    def _charged(self, limit: Limit | str, used: int) -> tuple[str, int, int | None]:
+        name = limit if isinstance(limit, str) else limit.name
+        if isinstance(used, bool) or not isinstance(used, int) or used < 0:
+            raise ValueError(f"charge() takes what was used, a whole number from 0, got {used!r}")
+        rates = [start.limit for start in self.job.held.starts] if self.job.held is not None else []
+        if name not in rates:
+            known = ", ".join(map(repr, rates)) or "none"
+            raise ValueError(f"{self.job.task} takes of no rate of a limit {name!r} in this run; it does of {known}")
+        return name, used, self._uses.get(name)
 
     def completing(self, result: object = None) -> Completing:
         """Open a write transaction on the queue's file whose commit holds your rows *and* the job's success.

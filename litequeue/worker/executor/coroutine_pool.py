@@ -171,6 +171,9 @@ class CoroutinePool(Pool):
             except IndexError:
                 self._slots.append(slot)
                 return
+            if job.held is not None and self._is_late(job):
+                self._slots.append(slot)
+                continue
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
             self._tasks[run] = StoppableTask(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
@@ -187,6 +190,8 @@ class CoroutinePool(Pool):
         outcome = await aexecute(run)
         if self._tasks.pop(run, None) is None:  # written off
             at.left.discard(run)
+            if run.job.held is not None:
+                self._mailbox.note_gone(run.job)
             return
         self._end(run, outcome, slot)
         self._slots.append(slot)

@@ -67,6 +67,10 @@ class Executor:
         """How many more jobs of this kind of task, plain or coroutine, to claim now."""
         return (self._threads if kind is self.plain else self._coroutines).room()
 
+    def free(self, kind: frozenset[str]) -> int:
+        """How many more jobs of this kind could begin at once."""
+        return (self._threads if kind is self.plain else self._coroutines).free
+
     @property
     def busy(self) -> bool:
         """Whether a job runs or is in the backlog. One that ends is in the mailbox before it counts here no more."""

@@ -143,6 +143,14 @@ class NoRecords:
         """Async twin of `note_progress`."""
         return False
 
+    def charge(self, *_arguments: object) -> NoReturn:
+        """Raise `Unsupported`."""
+        raise unsupported(self._engine, Feature.LIMITS)
+
+    async def acharge(self, *_arguments: object) -> NoReturn:
+        """Raise `Unsupported`."""
+        raise unsupported(self._engine, Feature.LIMITS)
+
     def completing(self, *_arguments: object) -> NoReturn:
         """Raise `Unsupported`."""
         raise unsupported(self._engine, Feature.COMPLETING)

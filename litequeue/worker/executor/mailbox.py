@@ -41,6 +41,7 @@ class Mailbox:
         self.settling: bool = False  # in the thread of a run
         self._settle = settle
         self._settled: deque[tuple[Ended, list[Ended]]] = deque()
+        self._gone: deque[Claimed] = deque()
 
     # ---- the side of the pools
 
@@ -72,7 +73,16 @@ class Mailbox:
             self.settling = False
         return True
 
+    def note_gone(self, job: Claimed) -> None:
+        """Put in a job whose function has returned, after it was left behind: it holds no place of a limit any more."""
+        self._gone.append(job)
+        self.wake()
+
     # ---- the side of the worker
+
+    def take_gone(self) -> list[Claimed]:
+        """Take out those."""
+        return [self._gone.popleft() for _ in range(len(self._gone))]
 
     def release(self, jobs: Iterable[Claimed], now: float, keep_for: float) -> None:
         """Put in jobs that are released before they begin; `keep_for`: should one have been cancelled meanwhile."""

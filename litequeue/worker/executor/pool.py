@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from litequeue.core.outcome import Ended, Outcome, Released, Succeeded, is_interrupted
 from litequeue.worker.executor.claim_size import ClaimSize
 from litequeue.worker.executor.context import Limited, Run, begun, kept_for
@@ -114,6 +116,14 @@ class Pool(ABC):
             except IndexError:
                 return taken
 
+    def _is_late(self, job: Claimed) -> bool:
+        """Whether its start was counted too long ago: its function is not called, and the job goes back."""
+        if job.held is None or self._clock.monotonic() <= job.held.start_by:
+            return False
+        self._mailbox.end(Ended(job, Released(), self._setup.clock.now(), self._setup.defaults.result_ttl))
+        self._wake()
+        return True
+
     # ---- a run begins, and ends
 
     def _begin(self, job: Claimed, slot: int) -> Run:
@@ -156,7 +166,8 @@ class Pool(ABC):
             return False
         span = self._clock.monotonic() - run.started
         self._mailbox.left += 1
-        self._mailbox.end(self._noted(run, outcome, span))
+        ended = self._noted(run, outcome, span)
+        self._mailbox.end(ended if run.job.held is None else replace(ended, left_behind=True))
         report(run, outcome, span)
         return True
 

@@ -167,7 +167,8 @@ class ThreadPool(Pool):
                 if not self._await_jobs(thread):
                     return
                 continue
-            self._one(thread, job)
+            if job.held is None or not self._is_late(job):
+                self._one(thread, job)
 
     def _await_jobs(self, thread: _Thread) -> bool:
         """Wait for more jobs; False: there will be none."""
@@ -212,3 +213,5 @@ class ThreadPool(Pool):
         outcome = thread.execute(run)
         if not thread.given_up:
             self._end(run, outcome, thread.slot)
+        elif job.held is not None:
+            self._mailbox.note_gone(job)

@@ -1,7 +1,8 @@
-"""The key of one call, made of its arguments as `unique=` says. Knows no job and no store."""
+"""The fields of one call that its moment and its arguments decide: its times and its key. Knows no job and no store."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.key_scope import checked_key
@@ -42,3 +43,28 @@ class CallKey:
             return template.format(**self._signature.arguments(args, kwargs))
         except (AttributeError, LookupError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"unique={template!r} does not fit these arguments of {self._name}: {error}") from error
+
+
+def times(
+    task: str, now: float, run_at: float | None, delay: float | None, expires: float | datetime | None
+) -> dict[str, Any]:
+    """Return the times of a call that is made now. `delay` and `expires`: spans from now, or a moment."""
+    found: dict[str, Any] = {"created_at": now}
+    if delay is not None:
+        run_at = found["run_at"] = now + delay
+    if expires is not None:
+        expires_at = expires.timestamp() if isinstance(expires, datetime) else now + expires
+        if expires_at <= (run_at or now):
+            raise ValueError(f"{task}: the job would expire before it may run; give a later expires=")
+        found["expires_at"] = expires_at
+    return found
+
+
+def refuse_clash(task: str, given: Mapping[str, Any], options: Options) -> None:
+    """Refuse options of a call that do not go together, or not with the task's own."""
+    if given.get("delay") is not None and given.get("at") is not None:
+        raise ValueError("give delay= or at=, not both")
+    if given.get("within") is not None and given.get("on_commit"):
+        raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
+    if given.get("retries") and options.policy.at_most_once:
+        raise ValueError(f"{task} has delivery='at_most_once', which runs no job twice; leave out retries=")

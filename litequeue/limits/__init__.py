@@ -1,0 +1,1 @@
+"""How many at once, and how often: values and decisions. Knows no SQL."""

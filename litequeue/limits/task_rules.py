@@ -1,0 +1,84 @@
+"""What the file must know of a task that is more than plain: which limits it takes, and how. Knows no SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from litequeue.limits.takes import Take, stored_takes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litequeue.limits.limit import Limit
+
+
+class LimitUse(msgspec.Struct, frozen=True, array_like=True):
+    """One limit of a task: whether by key, and the cost; None: it depends on the arguments."""
+
+    limit: str
+    keyed: bool
+    cost: int | None
+
+
+class TaskRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The rules of one task. `ordered`: jobs of one key of its first limit keep their order until each has ended."""
+
+    limits: tuple[LimitUse, ...] = ()
+    ordered: bool = False
+
+    @property
+    def depends(self) -> bool:
+        """Whether a job must say itself what it takes."""
+        return any(use.keyed or use.cost is None for use in self.limits)
+
+
+class Fits(NamedTuple):
+    """What a job takes; `missing`: it does not say all of it."""
+
+    takes: tuple[Take, ...]
+    missing: bool
+
+
+_decoder = msgspec.json.Decoder(TaskRules)
+_encode = msgspec.json.Encoder().encode
+NONE = TaskRules()
+
+
+def rules_of(uses: Iterable[Limit], *, ordered: bool) -> TaskRules:
+    """Return the rules of a task that takes these limits."""
+    return TaskRules(
+        limits=tuple(
+            LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in uses
+        ),
+        ordered=ordered,
+    )
+
+
+def encode(rules: TaskRules) -> str:
+    """Return them as they are stored."""
+    return _encode(rules).decode()
+
+
+def decode(text: str) -> TaskRules:
+    """Read stored rules; what is not ours counts as none."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.MsgspecError:
+        return NONE
+
+
+def takes_of(rules: TaskRules, stored: str | None) -> Fits:
+    """Return what a job takes of its task's limits, given what it says itself."""
+    if not rules.depends:
+        return Fits(tuple(Take(use.limit, "", use.cost or 0, False) for use in rules.limits), missing=False)
+    said = stored_takes(stored)
+    found: list[Take] = []
+    for use in rules.limits:
+        key, cost = said.get(use.limit, (None, None))
+        if (use.keyed and key is None) or (use.cost is None and cost is None):
+            return Fits((), missing=True)
+        takes = use.cost if use.cost is not None else cost or 0
+        found.append(Take(use.limit, key if use.keyed and key else "", takes, use.keyed))
+    return Fits(tuple(found), missing=False)

@@ -1,0 +1,174 @@
+"""The gate: decides, of the jobs that a claim has before it, which may start. Every claim passes it.
+
+A limit without a key that is full closes the lanes (queue, task) that take of it: they are not read. A job whose key is
+full is parked, and those behind it are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from litequeue.core.names import base_name
+from litequeue.limits.takes import Held, Start, Take
+from litequeue.limits.task_rules import takes_of
+from litequeue.sqlite.limits.give_back import take_off
+from litequeue.sqlite.limits.parking import Parking
+from litequeue.sqlite.limits.taken import Taken
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from litequeue.limits.task_rules import TaskRules
+    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.limits.rules import Rules
+
+
+class Candidate(NamedTuple):
+    """A ready job that a claim has before it. `rank`: the negative of its priority."""
+
+    id: int
+    task: str
+    queue: str
+    rank: int
+
+
+class Gate:
+    """What may start in one transaction, at one moment of the machine's monotonic clock.
+
+    `opens_at`: when a limit that is full now has room again, as far as time decides it. `keyless`: jobs that do not say
+    what they take, since they were enqueued by name or before the limit: their worker works it out.
+    """
+
+    def __init__(self, db: Connection, rules: Rules, now: float) -> None:
+        self._db, self._rules, self._now = db, rules, now
+        self.taken: Taken = Taken(db, rules, now)
+        self.parking: Parking = Parking(db, self.taken, now)
+        self.opens_at: float = math.inf
+        self.keyless: set[int] = set()
+        self.moved: bool = False  # since `admit` was called: a lane was closed, or a job parked
+        self._closed: set[str] = set()  # limits
+        self._open: dict[tuple[str, str], bool] = {}
+        self._starts: list[Start] = []
+        self._orders: list[tuple[str, str, int]] = []
+
+    def is_open(self, queue: str, task: str) -> bool:
+        """Whether the jobs of a lane may start as far as is known without a look at them."""
+        lane = queue, task
+        known = self._open.get(lane)
+        if known is None:
+            known = self._open[lane] = self._is_open(queue, task)
+        return known
+
+    def _is_open(self, queue: str, task: str) -> bool:
+        rules, name = self._rules, base_name(task)
+        if queue in rules.paused_queues or name in rules.paused_tasks:
+            return False
+        for use in rules.tasks[name].limits if name in rules.tasks else ():
+            if not use.keyed and not self._has_room(Take(use.limit, "", use.cost or 0, False)):
+                return False
+        return True
+
+    def _has_room(self, take: Take) -> bool:
+        """Whether a limit has room for this; one without a key that has none is closed from here on."""
+        if take.limit in self._closed and not take.keyed:
+            return False
+        room = self.taken.room(take.limit, take.key)
+        if room.fits(take.cost):
+            return True
+        if not take.keyed:
+            self._close(take.limit, room.opens_at(take.cost))
+        return False
+
+    def _close(self, limit: str, opens_at: float) -> None:
+        self._closed.add(limit)
+        self._open.clear()
+        self.moved = True
+        self.opens_at = min(self.opens_at, opens_at)
+
+    def admit(self, candidates: Sequence[Candidate], most: int, at_once: int) -> list[tuple[int, Held | None]]:
+        """Return which of these start now, at most so many, and what each holds; take that, and park what is full.
+
+        `at_once`: how many of them begin without waiting for another.
+        """
+        self.moved = False
+        stored = self._stored_takes(candidates)
+        fits = [
+            takes_of(rules, stored.get(job.id)) if (rules := self._rules.of(job.task)) else None for job in candidates
+        ]
+        self.parking.look_up(take for each in fits if each is not None for take in each.takes if take.keyed)
+        admitted: list[tuple[int, Held | None]] = []
+        for job, each in zip(candidates, fits, strict=True):
+            if len(admitted) >= most:
+                break
+            if not self.is_open(job.queue, job.task):
+                continue
+            rules = self._rules.of(job.task)
+            if rules is None or each is None:
+                admitted.append((job.id, None))
+            elif each.missing:
+                self.keyless.add(job.id)
+            elif len(admitted) >= at_once and any(self._rules.allowed(take.limit).rate for take in each.takes):
+                continue  # its start would be counted long before its function is called
+            elif self._passes(job, each.takes, rules):
+                admitted.append((job.id, self._take(job, each.takes, rules)))
+        self.moved = self.parking.park() or self.moved
+        self._record()
+        return admitted
+
+    def _stored_takes(self, candidates: Sequence[Candidate]) -> dict[int, str]:
+        ids = [job.id for job in candidates if (rules := self._rules.of(job.task)) is not None and rules.depends]
+        return dict(self._db.rows(SQL["takes_of"], {"ids": json.dumps(ids)})) if ids else {}
+
+    def _passes(self, job: Candidate, takes: tuple[Take, ...], rules: TaskRules) -> bool:
+        for take in takes:
+            if take.keyed and not self._key_has_room(job, take, ordered=rules.ordered and take is takes[0]):
+                return False
+            if not take.keyed and not self._has_room(take):
+                return False
+        return True
+
+    def _key_has_room(self, job: Candidate, take: Take, *, ordered: bool) -> bool:
+        if self.parking.comes_behind(job, take):
+            return False
+        room = self.taken.room(take.limit, take.key)
+        if ordered and self.taken.holder(take.limit, take.key) not in (None, job.id):
+            self.parking.note(job, take, math.inf)
+            return False
+        if room.fits(take.cost):
+            return True
+        self.parking.note(job, take, room.opens_at(take.cost))
+        return False
+
+    def _take(self, job: Candidate, takes: tuple[Take, ...], rules: TaskRules) -> Held:
+        starts: list[Start] = []
+        frees: list[tuple[str, str, int]] = []
+        start_by = math.inf
+        for take in takes:
+            room = self.taken.room(take.limit, take.key)
+            at = room.take(take.cost)
+            if at is not None:
+                starts.append(Start(take.limit, take.key, at, take.cost))
+                start_by = min(start_by, self._now + room.patience)
+            if take.keyed and room.left < math.inf:
+                frees.append((take.limit, take.key, max(1, take.cost)))
+        if rules.ordered:
+            self.taken.hold(takes[0].limit, takes[0].key, job.id)
+            self._orders.append((takes[0].limit, takes[0].key, job.id))
+        self._starts += starts
+        return Held(takes, tuple(starts), start_by, tuple(frees), rules.ordered)
+
+    def take_off(self, held: Iterable[Held | None]) -> None:
+        """Take off again what was admitted and is not claimed after all."""
+        take_off(self._db, held)
+
+    def _record(self) -> None:
+        """Keep what was taken that does not show in the running rows."""
+        if self._starts:
+            self._db.many(SQL["forget_starts"], self.taken.edges())
+            self._db.many(SQL["count_start"], self._starts)
+        if self._orders:
+            self._db.many(SQL["hold_order"], self._orders)
+        self._starts, self._orders = [], []

@@ -1,0 +1,125 @@
+"""How much of each limit is taken, counted once in a transaction: from what runs, and from the starts on record."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from litequeue.limits.task_rules import takes_of
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from litequeue.limits.rate import Rate
+    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.limits.rules import Rules
+
+
+class Room:
+    """What is left of a limit, or of one key of it, at one moment."""
+
+    __slots__ = ("_now", "_rate", "_starts", "left")
+
+    def __init__(self, left: float, rate: Rate | None, starts: list[tuple[float, int]], now: float) -> None:
+        self.left: float = left
+        self._rate, self._starts, self._now = rate, starts, now
+
+    @property
+    def patience(self) -> float:
+        """How many seconds after its claim a function may be called."""
+        return math.inf if self._rate is None else self._rate.patience
+
+    def fits(self, cost: int) -> bool:
+        """Whether a run that takes so much may start now."""
+        return cost <= self.left and self._opens_at(cost) <= self._now
+
+    def opens_at(self, cost: int) -> float:
+        """Return when it may, as far as that is a matter of time; else infinity."""
+        return math.inf if cost > self.left else self._opens_at(cost)
+
+    def _opens_at(self, cost: int) -> float:
+        return self._now if self._rate is None else self._rate.opens_at(self._starts, cost, self._now)
+
+    def take(self, cost: int) -> float | None:
+        """Take so much; return under which moment the start is kept, if it counts against a rate."""
+        self.left -= cost
+        if self._rate is None:
+            return None
+        at = self._rate.stamp(self._now)
+        self._starts.append((at, cost))
+        return at
+
+    def count(self) -> float:
+        """Return for how many runs that take 1 there is room now."""
+        return min(self.left, math.inf if self._rate is None else self._rate.room(self._starts, self._now))
+
+    def after(self, count: int) -> float:
+        """Return when there is room for one more, after so many have started now, as far as time decides it."""
+        if self._rate is None:
+            return math.inf
+        return self._rate.opens_at([*self._starts, (self._rate.stamp(self._now), count)], 1, self._now)
+
+
+class Taken:
+    """The rooms of all limits, each counted when it is first asked for."""
+
+    def __init__(self, db: Connection, rules: Rules, now: float) -> None:
+        self._db, self._rules, self._now = db, rules, now
+        self._rooms: dict[tuple[str, str], Room] = {}
+        self._holders: dict[tuple[str, str], int | None] = {}
+
+    def room(self, limit: str, key: str) -> Room:
+        """Return what is left of a limit, or of one key of it."""
+        known = self._rooms.get((limit, key))
+        if known is None:
+            allowed = self._rules.allowed(limit)
+            most, rate = allowed.concurrency, allowed.rate
+            left = math.inf if most is None else most - self._running.get((limit, key), 0)
+            known = self._rooms[limit, key] = Room(left, rate, self._starts_of(limit, key, rate), self._now)
+        return known
+
+    def _starts_of(self, limit: str, key: str, rate: Rate | None) -> list[tuple[float, int]]:
+        if rate is None:
+            return []
+        values = {"limit": limit, "key": key, "edge": rate.edge(self._now)}
+        return [(at, count) for at, count in self._db.rows(SQL["starts"], values)]
+
+    def edges(self) -> list[tuple[str, str, float]]:
+        """Return up to which moment starts count no more, of each limit and key that was asked for."""
+        found = []
+        for limit, key in self._rooms:
+            rate = self._rules.allowed(limit).rate
+            if rate is not None:
+                found.append((limit, key, rate.edge(self._now)))
+        return found
+
+    @cached_property
+    def _running(self) -> dict[tuple[str, str], int]:
+        """How much of each limit and key the running jobs hold, and functions that go on after their end."""
+        held: dict[tuple[str, str], int] = {}
+        tasks = self._running_tasks()
+        for task, stored, count in self._db.rows(SQL["running_takes"], {"tasks": json.dumps(tasks)}):
+            rules = self._rules.of(task)
+            for take in () if rules is None else takes_of(rules, stored).takes:
+                held[take.limit, take.key] = held.get((take.limit, take.key), 0) + take.cost * count
+        return held
+
+    def _running_tasks(self) -> list[str]:
+        """The tasks that take of a limit on how many run at once."""
+        return [
+            name
+            for name, rules in self._rules.tasks.items()
+            if any(self._rules.allowed(use.limit).concurrency is not None for use in rules.limits)
+        ]
+
+    def holder(self, limit: str, key: str) -> int | None:
+        """Return the job that has begun and not ended, of a key whose jobs keep their order."""
+        if (limit, key) not in self._holders:
+            rows = self._db.rows(SQL["ordered_holders"], {"limit": limit, "keys": json.dumps([key])})
+            self._holders[limit, key] = rows[0][1] if rows else None
+        return self._holders[limit, key]
+
+    def hold(self, limit: str, key: str, job: int) -> None:
+        """Note that a job begins which holds its key until it has ended for good."""
+        self._holders[limit, key] = job

@@ -1,0 +1,65 @@
+"""Limits: what the code declares, and what jobs take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from litequeue.core.records import Status
+from litequeue.limits.settings import encoded
+from litequeue.limits.task_rules import encode
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs.finish import finish, until
+from litequeue.sqlite.limits import stored_rules
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from litequeue.core.outcome import ErrorInfo
+    from litequeue.limits.limit import Allowed
+    from litequeue.limits.task_rules import TaskRules
+    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.kernel import Kernel
+
+
+class Limits:
+    """The limits of one file."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel, self._writer = kernel, kernel.writer
+
+    def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
+        """Keep what the code of a worker declares, where it differs from what was declared last."""
+        texts = {name: encoded(allowed) for name, allowed in limits.items()}
+        rules = {name: encode(each) if each.limits else None for name, each in tasks.items()}
+        if self._kernel.read(lambda db: stored_rules.differs(db, texts, rules)):
+            self._writer.run(lambda db: stored_rules.declare(db, texts, rules))
+            self._kernel.notify_workers()
+
+    def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
+        """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""
+        now, failed_ttl = self._kernel.clock.now(), self._kernel.retention.failed_ttl
+
+        def work(db: Connection) -> list[str]:
+            db.many(SQL["keep_takes"], takes.items())
+            ended: list[str] = []
+            for job_id, error in failed.items():
+                rows = db.rows(SQL["standing"], {"id": job_id, "now": now})
+                if rows and rows[0][0] == 1:
+                    end = finish(
+                        job_id,
+                        rows[0][1],
+                        Status.FAILED,
+                        now,
+                        until(now, failed_ttl),
+                        was=Status.QUEUED,
+                        failed=1,
+                        error=error,
+                    )
+                    if perform(db, end):
+                        ended.append(job_id)
+            return ended
+
+        ended = self._writer.run(work)
+        if ended:
+            self._kernel.tell_ended(ended)

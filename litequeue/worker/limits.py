@@ -1,0 +1,57 @@
+"""What a worker does for limits beside its claims: works out what jobs take, and notes what has let go of its place."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from litequeue.core.logger import about, log
+from litequeue.core.outcome import ErrorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from litequeue.core.records import Claimed
+    from litequeue.core.store import Store
+    from litequeue.task import Task
+    from litequeue.worker.executor.mailbox import Mailbox
+
+
+class Limits:
+    """The jobs of one worker that do not say what they take, and the functions that outlive their runs."""
+
+    def __init__(self, store: Store, mailbox: Mailbox) -> None:
+        self._store, self._mailbox = store, mailbox
+        self._told: set[str] = set()  # tasks
+
+    def look(self) -> bool:
+        """Note functions that have returned after they were left behind; return whether there were any."""
+        gone = self._mailbox.take_gone()
+        for job in gone:
+            self._store.runs.is_gone(job)
+        return bool(gone)
+
+    def give_takes(self, jobs: tuple[Claimed, ...], tasks: Mapping[str, Task[..., Any]]) -> bool:
+        """Work out what these jobs take of limits, and keep it; return whether any can be claimed now.
+
+        They were enqueued by name, by a schedule, or before the limit was declared.
+        """
+        takes: dict[str, str] = {}
+        failed: dict[str, ErrorInfo] = {}
+        for job in jobs:
+            task = tasks.get(job.task)
+            try:
+                found = None if task is None else task.takes_of(job.payload)
+            except Exception as error:
+                failed[job.id] = ErrorInfo(type(error).__name__, str(error), traceback.format_exc())
+                log.error("%s[%s] failed before it began: %s", job.task, job.id, error, extra=about(job))
+                continue
+            if found is not None:
+                takes[job.id] = found
+            elif job.task not in self._told:
+                self._told.add(job.task)
+                log.warning("%s waits for a worker whose code has its limits: this one's declares others", job.task)
+        if takes or failed:
+            self._store.limits.give_takes(takes, failed)
+        return bool(takes)
