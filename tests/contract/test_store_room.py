@@ -37,6 +37,14 @@ def test_jobs_of_all_queues_of_the_task_count_and_those_of_other_tasks_do_not(st
     offer(store, most=3)
 
 
+def test_jobs_of_all_versions_of_a_task_count_and_those_of_tasks_with_like_names_do_not(store):
+    put(store, "add2"), put(store, "adder"), put(store, "ad")
+    put(store, "add@2")
+    park(store, [put(store, "add@3")])
+    with pytest.raises(QueueFull, match="queued jobs of add:"):
+        offer(store, task="add@2")
+
+
 def test_parked_jobs_count_as_they_are_queued(store):
     park(store, [put(store), put(store)])
     with pytest.raises(QueueFull):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from litequeue.core.names import base_name
 from litequeue.errors import QueueFull
 from litequeue.sqlite.sql import SQL
 
@@ -21,7 +22,7 @@ class Room:
 
     def take(self, new: NewJob, calls: int = 1) -> Steps[None]:
         """Take the room for jobs that are to be stored now and could begin at once, or raise `QueueFull`."""
-        task, most = new.task, new.max_pending
+        task, most = base_name(new.task), new.max_pending
         if most is None or (new.run_at is not None and new.run_at > new.created_at):
             return
         if task not in self._queued:

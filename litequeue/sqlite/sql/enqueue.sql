@@ -63,7 +63,8 @@ WHERE id = :id AND state < 3
 -- name: take_write_lock
 UPDATE litequeue_meta SET value = value WHERE name = ''
 
--- The queued jobs of a task in all queues, ready and parked ones, of which :limit are read.
+-- The queued jobs of a task in all queues and of all versions, ready and parked ones, of which :limit are read. The lane of
+-- version 2 of `send` is `send@2`, and A comes after @.
 -- name: queued_of
 WITH RECURSIVE ready (queue) AS (
     SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 ORDER BY queue LIMIT 1)
@@ -79,5 +80,11 @@ SELECT count(*) FROM (
     SELECT 1 FROM ready CROSS JOIN litequeue_jobs AS job
     WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task
     UNION ALL
+    SELECT 1 FROM ready CROSS JOIN litequeue_jobs AS job
+    WHERE job.state = 1 AND job.queue = ready.queue AND job.task > :task || '@' AND job.task < :task || 'A'
+    UNION ALL
     SELECT 1 FROM parked CROSS JOIN litequeue_parked AS job WHERE job.queue = parked.queue AND job.task = +:task
+    UNION ALL
+    SELECT 1 FROM parked CROSS JOIN litequeue_parked AS job
+    WHERE job.queue = parked.queue AND job.task > :task || '@' AND job.task < :task || 'A'
     LIMIT CAST(:limit AS INTEGER))
