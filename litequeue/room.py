@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
@@ -27,18 +27,7 @@ def check_wait(task: str, options: Options, *, within: bool, on_commit: bool) ->
 
 
 @interruptible
-def submit(owner: Owner, jobs: Sequence[NewJob], within: Any, wait: float | None) -> Sequence[Submitted]:
-    """Store the jobs; `wait`: for how many seconds to wait for room."""
-    return owner.submit(jobs, within) if wait is None else _submit_with_room(owner, jobs, wait)
-
-
-async def asubmit(owner: Owner, jobs: Sequence[NewJob], within: Any, wait: float | None) -> Sequence[Submitted]:
-    """Async twin of `submit`."""
-    return await (owner.asubmit(jobs, within) if wait is None else _asubmit_with_room(owner, jobs, wait))
-
-
-@interruptible
-def _submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
+def submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
     """Store the jobs, or wait until they fit, so many seconds at most, and then raise `QueueFull`."""
     owner.source.check_may_wait()
     deadline = SystemClock.monotonic() + longest
@@ -51,8 +40,8 @@ def _submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> S
         owner.source.wait_for_room(needed, left)
 
 
-async def _asubmit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
-    """Async twin of `_submit_with_room`."""
+async def asubmit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
+    """Async twin of `submit_with_room`."""
     owner.source.check_may_wait()
     deadline = SystemClock.monotonic() + longest
     while True:

@@ -25,7 +25,7 @@ from litequeue.limits.of_task import uses_of
 from litequeue.limits.takes import Taken
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.pending_job import Deferred
-from litequeue.room import asubmit, check_wait, submit
+from litequeue.room import asubmit_with_room, check_wait, submit_with_room
 from litequeue.serialization.signature import Signature
 from litequeue.task_owner import Owner
 
@@ -257,10 +257,14 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
 
     def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        return submit(self._owner, jobs, self._within, self._wait_for_room)
+        if self._wait_for_room is None:
+            return self._owner.submit(jobs, self._within)
+        return submit_with_room(self._owner, jobs, self._wait_for_room)
 
     async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        return await asubmit(self._owner, jobs, self._within, self._wait_for_room)
+        if self._wait_for_room is None:
+            return await self._owner.asubmit(jobs, self._within)
+        return await asubmit_with_room(self._owner, jobs, self._wait_for_room)
 
     # ---- many calls
 

@@ -62,8 +62,8 @@ class Jobs:
             return self._submit_within(within, jobs)
         self._kernel.owner.enter()  # before the locks of a notifier that may be another process's
         held = self._writer.held()
-        if held is None and len(jobs) == 1 and _needs_no_look(jobs[0]):
-            submitted = self._submit_one(jobs[0])
+        if held is None and len(jobs) == 1 and (new := jobs[0]).key is None and new.max_pending is None:
+            submitted = self._submit_one(new)
         else:
             submitted = self._submit_together(jobs, held)
             self._kernel.announce(held)
@@ -89,7 +89,7 @@ class Jobs:
 
     def _idle_worker_for(self, new: NewJob) -> IdleWorker | None:
         """An idle worker of this process that may begin it at once, whenever that is."""
-        if new.run_at is not None or new.expires_at is not None or not _needs_no_look(new):
+        if new.key is not None or new.run_at is not None or new.expires_at is not None or new.max_pending is not None:
             return None
         return self._kernel.idle.take(new.task, new.queue)
 
@@ -159,7 +159,7 @@ class Jobs:
         idle = self._idle_worker_for(jobs[0]) if len(jobs) == 1 else None
         if idle is not None:
             return await self._adispatch(jobs[0], idle)
-        if len(jobs) == 1 and _needs_no_look(jobs[0]):
+        if len(jobs) == 1 and jobs[0].key is None and jobs[0].max_pending is None:
             size, tell = len(jobs[0].payload), self._tell_submitted
             return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=tell, size=size)
         size, tell = enqueue.size_of(jobs), self._tell_submitted
@@ -343,11 +343,6 @@ class Jobs:
                 "nothing can be waited for inside a transaction, neither a job's end nor room for one: jobs start and "
                 "end only after its commit. Wait after the block"
             )
-
-
-def _needs_no_look(new: NewJob) -> bool:
-    """Whether it is stored without a look at other jobs."""
-    return new.key is None and new.max_pending is None
 
 
 def _submit(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:

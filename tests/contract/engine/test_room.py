@@ -90,6 +90,22 @@ def test_a_wait_inside_a_transaction_is_refused(rig, few):
     assert rig.stored() == 2
 
 
+@needs(Feature.TRANSACTION)
+def test_coroutines_in_a_transaction_are_refused_alike(rig, few):
+    async def enqueue():
+        async with rig.queue.atransaction() as connection:
+            with pytest.raises(StoreError, match="nothing can be waited for"):
+                await few.using(wait_for_room="1s").aenqueue(0)
+            await few.aenqueue(1)
+            await few.using(within=connection).aenqueue(2)
+            for call in (few, few.using(within=connection)):
+                with pytest.raises(QueueFull):
+                    await call.aenqueue(3)
+
+    asyncio.run(enqueue())
+    assert rig.stored() == 2
+
+
 @needs(Feature.SCHEDULES)
 def test_ticks_are_never_refused(rig):
     few = rig.queue.task(name="few", max_pending=1)(lambda: None)
