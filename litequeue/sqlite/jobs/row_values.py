@@ -132,22 +132,23 @@ def _worker(row: Row) -> WorkerRecord:
         token=token,
         identity=identity,
         queues=_queues(queues),
-        tasks=_names(tasks),
+        tasks=names_in(tasks),
         threads=threads,
         coroutines=coroutines,
         started_at=started_at,
         beats=beats,
         beat_at=beat_at,
         running=running,
-        modules=_names(modules),
+        modules=names_in(modules),
     )
 
 
 def _queues(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else _names(text)
+    return None if text is None else names_in(text)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_in(text: str) -> tuple[str, ...]:
+    """Read names that are stored as a list in JSON."""
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
     except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: a worker that has none

@@ -11,6 +11,7 @@ from litequeue.core.store import Rescued
 from litequeue.ipc.process_lock import ANY
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
+from litequeue.sqlite.jobs.row_values import names_in
 from litequeue.sqlite.limits.parking import leave_order
 from litequeue.sqlite.sql import SQL
 
@@ -59,7 +60,8 @@ def rescue(
     """
     runs = db.rows(SQL["runs_of"], {"worker": worker})
     begun = {f"{job_id}:{attempt}" for job_id, attempt, *_ in runs}
-    once = {task for (task,) in db.rows(SQL["at_most_once"], {"worker": worker})} if runs else set()
+    declared = db.rows(SQL["at_most_once"], {"worker": worker}) if runs else []
+    once = {task for (text,) in declared for task in names_in(text)}
     once_begun = begun
     if executing is not None:
         once_begun = begun if ANY in executing else begun & set(executing)

@@ -340,8 +340,8 @@ class Jobs:
     def _refuse_wait_inside(self) -> None:
         if self._writer.held() is not None or self._writer.is_copied():
             raise StoreError(
-                "nothing can be waited for inside a transaction, neither a job's end nor room for one: jobs start and "
-                "end only after its commit. Wait after the block"
+                "nothing can be waited for inside a transaction, neither a job's end nor room for one: a job "
+                "starts only after its commit. Wait after the block"
             )
 
 

@@ -30,8 +30,8 @@ WHERE state = 3 AND worker = +:worker ORDER BY id
 -- The tasks whose runs may not be repeated, as that worker has declared them; of a worker that is not on record any more,
 -- as any other has.
 -- name: at_most_once
-SELECT once.value FROM litequeue_workers AS worker CROSS JOIN json_each(worker.at_most_once) AS once
-WHERE worker.id = :worker OR NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
+SELECT at_most_once FROM litequeue_workers
+WHERE id = :worker OR NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 
 -- name: ownerless
 SELECT DISTINCT worker FROM litequeue_jobs
