@@ -22,6 +22,7 @@ FLOORS = [
     "limits",
     "options",
     "call_fields",
+    "worker_options",
     "job",
     "task_owner",
     "room",
@@ -83,6 +84,7 @@ BROAD: dict[str, str] = {
     "serialization/plan.py _resolved": "the same",
     "serialization/unions.py Either.build": "the class being built is the user's",
     "serialization/unions.py _is_one_as_it_is": "the same",
+    "worker/limits.py Limits.give_takes": "the argument's own __format__ is the application's; the job fails with it",
     "worker/executor/execute.py execute": "around the user's function",
     "worker/executor/execute.py aexecute": "around the user's function",
     "worker/executor/host.py _Watch._is_cancelled": (
@@ -113,6 +115,7 @@ BROAD: dict[str, str] = {
     "sqlite/commit/external_connection.py _performed": "the same",
     "worker/run_stacks.py _read": "an observer: what cannot be shown must not keep a run from being written off",
     "worker/worker.py Worker._work": "the loop's end: handed to the caller that started it",
+    "worker/together.py Together._run": "the end of a worker's thread: raised again by the thread that runs them all",
     "worker/maintenance.py Maintenance._try": (
         "one task that fails keeps no other from being done, the heartbeat least of all"
     ),

@@ -48,6 +48,7 @@ class Feature(str, Enum):
     LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
+    RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
     __str__ = str.__str__
@@ -89,7 +90,7 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all."""
 
     threads: int
     coroutines: int
@@ -97,6 +98,8 @@ class RunOptions(NamedTuple):
     grace: float
     name: str | None
     signals: bool
+    max_jobs: int | None
+    max_memory: int | None
 
 
 class Runner(Protocol):
@@ -322,6 +325,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.EMBEDDED: (
         "a worker inside the program (with queue.worker():)",
         "run it as a process of its own: queue.worker().run(), or litequeue run app:queue",
+    ),
+    Feature.RECYCLING: (
+        "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
+        "restart its process from outside, now and then",
     ),
     Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
 }

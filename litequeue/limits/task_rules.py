@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from litequeue.limits.takes import Take, stored_takes
+from litequeue.limits.held import Take, stored_takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,19 +46,12 @@ _encode = msgspec.json.Encoder().encode
 NONE = TaskRules()
 
 
-def rules_of(uses: Iterable[Limit], *, ordered: bool) -> TaskRules:
-    """Return the rules of a task that takes these limits."""
-    return TaskRules(
-        limits=tuple(
-            LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in uses
-        ),
-        ordered=ordered,
+def encoded_rules(uses: Iterable[Limit], *, ordered: bool) -> str | None:
+    """Return the rules of a task that takes these limits, as they are stored; None: there are none."""
+    limits = tuple(
+        LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in uses
     )
-
-
-def encode(rules: TaskRules) -> str:
-    """Return them as they are stored."""
-    return _encode(rules).decode()
+    return _encode(TaskRules(limits=limits, ordered=ordered)).decode() if limits else None
 
 
 def decode(text: str) -> TaskRules:

@@ -12,7 +12,7 @@ from litequeue.ipc.process_lock import ANY
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
 from litequeue.sqlite.jobs.row_values import names_in
-from litequeue.sqlite.limits.parking import leave_order
+from litequeue.sqlite.limits.bring_back import leave_order
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

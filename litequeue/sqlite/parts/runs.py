@@ -16,8 +16,9 @@ from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.charge import charge
-from litequeue.sqlite.limits.parking import freed
+from litequeue.sqlite.limits.held import with_held
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Runs:
         """The jobs that stand as running under the worker."""
 
         def look(db: Connection) -> list[Claimed]:
-            return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+            return with_held(db, claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})]))
 
         return self._kernel.read(look)
 
