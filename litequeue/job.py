@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
-from litequeue.core.engine import Source, still_runs
+from litequeue.core.engine import Source
 from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
@@ -198,7 +198,7 @@ class Job(JobWords, Generic[R]):
         self._source.cancel(self.id)
         found = self._end_within(longest)
         if isinstance(found, TimeoutError):
-            raise still_runs(self._source.look_up(self.id), longest, found)
+            raise _still_runs(self._source.look_up(self.id), longest, found)
         return self._is_cancelled(found)
 
     async def acancel(self, *, wait: timedelta | float | str | None = None) -> bool:
@@ -211,7 +211,7 @@ class Job(JobWords, Generic[R]):
         await self._source.acancel(self.id)
         found = await self._aend_within(longest)
         if isinstance(found, TimeoutError):
-            raise still_runs(await self._source.alook_up(self.id), longest, found)
+            raise _still_runs(await self._source.alook_up(self.id), longest, found)
         return self._is_cancelled(found)
 
     def _end_within(self, longest: float) -> JobRecord | TimeoutError:
@@ -347,4 +347,19 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         payload=new.payload,
         result=None,
         errors=(),
+    )
+
+
+def _still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
+    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
+    if record.started_at is None or record.worker is None:
+        return otherwise
+    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
+    progress = record.progress
+    said = "" if progress is None else f", its last progress {progress.done:g}"
+    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
+    said += "" if progress is None or not progress.note else f" ({progress.note})"
+    return TimeoutError(
+        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
+        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
     )

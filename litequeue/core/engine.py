@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
 import msgspec
 
-from litequeue.core.duration import utc
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -343,21 +342,6 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
 def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
     """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
     return TimeoutError(f"job {record.id} ({record.task}) {doing or f'is still {record.status}'}; waited {timeout:g} s")
-
-
-def still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
-    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
-    if record.started_at is None or record.worker is None:
-        return otherwise
-    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
-    progress = record.progress
-    said = "" if progress is None else f", its last progress {progress.done:g}"
-    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
-    said += "" if progress is None or not progress.note else f" ({progress.note})"
-    return TimeoutError(
-        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
-        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
-    )
 
 
 def require(engine: Engine, features: Iterable[Feature]) -> None:

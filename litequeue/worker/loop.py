@@ -111,15 +111,8 @@ class Loop:
         self._reconciliation = Reconciliation(
             store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
         )
-        self._idle = Idle(
-            store.dispatch,
-            options.queues,
-            self._listener,
-            self._claiming,
-            self._executor,
-            self.runs,
-            self._reconciliation,
-        )
+        idle = store.dispatch, options.queues, self._listener, self._claiming, self._executor, self.runs
+        self._idle = Idle(*idle, self._reconciliation)
         self._limits = Limits(store, self.mailbox)
         self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
@@ -152,21 +145,20 @@ class Loop:
 
     def close(self) -> None:
         """Deregister this worker, and close what it has open."""
+        lock, once = self._process_lock, self._tasks.at_most_once
         try:
             self._executor.stop()
-            if self._wrong_file or not self._process_lock.intact:
-                self._process_lock.abandon(
-                    self.mailbox.begun(self._tasks.at_most_once if self._process_lock.intact else None)
-                )
+            if self._wrong_file or not lock.intact:
+                lock.abandon(self.mailbox.begun(once if lock.intact else None))
             else:
                 self._tasks.remove_undeclared(self._store)
                 self._store.runs.rescue(self.id, frozenset(self.mailbox.begun()), blame=False, why="it could not write")
         except BaseException as error:
-            self._process_lock.abandon(self.mailbox.begun(self._tasks.at_most_once))  # others release our jobs
+            lock.abandon(self.mailbox.begun(once))  # the worker that takes the lock releases our jobs
             if not isinstance(error, StoreError) or isinstance(error, StoreDamaged):
                 raise
         finally:
-            for made in (self._tasks, self._listener, self._process_lock):
+            for made in (self._tasks, self._listener, lock):
                 made.close()
 
     # ---- the loop
