@@ -111,4 +111,4 @@ def test_doctor_names_a_task_that_can_never_start_and_mends_what_is_left_over(ca
     found = call("doctor", "app.db", "--quick", code=1)
     assert "task ask takes 5 of limit openai, which never has more than 1" in found
     assert "1 starts belong to jobs, limits or workers that are no longer in the file" in found
-    assert "1 starts were deleted" in call("doctor", "app.db", "--quick", "--repair", code=1)
+    assert "1 starts deleted" in call("doctor", "app.db", "--quick", "--repair", code=1)

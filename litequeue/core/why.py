@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from typing_extensions import assert_never
 
 from litequeue.core.duration import text, utc
+from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import Status
 
 if TYPE_CHECKING:
     from litequeue.core.limits import PauseKind
     from litequeue.core.records import JobRecord, JobSummary
-
-MOST_BEFORE = 10_000  # jobs that are counted before one
 
 
 class NoWorker(NamedTuple):

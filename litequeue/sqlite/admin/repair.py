@@ -85,7 +85,7 @@ def drop_orphans(db: Connection) -> str:
         found = [f"{count} {what}" for what, count in db.rows(SQL["orphans"]) if count]
         for statement in _DROPS:
             db.rows(SQL[statement])
-    return f"{', '.join(found) or 'no rows'} were deleted"
+    return f"{', '.join(found) or 'nothing'} deleted"
 
 
 def free_stuck(db: Connection) -> str:

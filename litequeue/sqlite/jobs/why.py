@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import Status
 from litequeue.core.store import DEATHS
 from litequeue.core.stored_names import other_version, task_of
 from litequeue.core.why import (
-    MOST_BEFORE,
     Behind,
     BehindKey,
     Full,

@@ -192,6 +192,10 @@ WHERE id IN (SELECT id FROM (SELECT id FROM litequeue_jobs ORDER BY id DESC LIMI
       AND state IN (4, 5) AND finished_at - started_at IS NOT NULL
 ORDER BY finished_at DESC LIMIT CAST(:limit AS INTEGER)
 
+-- name: standing_in_line
+SELECT queue, -priority, state = 1 OR (state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = :id))
+FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+
 -- How many jobs of a queue come before one: ready and parked ones, by entries of two indexes, of which :limit are read.
 -- name: before_it
 WITH RECURSIVE lane (task) AS (

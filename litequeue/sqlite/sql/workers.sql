@@ -1,10 +1,11 @@
 -- name: register
-INSERT INTO litequeue_workers (token, identity, queues, tasks, modules, threads, coroutines, started_at, beat_at)
-VALUES (:token, :identity, :queues, :tasks, :modules, :threads, :coroutines, :now, :now)
+INSERT INTO litequeue_workers
+    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :now, :now)
 RETURNING id
 
 -- name: serve_tasks
-UPDATE litequeue_workers SET tasks = :tasks, modules = :modules WHERE id = :worker
+UPDATE litequeue_workers SET tasks = :tasks, modules = :modules, at_most_once = :at_most_once WHERE id = :worker
 
 -- By position, for many tasks at once.
 -- name: note_parameters
@@ -31,8 +32,14 @@ DELETE FROM litequeue_workers WHERE id = :worker
 RETURNING id
 
 -- name: runs_of
-SELECT CAST(id AS TEXT), attempt, deaths FROM litequeue_jobs
+SELECT CAST(id AS TEXT), attempt, deaths, task FROM litequeue_jobs
 WHERE state = 3 AND worker = +:worker ORDER BY id
+
+-- The tasks whose runs may not be repeated, as that worker has declared them; of a worker that is not on record any more,
+-- as any other has.
+-- name: at_most_once
+SELECT at_most_once FROM litequeue_workers
+WHERE id = :worker OR NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 
 -- name: ownerless
 SELECT DISTINCT worker FROM litequeue_jobs
@@ -57,7 +64,7 @@ SELECT 'places in an order', count(*) FROM litequeue_ordered WHERE NOT EXISTS (S
 UNION ALL
 SELECT 'functions left behind', count(*) FROM litequeue_left_behind WHERE NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = worker)
 UNION ALL
-SELECT 'keys for a time', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+SELECT 'times of keys', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'starts', count(*) FROM litequeue_starts WHERE NOT EXISTS (SELECT 1 FROM litequeue_limits WHERE name = limit_name)
 
