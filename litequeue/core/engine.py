@@ -355,12 +355,6 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
     return Unsupported(f"{engine}: {what} is not supported; {instead or way_out}")
 
 
-def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
-    """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
-    state = doing or f"is still {record.status}"
-    return TimeoutError(f"job {record.id} ({record.task_name}) {state}; waited {timeout:g} s")
-
-
 def require(engine: Engine, features: Iterable[Feature]) -> None:
     """Raise `Unsupported` if the engine lacks one of them."""
     for feature in features:

@@ -188,6 +188,12 @@ def plain_text(record: JobRecord, now: float) -> str:
     return settled_text(record, now) or f"it is {record.status}"
 
 
+def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
+    """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
+    state = doing or f"is still {record.status}"
+    return TimeoutError(f"job {record.id} ({record.task_name}) {state}; waited {timeout:g} s")
+
+
 def _running_text(record: JobSummary, now: float, worker: str | None) -> str:
     where = "" if worker is None else f", by {worker}"
     asked = ", and was asked to end" if record.cancel_requested else ""

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec.structs import replace
 
 from litequeue.core.duration import utc
-from litequeue.core.engine import Feature, Missing, QueueCount, Submitted, unsupported, wait_timed_out
+from litequeue.core.engine import Feature, Missing, QueueCount, Submitted, unsupported
 from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Snoozed, Succeeded
 from litequeue.core.records import Claimed, JobError, JobRecord, Status
-from litequeue.core.why import plain_text
+from litequeue.core.why import plain_text, wait_timed_out
 from litequeue.errors import JobNotFound, Unsupported
 from litequeue.worker.executor.host import NoRecords, arun_one, run_one
 
