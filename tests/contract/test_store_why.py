@@ -153,7 +153,7 @@ def test_it_was_never_there(store):
 
 def test_it_is_told_as_cheaply_of_a_large_file(open_store, tmp_path):
     costs = []
-    for count in (20_000, 60_000):
+    for count in (11_000, 22_000):
         store = open_store(path=tmp_path / f"{count}.db")
         Hands(store, "add")
         declare(store, "add", uses("openai", 2))
