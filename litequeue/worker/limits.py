@@ -10,7 +10,7 @@ from litequeue.core.outcome import ErrorInfo
 from litequeue.serialization.upgrading import call_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from litequeue.core.records import Claimed
