@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
@@ -18,11 +18,13 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature, RunOptions
-from litequeue.core.names import check_name
+from litequeue.core.names import check_name, check_queue
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
+from litequeue.limits.resources import checked_resources
+from litequeue.limits.served_queues import served_queues
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
@@ -44,6 +46,7 @@ UNSET: Final = Unset()
 _ID = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 
 Unique = bool | str | Callable[..., str]
+Queues = Sequence[str] | Mapping[str, int | None] | None  # that a worker serves
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     own_limit: Limit | None = None  # of the task's name
     limits: tuple[Limit, ...] = ()
     ordered: bool = False
+    uses: dict[str, int] = {}  # of what a worker offers
 
 
 class TaskOptions(TypedDict, total=False):
@@ -91,6 +95,7 @@ class TaskOptions(TypedDict, total=False):
     rate: str | None
     smooth: bool
     ordered: bool
+    uses: Mapping[str, int] | None
 
 
 class Using(TypedDict, total=False):
@@ -128,7 +133,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
         Feature.SCHEDULES: bool(options.schedules),
-        Feature.LIMITS: options.own_limit is not None or bool(options.limits),
+        Feature.LIMITS: options.own_limit is not None or bool(options.limits or options.uses),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -141,7 +146,7 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
         case "priority":
             return {"priority": check_priority(value)}
         case "queue":
-            return {"queue": check_name(value, "queue")}
+            return {"queue": check_queue(value)}
         case "key":
             return {"key": None if value is None else key(value)}
         case "key_scope":
@@ -189,7 +194,7 @@ def task_options(given: TaskOptions) -> Options:
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
     delay = given.get("delay")
     return Options(
-        queue=check_name(given.get("queue", "default"), "queue"),
+        queue=check_queue(given.get("queue", "default")),
         priority=check_priority(given.get("priority", 0)),
         policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
@@ -204,6 +209,7 @@ def task_options(given: TaskOptions) -> Options:
         own_limit=own_limit(given),
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),
+        uses=checked_resources(given.get("uses"), "uses"),
     )
 
 
@@ -314,20 +320,6 @@ def _whole(value: int, what: str, most: int, advice: str = "") -> int:
     return value
 
 
-def queue_names(queues: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Check the queues a worker is to serve; None is all."""
-    if queues is None:
-        return None
-    if isinstance(queues, str):
-        raise TypeError(f"queues must be a list of names, got one string; write [{queues!r}]")
-    if not isinstance(queues, Iterable):
-        raise TypeError(f"queues must be a list of names, got {queues!r}")
-    names = tuple(dict.fromkeys(check_name(name, "a queue's name") for name in queues))
-    if not names:
-        raise ValueError("queues must name at least one queue, or be None for all")
-    return names
-
-
 def jobs_where(
     *,
     status: Status | str | None = None,
@@ -359,16 +351,20 @@ def run_options(
     *,
     threads: int | None,
     coroutines: int,
-    queues: Sequence[str] | None,
+    queues: Queues,
+    offers: Mapping[str, int] | None,
     grace: Duration,
     name: str | None,
     signals: bool,
 ) -> RunOptions:
     """Check the options of a worker."""
+    served = served_queues(queues)
     return RunOptions(
         threads=at_once(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads"),
         coroutines=at_once(coroutines, "coroutines"),
-        queues=queue_names(queues),
+        queues=served.names,
+        slots=served.slots,
+        offers=checked_resources(offers, "offers"),
         grace=seconds(grace, "grace"),
         name=None if name is None else check_name(name, "a worker's name"),
         signals=signals,

@@ -32,6 +32,7 @@ from litequeue.limits.on_queue import DeclaresLimits
 from litequeue.lock import Lock
 from litequeue.options import (
     Options,
+    Queues,
     TaskOptions,
     features_needed,
     jobs_where,
@@ -199,7 +200,8 @@ class Queue(DeclaresLimits, QueueWords):
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()`,
         `at()`, a `Schedule`, or a list of these. `delay`: a duration before which no job starts, `expires`: one in
         which it must begin. `result_ttl`: how long to keep a result; the queue's unless given. `mask`: names of
-        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides.
+        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides. `uses`: what a run
+        needs of the resources that a worker offers, such as {"gpu": 1}.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -346,7 +348,8 @@ class Queue(DeclaresLimits, QueueWords):
         *,
         threads: int | None = None,
         coroutines: int = 100,
-        queues: Sequence[str] | None = None,
+        queues: Queues = None,
+        offers: Mapping[str, int] | None = None,
         grace: Duration = "30s",
         name: str | None = None,
         signals: bool = False,
@@ -354,13 +357,21 @@ class Queue(DeclaresLimits, QueueWords):
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.
 
         `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given).
-        `coroutines`: how many coroutines. `queues`: the queues served, in turn; all unless given. `grace`: how long
-        running jobs may take to end at shutdown before they are released. `signals`: in a `with` block, let SIGTERM
-        and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread only.
+        `coroutines`: how many coroutines. `queues`: the queues served, in turn, all unless given; a mapping says how
+        many jobs of a queue run here at once: `{"email": None, "reports": 2}`. `offers`: the resources for tasks with
+        `uses=`, such as `{"gpu": 2}`. `grace`: how long running jobs may take to end at shutdown before they are
+        released. `signals`: in a `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their
+        usual effect afterwards; in the main thread only.
         """
         self.import_modules()
         options = run_options(
-            threads=threads, coroutines=coroutines, queues=queues, grace=grace, name=name, signals=signals
+            threads=threads,
+            coroutines=coroutines,
+            queues=queues,
+            offers=offers,
+            grace=grace,
+            name=name,
+            signals=signals,
         )
         return runner_of(self.engine, options)
 

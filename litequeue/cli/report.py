@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from litequeue.cli.printing import iso, one_line, to_json
+from litequeue.core.names import base_name
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
+from litequeue.limits.resources import unmet
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.scheduling.words import words
@@ -28,10 +30,11 @@ PATIENCE = 3  # ticks in a row that a schedule may skip before it is a fault
 
 @dataclass(frozen=True)
 class Crew:
-    """The registered workers, alive and dead."""
+    """The registered workers, alive and dead, and what tasks use of what they offer."""
 
     living: tuple[WorkerRecord, ...]
     dead: tuple[WorkerRecord, ...]
+    uses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: SqliteStore) -> Crew:
@@ -40,6 +43,7 @@ class Crew:
         return cls(
             tuple(worker for worker, lives in workers if lives),
             tuple(worker for worker, lives in workers if not lives),
+            store.limits.uses(),
         )
 
     def why_not(self, task: str, queue: str) -> str | None:
@@ -49,9 +53,11 @@ class Crew:
         knowing = [worker for worker in self.living if task in worker.tasks]
         if not knowing:
             return "no running worker has this task. Start one that imports its module"
-        if not any(worker.queues is None or queue in worker.queues for worker in knowing):
+        serving = [worker for worker in knowing if worker.queues is None or queue in worker.queues]
+        if not serving:
             return "no running worker that has this task serves this queue. Start one that serves it"
-        return None
+        missing = unmet(self.uses.get(base_name(task), {}), [worker.offers for worker in serving])
+        return None if missing is None else f"the task {missing}. Start one that does: litequeue run --offer"
 
     def orphan(self, schedule: ScheduleRecord) -> str | None:
         """Return what is wrong where no running worker has imported the module that declares a schedule, or None."""
@@ -146,6 +152,8 @@ def worker_fields(worker: WorkerRecord, *, alive: bool, silent_since: float | No
         "pid": identity.pid,
         "host": identity.host,
         "queues": None if worker.queues is None else list(worker.queues),
+        "slots": worker.slots,
+        "offers": worker.offers,
         "tasks": list(worker.tasks),
         "threads": worker.threads,
         "coroutines": worker.coroutines,

@@ -17,6 +17,7 @@ from litequeue.cli import arguments, banner, log_output
 from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
 from litequeue.cli.stack_signal import StackSignal
 from litequeue.ipc.service_manager import service_manager
+from litequeue.limits.served_queues import queues_text
 from litequeue.queue import Queue, default_queue
 from litequeue.worker.signals import STOPS, handle_signals
 from litequeue.worker.supervisor import RELEASED, Supervisor
@@ -36,7 +37,21 @@ NO_INTERPRETER = (
 @click.argument("target", metavar="APP", required=False, type=arguments.Target())
 @click.option("--threads", type=click.IntRange(1), help="Plain functions run at once (cores + 4, at most 8).")
 @click.option("--coroutines", type=click.IntRange(1), default=100, show_default=True, help="Coroutines run at once.")
-@click.option("--queues", type=arguments.Names(), help="Serve only these queues, in turn, for example email,default.")
+@click.option(
+    "--queues",
+    type=arguments.Queues(),
+    metavar="NAMES",
+    help="Serve only these queues, in turn; at most so many jobs of one at once: email,reports:2.",
+)
+@click.option(
+    "--offer",
+    "offers",
+    type=arguments.Resource(),
+    multiple=True,
+    callback=arguments.offers,
+    metavar="NAME=AMOUNT",
+    help="Offer a resource to tasks with uses=, such as gpu=2; once for each.",
+)
 @click.option(
     "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs may take."
 )
@@ -163,7 +178,9 @@ def _arguments(target: str | None, options: dict[str, Any], supervised: str, ali
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
     command += ["--grace", f"{options['grace']}s"]
-    command += ["--queues", ",".join(options["queues"])] if options["queues"] else []
+    command += ["--queues", queues_text(options["queues"])] if options["queues"] else []
+    for name, amount in options["offers"].items():
+        command += ["--offer", f"{name}={amount}"]
     command += ["--until-idle"] if options["until_idle"] else []
     for module in options["imports"]:
         command += ["--import", module]
@@ -179,6 +196,7 @@ def _work(
             threads=options["threads"],
             coroutines=options["coroutines"],
             queues=options["queues"],
+            offers=options["offers"],
             grace=options["grace"],
         )
     except (ValueError, TypeError) as error:

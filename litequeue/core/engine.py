@@ -36,7 +36,7 @@ class Feature(str, Enum):
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
-    LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
+    LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
     WORKFLOWS = "workflows"
@@ -80,7 +80,10 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all.
+
+    `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources.
+    """
 
     threads: int
     coroutines: int
@@ -88,6 +91,8 @@ class RunOptions(NamedTuple):
     grace: float
     name: str | None
     signals: bool
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Runner(Protocol):
@@ -344,5 +349,7 @@ class StandaloneRunner:
 
 def runner_of(engine: Engine, options: RunOptions) -> Runner:
     """Make what runs the engine's jobs in this process; its `with` block is refused where the engine lacks that."""
+    if options.slots or options.offers:
+        require(engine, [Feature.LIMITS])
     runner = engine.runner(options)
     return runner if Feature.EMBEDDED in engine.features else cast("Runner", StandaloneRunner(engine.name, runner))

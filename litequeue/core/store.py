@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
@@ -87,6 +88,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     beat_at: float
     running: int
     modules: tuple[str, ...] = ()  # that declare its tasks and schedules
+    slots: dict[str, int] = {}  # how many jobs of a queue it runs at once, where that is bounded
+    offers: dict[str, int] = {}  # resources
 
 
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +102,8 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     coroutines: int
     modules: tuple[str, ...] = ()
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Beat(NamedTuple):
@@ -129,9 +134,14 @@ class Runs(Protocol):
     """The part that hands out jobs and records how runs ended."""
 
     def claim(
-        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+        self,
+        worker: int,
+        demands: Sequence[Demand],
+        queues: tuple[str, ...] | None,
+        ended: Sequence[Ended] = (),
+        capacity: Capacity | None = None,
     ) -> Cycle:
-        """Record how runs ended and hand out jobs to start, in one transaction."""
+        """Record how runs ended and hand out jobs to start, in one transaction. `capacity` None: without bounds."""
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
@@ -239,6 +249,9 @@ class Limits(Protocol):
 
     def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
         """Keep what the code of a worker declares, where it differs from what was declared last."""
+
+    def uses(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the resources that one run of each task uses, by its name without a version."""
 
     def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
         """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""

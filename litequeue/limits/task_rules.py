@@ -23,10 +23,19 @@ class LimitUse(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TaskRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The rules of one task. `ordered`: jobs of one key of its first limit keep their order until each has ended."""
+    """The rules of one task. `ordered`: jobs of one key of its first limit keep their order until each has ended.
+
+    `uses`: what one run uses of the resources that its worker offers.
+    """
 
     limits: tuple[LimitUse, ...] = ()
     ordered: bool = False
+    uses: dict[str, int] = {}
+
+    @property
+    def are_none(self) -> bool:
+        """Whether the task is plain."""
+        return not (self.limits or self.uses)
 
     @property
     def depends(self) -> bool:
@@ -46,13 +55,14 @@ _encode = msgspec.json.Encoder().encode
 NONE = TaskRules()
 
 
-def rules_of(uses: Iterable[Limit], *, ordered: bool) -> TaskRules:
-    """Return the rules of a task that takes these limits."""
+def rules_of(limits: Iterable[Limit], *, ordered: bool, uses: dict[str, int]) -> TaskRules:
+    """Return the rules of a task that takes of these limits, and uses these resources."""
     return TaskRules(
         limits=tuple(
-            LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in uses
+            LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in limits
         ),
         ordered=ordered,
+        uses=uses,
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from litequeue.core.names import base_name
 from litequeue.ipc.process_lock import directory_of, is_held
+from litequeue.limits.resources import unmet
 from litequeue.sqlite.jobs import row_values
+from litequeue.sqlite.limits.rules import stored_uses
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,6 +62,11 @@ class ResultReads:
             return f"is still {record.status}, and no worker is running; start one: `litequeue run` or queue.worker()"
         if not any(record.task in worker.tasks for worker in alive):
             return f"is still {record.status}, and no running worker has its task; start one that imports it"
-        if not any(worker.queues is None or record.queue in worker.queues for worker in alive):
+        alive = [worker for worker in alive if worker.queues is None or record.queue in worker.queues]
+        if not alive:
             return f"is still {record.status}, and no running worker serves its queue {record.queue!r}"
+        uses = self._connection.read(stored_uses).get(base_name(record.task), {})
+        having = [worker.offers for worker in alive if record.task in worker.tasks]
+        if having and (missing := unmet(uses, having)) is not None:
+            return f"is still {record.status}, and its task {missing}"
         return f"is still {record.status}"

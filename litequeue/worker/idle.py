@@ -45,7 +45,8 @@ class Idle:
     def sleep(self, span: float) -> list[bytes]:
         """Sleep until there is something for the loop to do, at most so long; return what it is told."""
         calls = self._runs.accept, self._reconciliation.request
-        self._worker = worker = IdleWorker(self._runs.worker, self._claiming.kinds, self._queues, *calls)
+        kinds, capacity = self._claiming.kinds, self._claiming.capacity()
+        self._worker = worker = IdleWorker(self._runs.worker, kinds, self._queues, *calls, capacity)
         try:
             self._runs.warm(self._listener, self._claim)
             self._dispatch.offer(worker)

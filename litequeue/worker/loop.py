@@ -88,11 +88,12 @@ class Loop:
             made.pop_all()
 
     def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
-        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names, options.queues)
+        served = self._tasks.names, options.queues, options.offers
+        self._maintenance = Maintenance(store, home.clock, self._token, *served)
         self._quarantine = Quarantine(self.runs, home.clock)
         self._claiming = Claiming(
             store.runs,
-            options.queues,
+            options,
             counts,
             stop,
             home.clock,
@@ -135,6 +136,8 @@ class Loop:
             modules=self._tasks.modules,
             threads=self._options.threads,
             coroutines=self._options.coroutines,
+            slots=self._options.slots,
+            offers=self._options.offers,
         )
         self.id = self.runs.worker = self._store.workers.register(new)
 

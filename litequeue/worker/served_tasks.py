@@ -63,7 +63,10 @@ class ServedTasks:
 
     def _declare_limits(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
         limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.uses}
-        rules = {name: rules_of(task.uses, ordered=task.options.ordered) for name, task in tasks.items()}
+        rules = {
+            name: rules_of(task.uses, ordered=task.options.ordered, uses=task.options.uses)
+            for name, task in tasks.items()
+        }
         store.limits.declare({name: limit.allowed for name, limit in limits.items()}, rules)
 
     def _declare(self, store: Store, names: frozenset[str]) -> None:

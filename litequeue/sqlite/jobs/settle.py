@@ -17,6 +17,7 @@ from litequeue.sqlite.jobs.finish import NUMBER, finish, leave_lines, reschedule
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.limits.free import Free
 from litequeue.sqlite.limits.gate import Gate
 from litequeue.sqlite.limits.give_back import give_back, leave_behind
 from litequeue.sqlite.limits.parking import freed
@@ -26,6 +27,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Steps
@@ -44,13 +46,15 @@ def turn(
     turns: Turns,
     known_rules: KnownRules,
     monotonic: Callable[[], float],
+    capacity: Capacity | None = None,
 ) -> Cycle:
     """Record ends, make ready what is due, and claim: one cycle of a worker."""
     lost = settle(db, ended) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
     (run_at, expires_at, registered, word), *lanes = db.rows(SQL["look"], look)
     rules = NO_RULES if word is None else known_rules.of(db, word)
-    gate = None if rules.are_none else Gate(db, rules, monotonic())
+    free = Free(db, worker, capacity, rules)
+    gate = None if rules.are_none and capacity is None else Gate(db, rules, monotonic(), free)
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
@@ -63,7 +67,7 @@ def turn(
     cut = False
     if registered:
         ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
-        ready.gate = gate if not ready.are_few or rules.touch(lanes) else None
+        ready.gate = gate if not ready.are_few or rules.touch(lanes) or free.touches(lanes) else None
         for demand in demands:
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs

@@ -34,6 +34,8 @@ def register(db: Connection, worker: NewWorker, now: float) -> int:
         "modules": json.dumps(worker.modules),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
+        "slots": json.dumps(dict(worker.slots)) if worker.slots else None,
+        "offers": json.dumps(dict(worker.offers)) if worker.offers else None,
         "now": now,
     }
     [(number,)] = db.rows(SQL["register"], values)

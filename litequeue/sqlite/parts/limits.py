@@ -10,6 +10,7 @@ from litequeue.limits.task_rules import encode
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, until
 from litequeue.sqlite.limits import stored_rules
+from litequeue.sqlite.limits.rules import stored_uses
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ class Limits:
     def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
         """Keep what the code of a worker declares, where it differs from what was declared last."""
         texts = {name: encoded(allowed) for name, allowed in limits.items()}
-        rules = {name: encode(each) if each.limits else None for name, each in tasks.items()}
+        rules = {name: None if each.are_none else encode(each) for name, each in tasks.items()}
         if self._kernel.read(lambda db: stored_rules.differs(db, texts, rules)):
             self._writer.run(lambda db: stored_rules.declare(db, texts, rules))
             self._kernel.notify_workers()
+
+    def uses(self) -> dict[str, dict[str, int]]:
+        """Return the resources that one run of each task uses, by its name without a version."""
+        return self._kernel.read(stored_uses)
 
     def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
         """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""

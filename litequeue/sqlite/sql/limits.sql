@@ -44,6 +44,13 @@ GROUP BY job.task, limited.takes
 UNION ALL
 SELECT task, takes, 1 FROM litequeue_left_behind WHERE task IN (SELECT value FROM json_each(:tasks))
 
+-- What one worker runs of queues with slots, and of tasks that use resources; `send@2` is a version of `send`.
+-- name: runs_that_take
+SELECT CAST(id AS TEXT), attempt, queue, task FROM litequeue_jobs
+WHERE state = 3 AND worker = +:worker
+  AND (queue IN (SELECT value FROM json_each(:queues))
+       OR substr(task, 1, instr(task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks)))
+
 -- name: leave_behind
 INSERT OR REPLACE INTO litequeue_left_behind (job, attempt, worker, task, takes)
 SELECT id, attempt, worker, task, (SELECT takes FROM litequeue_limited WHERE job = litequeue_jobs.id)
