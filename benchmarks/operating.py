@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, Plan
+from benchmarks.operating_child import WAITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHILD = Path(__file__).with_name("operating_child.py")
-WAITS, JOBS, TURNOVER = 10_000, 1_000_000, 20_000
+JOBS, TURNOVER = 1_000_000, 20_000
 
 Found = list[dict[str, float]]
 

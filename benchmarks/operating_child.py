@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SETTLING = 5.0  # seconds for all waits to begin
 SECONDS = 10.0
+WAITS = 10_000  # in that time; fewer are watched for less
 LOOKS = 3
 FILL = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
@@ -32,14 +33,14 @@ FROM n
 
 def idle_waits(queue: Queue, count: int) -> dict[str, float]:
     """CPU, in % of a core, while so many coroutines wait for results and nothing happens."""
-    later = queue.task(name="later")(lambda n: n)
+    later, scale = queue.task(name="later")(lambda n: n), count / WAITS
 
     async def main() -> float:
         jobs = later.using(delay="1h").enqueue_many([(n,) for n in range(count)])
         waits = [asyncio.create_task(job.aresult(timeout=600)) for job in jobs]
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(SETTLING * scale)
         used, began = time.process_time(), time.monotonic()
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(max(0.5, SECONDS * scale))
         share = (time.process_time() - used) / (time.monotonic() - began)
         for wait in waits:
             wait.cancel()

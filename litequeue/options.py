@@ -1,10 +1,9 @@
-"""The options of tasks, calls and workers: checked where they are given. Knows no task."""
+"""The options of tasks and calls: checked where they are given. Knows no task."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -17,14 +16,13 @@ from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
-from litequeue.core.engine import Feature, RunOptions
+from litequeue.core.engine import Feature
 from litequeue.core.names import check_name, check_queue
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
 from litequeue.limits.resources import checked_resources
-from litequeue.limits.served_queues import served_queues
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
@@ -46,7 +44,6 @@ UNSET: Final = Unset()
 _ID = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 
 Unique = bool | str | Callable[..., str]
-Queues = Sequence[str] | Mapping[str, int | None] | None  # that a worker serves
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +171,7 @@ def check_known(given: Iterable[str], known: Any, what: str) -> None:
 def _elsewhere(unknown: list[str], known: Any) -> str:
     """Say where options go that the other kind has: those of a call to using(), those of a task to task()."""
     other, place = (Using, "task.using") if known is TaskOptions else (TaskOptions, "@queue.task")
-    if not set(unknown) <= set(other.__annotations__):
+    if known not in (TaskOptions, Using) or not set(unknown) <= set(other.__annotations__):
         return ""
     return f"it goes to {place}({', '.join(f'{name}=...' for name in unknown)})"
 
@@ -311,10 +308,11 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 def at_once(value: int, what: str) -> int:
     """Refuse an invalid number of jobs to run at once."""
-    return _whole(value, what, MOST_AT_ONCE)
+    return whole(value, what, MOST_AT_ONCE)
 
 
-def _whole(value: int, what: str, most: int, advice: str = "") -> int:
+def whole(value: int, what: str, most: int, advice: str = "") -> int:
+    """Refuse what is no whole number from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"{what} must be a whole number from 1 to {most:,}, got {value!r}{advice}")
     return value
@@ -332,7 +330,7 @@ def jobs_where(
     timeout: Duration | None = None,
 ) -> dict[str, Any]:
     """Check the filters of a listing. `task`: a task or its name."""
-    _whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
+    whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
     if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
     names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag, "schedule": schedule}
@@ -345,30 +343,6 @@ def jobs_where(
         raise ValueError(f"status must be one of {', '.join(Status)}, got {status!r}") from None
     longest = None if timeout is None else seconds(timeout, "timeout")
     return {"status": wanted, "limit": limit, "before": before, "timeout": longest, **names}
-
-
-def run_options(
-    *,
-    threads: int | None,
-    coroutines: int,
-    queues: Queues,
-    offers: Mapping[str, int] | None,
-    grace: Duration,
-    name: str | None,
-    signals: bool,
-) -> RunOptions:
-    """Check the options of a worker."""
-    served = served_queues(queues)
-    return RunOptions(
-        threads=at_once(min(8, (os.cpu_count() or 1) + 4) if threads is None else threads, "threads"),
-        coroutines=at_once(coroutines, "coroutines"),
-        queues=served.names,
-        slots=served.slots,
-        offers=checked_resources(offers, "offers"),
-        grace=seconds(grace, "grace"),
-        name=None if name is None else check_name(name, "a worker's name"),
-        signals=signals,
-    )
 
 
 def _schedules(given: Trigger | Schedule | Sequence[Trigger | Schedule] | None) -> tuple[Schedule, ...]:

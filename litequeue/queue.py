@@ -32,12 +32,10 @@ from litequeue.limits.on_queue import DeclaresLimits
 from litequeue.lock import Lock
 from litequeue.options import (
     Options,
-    Queues,
     TaskOptions,
     features_needed,
     jobs_where,
     limit,
-    run_options,
     span,
     task_options,
 )
@@ -46,6 +44,7 @@ from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules,
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import AsyncTask, Task
+from litequeue.worker_options import WorkerOptions, run_options, worker_features
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -342,38 +341,23 @@ class Queue(DeclaresLimits, QueueWords):
         self.require([Feature.SCHEDULES])
         self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call))
 
-    @hinted
-    def worker(
-        self,
-        *,
-        threads: int | None = None,
-        coroutines: int = 100,
-        queues: Queues = None,
-        offers: Mapping[str, int] | None = None,
-        grace: Duration = "30s",
-        name: str | None = None,
-        signals: bool = False,
-    ) -> Runner:
+    def worker(self, **options: Unpack[WorkerOptions]) -> Runner:
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.
 
-        `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given).
-        `coroutines`: how many coroutines. `queues`: the queues served, in turn, all unless given; a mapping says how
-        many jobs of a queue run here at once: `{"email": None, "reports": 2}`. `offers`: the resources for tasks with
-        `uses=`, such as `{"gpu": 2}`. `grace`: how long running jobs may take to end at shutdown before they are
-        released. `signals`: in a `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their
-        usual effect afterwards; in the main thread only.
+        `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given; "auto": the
+        cores that this process may use + 4, at most 32).
+        `coroutines`: how many coroutines (100). `queues`: the queues served, in turn, all unless given; a mapping says
+        how many jobs of a queue at once: `{"email": None, "reports": 2}`. `offers`: resources for tasks with `uses=`,
+        such as `{"gpu": 2}`. `grace`: how long running jobs may take to end at shutdown before they are released
+        (30 s). `signals`: in a `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their
+        usual effect afterwards; in the main thread only. `max_jobs`: end after it has run so many jobs. `max_memory`:
+        end once the process holds more than so much, such as "500MB". At either, it claims no more and lets what runs
+        end. `name`: for the log.
         """
         self.import_modules()
-        options = run_options(
-            threads=threads,
-            coroutines=coroutines,
-            queues=queues,
-            offers=offers,
-            grace=grace,
-            name=name,
-            signals=signals,
-        )
-        return runner_of(self.engine, options)
+        checked = run_options(options)
+        self.require(worker_features(checked))
+        return runner_of(self.engine, checked)
 
     # ---- the file
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,12 @@ ROOM = 4 << 30  # bytes: what all tests of one run leave is about one GiB
 
 
 def pytest_configure():
-    """Put the files of tests into memory, where there is room: on a disk half of the time of most tests is fsync."""
+    """Put the files of tests into memory, where there is room: on a disk half of the time of most tests is fsync.
+
+    Keep byte code, whatever the environment says: most of the start of a program is else the compiling of litequeue.
+    """
+    sys.dont_write_bytecode = False  # of tests, by pytest; what this process starts reads the environment
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if SHARED_MEMORY.is_dir():
         there = os.statvfs(SHARED_MEMORY)
         if there.f_bavail * there.f_frsize >= ROOM and not there.f_flag & os.ST_NOEXEC:  # tests start programs there

@@ -21,6 +21,7 @@ FLOORS = [
     "ipc",
     "limits",
     "options",
+    "worker_options",
     "job",
     "task_owner",
     "pending_job",
@@ -111,6 +112,7 @@ BROAD: dict[str, str] = {
     "sqlite/commit/external_connection.py _performed": "the same",
     "worker/run_stacks.py _read": "an observer: what cannot be shown must not keep a run from being written off",
     "worker/worker.py Worker._work": "the loop's end: handed to the caller that started it",
+    "worker/together.py Together._run": "the end of a worker's thread: raised again by the thread that runs them all",
     "worker/maintenance.py Maintenance._try": (
         "one task that fails keeps no other from being done, the heartbeat least of all"
     ),

@@ -24,6 +24,7 @@ from litequeue.options import Using
 from litequeue.scheduling.cron import cron
 from litequeue.scheduling.intervals import every
 from litequeue.scheduling.triggers import at, first_of
+from litequeue.worker_options import WorkerOptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -108,12 +109,13 @@ def parameters(function):
 def public_names():
     yield from litequeue.__all__
     for function in (
-        litequeue.Queue, litequeue.Queue.task, litequeue.Queue.worker, litequeue.Queue.jobs, litequeue.Worker.run,
+        litequeue.Queue, litequeue.Queue.task, litequeue.Queue.jobs, litequeue.Worker.run,
         litequeue.Worker.stop, litequeue.Schedules.add, litequeue.Job.result, litequeue.Run.progress, cron, every, at,
         first_of, litequeue.Retry, litequeue.Snooze, litequeue.GiveUp,
     ):  # fmt: skip
         yield from parameters(function)
     yield from Using.__annotations__
+    yield from WorkerOptions.__annotations__
     for kind in (litequeue.Task, litequeue.Job, litequeue.Schedules, litequeue.Schedule, litequeue.Worker):
         yield from (name for name in vars(kind) if not name.startswith("_"))
     yield from litequeue.Status

@@ -9,7 +9,10 @@ import litequeue.sqlite
 from contract.jobs import START, SUCCEEDED, Hands, put
 from litequeue.core.records import Status
 from litequeue.sqlite.sql import SQL
+from litequeue.sqlite.store import SqliteStore
+from litequeue.testing import ManualClock
 
+DAY = 86_400.0
 SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__).parent.rglob("*.py"))
 
 # Statements that may read every job, or every row of a part of them, and why.
@@ -58,10 +61,19 @@ def scans_of_jobs(steps):
     ]
 
 
+@pytest.fixture(scope="module", params=["apsw", "sqlite3"])
+def empty(request, tmp_path_factory):
+    """A store on a fresh file, which none of the tests that share it changes."""
+    given = {"durability": "normal", "clock": ManualClock(), "result_ttl": DAY, "failed_ttl": DAY, "create": True}
+    store = SqliteStore.open(tmp_path_factory.mktemp("plans") / "app.db", driver=request.param, **given)
+    yield store
+    store.close()
+
+
 @pytest.mark.parametrize("name", statements())
-def test_no_statement_scans_all_jobs(store, name):
-    scans = scans_of_jobs(plan(store, SQL[name]))
-    assert (scans == []) or name in SCANS, plan(store, SQL[name])
+def test_no_statement_scans_all_jobs(empty, name):
+    scans = scans_of_jobs(plan(empty, SQL[name]))
+    assert (scans == []) or name in SCANS, plan(empty, SQL[name])
 
 
 # What holds only the part of the jobs that the statement is about may be read from end to end.
@@ -77,15 +89,15 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", [name for name in SQL if name not in {*SCANS, *PARTS, *REPAIRS}])
-def test_every_other_statement_searches(store, name):
-    steps = [step for step in plan(store, SQL[name]) if re.match(r"SCAN (litequeue_jobs|job)\b", step)]
+def test_every_other_statement_searches(empty, name):
+    steps = [step for step in plan(empty, SQL[name]) if re.match(r"SCAN (litequeue_jobs|job)\b", step)]
     allowed = [step for step in steps if re.search(r"INDEX litequeue_jobs_(due|expiring|ended|ready)\b", step)]
     assert steps == allowed
 
 
 @pytest.mark.parametrize("name", ["promote", "overdue", "prunable", "front", "heads"])
-def test_what_is_taken_in_order_is_read_in_order(store, name):
-    steps = plan(store, SQL[name])
+def test_what_is_taken_in_order_is_read_in_order(empty, name):
+    steps = plan(empty, SQL[name])
     sorts = [step for step in steps if "TEMP B-TREE" in step]
     assert len(sorts) <= (1 if name == "claim" else 0), steps
 
@@ -112,11 +124,11 @@ def test_whatever_ends_or_extends_a_run_names_its_attempt_and_that_it_runs():
 
 
 @pytest.mark.parametrize("name", ["take", "finish", "succeed_together"])
-def test_a_claim_and_an_end_write_nothing_to_the_index_of_keys(store, name):
+def test_a_claim_and_an_end_write_nothing_to_the_index_of_keys(empty, name):
     """Of a million keys each entry is a page of its own: to read, to write, and to write again."""
-    [(root,)] = store.kernel.read(lambda db: db.rows("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%_jobs_key'"))
+    [(root,)] = empty.kernel.read(lambda db: db.rows("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%_jobs_key'"))
     sql = "EXPLAIN " + SQL[name]
-    steps = store.kernel.read(lambda db: db.raw.execute(sql, parameters(sql)).fetchall())
+    steps = empty.kernel.read(lambda db: db.raw.execute(sql, parameters(sql)).fetchall())
     assert root not in {page for _, code, _, page, *_ in steps if code == "OpenWrite"}
 
 

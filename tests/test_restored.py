@@ -381,11 +381,15 @@ def test_processes_that_open_a_restored_file_at_once_are_none_of_them_refused(co
 
 
 DEATHS = """
-import os, shutil, signal, sys
+import aiosqlite, apsw, gc, os, shutil, signal, sys  # what is imported and read here is not anew in each child
 from crash.failpoint import Death, Failpoint
 from litequeue import Queue, StoreReplaced
-from litequeue.sqlite.drivers import sqlite3_driver as driver_sqlite3
+from litequeue.sqlite import store
+from litequeue.sqlite.drivers import apsw_driver, sqlite3_driver as driver_sqlite3
+from litequeue.sqlite.file.migrate import migrations
 path, driver, put, after = sys.argv[1:]
+migrations()
+gc.freeze()
 
 def forked(work):
     pid = os.fork()

@@ -14,6 +14,7 @@ from litequeue.worker.executor.context import with_limits
 from litequeue.worker.executor.coroutine_pool import CoroutinePool
 from litequeue.worker.executor.mailbox import Mailbox
 from litequeue.worker.executor.pool import Setup
+from litequeue.worker.executor.thread_pool import ThreadPool
 
 
 @pytest.fixture
@@ -140,3 +141,22 @@ def test_a_coroutine_that_cancels_itself_fails(queue):
 
     with queue.worker():
         assert ended(work.enqueue()).status == "failed"
+
+
+def test_the_loop_is_there_before_an_idle_thread_may_claim_a_coroutine(queue, monkeypatch):
+    """Else both start one; what ran on the one that was forgotten kept its slot, and a stop waited for it."""
+    warmed = []
+    for pool in (ThreadPool, CoroutinePool):
+
+        def warming(self, *given, warm=pool.warm):
+            warmed.append(type(self))
+            warm(self, *given)
+
+        monkeypatch.setattr(pool, "warm", warming)
+
+    @queue.task
+    async def work(): ...
+
+    with queue.worker(threads=1, coroutines=1):
+        until(lambda: len(warmed) > 1)
+    assert warmed[:2] == [CoroutinePool, ThreadPool]

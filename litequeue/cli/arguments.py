@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from litequeue.core.duration import instant, seconds
+from litequeue.core.size import size
 from litequeue.limits.resources import checked_resources
 from litequeue.limits.served_queues import checked_slots
 from litequeue.sqlite.file.opening import Driver
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     SecondsType = click.ParamType[float]
     QueuesType = click.ParamType[dict[str, int | None]]
     ResourceType = click.ParamType[tuple[str, int]]
+    SizeType = click.ParamType[int]
+    ThreadsType = click.ParamType[int | str]
 else:  # generic since click 8.4, and only for checkers
-    TextType = SecondsType = QueuesType = ResourceType = click.ParamType
+    TextType = SecondsType = QueuesType = ResourceType = SizeType = ThreadsType = click.ParamType
 
 DRIVERS = get_args(Driver)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,6 +69,33 @@ class Moment(TextType):
         except (ValueError, TypeError) as error:
             self.fail(str(error), param, ctx)
         return str(value)
+
+
+class Threads(ThreadsType):
+    """How many threads, or `auto`."""
+
+    name = "integer or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or "auto"."""
+        if value == "auto" or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        if not (str(value).isdecimal() and int(value) > 0):
+            self.fail(f"{value!r} is neither a whole number from 1 on nor auto", param, ctx)
+        return int(value)
+
+
+class Size(SizeType):
+    """A size such as `500MB` or `1GiB`, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes."""
+        try:
+            return size(int(value) if str(value).isdecimal() else value, "it")
+        except (ValueError, TypeError) as error:
+            self.fail(str(error), param, ctx)
 
 
 class Queues(QueuesType):

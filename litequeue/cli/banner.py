@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litequeue.cli.log_output import log
 from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
-from litequeue.core.schedules import ScheduleRecord
 from litequeue.limits.resources import amounts
-from litequeue.queue import Queue
 from litequeue.scheduling import start, triggers
-from litequeue.sqlite.store import SqliteStore
-from litequeue.task import Task
-from litequeue.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litequeue.core.schedules import ScheduleRecord
+    from litequeue.queue import Queue
+    from litequeue.sqlite.store import SqliteStore
+    from litequeue.task import Task
+    from litequeue.worker.worker import Worker
 
 _LONGEST_LIST = 40
 
@@ -48,6 +51,8 @@ def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "grace": text(worker.grace),
+        "max_jobs": worker.max_jobs,
+        "max_memory": worker.max_memory,
         "pid": os.getpid(),
     }
 
@@ -93,14 +98,15 @@ def _schedule(
 def _banner(found: dict[str, Any], now: float) -> str:
     library = f"{found['driver']}, SQLite {found['sqlite']}, durability {found['durability']}"
     kept = f"results kept {found['result_ttl']}, failures {found['failed_ttl']}"
-    pairs = [
+    pairs = (
         ("tasks", _listed(map(_task_text, found["tasks"]))),
         ("queues", _queues(found)),
         ("schedules", _listed((_schedule_text(each, now) for each in found["schedules"]), found["more_schedules"])),
         ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
         ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
-    ]
-    pairs += [("offers", amounts(found["offers"]))] if found["offers"] else []
+        *([("offers", amounts(found["offers"]))] if found["offers"] else []),
+        *([("ends", ends)] if (ends := _ends(found)) else []),
+    )
     head = f"serving {found['file']} ({library}), pid {found['pid']}"
     return "\n".join([head, *(f"    {name:<10} {value}" for name, value in pairs)])
 
@@ -110,6 +116,12 @@ def _queues(found: dict[str, Any]) -> str:
         return "all"
     slots = found["slots"]
     return ", ".join(f"{name} (at most {slots[name]} at once)" if name in slots else name for name in found["queues"])
+
+
+def _ends(found: dict[str, Any]) -> str:
+    jobs, memory = found["max_jobs"], found["max_memory"]
+    after = [] if jobs is None else ["after 1 job" if jobs == 1 else f"after {jobs:,} jobs"]
+    return ", ".join(after if memory is None else [*after, f"above {memory / 1e6:.0f} MB"])
 
 
 def _task_text(task: dict[str, Any]) -> str:

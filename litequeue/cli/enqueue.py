@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import Mistake, import_patterns, load, names_app
+from litequeue.cli.locate import import_patterns, load, names_app
+from litequeue.cli.mistake import Mistake
 from litequeue.cli.printing import emit
 from litequeue.errors import UnknownTask
 from litequeue.job import Job

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import click
 
+from litequeue.cli.mistake import Mistake
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import seconds
 from litequeue.core.module_patterns import checked_patterns, import_matching
@@ -28,12 +29,6 @@ from litequeue.sqlite.store import SqliteStore
 
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d][\w.]*)?")
 _FILE_ENDINGS = (".db", ".db3", ".sqlite", ".sqlite3")
-
-
-class Mistake(click.ClickException):
-    """The command or its arguments are not valid; exit code 2."""
-
-    exit_code = 2
 
 
 class BrokenModule(click.ClickException):
@@ -164,6 +159,51 @@ def import_patterns(patterns: Iterable[str], importer: Callable[[str], object] =
         import_matching(checked, importer)
     except (ImportError, ValueError) as error:
         raise Mistake(str(error)) from None
+
+
+def import_apps(
+    targets: tuple[str, ...], imports: tuple[str, ...], unserved: list[click.ClickException] | None
+) -> dict[str, Queue]:
+    """Import the other modules, then the apps, then those of the queues: each may declare tasks of the default queue.
+
+    `unserved`: where to put the errors of modules that cannot be imported; None: they are raised.
+    """
+
+    def importer(module: str) -> object:
+        try:
+            return import_named(module)
+        except click.ClickException as error:
+            if unserved is None:
+                raise
+            unserved.append(error)
+            return None
+
+    import_patterns(imports, importer)
+    if not targets:
+        return {"the default queue": default_queue}
+    found: dict[str, Queue] = {}
+    for target in targets:
+        if not names_app(target) and not target.endswith(".py"):
+            raise Mistake(f"{target!r} is a file, and tasks are in code; name the app: litequeue run app:queue")
+        found[target] = queue = load(target)[0]
+        queue.import_modules(lambda patterns: import_patterns(patterns, importer))
+    _refuse_one_file(found)
+    return found
+
+
+def _refuse_one_file(queues: dict[str, Queue]) -> None:
+    """Refuse two apps on one file: they would be one worker twice, and neither would have the tasks of the other."""
+    files: dict[str, str] = {}
+    for app, queue in queues.items():
+        if not isinstance(queue.engine, SqliteStore):
+            continue
+        path = os.path.realpath(queue.engine.path)
+        if path in files:
+            raise Mistake(
+                f"{files[path]} and {app} use the same file, {path}; name one of them, and import the modules with the "
+                "tasks of the other by -I MODULE"
+            )
+        files[path] = app
 
 
 def _named(module: ModuleType, module_name: str, attribute: str) -> Queue:

@@ -53,6 +53,11 @@ class TextFormat(logging.Formatter):
         return line + body
 
     def _where(self, record: logging.LogRecord) -> str:
+        app = getattr(record, "app", None)
+        return (f"{app}: " if app else "") + self._within(record)
+
+    @staticmethod
+    def _within(record: logging.LogRecord) -> str:
         if record.name == "litequeue":
             return ""
         job = getattr(record, "job_id", None)
@@ -122,13 +127,21 @@ def failures_as_json(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(ctx, **options)
         except click.ClickException as error:
-            _print_json(error.format_message(), getattr(error, "trace", None))
+            show_failure(error, "json")
             ctx.exit(error.exit_code)
         except LiteQueueError as error:
             _print_json(str(error))
             ctx.exit(1)
 
     return call
+
+
+def show_failure(error: click.ClickException, log_format: str | None) -> None:
+    """Print on stderr what would end the command."""
+    if log_format == "json":
+        _print_json(error.format_message(), getattr(error, "trace", None))
+    else:
+        error.show()
 
 
 def _hook_errors() -> None:

@@ -6,36 +6,35 @@ import logging
 import math
 import os
 import signal
-import subprocess
 import sys
 import threading
 from typing import Any
 
 import click
 
-from litequeue.cli import arguments, banner, log_output
-from litequeue.cli.locate import Mistake, file_of, import_named, import_patterns, load, names_app
+from litequeue.cli import arguments, log_output
+from litequeue.cli.children import arguments as arguments_of_child
+from litequeue.cli.children import interpreter
+from litequeue.cli.locate import import_apps
+from litequeue.cli.reload import ImportedFiles
+from litequeue.cli.serve import Ended, hear, serve
 from litequeue.cli.stack_signal import StackSignal
 from litequeue.ipc.service_manager import service_manager
-from litequeue.limits.served_queues import queues_text
-from litequeue.queue import Queue, default_queue
-from litequeue.worker.signals import STOPS, handle_signals
-from litequeue.worker.supervisor import RELEASED, Supervisor
-from litequeue.worker.tether import STACKS, STOP_NOW, Tether
-from litequeue.worker.watchdog import Manager, Watcher
-from litequeue.worker.worker import Worker
+from litequeue.worker.signals import STOPS
+from litequeue.worker.supervisor import AGAIN, Supervisor
+from litequeue.worker.tether import Tether
+from litequeue.worker.watchdog import Manager
 
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
-CHILD = "import sys; sys.path[:] = {path!r}; from litequeue.cli import main; main(prog_name='litequeue')"
-NO_INTERPRETER = (
-    "--processes starts this program's Python interpreter, but the program is frozen or embeds Python, so it has none. "
-    "Start the program several times instead, without --processes"
+NOT_SHARED = (
+    "--offer is what one app's worker has for its jobs; of several apps each would count it anew: run each by itself"
 )
+NOT_BOTH = "--reload waits for changes of the code, and --until-idle for the end of the jobs; give one of them"
 
 
 @click.command()
-@click.argument("target", metavar="APP", required=False, type=arguments.Target())
-@click.option("--threads", type=click.IntRange(1), help="Plain functions run at once (cores + 4, at most 8).")
+@click.argument("targets", metavar="APP...", nargs=-1, type=arguments.Target())
+@click.option("--threads", type=arguments.Threads(), help="Plain functions run at once (cores + 4, at most 8).")
 @click.option("--coroutines", type=click.IntRange(1), default=100, show_default=True, help="Coroutines run at once.")
 @click.option(
     "--queues",
@@ -57,6 +56,9 @@ NO_INTERPRETER = (
 )
 @click.option("--until-idle", is_flag=True, help="Run the jobs that are ready, then stop.")
 @click.option("--processes", type=click.IntRange(1), help="Run this many worker processes, and replace those that die.")
+@click.option("--max-jobs", type=click.IntRange(1), help="End each worker process after so many jobs of an app.")
+@click.option("--max-memory", type=arguments.Size(), help="End a worker process that holds more, such as 500MB.")
+@click.option("--reload", is_flag=True, help="Start anew when the code changes; for development.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log (default: text).")
 @click.option("--log-level", type=click.Choice([*log_output.LEVELS]), help="Log from this level on (default: info).")
 @click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug.")
@@ -75,7 +77,7 @@ NO_INTERPRETER = (
 def run(
     ctx: click.Context,
     /,
-    target: str | None,
+    targets: tuple[str, ...],
     processes: int | None,
     supervised: str | None,
     alive_every: float,
@@ -83,47 +85,32 @@ def run(
 ) -> None:
     """Run jobs of an app, such as app:queue; its tasks are imported from the current folder.
 
-    The first SIGINT, SIGTERM or SIGHUP lets running jobs end within --grace. A second one, at least one second later,
-    releases them at once. Exits with 0 if every job that had begun has ended, with 75 if jobs were released.
+    Of several apps, each has a worker of its own with these options, in the same process. The first SIGINT, SIGTERM or
+    SIGHUP lets running jobs end within --grace. A second one, at least one second later, releases them at once. Exits
+    with 0 if every job that had begun has ended, with 75 if jobs were released.
     """
-    if target is None and not options["imports"]:
+    if not targets and not options["imports"]:
         raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
+    if len(set(targets)) < len(targets):
+        raise click.UsageError(f"an app is named twice: {' '.join(targets)}")
+    if len(targets) > 1 and options["offers"]:
+        raise click.UsageError(NOT_SHARED)
+    if options["reload"] and options["until_idle"]:
+        raise click.UsageError(NOT_BOTH)
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     options["log_level"] = options["log_level"] or ("warning" if quiet else "debug" if verbose else None)
-    logged = options["log_format"], options["log_level"]
-    if processes is not None:
-        interpreter = _interpreter()
-        log_output.set_up(*logged, supervised=True)
-        supervisor = Supervisor(
-            lambda first: [
-                *interpreter,
-                *_arguments(target, options, "first" if first else "other", supervisor.alive_every),
-            ],
-            processes,
-            until_idle=options["until_idle"],
-            patience=options["grace"] + BEYOND_GRACE,
-            manager=service_manager(os.environ),
-        )
-        code = supervisor.run()
+    if not supervised and (processes is not None or options["reload"]):
+        code = _supervise(targets, processes, options)
         _ignore_signals()
         ctx.exit(code)
-    stacks, tether = StackSignal(), Tether(alive_every) if supervised else None
-    manager = None if supervised else service_manager(os.environ)
-    log_output.before_import(options["log_format"])
-    unserved: list[click.ClickException] | None = [] if options["import_errors"] == "warn" else None
-    queue = _queue(target, options["imports"], unserved)
-    log_output.set_up(*logged, supervised=tether is not None)
-    for error in unserved or ():
-        log_output.log.warning("%s; its tasks are not run here", error.message)
-    watcher = None if manager is None else Manager(manager)
-    code, left = _work(queue, options, tether or watcher, stacks, says_all=supervised != "other")
+    ended = _work(targets, options, Tether(alive_every) if supervised else None, says_all=supervised != "other")
     _ignore_signals()
-    if left:  # a function that does not stop may hold up the interpreter's end as well
+    if ended.at_once:  # a function that does not stop may hold up the interpreter's end as well
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
-    ctx.exit(code)
+        os._exit(ended.code)
+    ctx.exit(ended.code)
 
 
 def _ignore_signals() -> None:
@@ -132,115 +119,60 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _queue(target: str | None, imports: tuple[str, ...], unserved: list[click.ClickException] | None) -> Queue:
-    """Import the other modules, then the app, then those of the queue: each may declare tasks of the default queue.
+def _supervise(targets: tuple[str, ...], processes: int | None, options: dict[str, Any]) -> int:
+    """Run worker processes under a supervisor, which starts others in their places; return the exit code."""
+    command = interpreter("--reload" if processes is None else "--processes")
+    log_output.set_up(options["log_format"], options["log_level"], supervised=True)
 
-    `unserved`: where to put the errors of modules that cannot be imported; None: they are raised.
-    """
+    def child(first: bool) -> list[str]:  # noqa: FBT001
+        which = "first" if first or processes is None else "other"  # after a reload, what is served may differ
+        return [*command, *arguments_of_child(targets, options, which, supervisor.alive_every)]
 
-    def importer(module: str) -> object:
-        try:
-            return import_named(module)
-        except click.ClickException as error:
-            if unserved is None:
-                raise
-            unserved.append(error)
-            return None
-
-    import_patterns(imports, importer)
-    if target is None:
-        return default_queue
-    if not names_app(target) and not target.endswith(".py"):
-        raise Mistake(f"{target!r} is a file, and tasks are in code; name the app: litequeue run app:queue")
-    queue = load(target)[0]
-    queue.import_modules(lambda patterns: import_patterns(patterns, importer))
-    return queue
+    supervisor = Supervisor(
+        child,
+        processes or 1,
+        until_idle=options["until_idle"],
+        patience=options["grace"] + BEYOND_GRACE,
+        manager=service_manager(os.environ),
+    )
+    return supervisor.run()
 
 
-def _interpreter() -> list[str]:
-    """Return how a child's Python is started: with our flags and path; the current folder adds no module.
-
-    HAZARD: the interpreter of a frozen program is the program itself, which would start itself without end.
-    """
-    if getattr(sys, "frozen", False) or not sys.executable:
-        raise click.UsageError(NO_INTERPRETER)
-    # as multiprocessing does; it leaves out -X options that it does not know
-    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
-    given = (name if value is True else f"{name}={value}" for name, value in sys._xoptions.items())  # noqa: SLF001
-    flags += [f"-X{option}" for option in given if option not in flags]
-    return [sys.executable, *flags, "-c", CHILD.format(path=[place for place in sys.path if isinstance(place, str)])]
-
-
-def _arguments(target: str | None, options: dict[str, Any], supervised: str, alive_every: float) -> list[str]:
-    """Return a child's arguments, with the same options."""
-    command = ["run", "--supervised", supervised, "--alive-every", str(alive_every)]
-    for name in ("threads", "coroutines", "log_format", "log_level", "import_errors"):
-        if options[name] is not None:
-            command += [f"--{name.replace('_', '-')}", str(options[name])]
-    command += ["--grace", f"{options['grace']}s"]
-    command += ["--queues", queues_text(options["queues"])] if options["queues"] else []
-    for name, amount in options["offers"].items():
-        command += ["--offer", f"{name}={amount}"]
-    command += ["--until-idle"] if options["until_idle"] else []
-    for module in options["imports"]:
-        command += ["--import", module]
-    return command if target is None else [*command, "--", target]
-
-
-def _work(
-    queue: Queue, options: dict[str, Any], watcher: Watcher | None, stacks: StackSignal, *, says_all: bool
-) -> tuple[int, int]:
-    """Return the exit code, and how many functions were left running."""
+def _work(targets: tuple[str, ...], options: dict[str, Any], tether: Tether | None, *, says_all: bool) -> Ended:
+    """Work in this process."""
+    logged = options["log_format"], options["log_level"]
+    files = ImportedFiles() if options["reload"] and tether is not None else None
+    # two changes within a second that keep a file's size would else run the bytecode of the first
+    sys.dont_write_bytecode = sys.dont_write_bytecode or files is not None
+    stacks = StackSignal()
+    manager = None if tether is not None else service_manager(os.environ)
+    log_output.before_import(options["log_format"])
+    unserved: list[click.ClickException] | None = [] if options["import_errors"] == "warn" else None
     try:
-        worker = queue.worker(
-            threads=options["threads"],
-            coroutines=options["coroutines"],
-            queues=options["queues"],
-            offers=options["offers"],
-            grace=options["grace"],
-        )
-    except (ValueError, TypeError) as error:
-        raise Mistake(str(error)) from error
-    if not isinstance(worker, Worker):
-        if isinstance(watcher, Manager):
-            watcher.claims("an engine of its own runs the jobs")
-        return (0 if worker.run(until_idle=options["until_idle"]) else RELEASED), 0
-    # a signal just before it runs, or just after, must not kill the process
-    worker.stop_request.returns = True  # as run() says
-    handle_signals(worker.stop_request)
-    if says_all:
-        banner.announce(worker, queue, file_of(queue, "this queue"))
-    stacks.serve(worker.log_stacks)
-    worker.watcher = watcher
-    teller = _fasten(worker, watcher, stacks) if isinstance(watcher, Tether) else None
-    finished = worker.run(until_idle=options["until_idle"])
-    if teller is not None:
-        teller.join()  # however short its life was, the supervisor hears that it worked
-    ended = worker.settled - worker.released
-    ends = "1 run" if ended == 1 else f"{ended} runs"
-    log_output.log.info("%s has stopped: %s ended, %d released", worker.name, ends, worker.released)
-    queue.close()
-    return (0 if finished else RELEASED), worker.left_running
+        queues = import_apps(targets, options["imports"], unserved)
+    except click.ClickException as error:
+        if files is None or tether is None:
+            raise
+        log_output.set_up(*logged, supervised=True)
+        return _wait_for_a_change(error, files, tether, stacks, options["log_format"])
+    log_output.set_up(*logged, supervised=tether is not None)
+    for broken in unserved or ():
+        log_output.log.warning("%s; its tasks are not run here", broken.message)
+        if files is not None:
+            files.add_those_of(broken)
+    watcher = None if manager is None else Manager(manager)
+    return serve(queues, options, tether or watcher, stacks, files, says_all=says_all)
 
 
-def _fasten(worker: Worker, tether: Tether, stacks: StackSignal) -> threading.Thread:
-    """Tell the supervisor when the worker has started; stop the worker if the supervisor says so, or has ended."""
-    stop = worker.stop_request  # as signals tell it
-
-    def listen() -> None:
-        while word := tether.hear():
-            if word == STACKS:
-                stacks.ask()
-            else:
-                stop.told("the supervisor asks for a stop", 2 if word == STOP_NOW else 1)
-        stop.told("the supervisor has ended", 1)
-
-    def tell() -> None:
-        if worker.wait_until_started():
-            tether.say_ready()
-            log_output.log.info("%s has started", worker.name)
-
-    threading.Thread(target=listen, daemon=True).start()
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    return teller
+def _wait_for_a_change(
+    error: click.ClickException, files: ImportedFiles, tether: Tether, stacks: StackSignal, log_format: str | None
+) -> Ended:
+    """Show what is wrong with the code, and end when it changes, for the next try, or when told to."""
+    files.add_those_of(error)
+    log_output.show_failure(error, log_format)
+    over = threading.Event()
+    hear(tether, lambda _who, _times: over.set(), stacks)
+    change = files.wait_for_another_try(over)
+    return Ended(
+        0 if change is None else AGAIN, at_once=True
+    )  # of threads that the code has started, none is waited for

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import Mistake, Place, open_place
+from litequeue.cli.locate import Place, open_place
+from litequeue.cli.mistake import Mistake
 from litequeue.cli.printing import distance, emit, local, one_line, table
 from litequeue.cli.report import (
     Crew,

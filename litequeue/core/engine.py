@@ -39,6 +39,7 @@ class Feature(str, Enum):
     LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
+    RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
     __str__ = str.__str__
@@ -80,7 +81,7 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds; `queues` None: all.
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all.
 
     `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources.
     """
@@ -91,6 +92,8 @@ class RunOptions(NamedTuple):
     grace: float
     name: str | None
     signals: bool
+    max_jobs: int | None
+    max_memory: int | None
     slots: Mapping[str, int] = {}
     offers: Mapping[str, int] = {}
 
@@ -297,6 +300,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
         "a worker inside the program (with queue.worker():)",
         "run it as a process of its own: queue.worker().run(), or litequeue run app:queue",
     ),
+    Feature.RECYCLING: (
+        "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
+        "restart its process from outside, now and then",
+    ),
     Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
 }
 
@@ -349,7 +356,5 @@ class StandaloneRunner:
 
 def runner_of(engine: Engine, options: RunOptions) -> Runner:
     """Make what runs the engine's jobs in this process; its `with` block is refused where the engine lacks that."""
-    if options.slots or options.offers:
-        require(engine, [Feature.LIMITS])
     runner = engine.runner(options)
     return runner if Feature.EMBEDDED in engine.features else cast("Runner", StandaloneRunner(engine.name, runner))

@@ -15,6 +15,7 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from litequeue.core.current_run import current_app
 from litequeue.core.interruptible import without_ours
 from litequeue.core.owner_process import getpid
 
@@ -153,6 +154,9 @@ class Logger:
         depth: int = 1,
     ) -> None:
         """Log at that level; the record names the place `depth` calls up. `trace`: the error's traceback as text."""
+        app = current_app.get(None)
+        if app is not None:
+            extra = {"app": app, **(extra or {})}
         frame = sys._getframe(depth)  # noqa: SLF001  as logging itself finds it
         place = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
         unsaid.setdefault(threading.get_ident(), []).append(

@@ -6,14 +6,14 @@ Imports nothing of Starlette. FastAPI's own forms are in `litequeue.integrations
 from __future__ import annotations
 
 import asyncio
-import inspect
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 from litequeue.core.logger import log
 from litequeue.errors import LockTimeout
-from litequeue.options import run_options
+from litequeue.options import check_known
 from litequeue.task import Task
+from litequeue.worker_options import WorkerOptions, run_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -37,11 +37,10 @@ def worker_lifespan(
     application's state. `worker`: the options of `queue.worker()`, checked here.
     """
     try:
-        options = inspect.signature(queue.worker).bind(**worker)
+        check_known(worker, WorkerOptions, "it")
     except TypeError as error:
-        raise TypeError(f"worker_lifespan() {error}; it takes one=, lifespan= and what queue.worker() takes") from None
-    options.apply_defaults()
-    run_options(**options.arguments)
+        raise TypeError(f"worker_lifespan(): {error}; it takes one= and lifespan=, too") from None
+    run_options(cast("WorkerOptions", worker))
     if one:
         queue.lock(LOCK)  # `Unsupported` where there is no file
     if lifespan is not None and not callable(lifespan):

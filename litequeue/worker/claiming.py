@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Cycle, Runs
     from litequeue.ipc.process_lock import ProcessLock
+    from litequeue.worker.counts import Counts
     from litequeue.worker.executor.executor import Executor
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.maintenance import Maintenance
@@ -33,11 +34,14 @@ class Claim(NamedTuple):
     sooner: bool
 
 
-class Counts:
-    """What a worker has claimed, settled, lost and released."""
-
-    def __init__(self) -> None:
-        self.claimed = self.settled = self.lost = self.released = 0
+def at_most(left: int, demands: list[Demand]) -> list[Demand]:
+    """Ask for no more than `left` jobs in all."""
+    less = []
+    for demand in demands:
+        limit = min(demand.limit, left)
+        left -= limit
+        less += [demand._replace(limit=limit)] if limit > 0 else []
+    return less
 
 
 class Claiming:
@@ -57,11 +61,12 @@ class Claiming:
         runs: RunningJobs,
         quarantine: Quarantine,
         maintenance: Maintenance,
+        max_jobs: int | None = None,
     ) -> None:
         self._store, self._options, self._counts, self._stop, self._clock = store, options, counts, stop, clock
         self._bounded = bool(options.slots or options.offers)
         self._process_lock, self._executor, self._mailbox, self._runs = process_lock, executor, mailbox, runs
-        self._quarantine, self._maintenance = quarantine, maintenance
+        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, max_jobs
         self.kinds: frozenset[frozenset[str]] = frozenset()
         self.next_at: float | None = None  # when a scheduled job is due
         self.opens_at: float = math.inf  # when a full limit has room again, by the monotonic clock
@@ -95,6 +100,11 @@ class Claiming:
         return self._counts.claimed
 
     @property
+    def left(self) -> int | None:
+        """How many more jobs may be claimed in the life of this worker; None: any number."""
+        return None if self._max_jobs is None else self._max_jobs - self._counts.claimed + self._runs.unbegun
+
+    @property
     def is_due(self) -> bool:
         """Whether a scheduled job is due, or a limit has room again."""
         due = self.next_at is not None and self.next_at <= self._clock.now()
@@ -119,7 +129,7 @@ class Claiming:
     def demands(self) -> list[Demand]:
         """Return what could start now: nothing while stopping, while a job is quarantined here, or results pile up."""
         quarantine = self._quarantine
-        if self._stop.made or quarantine.one is not None or self._mailbox.is_behind:
+        if self._stop.made or self._stop.drains or quarantine.one is not None or self._mailbox.is_behind:
             return []
         if quarantine.skips_quarantined and not self._executor.busy:
             quarantine.skips_quarantined = False
@@ -127,11 +137,12 @@ class Claiming:
         rooms = [(kind, self._executor.room(kind)) for kind in self._maybe_ready]
         if len(rooms) > 1:  # what they share, such as slots, goes to each in turn
             rooms.sort(key=lambda each: each[0] == self._last)
-        return [
+        demands = [
             Demand(kind, 1 if quarantine.one_at_a_time else room, quarantine.most_deaths, self._executor.free(kind))
             for kind, room in rooms
             if room > 0
         ]
+        return demands if self._max_jobs is None else at_most(self.left or 0, demands)
 
     def claim(self, demands: list[Demand], ended: list[Ended]) -> Cycle:
         """Settle these ends and claim, in one transaction."""

@@ -27,6 +27,7 @@ from litequeue.worker.limits import Limits
 from litequeue.worker.maintenance import Maintenance
 from litequeue.worker.quarantine import Quarantine
 from litequeue.worker.reconcile import Reconciliation
+from litequeue.worker.recycling import Recycling
 from litequeue.worker.running_jobs import RunningJobs
 from litequeue.worker.served_tasks import ServedTasks
 from litequeue.worker.stop_log import StopLog
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Home, RunOptions
     from litequeue.core.store import Cycle, Store
-    from litequeue.worker.claiming import Counts
+    from litequeue.worker.counts import Counts
     from litequeue.worker.stop_request import StopRequest
     from litequeue.worker.watchdog import Watchdog
 
@@ -66,6 +67,7 @@ class Loop:
         self._store, self._options, self._name, self._stop, self._clock = store, options, name, stop, home.clock
         self._token: str = os.urandom(16).hex()
         self.id: int = 0
+        self.recycled: bool = False
         self.watchdog: Watchdog | None = None
         places = {"threads": options.threads, "coroutines": options.coroutines}
         with ExitStack() as made:
@@ -103,7 +105,9 @@ class Loop:
             runs=self.runs,
             quarantine=self._quarantine,
             maintenance=self._maintenance,
+            max_jobs=options.max_jobs,
         )
+        self._recycling = Recycling(self._name, options, stop)
         self._claiming.serve(self._tasks.names)
         self._reconciliation = Reconciliation(
             store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
@@ -144,7 +148,7 @@ class Loop:
     def _register_again(self) -> None:
         """Register again after being declared dead: our jobs were released, so those not begun are dropped."""
         log.warning("%s was declared dead while it was frozen; it registers again", self._name)
-        self._executor.withdraw()  # other workers have them already
+        self.runs.unbegun += len(self._executor.withdraw())  # other workers have them already
         self._quarantine.forget_unbegun()
         self._register()
 
@@ -169,7 +173,7 @@ class Loop:
 
     def serve(self) -> None:
         """Work until told to stop, or, if asked to, until no job is ready; then end."""
-        confirmed = None  # how many jobs had been claimed when nothing was left to do
+        confirmed = None  # how far all had come when nothing was left to do
         while not self._stop.made:
             try:
                 self._feed()
@@ -179,13 +183,18 @@ class Loop:
                     self._process_lock.check()
                     if not self._maintenance.tick(self.id, idle=not self._executor.busy):
                         self._register_again()
+                if self._recycling.ends(self._claiming.left) and self._has_nothing and self._quarantine.one is None:
+                    self._recycling.say()
+                    self.recycled = True
+                    break
                 if self._stop.when_idle and self._is_idle():
-                    if confirmed == self._claiming.claimed:
+                    progress = self._stop.idleness.progress
+                    if confirmed != progress:  # not before a look after maintenance, which may fire
+                        confirmed = progress
+                        self._claiming.look_again()
+                    elif self._stop.idleness.all_idle(self._stop, progress):
                         self._maintenance.look_for_unserved()
                         break
-                    # not before a look after maintenance, which may fire
-                    confirmed = self._claiming.claimed
-                    self._claiming.look_again()
                 self._wait()
             except WRONG_FILE:
                 self._wrong_file = True
@@ -262,13 +271,18 @@ class Loop:
     def _sleep(self) -> list[bytes]:
         self._claiming.loop_sleeps()
         try:
-            if self._is_idle() and self._quarantine.none and not (self._stop.when_idle or self._stop.made):
+            if self._may_rest():
                 return self._idle.sleep(self._timeout())
             return self._listener.wait(self._timeout())
         finally:
             self._claiming.loop_wakes()
             for turn in self._idle.take_left():
                 self._take_over(turn)
+
+    def _may_rest(self) -> bool:
+        """Whether idle threads, and threads that enqueue, may claim in its place: not where the loop must count."""
+        busy = self._stop.when_idle or self._stop.made or self._claiming.left is not None
+        return not busy and self._quarantine.none and self._is_idle()
 
     def _hear(self, messages: list[bytes]) -> None:
         missed = self._listener.missed
@@ -296,6 +310,7 @@ class Loop:
         if now - self._polled < POLL:
             return
         self._polled = now
+        self._recycling.look()
         self._stop.keep_short()
         self._stuck.look(self._store.directory)
         version = self._store.maintenance.version()

@@ -41,6 +41,7 @@ class RunningJobs:
         self._accepting = threading.RLock()
         self._closed = self._alone = False
         self._dispatched = 0
+        self.unbegun: int = 0  # claimed here, and ended or released before they had begun
         self._withdrawn: set[tuple[str, int]] = set()  # released before their dispatch was complete
 
     def serve(self, tasks: Mapping[str, Task[..., Any]]) -> bool:
@@ -106,7 +107,9 @@ class RunningJobs:
 
     def release(self, jobs: Iterable[Claimed]) -> None:
         """Release jobs that have not begun."""
-        self._mailbox.release(jobs, self._clock.now(), self._keep_for)
+        released = list(jobs)
+        self.unbegun += len(released)
+        self._mailbox.release(released, self._clock.now(), self._keep_for)
 
     def release_unheard(self, jobs: Iterable[Claimed]) -> None:
         """The same of jobs that stand in the file as ours; should one be dispatched yet, it is too late."""
@@ -114,7 +117,7 @@ class RunningJobs:
             known = self.known()
             unheard = [job for job in jobs if (job.id, job.attempt) not in known]
             self._withdrawn |= {(job.id, job.attempt) for job in unheard}
-            self.release(unheard)
+            self._mailbox.release(unheard, self._clock.now(), self._keep_for)
 
     def known(self) -> set[tuple[str, int]]:
         """Return the claimed jobs that are not settled, as (id, attempt)."""
@@ -181,6 +184,7 @@ class RunningJobs:
         if run is None:
             job = self._executor.remove(job_id, attempt)
             if job is not None:
+                self.unbegun += 1
                 self._mailbox.ended.append(Ended(job, Cancelled(), self._clock.now(), self._keep_for))
             return job is not None
         if not run.cancel_requested:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from litequeue.core.duration import text
 from litequeue.core.logger import log
 from litequeue.core.owner_process import getpid
+from litequeue.worker.idleness import Idleness
 from litequeue.worker.signals import HANDLERS, SignalFile, Stops, leave
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class StopRequest:
         self.when_idle: bool = False
         self.grace: float = grace
         self.asks_jobs: bool = False  # to end by themselves, at once
+        self.drains: str = ""  # why it claims nothing more, and ends once what runs has ended; empty: it goes on
         self.how_to_hurry: str = ""  # for the log line that says what is waited for
         self._owner = 0
         self._heard: deque[tuple[str, int]] = deque()  # what told it to stop, and how often; not logged yet
@@ -40,6 +42,7 @@ class StopRequest:
         self._signal_file: SignalFile | None = None
         self.stops: Stops = Stops()
         self.returns: bool = False
+        self.idleness: Idleness = Idleness()
 
     @property
     def drained(self) -> bool:
@@ -84,6 +87,12 @@ class StopRequest:
         self.note_stop()
         self.at_once = self.at_once or now
         self.wake()
+
+    def drain(self, why: str) -> None:
+        """Claim nothing more, and end once what runs has ended by itself; a stop is obeyed meanwhile. Any thread."""
+        if not self.drains:
+            self.drains = why
+            self.wake()
 
     def wake(self) -> None:
         """Have the worker check for stops, and for tasks; from any thread, also before it can be woken."""

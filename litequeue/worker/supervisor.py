@@ -29,6 +29,7 @@ from litequeue.worker.tether import ALIVE, READY, STACKS, STOP, STOP_NOW, WINDOW
 from litequeue.worker.watchdog import Manager
 
 RELEASED = 75  # EX_TEMPFAIL of sysexits.h: some jobs were released
+AGAIN = 76  # of a worker process that makes room for a new one: after --max-jobs, say, or a change of the code
 FAILED_STARTS = 3  # in a row, after which the supervisor gives up
 LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
@@ -246,12 +247,16 @@ class Supervisor:
         code = child.process.returncode
         if code == RELEASED or (code < 0 and child.ready and self._stopping):
             self._code = self._code or RELEASED
-        self._in_error = code > 0 and code != RELEASED
+        self._in_error = code > 0 and code not in (RELEASED, AGAIN)
         if self._stopping:
             if self._in_error:
                 self._code = 1
             return
         if self.until_idle and code in (0, RELEASED):
+            return
+        if code == AGAIN:
+            log.info("worker process %d has ended to make room for a new one", child.process.pid)
+            self._start()
             return
         self._replace(child, code)
 

@@ -15,7 +15,7 @@ from litequeue.core.hints import WorkerWords
 from litequeue.core.logger import aside, keep_enabled, log
 from litequeue.core.names import check_name
 from litequeue.scheduling.declared import at_rest
-from litequeue.worker.claiming import Counts
+from litequeue.worker.counts import Counts
 from litequeue.worker.ctrl_c import CtrlC
 from litequeue.worker.loop import Loop
 from litequeue.worker.signals import HANDLERS, LAST_WAIT, MOMENT, enter, handle_signals, say_what_kills
@@ -47,12 +47,15 @@ class Worker(WorkerWords):
         self.queue: Home = home
         self.name: str = f"worker-{os.getpid()}" if name is None else check_name(name, "a worker's name")
         self.grace: float = options.grace
+        self.max_jobs: int | None = options.max_jobs
+        self.max_memory: int | None = options.max_memory
         self.threads: int = options.threads
         self.coroutines: int = options.coroutines
         self.queues: tuple[str, ...] | None = options.queues
         self.slots: Mapping[str, int] = options.slots
         self.offers: Mapping[str, int] = options.offers
-        self._store, self._options, self._counts = store, options, Counts()
+        self._store, self._options = store, options
+        self.counts: Counts = Counts()
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -60,6 +63,7 @@ class Worker(WorkerWords):
         self._server: Server
         self._ready, self._running = threading.Event(), False
         self.stop_request: StopRequest = StopRequest(options.grace)
+        self.stop_request.idleness.join(self.stop_request, self.counts)
         self.watcher: Watcher | None = None  # is told when it claims, while its loop goes on, and when it stops
 
     def run(self, *, until_idle: bool = False) -> bool:
@@ -151,22 +155,27 @@ class Worker(WorkerWords):
     @property
     def claimed(self) -> int:
         """How many jobs it has claimed."""
-        return self._counts.claimed
+        return self.counts.claimed
 
     @property
     def settled(self) -> int:
         """How many ends of runs it has recorded, those of released jobs included."""
-        return self._counts.settled
+        return self.counts.settled
 
     @property
     def lost(self) -> int:
         """How many runs ended too late: another worker had their jobs by then."""
-        return self._counts.lost
+        return self.counts.lost
 
     @property
     def released(self) -> int:
         """How many jobs it has released: they are queued again."""
-        return self._counts.released
+        return self.counts.released
+
+    @property
+    def recycled(self) -> bool:
+        """Whether it has ended because of `max_jobs` or `max_memory`, and not by a stop: another may take its place."""
+        return self._loop is not None and self._loop.recycled
 
     @property
     def left_running(self) -> int:
@@ -267,7 +276,7 @@ class Worker(WorkerWords):
         keep_enabled()
         try:
             about = self.queue, self._store, self._options, self.name
-            self._loop = loop = Loop(*about, stop, self._counts, self._event_loop)
+            self._loop = loop = Loop(*about, stop, self.counts, self._event_loop)
             try:
                 if self.watcher is not None:
                     loop.watchdog = Watchdog(self.watcher, self._status)

@@ -134,7 +134,7 @@ def test_want_of_memory_is_an_error_like_any_other(queue, launch):
 
 
 def test_a_worker_whose_job_closes_all_descriptors_ends_and_harms_neither_the_file_nor_other_jobs(queue, launch):
-    first = launch()
+    first = launch("worker.executor.event_loop.JOIN=0.5")  # its loop may be beyond hearing of the end
     job, beside = queue.tasks["closes_all_once"].enqueue(), queue.tasks["nap"].enqueue(0.5)
     assert first.wait(20) == 1
     second = launch()

@@ -15,7 +15,7 @@ from faults.scenarios import Book, Scenario
 from litequeue.errors import LiteQueueError
 from litequeue.sqlite.commit import fair_lock
 from litequeue.sqlite.drivers import apsw_driver as driver_apsw
-from litequeue.worker import loop
+from litequeue.worker import loop, maintenance, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -83,6 +83,8 @@ def in_haste() -> Generator[None, None, None]:
         for module, name, value in (
             (loop, "BACK_OFF", 0.01),
             (loop, "POLL", 0.05),
+            (maintenance, "FIRE_AGAIN", 0.01),
+            (reconcile, "EVERY", 0.05),
             (driver_apsw, "BUSY_SECONDS", 0.1),
             (fair_lock, "PATIENCE", 0.1),
         ):

@@ -34,7 +34,7 @@ from power.disk import Event, remembering
 from power.platter import Image, Platter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Container, Generator, Iterator
 
     from litequeue.sqlite.file.opening import Durability
 
@@ -153,11 +153,13 @@ class Harness:
                 locks[path.name] = path.read_bytes()
         return Moment(book.so_far(), locks)
 
-    def cut_at_each(self, recording: Recording, seed: int, *, images: int, step: int = 1) -> Tally:
-        """Examine `images` disks for each `step`-th cut, or as many as are different; raises `Broken`."""
+    def cut_at_each(
+        self, recording: Recording, seed: int, *, images: int, step: int = 1, only: Container[int] | None = None
+    ) -> Tally:
+        """Examine `images` disks for each `step`-th cut (of `only` those), or as many as differ; raises `Broken`."""
         cuts, examined = 0, set()
         for scene in self._scenes(recording):
-            if scene.number % step:
+            if scene.number % step or not (only is None or scene.number in only):
                 continue
             cuts += 1
             for number in range(images):

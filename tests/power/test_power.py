@@ -34,14 +34,12 @@ def test_a_power_cut_loses_nothing_that_was_promised(made, scenario, durability)
 
 def test_a_file_that_is_just_being_made_is_damaged_by_no_cut(made):
     """Before it is in WAL mode `synchronous = normal` would let a journal be torn, and undo what it never saw."""
-    from power.cuts import Cut, Setting
+    from power.cuts import Setting
 
     recording = made.record(Opening(), Setting("normal", 1000))
     syncs = [number for number, event in enumerate(recording.events) if (event.what, event.file) == JOURNAL_SYNC]
     assert len(syncs) >= 2
-    for number in syncs:
-        for image in range(40):
-            made.replay(Cut(recording, number, image, SEED))
+    assert made.cut_at_each(recording, SEED, images=40, only=syncs).cuts == len(syncs)
 
 
 def test_what_the_harness_finds_is_found_again_in_its_recording(made, tmp_path):

@@ -172,7 +172,9 @@ def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
 def test_an_option_that_nobody_has_is_the_error_that_it_was(queue):
     with pytest.raises(TypeError, match="it takes backoff"):
         queue.task(colour=1)
-    for call in (queue.worker, Queue, every, cron):
+    with pytest.raises(TypeError, match="it takes coroutines"):
+        queue.worker(colour=1)
+    for call in (Queue, every, cron):
         with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
             call(colour=1)
 
@@ -196,6 +198,7 @@ def test_no_hint_is_about_a_name_that_is_there(add, queue):
         (["run", "--concurrency=4", "app:queue"], "instead of --concurrency use --threads"),
         (["-A", "app", "worker"], "instead of -A use litequeue run app:queue"),
         (["run", "-B"], "-B is not needed"),
+        (["run", "--max-tasks-per-child=9"], "use --max-jobs, with --processes"),
         (["run", "--colour"], "No such option '--colour'."),
         (["colour"], "No such command 'colour'."),
         (["status", "--burst"], "No such option '--burst'."),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _TAKE = SQL["take"]
 _payload = itemgetter(4)
 
+FIRST_ROUND = 16  # jobs at which a claim looks first where there are rules: of a limited lane it may take only few
 OF_MANY = 500  # jobs at most that one claim takes from many lanes, whose rows lie apart: each a page to read and write
 
 
@@ -57,10 +58,10 @@ def _admitted(
 ) -> tuple[list[Claimed], bool]:
     """The same where there are rules on what may start: in rounds, while a full limit lets others come to the head."""
     claimed: list[Claimed] = []
-    window = demand.limit
+    window = FIRST_ROUND
     while True:
         left = demand.limit - len(claimed)
-        ids, cut = _ids(db, demand._replace(limit=max(left, window)), lanes, turns)
+        ids, cut = _ids(db, demand._replace(limit=window), lanes, turns)
         found = db.rows(SQL["before_gate"], {"ids": json.dumps(ids)}) if ids else []
         held = dict(gate.admit([Candidate(*row) for row in found], left, demand.at_once - len(claimed)))
         rows = db.rows(SQL["picked"], {"ids": json.dumps(list(held))}) if held else []
@@ -70,11 +71,11 @@ def _admitted(
         if len(fit) < len(rows):
             gate.take_off(held[int(row[0])] for row in rows[len(fit) :])
             return claimed, True
-        if len(claimed) >= demand.limit or not gate.moved:
+        if len(claimed) >= demand.limit or not (gate.moved or (held and len(ids) >= window)):
             return claimed, cut
         if gate.parking.count >= PARKED:
             return claimed, True
-        window = min(PARKED, window * 4)
+        window = min(PARKED, window * 8)
         lanes.read_anew()
 
 

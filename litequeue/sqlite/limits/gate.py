@@ -7,7 +7,6 @@ and those behind it are looked at.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,19 +21,20 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from litequeue.limits.task_rules import TaskRules
+    from litequeue.limits.task_rules import Fits, TaskRules
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.limits.free import Free
     from litequeue.sqlite.limits.rules import Rules
 
 
 class Candidate(NamedTuple):
-    """A ready job that a claim has before it. `rank`: the negative of its priority."""
+    """A ready job that a claim has before it. `rank`: the negative of its priority; `takes`: what it says it takes."""
 
     id: int
     task: str
     queue: str
     rank: int
+    takes: str | None
 
 
 class Gate:
@@ -53,6 +53,7 @@ class Gate:
         self.moved: bool = False  # since `admit` was called: a lane was closed, or a job parked
         self._closed: set[str] = set()  # limits
         self._open: dict[tuple[str, str], bool] = {}
+        self._plans: dict[str, tuple[TaskRules | None, bool]] = {}
         self._starts: list[Start] = []
         self._orders: list[tuple[str, str, int]] = []
 
@@ -98,43 +99,42 @@ class Gate:
         `at_once`: how many of them begin without waiting for another.
         """
         self.moved = False
-        stored = self._stored_takes(candidates)
-        fits = [
-            takes_of(rules, stored.get(job.id)) if (rules := self._rules.of(job.task)) else None for job in candidates
-        ]
+        plans, admitted = self._plans, list[tuple[int, Held | None]]()
+        fits: list[Fits | None] = []
+        for job in candidates:
+            rules, _ = plans.get(job.task) or self._plan(job.task)
+            fits.append(None if rules is None else takes_of(rules, job.takes))
         self.parking.look_up(take for each in fits if each is not None for take in each.takes if take.keyed)
-        admitted: list[tuple[int, Held | None]] = []
         for job, each in zip(candidates, fits, strict=True):
             if len(admitted) >= most:
                 break
             if not self.is_open(job.queue, job.task):
                 continue
-            rules = self._rules.of(job.task)
+            rules, counts_starts = plans[job.task]
             held: Held | None = None
             if rules is not None and each is not None and rules.limits:
                 if each.missing:
                     self.keyless.add(job.id)
                     continue
-                if len(admitted) >= at_once and any(self._rules.allowed(take.limit).rate for take in each.takes):
+                if counts_starts and len(admitted) >= at_once:
                     continue  # its start would be counted long before its function is called
                 if not self._passes(job, each.takes, rules):
                     continue
                 held = self._take(job, each.takes, rules)
             admitted.append((job.id, held))
-            self._occupy(job)
+            if self._free.take(job.queue, {} if rules is None else rules.uses):  # now lanes may be closed
+                self._open.clear()
+                self.moved = True
         self.moved = self.parking.park() or self.moved
         self._record()
         return admitted
 
-    def _occupy(self, job: Candidate) -> None:
-        """Count what a job that starts takes of its worker; lanes are closed for which too little is left."""
-        if self._free.take(job.queue, self._rules.uses_of(job.task)):
-            self._open.clear()
-            self.moved = True
-
-    def _stored_takes(self, candidates: Sequence[Candidate]) -> dict[int, str]:
-        ids = [job.id for job in candidates if (rules := self._rules.of(job.task)) is not None and rules.depends]
-        return dict(self._db.rows(SQL["takes_of"], {"ids": json.dumps(ids)})) if ids else {}
+    def _plan(self, task: str) -> tuple[TaskRules | None, bool]:
+        """The rules of a task, and whether its starts count against a rate."""
+        rules = self._rules.of(task)
+        rates = rules is not None and any(self._rules.allowed(use.limit).rate for use in rules.limits)
+        plan = self._plans[task] = rules, rates
+        return plan
 
     def _passes(self, job: Candidate, takes: tuple[Take, ...], rules: TaskRules) -> bool:
         for take in takes:
@@ -145,34 +145,36 @@ class Gate:
         return True
 
     def _key_has_room(self, job: Candidate, take: Take, *, ordered: bool) -> bool:
-        if self.parking.comes_behind(job, take):
-            return False
-        room = self.taken.room(take.limit, take.key)
-        if ordered and self.taken.holder(take.limit, take.key) not in (None, job.id):
+        holder = self.taken.holder(take.limit, take.key) if ordered else None
+        if holder not in (None, job.id):
             self.parking.note(job, take, math.inf)
             return False
+        if holder is None and self.parking.comes_behind(job, take):  # the one that has begun goes before all
+            return False
+        room = self.taken.room(take.limit, take.key)
         if room.fits(take.cost):
             return True
         self.parking.note(job, take, room.opens_at(take.cost))
         return False
 
     def _take(self, job: Candidate, takes: tuple[Take, ...], rules: TaskRules) -> Held:
-        starts: list[Start] = []
-        frees: list[tuple[str, str, int]] = []
+        starts: tuple[Start, ...] = ()
+        frees: tuple[tuple[str, str, int], ...] = ()
         start_by = math.inf
         for take in takes:
-            room = self.taken.room(take.limit, take.key)
-            at = room.take(take.cost)
+            limit, key, cost, keyed = take
+            room = self.taken.room(limit, key)
+            at = room.take(cost)
             if at is not None:
-                starts.append(Start(take.limit, take.key, at, take.cost))
+                starts += (Start(limit, key, at, cost),)
                 start_by = min(start_by, self._now + room.patience)
-            if take.keyed and room.left < math.inf:
-                frees.append((take.limit, take.key, max(1, take.cost)))
+            if keyed and room.left < math.inf:
+                frees += ((limit, key, cost or 1),)
         if rules.ordered:
             self.taken.hold(takes[0].limit, takes[0].key, job.id)
             self._orders.append((takes[0].limit, takes[0].key, job.id))
         self._starts += starts
-        return Held(takes, tuple(starts), start_by, tuple(frees), rules.ordered)
+        return Held(takes, starts, start_by, frees, rules.ordered)
 
     def take_off(self, held: Iterable[Held | None]) -> None:
         """Take off again what was admitted and is not claimed after all."""

@@ -28,7 +28,8 @@ class Parking:
         self._db, self._taken, self._now = db, taken, now
         self._new: list[tuple[int, str, str, str, str, int]] = []
         self._full: dict[tuple[str, str], float] = {}  # keys, with when to look again
-        self._with_parked: dict[tuple[str, str], bool] = {}
+        self._asked: set[tuple[str, str]] = set()  # keys
+        self._heads: dict[tuple[str, str, str, str], tuple[int, int]] = {}  # the first that is parked, by lane
         self.count: int = 0  # parked in this transaction
 
     def comes_behind(self, job: Candidate, take: Take) -> bool:
@@ -37,10 +38,8 @@ class Parking:
         if place in self._full:
             self._add(job, take)
             return True
-        if not self._with_parked[place]:
-            return False
-        named = {"limit": take.limit, "key": take.key, "queue": job.queue, "task": job.task}
-        if not self._db.rows(SQL["parked_before"], named | {"rank": job.rank, "job": job.id}):
+        head = self._heads.get((*place, job.queue, job.task)) if self._heads else None
+        if head is None or head >= (job.rank, job.id):
             return False
         room = self._taken.room(*place)
         self.note(job, take, room.opens_at(take.cost))
@@ -49,15 +48,17 @@ class Parking:
         return True
 
     def look_up(self, takes: Iterable[Take]) -> None:
-        """Find out which of these keys have parked jobs, all at once."""
+        """Find the first parked jobs of these keys, all at once; those that are parked later come behind anyway."""
         keys: dict[str, set[str]] = {}
-        for take in takes:
-            if (take.limit, take.key) not in self._with_parked:
-                self._with_parked[take.limit, take.key] = False
-                keys.setdefault(take.limit, set()).add(take.key)
+        for limit, key, *_ in takes:
+            if (limit, key) not in self._asked:
+                self._asked.add((limit, key))
+                keys.setdefault(limit, set()).add(key)
         for limit, some in keys.items():
-            rows = self._db.rows(SQL["keys_with_parked"], {"limit": limit, "keys": json.dumps(list(some))})
-            self._with_parked.update(((limit, key), True) for (key,) in rows)
+            for *lane, rank, job in self._db.rows(
+                SQL["heads_of_keys"], {"limit": limit, "keys": json.dumps(list(some))}
+            ):
+                self._heads[limit, lane[0], lane[1], lane[2]] = rank, job
 
     def note(self, job: Candidate, take: Take, opens_at: float) -> None:
         """Park a job of a full key, and in this transaction all that come after it with that key."""
@@ -77,7 +78,6 @@ class Parking:
         db.many(SQL["note_parked"], new)
         lanes = {row[1:5] for row in new}
         db.many(SQL["note_full_key"], [(*lane, self._full[lane[:2]]) for lane in lanes])
-        self._with_parked.update((lane[:2], True) for lane in lanes)
         self.count += len(new)
         return True
 

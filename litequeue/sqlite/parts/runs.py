@@ -16,6 +16,7 @@ from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.limits.charge import charge
+from litequeue.sqlite.limits.held import with_held
 from litequeue.sqlite.limits.parking import freed
 from litequeue.sqlite.sql import SQL
 
@@ -152,7 +153,7 @@ class Runs:
         """The jobs that stand as running under the worker."""
 
         def look(db: Connection) -> list[Claimed]:
-            return claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})])
+            return with_held(db, claims(db, [int(row[0]) for row in db.rows(SQL["runs_of"], {"worker": worker})]))
 
         return self._kernel.read(look)
 

@@ -126,14 +126,15 @@ DELETE FROM litequeue_parked WHERE job IN (SELECT value FROM json_each(:ids))
 -- name: unpark
 DELETE FROM litequeue_parked WHERE job = :id
 
--- Whether a job that could begin comes after one that is parked with its key.
--- name: parked_before
-SELECT 1 FROM litequeue_parked
-WHERE limit_name = :limit AND key = :key AND queue = :queue AND task = :task AND (rank, job) < (:rank, :job) LIMIT 1
-
--- name: keys_with_parked
-SELECT asked.value FROM json_each(:keys) AS asked
-WHERE EXISTS (SELECT 1 FROM litequeue_full_keys WHERE limit_name = :limit AND key = asked.value)
+-- Which of these keys have parked jobs, with the first of each lane.
+-- name: heads_of_keys
+SELECT lane.key, lane.queue, lane.task, first.rank, first.job
+FROM json_each(:keys) AS asked
+CROSS JOIN litequeue_full_keys AS lane ON lane.limit_name = :limit AND lane.key = asked.value
+CROSS JOIN litequeue_parked AS first ON first.job =
+    (SELECT job FROM litequeue_parked
+     WHERE limit_name = lane.limit_name AND key = lane.key AND queue = lane.queue AND task = lane.task
+     ORDER BY rank, job LIMIT 1)
 
 -- name: keys_due
 SELECT DISTINCT limit_name, key FROM litequeue_full_keys WHERE look_at <= :now ORDER BY look_at LIMIT CAST(:most AS INTEGER)
@@ -165,6 +166,7 @@ UPDATE litequeue_full_keys SET look_at = :now
 
 -- The jobs that a claim has before it, without their payloads.
 -- name: before_gate
-SELECT job.id, job.task, job.queue, -job.priority
+SELECT job.id, job.task, job.queue, -job.priority, limited.takes
 FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value AND job.state = 1
+LEFT JOIN litequeue_limited AS limited ON limited.job = job.id
 ORDER BY picked.key

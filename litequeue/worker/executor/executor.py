@@ -99,9 +99,9 @@ class Executor:
 
     def warm(self, listener: SharedListener, claim: Claim) -> None:
         """Be ready for a job that is dispatched, or heard of."""
-        self._threads.warm(listener, claim)
         if len(self.plain) < len(self._setup.tasks):
-            self._coroutines.warm()
+            self._coroutines.warm()  # first: a thread that claims a coroutine before would start a second loop
+        self._threads.warm(listener, claim)
 
     # ---- the backlog
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from litequeue.core.current_run import current_app
 from litequeue.core.logger import about
 from litequeue.worker.executor.context import current
 
@@ -24,7 +25,9 @@ class JobFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mark the record; True."""
-        run = current.get(None)
+        run, app = current.get(None), current_app.get(None)
+        if app is not None:
+            record.__dict__.setdefault("app", app)
         for name, value in (self.outside if run is None else about(run.job)).items():
             record.__dict__.setdefault(name, value)
         return True

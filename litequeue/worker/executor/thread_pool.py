@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from litequeue.core.current_run import current_app
 from litequeue.worker.executor.pool import Pool, Setup
 from litequeue.worker.executor.stoppable import StoppableThread
 
@@ -55,6 +56,7 @@ class ThreadPool(Pool):
         self._slots = list(range(size))
         self._stopping = False
         self._claim: Claim
+        self._app = current_app.get(None)
 
     @property
     def busy(self) -> int:
@@ -159,6 +161,8 @@ class ThreadPool(Pool):
 
     def _work(self, thread: _Thread) -> None:
         thread.ident = threading.get_ident()
+        if self._app is not None:
+            current_app.set(self._app)
         while not thread.given_up:
             try:
                 job = self.backlog.popleft()

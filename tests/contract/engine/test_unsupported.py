@@ -68,6 +68,10 @@ ASKING = {
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
     ],
+    Feature.RECYCLING: [
+        lambda rig: rig.queue.worker(max_jobs=3),
+        lambda rig: rig.queue.worker(max_memory="100GB"),
+    ],
     Feature.EMBEDDED: [embed, lambda rig: asyncio.run(aembed(rig))],
 }
 WAYS = [(feature, way) for feature, ways in ASKING.items() for way in ways]

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from litequeue.integrations.django.worker_target import target_of, task_modules
 
-OPTIONS = ("queues", "threads", "coroutines", "grace", "processes", "log_format")
+OPTIONS = ("queues", "threads", "coroutines", "grace", "processes", "max_jobs", "max_memory", "log_format")
 VERBOSITY: dict[int, list[str]] = {0: ["-q"], 1: [], 2: ["-v"], 3: ["-v"]}
 
 
@@ -29,10 +29,14 @@ class Command(BaseCommand):  # type: ignore[misc]
             "--queues", metavar="A,B", help="Serve only these queues, in turn; at most N jobs of A at once: A:N."
         )
         parser.add_argument("--offer", action="append", default=[], metavar="NAME=N", help="Offer a resource: gpu=2.")
-        parser.add_argument("--threads", metavar="N", help="Plain functions run at once (cores + 4, at most 8).")
+        parser.add_argument(
+            "--threads", metavar="N", help="Plain functions run at once, or auto (cores + 4, at most 8)."
+        )
         parser.add_argument("--coroutines", metavar="N", help="Coroutines run at once (100).")
         parser.add_argument("--grace", metavar="DURATION", help="How long running jobs may take at a stop (30s).")
         parser.add_argument("--processes", metavar="N", help="Run so many worker processes, and replace dead ones.")
+        parser.add_argument("--max-jobs", metavar="N", help="End each worker process after so many jobs.")
+        parser.add_argument("--max-memory", metavar="SIZE", help="End a worker process that holds more, such as 500MB.")
         parser.add_argument("--log-format", choices=["text", "json"], help="Format of the log (text).")
         parser.add_argument("--until-idle", action="store_true", help="Run the jobs that are ready, then stop.")
 
