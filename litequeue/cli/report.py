@@ -15,7 +15,7 @@ from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
-from litequeue.limits.resources import unmet
+from litequeue.limits.resources import asked_for, unmet
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.scheduling.words import words
@@ -56,8 +56,9 @@ class Crew:
         serving = [worker for worker in knowing if worker.queues is None or queue in worker.queues]
         if not serving:
             return "no running worker that has this task serves this queue. Start one that serves it"
-        missing = unmet(self.uses.get(base_name(task), {}), [worker.offers for worker in serving])
-        return None if missing is None else f"the task {missing}. Start one that does: litequeue run --offer"
+        uses = self.uses.get(base_name(task), {})
+        missing = unmet(uses, [worker.offers for worker in serving])
+        return None if missing is None else f"the task {missing}. Start one that does: litequeue run {asked_for(uses)}"
 
     def orphan(self, schedule: ScheduleRecord) -> str | None:
         """Return what is wrong where no running worker has imported the module that declares a schedule, or None."""

@@ -56,6 +56,15 @@ def unmet(uses: Mapping[str, int], offered: Iterable[Mapping[str, int]]) -> str 
     return f"asks for {amounts(uses)}; no running worker offers all of it together"
 
 
+def asked_for(uses: Mapping[str, int]) -> str:
+    """Return the options of `litequeue run` that offer what a task uses.
+
+    >>> asked_for({"gpu": 1, "ram_mb": 4000})
+    '--offer gpu=1 --offer ram_mb=4000'
+    """
+    return " ".join(f"--offer {name}={amount}" for name, amount in uses.items())
+
+
 def amounts(resources: Mapping[str, int]) -> str:
     """Return amounts as text, as they are written on the command line.
 

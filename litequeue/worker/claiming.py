@@ -61,12 +61,12 @@ class Claiming:
         runs: RunningJobs,
         quarantine: Quarantine,
         maintenance: Maintenance,
-        max_jobs: int | None = None,
     ) -> None:
         self._store, self._options, self._counts, self._stop, self._clock = store, options, counts, stop, clock
         self._bounded = bool(options.slots or options.offers)
         self._process_lock, self._executor, self._mailbox, self._runs = process_lock, executor, mailbox, runs
-        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, max_jobs
+        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, options.max_jobs
+        self.queues: tuple[str, ...] | None = options.queues
         self.kinds: frozenset[frozenset[str]] = frozenset()
         self.next_at: float | None = None  # when a scheduled job is due
         self.opens_at: float = math.inf  # when a full limit has room again, by the monotonic clock
@@ -147,7 +147,7 @@ class Claiming:
     def claim(self, demands: list[Demand], ended: list[Ended]) -> Cycle:
         """Settle these ends and claim, in one transaction."""
         try:
-            turn = self._store.claim(self._runs.worker, demands, self._options.queues, ended, self.capacity(ended))
+            turn = self._store.claim(self._runs.worker, demands, self.queues, ended, self.capacity(ended))
         except BaseException:
             self._mailbox.keep(ended)
             raise

@@ -105,7 +105,6 @@ class Loop:
             runs=self.runs,
             quarantine=self._quarantine,
             maintenance=self._maintenance,
-            max_jobs=options.max_jobs,
         )
         self._recycling = Recycling(self._name, options, stop)
         self._claiming.serve(self._tasks.names)
@@ -114,7 +113,6 @@ class Loop:
         )
         self._idle = Idle(
             store.dispatch,
-            options.queues,
             self._listener,
             self._claiming,
             self._executor,

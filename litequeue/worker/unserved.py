@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.logger import log
 from litequeue.core.names import base_name
-from litequeue.limits.resources import amounts, covers, unmet
+from litequeue.limits.resources import asked_for, covers, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,10 +83,9 @@ def _log(waiting: _Waiting) -> None:
     where = ", ".join(waiting.queues[:MOST_QUEUES]) + (f" and {more} more queues" if more > 0 else "")
     extra = {"task": waiting.task, "queue": waiting.queues[0], "waiting": waiting.jobs}
     if waiting.unmet is not None:
-        offer = " ".join(f"--offer {each}" for each in amounts(waiting.uses).split(", "))
         log.warning(
             "%s waiting for the task `%s` (queue %s), which %s. If this machine has it, start a worker with %s",
-            *(jobs, waiting.task, where, waiting.unmet, offer),
+            *(jobs, waiting.task, where, waiting.unmet, asked_for(waiting.uses)),
             extra=extra,
         )
         return
