@@ -53,8 +53,9 @@ def turn(
     look = {"worker": worker, "limit": FEW + 1}
     (run_at, expires_at, registered, word), *lanes = db.rows(SQL["look"], look)
     rules = NO_RULES if word is None else known_rules.of(db, word)
-    free = Free(db, worker, capacity, rules)
-    gate = None if rules.are_none and capacity is None else Gate(db, rules, monotonic(), free)
+    gate = None
+    if not rules.are_none or capacity is not None:
+        gate = Gate(db, rules, monotonic(), Free(db, worker, capacity, rules))
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
@@ -67,7 +68,7 @@ def turn(
     cut = False
     if registered:
         ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
-        ready.gate = gate if not ready.are_few or rules.touch(lanes) or free.touches(lanes) else None
+        ready.gate = gate if not ready.are_few or rules.touch(lanes) or (gate and gate.free.touches(lanes)) else None
         for demand in demands:
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs

@@ -45,7 +45,8 @@ class Gate:
     """
 
     def __init__(self, db: Connection, rules: Rules, now: float, free: Free) -> None:
-        self._db, self._rules, self._now, self._free = db, rules, now, free
+        self._db, self._rules, self._now = db, rules, now
+        self.free: Free = free
         self.taken: Taken = Taken(db, rules, now)
         self.parking: Parking = Parking(db, self.taken, now)
         self.opens_at: float = math.inf
@@ -69,7 +70,7 @@ class Gate:
         rules, name = self._rules, base_name(task)
         if queue in rules.paused_queues or name in rules.paused_tasks:
             return False
-        if not self._free.fits(queue, rules.uses_of(task)):
+        if not self.free.fits(queue, rules.uses_of(task)):
             return False
         for use in rules.tasks[name].limits if name in rules.tasks else ():
             if not use.keyed and not self._has_room(Take(use.limit, "", use.cost or 0, False)):
@@ -122,7 +123,7 @@ class Gate:
                     continue
                 held = self._take(job, each.takes, rules)
             admitted.append((job.id, held))
-            if self._free.take(job.queue, {} if rules is None else rules.uses):  # now lanes may be closed
+            if self.free.take(job.queue, {} if rules is None else rules.uses):  # now lanes may be closed
                 self._open.clear()
                 self.moved = True
         self.moved = self.parking.park() or self.moved
