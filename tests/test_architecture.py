@@ -82,6 +82,7 @@ BROAD: dict[str, str] = {
     "serialization/plan.py _resolved": "the same",
     "serialization/unions.py Either.build": "the class being built is the user's",
     "serialization/unions.py _is_one_as_it_is": "the same",
+    "worker/limits.py Limits.give_takes": "the argument's own __format__ is the application's; the job fails with it",
     "worker/executor/execute.py execute": "around the user's function",
     "worker/executor/execute.py aexecute": "around the user's function",
     "worker/executor/host.py _Watch._is_cancelled": (

@@ -85,6 +85,7 @@ PARTS = {
     "beat": "running",
     "ownerless": "running",
     "everyone": "running",
+    "running_takes": "running",
 }
 
 

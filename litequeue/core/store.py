@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
     from litequeue.core.schedules import ScheduleRecord
-    from litequeue.limits.limit import Allowed
-    from litequeue.limits.task_rules import TaskRules
 
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
@@ -247,8 +245,11 @@ class FileMaintenance(Protocol):
 class Limits(Protocol):
     """The part that keeps limits, and what tasks take of them."""
 
-    def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
-        """Keep what the code of a worker declares, where it differs from what was declared last."""
+    def declare(self, limits: Mapping[str, str], tasks: Mapping[str, str | None]) -> None:
+        """Keep what the code of a worker declares, as text, where it differs from what was declared last.
+
+        `tasks`: the rules of each; None: it is plain.
+        """
 
     def uses(self) -> Mapping[str, Mapping[str, int]]:
         """Return the resources that one run of each task uses, by its name without a version."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,41 +13,7 @@ if TYPE_CHECKING:
 
 LONGEST_KEY = 1_000  # characters
 
-# {limit: [key, cost]}, of limits where one of both depends on the arguments. No key: None.
-_takes = msgspec.json.Decoder(dict[str, tuple[str | None, int]])
 _encode = msgspec.json.Encoder().encode
-
-
-class Take(NamedTuple):
-    """So much of a limit, or of one key of it; '' where the limit has no keys."""
-
-    limit: str
-    key: str
-    cost: int
-    keyed: bool
-
-
-class Start(NamedTuple):
-    """A start that counts against a rate, and under which moment it is kept."""
-
-    limit: str
-    key: str
-    at: float
-    cost: int
-
-
-class Held(msgspec.Struct, frozen=True, gc=False):
-    """What a claimed job holds of limits.
-
-    `start_by`: when its function must have been called, by the monotonic clock. `frees`: limit, key and how much others
-    of that key wait for. `ordered`: it holds its key until it has ended for good.
-    """
-
-    takes: tuple[Take, ...]
-    starts: tuple[Start, ...]
-    start_by: float
-    frees: tuple[tuple[str, str, int], ...]
-    ordered: bool
 
 
 class Taken:
@@ -101,13 +67,3 @@ class Taken:
             never = f"which never has more than {use.allowed.most:,}"
             raise ValueError(f"{self._task}: a run would take {number:,} of limit {use.name!r}, {never}")
         return number
-
-
-def stored_takes(text: str | None) -> dict[str, tuple[str | None, int]]:
-    """Read what is stored; what is not ours counts as nothing."""
-    if text is None:
-        return {}
-    try:
-        return _takes.decode(text)
-    except msgspec.MsgspecError:
-        return {}

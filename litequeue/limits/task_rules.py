@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from litequeue.limits.takes import Take, stored_takes
+from litequeue.limits.held import Take, stored_takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,20 +55,13 @@ _encode = msgspec.json.Encoder().encode
 NONE = TaskRules()
 
 
-def rules_of(limits: Iterable[Limit], *, ordered: bool, uses: dict[str, int]) -> TaskRules:
-    """Return the rules of a task that takes of these limits, and uses these resources."""
-    return TaskRules(
-        limits=tuple(
-            LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in limits
-        ),
-        ordered=ordered,
-        uses=uses,
+def encoded_rules(limits: Iterable[Limit], *, ordered: bool, uses: dict[str, int]) -> str | None:
+    """Return the rules of a task that takes of these limits, and uses these resources, as stored; None: it is plain."""
+    of_limits = tuple(
+        LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in limits
     )
-
-
-def encode(rules: TaskRules) -> str:
-    """Return them as they are stored."""
-    return _encode(rules).decode()
+    rules = TaskRules(limits=of_limits, ordered=ordered, uses=uses)
+    return None if rules.are_none else _encode(rules).decode()
 
 
 def decode(text: str) -> TaskRules:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.logger import log
 from litequeue.errors import StoreError, Unsupported
-from litequeue.limits.task_rules import rules_of
+from litequeue.limits.settings import encoded
+from litequeue.limits.task_rules import encoded_rules
 from litequeue.scheduling.declared import has_modules_amid_execution, is_being_imported
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ class ServedTasks:
     def _declare_limits(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
         limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.uses}
         rules = {
-            name: rules_of(task.uses, ordered=task.options.ordered, uses=task.options.uses)
+            name: encoded_rules(task.uses, ordered=task.options.ordered, uses=task.options.uses)
             for name, task in tasks.items()
         }
-        store.limits.declare({name: limit.allowed for name, limit in limits.items()}, rules)
+        store.limits.declare({name: encoded(limit.allowed) for name, limit in limits.items()}, rules)
 
     def _declare(self, store: Store, names: frozenset[str]) -> None:
         changes = self._schedules.changes  # before they are read

@@ -6,7 +6,7 @@ from contract.jobs import FAILED, RELEASED, SETTLED, SUCCEEDED, Hands, new, put,
 from litequeue.core.capacity import Capacity
 from litequeue.core.dispatch import IdleWorker
 from litequeue.core.store import Demand
-from litequeue.limits.task_rules import rules_of
+from litequeue.limits.task_rules import encoded_rules
 
 
 def put_many(store, queue, count, task="add"):
@@ -14,7 +14,7 @@ def put_many(store, queue, count, task="add"):
 
 
 def declare(store, **uses):
-    store.limits.declare({}, {task: rules_of((), ordered=False, uses=used) for task, used in uses.items()})
+    store.limits.declare({}, {task: encoded_rules((), ordered=False, uses=used) for task, used in uses.items()})
 
 
 def claimed_by(hands, limit=100):

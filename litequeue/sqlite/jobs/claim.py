@@ -11,13 +11,12 @@ from litequeue.core.budget import BUDGET
 from litequeue.core.records import Claimed
 from litequeue.sqlite.jobs.expiry import LiveSearch
 from litequeue.sqlite.jobs.lanes import FEW
-from litequeue.sqlite.limits.gate import Candidate
 from litequeue.sqlite.limits.parking import CHUNK as PARKED
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.core.store import Demand
-    from litequeue.limits.takes import Held
+    from litequeue.limits.held import Held
     from litequeue.sqlite.drivers.connection import Connection, Row
     from litequeue.sqlite.jobs.lanes import Lanes, Line, Turns
     from litequeue.sqlite.limits.gate import Gate
@@ -63,7 +62,7 @@ def _admitted(
         left = demand.limit - len(claimed)
         ids, cut = _ids(db, demand._replace(limit=window), lanes, turns)
         found = db.rows(SQL["before_gate"], {"ids": json.dumps(ids)}) if ids else []
-        held = dict(gate.admit([Candidate(*row) for row in found], left, demand.at_once - len(claimed)))
+        held = dict(gate.admit(found, left, demand.at_once - len(claimed)))
         rows = db.rows(SQL["picked"], {"ids": json.dumps(list(held))}) if held else []
         fit = _bounded(db, rows) if None in map(_payload, rows) else rows
         _take(db, worker, now, [int(row[0]) for row in fit])

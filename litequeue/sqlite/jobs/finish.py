@@ -10,7 +10,7 @@ from litequeue.core.records import FOREVER, Status
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.large_values import inline, keep_result
-from litequeue.sqlite.limits.parking import leave_order
+from litequeue.sqlite.limits.bring_back import leave_order
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from litequeue.sqlite.jobs.finish import NUMBER, finish, leave_lines, reschedule
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.free import Free
 from litequeue.sqlite.limits.gate import Gate
 from litequeue.sqlite.limits.give_back import give_back, leave_behind
-from litequeue.sqlite.limits.parking import freed
 from litequeue.sqlite.limits.rules import NO_RULES
 from litequeue.sqlite.sql import SQL
 

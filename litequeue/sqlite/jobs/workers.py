@@ -10,7 +10,7 @@ from litequeue.core.records import Status
 from litequeue.core.store import Rescued
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
-from litequeue.sqlite.limits.parking import leave_order
+from litequeue.sqlite.limits.bring_back import leave_order
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

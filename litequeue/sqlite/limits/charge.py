@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from litequeue.limits.takes import Start
+    from litequeue.limits.held import Start
     from litequeue.sqlite.drivers.connection import Steps
 
 

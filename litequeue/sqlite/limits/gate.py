@@ -8,11 +8,12 @@ and those behind it are looked at.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from litequeue.core.names import base_name
-from litequeue.limits.takes import Held, Start, Take
+from litequeue.limits.held import Held, Start, Take
 from litequeue.limits.task_rules import takes_of
+from litequeue.sqlite.limits.candidate import Candidate
 from litequeue.sqlite.limits.give_back import take_off
 from litequeue.sqlite.limits.parking import Parking
 from litequeue.sqlite.limits.taken import Taken
@@ -22,19 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from litequeue.limits.task_rules import Fits, TaskRules
-    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.drivers.connection import Connection, Row
     from litequeue.sqlite.limits.free import Free
     from litequeue.sqlite.limits.rules import Rules
-
-
-class Candidate(NamedTuple):
-    """A ready job that a claim has before it. `rank`: the negative of its priority; `takes`: what it says it takes."""
-
-    id: int
-    task: str
-    queue: str
-    rank: int
-    takes: str | None
 
 
 class Gate:
@@ -94,12 +85,13 @@ class Gate:
         self.moved = True
         self.opens_at = min(self.opens_at, opens_at)
 
-    def admit(self, candidates: Sequence[Candidate], most: int, at_once: int) -> list[tuple[int, Held | None]]:
+    def admit(self, rows: Sequence[Row], most: int, at_once: int) -> list[tuple[int, Held | None]]:
         """Return which of these start now, at most so many, and what each holds; take that, and park what is full.
 
-        `at_once`: how many of them begin without waiting for another.
+        `rows`: of `before_gate`. `at_once`: how many of them begin without waiting for another.
         """
         self.moved = False
+        candidates = [Candidate(*row) for row in rows]
         plans, admitted = self._plans, list[tuple[int, Held | None]]()
         fits: list[Fits | None] = []
         for job in candidates:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.outcome import Released
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.limits.parking import freed
+from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from litequeue.core.outcome import Ended
-    from litequeue.limits.takes import Held
+    from litequeue.limits.held import Held
     from litequeue.sqlite.drivers.connection import Connection
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from litequeue.limits.takes import Held
+from litequeue.limits.held import Held
 from litequeue.limits.task_rules import takes_of
 from litequeue.sqlite.limits.rules import read
 from litequeue.sqlite.sql import SQL

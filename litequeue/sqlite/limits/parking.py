@@ -7,14 +7,15 @@ import math
 from typing import TYPE_CHECKING
 
 from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.limits.bring_back import bring_back
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from litequeue.limits.takes import Held, Take
-    from litequeue.sqlite.drivers.connection import Connection, Steps
-    from litequeue.sqlite.limits.gate import Candidate
+    from litequeue.limits.held import Take
+    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.limits.candidate import Candidate
     from litequeue.sqlite.limits.taken import Taken
 
 CHUNK = 500  # jobs that one transaction parks, and keys at which it looks
@@ -108,37 +109,3 @@ class Parking:
         """Return when a key is to be looked at."""
         [(moment,)] = self._db.rows(SQL["next_key_look"])
         return math.inf if moment is None else float(moment)
-
-
-def bring_back(keys: Iterable[tuple[str, str, int]]) -> Steps[None]:
-    """Make ready the first so many parked jobs of each key and lane: limit, key, how many."""
-    by_count: dict[int, list[tuple[str, str]]] = {}  # most are 1
-    for limit, key, count in keys:
-        by_count.setdefault(count, []).append((limit, key))
-    for count, some in by_count.items():
-        first = yield SQL["first_parked"], {"keys": json.dumps(some), "count": count}
-        if first:
-            ids = {"ids": json.dumps([job for (job,) in first])}
-            yield SQL["bring_back"], ids
-            yield SQL["forget_parked"], ids
-
-
-def freed(job_ids: Iterable[str], held: Iterable[Held]) -> Steps[None]:
-    """After runs have ended or returned: let those in that waited for their keys."""
-    room: dict[tuple[str, str], int] = {}
-    ordered = False
-    for each in held:
-        ordered = ordered or each.ordered
-        for limit, key, count in each.frees:
-            room[limit, key] = room.get((limit, key), 0) + count
-    if ordered:
-        yield from leave_order(job_ids)
-    if room:
-        yield from bring_back((limit, key, count) for (limit, key), count in room.items())
-
-
-def leave_order(job_ids: Iterable[str]) -> Steps[None]:
-    """Let the next ones of their keys begin, where jobs have ended for good whose keys keep an order."""
-    left = yield SQL["leave_order"], {"ids": f"[{','.join(map(str, job_ids))}]"}
-    if left:
-        yield from bring_back((limit, key, 1) for limit, key in left)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from litequeue.core.records import Status
-from litequeue.limits.settings import encoded
-from litequeue.limits.task_rules import encode
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, until
 from litequeue.sqlite.limits import stored_rules
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from litequeue.core.outcome import ErrorInfo
-    from litequeue.limits.limit import Allowed
-    from litequeue.limits.task_rules import TaskRules
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.kernel import Kernel
 
@@ -29,12 +25,10 @@ class Limits:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel, self._writer = kernel, kernel.writer
 
-    def declare(self, limits: Mapping[str, Allowed], tasks: Mapping[str, TaskRules]) -> None:
-        """Keep what the code of a worker declares, where it differs from what was declared last."""
-        texts = {name: encoded(allowed) for name, allowed in limits.items()}
-        rules = {name: None if each.are_none else encode(each) for name, each in tasks.items()}
-        if self._kernel.read(lambda db: stored_rules.differs(db, texts, rules)):
-            self._writer.run(lambda db: stored_rules.declare(db, texts, rules))
+    def declare(self, limits: Mapping[str, str], tasks: Mapping[str, str | None]) -> None:
+        """Keep what the code of a worker declares, as text, where it differs from what was declared last."""
+        if self._kernel.read(lambda db: stored_rules.differs(db, limits, tasks)):
+            self._writer.run(lambda db: stored_rules.declare(db, limits, tasks))
             self._kernel.notify_workers()
 
     def uses(self) -> dict[str, dict[str, int]]:

@@ -15,9 +15,9 @@ from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.charge import charge
 from litequeue.sqlite.limits.held import with_held
-from litequeue.sqlite.limits.parking import freed
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

@@ -1,0 +1,48 @@
+"""Let parked jobs begin: after ends that made room for their keys, as statements inside any write transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litequeue.limits.held import Held
+    from litequeue.sqlite.drivers.connection import Steps
+
+
+def bring_back(keys: Iterable[tuple[str, str, int]]) -> Steps[None]:
+    """Make ready the first so many parked jobs of each key and lane: limit, key, how many."""
+    by_count: dict[int, list[tuple[str, str]]] = {}  # most are 1
+    for limit, key, count in keys:
+        by_count.setdefault(count, []).append((limit, key))
+    for count, some in by_count.items():
+        first = yield SQL["first_parked"], {"keys": json.dumps(some), "count": count}
+        if first:
+            ids = {"ids": json.dumps([job for (job,) in first])}
+            yield SQL["bring_back"], ids
+            yield SQL["forget_parked"], ids
+
+
+def freed(job_ids: Iterable[str], held: Iterable[Held]) -> Steps[None]:
+    """After runs have ended or returned: let those in that waited for their keys."""
+    room: dict[tuple[str, str], int] = {}
+    ordered = False
+    for each in held:
+        ordered = ordered or each.ordered
+        for limit, key, count in each.frees:
+            room[limit, key] = room.get((limit, key), 0) + count
+    if ordered:
+        yield from leave_order(job_ids)
+    if room:
+        yield from bring_back((limit, key, count) for (limit, key), count in room.items())
+
+
+def leave_order(job_ids: Iterable[str]) -> Steps[None]:
+    """Let the next ones of their keys begin, where jobs have ended for good whose keys keep an order."""
+    left = yield SQL["leave_order"], {"ids": f"[{','.join(map(str, job_ids))}]"}
+    if left:
+        yield from bring_back((limit, key, 1) for limit, key in left)
