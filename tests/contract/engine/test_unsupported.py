@@ -64,6 +64,13 @@ ASKING = {
         lambda rig: list(rig.queue.schedules),
         lambda rig: declared(rig, "hourly", schedule=every("1h")),
     ],
+    Feature.LIMITS: [
+        lambda rig: rig.queue.limit("openai", concurrency=8),
+        lambda rig: declared(rig, "few", concurrency=2),
+        lambda rig: declared(rig, "render", uses={"gpu": 1}),
+        lambda rig: rig.queue.worker(offers={"gpu": 1}),
+        lambda rig: rig.queue.worker(queues={"default": 2}),
+    ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue_many([(1,), (2,)]),
