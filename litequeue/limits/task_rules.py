@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
@@ -30,7 +30,7 @@ class TaskRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     limits: tuple[LimitUse, ...] = ()
     ordered: bool = False
-    uses: dict[str, int] = {}
+    uses: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
 
     @property
     def are_none(self) -> bool:
