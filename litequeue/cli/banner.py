@@ -61,7 +61,9 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
     options = task.options
     return {
         "task": task.name,
-        "queue": options.queue,
+        "version": options.version,
+        "aliases": list(options.aliases),
+        "queue": task.queue,
         "retries": options.policy.retries,
         "timeout": None if options.timeout is None else limit_text(options.timeout),
     }
@@ -69,7 +71,8 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
 
 def _schedules(queue: Queue, store: SqliteStore) -> tuple[list[dict[str, Any]], int]:
     """List the first of those in the file and of those that this worker will put there; tell how many are left out."""
-    there = {record.name: record for record in store.schedules.list() if record.task in queue.tasks}
+    served = {stored for task in queue.tasks.values() for stored in task.served}
+    there = {record.name: record for record in store.schedules.list() if record.task in served}
     in_code = {record.name: record for record in queue.declared.records()}
     names, rows = sorted(there.keys() | in_code.keys()), []
     for name in names[:_LONGEST_LIST]:  # a cron expression takes long to compute
@@ -125,7 +128,9 @@ def _ends(found: dict[str, Any]) -> str:
 
 
 def _task_text(task: dict[str, Any]) -> str:
-    options = [f"queue {task['queue']}"]
+    options = [f"version {task['version']}"] if task["version"] > 1 else []
+    options += [f"before: {', '.join(task['aliases'])}"] if task["aliases"] else []
+    options += [f"queue {task['queue']}"]
     options += [f"retries {task['retries']}"] if task["retries"] else []
     options += [f"timeout {task['timeout']}"] if task["timeout"] is not None else []
     return f"{task['task']} ({', '.join(options)})"

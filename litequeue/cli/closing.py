@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.cli.log_output import log
-from litequeue.core.names import base_name
 from litequeue.core.records import Status
+from litequeue.core.stored_names import task_of
 from litequeue.limits.resources import covers
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def _left(worker: Worker, queue: Queue, store: SqliteStore) -> Iterator[Left]:
         if jobs:
             yield Left(str(status), jobs, words)
     uses = store.limits.uses()
-    tasks = frozenset(task for task in queue.tasks if covers(worker.offers, uses.get(base_name(task), {})))
-    waiting = store.runs.ready_without(tasks, worker.queues)
-    unserved = [each for each in waiting if each.task not in queue.tasks]
+    served = {name for task in queue.tasks.values() for name in task.served}
+    startable = frozenset(name for name in served if covers(worker.offers, uses.get(task_of(name), {})))
+    waiting = store.runs.ready_without(startable, worker.queues)
+    unserved = [each for each in waiting if each.task not in served]
+    unmet = [each for each in waiting if each.task in served]
     yield from _ready("unserved", unserved, "of tasks that are not declared here")
-    yield from _ready(
-        "unmet", [each for each in waiting if each.task in queue.tasks], "that use what is not offered here"
-    )
+    yield from _ready("unmet", unmet, "that use what is not offered here")
 
 
 def _ready(kind: str, jobs: list[ReadyJobs], words: str) -> Iterator[Left]:

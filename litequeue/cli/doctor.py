@@ -20,6 +20,7 @@ from litequeue.cli.report import PATIENCE, Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
 from litequeue.core.names import SHOWN
 from litequeue.core.schedules import ScheduleRecord
+from litequeue.core.stored_names import other_version, task_of
 from litequeue.errors import LiteQueueError, StoreError
 from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import directory_of
@@ -265,7 +266,8 @@ def _wrong(schedule: ScheduleRecord, known: set[str], crew: Crew, now: float) ->
     if due is not None and next_at is not None and next_at > now and due.next_at != next_at and not schedule.paused:
         return Finding("fail", "schedules", f"{name} is due too late: the clock was set back", _bring_near)
     if schedule.task not in known:
-        return Finding("warn", "schedules", f"{name}: no running worker has the task {schedule.task}")
+        unserved = other_version(schedule.task, known) or f"no running worker has the task {task_of(schedule.task)}"
+        return Finding("warn", "schedules", f"{name}: {unserved}")
     if why := crew.orphan(schedule):
         return Finding("warn", "schedules", f"{name}: {why}")
     if schedule.skipping > PATIENCE and schedule.skipping_since is not None:

@@ -29,7 +29,9 @@ from litequeue.cli.printing import (
 )
 from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
+from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
+from litequeue.core.stored_names import in_words
 from litequeue.errors import JobNotFound
 from litequeue.limits.resources import amounts
 from litequeue.limits.served_queues import queues_text
@@ -267,7 +269,7 @@ def _print_jobs(page: Page[ListedJob], queue: Queue | None, now: float) -> None:
 def _job_row(job: ListedJob, queue: Queue | None, now: float) -> list[str]:
     return [
         job.id,
-        one_line(job.task, 40),
+        one_line(job.task_name, 40),
         one_line(job.queue, 20),
         status_text(job.status),
         tries_text(job, queue),
@@ -315,6 +317,7 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
         job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
         fields, tries = job_fields(job, place.queue), tries_text(job, place.queue)
         fields["waits_for"] = _waits_for(place, job)
+        fields["position"] = place.store.jobs.position(job.id) if job.status is Status.QUEUED else None
     finally:
         place.close()
     if as_json:
@@ -325,8 +328,9 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
 
 def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> list[str]:
     pairs = [
-        ("job", f"{job.id}  {one_line(job.task)}  {status_text(job.status)}"),
+        ("job", f"{job.id}  {one_line(in_words(job.task))}  {status_text(job.status)}"),
         ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
+        ("position", _position(fields["position"])),
         ("arguments", call_text(fields)),
         ("enqueued", local(job.created_at, now)),
         ("waits for", _waited_for(job, fields)),
@@ -347,6 +351,13 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
         heading = f"run {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
         lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
     return lines
+
+
+def _position(before: int | None) -> str:
+    if not before:
+        return "" if before is None else "the next of its queue"
+    more = " or more" if before >= MOST_BEFORE else ""
+    return f"behind {before:,}{more} job{'s' * (before != 1)} of its queue"
 
 
 def _waits_for(place: Place, job: JobRecord) -> str | None:

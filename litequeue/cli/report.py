@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from litequeue.cli.printing import iso, one_line, to_json
-from litequeue.core.names import base_name
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
+from litequeue.core.stored_names import other_version, task_of, version_of
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 from litequeue.limits.resources import asked_for, unmet
@@ -52,11 +52,12 @@ class Crew:
             return "no worker is running. Start one: litequeue run app:queue"
         knowing = [worker for worker in self.living if task in worker.tasks]
         if not knowing:
-            return "no running worker has this task. Start one that imports its module"
+            other = other_version(task, (each for worker in self.living for each in worker.tasks))
+            return other or "no running worker has this task. Start one that imports its module"
         serving = [worker for worker in knowing if worker.queues is None or queue in worker.queues]
         if not serving:
             return "no running worker that has this task serves this queue. Start one that serves it"
-        uses = self.uses.get(base_name(task), {})
+        uses = self.uses.get(task_of(task), {})
         missing = unmet(uses, [worker.offers for worker in serving])
         return None if missing is None else f"the task {missing}. Start one that does: litequeue run {asked_for(uses)}"
 
@@ -71,10 +72,15 @@ class Crew:
         )
 
 
+def task_fields(stored: str) -> dict[str, Any]:
+    """Return the name of a task and its version, of the name under which calls of it are stored."""
+    return {"task": task_of(stored), "version": version_of(stored)}
+
+
 def unserved(ready: list[Ready], crew: Crew) -> list[dict[str, Any]]:
     """List ready jobs that no running worker takes, by queue and task."""
     return [
-        {"queue": lane.queue, "task": lane.task, "jobs": lane.jobs, "exact": lane.exact, "why": why}
+        {"queue": lane.queue, **task_fields(lane.task), "jobs": lane.jobs, "exact": lane.exact, "why": why}
         for lane in ready
         if (why := crew.why_not(lane.task, lane.queue)) is not None
     ]
@@ -83,7 +89,8 @@ def unserved(ready: list[Ready], crew: Crew) -> list[dict[str, Any]]:
 def unserved_text(row: dict[str, Any]) -> str:
     """Return in words which ready jobs wait, and why."""
     jobs, verb = ("job", "is") if row["jobs"] == 1 else ("jobs", "are")
-    where = f"of `{one_line(row['task'])}` in queue `{one_line(row['queue'])}`"
+    task = row["task"] if row["version"] == 1 else f"{row['task']} (version {row['version']})"
+    where = f"of `{one_line(task)}` in queue `{one_line(row['queue'])}`"
     more = "" if row["exact"] else " or more"
     return f"{row['jobs']}{more} {jobs} {where} {verb} waiting, and {row['why']}"
 
@@ -155,7 +162,7 @@ def worker_fields(worker: WorkerRecord, *, alive: bool, silent_since: float | No
         "queues": None if worker.queues is None else list(worker.queues),
         "slots": worker.slots,
         "offers": worker.offers,
-        "tasks": list(worker.tasks),
+        "tasks": list(dict.fromkeys(map(task_of, worker.tasks))),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "running": worker.running,
@@ -168,7 +175,7 @@ def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[st
     """Return a schedule as plain values."""
     return {
         "name": schedule.name,
-        "task": schedule.task,
+        **task_fields(schedule.task),
         "queue": schedule.queue,
         "trigger": trigger_text(schedule),
         "words": trigger_words(schedule),
@@ -230,7 +237,7 @@ def is_due(schedule: ScheduleRecord, now: float) -> bool:
 def _failure(job: ListedJob) -> dict[str, Any]:
     return {
         "id": job.id,
-        "task": job.task,
+        **task_fields(job.task),
         "queue": job.queue,
         "finished_at": iso(job.finished_at),
         "error": job.last_error,
@@ -246,7 +253,7 @@ def tries_text(job: JobSummary, queue: Queue | None) -> str:
 
 
 def _max_tries(job: JobSummary, queue: Queue | None) -> int | None:
-    task = None if queue is None else queue.tasks.get(job.task)
+    task = None if queue is None else queue.tasks.get(job.task_name)
     retries = task.options.policy.retries if job.retries is None and task is not None else job.retries
     return None if retries is None else 1 + retries
 
@@ -256,7 +263,7 @@ def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
     codec = _codec(queue)
     return {
         "id": job.id,
-        "task": job.task,
+        **task_fields(job.task),
         "queue": job.queue,
         "status": str(job.status),
         "priority": job.priority,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from litequeue.core.names import base_name
+from litequeue.core.stored_names import other_version, task_of
 from litequeue.ipc.process_lock import directory_of, is_held
 from litequeue.limits.resources import unmet
 from litequeue.sqlite.jobs import row_values
@@ -61,11 +61,13 @@ class ResultReads:
         if not alive:
             return f"is still {record.status}, and no worker is running; start one: `litequeue run` or queue.worker()"
         if not any(record.task in worker.tasks for worker in alive):
-            return f"is still {record.status}, and no running worker has its task; start one that imports it"
+            other = other_version(record.task, [task for worker in alive for task in worker.tasks])
+            why = f"{other}; start one" if other else "no running worker has its task; start one that imports it"
+            return f"is still {record.status}, and {why}"
         alive = [worker for worker in alive if worker.queues is None or record.queue in worker.queues]
         if not alive:
             return f"is still {record.status}, and no running worker serves its queue {record.queue!r}"
-        uses = self._connection.read(stored_uses).get(base_name(record.task), {})
+        uses = self._connection.read(stored_uses).get(task_of(record.task), {})
         having = [worker.offers for worker in alive if record.task in worker.tasks]
         if having and (missing := unmet(uses, having)) is not None:
             return f"is still {record.status}, and its task {missing}"

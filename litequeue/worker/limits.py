@@ -43,16 +43,21 @@ class Limits:
         for job in jobs:
             task = tasks.get(job.task)
             try:
-                found = None if task is None else task.takes_of(job.payload)
+                found = None if task is None else task.takes_of(job, self._names_of(job, task))
             except Exception as error:
                 failed[job.id] = ErrorInfo(type(error).__name__, str(error), traceback.format_exc())
-                log.error("%s[%s] failed before it began: %s", job.task, job.id, error, extra=about(job))
+                log.error("%s[%s] failed before it began: %s", job.task_name, job.id, error, extra=about(job))
                 continue
             if found is not None:
                 takes[job.id] = found
             elif job.task not in self._told:
                 self._told.add(job.task)
-                log.warning("%s waits for a worker whose code has its limits: this one's declares others", job.task)
+                log.warning(
+                    "%s waits for a worker whose code has its limits: this one's declares others", job.task_name
+                )
         if takes or failed:
             self._store.limits.give_takes(takes, failed)
         return bool(takes)
+
+    def _names_of(self, job: Claimed, task: Task[..., Any]) -> tuple[str, ...] | None:
+        return None if job.version == task.options.version else self._store.runs.parameters_of(job.task)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.logger import log
-from litequeue.core.names import base_name
+from litequeue.core.stored_names import in_words, other_version, task_of, version_of
 from litequeue.limits.resources import asked_for, covers, unmet
 
 if TYPE_CHECKING:
@@ -48,14 +48,16 @@ class Unserved:
         """Log the tasks whose ready jobs no worker runs: each once, and again when there are ten times as many."""
         self.stale = False
         uses = self._store.limits.uses()
-        mine = frozenset(task for task in tasks if covers(self._offers, uses.get(base_name(task), NOTHING)))
+        mine = frozenset(task for task in tasks if covers(self._offers, uses.get(task_of(task), NOTHING)))
         found = self._store.runs.ready_without(mine, self._queues)
-        waiting = _by_task(found, self._store.workers.list(), uses) if found else {}
+        workers = self._store.workers.list() if found else []
+        served = tasks.union(*(worker.tasks for worker in workers))
+        waiting = _by_task(found, workers, uses)
         before, self._logged = self._logged, {}
         for task, each in list(waiting.items())[:MOST_TASKS]:
             digits = len(str(each.jobs))
             if digits > before.get(task, 0):
-                _log(each)
+                _log(each, served)
             self._logged[task] = max(digits, before.get(task, 0))
 
 
@@ -66,7 +68,7 @@ def _by_task(
     waiting: dict[str, _Waiting] = {}
     for queue, task, jobs, exact in found:
         serving = [each for each in workers if task in each.tasks and (each.queues is None or queue in each.queues)]
-        uses = all_uses.get(base_name(task), NOTHING)
+        uses = all_uses.get(task_of(task), NOTHING)
         missing = unmet(uses, [worker.offers for worker in serving]) if serving else None
         if serving and missing is None:  # another worker runs it
             continue
@@ -77,21 +79,24 @@ def _by_task(
     return waiting
 
 
-def _log(waiting: _Waiting) -> None:
+def _log(waiting: _Waiting, served: frozenset[str]) -> None:
     jobs = "1 job is" if waiting.jobs == 1 else f"{waiting.jobs:,} jobs{'' if waiting.exact else ' or more'} are"
     more = len(waiting.queues) - MOST_QUEUES
     where = ", ".join(waiting.queues[:MOST_QUEUES]) + (f" and {more} more queues" if more > 0 else "")
-    extra = {"task": waiting.task, "queue": waiting.queues[0], "waiting": waiting.jobs}
+    task = task_of(waiting.task)
+    extra = {"task": task, "version": version_of(waiting.task), "queue": waiting.queues[0], "waiting": waiting.jobs}
     if waiting.unmet is not None:
         log.warning(
             "%s waiting for the task `%s` (queue %s), which %s. If this machine has it, start a worker with %s",
-            *(jobs, waiting.task, where, waiting.unmet, asked_for(waiting.uses)),
+            *(jobs, in_words(waiting.task), where, waiting.unmet, asked_for(waiting.uses)),
             extra=extra,
         )
         return
+    why = other_version(waiting.task, served) or (
+        "the module that declares it was not imported here; import it where the worker starts: litequeue run -I MODULE"
+    )
     log.warning(
-        "%s waiting for the task `%s`, which no running worker has (queue %s): the module that declares it was not "
-        "imported here; import it where the worker starts: litequeue run -I MODULE",
-        *(jobs, waiting.task, where),
+        "%s waiting for the task `%s`, which no running worker has (queue %s): %s",
+        *(jobs, in_words(waiting.task), where, why),
         extra=extra,
     )

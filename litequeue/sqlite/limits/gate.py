@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from litequeue.core.names import base_name
+from litequeue.core.stored_names import task_of
 from litequeue.limits.held import Held, Start, Take
 from litequeue.limits.task_rules import takes_of
 from litequeue.sqlite.limits.candidate import Candidate
@@ -58,7 +58,7 @@ class Gate:
         return known
 
     def _is_open(self, queue: str, task: str) -> bool:
-        rules, name = self._rules, base_name(task)
+        rules, name = self._rules, task_of(task)
         if queue in rules.paused_queues or name in rules.paused_tasks:
             return False
         if not self.free.fits(queue, rules.uses_of(task)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litequeue.core.names import base_name
+from litequeue.core.stored_names import task_of
 from litequeue.limits.limit import Allowed
 from litequeue.limits.settings import effective
 from litequeue.limits.task_rules import TaskRules, decode
@@ -41,13 +41,13 @@ class Rules:
         if self.are_none:
             return False
         return any(
-            queue in self.paused_queues or (name := base_name(task)) in self.tasks or name in self.paused_tasks
+            queue in self.paused_queues or (name := task_of(task)) in self.tasks or name in self.paused_tasks
             for queue, task, *_ in lanes
         )
 
     def of(self, task: str) -> TaskRules | None:
         """Return the rules of a task, also of one version; None: it is plain."""
-        return self.tasks.get(base_name(task))
+        return self.tasks.get(task_of(task))
 
     def uses_of(self, task: str) -> dict[str, int]:
         """Return what a run of the task uses of the resources that its worker offers."""

@@ -35,14 +35,15 @@ DELETE FROM litequeue_limited WHERE job = ?
 -- name: takes_of
 SELECT job, takes FROM litequeue_limited WHERE job IN (SELECT value FROM json_each(:ids))
 
--- What runs of these tasks, by what it takes; and functions that go on after their end.
+-- What runs of these tasks, in any version, by what it takes; and functions that go on after their end.
 -- name: running_takes
 SELECT job.task, limited.takes, count(*)
 FROM litequeue_jobs AS job LEFT JOIN litequeue_limited AS limited ON limited.job = job.id
-WHERE job.state = 3 AND job.task IN (SELECT value FROM json_each(:tasks))
+WHERE job.state = 3 AND substr(job.task, 1, instr(job.task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks))
 GROUP BY job.task, limited.takes
 UNION ALL
-SELECT task, takes, 1 FROM litequeue_left_behind WHERE task IN (SELECT value FROM json_each(:tasks))
+SELECT task, takes, 1 FROM litequeue_left_behind
+WHERE substr(task, 1, instr(task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks))
 
 -- What one worker runs of queues with slots, and of tasks that use resources; `send@2` is a version of `send`.
 -- name: runs_that_take

@@ -15,7 +15,7 @@ WHERE job.state = 1
 -- name: list_between
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
-    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -26,7 +26,7 @@ CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
 -- name: list_among
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task)
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -55,8 +55,12 @@ SELECT id FROM litequeue_jobs WHERE state = 1 LIMIT CAST(:limit AS INTEGER)
 -- name: ready_ids_of_queue
 SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue LIMIT CAST(:limit AS INTEGER)
 
+-- Of all versions of the task.
 -- name: ready_ids_of_lane
-SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task LIMIT CAST(:limit AS INTEGER)
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+UNION ALL
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > :task || '@' AND task < :task || 'A'
+LIMIT CAST(:limit AS INTEGER)
 
 -- name: ready_ids_of_task
 WITH RECURSIVE ready (queue) AS (
@@ -65,7 +69,11 @@ WITH RECURSIVE ready (queue) AS (
     SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
     FROM ready WHERE ready.queue IS NOT NULL)
 SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
-WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task LIMIT CAST(:limit AS INTEGER)
+WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task
+UNION ALL
+SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
+WHERE job.state = 1 AND job.queue = ready.queue AND job.task > :task || '@' AND job.task < :task || 'A'
+LIMIT CAST(:limit AS INTEGER)
 
 -- name: scheduled_ids
 SELECT id FROM litequeue_jobs WHERE state = 0 LIMIT CAST(:limit AS INTEGER)
@@ -158,3 +166,33 @@ WHERE id IN (SELECT id FROM (SELECT id FROM litequeue_jobs ORDER BY id DESC LIMI
              SELECT id FROM (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL ORDER BY delete_at DESC LIMIT CAST(:limit AS INTEGER)))
       AND state IN (4, 5) AND finished_at - started_at IS NOT NULL
 ORDER BY finished_at DESC LIMIT CAST(:limit AS INTEGER)
+
+-- name: standing_in_line
+SELECT queue, -priority, state = 1 OR (state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = :id))
+FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+
+-- How many jobs of a queue come before one: ready and parked ones, by entries of two indexes, of which :limit are read.
+-- name: before_it
+WITH RECURSIVE lane (task) AS (
+    SELECT (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue = +:queue ORDER BY task LIMIT 1)
+    UNION ALL
+    SELECT (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > lane.task ORDER BY task LIMIT 1)
+    FROM lane WHERE lane.task IS NOT NULL LIMIT CAST(:limit AS INTEGER)),
+parked_lane (task) AS (
+    SELECT (SELECT task FROM litequeue_parked WHERE queue = +:queue ORDER BY task LIMIT 1)
+    UNION ALL
+    SELECT (SELECT task FROM litequeue_parked WHERE queue = +:queue AND task > parked_lane.task ORDER BY task LIMIT 1)
+    FROM parked_lane WHERE parked_lane.task IS NOT NULL LIMIT CAST(:limit AS INTEGER))
+SELECT count(*) FROM (
+    SELECT 1 FROM lane CROSS JOIN litequeue_jobs AS job
+    WHERE job.state = 1 AND job.queue = +:queue AND job.task = lane.task AND -job.priority < +:rank
+    UNION ALL
+    SELECT 1 FROM lane CROSS JOIN litequeue_jobs AS job
+    WHERE job.state = 1 AND job.queue = +:queue AND job.task = lane.task AND -job.priority = +:rank AND job.id < +:id
+    UNION ALL
+    SELECT 1 FROM parked_lane CROSS JOIN litequeue_parked AS parked
+    WHERE parked.queue = +:queue AND parked.task = parked_lane.task AND parked.rank < +:rank
+    UNION ALL
+    SELECT 1 FROM parked_lane CROSS JOIN litequeue_parked AS parked
+    WHERE parked.queue = +:queue AND parked.task = parked_lane.task AND parked.rank = +:rank AND parked.job < +:id
+    LIMIT CAST(:limit AS INTEGER))
