@@ -37,14 +37,12 @@ from litequeue.options import Options, Using, call_field, check_fits, check_know
 from litequeue.pending_job import Deferred
 from litequeue.room import asubmit_with_room, check_wait, submit_with_room
 from litequeue.serialization.signature import Signature
-from litequeue.serialization.upgrading import call_of
 from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import Claimed
     from litequeue.limits.limit import Limit
 
 P = ParamSpec("P")
@@ -63,7 +61,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.uses: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
         if options.mask or self.uses or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
-        self._taken = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
+        self.taken: Taken | None = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
@@ -73,7 +71,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
-        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self._taken)
+        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self.taken)
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self.stored_name: str = stored_name(name, options.version)
         oldest = options.version if options.upgrade is None else 1
@@ -269,8 +267,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
         given = fields | self._timed() | self._call_key.fields(fields, payload, args, kwargs)
-        if self._taken is not None:
-            given["takes"] = self._taken.of(self.signature.arguments(args, kwargs))
+        if self.taken is not None:
+            given["takes"] = self.taken.of(self.signature.arguments(args, kwargs))
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
@@ -294,7 +292,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
-        if self._taken is not None:
+        if self.taken is not None:
             return Batch(self._payload_and_takes, self._alike_with_takes, chunk)
         return Batch(self._payload, self._alike, chunk)
 
@@ -302,15 +300,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         payload = self.signature.encode_call(args, kwargs)
         return self._checked(payload)
 
-    def takes_of(self, job: Claimed, names: Sequence[str] | None) -> str | None:
-        """Return what a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
-        if self._taken is None:
-            return None
-        args, kwargs = call_of(job, self.signature, self.options.version, self.options.upgrade, names)
-        return self._taken.of(self.signature.arguments(args, kwargs))
-
     def _payload_and_takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
-        return self._payload(args, kwargs), cast("Taken", self._taken).of(self.signature.arguments(args, kwargs))
+        return self._payload(args, kwargs), cast("Taken", self.taken).of(self.signature.arguments(args, kwargs))
 
     def _alike_with_takes(self, encoded: list[tuple[bytes, str]]) -> NewJobs:
         like = self._alike([])
