@@ -33,6 +33,8 @@ from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.core.stored_names import in_words
 from litequeue.errors import JobNotFound
+from litequeue.limits.resources import amounts
+from litequeue.limits.served_queues import queues_text
 from litequeue.queue import Queue
 from litequeue.sqlite.file.opening import Driver
 
@@ -151,13 +153,21 @@ def _worker_table(workers: list[dict[str, Any]], now: float) -> str:
             click.style("alive", fg="green") if worker["alive"] else click.style("dead", fg="red"),
             f"{worker['pid']}@{one_line(worker['host'])}",
             f"{worker['running']}/{worker['threads']}+{worker['coroutines']}",
-            "all" if worker["queues"] is None else one_line(", ".join(worker["queues"])),
+            _served(worker),
             distance(instant(worker["started_at"]), now),
         ]
         for worker in workers[:LINES]
     ]
     listing = table(["WORKER", "STATE", "PROCESS", "RUNNING", "QUEUES", "STARTED"], rows, right=[0]) if rows else ""
     return "\n".join(part for part in (note, listing, *more(workers, "workers")) if part)
+
+
+def _served(worker: dict[str, Any]) -> str:
+    """The queues of a worker with their slots, and what it offers."""
+    names = worker["queues"]
+    served = "all" if names is None else queues_text({name: worker["slots"].get(name) for name in names})
+    offers = f" (offers {amounts(worker['offers'])})" if worker["offers"] else ""
+    return one_line(served.replace(",", ", ") + offers)
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> str:

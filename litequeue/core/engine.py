@@ -45,7 +45,7 @@ class Feature(str, Enum):
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
-    LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
+    LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
     VERSIONS = "versions"  # aliases=, version=
@@ -91,7 +91,10 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all.
+
+    `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources.
+    """
 
     threads: int
     coroutines: int
@@ -101,6 +104,8 @@ class RunOptions(NamedTuple):
     signals: bool
     max_jobs: int | None
     max_memory: int | None
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Runner(Protocol):

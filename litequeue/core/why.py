@@ -31,6 +31,18 @@ class NoQueue(NamedTuple):
     queue: str
 
 
+class NotOffered(NamedTuple):
+    """No living worker that serves it offers the resources that its task uses. `missing`: in words."""
+
+    missing: str
+
+
+class NoSlot(NamedTuple):
+    """Each living worker that serves it runs as many jobs of its queue as it has slots for that."""
+
+    queue: str
+
+
 class Paused(NamedTuple):
     """Its queue or its task is paused."""
 
@@ -108,6 +120,8 @@ Obstacle: TypeAlias = (
     NoWorker
     | NoTask
     | NoQueue
+    | NotOffered
+    | NoSlot
     | Paused
     | Full
     | Rated
@@ -124,12 +138,8 @@ Obstacle: TypeAlias = (
 def obstacle_text(obstacle: Obstacle, now: float) -> str:
     """Return in words what keeps a job from being started."""
     match obstacle:
-        case NoWorker():
-            return "no worker is running; start one: `litequeue run` or queue.worker()"
-        case NoTask(other):
-            return f"{other}; start one" if other else "no running worker has its task; start one that imports it"
-        case NoQueue(queue):
-            return f"no running worker that has its task serves its queue {queue!r}; start one that does"
+        case NoWorker() | NoTask() | NoQueue() | NotOffered() | NoSlot():
+            return _unserved_text(obstacle)
         case Paused(kind, name, since):
             return f"its {kind} {name!r} is paused, since {_at(since, now)}; `litequeue resume` lets it go on"
         case Unknown():
@@ -145,6 +155,22 @@ def obstacle_text(obstacle: Obstacle, now: float) -> str:
             return f"{_count(jobs)} of its queue {'comes' if jobs == 1 else 'come'} first"
         case _:
             return _limit_text(obstacle, now)
+
+
+def _unserved_text(obstacle: NoWorker | NoTask | NoQueue | NotOffered | NoSlot) -> str:
+    match obstacle:
+        case NoWorker():
+            return "no worker is running; start one: `litequeue run` or queue.worker()"
+        case NoTask(other):
+            return f"{other}; start one" if other else "no running worker has its task; start one that imports it"
+        case NoQueue(queue):
+            return f"no running worker that has its task serves its queue {queue!r}; start one that does"
+        case NotOffered(missing):
+            return f"its task {missing}"
+        case NoSlot(queue):
+            return f"its queue {queue!r} has all of its slots taken in each worker that serves it"
+        case _:
+            assert_never(obstacle)
 
 
 def _limit_text(obstacle: Full | Rated | TooMuch | InOrder | BehindKey, now: float) -> str:

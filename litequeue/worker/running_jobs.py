@@ -127,6 +127,13 @@ class RunningJobs:
         jobs += [end.job for end in list(self._mailbox.ended)]
         return {(job.id, job.attempt) for job in jobs}
 
+    def present(self, ended: Iterable[Ended]) -> list[tuple[str, int, str, str]]:
+        """Return the runs whose functions go on, as (id, attempt, queue, task): of `ended`, what was left behind."""
+        over = {(end.job.id, end.job.attempt) for end in ended}
+        jobs = [run.job for key, run in list(self._mailbox.running.items()) if key not in over]
+        jobs += list(self._mailbox.left_behind.values())
+        return [(job.id, job.attempt, job.queue, job.task) for job in jobs]
+
     # ---- limits and cancels
 
     def check(self) -> None:

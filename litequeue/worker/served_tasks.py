@@ -84,7 +84,7 @@ class ServedTasks:
     def _declare_limits(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
         limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.uses}
         rules = {
-            name: encoded_rules(task.uses, ordered=task.options.ordered)
+            name: encoded_rules(task.uses, ordered=task.options.ordered, uses=task.options.uses)
             for task in tasks.values()
             for name in (task.name, *task.options.aliases)
         }

@@ -16,7 +16,9 @@ from litequeue.core.why import (
     InLine,
     InOrder,
     NoQueue,
+    NoSlot,
     NoTask,
+    NotOffered,
     NoWorker,
     Obstacle,
     Paused,
@@ -28,6 +30,7 @@ from litequeue.core.why import (
     settled_text,
 )
 from litequeue.ipc.process_identity import Identity
+from litequeue.limits.resources import unmet
 from litequeue.limits.task_rules import takes_of
 from litequeue.sqlite.jobs import row_values
 from litequeue.sqlite.limits import rules
@@ -78,22 +81,42 @@ def obstacle(db: Connection, record: JobRecord, clock: Clock, lives: Callable[[s
     if record.status is Status.WAITING:
         return _in_line(db, record)
     living = [worker for worker in row_values.workers(db) if lives(worker.token)]
-    found = _unserved(record, living)
+    found = _unserved(record, living, rules.stored_uses(db).get(task_of(record.task), {}))
     if found is None:
-        found = _ruled_out(db, record, clock)
+        found = _ruled_out(db, record, clock) or _no_slot(db, record, living)
     if found is None and record.deaths >= DEATHS:
         found = Quarantined(record.deaths)
     return Behind(_before(db, record)) if found is None else found
 
 
-def _unserved(record: JobRecord, living: Sequence[WorkerRecord]) -> Obstacle | None:
+def _unserved(record: JobRecord, living: Sequence[WorkerRecord], uses: dict[str, int]) -> Obstacle | None:
     if not living:
         return NoWorker()
     knowing = [worker for worker in living if record.task in worker.tasks]
     if not knowing:
         return NoTask(other_version(record.task, [task for worker in living for task in worker.tasks]))
-    serving = (worker.queues is None or record.queue in worker.queues for worker in knowing)
-    return None if any(serving) else NoQueue(record.queue)
+    serving = _serving(record, knowing)
+    if not serving:
+        return NoQueue(record.queue)
+    missing = unmet(uses, [worker.offers for worker in serving])
+    return None if missing is None else NotOffered(missing)
+
+
+def _serving(record: JobRecord, living: Sequence[WorkerRecord]) -> list[WorkerRecord]:
+    """Those of these workers that have the task, and serve the queue."""
+    return [
+        worker
+        for worker in living
+        if record.task in worker.tasks and (worker.queues is None or record.queue in worker.queues)
+    ]
+
+
+def _no_slot(db: Connection, record: JobRecord, living: Sequence[WorkerRecord]) -> Obstacle | None:
+    slots = {worker.id: worker.slots.get(record.queue) for worker in _serving(record, living)}
+    if None in slots.values():
+        return None
+    running: dict[int, int] = dict(db.rows(SQL["running_of_queue"], {"queue": record.queue}))
+    return NoSlot(record.queue) if all(running.get(each, 0) >= (most or 0) for each, most in slots.items()) else None
 
 
 def _in_line(db: Connection, record: JobRecord) -> Obstacle:

@@ -35,7 +35,7 @@ class Rules:
         self.tasks: dict[str, TaskRules] = {
             name: rules
             for name, text in tasks
-            if (rules := decode(text)).limits  # others say nothing on a start
+            if not (rules := decode(text)).are_none  # others say nothing on a start
         }
         self.used: frozenset[str] = frozenset(use.limit for rules in self.tasks.values() for use in rules.limits)
         paused = [(kind, name) for kind, name, _ in pauses]
@@ -57,6 +57,11 @@ class Rules:
     def of(self, task: str) -> TaskRules | None:
         """Return the rules of a task, also of one version; None: it is plain."""
         return self.tasks.get(task_of(task))
+
+    def uses_of(self, task: str) -> dict[str, int]:
+        """Return what a run of the task uses of the resources that its worker offers."""
+        rules = self.of(task)
+        return {} if rules is None else rules.uses
 
     def allowed(self, limit: str) -> Allowed:
         """Return what a limit allows; one that is not on record allows any number."""
@@ -91,6 +96,11 @@ class KnownRules:
         """Return the rules as they stand now."""
         [(word,)] = db.rows(SQL["rules_word"]) or [(None,)]
         return NO_RULES if word is None else self.of(db, word)
+
+
+def stored_uses(db: Connection) -> dict[str, dict[str, int]]:
+    """Read which resources a run of each task uses."""
+    return {name: uses for name, text in db.rows(SQL["stored_tasks"]) if (uses := decode(text).uses)}
 
 
 def read(db: Connection) -> Rules:

@@ -138,8 +138,8 @@ class Jobs:
             number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
             kept, turns, rules = self._kernel.retention.result_ttl, self._kernel.turns, self._kernel.known_rules
             monotonic = self._kernel.clock.monotonic
-            claimed = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, monotonic).claimed
-            return _Dispatched(submitted, claimed)
+            cycle = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, monotonic, idle.capacity)
+            return _Dispatched(submitted, cycle.claimed)
 
         return work
 

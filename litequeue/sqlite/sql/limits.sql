@@ -68,6 +68,13 @@ UNION ALL
 SELECT task, takes, 1 FROM litequeue_left_behind
 WHERE substr(task, 1, instr(task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks))
 
+-- What one worker runs of queues with slots, and of tasks that use resources; `send@2` is a version of `send`.
+-- name: runs_that_take
+SELECT CAST(id AS TEXT), attempt, queue, task FROM litequeue_jobs
+WHERE state = 3 AND worker = +:worker
+  AND (queue IN (SELECT value FROM json_each(:queues))
+       OR substr(task, 1, instr(task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks)))
+
 -- name: leave_behind
 INSERT OR REPLACE INTO litequeue_left_behind (job, attempt, worker, task, takes)
 SELECT id, attempt, worker, task, (SELECT takes FROM litequeue_limited WHERE job = litequeue_jobs.id)
@@ -187,3 +194,7 @@ SELECT job.id, job.task, job.queue, -job.priority, limited.takes
 FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value AND job.state = 1
 LEFT JOIN litequeue_limited AS limited ON limited.job = job.id
 ORDER BY picked.key
+
+-- How many jobs of a queue each worker runs.
+-- name: running_of_queue
+SELECT worker, count(*) FROM litequeue_jobs WHERE state = 3 AND queue = :queue GROUP BY worker

@@ -1,7 +1,7 @@
 -- name: register
 INSERT INTO litequeue_workers
-    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, started_at, beat_at)
-VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :now, :now)
+    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, slots, offers, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :slots, :offers, :now, :now)
 RETURNING id
 
 -- name: serve_tasks
@@ -24,7 +24,7 @@ RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
 
 -- name: workers
 SELECT id, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at,
-       (SELECT count(*) FROM litequeue_jobs WHERE state = 3 AND worker = litequeue_workers.id), modules
+       (SELECT count(*) FROM litequeue_jobs WHERE state = 3 AND worker = litequeue_workers.id), modules, slots, offers
 FROM litequeue_workers ORDER BY id
 
 -- name: unregister

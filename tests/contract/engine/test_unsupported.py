@@ -89,6 +89,9 @@ ASKING = {
         lambda rig: rig.queue.pause("email"),
         lambda rig: rig.queue.resume(task="add"),
         lambda rig: asyncio.run(rig.queue.apauses()),
+        lambda rig: declared(rig, "render", uses={"gpu": 1}),
+        lambda rig: rig.queue.worker(offers={"gpu": 1}),
+        lambda rig: rig.queue.worker(queues={"default": 2}),
     ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
