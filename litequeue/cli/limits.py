@@ -91,7 +91,7 @@ def _declared(place: Place) -> set[str]:
     if place.queue is None:
         return set()
     tasks = place.queue.tasks.values()
-    return {*place.queue.limits_declared.all, *(use.name for task in tasks for use in task.uses)}
+    return {*place.queue.limits_declared.all, *(use.name for task in tasks for use in task.limits)}
 
 
 def _row(limit: LimitRecord, now: float) -> list[str]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from litequeue.core.schedules import Keeper
     from litequeue.errors import QueueFull
 
-
 MOST_BEFORE = 10_000  # jobs that `position` counts
 
 

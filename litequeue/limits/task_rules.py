@@ -9,7 +9,7 @@ import msgspec
 from litequeue.limits.held import Take, stored_takes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from litequeue.limits.limit import Limit
 
@@ -55,12 +55,12 @@ _encode = msgspec.json.Encoder().encode
 NONE = TaskRules()
 
 
-def encoded_rules(limits: Iterable[Limit], *, ordered: bool, uses: dict[str, int]) -> str | None:
+def encoded_rules(limits: Iterable[Limit], *, ordered: bool, uses: Mapping[str, int] | None = None) -> str | None:
     """Return the rules of a task that takes of these limits, and uses these resources, as stored; None: it is plain."""
     of_limits = tuple(
         LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in limits
     )
-    rules = TaskRules(limits=of_limits, ordered=ordered, uses=uses)
+    rules = TaskRules(limits=of_limits, ordered=ordered, uses=dict(uses or {}))
     return None if rules.are_none else _encode(rules).decode()
 
 

@@ -83,7 +83,9 @@ def obstacle(db: Connection, record: JobRecord, clock: Clock, lives: Callable[[s
     living = [worker for worker in row_values.workers(db) if lives(worker.token)]
     found = _unserved(record, living, rules.stored_uses(db).get(task_of(record.task), {}))
     if found is None:
-        found = _ruled_out(db, record, clock) or _no_slot(db, record, living)
+        found = _ruled_out(db, record, clock)
+    if found is None:
+        found = _no_slot(db, record, living)
     if found is None and record.deaths >= DEATHS:
         found = Quarantined(record.deaths)
     return Behind(_before(db, record)) if found is None else found
