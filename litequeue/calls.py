@@ -11,11 +11,11 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob, as_shown
 from litequeue.core.warn import warn_caller
-from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued
+from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued, PayloadTooLarge
 from litequeue.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from litequeue.core.engine import Source, Submitted
 
@@ -26,7 +26,21 @@ T = TypeVar("T")
 GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
 MANY = 10_000  # calls: so many in one transaction keep other writers waiting for the sync and 20 ms
+LARGE_PAYLOAD = 64 * 1024
 SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
+
+
+def checked_size(payload: bytes, task: str, limit: int) -> bytes:
+    """Refuse the arguments of a call that take more bytes than the limit, and warn of large ones."""
+    size = len(payload)
+    if size > limit:
+        raise PayloadTooLarge(
+            f"the arguments of {task} take {size:,} bytes, more than max_payload={limit:,}; "
+            f"store the data elsewhere and pass an id or a path"
+        )
+    if size > LARGE_PAYLOAD:
+        warn_caller(f"the arguments of {task} take {size:,} bytes; pass an id or a path instead of the data")
+    return payload
 
 
 def checked_chunk(chunk: int | None) -> int | None:
@@ -187,3 +201,43 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
 
     def __repr__(self) -> str:
         return f"<EnqueuedJobs {len(self)}>"
+
+
+def store_in_chunks(
+    calls: Iterable[GivenCall],
+    batch: Batch,
+    stored: EnqueuedJobs[R],
+    submit: Callable[[Sequence[NewJob]], Sequence[Submitted]],
+    make: Callable[[NewJob, Submitted], Job[R]],
+) -> EnqueuedJobs[R]:
+    """Store the calls as they come, a chunk in each transaction."""
+    try:
+        for call in calls:
+            if batch.add(call):
+                stored.note(jobs := batch.take(), submit(jobs), make)
+        if jobs := batch.take():
+            stored.note(jobs, submit(jobs), make)
+    except Exception as error:
+        stored.explain(error)
+        raise
+    return stored
+
+
+async def astore_in_chunks(
+    calls: Iterable[GivenCall] | AsyncIterable[GivenCall],
+    batch: Batch,
+    stored: EnqueuedJobs[R],
+    submit: Callable[[Sequence[NewJob]], Awaitable[Sequence[Submitted]]],
+    make: Callable[[NewJob, Submitted], Job[R]],
+) -> EnqueuedJobs[R]:
+    """Async twin of `store_in_chunks`."""
+    try:
+        async for call in in_slices(calls):
+            if batch.add(call):
+                stored.note(jobs := batch.take(), await submit(jobs), make)
+        if jobs := batch.take():
+            stored.note(jobs, await submit(jobs), make)
+    except Exception as error:
+        stored.explain(error)
+        raise
+    return stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from litequeue.core.names import task_name
 from litequeue.task import AsyncTask, Task
 
 P = ParamSpec("P")
@@ -20,6 +21,20 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         """Make the function a task."""
+
+
+def checked_name(function: Any, name: str | None) -> str:
+    """Refuse what is no function, and an invalid name; return the name of the task."""
+    if isinstance(function, Task):
+        raise TypeError(f"{function.name} is already a task")
+    if not callable(function):
+        raise TypeError(
+            f"a task is made from a function, got {function!r}; options are given by keyword: @task(name=...)"
+        )
+    named = task_name(name or getattr(function, "__qualname__", ""))
+    if "<lambda>" in named:
+        raise ValueError("a lambda needs a name; give one: task(name='...')(lambda ...)")
+    return named
 
 
 def check_scheduled(task: Task[..., Any]) -> None:

@@ -12,7 +12,7 @@ from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
 from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
-from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
+from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, JobTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -75,8 +75,13 @@ class Job(JobWords, Generic[R]):
 
     @property
     def task(self) -> str:
-        """The name of the task."""
-        return self._loaded().task
+        """The name of the task that it was enqueued under, which may be an alias of the task by now."""
+        return self._loaded().task_name
+
+    @property
+    def version(self) -> int:
+        """The version of the task for which it was enqueued; 1 unless the task says another."""
+        return self._loaded().version
 
     @property
     def queue(self) -> str:
@@ -170,19 +175,67 @@ class Job(JobWords, Generic[R]):
         self._record = self._mine(await self._source.alook_up(self.id))
         return self
 
-    def cancel(self) -> bool:
+    def position(self) -> int | None:
+        """Return how many jobs of its queue come before it now; None when it is not queued. 0: it is the next.
+
+        By priority, then in the order in which they were enqueued. At most 10,000 are counted: that many, or more.
+        """
+        self._require_mine()
+        return self._source.position(self.id)
+
+    async def aposition(self) -> int | None:
+        """Async twin of `position`."""
+        await self._arequire_mine()
+        return await self._source.aposition(self.id)
+
+    def cancel(self, *, wait: timedelta | float | str | None = None) -> bool:
         """Cancel the job; return False if it has already ended.
 
         A job that has not begun ends at once. A running coroutine is cancelled. A running function is asked to end:
-        its `current_job().cancelled` becomes true.
+        its `current_job().cancelled` becomes true. With `wait`, a duration: block until it has ended, and return
+        whether it ended as cancelled. Raises `TimeoutError`, whose message tells of the run, if it still runs then.
         """
         self._require_mine()
-        return self._source.cancel(self.id)
+        if wait is None:
+            return self._source.cancel(self.id)
+        longest = seconds(wait, "wait")
+        self._source.check_may_wait()
+        self._source.cancel(self.id)
+        found = self._end_within(longest)
+        if isinstance(found, TimeoutError):
+            raise _still_runs(self._source.look_up(self.id), longest, found)
+        return self._is_cancelled(found)
 
-    async def acancel(self) -> bool:
+    async def acancel(self, *, wait: timedelta | float | str | None = None) -> bool:
         """Async twin of `cancel`."""
         await self._arequire_mine()
-        return await self._source.acancel(self.id)
+        if wait is None:
+            return await self._source.acancel(self.id)
+        longest = seconds(wait, "wait")
+        self._source.check_may_wait()
+        await self._source.acancel(self.id)
+        found = await self._aend_within(longest)
+        if isinstance(found, TimeoutError):
+            raise _still_runs(await self._source.alook_up(self.id), longest, found)
+        return self._is_cancelled(found)
+
+    def _end_within(self, longest: float) -> JobRecord | TimeoutError:
+        try:
+            return self._source.wait(self.id, longest)
+        except JobTimeout:  # of the job in which this one is waited for
+            raise
+        except TimeoutError as error:
+            return error
+
+    async def _aend_within(self, longest: float) -> JobRecord | TimeoutError:
+        try:
+            return await self._source.await_end(self.id, longest)
+        except TimeoutError as error:
+            return error
+
+    def _is_cancelled(self, record: JobRecord) -> bool:
+        self._record = self._mine(record)
+        return record.status is Status.CANCELLED
 
     def retry(self) -> None:
         """Queue the failed, cancelled or expired job again, with all its retries. A scheduled job runs at once.
@@ -196,6 +249,19 @@ class Job(JobWords, Generic[R]):
         """Async twin of `retry`."""
         await self._arequire_mine()
         await self._source.aretry(self.id)
+
+    def why(self) -> str:
+        """Return in one sentence why it does not run now, or that it runs, or how it has ended.
+
+        Such as that no worker is running, that its queue is paused, that a limit is full, or when it is due.
+        """
+        self._require_mine()
+        return self._source.why(self.id)
+
+    async def awhy(self) -> str:
+        """Async twin of `why`."""
+        await self._arequire_mine()
+        return await self._source.awhy(self.id)
 
     def result(self, timeout: timedelta | float | str | None = None) -> R:
         """Wait for the job to end, and return its result. `timeout`: seconds or text such as "5s"; None waits for ever.
@@ -235,10 +301,10 @@ class Job(JobWords, Generic[R]):
             value: R = self._decode(record.result)
             return value
         if record.status is Status.CANCELLED:
-            raise JobCancelled(f"job {self.id} ({record.task}) was cancelled")
+            raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled")
         if record.status is Status.EXPIRED:
             raise JobExpired(
-                f"job {self.id} ({record.task}) had not begun by {moment(record.expires_at)}, so it never ran"
+                f"job {self.id} ({record.task_name}) had not begun by {moment(record.expires_at)}, so it never ran"
             )
         last = record.errors[-1] if record.errors else JobError(record.attempt, self.created_at, "Unknown", "", "")
         raise JobFailed(self.id, last.type, last.message, last.traceback)
@@ -248,7 +314,7 @@ class Job(JobWords, Generic[R]):
         if record is None:
             return f"<Job {self.id}>"
         state = self._loaded()
-        return f"<Job {self.id} {state.task} {state.status} attempt={state.attempt}>"
+        return f"<Job {self.id} {state.task_name} {state.status} attempt={state.attempt}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(
@@ -299,4 +365,19 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         payload=new.payload,
         result=None,
         errors=(),
+    )
+
+
+def _still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
+    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
+    if record.started_at is None or record.worker is None:
+        return otherwise
+    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
+    progress = record.progress
+    said = "" if progress is None else f", its last progress {progress.done:g}"
+    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
+    said += "" if progress is None or not progress.note else f" ({progress.note})"
+    return TimeoutError(
+        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
+        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
     )

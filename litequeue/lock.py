@@ -175,7 +175,7 @@ class Lock:
 
 def _here() -> str:
     run = current_run.get(None)
-    what = f"thread {threading.current_thread().name}" if run is None else f"job {run.id} of {run.job.task}"
+    what = f"thread {threading.current_thread().name}" if run is None else f"job {run.id} of {run.job.task_name}"
     return f"{what} in process {os.getpid()}"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from litequeue.core.after_commit import hook_of
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import as_shown
+from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound
 from litequeue.job import Job
 
@@ -30,7 +31,7 @@ class PendingJob(Job[R]):
         self._id: str | None = None
         self._hash: int | None = None
         self._source = source
-        self._task = new.task
+        self._task = task_of(new.task)
         self._record = self._born = None
 
     @property

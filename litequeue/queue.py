@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from litequeue.by_name import HasNames, Names
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
+from litequeue.core.checks import MAX_PAYLOAD, check_max_payload
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
@@ -24,21 +26,14 @@ from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
+from litequeue.core.routes import Routes
 from litequeue.core.warn import calling_module
-from litequeue.decorator import Decorator, check_scheduled
+from litequeue.decorator import Decorator, check_scheduled, checked_name
 from litequeue.job import Job
 from litequeue.limits.declared import DeclaredLimits
 from litequeue.limits.on_queue import DeclaresLimits
 from litequeue.lock import Lock
-from litequeue.options import (
-    Options,
-    TaskOptions,
-    features_needed,
-    jobs_where,
-    limit,
-    span,
-    task_options,
-)
+from litequeue.options import Options, TaskOptions, features_needed, jobs_where, limit, span, task_options
 from litequeue.scheduling.declared import DeclaredSchedules
 from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules, check_call
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
@@ -61,7 +56,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_PAYLOAD = 4 * 1024 * 1024
 _FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
@@ -71,7 +65,7 @@ def default_path() -> str:
 
 
 @interruptible
-class Queue(DeclaresLimits, QueueWords):
+class Queue(HasNames, DeclaresLimits, QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
@@ -83,7 +77,7 @@ class Queue(DeclaresLimits, QueueWords):
     opened. `imports`: modules with tasks that a worker imports, such as "shop.tasks" or "shop.*". `on_commit`: True to
     store calls after the commit of the application's transaction, as an integration says; or a function that is given
     what to call then. `engine`: what keeps and runs the jobs instead of the file: an engine, or text such as
-    "name:rest" of an installed one.
+    "name:rest". `routes`: queues by patterns of tasks' names: `{"send_*": "email"}`.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -106,20 +100,21 @@ class Queue(DeclaresLimits, QueueWords):
         imports: Sequence[str] = (),
         on_commit: OnCommit = False,
         engine: Engine | str | None = None,
+        routes: Mapping[str, str] | None = None,
     ) -> None:
-        if isinstance(max_payload, bool) or not isinstance(max_payload, int) or max_payload <= 0:
-            raise ValueError(f"max_payload must be a positive number of bytes, got {max_payload!r}")
         self.timeout: float = limit(timeout, "timeout")
         self.result_ttl: float = span(result_ttl, "result_ttl")
         self.failed_ttl: float = span(failed_ttl, "failed_ttl")
-        self.max_payload = max_payload
+        self.max_payload: int = check_max_payload(max_payload)
         self.codec: Codec = JsonCodec() if codec is None else checked_codec(codec)
         self.clock: Clock = SystemClock()
         self._module = calling_module()  # where it is declared
         self.on_commit: OnCommit = checked_on_commit(on_commit)
         self.imports: tuple[str, ...] = checked_patterns(imports)
         self._imported = False
+        self.routes: Routes = Routes(routes)
         self._tasks: Registry[Task[..., Any]] = Registry()
+        self._names = Names(self._tasks, self)
         self._declared: dict[str, list[Declaration]] = {}
         self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
         self.limits_declared: DeclaredLimits = DeclaredLimits()
@@ -199,7 +194,13 @@ class Queue(DeclaresLimits, QueueWords):
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()`,
         `at()`, a `Schedule`, or a list of these. `delay`: a duration before which no job starts, `expires`: one in
         which it must begin. `result_ttl`: how long to keep a result; the queue's unless given. `mask`: names of
-        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides.
+        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides. `aliases`: names that
+        the task had before, whose jobs it runs. `version`: a whole number, 1 unless given, that counts changes of the
+        arguments; `upgrade`: a function of an older version and its arguments by name, which returns those of this one.
+        `max_pending`: how many of its jobs may be queued; one more raises `QueueFull`, or waits with
+        `using(wait_for_room=)`. `delivery`: "at_most_once" for what must never run twice: a run that is cut short fails
+        as `Interrupted`, without a retry. `uses`: what a run needs of the
+        resources that a worker offers, such as {"gpu": 1}.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -208,15 +209,8 @@ class Queue(DeclaresLimits, QueueWords):
 
     def _declare(self, function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
         self.require(features_needed(options))
-        if isinstance(function, Task):
-            raise TypeError(f"{function.name} is already a task")
-        if not callable(function):
-            raise TypeError(
-                f"a task is made from a function, got {function!r}; options are given by keyword: @task(name=...)"
-            )
-        named = check_name(name or getattr(function, "__qualname__", ""), "a task's name")
-        if "<lambda>" in named:
-            raise ValueError("a lambda needs a name; give one: task(name='...')(lambda ...)")
+        named = checked_name(function, name)
+        self._tasks.refuse_taken(named, options.aliases)
         known = self._declared.get(named, ()) if named in self._tasks else ()
         here = declared_here(function)
         refuse_another(named, known, here)
@@ -226,7 +220,7 @@ class Queue(DeclaresLimits, QueueWords):
         check_scheduled(made)
         self._engine.declare(made)
         if not is_the_programs(known, here):
-            self._tasks[named] = made
+            self._tasks.add(named, made, options.aliases)
             self.declared.note_module()
             self.declared.of_task(named, options.schedules, made.s)
         self._declared[named] = remembered(known, here)
@@ -345,11 +339,13 @@ class Queue(DeclaresLimits, QueueWords):
 
         `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given; "auto": the
         cores that this process may use + 4, at most 32).
-        `coroutines`: how many coroutines (100). `queues`: the queues served, in turn; all unless given. `grace`: how
-        long running jobs may take to end at shutdown before they are released (30 s). `signals`: in a `with` block, let
-        SIGTERM and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread
-        only. `max_jobs`: end after it has run so many jobs. `max_memory`: end once the process holds more than so much,
-        such as "500MB". At either, it claims no more and lets what runs end. `name`: for the log.
+        `coroutines`: how many coroutines (100). `queues`: the queues served, in turn, all unless given; a mapping says
+        how many jobs of a queue at once: `{"email": None, "reports": 2}`. `offers`: resources for tasks with `uses=`,
+        such as `{"gpu": 2}`. `grace`: how long running jobs may take to end at shutdown before they are released
+        (30 s). `signals`: in a `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their
+        usual effect afterwards; in the main thread only. `max_jobs`: end after it has run so many jobs. `max_memory`:
+        end once the process holds more than so much, such as "500MB". At either, it claims no more and lets what runs
+        end. `name`: for the log.
         """
         self.import_modules()
         checked = run_options(options)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from litequeue.core.after_commit import OnCommit
     from litequeue.core.engine import Feature, Source, Submitted
     from litequeue.core.records import NewJob
+    from litequeue.core.routes import Routes
     from litequeue.serialization.json_codec import Codec
 
 
@@ -18,6 +19,7 @@ class Owner(Protocol):
     max_payload: int
     codec: Codec
     on_commit: OnCommit
+    routes: Routes
 
     @property
     def plain_calls(self) -> str | None:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 
 import pytest
@@ -113,8 +114,23 @@ def test_enqueue_suggests_the_task_that_was_meant(call):
     assert "did you mean 'greet'?" in call("enqueue", "app:queue", "gret", "bob", code=2)
 
 
-def test_enqueue_with_a_file_says_to_name_the_app(call):
-    assert "name the app" in call("enqueue", "app.db", "add", "1", code=2)
+def test_enqueue_with_a_file_stores_a_call_by_name(call, start):
+    assert "does not exist" in call("enqueue", "app.db", "add", "1", code=1)
+    start("run", "app:queue").wait_for("serving")
+    assert json.loads(call("enqueue", "app.db", "add", "2", "b=3", "--queue", "email", "--timeout", "30s")) == 5
+    assert "name the app" in call("enqueue", "app.db", "add", "2", "-I", "app", code=2)
+
+
+def test_a_command_tells_which_version_of_a_task_waits(call):
+    job_id = call("enqueue", "app:queue", "add", "1").strip()
+    call("enqueue", "app.db", "add@2", "1", "--driver", "sqlite3")
+    assert "add (version 2)" in call("show", "app.db", "2")
+    shown = json.loads(call("show", "app.db", job_id, "--json"))
+    assert (shown["task"], shown["version"]) == ("add", 1)
+    assert len(json.loads(call("jobs", "app.db", "--task", "add", "--json"))) == 2
+    assert {(row["task"], row["version"]) for row in json.loads(call("status", "app.db", "--json"))["unserved"]} == {
+        *[("add", 1), ("add", 2)],
+    }
 
 
 def test_enqueue_waits_for_the_result(call, start):
@@ -378,6 +394,38 @@ def test_retry_and_cancel_want_ids_or_all(call, worked):
         call(command, "app.db", "1", "x", code=2)
 
 
+def test_cancel_with_wait_tells_of_jobs_that_do_not_end_as_cancelled(call, folder):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits():
+        begun.set()
+        go_on.wait(20)
+
+    call("enqueue", "app", "add", "1")
+    queue = sys.modules["app"].queue
+    running, queued = queue.task(name="waits")(waits).enqueue(), queue.tasks["add"].using(delay="1h").enqueue(2)
+    with queue.worker(threads=1):
+        assert begun.wait(20)
+        told = call("cancel", "app.db", running.id, queued.id, "--wait", "0.05s", code=1)
+        assert f"cancelled job {queued.id}" in told
+        assert f"job {running.id} (waits) was asked to end and still runs: run 1" in told
+        go_on.set()
+        assert running.result(20) is None
+    assert "has already ended" in call("cancel", "app.db", running.id, "--wait", "1s", code=1)
+    assert "not for --all" in call("cancel", "app.db", "--all", "--wait", "1s", code=2)
+
+
+def test_show_tells_the_place_of_a_queued_job_in_its_queue(call):
+    for number in range(3):
+        call("enqueue", "app", "add", str(number))
+    assert "the next of its queue" in call("show", "app.db", "1")
+    assert "behind 1 job of its queue" in call("show", "app.db", "2")
+    assert "behind 2 jobs of its queue" in call("show", "app.db", "3")
+    assert json.loads(call("show", "app.db", "3", "--json"))["position"] == 2
+    call("cancel", "app.db", "2")
+    assert json.loads(call("show", "app.db", "2", "--json"))["position"] is None
+
+
 def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, folder, monkeypatch):
     monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
     call("enqueue", "app", "add", "1")
@@ -485,9 +533,10 @@ def test_show_of_a_waiting_job_says_for_which_one_it_waits(call, worked):
         other = queue.task(name="other")(lambda: None)
         queue.schedules.add("serial", other.s(), every("1h"), overlap="queue")
     first, second, third = (call("schedules", "app.db", "trigger", "serial").strip() for _ in range(3))
-    assert f"waits for  job {first} of the same schedule to end" in call("show", "app.db", second)
-    assert json.loads(call("show", "app.db", third, "--json"))["waits_for"] == second
-    assert json.loads(call("show", "app.db", first, "--json"))["waits_for"] is None
+    said = f"it waits for job {first} of the same schedule (serial) to end"
+    assert re.search(rf"^why +{re.escape(said)}$", call("show", "app.db", second), re.MULTILINE)
+    assert json.loads(call("show", "app.db", third, "--json"))["why"] == said
+    assert "no worker is running" in json.loads(call("show", "app.db", first, "--json"))["why"]
 
 
 def test_the_next_times_of_a_schedule_have_fractions_where_they_need_them_and_a_zone(call, worked):

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
-from litequeue.cli.locate import import_patterns, load, names_app
+from litequeue.cli.locate import import_patterns, load, names_app, open_file
 from litequeue.cli.mistake import Mistake
 from litequeue.cli.printing import emit
 from litequeue.errors import UnknownTask
 from litequeue.job import Job
 from litequeue.queue import Queue
 from litequeue.serialization.json_codec import JsonCodec
+from litequeue.sqlite.file.opening import Driver
 from litequeue.task import Task
 
 _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
@@ -38,22 +39,24 @@ _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 @click.option(
     "-I", "--import", "imports", multiple=True, metavar="MODULE", help="Import this module too, or all of 'shop.*'."
 )
+@arguments.driver
 @arguments.as_json
 def enqueue(
     target: str, task_name: str, words: tuple[str, ...], *, args_json: str | None, kwargs_json: str | None,
-    wait: bool, timeout: float | None, imports: tuple[str, ...], as_json: bool, **options: Any
+    wait: bool, timeout: float | None, imports: tuple[str, ...], driver: Driver, as_json: bool, **options: Any
 ) -> None:  # fmt: skip
     """Enqueue one call and print its job's id.
 
-    ARGUMENTs are a JSON list or object, or one by one: `5`, `text`, `name=value`.
+    ARGUMENTs are a JSON list or object, or one by one: `5`, `text`, `name=value`. An app checks them; with a file alone
+    the worker does.
     """
-    queue = _queue(target, task_name, imports)
+    queue = _queue(target, task_name, imports, driver)
     try:
-        task = find_task(queue, task_name)
-        job = _enqueued(task, *_call(task, words, args_json, kwargs_json), options)
+        task = find_task(queue, task_name) if names_app(target) else None
+        job = _enqueued(queue, task_name, *_call(task, words, args_json, kwargs_json), options)
         answer: dict[str, Any] = {"id": job.id}
         if wait or timeout is not None:
-            answer["result"] = _result(task, job, timeout)
+            answer["result"] = _result(queue, job, timeout)
     finally:
         queue.close()
     if as_json:
@@ -62,21 +65,23 @@ def enqueue(
         click.echo(json.dumps(answer["result"], ensure_ascii=False) if "result" in answer else job.id)
 
 
-def _enqueued(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]) -> Job[Any]:
-    given = {name: value for name, value in options.items() if value not in (None, ())}
+def _enqueued(
+    queue: Queue, name: str, args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]
+) -> Job[Any]:  # fmt: skip
+    given: Any = {option: value for option, value in options.items() if value not in (None, ())}
     try:
-        return task.using(**given).enqueue(*args, **kwargs)
+        return queue.using(**given).enqueue(name, *args, **kwargs)
     except (TypeError, ValueError) as error:
         raise Mistake(str(error)) from error
 
 
-def _result(task: Task[..., Any], job: Job[Any], timeout: float | None) -> Any:
+def _result(queue: Queue, job: Job[Any], timeout: float | None) -> Any:
     """Wait, and return the result as plain data, or its repr where the codec is not JSON."""
     try:
         result = job.result(timeout)
     except TimeoutError as error:
         raise click.ClickException(str(error)) from error
-    codec = task.signature.codec
+    codec = queue.codec
     if isinstance(codec, JsonCodec):  # also where that is encrypted on its way into the file
         codec = JsonCodec()
     try:
@@ -85,12 +90,12 @@ def _result(task: Task[..., Any], job: Job[Any], timeout: float | None) -> Any:
         return repr(result)
 
 
-def _queue(target: str, name: str, imports: tuple[str, ...]) -> Queue:
+def _queue(target: str, name: str, imports: tuple[str, ...], driver: Driver) -> Queue:
     if not names_app(target):
-        raise Mistake(
-            f"{target!r} is a file, but the tasks' signatures are in code; name the app, "
-            f"for example: litequeue enqueue app:queue {name}"
-        )
+        if imports:
+            raise Mistake(f"-I imports tasks, and {target!r} is a file that knows none; name the app: app:queue")
+        open_file(target, driver).close()  # which makes none
+        return Queue(target, driver=driver)
     import_patterns(imports)
     queue = load(target)[0]
     if name not in queue.tasks:
@@ -107,7 +112,7 @@ def find_task(queue: Queue, name: str) -> Task[..., Any]:
 
 
 def _call(
-    task: Task[..., Any], words: tuple[str, ...], args_json: str | None, kwargs_json: str | None
+    task: Task[..., Any] | None, words: tuple[str, ...], args_json: str | None, kwargs_json: str | None
 ) -> tuple[list[Any], dict[str, Any]]:
     args = _parsed(args_json, list, "--args takes a JSON list, such as '[1, 2]'")
     kwargs = _parsed(kwargs_json, dict, "--kwargs takes a JSON object, such as '{\"a\": 1}'")
@@ -116,7 +121,8 @@ def _call(
         return args, whole | kwargs
     if isinstance(whole, list) and args_json is None:
         return whole, kwargs
-    texts, names = task.signature.text_parameters(), [one.name for one in task.signature.calling.parameters]
+    texts: set[str] = set() if task is None else task.signature.text_parameters()
+    names = [] if task is None else [one.name for one in task.signature.calling.parameters]
     for word in words:
         pair = _PAIR.fullmatch(word)
         if pair:

@@ -24,6 +24,7 @@ from litequeue.cli.report import (
 from litequeue.core.duration import text, utc
 from litequeue.core.names import some
 from litequeue.core.schedules import ScheduleRecord
+from litequeue.core.stored_names import in_words, task_of
 from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.store import SqliteStore
 
@@ -93,7 +94,7 @@ def _lines(found: list[ScheduleRecord], now: float, crew: Crew) -> list[str]:
 def _row(schedule: ScheduleRecord, now: float) -> list[str]:
     return [
         one_line(schedule.name, 40),
-        one_line(schedule.task, 40),
+        one_line(task_of(schedule.task), 40),
         one_line(trigger_words(schedule)),
         _next(schedule, now),
         "-" if schedule.last_at is None else distance(schedule.last_at, now),
@@ -149,9 +150,10 @@ def _show(place: Place, name: str, *, as_json: bool) -> None:
         history = [job_fields(store.jobs.look_up(job.id), place.queue) for job in jobs]
         emit(schedule_fields(schedule, now, crew) | call | {"jobs": history})
         return
+    priority = f"priority {schedule.priority}"
     pairs = [
         ("schedule", f"{one_line(schedule.name)}  {_next(schedule, now)}"),
-        ("task", f"{one_line(schedule.task)}, queue {one_line(schedule.queue)}, priority {schedule.priority}"),
+        ("task", f"{one_line(in_words(schedule.task))}, queue {one_line(schedule.queue)}, {priority}"),
         ("arguments", call_text(call)),
         ("when", one_line(trigger_words(schedule), LONGEST)),
         ("trigger", one_line(trigger_text(schedule), LONGEST)),

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
+    from litequeue.core.limits import RuleKeeper
     from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
+    from litequeue.errors import QueueFull
+
+MOST_BEFORE = 10_000  # jobs that `position` counts
 
 
 class Feature(str, Enum):
@@ -33,12 +37,17 @@ class Feature(str, Enum):
     COMPLETING = "completing"  # current_job().completing()
     KEYS = "keys"  # key=, unique=
     KEY_QUEUED = "key_queued"  # key_scope="queued"
+    KEY_FOR = "key_for"  # key_scope="10s"
+    AT_MOST_ONCE = "at_most_once"  # delivery="at_most_once"
+    MAX_PENDING = "max_pending"  # max_pending=
+    POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
-    LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
+    LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
+    VERSIONS = "versions"  # aliases=, version=
     RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
@@ -81,7 +90,10 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all.
+
+    `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources.
+    """
 
     threads: int
     coroutines: int
@@ -91,6 +103,8 @@ class RunOptions(NamedTuple):
     signals: bool
     max_jobs: int | None
     max_memory: int | None
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Runner(Protocol):
@@ -160,11 +174,32 @@ class Source(Protocol):
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
 
+    def position(self, job_id: str) -> int | None:
+        """Return how many jobs of its queue come before a queued job, at most `MOST_BEFORE`; None: it is not queued."""
+
+    async def aposition(self, job_id: str) -> int | None:
+        """Async twin of `position`."""
+
     def retry(self, job_id: str) -> None:
         """Queue an ended job again."""
 
     async def aretry(self, job_id: str) -> None:
         """Async twin of `retry`."""
+
+    def why(self, job_id: str) -> str:
+        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
+
+    async def awhy(self, job_id: str) -> str:
+        """Async twin of `why`."""
+
+    def check_may_wait(self) -> None:
+        """Raise where the end of no wait could come, as inside a transaction that is open here."""
+
+    def wait_for_room(self, full: QueueFull, timeout: float) -> None:
+        """Block until there may be room for the calls that the error tells of, at most so many seconds."""
+
+    async def await_room(self, full: QueueFull, timeout: float) -> None:
+        """Async twin of `wait_for_room`."""
 
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`."""
@@ -243,6 +278,10 @@ class Engine(Protocol):
         """The part that keeps schedules."""
 
     @property
+    def rules(self) -> RuleKeeper:
+        """The part that keeps what an operator says on what may start: limits and pauses."""
+
+    @property
     def transactions(self) -> Transactions:
         """The part for transactions."""
 
@@ -286,7 +325,14 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     ),
     Feature.KEYS: ("key= and unique=", "leave them out, and make the task safe to run twice"),
     Feature.KEY_QUEUED: ('key_scope="queued"', 'use key_scope="unfinished" or "kept"'),
+    Feature.KEY_FOR: ('key_scope="10s"', 'use key_scope="kept", which holds the key as long as the job is kept'),
     Feature.REPLACE: ('on_conflict="replace"', "cancel the job that holds the key, then enqueue"),
+    Feature.AT_MOST_ONCE: (
+        'delivery="at_most_once"',
+        "pass current_job().idempotency_key to what must happen once",
+    ),
+    Feature.MAX_PENDING: ("max_pending=", "look at queue.engine.jobs.counts() before you enqueue"),
+    Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
     Feature.LIMITS: ("a limit on what may start", "run fewer workers, or ask the engine's own tools for it"),
@@ -294,6 +340,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.EMBEDDED: (
         "a worker inside the program (with queue.worker():)",
         "run it as a process of its own: queue.worker().run(), or litequeue run app:queue",
+    ),
+    Feature.VERSIONS: (
+        "aliases= and version=",
+        "declare a second task for the old calls, which calls the function of the new one",
     ),
     Feature.RECYCLING: (
         "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
@@ -307,11 +357,6 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
     """Make the error for what an engine lacks. `instead`: a way out that is better than the general one."""
     what, way_out = _WHAT[feature]
     return Unsupported(f"{engine}: {what} is not supported; {instead or way_out}")
-
-
-def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
-    """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
-    return TimeoutError(f"job {record.id} ({record.task}) {doing or f'is still {record.status}'}; waited {timeout:g} s")
 
 
 def require(engine: Engine, features: Iterable[Feature]) -> None:

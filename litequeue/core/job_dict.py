@@ -14,6 +14,7 @@ class JobDict(TypedDict):
 
     id: str
     task: str
+    version: int
     queue: str
     status: Literal["scheduled", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
     priority: int
@@ -35,7 +36,8 @@ def job_dict(job: JobSummary) -> JobDict:
     """Return a job as plain values: without its arguments, its result and its tracebacks."""
     return {
         "id": job.id,
-        "task": job.task,
+        "task": job.task_name,
+        "version": job.version,
         "queue": job.queue,
         "status": job.status.value,
         "priority": job.priority,

@@ -97,7 +97,7 @@ def about(job: Claimed | JobSummary) -> dict[str, object]:
     """Return the fields by which a record names a job: none is one of `LogRecord`'s own."""
     return {
         "job_id": job.id,
-        "task": job.task,
+        "task": job.task_name,
         "queue": job.queue,
         "try": job.failures + 1,
         "run": job.attempt,

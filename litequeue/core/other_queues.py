@@ -53,20 +53,24 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "AsyncResult": "use queue.job(id)",
     },
     "Queue": {
-        "enqueue": _DECLARE,
         "enqueue_call": _DECLARE,
         "enqueue_job": _DECLARE,
-        "send_task": _DECLARE,
+        "send_task": 'use queue.enqueue("name", ...)',
         "add_task": _DECLARE,
         "enqueue_in": f'{_DECLARE}; with a delay: function.using(delay="5m").enqueue(...)',
         "enqueue_at": f"{_DECLARE}; at a time: function.using(at=...).enqueue(...)",
-        "enqueue_many": "use enqueue_many() of the task: function.enqueue_many([(1,), (2,)])",
         "add_job": f"{_DECLARE}; for a schedule use queue.schedules.add(name, function.s(...), trigger)",
         "actor": "use @queue.task",
         "scheduled_job": f"use {_PERIODIC}",
         "periodic_task": f"use {_PERIODIC}",
         "add_periodic_task": f"use {_PERIODIC}",
         "cron": f"use {_PERIODIC}",
+        "rate_limit": 'use queue.limits["task"].set(rate="10/m"), or rate= of the task',
+        "suspend": 'use queue.pause("default")',
+        "pause_queue": 'use queue.pause("email")',
+        "resume_queue": 'use queue.resume("email")',
+        "cancel_consumer": 'use queue.pause("email")',
+        "add_consumer": 'use queue.resume("email")',
         "lock_task": 'use queue.lock("name")',
         "AsyncResult": "use queue.job(id)",
         "fetch_job": "use queue.job(id)",
@@ -106,6 +110,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "is_queued": 'use job.refresh().status == "queued"',
         "state": "use job.status",
         "get_status": "use job.refresh().status",
+        "get_position": "use job.position()",
         "info": "use job.progress, or job.result()",
         "traceback": "use job.errors[-1].traceback",
         "exc_info": "use job.errors[-1].traceback",
@@ -141,10 +146,6 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
 }
 
 _BACKOFF = 'backoff=: a duration ("10s"), a list of them, or a function of the number of failures'
-_SERVE_ALONE = (
-    "a worker of its own with few threads: @queue.task(queue=...) and queue.worker(queues=[...], threads=1), "
-    "or litequeue run --queues ... --threads 1"
-)
 _PLACE = 'the path: Queue("app.db")'
 
 # An option that a function here does not take: what to use.
@@ -184,8 +185,11 @@ OPTIONS: dict[str, str] = {
     "task_time_limit": "timeout=",
     "job_timeout": "timeout=",
     "default_timeout": "timeout=",
-    "rate_limit": _SERVE_ALONE,
-    "max_running": _SERVE_ALONE,
+    "rate_limit": 'rate="10/m", which holds for all workers together',
+    "max_running": "concurrency=",
+    "max_concurrency": "concurrency=",
+    "concurrency_limit": "concurrency=",
+    "concurrency_key": 'limit_key="{user}" with concurrency=',
     # where, and which
     "queue_name": "queue=",
     "_queue_name": "queue=",
@@ -217,9 +221,9 @@ OPTIONS: dict[str, str] = {
     "context": "current_job() inside the function",
     "takes_context": "current_job() inside the function",
     "base": "a plain function: shared code is a function that the task calls",
-    "acks_late": "nothing: a job is done when its function has returned, and is run again if its worker dies",
-    "task_acks_late": "nothing: a job is done when its function has returned, and is run again if its worker dies",
-    "reject_on_worker_lost": "nothing: a job whose worker dies is run again",
+    "acks_late": 'nothing: a job whose worker dies is run again; or delivery="at_most_once", and it is not',
+    "task_acks_late": 'nothing: a job whose worker dies is run again; or delivery="at_most_once", and it is not',
+    "reject_on_worker_lost": 'nothing: a job whose worker dies is run again; or delivery="at_most_once", and it is not',
     "typing": "nothing: arguments are always checked against the signature",
     "pydantic": "nothing: annotate the argument with the model",
     "serializer": "codec= of the queue",
@@ -240,7 +244,6 @@ OPTIONS: dict[str, str] = {
     "timezone": 'tz= of the trigger: cron("0 6 * * *", tz="Europe/Paris")',
     "enable_utc": 'tz= of the trigger: cron("0 6 * * *", tz="UTC")',
     # the worker
-    "concurrency": "threads= of the worker for plain functions, coroutines= of it for async ones",
     "threads": "threads= of the worker: queue.worker(threads=4), or litequeue run --threads 4",
     "coroutines": "coroutines= of the worker: queue.worker(coroutines=100), or litequeue run --coroutines 100",
     "grace": "grace= of the worker: queue.worker(grace=30), or litequeue run --grace 30s",
@@ -286,6 +289,8 @@ COMMANDS: dict[str, str] = {
     "result": "litequeue show app.db ID",
     "requeue": "litequeue retry app.db ID...",
     "revoke": "litequeue cancel app.db ID...",
+    "suspend": "litequeue pause app.db QUEUE...",
+    "control": "litequeue pause, resume, limits or cancel",
     "purge": "litequeue cancel app.db --all --status queued",
     "empty": "litequeue cancel app.db --all --status queued",
     "check": "litequeue doctor app.db, or litequeue status app.db --check",

@@ -13,6 +13,7 @@ import msgspec
 
 from litequeue.core.duration import utc
 from litequeue.core.pydantic_schema import pydantic_schema
+from litequeue.core.stored_names import task_of, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,7 @@ _FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status
 
 
 class _Called(msgspec.Struct, frozen=True):
-    task: str
+    task: str  # the name under which it is stored, here and below: see stored_names.py
     queue: str
     payload: bytes
     priority: int = 0
@@ -66,20 +67,27 @@ class Call(_Called, frozen=True):
 
 
 class NewJob(_Called, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's."""
+    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
+
+    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
+    `max_pending`: how many queued jobs the task may have with this one.
+    """
 
     created_at: float
     run_at: float | None = None
     expires_at: float | None = None
     timeout: float | None = None
     retries: int | None = None
+    max_pending: int | None = None
     key: str | None = None
     key_scope: KeyScope = "kept"
+    key_for: float | None = None
     on_conflict: OnConflict = "return"
     tags: tuple[str, ...] = ()
     schedule: str | None = None
     takes: str | None = None  # of limits, where that depends on the arguments
     aliases: tuple[str, ...] = ()  # keys that the same call may have been given before
+    former_names: tuple[str, ...] = ()  # of the task, under which another job may hold the key
     alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
 
 
@@ -155,7 +163,24 @@ class Progress(msgspec.Struct, frozen=True):
         return pydantic_schema(cls, ProgressDict, handler)
 
 
-class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+class _Named:
+    """A job of which the name of its task is known, as it is stored."""
+
+    __slots__ = ()
+    task: str
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task, without its version."""
+        return task_of(self.task)
+
+    @property
+    def version(self) -> int:
+        """The version of the task that its arguments were given for."""
+        return version_of(self.task)
+
+
+class JobSummary(_Named, msgspec.Struct, frozen=True, kw_only=True):
     """What is read of a stored job at little cost, as it was then: all but its arguments, its result and its errors."""
 
     id: str
@@ -217,7 +242,7 @@ class Page(list[T]):
         return Page(map(make, self), self.older)
 
 
-class Claimed(msgspec.Struct, frozen=True, gc=False):
+class Claimed(_Named, msgspec.Struct, frozen=True, gc=False):
     """A job that a worker has claimed; `(id, attempt)` is the fencing token."""
 
     id: str

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
     from litequeue.core.schedules import ScheduleRecord
+
+DEATHS = 2  # of workers under a job: after so many it is run alone
 
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
@@ -27,12 +30,14 @@ class Demand(NamedTuple):
     """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most.
 
     `at_once`: how many of these begin without waiting for another, as those must whose starts count against a rate.
+    `durable`: a claim must survive power loss, since one of the tasks may not run twice.
     """
 
     tasks: frozenset[str]
     limit: int
     most_deaths: int | None = None
     at_once: int = 1
+    durable: bool = False
 
     def met_by(self, claimed: Sequence[Claimed]) -> bool:
         """Whether as many jobs came as were requested: then there may be more."""
@@ -85,6 +90,11 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     beat_at: float
     running: int
     modules: tuple[str, ...] = ()  # that declare its tasks and schedules
+    slots: dict[str, int] = {}  # how many jobs of a queue it runs at once, where that is bounded
+    offers: dict[str, int] = {}  # resources
+
+
+Parameters: TypeAlias = "Mapping[str, tuple[str, ...]]"  # by stored name, what a call may give by position, in order
 
 
 class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +107,10 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     coroutines: int
     modules: tuple[str, ...] = ()
+    parameters: Parameters = msgspec.field(default_factory=dict)
+    at_most_once: tuple[str, ...] = ()  # those of the tasks whose runs may not be repeated
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Beat(NamedTuple):
@@ -116,26 +130,35 @@ class ReadyJobs(NamedTuple):
 
 
 class Rescued(NamedTuple):
-    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested."""
+    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested.
+
+    `interrupted`: failed, as their runs may not be repeated.
+    """
 
     returned: tuple[str, ...]
     dead_lettered: tuple[str, ...]
     cancelled: tuple[str, ...]
+    interrupted: tuple[str, ...] = ()
 
 
 class Runs(Protocol):
     """The part that hands out jobs and records how runs ended."""
 
     def claim(
-        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+        self,
+        worker: int,
+        demands: Sequence[Demand],
+        queues: tuple[str, ...] | None,
+        ended: Sequence[Ended] = (),
+        capacity: Capacity | None = None,
     ) -> Cycle:
-        """Record how runs ended and hand out jobs to start, in one transaction."""
+        """Record how runs ended and hand out jobs to start, in one transaction. `capacity` None: without bounds."""
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
-        """Release a dead worker's jobs. `executing`: the runs it had begun, if known."""
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = ...) -> Rescued:
+        """Release a dead worker's jobs. `executing`: the runs it had begun, if known; `why` it is dead."""
 
     def claims_of(self, worker: int) -> list[Claimed]:
         """Return the jobs that stand as running under the worker."""
@@ -148,6 +171,12 @@ class Runs(Protocol):
 
     def requested_cancels(self, worker: int) -> list[tuple[str, int]]:
         """Return the worker's running jobs whose cancel was requested, as (id, attempt)."""
+
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Return how calls that are stored under this name call their arguments by position, if it is on record."""
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""
@@ -181,8 +210,15 @@ class Workers(Protocol):
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
-        """Record which tasks a registered worker runs now, and which modules declare them."""
+    def serve(
+        self,
+        worker: int,
+        tasks: frozenset[str],
+        modules: Sequence[str],
+        parameters: Parameters,
+        at_most_once: Sequence[str] = (),
+    ) -> None:
+        """Record which tasks a registered worker runs now, their modules, how they are called, and those run once."""
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""
@@ -240,6 +276,9 @@ class Limits(Protocol):
 
         `tasks`: the rules of each; None: it is plain.
         """
+
+    def uses(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the resources that one run of each task uses, by its name without a version."""
 
     def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
         """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""

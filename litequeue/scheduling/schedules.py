@@ -11,6 +11,7 @@ from litequeue.core.names import check_name, some
 from litequeue.core.records import Call, Page, moment
 from litequeue.core.retry import Duration
 from litequeue.core.schedules import CatchUp, Keeper, Overlap, ScheduleRecord
+from litequeue.core.stored_names import task_of
 from litequeue.core.warn import warn_caller
 from litequeue.scheduling import start, triggers
 
@@ -136,7 +137,7 @@ class StoredSchedule(Generic[J]):
     @property
     def task(self) -> str:
         """The name of the task that it enqueues."""
-        return self._record.task
+        return task_of(self._record.task)
 
     @property
     def queue(self) -> str:

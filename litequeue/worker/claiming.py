@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from litequeue.core.capacity import Capacity
 from litequeue.core.logger import about, log
 from litequeue.core.outcome import Released
 from litequeue.core.store import Demand
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from litequeue.core.clock import Clock
+    from litequeue.core.engine import RunOptions
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Cycle, Runs
     from litequeue.ipc.process_lock import ProcessLock
@@ -48,7 +50,7 @@ class Claiming:
     def __init__(
         self,
         store: Runs,
-        queues: tuple[str, ...] | None,
+        options: RunOptions,
         counts: Counts,
         stop: StopRequest,
         clock: Clock,
@@ -59,26 +61,35 @@ class Claiming:
         runs: RunningJobs,
         quarantine: Quarantine,
         maintenance: Maintenance,
-        max_jobs: int | None = None,
     ) -> None:
-        self._store, self._queues, self._counts, self._stop, self._clock = store, queues, counts, stop, clock
+        self._store, self._options, self._counts, self._stop, self._clock = store, options, counts, stop, clock
+        self._bounded = bool(options.slots or options.offers)
         self._process_lock, self._executor, self._mailbox, self._runs = process_lock, executor, mailbox, runs
-        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, max_jobs
+        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, options.max_jobs
+        self.queues: tuple[str, ...] | None = options.queues
         self.kinds: frozenset[frozenset[str]] = frozenset()
+        self._at_most_once: Collection[str] = ()
         self.next_at: float | None = None  # when a scheduled job is due
         self.opens_at: float = math.inf  # when a full limit has room again, by the monotonic clock
         self._maybe_ready: set[frozenset[str]] = set()
+        self._last: frozenset[str] | None = None  # the kind that came first in the last claim of several
 
-    def serve(self, names: frozenset[str]) -> None:
-        """Claim jobs of these tasks, plain ones and coroutines by themselves."""
-        plain = self._executor.plain
+    def serve(self, names: frozenset[str], at_most_once: Collection[str] = ()) -> None:
+        """Claim jobs of these tasks, plain ones and coroutines by themselves; of some, none twice."""
+        plain, self._at_most_once = self._executor.plain, at_most_once
         self.kinds = frozenset(kind for kind in (plain, names - plain) if kind)
         self.look_again()
 
     def note_freed(self, ended: Sequence[Ended]) -> None:
-        """Runs that held places of a limit have ended: others may have them."""
-        if any(end.job.held is not None for end in ended):
+        """Runs that held places of a limit, or slots or resources of this worker, have ended: others may have them."""
+        if ended and (self._bounded or any(end.job.held is not None for end in ended)):
             self.look_again()
+
+    def capacity(self, ended: Sequence[Ended] = ()) -> Capacity | None:
+        """Return what this worker has for its jobs, once these runs have ended; None: no slots, no resources."""
+        if not self._bounded:
+            return None
+        return Capacity(self._options.slots, self._options.offers, self._runs.present(ended))
 
     def look_again(self) -> None:
         """There may be ready jobs of any kind."""
@@ -124,9 +135,17 @@ class Claiming:
         if quarantine.skips_quarantined and not self._executor.busy:
             quarantine.skips_quarantined = False
             self.look_again()
-        rooms = ((kind, self._executor.room(kind)) for kind in self._maybe_ready)
+        rooms = [(kind, self._executor.room(kind)) for kind in self._maybe_ready]
+        if len(rooms) > 1:  # what they share, such as slots, goes to each in turn
+            rooms.sort(key=lambda each: each[0] == self._last)
         demands = [
-            Demand(kind, 1 if quarantine.one_at_a_time else room, quarantine.most_deaths, self._executor.free(kind))
+            Demand(
+                kind,
+                1 if quarantine.one_at_a_time else room,
+                quarantine.most_deaths,
+                self._executor.free(kind),
+                bool(self._at_most_once) and not kind.isdisjoint(self._at_most_once),
+            )
             for kind, room in rooms
             if room > 0
         ]
@@ -135,7 +154,7 @@ class Claiming:
     def claim(self, demands: list[Demand], ended: list[Ended]) -> Cycle:
         """Settle these ends and claim, in one transaction."""
         try:
-            turn = self._store.claim(self._runs.worker, demands, self._queues, ended)
+            turn = self._store.claim(self._runs.worker, demands, self.queues, ended, self.capacity(ended))
         except BaseException:
             self._mailbox.keep(ended)
             raise
@@ -146,6 +165,9 @@ class Claiming:
         if not turn.cut:
             self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
         self._counts.claimed += len(turn.claimed)
+        if len(demands) > 1 and turn.claimed:
+            first = turn.claimed[0].task
+            self._last = next((demand.tasks for demand in demands if first in demand.tasks), self._last)
         return turn
 
     def claim_all(self) -> Claim:
@@ -178,16 +200,20 @@ class Claiming:
         """Count the jobs that were dispatched to us, and those whose threads have settled them."""
         self._counts.claimed += self._runs.take_dispatched()
         for end, lost in self._mailbox.take_settled():
+            self.note_freed([end])
             self._note_settled([end], lost)
             self._maintenance.jobs_changed()
 
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
+        if self._process_lock.kept:
+            for end in ended:
+                self._process_lock.drop(f"{end.job.id}:{end.job.attempt}")
         counts = self._counts
         counts.settled += len(ended) - len(lost)
         counts.released += sum(type(end.outcome) is Released for end in ended)
         counts.lost += len(lost)
         for end in lost:
-            named = end.job.task, end.job.id, end.job.attempt
+            named = end.job.task_name, end.job.id, end.job.attempt
             log.warning("%s[%s]: run %d ended too late and was dropped", *named, extra=about(end.job))
         if self._quarantine.one is not None and any(end.job is self._quarantine.one for end in ended):
             self._quarantine.one = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
 from litequeue.core.logger import about, log
-from litequeue.worker.running_jobs import DEATHS
+from litequeue.core.store import DEATHS
 
 if TYPE_CHECKING:
     from litequeue.core.clock import Clock
@@ -47,7 +47,7 @@ class Quarantine:
         self.one, self.begun = quarantine.pop(0), False
         self._by = self._clock.monotonic() + PATIENCE
         self._runs.release(quarantine)
-        named = self.one.task, self.one.id, self.one.deaths
+        named = self.one.task_name, self.one.id, self.one.deaths
         alone = "%s[%s] was running when %d workers died; it is quarantined: it runs alone"
         log.warning(alone, *named, extra=about(self.one))
         return [job for job in claimed if job.deaths < DEATHS]
@@ -65,7 +65,7 @@ class Quarantine:
             return False
         self.one, self.skips_quarantined = None, True
         self._runs.release([quarantined])
-        named = quarantined.task, quarantined.id, text(PATIENCE)
+        named = quarantined.task_name, quarantined.id, text(PATIENCE)
         log.warning("%s[%s] was released: other jobs have run here for %s", *named, extra=about(quarantined))
         return True
 

@@ -42,7 +42,7 @@ class RunStacks:
         log.log(
             WARNING if released else ERROR,
             "%s[%s] %s%s",
-            *(run.job.task, run.id, RELEASED if released else LEFT, f"; it is here:\n{now_at}" if now_at else ""),
+            *(run.job.task_name, run.id, RELEASED if released else LEFT, f"; it is here:\n{now_at}" if now_at else ""),
             extra=about(run.job),
         )
         self._left.append((run, stack))
@@ -65,7 +65,7 @@ class RunStacks:
             log.log(
                 WARNING,
                 "%s[%s] has been running for %s (run %d%s); it is here:\n%s",
-                *(run.job.task, run.id, text(round(now - run.started, 1)), run.attempt, left, now_at),
+                *(run.job.task_name, run.id, text(round(now - run.started, 1)), run.attempt, left, now_at),
                 extra=about(run.job),
             )
 
@@ -83,7 +83,7 @@ def _still_there(left: _Left, now: float) -> bool:
     if now_at:
         log.warning(
             "%s[%s] was left behind and still runs, for %s so far; it is here:\n%s",
-            *(run.job.task, run.id, text(round(now - run.started, 1)), now_at),
+            *(run.job.task_name, run.id, text(round(now - run.started, 1)), now_at),
             extra=about(run.job),
         )
     return bool(now_at)

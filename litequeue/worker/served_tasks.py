@@ -1,4 +1,7 @@
-"""The tasks that a worker runs: those of its queue, also those that are declared while it runs. Knows no job."""
+"""The tasks that a worker runs, by the names under which their calls are stored. Knows no job.
+
+Those of its queue, also those that are declared while it runs: see `Task.served`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from litequeue.errors import StoreError, Unsupported
 from litequeue.limits.settings import encoded
 from litequeue.limits.task_rules import encoded_rules
 from litequeue.scheduling.declared import has_modules_amid_execution, is_being_imported
+from litequeue.serialization.upgrading import names_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from litequeue.core.registry import Registry
-    from litequeue.core.store import Store
+    from litequeue.core.store import Parameters, Store
     from litequeue.limits.declared import DeclaredLimits
     from litequeue.scheduling.declared import DeclaredSchedules
     from litequeue.task import Task
@@ -38,12 +42,22 @@ class ServedTasks:
         limits.followers.append(self._note)
         schedules.followers.append(self._note)
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
-        self.tasks: dict[str, Task[..., Any]] = dict(tasks)
+        self.tasks: dict[str, Task[..., Any]] = _served(tasks)
         self._refused: set[Task[..., Any]] = set()
+        self._once: set[str] = set()
+
+    @property
+    def at_most_once(self) -> tuple[str, ...]:
+        """The names of those that may not be repeated, also if that is not said of them any more."""
+        return self._once_among(self.tasks)
+
+    def _once_among(self, tasks: Mapping[str, Task[..., Any]]) -> tuple[str, ...]:
+        self._once |= {name for name, task in tasks.items() if task.options.policy.at_most_once}  # a run goes on yet
+        return tuple(sorted(self._once))
 
     @property
     def names(self) -> frozenset[str]:
-        """Their names."""
+        """The stored names of what they run."""
         return frozenset(self.tasks)
 
     def close(self) -> None:
@@ -51,6 +65,11 @@ class ServedTasks:
         for followers in (self._registry.followers, self._schedules.followers, self._limits.followers):
             if self._note in followers:
                 followers.remove(self._note)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What calls of them give by position."""
+        return _parameters(self.tasks)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -63,8 +82,12 @@ class ServedTasks:
         self._declare(store, self.names)
 
     def _declare_limits(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
-        limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.uses}
-        rules = {name: encoded_rules(task.uses, ordered=task.options.ordered) for name, task in tasks.items()}
+        limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.limits}
+        rules = {
+            name: encoded_rules(task.limits, ordered=task.options.ordered, uses=task.options.uses)
+            for task in tasks.values()
+            for name in (task.name, *task.options.aliases)
+        }
         store.limits.declare({name: encoded(limit.allowed) for name, limit in limits.items()}, rules)
 
     def _declare(self, store: Store, names: frozenset[str]) -> None:
@@ -92,13 +115,15 @@ class ServedTasks:
         Where this fails it is done again at the next call.
         """
         new = self._new(idle=idle) if self._stale else {}
-        new = {name: task for name, task in new.items() if self._is_taken(task, runs)}
+        new = self._taken(new, runs)
         if not new and self._declared == self._schedules.changes:
             return False
         try:
             names = self.names | new.keys()
             self._declare_limits(store, new)
-            store.workers.serve(worker, names, self.modules)
+            all_tasks = {**self.tasks, **new}
+            once = self._once_among(all_tasks)
+            store.workers.serve(worker, names, self.modules, _parameters(all_tasks), once)
             self._declare(store, names)
         except BaseException:
             self._stale = True
@@ -106,7 +131,7 @@ class ServedTasks:
         self.tasks |= new
         maintenance.serve(self.names)
         if new:
-            log.info("now also serving %s", ", ".join(sorted(new)))
+            log.info("now also serving %s", ", ".join(sorted({task.name for task in new.values()})))
         return bool(new)
 
     def _note(self) -> None:
@@ -116,7 +141,7 @@ class ServedTasks:
     def _new(self, *, idle: bool) -> dict[str, Task[..., Any]]:
         """The tasks to run from now on; the others later, after the next look."""
         self._stale = False  # first: what is declared from here on says so again
-        changed = {name: task for name, task in dict(self._registry).items() if self.tasks.get(name) is not task}
+        changed = {name: task for name, task in _served(self._registry).items() if self.tasks.get(name) is not task}
         ready = {name: task for name, task in changed.items() if self._is_ready(name, task, idle=idle)}
         self._stale = self._stale or len(ready) < len(changed)
         return {name: task for name, task in ready.items() if task not in self._refused}
@@ -127,9 +152,18 @@ class ServedTasks:
         module = getattr(task.function, "__module__", None) or ""
         return not is_being_imported(module) and (old is None or old.is_coroutine is task.is_coroutine or idle)
 
-    def _is_taken(self, task: Task[..., Any], runs: RunningJobs) -> bool:
+    def _taken(self, new: dict[str, Task[..., Any]], runs: RunningJobs) -> dict[str, Task[..., Any]]:
+        by_task: dict[Task[..., Any], dict[str, Task[..., Any]]] = {}
+        for name, task in new.items():
+            by_task.setdefault(task, {})[name] = task
+        taken: dict[str, Task[..., Any]] = {}
+        for task, names in by_task.items():
+            taken |= names if self._is_taken(task, names, runs) else {}
+        return taken
+
+    def _is_taken(self, task: Task[..., Any], names: dict[str, Task[..., Any]], runs: RunningJobs) -> bool:
         try:
-            added = runs.serve({task.name: task})
+            added = runs.serve(names)
         except Unsupported as error:
             self._refused.add(task)
             log.error("%s is not run here: %s", task.name, error)
@@ -137,3 +171,11 @@ class ServedTasks:
         if not added:  # a job came meanwhile: later
             self._stale = True
         return added
+
+
+def _served(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Task[..., Any]]:
+    return {name: task for task in list(tasks.values()) for name in task.served}
+
+
+def _parameters(tasks: Mapping[str, Task[..., Any]]) -> Parameters:
+    return {task.stored_name: names_in_order(task.signature.calling.parameters) for task in tasks.values()}

@@ -59,7 +59,7 @@ class StopLog:
         released = Released(begun=True)
         for end in ended:
             if end.outcome == released:
-                self._released[end.job.id, end.job.attempt] = f"{end.job.task}[{end.job.id}]"
+                self._released[end.job.id, end.job.attempt] = f"{end.job.task_name}[{end.job.id}]"
 
     def end(self) -> None:
         """Log what was released."""
@@ -68,7 +68,7 @@ class StopLog:
 
     def _jobs(self, runs: Iterable[Run]) -> str:
         now = self._clock.monotonic()
-        return _listed([f"{run.job.task}[{run.id}] ({text(round(now - run.started, 1))})" for run in runs])
+        return _listed([f"{run.job.task_name}[{run.id}] ({text(round(now - run.started, 1))})" for run in runs])
 
 
 def _listed(names: list[str]) -> str:

@@ -65,7 +65,7 @@ class StuckWaits:
         if now - self._said.get(kind, -math.inf) < SAY_AGAIN:
             return
         self._said[kind] = now
-        waits = [f"{run.job.task}[{run.id}] waits for job {job_id}" for run, job_id in stuck]
+        waits = [f"{run.job.task_name}[{run.id}] waits for job {job_id}" for run, job_id in stuck]
         log.warning(
             "all %d %s of %s are in jobs that wait for jobs which have not begun, so it can begin none of them: %s; "
             "give it more (%s=), enqueue the next step at the end of the function in place of waiting for its result, "

@@ -11,6 +11,7 @@ from litequeue.limits import settings
 from litequeue.limits.limit import Allowed
 from litequeue.limits.rate import LATEST, Rate
 from litequeue.limits.task_rules import LimitUse, TaskRules, _encode
+from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.file import migrate
 from litequeue.sqlite.limits import stored_rules
 from test_query_plans import fill, steps_of
@@ -276,7 +277,7 @@ def test_a_completed_job_lets_in_the_next_of_its_key(store):
 
 def test_a_pause_stops_starts_until_it_ends(store):
     def operate(sql):
-        store.kernel.writer.run(lambda db: [db.rows(sql), stored_rules.changed(db)])
+        store.kernel.writer.run(lambda db: [db.rows(sql), perform(db, stored_rules.changed())])
 
     job, hands = put(store), Hands(store)
     operate("INSERT INTO litequeue_pauses VALUES ('task', 'add', 1.0)")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from litequeue import Task
+
 
 class Opening(Scenario):
     """A fresh file is made."""
@@ -234,6 +236,36 @@ class Limited(Scenario):
             assert [[*db.execute(f"SELECT * FROM litequeue_{name}")] for name in left] == [[], [], []]
             orphans = "SELECT count(*) FROM litequeue_limited WHERE job NOT IN (SELECT id FROM litequeue_jobs)"
             assert [*db.execute(orphans)] == [(0,)]
+
+
+class AtMostOnce(Scenario):
+    """A function that may not be called twice for a job is not, whatever of its end was lost."""
+
+    JOBS = 2
+
+    def prepare(self, path: Path) -> None:
+        with create(path) as queue:
+            self.once(queue, set()).enqueue_many([(number,) for number in range(self.JOBS)])
+
+    def once(self, queue: Queue, called: set[str]) -> Task[[int], None]:
+        @queue.task(name="once", delivery="at_most_once")
+        def once(n: int) -> None:
+            called.add(str(n))
+
+        return once
+
+    def use(self, queue: Queue, book: Book) -> None:
+        self.once(queue, book.told)
+        assert ended_within(lambda: attempt(book, lambda: queue.worker(threads=2).run(until_idle=True)))
+
+    def check(self, queue: Queue, book: Book) -> None:
+        called: set[str] = set()
+        self.once(queue, called)
+        work_off(queue)
+        assert self.durability == "normal" or not called & book.told  # else power loss may undo the claim
+        for job in queue.jobs():
+            assert job.status == "succeeded" or [error.type for error in job.errors] == ["Interrupted"]
+        assert len(called | book.told) <= self.JOBS
 
 
 class Prune(Scenario):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
@@ -39,6 +39,7 @@ from litequeue.scheduling.words import words
 from litequeue.serialization.encryption import EncryptedCodec, new_key
 from litequeue.serialization.json_codec import JsonCodec
 from litequeue.serialization.signature import Signature
+from litequeue.serialization.upgrading import upgraded
 from litequeue.sqlite.jobs import row_values
 
 REFUSED = (ValueError, TypeError)
@@ -114,10 +115,15 @@ def _sealed(data: bytes) -> bytes:
     return AESSIV(base64.urlsafe_b64decode(_keys()[0])).encrypt(data, None) if data else data
 
 
+def _as_it_is(_version: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    return arguments
+
+
 def decode_payload(data: bytes) -> None:
     for signature in _signatures():
         for given in (data, _sealed(data)):
-            for read in (signature.decode_call, signature.decode_result):
+            older = partial(upgraded, signature, version=1, upgrade=_as_it_is, names=("n", "*rest"))
+            for read in (signature.decode_call, signature.decode_result, older):
                 try:
                     read(given)
                 except DecodeError:

@@ -24,6 +24,7 @@ from litequeue.limits import rate as rates
 from litequeue.limits import settings, task_rules
 from litequeue.limits.limit import Allowed
 from litequeue.limits.rate import Rate
+from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.limits import parking, reboot, stored_rules
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
@@ -287,7 +288,7 @@ class LimitWorld:
 
     def _operate(self, work: Callable[[Any], object], limit: str | None = None) -> None:
         kernel = self.stores[2].kernel
-        kernel.writer.run(lambda db: [work(db), stored_rules.changed(db, limit)])
+        kernel.writer.run(lambda db: [work(db), perform(db, stored_rules.changed(limit))])
         kernel.notify_workers()
 
     def set_limit(self) -> None:

@@ -53,7 +53,7 @@ MISTAKES = {
     "two begin in the order of a key": lambda: mock.patch.dict(SQL, ordered_holders="SELECT 1, 1 WHERE :limit = :keys"),
     "a limit is never full": lambda: mock.patch.object(Room, "fits", return_value=True),
     "a full limit is never looked at again": lambda: changed("keys_due", "look_at <= :now", "look_at <= 0"),
-    "a pause is not seen": lambda: mock.patch.object(gate, "base_name", lambda name: f"{name}!"),
+    "a pause is not seen": lambda: mock.patch.object(gate, "task_of", lambda name: f"{name}!"),
     "a replaced job stays parked": lambda: changed("unpark", "job = :id", "job = -:id"),
     "takes outlive their job": lambda: mock.patch.dict(SQL, prune_takes="SELECT 1"),
 }

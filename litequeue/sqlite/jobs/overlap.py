@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import NewJob, Status
+from litequeue.core.stored_names import in_words
 from litequeue.sqlite.jobs import enqueue, line
 from litequeue.sqlite.jobs.control import Was, cancel
 from litequeue.sqlite.jobs.finish import NUMBER
@@ -95,7 +96,8 @@ def _replace(schedule: str, last: Row | None, new: NewJob, delete_at: float | No
     if task == new.task and state < NUMBER[Status.RUNNING] and not begun:
         yield from enqueue.replace(job_id, new, waiting=state == NUMBER[Status.WAITING])
         return Tick(job_id, fresh=False)
-    why = ErrorInfo("Replaced", f"the schedule {schedule!r} calls {new.task} by now", "") if task != new.task else None
+    other = ErrorInfo("Replaced", f"the schedule {schedule!r} calls {in_words(new.task)} by now", "")
+    why = other if task != new.task else None
     was = yield from cancel(job_id, new.created_at, delete_at, why)
     behind = job_id if was is not None and was.status is Status.RUNNING else None
     stored = yield from _store_behind(schedule, behind, new)

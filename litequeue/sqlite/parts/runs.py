@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.logger import about, later, say
+from litequeue.core.names import some
 from litequeue.core.outcome import Ended, Released, Succeeded
 from litequeue.errors import JobNotFound
 from litequeue.ipc.notifier import JOBS
@@ -23,6 +24,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.records import Claimed
     from litequeue.core.store import Cycle, Demand, ReadyJobs, Rescued
     from litequeue.sqlite.drivers.connection import Connection, Steps
@@ -37,17 +39,25 @@ class Runs:
         self._kernel, self._writer, self._transactions = kernel, kernel.writer, transactions
 
     def claim(
-        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+        self,
+        worker: int,
+        demands: Sequence[Demand],
+        queues: tuple[str, ...] | None,
+        ended: Sequence[Ended] = (),
+        capacity: Capacity | None = None,
     ) -> Cycle:
-        """Record how runs ended and hand out jobs to start, in one transaction."""
+        """Record how runs ended and hand out jobs to start, in one transaction. `capacity` None: without bounds."""
 
         def work(db: Connection) -> Cycle:
             now, kept = self._kernel.clock.now(), self._kernel.retention.result_ttl
             rules, monotonic = self._kernel.known_rules, self._kernel.clock.monotonic
-            return settle.turn(db, worker, demands, queues, ended, now, kept, self._kernel.turns, rules, monotonic)
+            turns = self._kernel.turns
+            return settle.turn(db, worker, demands, queues, ended, now, kept, turns, rules, monotonic, capacity)
 
         # a claim alone need not survive power loss: the job is then simply queued again
-        outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))
+        durable = bool(ended) or any(demand.durable for demand in demands)
+        outcome = self._writer.run(work, durable=durable, news=bool(ended))
+        self._kernel.rooms.stir()
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released or _lets_others_begin(end.job) for end in ended):
@@ -70,19 +80,22 @@ class Runs:
         if _lets_others_begin(job):
             self._kernel.notify_workers()
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
         """Release a dead worker's jobs, and deregister it."""
-        now = self._kernel.clock.now()
+        now, kept = self._kernel.clock.now(), self._kernel.retention._asdict()
         rescued = self._writer.run(
-            lambda db: workers.rescue(db, worker, executing, now, **self._kernel.retention._asdict(), blame=blame)
+            lambda db: workers.rescue(db, worker, executing, now, **kept, blame=blame, why=why)
         )  # durable, as what it ends is told
         self._kernel.notifier.notify(JOBS)
-        self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled])
+        self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled, *rescued.interrupted])
+        if rescued.interrupted:
+            more = "jobs %s have failed as Interrupted: they ran when their worker was lost, and may run at most once"
+            later.error(more, some(rescued.interrupted))
         for job_id in rescued.dead_lettered:
             with suppress(JobNotFound):  # pruned already
                 job = self._kernel.read(partial(row_values.look_up, job_id=job_id, now=now))
                 died = "%s[%s] failed: %d worker processes died while running it; it is dead-lettered, not run again"
-                later.error(died, job.task, job.id, job.deaths, extra=about(job))
+                later.error(died, job.task_name, job.id, job.deaths, extra=about(job))
         say()
         return rescued
 
@@ -109,6 +122,14 @@ class Runs:
             yield held.adb if held.adb is not None else held.require_sync().raw
             now = self._kernel.clock.now()
             await perform_held(held, settle.complete(job, result, now, until(now, keep_for)))
+
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """How calls that are stored under this name call their arguments by position, if it is on record."""
+        return self._kernel.read(lambda db: workers.parameters_of(db, stored_name))
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
+        return await self._kernel.aread(lambda db: workers.parameters_of(db, stored_name))
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""

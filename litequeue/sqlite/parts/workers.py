@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.core.store import Beat
-from litequeue.ipc.process_lock import is_held, loop_silent_since
+from litequeue.ipc.process_lock import loop_silent_since
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import line, row_values, workers
 from litequeue.sqlite.jobs.control import CHUNK
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Sequence
 
-    from litequeue.core.store import NewWorker, WorkerRecord
+    from litequeue.core.store import NewWorker, Parameters, WorkerRecord
     from litequeue.sqlite.drivers.connection import Connection, Row
     from litequeue.sqlite.kernel import Kernel
 
@@ -40,10 +40,23 @@ class Workers:
         for start in range(0, len(stuck), CHUNK):  # once: what cannot be mended, for its name is not text, stays
             self._writer.run(partial(_mend, stuck[start : start + CHUNK], now))
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str]) -> None:
-        """Record which tasks a registered worker runs now, and which modules declare them."""
+    def serve(
+        self,
+        worker: int,
+        tasks: frozenset[str],
+        modules: Sequence[str],
+        parameters: Parameters,
+        at_most_once: Sequence[str] = (),
+    ) -> None:
+        """Record which tasks a registered worker runs now, their modules, how they are called, and those run once."""
         values = {"worker": worker, "tasks": json.dumps(sorted(tasks)), "modules": json.dumps(modules)}
-        self._writer.run(lambda db: db.rows(SQL["serve_tasks"], values), durable=False)
+        values["at_most_once"] = json.dumps(at_most_once)
+
+        def work(db: Connection) -> None:
+            db.rows(SQL["serve_tasks"], values)
+            workers.note_parameters(db, parameters)
+
+        self._writer.run(work, durable=False)
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; return whether it is registered, and whether others may have to be reaped."""
@@ -69,7 +82,7 @@ class Workers:
 
     def lives(self, token: str) -> bool:
         """Whether the worker of that token holds its lock."""
-        return is_held(self._kernel.directory, token)
+        return self._kernel.lives(token)
 
     def loop_silent_since(self, token: str) -> float | None:
         """Return since when, in unix seconds, an event loop of that worker has not answered; None: it answers."""

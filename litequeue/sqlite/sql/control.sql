@@ -5,19 +5,21 @@ RETURNING state, attempt, schedule IS NOT NULL
 -- name: retry
 UPDATE litequeue_jobs
 SET state = 1, run_at = :now, failures = 0, deaths = 0, finished_at = NULL, delete_at = NULL, expires_at = NULL,
-    cancel_requested = 0, held_key = key, progress = NULL
+    cancel_requested = 0, held_key = CASE WHEN :holds THEN key END, progress = NULL
 WHERE id = :id AND state IN (0, 5, 6, 7)
 
 -- For what an operator does to many jobs at once: their ids, newest first.
 -- name: matching
 SELECT CAST(id AS TEXT) FROM litequeue_jobs
-WHERE state BETWEEN :first AND :last AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+WHERE state BETWEEN :first AND :last AND (:exactly IS NULL OR state <> 2
+           OR :exactly = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id))
+      AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 
 -- name: matching_dead
 SELECT CAST(id AS TEXT) FROM litequeue_jobs
 WHERE state > 4 AND state = :state AND (delete_at IS NULL OR delete_at > :now)
-      AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+      AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)

@@ -30,6 +30,12 @@ PROGRESS_EVERY = 0.2
 class Recorder(Protocol):
     """The part of a store that a run uses for the job's own writes."""
 
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Return how calls that are stored under this name call their arguments by position, if it is on record."""
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """Async twin of `parameters_of`."""
+
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record progress; return whether a cancel was requested."""
 
@@ -103,7 +109,7 @@ class Run(msgspec.Struct, eq=False):
     @interruptible
     def idempotency_key(self) -> str:
         """Text that is the same in every attempt of this job and in no other job, for services that accept one."""
-        return f"{self.job.task}-{self.job.id}-{self.job.created_at:.6f}"
+        return f"{self.job.task_name}-{self.job.id}-{self.job.created_at:.6f}"
 
     @property
     @interruptible
@@ -159,7 +165,9 @@ class Run(msgspec.Struct, eq=False):
         rates = [start.limit for start in self.job.held.starts] if self.job.held is not None else []
         if name not in rates:
             known = ", ".join(map(repr, rates)) or "none"
-            raise ValueError(f"{self.job.task} takes of no rate of a limit {name!r} in this run; it does of {known}")
+            raise ValueError(
+                f"{self.job.task_name} takes of no rate of a limit {name!r} in this run; it does of {known}"
+            )
         return name, used, self._uses.get(name)
 
     def completing(self, result: object = None) -> Completing:
@@ -176,7 +184,7 @@ class Run(msgspec.Struct, eq=False):
         return Completing(self, result)
 
     def __repr__(self) -> str:
-        return f"<Run {self.attempt} of job {self.id} {self.job.task} try={self.tries}>"
+        return f"<Run {self.attempt} of job {self.id} {self.job.task_name} try={self.tries}>"
 
 
 def _progress(done: float, total: float | None, note: str | None) -> Progress:

@@ -107,6 +107,7 @@ class CoroutinePool(Pool):
             return False
         run.written_off = True
         known[2].left.add(run)
+        self._keep(run)
         self._slots.append(known[1])
         return True
 
@@ -175,7 +176,7 @@ class CoroutinePool(Pool):
                 continue
             run = self._begin(job, slot)
             # not by the loop's task factory, which may run it to its end before we know of it
-            self._tasks[run] = StoppableTask(self._one(run, slot, at), loop=at.loop, name=job.task), slot, at
+            self._tasks[run] = StoppableTask(self._one(run, slot, at), loop=at.loop, name=job.task_name), slot, at
             if self._watch_rests and self.claim_size.batch == 1:  # it may take long
                 self._watch_often(at)
 
@@ -189,8 +190,7 @@ class CoroutinePool(Pool):
         outcome = await aexecute(run)
         if self._tasks.pop(run, None) is None:  # written off
             at.left.discard(run)
-            if run.job.held is not None:
-                self._mailbox.note_gone(run.job)
+            self._mailbox.note_gone(run.job)
             return
         self._end(run, outcome, slot)
         self._slots.append(slot)
@@ -254,11 +254,11 @@ class CoroutinePool(Pool):
         begun = {id(begun[0]): run for run, begun in list(self._tasks.items())}
         run = begun.get(id(task))
         if run is not None:
-            return run.job.task, f"{run.job.task}[{run.id}]"
+            return run.job.task_name, f"{run.job.task_name}[{run.id}]"
         get_context = getattr(task, "get_context", None)  # since Python 3.12
         run = None if get_context is None else get_context().get(current)
         if run is not None:
-            return run.job.task, f"a task of asyncio that {run.job.task}[{run.id}] has started"
+            return run.job.task_name, f"a task of asyncio that {run.job.task_name}[{run.id}] has started"
         return "", "code that is none of this worker's jobs"
 
     def _watched(self, at: EventLoop) -> float:
@@ -279,7 +279,7 @@ class CoroutinePool(Pool):
 
     def _name_and_replace(self, at: EventLoop, silent: float) -> None:
         runs = [*list(at.left), *(run for run, begun in list(self._tasks.items()) if begun[2] is at)]
-        jobs = [f"{run.job.task}[{run.id}]" for run in runs]
+        jobs = [f"{run.job.task_name}[{run.id}]" for run in runs]
         stack = at.stack()
         if at is self._at and at.own:
             self._replace(at)

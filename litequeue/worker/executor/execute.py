@@ -10,10 +10,22 @@ from typing import Any
 
 from litequeue.core.around_jobs import around, asurrounded, surrounded
 from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
-from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.outcome import (
+    Cancelled,
+    Failed,
+    Outcome,
+    Released,
+    Retried,
+    Settled,
+    Snoozed,
+    Succeeded,
+    interrupted,
+    is_interrupted,
+)
 from litequeue.core.owner_process import getpid
 from litequeue.core.retry import after_error, describe, real_error
 from litequeue.errors import JobCancelled, JobTimeout
+from litequeue.serialization.upgrading import call_of
 from litequeue.worker.executor.context import Run, current
 
 COMES_BACK = 1.0  # seconds until a coroutine is run again whose loop has ended
@@ -25,9 +37,10 @@ def execute(run: Run) -> Outcome:
     """Run a plain function in this thread."""
     token, forks = current.set(run), _forks
     try:
-        signature = run.task.signature
-        args, kwargs = signature.decode_call(run.job.payload)
-        function = run.task.function
+        job, task = run.job, run.task
+        signature = task.signature
+        args, kwargs = signature.decode_call(job.payload) if job.task == task.stored_name else _other_call(run)
+        function = task.function
         value = surrounded(_called, function, *args, **kwargs) if around else function(*args, **kwargs)
         if type(value) is CoroutineType:
             value = _awaited(value)
@@ -49,9 +62,10 @@ async def aexecute(run: Run) -> Outcome:
     current.set(run)
     forks = _forks
     try:
-        signature = run.task.signature
-        args, kwargs = signature.decode_call(run.job.payload)
-        function = run.task.function
+        job, task = run.job, run.task
+        signature = task.signature
+        args, kwargs = signature.decode_call(job.payload) if job.task == task.stored_name else await _aother_call(run)
+        function = task.function
         value = await (asurrounded(function, *args, **kwargs) if around else function(*args, **kwargs))
         if forks != _forks:
             _end_forked_child()
@@ -62,6 +76,22 @@ async def aexecute(run: Run) -> Outcome:
             _end_forked_child(error)
         run.loop_ends = _loop_ends(error)
         return _raised(run, error)
+
+
+@interruptible
+def _other_call(run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call that is stored under another name: an alias of the task, or an older version."""
+    job, task = run.job, run.task
+    names = None if job.version == task.options.version else run.recorder.parameters_of(job.task)
+    return call_of(job, task.signature, task.options.version, task.options.upgrade, names)
+
+
+@interruptible
+async def _aother_call(run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Async twin of `_other_call`; the application's `upgrade` runs on the loop."""
+    job, task = run.job, run.task
+    names = None if job.version == task.options.version else await run.recorder.aparameters_of(job.task)
+    return call_of(job, task.signature, task.options.version, task.options.upgrade, names)
 
 
 @calls_the_task
@@ -134,7 +164,7 @@ def _loop_ends(error: BaseException) -> bool:
 def _raised(run: Run, error: BaseException) -> Outcome:
     """Return the outcome of an error that the function raised; keep the error for the log."""
     outcome, told = _outcome_of(run, error)
-    if type(outcome) in (Failed, Retried):
+    if type(outcome) in (Failed, Retried) and not is_interrupted(outcome):
         run.raised = told
     return outcome
 
@@ -160,17 +190,25 @@ def _judged(run: Run, error: BaseException) -> Outcome:
     if run.settled:
         return Settled()
     if run.release and not run.cancel_requested and issubclass(kind, (*stops, JobCancelled)):
-        return Released(begun=True)
+        return cut_short(run)
     if issubclass(kind, stops) and not run.timed_out:
         if run.cancel_requested:
             return Cancelled()
         if run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
-            return Snoozed(run.clock.now() + COMES_BACK)
+            again = Snoozed(run.clock.now() + COMES_BACK)
+            return cut_short(run, "The event loop that ran it ended") if run.task.options.policy.at_most_once else again
     # A codec is the user's code; no other try, because the function's effects have happened. Nor for a call that a
     # decorator passes on and the function does not take.
     if run.returned or run.task.signature.calling.is_misbound(error):
         return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
+
+
+def cut_short(run: Run, why: str = "Its worker was stopped while it ran") -> Outcome:
+    """Return the outcome of a run that had begun and is stopped for no fault of its own."""
+    if run.task.options.policy.at_most_once:
+        return Failed(interrupted(why))
+    return Released(begun=True)
 
 
 def _stops() -> tuple[type[BaseException], ...]:
@@ -182,7 +220,7 @@ def _stops() -> tuple[type[BaseException], ...]:
 
 def timeout_error(run: Run) -> JobTimeout:
     """Return the error of a run that exceeded its limit."""
-    return JobTimeout(f"{run.job.task} ran longer than its limit of {run.deadline - run.started:g} s")
+    return JobTimeout(f"{run.job.task_name} ran longer than its limit of {round(run.deadline - run.started, 6):g} s")
 
 
 def written_off(run: Run) -> Outcome:

@@ -39,7 +39,7 @@ def run_one(home: Home, job: Claimed, recorder: Recorder, cancelled: Callable[[]
     it in `current_job().cancelled`. A coroutine function is run on a loop of its own. A function that does not stop
     when told keeps this thread. Raises `UnknownTask`, before anything has begun.
     """
-    limited = with_limits(home.tasks[job.task], home.defaults)
+    limited = with_limits(home.tasks[job.task_name], home.defaults)
     if limited.task.is_coroutine:
         return asyncio.run(arun_one(home, job, recorder, cancelled))
     work_here()
@@ -63,12 +63,12 @@ async def arun_one(home: Home, job: Claimed, recorder: Recorder, cancelled: Call
     `cancelled` is then asked on the loop, and must not block. A plain function is run in a thread of its own. When the
     one who awaits this is cancelled, the coroutine is too, and the run has no end that counts.
     """
-    limited = with_limits(home.tasks[job.task], home.defaults)
+    limited = with_limits(home.tasks[job.task_name], home.defaults)
     if not limited.task.is_coroutine:
         return await in_thread(lambda: run_one(home, job, recorder, cancelled))
     work_here()
     run = begun(job, limited, home.clock, recorder, home.clock.monotonic())
-    task = StoppableTask(aexecute(run), loop=asyncio.get_running_loop(), name=job.task)
+    task = StoppableTask(aexecute(run), loop=asyncio.get_running_loop(), name=job.task_name)
     watch = _Watch(run, cancelled, lambda _: task.cancel() or True, on_cancel=True)
     try:
         while not task.done():
@@ -125,7 +125,7 @@ class _Watch:
             return self._cancelled()
         except Exception as error:  # the limit must be watched all the same
             job = self._run.job
-            log.warning("%s[%s]: no answer whether it is cancelled: %s", job.task, job.id, error, extra=about(job))
+            log.warning("%s[%s]: no answer whether it is cancelled: %s", job.task_name, job.id, error, extra=about(job))
             return False
 
 
@@ -134,6 +134,12 @@ class NoRecords:
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
+
+    def parameters_of(self, stored_name: str) -> None:
+        """None is on record."""
+
+    async def aparameters_of(self, stored_name: str) -> None:
+        """Async twin of `parameters_of`."""
 
     def note_progress(self, job: Claimed, progress: str) -> bool:  # noqa: ARG002  nothing keeps it
         """Drop it."""

@@ -21,7 +21,7 @@ def report(run: Run, outcome: Outcome, span: float) -> None:
 
 
 def _log_end(run: Run, outcome: Outcome, span: float) -> None:
-    name, took = f"{run.job.task}[{run.id}]", text(span)
+    name, took = f"{run.job.task_name}[{run.id}]", text(span)
     fields = about(run.job) | {"seconds": span}
     match outcome:
         case Failed() | Retried():

@@ -138,6 +138,7 @@ class ThreadPool(Pool):
                 return False
             thread.given_up = True
             run.written_off = True
+        self._keep(run)
         with self._lock:
             self._threads.pop(thread.slot, None)
             self._slots.append(thread.slot)
@@ -216,5 +217,5 @@ class ThreadPool(Pool):
         outcome = thread.execute(run)
         if not thread.given_up:
             self._end(run, outcome, thread.slot)
-        elif job.held is not None:
+        else:
             self._mailbox.note_gone(job)
