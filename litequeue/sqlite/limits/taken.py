@@ -46,7 +46,7 @@ class Room:
         self.left -= cost
         if self._rate is None:
             return None
-        at = self._rate.stamp(self._now)
+        at = self._rate.stamp(self._starts, self._now)
         self._starts.append((at, cost))
         return at
 
@@ -58,7 +58,7 @@ class Room:
         """Return when there is room for one more, after so many have started now, as far as time decides it."""
         if self._rate is None:
             return math.inf
-        return self._rate.opens_at([*self._starts, (self._rate.stamp(self._now), count)], 1, self._now)
+        return self._rate.opens_at([*self._starts, (self._rate.stamp(self._starts, self._now), count)], 1, self._now)
 
 
 class Taken:
