@@ -70,6 +70,31 @@ class KeyConflict(LiteQueueError):
         return type(self), (str(self), self.job_id)
 
 
+class QueueFull(LiteQueueError):
+    """The task has `max_pending=` jobs queued, or would have more with these `calls`. Nothing of them is stored."""
+
+    def __init__(self, task: str, max_pending: int, calls: int, *, waited: float | None = None) -> None:
+        which = "a call more does" if calls == 1 else f"{calls:,} calls more do"
+        if calls > max_pending:
+            advice = f"never: give enqueue_many() at most {max_pending:,} calls at once, by chunk="
+        elif waited is None:
+            advice = "wait for workers with using(wait_for_room='30s'), or drop the call"
+        else:
+            advice = f"waited {waited:g} s; are its workers running, and fast enough? `litequeue status` tells"
+        super().__init__(f"{which} not fit beside the queued jobs of {task}: max_pending={max_pending:,}; {advice}")
+        self.task = task
+        self.max_pending = max_pending
+        self.calls = calls
+        self.waited: float | None = waited
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _queue_full, (self.task, self.max_pending, self.calls, self.waited)
+
+
+def _queue_full(task: str, max_pending: int, calls: int, waited: float | None) -> QueueFull:
+    return QueueFull(task, max_pending, calls, waited=waited)
+
+
 class PartlyEnqueued(LiteQueueError):
     """`enqueue_many(calls, chunk=...)` ended early; its cause says why. `jobs`: those that are stored, and stay so."""
 

@@ -12,7 +12,7 @@ from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
 from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
-from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
+from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, JobTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -175,19 +175,67 @@ class Job(JobWords, Generic[R]):
         self._record = self._mine(await self._source.alook_up(self.id))
         return self
 
-    def cancel(self) -> bool:
+    def position(self) -> int | None:
+        """Return how many jobs of its queue come before it now; None when it is not queued. 0: it is the next.
+
+        By priority, then in the order in which they were enqueued. At most 10,000 are counted: that many, or more.
+        """
+        self._require_mine()
+        return self._source.position(self.id)
+
+    async def aposition(self) -> int | None:
+        """Async twin of `position`."""
+        await self._arequire_mine()
+        return await self._source.aposition(self.id)
+
+    def cancel(self, *, wait: timedelta | float | str | None = None) -> bool:
         """Cancel the job; return False if it has already ended.
 
         A job that has not begun ends at once. A running coroutine is cancelled. A running function is asked to end:
-        its `current_job().cancelled` becomes true.
+        its `current_job().cancelled` becomes true. With `wait`, a duration: block until it has ended, and return
+        whether it ended as cancelled. Raises `TimeoutError`, whose message tells of the run, if it still runs then.
         """
         self._require_mine()
-        return self._source.cancel(self.id)
+        if wait is None:
+            return self._source.cancel(self.id)
+        longest = seconds(wait, "wait")
+        self._source.check_may_wait()
+        self._source.cancel(self.id)
+        found = self._end_within(longest)
+        if isinstance(found, TimeoutError):
+            raise _still_runs(self._source.look_up(self.id), longest, found)
+        return self._is_cancelled(found)
 
-    async def acancel(self) -> bool:
+    async def acancel(self, *, wait: timedelta | float | str | None = None) -> bool:
         """Async twin of `cancel`."""
         await self._arequire_mine()
-        return await self._source.acancel(self.id)
+        if wait is None:
+            return await self._source.acancel(self.id)
+        longest = seconds(wait, "wait")
+        self._source.check_may_wait()
+        await self._source.acancel(self.id)
+        found = await self._aend_within(longest)
+        if isinstance(found, TimeoutError):
+            raise _still_runs(await self._source.alook_up(self.id), longest, found)
+        return self._is_cancelled(found)
+
+    def _end_within(self, longest: float) -> JobRecord | TimeoutError:
+        try:
+            return self._source.wait(self.id, longest)
+        except JobTimeout:  # of the job in which this one is waited for
+            raise
+        except TimeoutError as error:
+            return error
+
+    async def _aend_within(self, longest: float) -> JobRecord | TimeoutError:
+        try:
+            return await self._source.await_end(self.id, longest)
+        except TimeoutError as error:
+            return error
+
+    def _is_cancelled(self, record: JobRecord) -> bool:
+        self._record = self._mine(record)
+        return record.status is Status.CANCELLED
 
     def retry(self) -> None:
         """Queue the failed, cancelled or expired job again, with all its retries. A scheduled job runs at once.
@@ -304,4 +352,19 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         payload=new.payload,
         result=None,
         errors=(),
+    )
+
+
+def _still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
+    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
+    if record.started_at is None or record.worker is None:
+        return otherwise
+    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
+    progress = record.progress
+    said = "" if progress is None else f", its last progress {progress.done:g}"
+    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
+    said += "" if progress is None or not progress.note else f" ({progress.note})"
+    return TimeoutError(
+        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
+        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
     )

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, get_args
 
 import msgspec
 
@@ -17,9 +17,10 @@ from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature
+from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
-from litequeue.core.retry import Backoff, Duration, Errors, Policy, policy
+from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
 from litequeue.core.stored_names import checked_version
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
@@ -31,6 +32,7 @@ from litequeue.serialization.upgrading import Upgrade, checked_upgrade
 HIGHEST_PRIORITY = 100
 LONGEST_LIST = 10_000
 MOST_AT_ONCE = 100_000
+MOST_PENDING = 1_000_000  # each enqueue counts the queued jobs
 
 
 class Unset:
@@ -42,6 +44,7 @@ class Unset:
 
 UNSET: Final = Unset()
 
+_RETRYING = ("retries", "backoff", "retry_on", "give_up_on")
 _ID = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 
 Unique = bool | str | Callable[..., str]
@@ -56,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     unique: Unique = False
     key_scope: KeyScope | None = None
+    key_for: float | None = None
     expires: float | None = None
     delay: float | None = None
     result_ttl: float | None = None
@@ -65,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     version: int = 1
     upgrade: Upgrade | None = None
+    max_pending: int | None = None
     own_limit: Limit | None = None  # of the task's name
     limits: tuple[Limit, ...] = ()
     ordered: bool = False
@@ -82,7 +87,7 @@ class TaskOptions(TypedDict, total=False):
     give_up_on: Errors | None
     timeout: Duration | Unset | None
     unique: Unique
-    key_scope: KeyScope | None
+    key_scope: KeyScope | Duration | None
     schedule: Trigger | Schedule | Sequence[Trigger | Schedule] | None
     result_ttl: Duration | Unset | None
     expires: Duration | None
@@ -92,6 +97,8 @@ class TaskOptions(TypedDict, total=False):
     aliases: Iterable[str]
     version: int
     upgrade: Upgrade | None
+    max_pending: int | None
+    delivery: Delivery
     limits: Limit | Sequence[Limit]
     limit_key: str | None
     concurrency: int | None
@@ -108,7 +115,7 @@ class Using(TypedDict, total=False):
     priority: int
     queue: str
     key: str | None
-    key_scope: KeyScope
+    key_scope: KeyScope | Duration
     on_conflict: OnConflict
     expires: Duration | datetime | None
     retries: int
@@ -116,6 +123,7 @@ class Using(TypedDict, total=False):
     tags: Iterable[str]
     within: Any
     on_commit: OnCommit
+    wait_for_room: Duration | None
 
 
 def features_asked(options: Using) -> list[Feature]:
@@ -124,6 +132,7 @@ def features_asked(options: Using) -> list[Feature]:
         Feature.TRANSACTION: options.get("within") is not None,
         Feature.KEYS: options.get("key") is not None,
         Feature.KEY_QUEUED: options.get("key_scope") == "queued",
+        Feature.KEY_FOR: options.get("key_scope") not in (None, *get_args(KeyScope)),
         Feature.REPLACE: options.get("on_conflict") == "replace",
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -134,6 +143,9 @@ def features_needed(options: Options) -> list[Feature]:
     asked = {
         Feature.KEYS: bool(options.unique),
         Feature.KEY_QUEUED: options.key_scope == "queued",
+        Feature.KEY_FOR: options.key_for is not None,
+        Feature.MAX_PENDING: options.max_pending is not None,
+        Feature.AT_MOST_ONCE: options.policy.at_most_once,
         Feature.SCHEDULES: bool(options.schedules),
         Feature.VERSIONS: bool(options.aliases) or options.version > 1,
         Feature.LIMITS: options.own_limit is not None or bool(options.limits),
@@ -151,9 +163,9 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
         case "queue":
             return {"queue": check_name(value, "queue")}
         case "key":
-            return {"key": None if value is None else key(value)}
+            return {"key": None if value is None else checked_key(value)}
         case "key_scope":
-            return {"key_scope": one_of(value, KeyScope, "key_scope")}
+            return {**held(value)}
         case "on_conflict":
             return {"on_conflict": one_of(value, OnConflict, "on_conflict")}
         case "retries":
@@ -195,14 +207,19 @@ def task_options(given: TaskOptions) -> Options:
             "key_scope= says how long a key is held; give unique= as well, or give key= and key_scope= to using()"
         )
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
-    delay = given.get("delay")
+    delay, most, holding = given.get("delay"), given.get("max_pending"), None if key_scope is None else held(key_scope)
     return Options(
         queue=check_name(given["queue"], "queue") if "queue" in given else None,
         priority=check_priority(given.get("priority", 0)),
-        policy=policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
+        policy=policy_of_delivery(
+            given.get("delivery", "at_least_once"),
+            policy(given.get("retries", 0), given.get("backoff"), given.get("retry_on"), given.get("give_up_on")),
+            [name for name in _RETRYING if given.get(name) is not None],
+        ),
         timeout=None if isinstance(timeout, Unset) else limit(timeout, "timeout"),
         unique=unique,
-        key_scope=None if key_scope is None else one_of(key_scope, KeyScope, "key_scope"),
+        key_scope=None if holding is None else holding["key_scope"],
+        key_for=None if holding is None else holding["key_for"],
         expires=None if expires is None else limit(expires, "expires"),
         delay=None if delay is None else _delay(delay, expires),
         result_ttl=None if isinstance(result_ttl, Unset) else span(result_ttl, "result_ttl"),
@@ -212,6 +229,7 @@ def task_options(given: TaskOptions) -> Options:
         aliases=checked_aliases(given.get("aliases", ())),
         version=checked_version(given.get("version", 1)),
         upgrade=checked_upgrade(given.get("upgrade"), given.get("version", 1)),
+        max_pending=None if most is None else whole(most, "max_pending", MOST_PENDING),
         own_limit=own_limit(given),
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),
@@ -294,13 +312,6 @@ def check_priority(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -HIGHEST_PRIORITY <= value <= HIGHEST_PRIORITY:
         raise ValueError(f"priority must be a whole number from -100 to 100 (higher runs first), got {value!r}")
     return value
-
-
-def key(value: object) -> str:
-    """Refuse an invalid key."""
-    if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
-        raise ValueError(f"key must be text that is not empty and can be encoded as UTF-8, got {value!r}")
-    return str.__str__(value)
 
 
 def _tags(value: Any) -> tuple[str, ...]:

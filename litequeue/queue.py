@@ -33,15 +33,7 @@ from litequeue.job import Job
 from litequeue.limits.declared import DeclaredLimits
 from litequeue.limits.on_queue import DeclaresLimits
 from litequeue.lock import Lock
-from litequeue.options import (
-    Options,
-    TaskOptions,
-    features_needed,
-    jobs_where,
-    limit,
-    span,
-    task_options,
-)
+from litequeue.options import Options, TaskOptions, features_needed, jobs_where, limit, span, task_options
 from litequeue.scheduling.declared import DeclaredSchedules
 from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules, check_call
 from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
@@ -205,6 +197,9 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         arguments that listings are not to show. `on_commit`: as the queue's, which it overrides. `aliases`: names that
         the task had before, whose jobs it runs. `version`: a whole number, 1 unless given, that counts changes of the
         arguments; `upgrade`: a function of an older version and its arguments by name, which returns those of this one.
+        `max_pending`: how many of its jobs may be queued; one more raises `QueueFull`, or waits with
+        `using(wait_for_room=)`. `delivery`: "at_most_once" for what must never run twice: a run that is cut short fails
+        as `Interrupted`, without a retry.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:

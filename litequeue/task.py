@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from litequeue.call_fields import CallKey, refuse_clash, times
 from litequeue.calls import (
     LARGE_PAYLOAD,
     Batch,
@@ -33,18 +34,15 @@ from litequeue.job import Job
 from litequeue.limits.of_task import uses_of
 from litequeue.limits.takes import Taken
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
-from litequeue.options import key as checked_key
 from litequeue.pending_job import Deferred
-from litequeue.serialization.json_codec import digest
+from litequeue.room import asubmit_with_room, check_wait, submit_with_room
 from litequeue.serialization.signature import Signature
-from litequeue.serialization.upgrading import call_of
 from litequeue.task_owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import Claimed
     from litequeue.limits.limit import Limit
 
 P = ParamSpec("P")
@@ -63,24 +61,28 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.uses: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
         if options.mask or self.uses or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
-        self._taken = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
+        self.taken: Taken | None = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}
         self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
+        self._wait_for_room: float | None = None
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
-        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self._taken)
+        self._plain = not (options.unique or options.expires is not None or options.delay is not None or self.taken)
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self.stored_name: str = stored_name(name, options.version)
         oldest = options.version if options.upgrade is None else 1
         self.served: tuple[str, ...] = stored_names((name, *options.aliases), options.version, oldest)
         queue = options.queue or owner.routes.queue_of(name)
+        self._call_key = CallKey(name, options, self.signature)
         self._start_fields({"task": self.stored_name, "queue": queue, "priority": options.priority})
         if options.aliases:
             self._start_fields({"former_names": options.aliases})
+        if options.max_pending is not None:
+            self._start_fields({"max_pending": options.max_pending})
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = getattr(function, "__module__", "")
@@ -123,12 +125,12 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         """Store one call. The job is on disk when this returns.
 
         Raises `TypeError` for arguments that do not fit the signature, `EncodeError` for values that JSON cannot hold,
-        `PayloadTooLarge`, `KeyConflict`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
+        `PayloadTooLarge`, `KeyConflict`, `QueueFull`, `Unsupported` or `StoreBusy`. If it raises, nothing is stored.
         """
         new = self._new(args, kwargs)
         if self._on_commit:
             return self._deferred((new,)).by(self._on_commit)[0]
-        [submitted] = self._owner.submit((new,), self._within)
+        [submitted] = self._submit((new,))
         return self._job(new, submitted)
 
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -136,7 +138,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         new = self._new(args, kwargs)
         if self._on_commit:
             return (await self._deferred((new,)).aby(self._on_commit))[0]
-        [submitted] = await self._owner.asubmit((new,), self._within)
+        [submitted] = await self._asubmit((new,))
         return self._job(new, submitted)
 
     def new_job(self, queue: Owner, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
@@ -151,6 +153,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             )
         if self._within is not None:
             raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
+        if self._wait_for_room is not None:
+            raise ValueError(f"{self.name}: wait_for_room= waits in enqueue() and enqueue_many() alone")
         return self._new(args, kwargs)
 
     @overload
@@ -175,7 +179,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             return []
         if self._on_commit:
             return self._deferred(jobs).by(self._on_commit)
-        submitted, records = self._owner.submit(jobs, self._within), as_shown(jobs)
+        submitted, records = self._submit(jobs), as_shown(jobs)
         del jobs  # their arguments may take more than what is made now
         return list(map(self._job, records, submitted))
 
@@ -203,7 +207,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             return []
         if self._on_commit:
             return await self._deferred(jobs).aby(self._on_commit)
-        submitted, records = await self._owner.asubmit(jobs, self._within), as_shown(jobs)
+        submitted, records = await self._asubmit(jobs), as_shown(jobs)
         del jobs
         return [job async for job in in_slices(map(self._job, records, submitted))]
 
@@ -211,10 +215,11 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         """Return the same task with other options for the calls enqueued through it.
 
         `delay` (a duration) or `at` (an aware datetime or ISO text); `priority` (-100 to 100); `queue`; `key` with
-        `key_scope` ("kept", "unfinished", "queued") and `on_conflict` ("return", "raise", "replace"); `expires` (a
-        duration from now, or an aware datetime: not begun by then, it never runs); `retries`; `timeout` (a duration,
-        None for none); `tags`; `within` (a connection of yours with a transaction open, which commits the job);
-        `on_commit` (True: it is stored after the commit of the application's transaction, as an integration says).
+        `key_scope` ("kept", "unfinished", "queued", or a duration from the enqueue) and `on_conflict` ("return",
+        "raise", "replace"); `expires` (a duration from now, or an aware datetime: not begun by then, it never runs);
+        `retries`; `timeout` (a duration, None for none); `tags`; `wait_for_room` (how long to wait where `max_pending`
+        jobs are queued); `within` (a connection of yours with a transaction open, which commits the job); `on_commit`
+        (True: it is stored after the commit of the application's transaction, as an integration says).
         """
         check_known(options, Using, "using()")
         other = object.__new__(type(self))
@@ -229,10 +234,11 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
         Of the options of `using()` it keeps `queue`, `priority` and a duration given as `expires`.
         """
-        given = self._fields.keys() - {"task", "queue", "priority", "former_names"}
+        given = self._fields.keys() - {"task", "queue", "priority", "former_names", "max_pending"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
         lost += ["within"] if self._within is not None else []
+        lost += ["wait_for_room"] if self._wait_for_room is not None else []
         lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         expires = self._expires
         if isinstance(expires, datetime):
@@ -260,14 +266,24 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             self._checked(payload)
         if self._plain:
             return NewJob(payload=payload, created_at=self._owner.now(), **fields)
-        given = fields | self._timed(self._owner.now()) | self._keyed(payload, args, kwargs)
-        if self._taken is not None:
-            given["takes"] = self._taken.of(self.signature.arguments(args, kwargs))
+        given = fields | self._timed() | self._call_key.fields(fields, payload, args, kwargs)
+        if self.taken is not None:
+            given["takes"] = self.taken.of(self.signature.arguments(args, kwargs))
         return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
+
+    def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if self._wait_for_room is None:
+            return self._owner.submit(jobs, self._within)
+        return submit_with_room(self._owner, jobs, self._wait_for_room)
+
+    async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if self._wait_for_room is None:
+            return await self._owner.asubmit(jobs, self._within)
+        return await asubmit_with_room(self._owner, jobs, self._wait_for_room)
 
     # ---- many calls
 
@@ -276,7 +292,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise Unsupported("chunk= stores calls as they come, so not after a commit; leave out chunk= or on_commit=")
         if self.options.unique or self._fields.get("key"):
             return Batch(self._new, list, chunk)
-        if self._taken is not None:
+        if self.taken is not None:
             return Batch(self._payload_and_takes, self._alike_with_takes, chunk)
         return Batch(self._payload, self._alike, chunk)
 
@@ -284,15 +300,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         payload = self.signature.encode_call(args, kwargs)
         return self._checked(payload)
 
-    def takes_of(self, job: Claimed, names: Sequence[str] | None) -> str | None:
-        """Return what a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
-        if self._taken is None:
-            return None
-        args, kwargs = call_of(job, self.signature, self.options.version, self.options.upgrade, names)
-        return self._taken.of(self.signature.arguments(args, kwargs))
-
     def _payload_and_takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
-        return self._payload(args, kwargs), cast("Taken", self._taken).of(self.signature.arguments(args, kwargs))
+        return self._payload(args, kwargs), cast("Taken", self.taken).of(self.signature.arguments(args, kwargs))
 
     def _alike_with_takes(self, encoded: list[tuple[bytes, str]]) -> NewJobs:
         like = self._alike([])
@@ -301,51 +310,16 @@ class Task(Transparent, TaskWords, Generic[P, R]):
     def _alike(self, payloads: list[bytes]) -> NewJobs:
         """Jobs to store for calls without a key: they differ in nothing but their arguments."""
         self._require_key_for_its_options()
-        like = self._fields | self._timed(self._owner.now())
+        like = self._fields | self._timed()
         return NewJobs(NewJob(payload=b"", **like), payloads)
 
     def _enqueued(self) -> EnqueuedJobs[R]:
         return EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
 
-    def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        return self._owner.submit(jobs, self._within)
-
-    async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        return await self._owner.asubmit(jobs, self._within)
-
     # ---- options of one call
 
-    def _timed(self, now: float) -> dict[str, Any]:
-        run_at = self._fields.get("run_at")
-        times: dict[str, Any] = {"created_at": now}
-        if self._delay is not None:
-            run_at = times["run_at"] = now + self._delay
-        if self._expires is not None:
-            expires = self._expires
-            expires_at = expires.timestamp() if isinstance(expires, datetime) else now + expires
-            if expires_at <= (run_at or now):
-                raise ValueError(f"{self.name}: the job would expire before it may run; give a later expires=")
-            times["expires_at"] = expires_at
-        return times
-
-    def _keyed(self, payload: bytes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        unique = self.options.unique
-        if not unique or self._fields.get("key") is not None:
-            return {}
-        aliases: list[str] = []
-        if unique is True:
-            key, *aliases = map(digest, self.signature.identities(payload))
-        else:
-            key = self._filled(unique, args, kwargs) if isinstance(unique, str) else unique(*args, **kwargs)
-        scope = self._fields.get("key_scope") or self.options.key_scope or "unfinished"
-        fields = {"key": checked_key(key), "aliases": tuple(aliases)}
-        return fields if "key_scope" in self._fields else {**fields, "key_scope": scope}
-
-    def _filled(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        try:
-            return template.format(**self.signature.arguments(args, kwargs))
-        except (AttributeError, LookupError, ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"unique={template!r} does not fit these arguments of {self.name}: {error}") from error
+    def _timed(self) -> dict[str, Any]:
+        return times(self.name, self._owner.now(), self._fields.get("run_at"), self._delay, self._expires)
 
     def _checked(self, payload: bytes) -> bytes:
         return checked_size(payload, self.name, self._owner.max_payload)
@@ -362,11 +336,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
 
     def _apply(self, options: Using) -> None:
         given = dict(options)
+        refuse_clash(self.name, given, self.options)
         self._plain = False
-        if given.get("delay") is not None and given.get("at") is not None:
-            raise ValueError("give delay= or at=, not both")
-        if given.get("within") is not None and given.get("on_commit"):
-            raise ValueError("give within= or on_commit=, not both: within= stores the job in that very transaction")
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name == "delay":
@@ -374,6 +345,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
                 self._delay = None if value is None else seconds(cast("Duration", value), "delay")
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
+            elif name == "wait_for_room":
+                self._wait_for_room = None if value is None else seconds(cast("Duration", value), "wait_for_room")
             elif name == "within":
                 self._within, self._on_commit = value, False if value is not None else self._on_commit
             elif name == "on_commit":
@@ -382,6 +355,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
                 fields |= call_field(name, value)
                 self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
+        if self._wait_for_room is not None:
+            check_wait(self.name, self.options, within=self._within is not None, on_commit=bool(self._on_commit))
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"

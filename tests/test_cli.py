@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 
 import pytest
@@ -391,6 +392,38 @@ def test_retry_and_cancel_want_ids_or_all(call, worked):
         call(command, "app.db", code=2)
         call(command, "app.db", "1", "--all", code=2)
         call(command, "app.db", "1", "x", code=2)
+
+
+def test_cancel_with_wait_tells_of_jobs_that_do_not_end_as_cancelled(call, folder):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits():
+        begun.set()
+        go_on.wait(20)
+
+    call("enqueue", "app", "add", "1")
+    queue = sys.modules["app"].queue
+    running, queued = queue.task(name="waits")(waits).enqueue(), queue.tasks["add"].using(delay="1h").enqueue(2)
+    with queue.worker(threads=1):
+        assert begun.wait(20)
+        told = call("cancel", "app.db", running.id, queued.id, "--wait", "0.05s", code=1)
+        assert f"cancelled job {queued.id}" in told
+        assert f"job {running.id} (waits) was asked to end and still runs: run 1" in told
+        go_on.set()
+        assert running.result(20) is None
+    assert "has already ended" in call("cancel", "app.db", running.id, "--wait", "1s", code=1)
+    assert "not for --all" in call("cancel", "app.db", "--all", "--wait", "1s", code=2)
+
+
+def test_show_tells_the_place_of_a_queued_job_in_its_queue(call):
+    for number in range(3):
+        call("enqueue", "app", "add", str(number))
+    assert "the next of its queue" in call("show", "app.db", "1")
+    assert "behind 1 job of its queue" in call("show", "app.db", "2")
+    assert "behind 2 jobs of its queue" in call("show", "app.db", "3")
+    assert json.loads(call("show", "app.db", "3", "--json"))["position"] == 2
+    call("cancel", "app.db", "2")
+    assert json.loads(call("show", "app.db", "2", "--json"))["position"] is None
 
 
 def test_more_jobs_than_one_transaction_holds_are_cancelled_and_pruned(call, folder, monkeypatch):

@@ -13,6 +13,7 @@ from litequeue.cli.locate import Place, open_place
 from litequeue.cli.printing import emit, size
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
+from litequeue.job import Job
 from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.parts.bulk import Changed
 from litequeue.sqlite.store import SqliteStore
@@ -25,6 +26,7 @@ _WHY: dict[type[LiteQueueError], str] = {
     JobNotFound: "they are not in this file",
     KeyConflict: "other jobs hold their keys now",
     Unsupported: "their state does not allow it, as of these",
+    LiteQueueError: "they have not ended in time",
 }
 
 
@@ -62,6 +64,7 @@ def retry(
 @click.option("--status", type=click.Choice([str(status) for status in _UNFINISHED]), help="With --all.")
 @click.option("--task", help="With --all: only jobs of this task.")
 @click.option("--queue", help="With --all: only jobs of this queue.")
+@click.option("--wait", type=arguments.Duration(), help="Wait so long for jobs given by id to end, as in 5s.")
 @arguments.driver
 @arguments.as_json
 def cancel(
@@ -72,16 +75,45 @@ def cancel(
     status: str | None,
     task: str | None,
     queue: str | None,
+    wait: float | None,
     as_json: bool,
 ) -> None:
-    """Cancel jobs. A job that has not begun ends at once; a running job is asked to end."""
+    """Cancel jobs. A job that has not begun ends at once; a running job is asked to end.
+
+    With --wait, the exit code tells whether all of them have ended as cancelled by then.
+    """
+    if every and wait is not None:
+        raise click.UsageError("--wait is for jobs that are given by id, not for --all")
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue or status))
     bulk, wanted = place.store.bulk, None if status is None else Status(status)
     try:
         chosen = bulk.unfinished(wanted, task=task, queue=queue) if every else ids
-        _change(bulk.cancel(chosen), "cancelled", as_json=as_json)
+        changed = bulk.cancel(chosen)
+        _change(changed if wait is None else _awaited(place.store, changed, wait), "cancelled", as_json=as_json)
     finally:
         place.close()
+
+
+def _awaited(store: SqliteStore, cancelled: Iterable[Changed], wait: float) -> Iterator[Changed]:
+    """Wait for the jobs to end, so long for all of them together; those that end otherwise are refusals."""
+    until = store.clock.monotonic() + wait
+    for chunk in list(cancelled):  # all are asked first
+        done: list[str] = []
+        refused = dict(chunk.refused)
+        for job_id in chunk.done:
+            try:
+                ended = Job[None](job_id, store.jobs, _no_result).cancel(wait=max(0.0, until - store.clock.monotonic()))
+            except (TimeoutError, JobNotFound) as error:
+                refused[job_id] = LiteQueueError(str(error))
+            else:
+                if ended:
+                    done.append(job_id)
+                else:
+                    refused[job_id] = Unsupported(f"job {job_id} has ended as {store.jobs.look_up(job_id).status}")
+        yield Changed(done, refused)
+
+
+def _no_result(_stored: bytes | None) -> None: ...
 
 
 def _place_and_ids(words: tuple[str, ...], driver: Driver, *, every: bool, narrowed: bool) -> tuple[Place, list[str]]:

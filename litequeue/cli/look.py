@@ -29,6 +29,7 @@ from litequeue.cli.printing import (
 )
 from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
+from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.core.stored_names import in_words
 from litequeue.errors import JobNotFound
@@ -306,6 +307,7 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
         job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
         fields, tries = job_fields(job, place.queue), tries_text(job, place.queue)
         fields["waits_for"] = _waits_for(place, job)
+        fields["position"] = place.store.jobs.position(job.id) if job.status is Status.QUEUED else None
     finally:
         place.close()
     if as_json:
@@ -318,6 +320,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
     pairs = [
         ("job", f"{job.id}  {one_line(in_words(job.task))}  {status_text(job.status)}"),
         ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
+        ("position", _position(fields["position"])),
         ("arguments", call_text(fields)),
         ("enqueued", local(job.created_at, now)),
         ("waits for", _waited_for(job, fields)),
@@ -338,6 +341,13 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
         heading = f"run {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
         lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
     return lines
+
+
+def _position(before: int | None) -> str:
+    if not before:
+        return "" if before is None else "the next of its queue"
+    more = " or more" if before >= MOST_BEFORE else ""
+    return f"behind {before:,}{more} job{'s' * (before != 1)} of its queue"
 
 
 def _waits_for(place: Place, job: JobRecord) -> str | None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
+    from litequeue.errors import QueueFull
+
+
+MOST_BEFORE = 10_000  # jobs that `position` counts
 
 
 class Feature(str, Enum):
@@ -33,6 +37,10 @@ class Feature(str, Enum):
     COMPLETING = "completing"  # current_job().completing()
     KEYS = "keys"  # key=, unique=
     KEY_QUEUED = "key_queued"  # key_scope="queued"
+    KEY_FOR = "key_for"  # key_scope="10s"
+    AT_MOST_ONCE = "at_most_once"  # delivery="at_most_once"
+    MAX_PENDING = "max_pending"  # max_pending=
+    POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
@@ -161,11 +169,26 @@ class Source(Protocol):
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
 
+    def position(self, job_id: str) -> int | None:
+        """Return how many jobs of its queue come before a queued job, at most `MOST_BEFORE`; None: it is not queued."""
+
+    async def aposition(self, job_id: str) -> int | None:
+        """Async twin of `position`."""
+
     def retry(self, job_id: str) -> None:
         """Queue an ended job again."""
 
     async def aretry(self, job_id: str) -> None:
         """Async twin of `retry`."""
+
+    def check_may_wait(self) -> None:
+        """Raise where the end of no wait could come, as inside a transaction that is open here."""
+
+    def wait_for_room(self, full: QueueFull, timeout: float) -> None:
+        """Block until there may be room for the calls that the error tells of, at most so many seconds."""
+
+    async def await_room(self, full: QueueFull, timeout: float) -> None:
+        """Async twin of `wait_for_room`."""
 
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`."""
@@ -287,7 +310,14 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     ),
     Feature.KEYS: ("key= and unique=", "leave them out, and make the task safe to run twice"),
     Feature.KEY_QUEUED: ('key_scope="queued"', 'use key_scope="unfinished" or "kept"'),
+    Feature.KEY_FOR: ('key_scope="10s"', 'use key_scope="kept", which holds the key as long as the job is kept'),
     Feature.REPLACE: ('on_conflict="replace"', "cancel the job that holds the key, then enqueue"),
+    Feature.AT_MOST_ONCE: (
+        'delivery="at_most_once"',
+        "pass current_job().idempotency_key to what must happen once",
+    ),
+    Feature.MAX_PENDING: ("max_pending=", "look at queue.engine.jobs.counts() before you enqueue"),
+    Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
     Feature.LIMITS: ("a limit on what may start", "run fewer workers, or ask the engine's own tools for it"),

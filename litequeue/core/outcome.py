@@ -17,6 +17,15 @@ class ErrorInfo(NamedTuple):
     traceback: str
 
 
+INTERRUPTED = "Interrupted"  # the type of the error of a run that was cut short, and may not be repeated
+
+
+def interrupted(why: str) -> ErrorInfo:
+    """Return the error of a run that was cut short, of a task with `delivery="at_most_once"`."""
+    what = "It may have had its effect, and delivery='at_most_once' runs no job twice"
+    return ErrorInfo(INTERRUPTED, f"{why}. {what}: look what it has done, and retry it by hand if need be", "")
+
+
 class Succeeded(msgspec.Struct, frozen=True, gc=False):
     """The function returned; `result` is its encoded value."""
 
@@ -57,6 +66,11 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled
+
+
+def is_interrupted(outcome: Outcome) -> bool:
+    """Whether it is the end of a run that was cut short, and may not be repeated."""
+    return isinstance(outcome, Failed) and outcome.error.type == INTERRUPTED
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):

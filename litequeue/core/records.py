@@ -67,15 +67,21 @@ class Call(_Called, frozen=True):
 
 
 class NewJob(_Called, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's."""
+    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
+
+    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
+    `max_pending`: how many queued jobs the task may have with this one.
+    """
 
     created_at: float
     run_at: float | None = None
     expires_at: float | None = None
     timeout: float | None = None
     retries: int | None = None
+    max_pending: int | None = None
     key: str | None = None
     key_scope: KeyScope = "kept"
+    key_for: float | None = None
     on_conflict: OnConflict = "return"
     tags: tuple[str, ...] = ()
     schedule: str | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
+from litequeue.core.checks import one_of
 from litequeue.core.duration import seconds
 from litequeue.core.interruptible import without_ours
 from litequeue.core.outcome import Cancelled, ErrorInfo, Failed, Outcome, Retried, Snoozed
@@ -23,10 +24,12 @@ LONGEST_DELAY = 3600.0
 LONGEST_TRACEBACK = 20_000
 LONGEST_MESSAGE = 4_000
 MOST_RETRIES = 1_000_000
+NO_RETRY = "no Retry is possible with delivery='at_most_once'; raise Snooze(delay), before the effect, to run later"
 
 Duration = timedelta | float | int | str
 Backoff = Duration | Sequence[Duration] | Callable[[int], Duration] | None
 Errors = type[BaseException] | tuple[type[BaseException], ...]
+Delivery = Literal["at_least_once", "at_most_once"]
 
 
 class Retry(Exception):
@@ -62,6 +65,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff = None
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
+    at_most_once: bool = False  # never tried again, and a run that is cut short has failed
+
+
+def policy_of_delivery(delivery: Delivery, made: Policy, given: Iterable[str]) -> Policy:
+    """Check the option `delivery=`; `given`: the names of the retry options beside it."""
+    if one_of(delivery, Delivery, "delivery") == "at_least_once":
+        return made
+    beside = [name for name in given if name != "retries" or made.retries]
+    if beside:
+        raise ValueError(
+            f"delivery='at_most_once' runs no job twice, so {', '.join(f'{name}=' for name in beside)} cannot apply; "
+            f"leave out the one or the other"
+        )
+    return Policy(at_most_once=True)
 
 
 def policy(retries: int, backoff: Backoff, retry_on: Errors | None, give_up_on: Errors | None) -> Policy:
@@ -122,6 +139,8 @@ def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) ->
         return Cancelled()
     real = real_error(error)
     info = describe(real)
+    if rule.at_most_once and issubclass(kind, Retry):
+        info = info._replace(message=f"{info.message}; {NO_RETRY}"[:LONGEST_MESSAGE])
     if job.failures + 1 >= tries_allowed(job, rule) or not _may_retry(error, rule):
         return Failed(info)
     delay = cast("Retry", error).delay if issubclass(kind, Retry) else None
@@ -134,6 +153,8 @@ def after_error(job: Claimed, error: BaseException, rule: Policy, now: float) ->
 
 def tries_allowed(job: Claimed, rule: Policy) -> int:
     """Return how many tries the job has: the first, and its retries."""
+    if rule.at_most_once:
+        return 1
     return 1 + (rule.retries if job.retries is None else job.retries)
 
 

@@ -27,12 +27,14 @@ class Demand(NamedTuple):
     """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most.
 
     `at_once`: how many of these begin without waiting for another, as those must whose starts count against a rate.
+    `durable`: a claim must survive power loss, since one of the tasks may not run twice.
     """
 
     tasks: frozenset[str]
     limit: int
     most_deaths: int | None = None
     at_once: int = 1
+    durable: bool = False
 
     def met_by(self, claimed: Sequence[Claimed]) -> bool:
         """Whether as many jobs came as were requested: then there may be more."""
@@ -101,6 +103,7 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     coroutines: int
     modules: tuple[str, ...] = ()
     parameters: Parameters = msgspec.field(default_factory=dict)
+    at_most_once: tuple[str, ...] = ()  # those of the tasks whose runs may not be repeated
 
 
 class Beat(NamedTuple):
@@ -120,11 +123,15 @@ class ReadyJobs(NamedTuple):
 
 
 class Rescued(NamedTuple):
-    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested."""
+    """A dead worker's jobs: released, failed after too many deaths, or cancelled as had been requested.
+
+    `interrupted`: failed, as their runs may not be repeated.
+    """
 
     returned: tuple[str, ...]
     dead_lettered: tuple[str, ...]
     cancelled: tuple[str, ...]
+    interrupted: tuple[str, ...] = ()
 
 
 class Runs(Protocol):
@@ -138,8 +145,8 @@ class Runs(Protocol):
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
-        """Release a dead worker's jobs. `executing`: the runs it had begun, if known."""
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = ...) -> Rescued:
+        """Release a dead worker's jobs. `executing`: the runs it had begun, if known; `why` it is dead."""
 
     def claims_of(self, worker: int) -> list[Claimed]:
         """Return the jobs that stand as running under the worker."""
@@ -191,8 +198,15 @@ class Workers(Protocol):
     def register(self, worker: NewWorker) -> int:
         """Register a worker; return its number."""
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str], parameters: Parameters) -> None:
-        """Record which tasks a registered worker runs now, which modules declare them, and how they are called."""
+    def serve(
+        self,
+        worker: int,
+        tasks: frozenset[str],
+        modules: Sequence[str],
+        parameters: Parameters,
+        at_most_once: Sequence[str] = (),
+    ) -> None:
+        """Record which tasks a registered worker runs now, their modules, how they are called, and those run once."""
 
     def beat(self, worker: int) -> Beat:
         """Send the worker's heartbeat; it is not registered any more if it was declared dead meanwhile."""

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import sys
+import threading
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
@@ -31,6 +32,8 @@ TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
 HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY, SPACE = bytes(RECORD), ord(" ")
+KEPT = 4_000  # runs that have ended and are not settled: of tiny ones, what one transaction settles and the next claims
+ANY = "*"  # noted as a run: those that have ended are more than can be noted
 NOTE = b"!"  # what a record begins with that tells of no run
 LOOP_SILENT = "loop"  # a note: an event loop has not answered since that second
 _TOKEN = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -91,7 +94,7 @@ def _made_shared(directory: Path, path: Path) -> int:
 class ProcessLock:
     """This process's lock: held as long as the process lives, with notes of the runs that it is executing.
 
-    `slots` is how many runs can be noted at once.
+    `slots` is how many runs can be executed at once. Beside them `KEPT` runs can be noted that have ended.
     """
 
     def __init__(self, directory: Path, token: str, slots: int) -> None:
@@ -101,8 +104,12 @@ class ProcessLock:
         self.directory: Path = directory
         self._path = directory / f"{token}.lock"
         # the last record is for `note`, and the tail behind it for a stop
-        self._tail = (slots + 1) * RECORD
-        *self._places, self._note = (slice(at, at + RECORD) for at in range(0, self._tail, RECORD))
+        self._tail = (slots + KEPT + 2) * RECORD
+        *self._places, self._note = (slice(at, at + RECORD) for at in range(0, (slots + 2) * RECORD, RECORD))
+        self._slots = slots  # and the place behind those is for `ANY`
+        self._keeping = threading.Lock()
+        self._free = [self._tail - RECORD * (number + 1) for number in range(KEPT)]
+        self.kept: dict[str, int | None] = {}  # by `keep`, each with its offset, if there was room
         self._descriptor = locked_file(self._path, self._tail + TAIL)
         try:
             self._memory = mmap.mmap(self._descriptor, self._tail + TAIL)
@@ -138,6 +145,27 @@ class ProcessLock:
             self._memory[self._places[slot]] = EMPTY
         except ValueError:  # closed: a run that was given up has outlived its worker
             return
+
+    def keep(self, run: str) -> None:
+        """Note that the run has been executed, until `drop`; its slot is another's meanwhile."""
+        with self._keeping, suppress(ValueError):  # closed
+            if run not in self.kept:
+                self.kept[run] = at = self._free.pop() if self._free else None
+                if at is None:
+                    self.enter(self._slots, ANY)
+                else:
+                    self._memory[at : at + RECORD] = b"%-*b\n" % (RECORD - 1, run.encode())
+
+    def drop(self, run: str) -> None:
+        """Forget that the run has been executed: its end is on record."""
+        with self._keeping:
+            at = self.kept.pop(run, 0)
+            if at is None and None not in self.kept.values():
+                self.leave(self._slots)
+            elif at:
+                with suppress(ValueError):  # closed
+                    self._memory[at : at + RECORD] = EMPTY
+                self._free.append(at)
 
     def note(self, text: str) -> None:
         """Note something about its process (at most 46 ASCII characters) for other processes; empty: nothing."""
@@ -182,8 +210,11 @@ class ProcessLock:
             return
         if not self._closed:
             self._memory[: self._tail] = bytes(self._tail)
-            for slot, run in zip(range(len(self._places)), executing, strict=False):
+            runs = list(executing)
+            for slot, run in zip(range(self._slots), runs, strict=False):
                 self.enter(slot, run)
+            if len(runs) > self._slots:
+                self.enter(self._slots, ANY)
         self._forsake()
 
     def _forsake(self) -> None:
@@ -195,7 +226,7 @@ class ProcessLock:
             os.close(self._descriptor)
 
     def __repr__(self) -> str:
-        return f"<ProcessLock {self.token} {'closed' if self._closed else 'held'} slots={len(self._places)}>"
+        return f"<ProcessLock {self.token} {'closed' if self._closed else 'held'} slots={self._slots}>"
 
 
 class DeadProcess:

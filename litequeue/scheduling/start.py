@@ -92,6 +92,8 @@ def _interval(trigger: Calendar) -> tuple[object, ...]:
 def _dated(trigger: Trigger, now: float) -> Trigger:
     """Let a trigger be counted from `now` if it needs a date to be counted from."""
     if isinstance(trigger, FirstOf):  # an interval is not to be counted from the ticks of the others
+        if any(isinstance(each, At) and each.when < now for each in trigger.members):  # which fires as of then
+            return _counted_from(trigger, now)
         return FirstOf(tuple(each if isinstance(each, Cron) else _since(each, now) for each in trigger.members))
     return _since(trigger, now) if isinstance(trigger, Calendar) else trigger
 

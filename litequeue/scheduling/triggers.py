@@ -127,7 +127,7 @@ def upcoming(trigger: Trigger, next_at: float | None, count: int = 5) -> list[fl
     found: list[float] = []
     while next_at is not None and len(found) < count and duration.EARLIEST <= next_at <= duration.LATEST:
         found.append(next_at)
-        next_at = following(trigger, next_at)
+        next_at = following(trigger, max(next_at, since(trigger)))
     return found
 
 

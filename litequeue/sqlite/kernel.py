@@ -25,6 +25,7 @@ from litequeue.core.records import Status
 from litequeue.ipc.notifier import CANCEL, DONE, JOBS, WORK, Notifier
 from litequeue.ipc.process_lock import directory_of, open_directory
 from litequeue.ipc.result_waiters import ALL, ResultWaiters
+from litequeue.ipc.room_waiters import RoomWaiters
 from litequeue.sqlite.commit.external_connection import perform_held
 from litequeue.sqlite.commit.fair_lock import FairLock
 from litequeue.sqlite.commit.writer import Writer
@@ -32,6 +33,7 @@ from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon, perform
 from litequeue.sqlite.file import forks, guards, migrate
 from litequeue.sqlite.file.opening import File, warn_of_old_library
 from litequeue.sqlite.jobs.lanes import Turns
+from litequeue.sqlite.jobs.room import queued_of
 from litequeue.sqlite.limits.rules import KnownRules
 from litequeue.sqlite.read_connection import ReadConnection
 from litequeue.sqlite.result_reads import ResultReads
@@ -103,6 +105,7 @@ class Kernel:
         self.idle: Dispatch = Dispatch()
         self.reads: ResultReads = ResultReads(self.look_ups, self.soon, self.path)
         self.waiters: ResultWaiters = ResultWaiters(lambda: open_directory(self.path), clock.monotonic, self.reads)
+        self.rooms: RoomWaiters = RoomWaiters(self.count_queued, self.reads.file_version)
         self._notified = 0  # up to which of the writer's commits
         forks.watch(self)
 
@@ -146,6 +149,10 @@ class Kernel:
         """Between two reads of one listing, where all connections are in use: a thread may wait for one."""
         if all(each.busy() for each in self.listings[1:]):  # a lock that is released and acquired at once lets none in
             time.sleep(PAUSE)
+
+    def count_queued(self, task: str, most: int) -> int:
+        """Count the queued jobs of a task, at most so many."""
+        return self.read(lambda db: queued_of(db, task, most))
 
     async def aread(self, look: Callable[[Connection], T]) -> T:
         """Async twin of `read`."""
@@ -203,6 +210,7 @@ class Kernel:
                 held.after.append(partial(self.tell_cancelled, None, held.cancelled))
             held.cancelled.update(was)
             return
+        self.rooms.stir()
         ended = [job_id for job_id, each in was.items() if each.status is not Status.RUNNING]
         if len(ended) < len(was):
             self.notifier.notify(CANCEL)
@@ -301,4 +309,5 @@ class Kernel:
         self._listing_thread.reset_after_fork()
         self.waiters.reset_after_fork()
         self.idle.reset_after_fork()
+        self.rooms.reset_after_fork()
         return [db for db in left if db is not None]

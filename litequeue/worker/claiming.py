@@ -10,7 +10,7 @@ from litequeue.core.outcome import Released
 from litequeue.core.store import Demand
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from litequeue.core.clock import Clock
     from litequeue.core.outcome import Ended
@@ -65,13 +65,14 @@ class Claiming:
         self._process_lock, self._executor, self._mailbox, self._runs = process_lock, executor, mailbox, runs
         self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, max_jobs
         self.kinds: frozenset[frozenset[str]] = frozenset()
+        self._at_most_once: Collection[str] = ()
         self.next_at: float | None = None  # when a scheduled job is due
         self.opens_at: float = math.inf  # when a full limit has room again, by the monotonic clock
         self._maybe_ready: set[frozenset[str]] = set()
 
-    def serve(self, names: frozenset[str]) -> None:
-        """Claim jobs of these tasks, plain ones and coroutines by themselves."""
-        plain = self._executor.plain
+    def serve(self, names: frozenset[str], at_most_once: Collection[str] = ()) -> None:
+        """Claim jobs of these tasks, plain ones and coroutines by themselves; of some, none twice."""
+        plain, self._at_most_once = self._executor.plain, at_most_once
         self.kinds = frozenset(kind for kind in (plain, names - plain) if kind)
         self.look_again()
 
@@ -126,7 +127,13 @@ class Claiming:
             self.look_again()
         rooms = ((kind, self._executor.room(kind)) for kind in self._maybe_ready)
         demands = [
-            Demand(kind, 1 if quarantine.one_at_a_time else room, quarantine.most_deaths, self._executor.free(kind))
+            Demand(
+                kind,
+                1 if quarantine.one_at_a_time else room,
+                quarantine.most_deaths,
+                self._executor.free(kind),
+                bool(self._at_most_once) and not kind.isdisjoint(self._at_most_once),
+            )
             for kind, room in rooms
             if room > 0
         ]
@@ -182,6 +189,9 @@ class Claiming:
             self._maintenance.jobs_changed()
 
     def _note_settled(self, ended: Sequence[Ended], lost: Sequence[Ended]) -> None:
+        if self._process_lock.kept:
+            for end in ended:
+                self._process_lock.drop(f"{end.job.id}:{end.job.attempt}")
         counts = self._counts
         counts.settled += len(ended) - len(lost)
         counts.released += sum(type(end.outcome) is Released for end in ended)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.logger import about, log
 from litequeue.core.outcome import ErrorInfo
+from litequeue.serialization.upgrading import call_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from litequeue.core.records import Claimed
@@ -42,7 +43,7 @@ class Limits:
         for job in jobs:
             task = tasks.get(job.task)
             try:
-                found = None if task is None else task.takes_of(job, self._names_of(job, task))
+                found = None if task is None else _takes_of(job, task, self._names_of(job, task))
             except Exception as error:
                 failed[job.id] = ErrorInfo(type(error).__name__, str(error), traceback.format_exc())
                 log.error("%s[%s] failed before it began: %s", job.task_name, job.id, error, extra=about(job))
@@ -60,3 +61,11 @@ class Limits:
 
     def _names_of(self, job: Claimed, task: Task[..., Any]) -> tuple[str, ...] | None:
         return None if job.version == task.options.version else self._store.runs.parameters_of(job.task)
+
+
+def _takes_of(job: Claimed, task: Task[..., Any], names: Sequence[str] | None) -> str | None:
+    """What a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
+    if task.taken is None:
+        return None
+    args, kwargs = call_of(job, task.signature, task.options.version, task.options.upgrade, names)
+    return task.taken.of(task.signature.arguments(args, kwargs))

@@ -107,19 +107,12 @@ class Loop:
             max_jobs=options.max_jobs,
         )
         self._recycling = Recycling(self._name, options, stop)
-        self._claiming.serve(self._tasks.names)
+        self._claiming.serve(self._tasks.names, self._tasks.at_most_once)
         self._reconciliation = Reconciliation(
             store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
         )
-        self._idle = Idle(
-            store.dispatch,
-            options.queues,
-            self._listener,
-            self._claiming,
-            self._executor,
-            self.runs,
-            self._reconciliation,
-        )
+        idle = store.dispatch, options.queues, self._listener, self._claiming, self._executor, self.runs
+        self._idle = Idle(*idle, self._reconciliation)
         self._limits = Limits(store, self.mailbox)
         self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
@@ -138,6 +131,7 @@ class Loop:
             tasks=tuple(sorted(self._tasks.names)),
             modules=self._tasks.modules,
             parameters=self._tasks.parameters,
+            at_most_once=self._tasks.at_most_once,
             threads=self._options.threads,
             coroutines=self._options.coroutines,
         )
@@ -152,19 +146,20 @@ class Loop:
 
     def close(self) -> None:
         """Deregister this worker, and close what it has open."""
+        lock, once = self._process_lock, self._tasks.at_most_once
         try:
             self._executor.stop()
-            if self._wrong_file or not self._process_lock.intact:
-                self._process_lock.abandon(() if self._process_lock.intact else self.mailbox.begun())
+            if self._wrong_file or not lock.intact:
+                lock.abandon(self.mailbox.begun(once if lock.intact else None))
             else:
                 self._tasks.remove_undeclared(self._store)
-                self._store.runs.rescue(self.id, None, blame=False)
+                self._store.runs.rescue(self.id, frozenset(self.mailbox.begun()), blame=False, why="it could not write")
         except BaseException as error:
-            self._process_lock.abandon()  # the worker that takes the lock releases our jobs
+            lock.abandon(self.mailbox.begun(once))  # the worker that takes the lock releases our jobs
             if not isinstance(error, StoreError) or isinstance(error, StoreDamaged):
                 raise
         finally:
-            for made in (self._tasks, self._listener, self._process_lock):
+            for made in (self._tasks, self._listener, lock):
                 made.close()
 
     # ---- the loop
@@ -210,7 +205,7 @@ class Loop:
             raise error  # a job has closed descriptors that are ours, the lock among them
         else:
             log.error("the worker's loop failed; trying again in %s", text(BACK_OFF), error=error)
-        self._claiming.serve(self._tasks.names)  # what runs may know of more by now
+        self._claiming.serve(self._tasks.names, self._tasks.at_most_once)  # what runs may know of more by now
         self._reconciliation.open = True
         over = self._clock.monotonic() + BACK_OFF
         while not self._stop.made and (left := over - self._clock.monotonic()) > 0:
@@ -220,7 +215,7 @@ class Loop:
         """Settle ended runs and claim jobs that can start, in one transaction."""
         self._process_lock.check()
         if self._tasks.follow(self.id, self._store, self.runs, self._maintenance, idle=self._has_nothing):
-            self._claiming.serve(self._tasks.names)
+            self._claiming.serve(self._tasks.names, self._tasks.at_most_once)
         self.runs.check()
         self._reconciliation.look(self.id)
         if self._limits.look():

@@ -223,13 +223,14 @@ class Maintenance:
     def _rescue(self, worker: WorkerRecord, executing: frozenset[str] | None, why: str, *, stopped: bool) -> None:
         identity = Identity.from_text(worker.identity)
         # no job is to blame where the machine went down, or the worker was told to stop and then killed
-        blame = not stopped and (not identity.boot or identity.same_boot(self._self))
-        rescued = self._store.runs.rescue(worker.id, executing, blame=blame)
+        same_boot = not identity.boot or identity.same_boot(self._self)
+        executing = executing if same_boot else None  # the notes are not on the disk
+        why = f"it was told to stop, and {why}" if stopped else why
+        rescued = self._store.runs.rescue(worker.id, executing, blame=same_boot and not stopped, why=why)
         self._seen.pop(worker.id, None)
         log.warning(
             "worker %d (pid %d) is gone: %s; %d jobs released, %d failed",
-            worker.id, identity.pid, f"it was told to stop, and {why}" if stopped else why,
-            len(rescued.returned), len(rescued.dead_lettered),
+            worker.id, identity.pid, why, len(rescued.returned), len(rescued.dead_lettered) + len(rescued.interrupted),
         )  # fmt: skip
 
     def _rescue_unlocked(self) -> None:

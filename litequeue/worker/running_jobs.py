@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import Cancelled, Ended, Outcome, Released
 from litequeue.worker.executor.claim_size import HORIZON
-from litequeue.worker.executor.execute import written_off
+from litequeue.worker.executor.execute import cut_short, written_off
 from litequeue.worker.executor.mailbox import SHORT_LIMIT
 from litequeue.worker.executor.stoppable import TELL_AGAIN
 from litequeue.worker.run_stacks import RunStacks
@@ -206,4 +206,4 @@ class RunningJobs:
     def write_off_all(self) -> None:
         """Release the jobs that still run, and write off their runs."""
         for run in list(self._mailbox.running.values()):
-            self._write_off(run, Released(begun=True))
+            self._write_off(run, cut_short(run))

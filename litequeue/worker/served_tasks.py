@@ -44,6 +44,16 @@ class ServedTasks:
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
         self.tasks: dict[str, Task[..., Any]] = _served(tasks)
         self._refused: set[Task[..., Any]] = set()
+        self._once: set[str] = set()
+
+    @property
+    def at_most_once(self) -> tuple[str, ...]:
+        """The names of those that may not be repeated, also if that is not said of them any more."""
+        return self._once_among(self.tasks)
+
+    def _once_among(self, tasks: Mapping[str, Task[..., Any]]) -> tuple[str, ...]:
+        self._once |= {name for name, task in tasks.items() if task.options.policy.at_most_once}  # a run goes on yet
+        return tuple(sorted(self._once))
 
     @property
     def names(self) -> frozenset[str]:
@@ -111,7 +121,9 @@ class ServedTasks:
         try:
             names = self.names | new.keys()
             self._declare_limits(store, new)
-            store.workers.serve(worker, names, self.modules, _parameters({**self.tasks, **new}))
+            all_tasks = {**self.tasks, **new}
+            once = self._once_among(all_tasks)
+            store.workers.serve(worker, names, self.modules, _parameters(all_tasks), once)
             self._declare(store, names)
         except BaseException:
             self._stale = True

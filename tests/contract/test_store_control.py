@@ -195,7 +195,7 @@ def run_of(job):
 def test_a_dead_workers_jobs_go_back_and_it_is_off_the_record(store):
     job_id, hands = put(store), Hands(store)
     hands.take()
-    assert rescue(hands) == ((job_id,), (), ())
+    assert rescue(hands) == ((job_id,), (), (), ())
     assert (status(store, job_id), store.workers.list()) == (Status.QUEUED, [])
     assert not store.workers.beat(hands.number).known
 
@@ -284,7 +284,7 @@ def test_a_suspect_that_dies_alone_is_judged_beside_jobs_that_had_not_begun(stor
     innocent = put(store)
     hands = Hands(store)
     first, _ = hands.claim(2)
-    assert rescue(hands, frozenset({run_of(first)})) == ((innocent,), (poison,), ())
+    assert rescue(hands, frozenset({run_of(first)})) == ((innocent,), (poison,), (), ())
 
 
 def test_deaths_are_forgotten_when_the_job_is_retried_by_hand(store):
@@ -302,7 +302,7 @@ def test_a_worker_rescued_twice_harms_nobody(store):
     hands = Hands(store)
     hands.take()
     rescue(hands)
-    assert rescue(hands) == ((), (), ())
+    assert rescue(hands) == ((), (), (), ())
 
 
 def test_jobs_of_a_worker_that_nobody_knows_are_found(store):

@@ -82,7 +82,10 @@ def test_a_claim_that_is_the_last_one_and_is_released_says_why_its_job_has_faile
 
 
 def test_a_job_that_stands_as_run_by_the_dead_is_judged_though_its_deaths_are_the_largest_number(queue, write, work):
-    write("INSERT INTO litequeue_workers VALUES (7, 'a', '{}', NULL, '[]', '[]', 1, 1, 1.0, 0, 1.0, NULL, NULL, NULL)")
+    write(
+        "INSERT INTO litequeue_workers (id, token, identity, tasks, threads, coroutines, started_at, beat_at) "
+        "VALUES (7, 'a', '{}', '[]', 1, 1, 1.0, 1.0)"
+    )
     running = "UPDATE litequeue_jobs SET state = 3, worker = 7, started_at = 1, attempt = 1, begun = 1, deaths = ?"
     write(f"{running} WHERE task = 'bad'", MOST - 1)
     Maintenance(queue.engine, queue.clock, "observer", frozenset()).reap()
@@ -116,10 +119,16 @@ def test_a_time_that_no_calendar_holds_is_shown_as_the_nearest(queue, write, wor
 
 @pytest.mark.parametrize("text", ["no JSON", "7", "[[]]", ""])
 def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, write, text):
-    nothing = "NULL, NULL, NULL"
-    write(f"INSERT INTO litequeue_workers VALUES (7, '../x', '[', ?1, ?1, ?1, 1, 1, 1e300, 0, 1.0, {nothing})", text)
+    write(
+        "INSERT INTO litequeue_workers (id, token, identity, queues, tasks, modules, at_most_once, threads,"
+        " coroutines, started_at, beat_at) VALUES (7, '../x', '[', ?1, ?1, ?1, ?1, 1, 1, 1e300, 1.0)",
+        text,
+    )
     [found] = queue.engine.workers.list()
     assert (found.queues, found.tasks, queue.engine.workers.lives(found.token)) == ((), (), False)
+    job = queue.task(name="plain")(lambda n: n).enqueue(1)
+    queue.engine.runs.claim(7, [Demand(frozenset({"plain"}), 9)], None)
+    assert job.id in queue.engine.runs.rescue(7, None, blame=True).returned
 
 
 @pytest.mark.parametrize("wrong", ["next_at = -1e300", "next_at = -9e999", "next_at = -1e11", f"name = {NO_UTF8}"])

@@ -21,6 +21,8 @@ from litequeue.ipc.process_identity import Identity
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from litequeue import Task
+
 
 class Opening(Scenario):
     """A fresh file is made."""
@@ -166,6 +168,36 @@ class Rescue(Work):
             number = queue.engine.workers.register(dead)
             queue.engine.runs.claim(number, [Demand(frozenset(queue.tasks), 3)], None, [])
             assert len(queue.jobs(status=Status.RUNNING)) == 3
+
+
+class AtMostOnce(Scenario):
+    """A function that may not be called twice for a job is not, whatever of its end was lost."""
+
+    JOBS = 2
+
+    def prepare(self, path: Path) -> None:
+        with create(path) as queue:
+            self.once(queue, set()).enqueue_many([(number,) for number in range(self.JOBS)])
+
+    def once(self, queue: Queue, called: set[str]) -> Task[[int], None]:
+        @queue.task(name="once", delivery="at_most_once")
+        def once(n: int) -> None:
+            called.add(str(n))
+
+        return once
+
+    def use(self, queue: Queue, book: Book) -> None:
+        self.once(queue, book.told)
+        assert ended_within(lambda: attempt(book, lambda: queue.worker(threads=2).run(until_idle=True)))
+
+    def check(self, queue: Queue, book: Book) -> None:
+        called: set[str] = set()
+        self.once(queue, called)
+        work_off(queue)
+        assert self.durability == "normal" or not called & book.told  # else power loss may undo the claim
+        for job in queue.jobs():
+            assert job.status == "succeeded" or [error.type for error in job.errors] == ["Interrupted"]
+        assert len(called | book.told) <= self.JOBS
 
 
 class Prune(Scenario):

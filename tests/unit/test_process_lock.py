@@ -10,6 +10,8 @@ import pytest
 
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.ipc.process_lock import (
+    ANY,
+    KEPT,
     RECORD,
     TAIL,
     ProcessLock,
@@ -383,3 +385,31 @@ def test_a_busy_process_uses_cpu_seconds():
 def test_two_unknown_boots_are_not_the_same():
     me = replace(Identity.current(), boot="")
     assert not me.same_boot(me)
+
+
+def noted_in(directory):
+    return sorted(noted(directory, "mine"))
+
+
+def test_a_run_that_has_ended_stays_noted_until_it_is_dropped_while_its_slot_is_anothers(line, directory):
+    line.enter(0, "7:1")
+    line.keep("7:1")
+    line.enter(0, "8:1")
+    assert noted_in(directory) == ["7:1", "8:1"]
+    line.drop("7:1")
+    line.drop("7:1")
+    assert (noted_in(directory), line.kept) == (["8:1"], {})
+
+
+def test_more_ended_runs_than_can_be_noted_are_noted_as_any(line, directory):
+    runs = [f"{number}:1" for number in range(KEPT + 3)]
+    for run in runs:
+        line.keep(run)
+    assert ANY in noted_in(directory)
+    for run in runs[-4:]:
+        line.drop(run)
+    assert ANY not in noted_in(directory)
+    assert len(noted_in(directory)) == KEPT - 1  # one of the four had a place
+    for run in runs:
+        line.drop(run)
+    assert noted_in(directory) == []

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from litequeue import at, cron, every, first_of
@@ -53,6 +53,7 @@ def test_the_first_of_several_triggers_fires_each_time_one_of_them_does():
     ),
     st.integers(1_700_000_000, 1_900_000_000),
 )
+@example([cron("0 */2 * * *", tz="Europe/Paris"), at("2030-01-01T00:00:00Z")], 1_898_380_734)
 def test_the_ticks_of_several_are_those_of_each(members, now):
     found, next_at = begun(first_of(*members), now)
     single = {tick for each in found.members for tick in upcoming(each, first(each, now), 20)}

@@ -12,6 +12,8 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection
 
+_DROP_ORPHANS = "drop_orphaned_errors", "drop_orphaned_payloads", "drop_orphaned_results", "drop_orphaned_timed_keys"
+
 
 def rebuild(db: Connection) -> str:
     """Rebuild the indexes, if necessary the whole file; rows are only read."""
@@ -66,12 +68,12 @@ def checkpoint(db: Connection) -> str:
 
 
 def drop_orphans(db: Connection) -> str:
-    """Delete errors, payloads and results whose job is gone."""
+    """Delete what is kept of jobs that are gone: errors, payloads, results, times of keys."""
     with transaction(db):
         found: dict[str, int] = dict(db.rows(SQL["orphans"]))
-        for statement in ("drop_orphaned_errors", "drop_orphaned_payloads", "drop_orphaned_results"):
+        for statement in _DROP_ORPHANS:
             db.rows(SQL[statement])
-    return f"{found['errors']} errors, {found['payloads']} payloads and {found['results']} results were deleted"
+    return f"{', '.join(f'{count} {what}' for what, count in found.items() if count) or 'nothing'} deleted"
 
 
 def recompute_ticks(db: Connection) -> str:

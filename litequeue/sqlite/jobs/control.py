@@ -12,7 +12,7 @@ from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.finish import STATES, finish
 from litequeue.sqlite.jobs.ids import is_id
-from litequeue.sqlite.jobs.keys import holder_of
+from litequeue.sqlite.jobs.keys import has_held_it_long_enough, holder_of
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
+_PRUNE = "prune_errors", "prune_payloads", "prune_results", "prune_takes", "prune_timed_keys", "empty_newest", "prune"
 SLICE = 200  # jobs that are deleted between two looks at the clock
 
 
@@ -64,11 +65,12 @@ def retry(job_id: str, now: float) -> Steps[None]:
         )
     if STATES[state] is Status.SUCCEEDED:
         raise Unsupported(f"job {job_id} succeeded; enqueue it again instead of retrying it")
-    if key is not None:
+    holds = key is not None and not (yield from has_held_it_long_enough(job_id, now))
+    if holds:
         holder = yield from holder_of(task, key, now)
         if holder is not None and holder[0] != job_id:
             raise KeyConflict(f"key {key!r} of task {task_of(task)!r} is held by job {holder[0]} now", holder[0])
-    yield SQL["retry"], {"id": job_id, "now": now}
+    yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds)}
     if of_schedule:
         yield from line.rejoin(job_id)
 
@@ -83,7 +85,7 @@ def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]
     count = 0
     while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
         ids = {"ids": json.dumps(over)}
-        for statement in ("prune_errors", "prune_payloads", "prune_results", "prune_takes", "empty_newest", "prune"):
+        for statement in _PRUNE:
             db.rows(SQL[statement], ids)
         count += len(over)
         if is_time_up():

@@ -11,9 +11,11 @@ from litequeue.core.engine import Submitted
 from litequeue.core.records import NewJobs, Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import KeyConflict, StoreError
+from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.large_values import INLINE, inline, keep_payload
+from litequeue.sqlite.jobs.room import Room
 from litequeue.sqlite.jobs.user_answers import alike, at_once
 from litequeue.sqlite.sql import SQL
 
@@ -35,15 +37,19 @@ _INSERT_TOGETHER = SQL["insert_together"].replace("(VALUES (?))", f"(VALUES {', 
 _SUBMIT_TOGETHER = f"{_INSERT_TOGETHER}\nRETURNING CAST(id AS TEXT)"
 
 
-def submit(new: NewJob, ask: Ask = at_once) -> Steps[Submitted]:
-    """Store one job, or find the one that holds its key."""
+def submit(new: NewJob, ask: Ask = at_once, room: Room | None = None) -> Steps[Submitted]:
+    """Store one job, or find the one that holds its key. `room`: what the transaction has found for others."""
     for key in () if new.key is None else (new.key, *new.aliases):
         holder = yield from holder_of(new.task, key, new.created_at, new.former_names)
         if holder is not None:
             return (yield from _meet_holder(new, holder, ask))
+    if new.max_pending is not None:
+        yield from (Room() if room is None else room).take(new)
     [(job_id,)] = yield _SUBMIT, _values(new)
     if len(new.payload) > INLINE:
         yield keep_payload(job_id, new.payload)
+    if new.key_for is not None and new.key is not None:
+        yield SQL["hold_key"], {"job": int(job_id), "now": new.created_at, "held_for": new.key_for}
     if new.takes is not None:
         yield _KEEP_TAKES, (job_id, new.takes)
     return Submitted(job_id, fresh=True)
@@ -59,13 +65,15 @@ def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
 
 
 def _is_one_statement(new: NewJob) -> bool:
-    return len(new.payload) <= INLINE and new.on_conflict != "replace" and new.takes is None
+    more = new.takes is not None or new.key_for is not None
+    return len(new.payload) <= INLINE and new.on_conflict != "replace" and not more
 
 
 def _submit_each(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     submitted: list[Submitted] = []
+    room = Room()
     for job in jobs:
-        submitted.append((yield from submit(job)))  # noqa: PERF401 - a comprehension cannot yield
+        submitted.append((yield from submit(job, room=room)))  # noqa: PERF401 - a comprehension cannot yield
     return submitted
 
 
@@ -123,6 +131,20 @@ def insert_many(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
     return Numbered(numbers)
 
 
+def submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> Sequence[Submitted]:
+    """Store them in a transaction of our own, which an error ends."""
+    room = Room()
+    if isinstance(jobs, NewJobs):
+        perform(db, room.take(jobs.like, len(jobs)))
+        return insert_many(db, jobs)
+    if any(job.key is not None for job in jobs):
+        return [perform(db, submit(job, ask, room)) for job in jobs]
+    for job in jobs:
+        if job.max_pending is not None:
+            perform(db, room.take(job))
+    return insert_many(db, jobs)
+
+
 class Numbered(Sequence[Submitted]):
     """New jobs whose ids are these numbers: made into values when they are looked at, after the commit."""
 
@@ -157,6 +179,7 @@ def _together(jobs: NewJobs) -> tuple[Iterator[tuple[Any, ...]], Iterator[tuple[
 
 
 def _submit_together(jobs: NewJobs) -> Steps[list[Submitted]]:
+    yield from Room().take(jobs.like, len(jobs))
     whole, left = _together(jobs)
     numbers: list[int] = []
     for values in whole:

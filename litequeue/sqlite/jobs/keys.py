@@ -19,9 +19,17 @@ def holder_of(task: str, key: str, now: float, former_names: Sequence[str] = ())
         stored: str | None = name
         while stored is not None:
             rows = yield SQL["key_holder"], {"task": stored, "key": key, "now": now}
-            if rows and rows[0][-1]:
-                return (*rows[0][:-1], stored)
             if rows:
+                *holder, in_scope, in_time, set_back = rows[0]
+                if set_back:
+                    yield SQL["hold_key_again"], {"job": int(holder[0]), "now": now}
+                if in_scope if in_time is None else in_time:
+                    return (*holder, stored)
                 yield SQL["free_key"], {"task": stored, "key": key}
             [(stored,)] = yield SQL["next_version"], {"after": max(stored, f"{name}@"), "end": f"{name}A"}
     return None
+
+
+def has_held_it_long_enough(job_id: str, now: float) -> Steps[bool]:
+    """Whether the job's key was to be held for a time, which is over: the key is any job's then."""
+    return bool((yield SQL["time_of_key_is_over"], {"job": int(job_id), "now": now}))

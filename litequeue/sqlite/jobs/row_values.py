@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
     """Read one job."""
-    return _job(_row(db, "look_up", job_id, now))
+    return _job(row_of(db, "look_up", job_id, now))
 
 
 def require_job(job_id: str, now: float) -> Steps[JobRecord]:
@@ -37,7 +37,7 @@ def require_job(job_id: str, now: float) -> Steps[JobRecord]:
 
 def has_ended(db: Connection, job_id: str, now: float) -> bool:
     """Read whether it has ended."""
-    state, *_ = _row(db, "standing", job_id, now)
+    state, *_ = row_of(db, "standing", job_id, now)
     return STATES[state].finished
 
 
@@ -51,7 +51,8 @@ def queued_among(db: Connection, job_ids: Sequence[str]) -> list[str]:
     return [job_id for (job_id,) in db.rows(SQL["queued_among"], {"ids": json.dumps(job_ids)})]
 
 
-def _row(db: Connection, statement: str, job_id: str, now: float) -> Row:
+def row_of(db: Connection, statement: str, job_id: str, now: float) -> Row:
+    """Read one row about a job that is on record, or raise `JobNotFound`."""
     rows = db.rows(SQL[statement], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
         raise JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
@@ -132,22 +133,23 @@ def _worker(row: Row) -> WorkerRecord:
         token=token,
         identity=identity,
         queues=_queues(queues),
-        tasks=_names(tasks),
+        tasks=names_in(tasks),
         threads=threads,
         coroutines=coroutines,
         started_at=started_at,
         beats=beats,
         beat_at=beat_at,
         running=running,
-        modules=_names(modules),
+        modules=names_in(modules),
     )
 
 
 def _queues(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else _names(text)
+    return None if text is None else names_in(text)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_in(text: str) -> tuple[str, ...]:
+    """Read names that are stored as a list in JSON."""
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
     except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: a worker that has none

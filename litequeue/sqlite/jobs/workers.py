@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from litequeue.core.outcome import ErrorInfo
+from litequeue.core.outcome import ErrorInfo, interrupted
 from litequeue.core.records import Status
 from litequeue.core.store import Rescued
+from litequeue.ipc.process_lock import ANY
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
+from litequeue.sqlite.jobs.row_values import names_in
 from litequeue.sqlite.limits.bring_back import leave_order
 from litequeue.sqlite.sql import SQL
 
@@ -34,6 +36,7 @@ def register(db: Connection, worker: NewWorker, now: float) -> int:
         "queues": None if worker.queues is None else json.dumps(worker.queues),
         "tasks": json.dumps(worker.tasks),
         "modules": json.dumps(worker.modules),
+        "at_most_once": json.dumps(worker.at_most_once),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
         "now": now,
@@ -66,18 +69,33 @@ def rescue(
     result_ttl: float,
     failed_ttl: float,
     blame: bool,
+    why: str = "",
 ) -> Rescued:
-    """Release a dead worker's jobs; those it was executing count a death, and fail at the third, when alone."""
+    """Release a dead worker's jobs; those it was executing count a death, and fail at the third, when alone.
+
+    What it was executing of a task that may not be repeated fails now. `why`: what became of the worker.
+    """
     runs = db.rows(SQL["runs_of"], {"worker": worker})
-    begun = {f"{job_id}:{attempt}" for job_id, attempt, _ in runs}
+    begun = {f"{job_id}:{attempt}" for job_id, attempt, *_ in runs}
+    declared = db.rows(SQL["at_most_once"], {"worker": worker}) if runs else []
+    once = {task for (text,) in declared for task in names_in(text)}
+    once_begun = begun
     if executing is not None:
-        begun &= set(executing)
+        once_begun = begun if ANY in executing else begun & set(executing)
+        begun = begun & set(executing)
     returned: list[str] = []
     dead_lettered: list[str] = []
     cancelled: list[str] = []
+    cut_short: list[str] = []
     fates: dict[Status | None, list[str]] = {Status.CANCELLED: cancelled, Status.FAILED: dead_lettered}
-    for job_id, attempt, deaths in runs:
+    for job_id, attempt, deaths, task in runs:
         blamed = blame and f"{job_id}:{attempt}" in begun
+        if task in once and f"{job_id}:{attempt}" in once_begun:
+            ends = now, until(now, failed_ttl)
+            cut = interrupted(f"It ran, or was about to, when its worker was lost: {why or 'it is gone'}")
+            perform(db, finish(job_id, attempt, Status.FAILED, *ends, died=int(blamed), error=cut))
+            cut_short.append(job_id)
+            continue
         if blamed and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
             error = ErrorInfo("WorkerDied", _DIED.format(deaths + 1), "")
             kept = now, until(now, failed_ttl)
@@ -92,7 +110,7 @@ def rescue(
         perform(db, leave_order(job_id for job_id, *_ in runs))
         db.rows(SQL["look_at_all_keys"], {"now": 0.0, "limit": None})  # what they held is free
     db.rows(SQL["unregister"], {"worker": worker})
-    return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled))
+    return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled), tuple(cut_short))
 
 
 def may_shrink(db: Connection, worker: int, now: float, *, alone: bool) -> bool:

@@ -58,7 +58,7 @@ class Admin:
         return [text for (text,) in found if text != "ok"]
 
     def orphans(self) -> dict[str, int]:
-        """How many errors, payloads and results are kept of jobs that are gone."""
+        """How much is kept of jobs that are gone: errors, payloads, results, times of keys."""
         return {what: count for what, count in self._kernel.read_listing(lambda db: db.rows(SQL["orphans"])) if count}
 
     def wal_size(self) -> int:

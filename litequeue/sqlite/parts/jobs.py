@@ -10,14 +10,14 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import NewJobs, Status
+from litequeue.core.records import Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, become_writer, connection_of
 from litequeue.sqlite.commit.framework_connection import Unwrapped, aunwrapped, unwrapped
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import control, counts, enqueue, row_values, settle
+from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.engine import QueueCount
     from litequeue.core.records import Claimed, JobRecord, ListedJob, NewJob, Page
+    from litequeue.errors import QueueFull
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.control import Was
-    from litequeue.sqlite.jobs.user_answers import Ask
     from litequeue.sqlite.kernel import Kernel
 
 
@@ -62,8 +62,8 @@ class Jobs:
             return self._submit_within(within, jobs)
         self._kernel.owner.enter()  # before the locks of a notifier that may be another process's
         held = self._writer.held()
-        if held is None and len(jobs) == 1 and jobs[0].key is None:
-            submitted = self._submit_one(jobs[0])
+        if held is None and len(jobs) == 1 and (new := jobs[0]).key is None and new.max_pending is None:
+            submitted = self._submit_one(new)
         else:
             submitted = self._submit_together(jobs, held)
             self._kernel.announce(held)
@@ -74,7 +74,7 @@ class Jobs:
         if held is not None:
             return self._writer.run(lambda db: _submit(db, jobs))
         size = enqueue.size_of(jobs)
-        return answered(lambda ask: self._writer.run(lambda db: _submit_alone(db, jobs, ask), size=size))
+        return answered(lambda ask: self._writer.run(lambda db: enqueue.submit_alone(db, jobs, ask), size=size))
 
     def _submit_one(self, new: NewJob) -> Sequence[Submitted]:
         idle = self._idle_worker_for(new)
@@ -89,7 +89,7 @@ class Jobs:
 
     def _idle_worker_for(self, new: NewJob) -> IdleWorker | None:
         """An idle worker of this process that may begin it at once, whenever that is."""
-        if new.key is not None or new.run_at is not None or new.expires_at is not None:
+        if new.key is not None or new.run_at is not None or new.expires_at is not None or new.max_pending is not None:
             return None
         return self._kernel.idle.take(new.task, new.queue)
 
@@ -145,6 +145,7 @@ class Jobs:
 
     def _tell_dispatched(self, idle: IdleWorker, stored: _Dispatched) -> None:
         idle.accept(idle.number, stored.claimed)
+        self._kernel.rooms.stir()
         if [job.id for job in stored.claimed] != [stored.submitted.id]:  # an older one came first, or none may start
             self._kernel.announce(None)
 
@@ -158,12 +159,12 @@ class Jobs:
         idle = self._idle_worker_for(jobs[0]) if len(jobs) == 1 else None
         if idle is not None:
             return await self._adispatch(jobs[0], idle)
-        if len(jobs) == 1 and jobs[0].key is None:
+        if len(jobs) == 1 and jobs[0].key is None and jobs[0].max_pending is None:
             size, tell = len(jobs[0].payload), self._tell_submitted
             return await self._writer.arun(lambda db: enqueue.insert_many(db, jobs), then=tell, size=size)
         size, tell = enqueue.size_of(jobs), self._tell_submitted
         return await aanswered(
-            lambda ask: self._writer.arun(lambda db: _submit_alone(db, jobs, ask), then=tell, size=size)
+            lambda ask: self._writer.arun(lambda db: enqueue.submit_alone(db, jobs, ask), then=tell, size=size)
         )
 
     def _tell_submitted(self, _submitted: Sequence[Submitted]) -> None:
@@ -212,6 +213,14 @@ class Jobs:
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
         return self._kernel.read(lambda db: row_values.has_ended(db, job_id, self._kernel.clock.now()))
+
+    def position(self, job_id: str) -> int | None:
+        """Return how many jobs of its queue come before it, at most `MOST_BEFORE`; None: it is not queued."""
+        return self._kernel.read(lambda db: position.position(db, job_id, self._kernel.clock.now()))
+
+    async def aposition(self, job_id: str) -> int | None:
+        """Async twin of `position`."""
+        return await self._kernel.aread(lambda db: position.position(db, job_id, self._kernel.clock.now()))
 
     def list(
         self,
@@ -313,16 +322,27 @@ class Jobs:
         self._refuse_wait_inside()
         return await self._kernel.waiters.await_end(job_id, timeout, self.look_up)
 
+    def check_may_wait(self) -> None:
+        """Raise `StoreError` inside a transaction."""
+        self._kernel.owner.enter()
+        self._refuse_wait_inside()
+
+    @interruptible
+    def wait_for_room(self, full: QueueFull, timeout: float) -> None:
+        """Block until there may be room for the calls that the error tells of, at most so many seconds."""
+        self._kernel.rooms.wait(full, timeout)
+
+    async def await_room(self, full: QueueFull, timeout: float) -> None:
+        """Async twin of `wait_for_room`."""
+        require_asyncio()
+        await self._kernel.rooms.await_room(full, timeout)
+
     def _refuse_wait_inside(self) -> None:
         if self._writer.held() is not None or self._writer.is_copied():
-            raise StoreError("a result cannot be waited for inside a transaction: the job starts only after its commit")
-
-
-def _submit_alone(db: Connection, jobs: Sequence[NewJob], ask: Ask) -> Sequence[Submitted]:
-    """Store them in a transaction of our own, which an error ends."""
-    if isinstance(jobs, NewJobs) or all(job.key is None for job in jobs):
-        return enqueue.insert_many(db, jobs)
-    return [perform(db, enqueue.submit(job, ask)) for job in jobs]
+            raise StoreError(
+                "nothing can be waited for inside a transaction, neither a job's end nor room for one: a job "
+                "starts only after its commit. Wait after the block"
+            )
 
 
 def _submit(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.logger import about, later, say
+from litequeue.core.names import some
 from litequeue.core.outcome import Ended, Released, Succeeded
 from litequeue.errors import JobNotFound
 from litequeue.ipc.notifier import JOBS
@@ -47,7 +48,9 @@ class Runs:
             return settle.turn(db, worker, demands, queues, ended, now, kept, self._kernel.turns, rules, monotonic)
 
         # a claim alone need not survive power loss: the job is then simply queued again
-        outcome = self._writer.run(work, durable=bool(ended), news=bool(ended))
+        durable = bool(ended) or any(demand.durable for demand in demands)
+        outcome = self._writer.run(work, durable=durable, news=bool(ended))
+        self._kernel.rooms.stir()
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released or _lets_others_begin(end.job) for end in ended):
@@ -70,14 +73,17 @@ class Runs:
         if _lets_others_begin(job):
             self._kernel.notify_workers()
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
         """Release a dead worker's jobs, and deregister it."""
-        now = self._kernel.clock.now()
+        now, kept = self._kernel.clock.now(), self._kernel.retention._asdict()
         rescued = self._writer.run(
-            lambda db: workers.rescue(db, worker, executing, now, **self._kernel.retention._asdict(), blame=blame)
+            lambda db: workers.rescue(db, worker, executing, now, **kept, blame=blame, why=why)
         )  # durable, as what it ends is told
         self._kernel.notifier.notify(JOBS)
-        self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled])
+        self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled, *rescued.interrupted])
+        if rescued.interrupted:
+            more = "jobs %s have failed as Interrupted: they ran when their worker was lost, and may run at most once"
+            later.error(more, some(rescued.interrupted))
         for job_id in rescued.dead_lettered:
             with suppress(JobNotFound):  # pruned already
                 job = self._kernel.read(partial(row_values.look_up, job_id=job_id, now=now))

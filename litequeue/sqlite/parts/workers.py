@@ -40,9 +40,17 @@ class Workers:
         for start in range(0, len(stuck), CHUNK):  # once: what cannot be mended, for its name is not text, stays
             self._writer.run(partial(_mend, stuck[start : start + CHUNK], now))
 
-    def serve(self, worker: int, tasks: frozenset[str], modules: Sequence[str], parameters: Parameters) -> None:
-        """Record which tasks a registered worker runs now, which modules declare them, and how they are called."""
+    def serve(
+        self,
+        worker: int,
+        tasks: frozenset[str],
+        modules: Sequence[str],
+        parameters: Parameters,
+        at_most_once: Sequence[str] = (),
+    ) -> None:
+        """Record which tasks a registered worker runs now, their modules, how they are called, and those run once."""
         values = {"worker": worker, "tasks": json.dumps(sorted(tasks)), "modules": json.dumps(modules)}
+        values["at_most_once"] = json.dumps(at_most_once)
 
         def work(db: Connection) -> None:
             db.rows(SQL["serve_tasks"], values)

@@ -42,7 +42,7 @@ CREATE TABLE litequeue_parked (
 ) STRICT;
 
 CREATE INDEX litequeue_parked_line ON litequeue_parked (limit_name, key, queue, task, rank, job);
-CREATE INDEX litequeue_parked_lane ON litequeue_parked (queue, task);
+CREATE INDEX litequeue_parked_lane ON litequeue_parked (queue, task, rank);
 
 -- The lanes (queue, task) in which jobs of a key are parked. look_at: when to look again whether there is room, by the
 -- machine's monotonic clock, which 'boot' in litequeue_meta names. An end and a change of the limit look sooner.
@@ -89,10 +89,12 @@ CREATE TABLE litequeue_left_behind (
 
 CREATE INDEX litequeue_left_behind_worker ON litequeue_left_behind (worker);
 
--- Keys that are held for a time from the enqueue, whatever becomes of the job.
+-- Keys that are held for a time from the enqueue, whatever becomes of the job. held_for: seconds, so that a clock that
+-- was set back holds none for longer.
 CREATE TABLE litequeue_timed_keys (
     job        INTEGER PRIMARY KEY,
-    held_until REAL NOT NULL
+    held_until REAL NOT NULL,
+    held_for   REAL NOT NULL
 ) STRICT;
 
 -- JSON: {queue: how many of its jobs at once}, {resource: how much of it}.
@@ -105,6 +107,8 @@ CREATE TABLE litequeue_parameters (
     task  TEXT PRIMARY KEY, -- with its version, as in litequeue_jobs
     names TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- JSON: the names of its tasks whose runs may not be repeated.
+ALTER TABLE litequeue_workers ADD COLUMN at_most_once TEXT NOT NULL DEFAULT '[]';
 
 -- The views of 001 once more: the status of a parked job is queued.
 DROP VIEW litequeue_jobs_view;

@@ -1,17 +1,23 @@
 -- Ends and returns. Each names the attempt and the state, so that a late worker changes nothing. Ends leave held_key as it
 -- is: SQLite writes the index of a column that is named, and a key's entry is a page of its own. See key_holder.
+-- A job is kept as long as its key is held for a time.
 -- Every end of a job, but the successes of `succeed_together`. By position, and without RETURNING, since a run alone costs
 -- half as much so: state, now, delete_at, result, more failures, more deaths, id, attempt, and the state it was in.
 -- name: finish
 UPDATE litequeue_jobs
-SET state = ?, worker = NULL, finished_at = ?, delete_at = ?, result = ?, failures = failures + ?, deaths = deaths + ?
+SET state = ?, worker = NULL, finished_at = ?,
+    delete_at = max(?, CASE WHEN key IS NULL THEN 0.0 ELSE coalesce((SELECT held_until FROM litequeue_timed_keys WHERE job = id), 0.0) END),
+    result = ?, failures = failures + ?, deaths = deaths + ?
 WHERE id = ? AND attempt = ? AND state = ?
 
 -- Successes, as many at once as there are rows of values (now, delete_at, result, id, attempt): a statement a job costs
 -- a third more. Nothing goes before UPDATE: where WITH does, Python's sqlite3 counts no rows.
 -- name: succeed_together
 UPDATE litequeue_jobs
-SET state = 4, worker = NULL, finished_at = ended.column1, delete_at = ended.column2, result = ended.column3
+SET state = 4, worker = NULL, finished_at = ended.column1,
+    delete_at = max(ended.column2, CASE WHEN key IS NULL THEN 0.0 ELSE coalesce(
+        (SELECT held_until FROM litequeue_timed_keys WHERE job = litequeue_jobs.id), 0.0) END),
+    result = ended.column3
 FROM (VALUES (?, ?, ?, ?, ?)) AS ended
 WHERE litequeue_jobs.id = ended.column4 AND litequeue_jobs.attempt = ended.column5 AND litequeue_jobs.state = 3
 

@@ -166,3 +166,33 @@ WHERE id IN (SELECT id FROM (SELECT id FROM litequeue_jobs ORDER BY id DESC LIMI
              SELECT id FROM (SELECT id FROM litequeue_jobs WHERE delete_at IS NOT NULL ORDER BY delete_at DESC LIMIT CAST(:limit AS INTEGER)))
       AND state IN (4, 5) AND finished_at - started_at IS NOT NULL
 ORDER BY finished_at DESC LIMIT CAST(:limit AS INTEGER)
+
+-- name: standing_in_line
+SELECT queue, -priority, state = 1 OR (state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = :id))
+FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+
+-- How many jobs of a queue come before one: ready and parked ones, by entries of two indexes, of which :limit are read.
+-- name: before_it
+WITH RECURSIVE lane (task) AS (
+    SELECT (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue = +:queue ORDER BY task LIMIT 1)
+    UNION ALL
+    SELECT (SELECT task FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > lane.task ORDER BY task LIMIT 1)
+    FROM lane WHERE lane.task IS NOT NULL LIMIT CAST(:limit AS INTEGER)),
+parked_lane (task) AS (
+    SELECT (SELECT task FROM litequeue_parked WHERE queue = +:queue ORDER BY task LIMIT 1)
+    UNION ALL
+    SELECT (SELECT task FROM litequeue_parked WHERE queue = +:queue AND task > parked_lane.task ORDER BY task LIMIT 1)
+    FROM parked_lane WHERE parked_lane.task IS NOT NULL LIMIT CAST(:limit AS INTEGER))
+SELECT count(*) FROM (
+    SELECT 1 FROM lane CROSS JOIN litequeue_jobs AS job
+    WHERE job.state = 1 AND job.queue = +:queue AND job.task = lane.task AND -job.priority < +:rank
+    UNION ALL
+    SELECT 1 FROM lane CROSS JOIN litequeue_jobs AS job
+    WHERE job.state = 1 AND job.queue = +:queue AND job.task = lane.task AND -job.priority = +:rank AND job.id < +:id
+    UNION ALL
+    SELECT 1 FROM parked_lane CROSS JOIN litequeue_parked AS parked
+    WHERE parked.queue = +:queue AND parked.task = parked_lane.task AND parked.rank < +:rank
+    UNION ALL
+    SELECT 1 FROM parked_lane CROSS JOIN litequeue_parked AS parked
+    WHERE parked.queue = +:queue AND parked.task = parked_lane.task AND parked.rank = +:rank AND parked.job < +:id
+    LIMIT CAST(:limit AS INTEGER))

@@ -15,6 +15,9 @@ DELETE FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
 -- name: prune_results
 DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
 
+-- name: prune_timed_keys
+DELETE FROM litequeue_timed_keys WHERE job IN (SELECT value FROM json_each(:ids))
+
 -- name: prune_takes
 DELETE FROM litequeue_limited WHERE job IN (SELECT value FROM json_each(:ids))
 

@@ -1,10 +1,11 @@
 -- name: register
-INSERT INTO litequeue_workers (token, identity, queues, tasks, modules, threads, coroutines, started_at, beat_at)
-VALUES (:token, :identity, :queues, :tasks, :modules, :threads, :coroutines, :now, :now)
+INSERT INTO litequeue_workers
+    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :now, :now)
 RETURNING id
 
 -- name: serve_tasks
-UPDATE litequeue_workers SET tasks = :tasks, modules = :modules WHERE id = :worker
+UPDATE litequeue_workers SET tasks = :tasks, modules = :modules, at_most_once = :at_most_once WHERE id = :worker
 
 -- By position, for many tasks at once.
 -- name: note_parameters
@@ -31,8 +32,14 @@ DELETE FROM litequeue_workers WHERE id = :worker
 RETURNING id
 
 -- name: runs_of
-SELECT CAST(id AS TEXT), attempt, deaths FROM litequeue_jobs
+SELECT CAST(id AS TEXT), attempt, deaths, task FROM litequeue_jobs
 WHERE state = 3 AND worker = +:worker ORDER BY id
+
+-- The tasks whose runs may not be repeated, as that worker has declared them; of a worker that is not on record any more,
+-- as any other has.
+-- name: at_most_once
+SELECT at_most_once FROM litequeue_workers
+WHERE id = :worker OR NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = :worker)
 
 -- name: ownerless
 SELECT DISTINCT worker FROM litequeue_jobs
@@ -48,6 +55,8 @@ UNION ALL
 SELECT 'payloads', count(*) FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'results', count(*) FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'times of keys', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- name: drop_orphaned_errors
 DELETE FROM litequeue_errors WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
@@ -57,6 +66,9 @@ DELETE FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WH
 
 -- name: drop_orphaned_results
 DELETE FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_timed_keys
+DELETE FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
 -- name: indexes

@@ -107,6 +107,7 @@ class CoroutinePool(Pool):
             return False
         run.written_off = True
         known[2].left.add(run)
+        self._keep(run)
         self._slots.append(known[1])
         return True
 

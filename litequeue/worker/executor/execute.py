@@ -10,7 +10,18 @@ from typing import Any
 
 from litequeue.core.around_jobs import around, asurrounded, surrounded
 from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
-from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.outcome import (
+    Cancelled,
+    Failed,
+    Outcome,
+    Released,
+    Retried,
+    Settled,
+    Snoozed,
+    Succeeded,
+    interrupted,
+    is_interrupted,
+)
 from litequeue.core.owner_process import getpid
 from litequeue.core.retry import after_error, describe, real_error
 from litequeue.errors import JobCancelled, JobTimeout
@@ -153,7 +164,7 @@ def _loop_ends(error: BaseException) -> bool:
 def _raised(run: Run, error: BaseException) -> Outcome:
     """Return the outcome of an error that the function raised; keep the error for the log."""
     outcome, told = _outcome_of(run, error)
-    if type(outcome) in (Failed, Retried):
+    if type(outcome) in (Failed, Retried) and not is_interrupted(outcome):
         run.raised = told
     return outcome
 
@@ -179,17 +190,25 @@ def _judged(run: Run, error: BaseException) -> Outcome:
     if run.settled:
         return Settled()
     if run.release and not run.cancel_requested and issubclass(kind, (*stops, JobCancelled)):
-        return Released(begun=True)
+        return cut_short(run)
     if issubclass(kind, stops) and not run.timed_out:
         if run.cancel_requested:
             return Cancelled()
         if run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
-            return Snoozed(run.clock.now() + COMES_BACK)
+            again = Snoozed(run.clock.now() + COMES_BACK)
+            return cut_short(run, "The event loop that ran it ended") if run.task.options.policy.at_most_once else again
     # A codec is the user's code; no other try, because the function's effects have happened. Nor for a call that a
     # decorator passes on and the function does not take.
     if run.returned or run.task.signature.calling.is_misbound(error):
         return Failed(describe(error))
     return after_error(run.job, error, run.task.options.policy, run.clock.now())
+
+
+def cut_short(run: Run, why: str = "Its worker was stopped while it ran") -> Outcome:
+    """Return the outcome of a run that had begun and is stopped for no fault of its own."""
+    if run.task.options.policy.at_most_once:
+        return Failed(interrupted(why))
+    return Released(begun=True)
 
 
 def _stops() -> tuple[type[BaseException], ...]:

@@ -14,7 +14,7 @@ from litequeue.core.budget import BUDGET
 from litequeue.core.outcome import Ended, Released, Succeeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from litequeue.core.records import Claimed
     from litequeue.worker.executor.context import Run
@@ -113,8 +113,8 @@ class Mailbox:
         """Take out the ends that their threads have settled, with those among them that were lost."""
         return [self._settled.popleft() for _ in range(len(self._settled))]
 
-    def begun(self) -> set[str]:
-        """Return the runs that have begun and are not settled, as noted in the lock file."""
+    def begun(self, tasks: Container[str] | None = None) -> set[str]:
+        """Return the runs that have begun and are not settled, as noted in the lock file; of these tasks, or of all."""
         jobs = [run.job for run in list(self.running.values())]
         jobs += [end.job for end in list(self.ended) if end.outcome != Released()]
-        return {f"{job.id}:{job.attempt}" for job in jobs}
+        return {f"{job.id}:{job.attempt}" for job in jobs if tasks is None or job.task in tasks}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from litequeue.core.outcome import Ended, Outcome, Released, Succeeded
+from litequeue.core.outcome import Ended, Outcome, Released, Succeeded, is_interrupted
 from litequeue.worker.executor.claim_size import ClaimSize
 from litequeue.worker.executor.context import Limited, Run, begun, kept_for
 from litequeue.worker.executor.execute import end_copy
@@ -141,6 +141,7 @@ class Pool(ABC):
         backlog, span = self.backlog, self._clock.monotonic() - run.started
         if span > 20e-6:  # no fork takes less
             end_copy()
+        self._keep(run)
         self._process_lock.leave(slot)
         ended = self._noted(run, outcome, span)
         alone = not backlog and type(outcome) is Succeeded
@@ -149,6 +150,11 @@ class Pool(ABC):
             if not backlog or waiting >= self.claim_size.batch:
                 self._wake()
         report(run, outcome, span)
+
+    def _keep(self, run: Run) -> None:
+        """Note of a run that may not be repeated that it has begun, until its end is on record."""
+        if run.task.options.policy.at_most_once:
+            self._process_lock.keep(f"{run.job.id}:{run.job.attempt}")
 
     def _settled(self, ended: Ended) -> bool:
         """Settle the only run of the worker in its own thread, if that may be."""
@@ -169,7 +175,7 @@ class Pool(ABC):
         self.claim_size.note(span)
         kept = run.keep_for
         if type(outcome) is not Succeeded:  # most are, and are asked no more
-            if run.release and isinstance(outcome, Released):
+            if run.release and (isinstance(outcome, Released) or is_interrupted(outcome)):
                 self._mailbox.cut_short += 1
             kept = kept_for(run, outcome, self._setup.defaults)
         return Ended(run.job, outcome, self._clock.now(), kept)

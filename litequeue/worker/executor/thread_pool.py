@@ -138,6 +138,7 @@ class ThreadPool(Pool):
                 return False
             thread.given_up = True
             run.written_off = True
+        self._keep(run)
         with self._lock:
             self._threads.pop(thread.slot, None)
             self._slots.append(thread.slot)

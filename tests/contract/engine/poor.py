@@ -126,6 +126,12 @@ class Jobs:
     async def acancel(self, job_id):
         return self.cancel(job_id)
 
+    def position(self, job_id):
+        raise unsupported(self.engine.name, Feature.POSITION)
+
+    async def aposition(self, job_id):
+        return self.position(job_id)
+
     def retry(self, job_id):
         with self.changed:
             job = self.look_up(job_id)
@@ -137,6 +143,9 @@ class Jobs:
 
     async def aretry(self, job_id):
         self.retry(job_id)
+
+    def check_may_wait(self):
+        """There are no transactions."""
 
     def wait(self, job_id, timeout):
         until = None if timeout is None else time.monotonic() + timeout

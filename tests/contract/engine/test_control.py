@@ -125,3 +125,33 @@ def test_a_job_that_is_not_there_can_be_neither_cancelled_nor_retried(rig):
     for act in (rig.engine.jobs.cancel, rig.engine.jobs.retry):
         with pytest.raises(JobNotFound):
             act("999999")
+
+
+def test_cancel_with_wait_tells_whether_the_job_ended_as_cancelled(rig):
+    sleeping, stubborn = rig.tasks.asleep.enqueue(), rig.tasks.until_cancelled.enqueue()
+    with rig.worker():
+        until(lambda: len(app.started) == 2)
+        assert sleeping.cancel(wait="20s")
+        assert not asyncio.run(stubborn.acancel(wait=20))  # it succeeded, when it saw that it was asked to end
+    assert [sleeping.status, stubborn.status] == ["cancelled", "succeeded"]
+    assert [sleeping.cancel(wait=0), stubborn.cancel(wait=0)] == [True, False]
+    assert rig.tasks.add.enqueue(1).cancel(wait=0)
+
+
+def test_cancel_with_wait_tells_of_a_run_that_does_not_end(rig, tmp_path):
+    gate = tmp_path / "gate"
+    job = rig.tasks.through.enqueue(str(gate))
+    with rig.worker():
+        until(lambda: job.refresh().status == "running")
+        for ask in (lambda: job.cancel(wait=0.01), lambda: asyncio.run(job.acancel(wait=0.01))):
+            with pytest.raises(TimeoutError, match=rf"job {job.id} \(through\) .*still r.*; waited 0.01 s"):
+                ask()
+        gate.touch()
+        assert job.result(20) == 1
+
+
+def test_a_wait_that_is_no_duration_cancels_nothing(rig):
+    job = rig.tasks.add.enqueue(1)
+    with pytest.raises(ValueError, match="wait is not a duration"):
+        job.cancel(wait="soon")
+    assert job.refresh().status == "queued"

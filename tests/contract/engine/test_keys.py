@@ -1,6 +1,7 @@
 """Keys: one job for one key, for as long as its scope says."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -94,3 +95,25 @@ def test_a_batch_with_a_conflict_is_stored_not_at_all(rig):
     with pytest.raises(KeyConflict):
         unique.enqueue_many([(5,), (1, 7)])
     assert rig.stored() == 1
+
+
+@needs(Feature.KEY_FOR)
+@pytest.mark.parametrize("span", ["1d", 3600, timedelta(hours=1)])
+def test_a_key_for_a_time_is_held_after_the_end_of_its_job(rig, span):
+    keyed = rig.tasks.add.using(key="k", key_scope=span)
+    first = keyed.enqueue(1)
+    rig.work()
+    assert keyed.enqueue(1) == first
+    with pytest.raises(KeyConflict):
+        keyed.enqueue(2)
+
+
+@needs(Feature.KEY_FOR)
+def test_unique_calls_may_be_one_job_for_a_time(rig):
+    once = rig.queue.task(name="once", unique=True, key_scope="1h")(lambda a: a)
+    first = once.enqueue(1)
+    rig.work()
+    assert once.enqueue(1) == first
+    ended = once.using(key_scope="unfinished").enqueue(2)  # which is said of this call alone
+    rig.work()
+    assert once.enqueue(2) != ended

@@ -1,10 +1,11 @@
 """What an engine lacks is refused where it is asked for; what it says that it has can be asked for."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
-from litequeue import JobFailed, Unsupported, every
+from litequeue import Job, JobFailed, Unsupported, every
 from litequeue.core.engine import Feature
 
 
@@ -42,6 +43,15 @@ def declared(rig, name, **options):
     rig.queue.task(name=name, **options)(rig.tasks.identity.function)
 
 
+def any_job(rig):
+    """A job to ask something of; none is stored where that is refused."""
+    return Job("1", rig.engine.jobs, bytes) if rig.lacks(Feature.POSITION) else rig.tasks.add.enqueue(1)
+
+
+async def aposition(rig):
+    await any_job(rig).aposition()
+
+
 ASKING = {
     Feature.TRANSACTION: [transact, lambda rig: asyncio.run(atransact(rig)), within, within_something],
     Feature.KEYS: [
@@ -54,10 +64,18 @@ ASKING = {
         lambda rig: rig.tasks.add.using(key="k", key_scope="queued"),
         lambda rig: declared(rig, "unique", unique=True, key_scope="queued"),
     ],
+    Feature.KEY_FOR: [
+        lambda rig: rig.tasks.add.using(key_scope="10s"),
+        lambda rig: rig.tasks.add.using(key="k", key_scope=timedelta(seconds=10)),
+        lambda rig: declared(rig, "unique", unique=True, key_scope="10s"),
+    ],
     Feature.REPLACE: [
         lambda rig: rig.tasks.add.using(on_conflict="replace"),
         lambda rig: rig.tasks.add.using(key="k", on_conflict="replace"),
     ],
+    Feature.AT_MOST_ONCE: [lambda rig: declared(rig, "once", delivery="at_most_once")],
+    Feature.MAX_PENDING: [lambda rig: declared(rig, "few", max_pending=3)],
+    Feature.POSITION: [lambda rig: any_job(rig).position(), lambda rig: asyncio.run(aposition(rig))],
     Feature.LISTING: [lambda rig: rig.queue.jobs(), lambda rig: asyncio.run(rig.queue.ajobs())],
     Feature.SCHEDULES: [
         lambda rig: rig.queue.schedules.add("s", rig.tasks.add.s(1), every("1h")),
