@@ -117,11 +117,11 @@ class Marks:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._clock = clock
 
-    def begin(self) -> None:
-        """Note that the function of the current job was called: since when the worker could not withdraw it."""
+    def begin(self, kind: Kind) -> None:
+        """Note that the function of the current job was called; of a rate, when it was found not to be too late."""
         at = current_job().started
-        if self._clock is not None and getattr(self._clock.asked, "last", (0, 0))[1] == at:
-            at = self._clock.asked.last[0]  # when it was found not to be too late for its start
+        if kind.window and self._clock is not None and getattr(self._clock.asked, "last", (0, 0))[1] == at:
+            at = self._clock.asked.last[0]
         self._write("begin", at)
 
     def end(self) -> None:
@@ -158,7 +158,7 @@ def declare(path: Path, clock: JumpingClock | None = None) -> Queue:
 
 def _function(kind: Kind, marks: Marks) -> Any:
     def work(key: int, cost: int) -> None:
-        marks.begin()
+        marks.begin(kind)
         if kind.seconds:
             time.sleep(kind.seconds * random.uniform(0.8, 1.2))
         if kind.most_cost > 1:

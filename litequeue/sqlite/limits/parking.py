@@ -30,11 +30,14 @@ class Parking:
         self._new: list[tuple[int, str, str, str, str, int]] = []
         self._full: dict[tuple[str, str], float] = {}  # keys, with when to look again
         self._asked: set[tuple[str, str]] = set()  # keys
+        self._next_look: float | None = None  # when a key that was full before is to be looked at; infinity: none was
         self._heads: dict[tuple[str, str, str, str], tuple[int, int]] = {}  # the first that is parked, by lane
         self.count: int = 0  # parked in this transaction
 
     def comes_behind(self, job: Candidate, take: Take) -> bool:
         """Whether a job must wait behind others of its key: it is parked then, and they come back if there is room."""
+        if not (self._full or self._heads):
+            return False
         place = take.limit, take.key
         if place in self._full:
             self._add(job, take)
@@ -50,6 +53,8 @@ class Parking:
 
     def look_up(self, takes: Iterable[Take]) -> None:
         """Find the first parked jobs of these keys, all at once; those that are parked later come behind anyway."""
+        if self._first_look() == math.inf:
+            return
         keys: dict[str, set[str]] = {}
         for limit, key, *_ in takes:
             if (limit, key) not in self._asked:
@@ -84,9 +89,9 @@ class Parking:
 
     def look_at_due(self) -> bool:
         """Bring back jobs of keys that are to be looked at by now, as many as have room. False: there are no such."""
-        due = self._db.rows(SQL["keys_due"], {"now": self._now, "most": CHUNK})
-        if not due:
+        if self._first_look() > self._now:
             return False
+        due = self._db.rows(SQL["keys_due"], {"now": self._now, "most": CHUNK})
         wanted: list[tuple[str, str, int]] = []
         later: list[tuple[float, str, str]] = []
         for limit, key in due:
@@ -99,6 +104,7 @@ class Parking:
         self._bring_back(wanted)
         self._db.many(SQL["look_later"], later)
         self._db.many(SQL["forget_empty_keys"], due)
+        self._next_look = None
         return True
 
     def _bring_back(self, wanted: list[tuple[str, str, int]]) -> None:
@@ -107,5 +113,12 @@ class Parking:
 
     def next_look(self) -> float:
         """Return when a key is to be looked at."""
-        [(moment,)] = self._db.rows(SQL["next_key_look"])
-        return math.inf if moment is None else float(moment)
+        if self.count:
+            self._next_look = None
+        return self._first_look()
+
+    def _first_look(self) -> float:
+        if self._next_look is None:
+            [(moment,)] = self._db.rows(SQL["next_key_look"])
+            self._next_look = math.inf if moment is None else float(moment)
+        return self._next_look

@@ -32,7 +32,7 @@ class Room:
 
     def fits(self, cost: int) -> bool:
         """Whether a run that takes so much may start now."""
-        return cost <= self.left and self._opens_at(cost) <= self._now
+        return cost <= self.left and (self._rate is None or self._opens_at(cost) <= self._now)
 
     def opens_at(self, cost: int) -> float:
         """Return when it may, as far as that is a matter of time; else infinity."""
@@ -71,17 +71,17 @@ class Taken:
 
     def room(self, limit: str, key: str) -> Room:
         """Return what is left of a limit, or of one key of it."""
-        known = self._rooms.get((limit, key))
+        place = limit, key
+        known = self._rooms.get(place)
         if known is None:
             allowed = self._rules.allowed(limit)
             most, rate = allowed.concurrency, allowed.rate
-            left = math.inf if most is None else most - self._running.get((limit, key), 0)
-            known = self._rooms[limit, key] = Room(left, rate, self._starts_of(limit, key, rate), self._now)
+            left = math.inf if most is None else most - self._running.get(place, 0)
+            starts = [] if rate is None else self._starts_of(limit, key, rate)
+            known = self._rooms[place] = Room(left, rate, starts, self._now)
         return known
 
-    def _starts_of(self, limit: str, key: str, rate: Rate | None) -> list[tuple[float, int]]:
-        if rate is None:
-            return []
+    def _starts_of(self, limit: str, key: str, rate: Rate) -> list[tuple[float, int]]:
         values = {"limit": limit, "key": key, "edge": rate.edge(self._now)}
         return [(at, count) for at, count in self._db.rows(SQL["starts"], values)]
 
