@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from litequeue.sqlite.drivers.connection import perform
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from litequeue.sqlite.limits.taken import Taken
 
 CHUNK = 500  # jobs that one transaction parks, and keys at which it looks
+MANY = 100  # of one key that a claim has met: then those behind them are parked without a look at each
+AT_ONCE = 2_000  # of these, about 12 ms
 LOOK_AGAIN = 60.0  # seconds after which a full key is looked at, whatever was told of it
 
 
@@ -28,6 +31,7 @@ class Parking:
     def __init__(self, db: Connection, taken: Taken, now: float) -> None:
         self._db, self._taken, self._now = db, taken, now
         self._new: list[tuple[int, str, str, str, str, int]] = []
+        self._met: Counter[tuple[str, str, str, str, str]] = Counter()  # by lane of a key and by what they take
         self._full: dict[tuple[str, str], float] = {}  # keys, with when to look again
         self._asked: set[tuple[str, str]] = set()  # keys
         self._next_look: float | None = None  # when a key that was full before is to be looked at; infinity: none was
@@ -73,6 +77,8 @@ class Parking:
 
     def _add(self, job: Candidate, take: Take) -> None:
         self._new.append((job.id, take.limit, take.key, job.queue, job.task, job.rank))
+        if job.takes is not None:
+            self._met[take.limit, take.key, job.queue, job.task, job.takes] += 1
 
     def park(self) -> bool:
         """Park what was noted; return whether anything was."""
@@ -85,7 +91,17 @@ class Parking:
         lanes = {row[1:5] for row in new}
         db.many(SQL["note_full_key"], [(*lane, self._full[lane[:2]]) for lane in lanes])
         self.count += len(new)
+        for place, met in self._met.items():
+            if met >= MANY:
+                self._park_alike(*place)
+        self._met.clear()
         return True
+
+    def _park_alike(self, limit: str, key: str, queue: str, task: str, takes: str) -> None:
+        values = {"limit": limit, "key": key, "queue": queue, "task": task, "takes": takes, "most": AT_ONCE}
+        alike = self._db.rows(SQL["park_alike"], values)
+        self._db.rows(SQL["park"], {"ids": json.dumps([job for (job,) in alike])})
+        self.count += len(alike)
 
     def look_at_due(self) -> bool:
         """Bring back jobs of keys that are to be looked at by now, as many as have room. False: there are no such."""
