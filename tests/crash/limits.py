@@ -1,4 +1,4 @@
-"""Kill workers that start jobs under limits, while clocks jump and limits change, and check the record of the functions.
+"""Kill workers that start jobs under limits, while clocks jump and limits change, and check what the functions record.
 
 `python -m tests.crash.limits --jobs 2000` from the root of the repository: each kind of limit by itself, on a new file.
 """
@@ -51,13 +51,13 @@ KINDS = (
 )
 
 # Every change of a job's state, in order; and what a limit was changed to, among them.
+MOVES = "CREATE TABLE moves (seq INTEGER PRIMARY KEY, at REAL, job INTEGER, attempt INTEGER, old, new, name TEXT)"
+NOTE = f"INSERT INTO moves (at, job, attempt, old, new) VALUES ({NOW},"
 TABLES = (
-    "CREATE TABLE moves (seq INTEGER PRIMARY KEY, at REAL, job INTEGER, attempt INTEGER, old INTEGER, new INTEGER, "
-    "name TEXT)",
-    f"""CREATE TRIGGER stored AFTER INSERT ON litequeue_jobs
-    BEGIN INSERT INTO moves (at, job, attempt, old, new) VALUES ({NOW}, NEW.id, 0, 0, NEW.state); END""",
+    MOVES,
+    f"CREATE TRIGGER stored AFTER INSERT ON litequeue_jobs BEGIN {NOTE} NEW.id, 0, 0, NEW.state); END",
     f"""CREATE TRIGGER moved AFTER UPDATE OF state ON litequeue_jobs WHEN NEW.state <> OLD.state
-    BEGIN INSERT INTO moves (at, job, attempt, old, new) VALUES ({NOW}, NEW.id, NEW.attempt, OLD.state, NEW.state); END""",
+    BEGIN {NOTE} NEW.id, NEW.attempt, OLD.state, NEW.state); END""",
 )
 
 

@@ -1,6 +1,6 @@
 """What a run of `limits` left behind, and whether its limits were kept. Reads alone.
 
-Two records: every change of a job's state, in the order of the file, and the lines that the functions wrote. A job holds
+Two records: every change of a job's state, in the order of the file, and the lines that functions wrote. A job holds
 its place from its claim to its end on record, so what the functions wrote lies within it: functions that ran side by
 side were all on record when the one claimed last was claimed, and the limit of that moment binds them.
 """
@@ -145,7 +145,7 @@ class Record:
     # ---- never exceeded
 
     def exceeded_by_rows(self) -> int:
-        """How many starts found the limit full, by the states on record: a dead worker's run counts until it is reaped."""
+        """How many starts found the limit full, by the states on record: a dead run counts until it is reaped."""
         if self.kind.window:
             return 0
         running: dict[str, int] = defaultdict(int)
