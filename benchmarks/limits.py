@@ -67,7 +67,7 @@ def _full_key(plan: Plan) -> list[Figure]:
 
 
 def _beside(full: int, behind: int) -> tuple[float, float]:
-    """Give how soon a job of another key begins, and the CPU of jobs of other keys that are stored and run afterwards."""
+    """Give how soon a job of another key begins, and the CPU of jobs that are stored and run afterwards."""
     release, other, over = threading.Event(), threading.Event(), threading.Event()
     numbers = itertools.count(1)
     with _queue() as queue:

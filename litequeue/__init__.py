@@ -16,6 +16,7 @@ from litequeue.errors import (
     JobNotFound,
     JobTimeout,
     KeyConflict,
+    LimitNotFound,
     LiteQueueError,
     LockTimeout,
     NotAQueue,
@@ -35,6 +36,8 @@ from litequeue.errors import (
     Unsupported,
 )
 from litequeue.job import Job
+from litequeue.limits.limit import Limit
+from litequeue.limits.stored import Limits, Pause, StoredLimit
 from litequeue.lock import Lock
 from litequeue.queue import Queue, default_queue, task
 from litequeue.scheduling.cron import cron
@@ -79,12 +82,16 @@ __all__ = [
     "JobNotFound",
     "JobTimeout",
     "KeyConflict",
+    "Limit",
+    "LimitNotFound",
+    "Limits",
     "LiteQueueError",
     "Lock",
     "LockTimeout",
     "NotAQueue",
     "Page",
     "PartlyEnqueued",
+    "Pause",
     "PayloadTooLarge",
     "PlainCallWarning",
     "Progress",
@@ -103,6 +110,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreReplaced",
+    "StoredLimit",
     "StoredSchedule",
     "Task",
     "UnknownTask",

@@ -130,6 +130,10 @@ class ScheduleNotFound(LiteQueueError, LookupError):
     """No schedule of that name is in the file."""
 
 
+class LimitNotFound(LiteQueueError, LookupError):
+    """No limit of that name is in the file."""
+
+
 class ScheduleExists(LiteQueueError):
     """A schedule of that name is in the file already."""
 

@@ -250,6 +250,19 @@ class Job(JobWords, Generic[R]):
         await self._arequire_mine()
         await self._source.aretry(self.id)
 
+    def why(self) -> str:
+        """Return in one sentence why it does not run now, or that it runs, or how it has ended.
+
+        Such as that no worker is running, that its queue is paused, that a limit is full, or when it is due.
+        """
+        self._require_mine()
+        return self._source.why(self.id)
+
+    async def awhy(self) -> str:
+        """Async twin of `why`."""
+        await self._arequire_mine()
+        return await self._source.awhy(self.id)
+
     def result(self, timeout: timedelta | float | str | None = None) -> R:
         """Wait for the job to end, and return its result. `timeout`: seconds or text such as "5s"; None waits for ever.
 

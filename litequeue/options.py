@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict, get_args
 
@@ -18,12 +18,13 @@ from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature
 from litequeue.core.key_scope import checked_key, held
-from litequeue.core.names import check_name, checked_aliases
+from litequeue.core.names import check_name, check_queue, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
 from litequeue.core.stored_names import checked_version
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
+from litequeue.limits.resources import checked_resources
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule
 from litequeue.scheduling.triggers import Trigger
@@ -73,6 +74,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     own_limit: Limit | None = None  # of the task's name
     limits: tuple[Limit, ...] = ()
     ordered: bool = False
+    uses: dict[str, int] = {}  # of what a worker offers
 
 
 class TaskOptions(TypedDict, total=False):
@@ -105,6 +107,7 @@ class TaskOptions(TypedDict, total=False):
     rate: str | None
     smooth: bool
     ordered: bool
+    uses: Mapping[str, int] | None
 
 
 class Using(TypedDict, total=False):
@@ -148,7 +151,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.AT_MOST_ONCE: options.policy.at_most_once,
         Feature.SCHEDULES: bool(options.schedules),
         Feature.VERSIONS: bool(options.aliases) or options.version > 1,
-        Feature.LIMITS: options.own_limit is not None or bool(options.limits),
+        Feature.LIMITS: options.own_limit is not None or bool(options.limits or options.uses),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -161,7 +164,7 @@ def call_field(name: str, value: Any) -> dict[str, Any]:
         case "priority":
             return {"priority": check_priority(value)}
         case "queue":
-            return {"queue": check_name(value, "queue")}
+            return {"queue": check_queue(value)}
         case "key":
             return {"key": None if value is None else checked_key(value)}
         case "key_scope":
@@ -209,7 +212,7 @@ def task_options(given: TaskOptions) -> Options:
     timeout, result_ttl, expires = given.get("timeout", UNSET), given.get("result_ttl", UNSET), given.get("expires")
     delay, most, holding = given.get("delay"), given.get("max_pending"), None if key_scope is None else held(key_scope)
     return Options(
-        queue=check_name(given["queue"], "queue") if "queue" in given else None,
+        queue=check_queue(given["queue"]) if "queue" in given else None,
         priority=check_priority(given.get("priority", 0)),
         policy=policy_of_delivery(
             given.get("delivery", "at_least_once"),
@@ -233,6 +236,7 @@ def task_options(given: TaskOptions) -> Options:
         own_limit=own_limit(given),
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),
+        uses=checked_resources(given.get("uses"), "uses"),
     )
 
 
@@ -335,20 +339,6 @@ def whole(value: int, what: str, most: int, advice: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"{what} must be a whole number from 1 to {most:,}, got {value!r}{advice}")
     return value
-
-
-def queue_names(queues: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Check the queues a worker is to serve; None is all."""
-    if queues is None:
-        return None
-    if isinstance(queues, str):
-        raise TypeError(f"queues must be a list of names, got one string; write [{queues!r}]")
-    if not isinstance(queues, Iterable):
-        raise TypeError(f"queues must be a list of names, got {queues!r}")
-    names = tuple(dict.fromkeys(check_name(name, "a queue's name") for name in queues))
-    if not names:
-        raise ValueError("queues must name at least one queue, or be None for all")
-    return names
 
 
 def jobs_where(

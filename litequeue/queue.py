@@ -199,7 +199,8 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         arguments; `upgrade`: a function of an older version and its arguments by name, which returns those of this one.
         `max_pending`: how many of its jobs may be queued; one more raises `QueueFull`, or waits with
         `using(wait_for_room=)`. `delivery`: "at_most_once" for what must never run twice: a run that is cut short fails
-        as `Interrupted`, without a retry.
+        as `Interrupted`, without a retry. `uses`: what a run needs of the
+        resources that a worker offers, such as {"gpu": 1}.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
@@ -338,11 +339,13 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
 
         `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given; "auto": the
         cores that this process may use + 4, at most 32).
-        `coroutines`: how many coroutines (100). `queues`: the queues served, in turn; all unless given. `grace`: how
-        long running jobs may take to end at shutdown before they are released (30 s). `signals`: in a `with` block, let
-        SIGTERM and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in the main thread
-        only. `max_jobs`: end after it has run so many jobs. `max_memory`: end once the process holds more than so much,
-        such as "500MB". At either, it claims no more and lets what runs end. `name`: for the log.
+        `coroutines`: how many coroutines (100). `queues`: the queues served, in turn, all unless given; a mapping says
+        how many jobs of a queue at once: `{"email": None, "reports": 2}`. `offers`: resources for tasks with `uses=`,
+        such as `{"gpu": 2}`. `grace`: how long running jobs may take to end at shutdown before they are released
+        (30 s). `signals`: in a `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their
+        usual effect afterwards; in the main thread only. `max_jobs`: end after it has run so many jobs. `max_memory`:
+        end once the process holds more than so much, such as "500MB". At either, it claims no more and lets what runs
+        end. `name`: for the log.
         """
         self.import_modules()
         checked = run_options(options)

@@ -58,10 +58,10 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self.function = function
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
-        self.uses: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
-        if options.mask or self.uses or isinstance(options.unique, str):
+        self.limits: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
+        if options.mask or self.limits or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
-        self.taken: Taken | None = Taken(name, self.uses) if any(use.depends for use in self.uses) else None
+        self.taken: Taken | None = Taken(name, self.limits) if any(use.depends for use in self.limits) else None
         self._owner = owner
         self._called = guarded(function, name, owner.plain_calls)
         self._fields: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from litequeue.core.duration import seconds
@@ -12,7 +12,9 @@ from litequeue.core.names import check_name
 from litequeue.core.retry import Duration
 from litequeue.core.size import size
 from litequeue.ipc.this_process import resident_memory, usable_cores
-from litequeue.options import at_once, check_known, queue_names, whole
+from litequeue.limits.resources import checked_resources
+from litequeue.limits.served_queues import served_queues
+from litequeue.options import at_once, check_known, whole
 
 MOST_JOBS = 10**12
 MOST_THREADS = 32  # of "auto"
@@ -27,7 +29,8 @@ class WorkerOptions(TypedDict, total=False):
 
     threads: int | Literal["auto"] | None
     coroutines: int
-    queues: Sequence[str] | None
+    queues: Sequence[str] | Mapping[str, int | None] | None
+    offers: Mapping[str, int] | None
     grace: Duration
     name: str | None
     signals: bool
@@ -39,10 +42,13 @@ def run_options(given: WorkerOptions) -> RunOptions:
     """Check the options of a worker."""
     check_known(given, WorkerOptions, "worker()")
     name, max_jobs, max_memory = given.get("name"), given.get("max_jobs"), given.get("max_memory")
+    served = served_queues(given.get("queues"))
     return RunOptions(
         threads=_threads(given.get("threads")),
         coroutines=at_once(given.get("coroutines", 100), "coroutines"),
-        queues=queue_names(given.get("queues")),
+        queues=served.names,
+        slots=served.slots,
+        offers=checked_resources(given.get("offers"), "offers"),
         grace=seconds(given.get("grace", "30s"), "grace"),
         name=None if name is None else check_name(name, "a worker's name"),
         signals=given.get("signals", False),
@@ -53,7 +59,11 @@ def run_options(given: WorkerOptions) -> RunOptions:
 
 def worker_features(options: RunOptions) -> list[Feature]:
     """Return what these options need of an engine, beyond what every engine has."""
-    return [] if options.max_jobs is None and options.max_memory is None else [Feature.RECYCLING]
+    asked = {
+        Feature.RECYCLING: options.max_jobs is not None or options.max_memory is not None,
+        Feature.LIMITS: bool(options.slots or options.offers),
+    }
+    return [feature for feature, is_asked in asked.items() if is_asked]
 
 
 def _threads(given: int | str | None) -> int:

@@ -533,9 +533,10 @@ def test_show_of_a_waiting_job_says_for_which_one_it_waits(call, worked):
         other = queue.task(name="other")(lambda: None)
         queue.schedules.add("serial", other.s(), every("1h"), overlap="queue")
     first, second, third = (call("schedules", "app.db", "trigger", "serial").strip() for _ in range(3))
-    assert f"waits for  job {first} of the same schedule to end" in call("show", "app.db", second)
-    assert json.loads(call("show", "app.db", third, "--json"))["waits_for"] == second
-    assert json.loads(call("show", "app.db", first, "--json"))["waits_for"] is None
+    said = f"it waits for job {first} of the same schedule (serial) to end"
+    assert re.search(rf"^why +{re.escape(said)}$", call("show", "app.db", second), re.MULTILINE)
+    assert json.loads(call("show", "app.db", third, "--json"))["why"] == said
+    assert "no worker is running" in json.loads(call("show", "app.db", first, "--json"))["why"]
 
 
 def test_the_next_times_of_a_schedule_have_fractions_where_they_need_them_and_a_zone(call, worked):

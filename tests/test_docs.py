@@ -32,7 +32,7 @@ PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 LIBRARIES = ("fastapi", "sqlalchemy", "django", "peewee")  # which a program may need
 WITH_PROGRAMS = [
     ROOT / "README.md",
-    *(DOCS / f"{name}.md" for name in ("guide", "databases", "fastapi", "logs", "triggers")),
+    *(DOCS / f"{name}.md" for name in ("guide", "databases", "fastapi", "limits", "logs", "triggers")),
 ]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -85,7 +85,10 @@ PARTS = {
     "beat": "running",
     "ownerless": "running",
     "everyone": "running",
+    "stuck_jobs": "what waits, of all that is neither queued nor running nor succeeded",
+    "free_stuck": "the same",
     "running_takes": "running",
+    "running_of_queue": "running",
 }
 
 

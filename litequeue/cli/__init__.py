@@ -18,7 +18,9 @@ from litequeue.cli.backup import backup
 from litequeue.cli.change import cancel, prune, retry
 from litequeue.cli.doctor import doctor
 from litequeue.cli.enqueue import enqueue
+from litequeue.cli.limits import limits
 from litequeue.cli.look import jobs, show, status
+from litequeue.cli.pauses import pause, resume
 from litequeue.cli.printing import harmless
 from litequeue.cli.run import run
 from litequeue.cli.schedules import schedules
@@ -119,5 +121,8 @@ def completion(shell: str) -> None:
     click.echo(found(main, {}, "litequeue", "_LITEQUEUE_COMPLETE").source())
 
 
-for _command in (run, status, jobs, show, enqueue, retry, cancel, schedules, prune, backup, doctor, completion):
+for _command in (
+    run, status, jobs, show, enqueue, retry, cancel, schedules, limits, pause, resume,
+    prune, backup, doctor, completion,
+):  # fmt: skip
     main.add_command(_command)

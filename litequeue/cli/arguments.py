@@ -12,16 +12,19 @@ from click.shell_completion import CompletionItem
 
 from litequeue.core.duration import instant, seconds
 from litequeue.core.size import size
+from litequeue.limits.resources import checked_resources
+from litequeue.limits.served_queues import checked_slots
 from litequeue.sqlite.file.opening import Driver
 
 if TYPE_CHECKING:
     TextType = click.ParamType[str]
     SecondsType = click.ParamType[float]
-    NamesType = click.ParamType[tuple[str, ...]]
+    QueuesType = click.ParamType[dict[str, int | None]]
+    ResourceType = click.ParamType[tuple[str, int]]
     SizeType = click.ParamType[int]
     ThreadsType = click.ParamType[int | str]
 else:  # generic since click 8.4, and only for checkers
-    TextType = SecondsType = NamesType = SizeType = ThreadsType = click.ParamType
+    TextType = SecondsType = QueuesType = ResourceType = SizeType = ThreadsType = click.ParamType
 
 DRIVERS = get_args(Driver)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -95,19 +98,62 @@ class Size(SizeType):
             self.fail(str(error), param, ctx)
 
 
-class Names(NamesType):
-    """Names with commas between them."""
+class Queues(QueuesType):
+    """Names of queues with commas between them, each with its slots where these are bounded: `email,reports:2`."""
 
-    name = "names"
+    name = "queues"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int | None]:
+        """Return the slots of each, None where it has none."""
+        if isinstance(value, dict):
+            return value
+        found: dict[str, int | None] = {}
+        for text in (text.strip() for text in str(value).split(",") if text.strip()):
+            name, slots = self._split(text, param, ctx)
+            if found.get(name, slots) != slots:
+                self.fail(f"{name} is given twice, with different slots", param, ctx)
+            found[name] = slots
+        if not found:
+            self.fail("no name is given; write for example email,default", param, ctx)
+        return found
+
+    def _split(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        name, colon, number = text.rpartition(":")
+        if not colon or not re.fullmatch(r"\s*[-+]?[\d.]*\s*", number):
+            return text, None
+        try:
+            return name.strip(), checked_slots(name.strip(), int(number))
+        except ValueError:
+            self.fail(f"{text!r}: after the colon comes how many of its jobs run at once, from 1 on", param, ctx)
+
+
+class Resource(ResourceType):
+    """A resource and how much of it there is: `gpu=2`."""
+
+    name = "name=amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return both."""
         if isinstance(value, tuple):
             return value
-        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
-        if not names:
-            self.fail("no name is given; write for example email,default", param, ctx)
-        return names
+        name, equals, number = str(value).partition("=")
+        if not equals or not re.fullmatch(r"\d+", number.strip(), re.ASCII):
+            self.fail(f"{value!r} is not a name and a whole number; write for example gpu=2", param, ctx)
+        try:
+            [checked] = checked_resources({name.strip(): int(number)}, "it").items()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return checked
+
+
+def offers(_ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """Return the resources of all `--offer` options."""
+    found: dict[str, int] = {}
+    for name, amount in given:
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice", param=param)
+        found[name] = amount
+    return found
 
 
 def target(command: F) -> F:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from litequeue.cli.log_output import log
 from litequeue.cli.printing import distance, iso, limit_text, one_line
 from litequeue.core.duration import instant, text
+from litequeue.limits.resources import amounts
 from litequeue.scheduling import start, triggers
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
         "durability": store.durability,
         "tasks": [_task_fields(task) for _, task in sorted(queue.tasks.items())],
         "queues": None if worker.queues is None else list(worker.queues),
+        "slots": dict(worker.slots),
+        "offers": dict(worker.offers),
         "schedules": schedules,
         "more_schedules": more_schedules,
         "timeout": limit_text(queue.defaults.timeout),
@@ -100,14 +103,22 @@ def _banner(found: dict[str, Any], now: float) -> str:
     kept = f"results kept {found['result_ttl']}, failures {found['failed_ttl']}"
     pairs = (
         ("tasks", _listed(map(_task_text, found["tasks"]))),
-        ("queues", "all" if found["queues"] is None else ", ".join(found["queues"])),
+        ("queues", _queues(found)),
         ("schedules", _listed((_schedule_text(each, now) for each in found["schedules"]), found["more_schedules"])),
         ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
         ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
+        *([("offers", amounts(found["offers"]))] if found["offers"] else []),
         *([("ends", ends)] if (ends := _ends(found)) else []),
     )
     head = f"serving {found['file']} ({library}), pid {found['pid']}"
     return "\n".join([head, *(f"    {name:<10} {value}" for name, value in pairs)])
+
+
+def _queues(found: dict[str, Any]) -> str:
+    if found["queues"] is None:
+        return "all"
+    slots = found["slots"]
+    return ", ".join(f"{name} (at most {slots[name]} at once)" if name in slots else name for name in found["queues"])
 
 
 def _ends(found: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from litequeue.limits.served_queues import queues_text
+
 CHILD = "import sys; sys.path[:] = {path!r}; from litequeue.cli import main; main(prog_name='litequeue')"
 NO_INTERPRETER = (
     "{option} starts this program's Python interpreter, but the program is frozen or embeds Python, so it has none. "
@@ -37,7 +39,9 @@ def arguments(targets: tuple[str, ...], options: dict[str, Any], supervised: str
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(options[name])]
     command += ["--grace", f"{options['grace']}s"]
-    command += ["--queues", ",".join(options["queues"])] if options["queues"] else []
+    command += ["--queues", queues_text(options["queues"])] if options["queues"] else []
+    for name, amount in options["offers"].items():
+        command += ["--offer", f"{name}={amount}"]
     command += ["--until-idle"] if options["until_idle"] else []
     command += ["--reload"] if options["reload"] else []
     for module in options["imports"]:

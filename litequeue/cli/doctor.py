@@ -18,7 +18,7 @@ from litequeue.cli.locate import file_of, load, names_app, open_file
 from litequeue.cli.printing import capped, emit, one_line, size
 from litequeue.cli.report import PATIENCE, Crew, is_due, unserved, unserved_text
 from litequeue.core.duration import text
-from litequeue.core.names import SHOWN
+from litequeue.core.names import SHOWN, some
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.stored_names import other_version, task_of
 from litequeue.errors import LiteQueueError, StoreError
@@ -37,6 +37,7 @@ Level = Literal["ok", "note", "warn", "fail"]
 Mend = Callable[[SqliteStore], str]  # returns what it has done
 _COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 LONGEST_TEXT = 1000  # characters; what to do comes last, after the names of files
+LONG_PAUSE = 86_400.0  # seconds after which it may have been forgotten
 STUCK_AFTER = 60.0  # seconds that a schedule may be late while a worker lives that knows its task
 
 
@@ -193,6 +194,7 @@ def _inside(store: SqliteStore, *, quick: bool) -> Iterator[Finding]:
     crew = Crew.of(store)
     yield from _workers(store, crew)
     yield from _jobs(store, crew)
+    yield from _rules(store)
     yield from _schedules(store, crew)
 
 
@@ -211,6 +213,20 @@ def _workers(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
         yield Finding("warn", "jobs", text, _reap)
 
 
+def _rules(store: SqliteStore) -> Iterator[Finding]:
+    now = store.clock.now()
+    for pause in store.rules.pauses():
+        span = max(0.0, now - pause.paused_at)
+        level: Level = "warn" if span > LONG_PAUSE else "note"
+        yield Finding(level, "paused", f"{pause.kind} {pause.name} is paused, since {text(span)}")
+    for task, limit, cost, most in store.admin.too_costly():
+        why = f"task {task} takes {cost:,} of limit {limit}, which never has more than {most:,}: its jobs never start"
+        yield Finding("fail", "limits", why)
+    found = store.rules.list()
+    full = [limit.name for limit in found if limit.full or limit.full_keys]
+    yield Finding("ok", "limits", f"{len(found)} limits" + (f", full: {some(full)}" if full else ""))
+
+
 def _reap(store: SqliteStore) -> str:
     before = len(store.workers.list())
     Maintenance(store, store.clock, "", frozenset()).reap()
@@ -226,8 +242,11 @@ def _rebuild(store: SqliteStore) -> str:
 def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     if orphans := store.admin.orphans():
         found = ", ".join(f"{count} {what}" for what, count in orphans.items())
-        text = f"{found} belong to jobs that are no longer in the file"
+        text = f"{found} belong to jobs, limits or workers that are no longer in the file"
         yield Finding("warn", "orphans", text, lambda store: store.admin.repair(repair.drop_orphans))
+    if stuck := store.admin.stuck():
+        text = f"{stuck} waiting jobs wait for nothing that is in the file"
+        yield Finding("fail", "jobs", text, lambda store: store.admin.repair(repair.free_stuck))
     waiting = unserved(store.admin.ready(), crew)
     for row in waiting:
         yield Finding("warn", "jobs", unserved_text(row))

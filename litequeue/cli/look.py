@@ -33,9 +33,12 @@ from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
 from litequeue.core.stored_names import in_words
 from litequeue.errors import JobNotFound
+from litequeue.limits.resources import amounts
+from litequeue.limits.served_queues import queues_text
 from litequeue.queue import Queue
 from litequeue.sqlite.file.opening import Driver
 
+LONGEST_WHY = 1_000  # characters
 SOON = 2.0  # seconds for which a person may wait for a listing
 _SHOWN = list(Status)
 
@@ -102,6 +105,10 @@ def _sections(found: dict[str, Any], now: float) -> list[str]:
     for what, section in (("tasks", _task_table), ("unserved", _unserved_lines), ("recent_failures", _failure_lines)):
         if found[what]:
             sections.append(section(found[what]))
+    if found["paused"]:
+        sections.append(_paused_line(found["paused"], now))
+    if full := [limit for limit in found["limits"] if limit["full"] or limit["full_keys"]]:
+        sections.append(_limits_line(full))
     if found["schedules"]:
         sections.append(_schedule_line(found["schedules"], now))
     return sections
@@ -146,13 +153,21 @@ def _worker_table(workers: list[dict[str, Any]], now: float) -> str:
             click.style("alive", fg="green") if worker["alive"] else click.style("dead", fg="red"),
             f"{worker['pid']}@{one_line(worker['host'])}",
             f"{worker['running']}/{worker['threads']}+{worker['coroutines']}",
-            "all" if worker["queues"] is None else one_line(", ".join(worker["queues"])),
+            _served(worker),
             distance(instant(worker["started_at"]), now),
         ]
         for worker in workers[:LINES]
     ]
     listing = table(["WORKER", "STATE", "PROCESS", "RUNNING", "QUEUES", "STARTED"], rows, right=[0]) if rows else ""
     return "\n".join(part for part in (note, listing, *more(workers, "workers")) if part)
+
+
+def _served(worker: dict[str, Any]) -> str:
+    """The queues of a worker with their slots, and what it offers."""
+    names = worker["queues"]
+    served = "all" if names is None else queues_text({name: worker["slots"].get(name) for name in names})
+    offers = f" (offers {amounts(worker['offers'])})" if worker["offers"] else ""
+    return one_line(served.replace(",", ", ") + offers)
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> str:
@@ -173,6 +188,23 @@ def _failure_lines(rows: list[dict[str, Any]]) -> str:
         click.style("failed", fg="red") + f"  {row['id']}  {one_line(row['task'])}  {one_line(row['error'] or '')}"
         for row in rows
     )
+
+
+def _paused_line(paused: list[dict[str, Any]], now: float) -> str:
+    named = [
+        f"{each['kind']} {one_line(each['name'])} ({distance(instant(each['paused_at']), now)})" for each in paused
+    ]
+    return click.style("paused", fg="yellow") + f": {', '.join(capped(named, 'pauses'))}"
+
+
+def _limits_line(full: list[dict[str, Any]]) -> str:
+    said = [
+        f"{one_line(limit['name'])} ({limit['full_keys']} keys, {limit['parked']} jobs wait)"
+        if limit["keyed"]
+        else f"{one_line(limit['name'])} ({limit['waiting']} jobs wait)"
+        for limit in full
+    ]
+    return f"full limits: {', '.join(capped(said, 'limits'))}"
 
 
 def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
@@ -306,7 +338,7 @@ def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
     try:
         job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
         fields, tries = job_fields(job, place.queue), tries_text(job, place.queue)
-        fields["waits_for"] = _waits_for(place, job)
+        fields["why"] = place.store.jobs.why(job.id)
         fields["position"] = place.store.jobs.position(job.id) if job.status is Status.QUEUED else None
     finally:
         place.close()
@@ -323,7 +355,7 @@ def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> li
         ("position", _position(fields["position"])),
         ("arguments", call_text(fields)),
         ("enqueued", local(job.created_at, now)),
-        ("waits for", _waited_for(job, fields)),
+        ("why", "" if job.status.finished or job.status is Status.RUNNING else one_line(fields["why"], LONGEST_WHY)),
         ("may run", local(job.run_at, now) if job.run_at > job.created_at else ""),
         ("started", local(job.started_at, now) if job.started_at else ""),
         ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
@@ -348,21 +380,6 @@ def _position(before: int | None) -> str:
         return "" if before is None else "the next of its queue"
     more = " or more" if before >= MOST_BEFORE else ""
     return f"behind {before:,}{more} job{'s' * (before != 1)} of its queue"
-
-
-def _waits_for(place: Place, job: JobRecord) -> str | None:
-    """Return the id of the job of the same schedule behind which a job waits, if it is found soon."""
-    if job.status is not Status.WAITING or job.schedule is None:
-        return None
-    before = place.store.jobs.list(schedule=job.schedule, before=job.id, timeout=SOON)
-    return next((each.id for each in before if not each.status.finished), None)
-
-
-def _waited_for(job: JobRecord, fields: dict[str, Any]) -> str:
-    if job.status is not Status.WAITING:
-        return ""
-    which = "the one before it" if fields["waits_for"] is None else f"job {fields['waits_for']}"
-    return f"{which} of the same schedule to end"
 
 
 def _deaths(job: JobRecord) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from litequeue.cli.printing import iso, one_line, to_json
+from litequeue.core.limits import LimitRecord, PauseRecord
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.core.stored_names import other_version, task_of, version_of
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
+from litequeue.limits.resources import asked_for, unmet
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.scheduling.words import words
@@ -29,10 +33,11 @@ PATIENCE = 3  # ticks in a row that a schedule may skip before it is a fault
 
 @dataclass(frozen=True)
 class Crew:
-    """The registered workers, alive and dead."""
+    """The registered workers, alive and dead, and what tasks use of what they offer."""
 
     living: tuple[WorkerRecord, ...]
     dead: tuple[WorkerRecord, ...]
+    uses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: SqliteStore) -> Crew:
@@ -41,6 +46,7 @@ class Crew:
         return cls(
             tuple(worker for worker, lives in workers if lives),
             tuple(worker for worker, lives in workers if not lives),
+            store.limits.uses(),
         )
 
     def why_not(self, task: str, queue: str) -> str | None:
@@ -51,9 +57,12 @@ class Crew:
         if not knowing:
             other = other_version(task, (each for worker in self.living for each in worker.tasks))
             return other or "no running worker has this task. Start one that imports its module"
-        if not any(worker.queues is None or queue in worker.queues for worker in knowing):
+        serving = [worker for worker in knowing if worker.queues is None or queue in worker.queues]
+        if not serving:
             return "no running worker that has this task serves this queue. Start one that serves it"
-        return None
+        uses = self.uses.get(task_of(task), {})
+        missing = unmet(uses, [worker.offers for worker in serving])
+        return None if missing is None else f"the task {missing}. Start one that does: litequeue run {asked_for(uses)}"
 
     def orphan(self, schedule: ScheduleRecord) -> str | None:
         """Return what is wrong where no running worker has imported the module that declares a schedule, or None."""
@@ -109,6 +118,8 @@ def overview(store: SqliteStore, *, exact: bool = False) -> dict[str, Any]:
         ],
         "unserved": unserved(ready, crew),
         "schedules": [schedule_fields(schedule, now, crew) for schedule in store.schedules.list()],
+        "paused": [pause_fields(pause) for pause in store.rules.pauses()],
+        "limits": [limit_fields(limit) for limit in store.rules.list()],
         "recent_failures": [_failure(job) for job in store.jobs.list(status=Status.FAILED, limit=RECENT_FAILURES)],
     }
 
@@ -154,6 +165,8 @@ def worker_fields(worker: WorkerRecord, *, alive: bool, silent_since: float | No
         "pid": identity.pid,
         "host": identity.host,
         "queues": None if worker.queues is None else list(worker.queues),
+        "slots": worker.slots,
+        "offers": worker.offers,
         "tasks": list(dict.fromkeys(map(task_of, worker.tasks))),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
@@ -190,6 +203,17 @@ def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[st
         "skipping": schedule.skipping,
         "skipping_since": iso(schedule.skipping_since),
     }
+
+
+def pause_fields(pause: PauseRecord) -> dict[str, Any]:
+    """Return a pause as plain values."""
+    return {"kind": pause.kind, "name": pause.name, "paused_at": iso(pause.paused_at)}
+
+
+def limit_fields(limit: LimitRecord) -> dict[str, Any]:
+    """Return a limit as plain values."""
+    fields: dict[str, Any] = msgspec.structs.asdict(limit)
+    return fields | {"operator_at": iso(limit.operator_at), "opens_at": iso(limit.opens_at), "tasks": list(limit.tasks)}
 
 
 def trigger_text(schedule: ScheduleRecord) -> str:

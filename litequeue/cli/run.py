@@ -26,6 +26,9 @@ from litequeue.worker.tether import Tether
 from litequeue.worker.watchdog import Manager
 
 BEYOND_GRACE = 30.0  # seconds after the grace in which a worker process has to be gone
+NOT_SHARED = (
+    "--offer is what one app's worker has for its jobs; of several apps each would count it anew: run each by itself"
+)
 NOT_BOTH = "--reload waits for changes of the code, and --until-idle for the end of the jobs; give one of them"
 
 
@@ -33,7 +36,21 @@ NOT_BOTH = "--reload waits for changes of the code, and --until-idle for the end
 @click.argument("targets", metavar="APP...", nargs=-1, type=arguments.Target())
 @click.option("--threads", type=arguments.Threads(), help="Plain functions run at once (cores + 4, at most 8).")
 @click.option("--coroutines", type=click.IntRange(1), default=100, show_default=True, help="Coroutines run at once.")
-@click.option("--queues", type=arguments.Names(), help="Serve only these queues, in turn, for example email,default.")
+@click.option(
+    "--queues",
+    type=arguments.Queues(),
+    metavar="NAMES",
+    help="Serve only these queues, in turn; at most so many jobs of one at once: email,reports:2.",
+)
+@click.option(
+    "--offer",
+    "offers",
+    type=arguments.Resource(),
+    multiple=True,
+    callback=arguments.offers,
+    metavar="NAME=AMOUNT",
+    help="Offer a resource to tasks with uses=, such as gpu=2; once for each.",
+)
 @click.option(
     "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs may take."
 )
@@ -76,6 +93,8 @@ def run(
         raise click.UsageError("name the app, such as app:queue, or modules with tasks on the default queue: -I MODULE")
     if len(set(targets)) < len(targets):
         raise click.UsageError(f"an app is named twice: {' '.join(targets)}")
+    if len(targets) > 1 and options["offers"]:
+        raise click.UsageError(NOT_SHARED)
     if options["reload"] and options["until_idle"]:
         raise click.UsageError(NOT_BOTH)
     quiet, verbose = options.pop("quiet"), options.pop("verbose")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from litequeue.core.capacity import Capacity
 from litequeue.core.records import Claimed
 
 
 class IdleWorker:
     """A worker with nothing to do. `kinds`: the sets of tasks that it claims together; `queues` None: all."""
 
-    __slots__ = ("accept", "idle", "kinds", "number", "queues", "reconcile")
+    __slots__ = ("accept", "capacity", "idle", "kinds", "number", "queues", "reconcile")
 
     def __init__(
         self,
@@ -22,12 +23,14 @@ class IdleWorker:
         queues: tuple[str, ...] | None,
         accept: Callable[[int, list[Claimed]], None],
         reconcile: Callable[[], None],
+        capacity: Capacity | None = None,
     ) -> None:
         self.number: int = number
         self.kinds: frozenset[frozenset[str]] = kinds
         self.queues: tuple[str, ...] | None = queues
         self.accept: Callable[[int, list[Claimed]], None] = accept  # begin what was claimed for that number
         self.reconcile: Callable[[], None] = reconcile  # look in the file: `accept` may never be called
+        self.capacity: Capacity | None = capacity
         self.idle: bool = True
 
     def kind_of(self, task: str, queue: str) -> frozenset[str] | None:

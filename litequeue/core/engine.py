@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
+    from litequeue.core.limits import RuleKeeper
     from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
     from litequeue.errors import QueueFull
-
 
 MOST_BEFORE = 10_000  # jobs that `position` counts
 
@@ -44,7 +44,7 @@ class Feature(str, Enum):
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
     SCHEDULES = "schedules"  # queue.schedules
-    LIMITS = "limits"  # limits=, concurrency=, rate=, queue.limit(), queue.pause()
+    LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
     VERSIONS = "versions"  # aliases=, version=
@@ -90,7 +90,10 @@ class Home(Protocol):
 
 
 class RunOptions(NamedTuple):
-    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all."""
+    """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all.
+
+    `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources.
+    """
 
     threads: int
     coroutines: int
@@ -100,6 +103,8 @@ class RunOptions(NamedTuple):
     signals: bool
     max_jobs: int | None
     max_memory: int | None
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Runner(Protocol):
@@ -180,6 +185,12 @@ class Source(Protocol):
 
     async def aretry(self, job_id: str) -> None:
         """Async twin of `retry`."""
+
+    def why(self, job_id: str) -> str:
+        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
+
+    async def awhy(self, job_id: str) -> str:
+        """Async twin of `why`."""
 
     def check_may_wait(self) -> None:
         """Raise where the end of no wait could come, as inside a transaction that is open here."""
@@ -267,6 +278,10 @@ class Engine(Protocol):
         """The part that keeps schedules."""
 
     @property
+    def rules(self) -> RuleKeeper:
+        """The part that keeps what an operator says on what may start: limits and pauses."""
+
+    @property
     def transactions(self) -> Transactions:
         """The part for transactions."""
 
@@ -342,12 +357,6 @@ def unsupported(engine: str, feature: Feature, instead: str = "") -> Unsupported
     """Make the error for what an engine lacks. `instead`: a way out that is better than the general one."""
     what, way_out = _WHAT[feature]
     return Unsupported(f"{engine}: {what} is not supported; {instead or way_out}")
-
-
-def wait_timed_out(record: JobRecord, timeout: float | None, doing: str | None = None) -> TimeoutError:
-    """Make the error of a wait for a result. `doing`: what the job does, and waits for, where the engine can tell."""
-    state = doing or f"is still {record.status}"
-    return TimeoutError(f"job {record.id} ({record.task_name}) {state}; waited {timeout:g} s")
 
 
 def require(engine: Engine, features: Iterable[Feature]) -> None:

@@ -36,6 +36,19 @@ def checked_aliases(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(task_name(name, "each of the aliases") for name in given))
 
 
+def check_queue(value: Any, what: str = "queue") -> str:
+    """Refuse an invalid name of a queue: after `:` a worker's option has how many of its jobs run at once."""
+    name = check_name(value, what)
+    if re.search(r":\d+$", name):
+        plain, _, slots = name.rpartition(":")
+        wanted = f"queue.worker(queues={{{plain!r}: {slots}}}), or litequeue run --queues {name}"
+        raise ValueError(
+            f"{what} must not end in a colon and digits, got {name!r}; to run at most {slots} jobs of {plain!r} at "
+            f"once in one worker: {wanted}"
+        )
+    return name
+
+
 def some(names: Sequence[str], count: int | None = None) -> str:
     """Return the first names as text, and how many there are more: of `count`, where `names` are not all.
 

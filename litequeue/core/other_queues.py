@@ -65,6 +65,12 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "periodic_task": f"use {_PERIODIC}",
         "add_periodic_task": f"use {_PERIODIC}",
         "cron": f"use {_PERIODIC}",
+        "rate_limit": 'use queue.limits["task"].set(rate="10/m"), or rate= of the task',
+        "suspend": 'use queue.pause("default")',
+        "pause_queue": 'use queue.pause("email")',
+        "resume_queue": 'use queue.resume("email")',
+        "cancel_consumer": 'use queue.pause("email")',
+        "add_consumer": 'use queue.resume("email")',
         "lock_task": 'use queue.lock("name")',
         "AsyncResult": "use queue.job(id)",
         "fetch_job": "use queue.job(id)",
@@ -140,10 +146,6 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
 }
 
 _BACKOFF = 'backoff=: a duration ("10s"), a list of them, or a function of the number of failures'
-_SERVE_ALONE = (
-    "a worker of its own with few threads: @queue.task(queue=...) and queue.worker(queues=[...], threads=1), "
-    "or litequeue run --queues ... --threads 1"
-)
 _PLACE = 'the path: Queue("app.db")'
 
 # An option that a function here does not take: what to use.
@@ -183,8 +185,11 @@ OPTIONS: dict[str, str] = {
     "task_time_limit": "timeout=",
     "job_timeout": "timeout=",
     "default_timeout": "timeout=",
-    "rate_limit": _SERVE_ALONE,
-    "max_running": _SERVE_ALONE,
+    "rate_limit": 'rate="10/m", which holds for all workers together',
+    "max_running": "concurrency=",
+    "max_concurrency": "concurrency=",
+    "concurrency_limit": "concurrency=",
+    "concurrency_key": 'limit_key="{user}" with concurrency=',
     # where, and which
     "queue_name": "queue=",
     "_queue_name": "queue=",
@@ -284,6 +289,8 @@ COMMANDS: dict[str, str] = {
     "result": "litequeue show app.db ID",
     "requeue": "litequeue retry app.db ID...",
     "revoke": "litequeue cancel app.db ID...",
+    "suspend": "litequeue pause app.db QUEUE...",
+    "control": "litequeue pause, resume, limits or cancel",
     "purge": "litequeue cancel app.db --all --status queued",
     "empty": "litequeue cancel app.db --all --status queued",
     "check": "litequeue doctor app.db, or litequeue status app.db --check",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from litequeue.core.names import check_name
+from litequeue.core.names import check_queue
 
 DEFAULT = "default"
 
@@ -38,4 +38,4 @@ def _pattern(given: object) -> str:
 
 
 def _queue(pattern: str, given: object) -> str:
-    return check_name(given, f"the queue of the route {pattern!r}")
+    return check_queue(given, f"the queue of the route {pattern!r}")

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
     from litequeue.core.schedules import ScheduleRecord
+
+DEATHS = 2  # of workers under a job: after so many it is run alone
 
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]
@@ -87,6 +90,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     beat_at: float
     running: int
     modules: tuple[str, ...] = ()  # that declare its tasks and schedules
+    slots: dict[str, int] = {}  # how many jobs of a queue it runs at once, where that is bounded
+    offers: dict[str, int] = {}  # resources
 
 
 Parameters: TypeAlias = "Mapping[str, tuple[str, ...]]"  # by stored name, what a call may give by position, in order
@@ -104,6 +109,8 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...] = ()
     parameters: Parameters = msgspec.field(default_factory=dict)
     at_most_once: tuple[str, ...] = ()  # those of the tasks whose runs may not be repeated
+    slots: Mapping[str, int] = {}
+    offers: Mapping[str, int] = {}
 
 
 class Beat(NamedTuple):
@@ -138,9 +145,14 @@ class Runs(Protocol):
     """The part that hands out jobs and records how runs ended."""
 
     def claim(
-        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+        self,
+        worker: int,
+        demands: Sequence[Demand],
+        queues: tuple[str, ...] | None,
+        ended: Sequence[Ended] = (),
+        capacity: Capacity | None = None,
     ) -> Cycle:
-        """Record how runs ended and hand out jobs to start, in one transaction."""
+        """Record how runs ended and hand out jobs to start, in one transaction. `capacity` None: without bounds."""
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
@@ -264,6 +276,9 @@ class Limits(Protocol):
 
         `tasks`: the rules of each; None: it is plain.
         """
+
+    def uses(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the resources that one run of each task uses, by its name without a version."""
 
     def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
         """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""

@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from litequeue.core.engine import wait_timed_out
 from litequeue.core.interruptible import interruptible
+from litequeue.core.why import wait_timed_out
 from litequeue.errors import StoreError
 from litequeue.ipc.notifier import DONE, Listener
 from litequeue.ipc.result_poll import Ends, ResultPoll

@@ -1,22 +1,30 @@
-"""`queue.limit()`: the part of a queue that declares limits. Knows no engine."""
+"""The part of a queue that declares limits, shows and changes them, and pauses queues and tasks. Knows no engine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from litequeue.core.engine import Feature
+from litequeue.core.engine import Engine, Feature
+from litequeue.core.names import check_name, task_name
 from litequeue.limits.declared import DeclaredLimits
+from litequeue.limits.stored import Limits, Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
+    from litequeue.core.limits import PauseKind
     from litequeue.limits.limit import Limit
 
 
 class DeclaresLimits:
-    """What a queue has of limits in its code."""
+    """What a queue has of limits and pauses."""
 
     limits_declared: DeclaredLimits
+
+    @property
+    def engine(self) -> Engine:
+        """What keeps and runs the jobs."""
+        raise NotImplementedError
 
     def require(self, features: Iterable[Feature]) -> None:
         """Raise `Unsupported` if the engine lacks one of them."""
@@ -33,3 +41,52 @@ class DeclaresLimits:
         """
         self.require([Feature.LIMITS])
         return self.limits_declared.add(name, concurrency, rate, smooth=smooth)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits kept in the file, by name: `queue.limits["openai"].set(rate="250/m")`."""
+        self.require([Feature.LIMITS])
+        return Limits(self.engine.rules, self._declared_here)
+
+    def _declared_here(self) -> Collection[str]:
+        return self.limits_declared.all.keys()
+
+    def pause(self, queue: str | None = None, *, task: Any = None) -> bool:
+        """Let no job of a queue, or of a task (its name, or itself), start until `resume`; return whether that is new.
+
+        It holds at once, in all processes, over restarts too. What runs goes on; what is enqueued, and what schedules
+        enqueue, waits.
+        """
+        return self.engine.rules.pause(*self._paused(queue, task))
+
+    async def apause(self, queue: str | None = None, *, task: Any = None) -> bool:
+        """Async twin of `pause`."""
+        return await self.engine.rules.apause(*self._paused(queue, task))
+
+    def resume(self, queue: str | None = None, *, task: Any = None) -> bool:
+        """Let the jobs of a queue, or of a task, start again; return whether it was paused."""
+        return self.engine.rules.resume(*self._paused(queue, task))
+
+    async def aresume(self, queue: str | None = None, *, task: Any = None) -> bool:
+        """Async twin of `resume`."""
+        return await self.engine.rules.aresume(*self._paused(queue, task))
+
+    def _paused(self, queue: str | None, task: Any) -> tuple[PauseKind, str]:
+        self.require([Feature.LIMITS])
+        if (queue is None) is (task is None):
+            raise TypeError('give the name of a queue, such as pause("email"), or a task: pause(task="send_email")')
+        if queue is not None:
+            return "queue", check_name(queue, "a queue's name")
+        name = task if isinstance(task, str) else getattr(task, "name", task)
+        return "task", task_name(name)
+
+    @property
+    def pauses(self) -> list[Pause]:
+        """The queues and tasks that are paused, each with since when."""
+        self.require([Feature.LIMITS])
+        return [Pause.of(record) for record in self.engine.rules.pauses()]
+
+    async def apauses(self) -> list[Pause]:
+        """Async twin of `pauses`."""
+        self.require([Feature.LIMITS])
+        return [Pause.of(record) for record in await self.engine.rules.apauses()]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
 from litequeue.limits.held import Take, stored_takes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from litequeue.limits.limit import Limit
 
@@ -23,10 +23,19 @@ class LimitUse(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TaskRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The rules of one task. `ordered`: jobs of one key of its first limit keep their order until each has ended."""
+    """The rules of one task. `ordered`: jobs of one key of its first limit keep their order until each has ended.
+
+    `uses`: what one run uses of the resources that its worker offers.
+    """
 
     limits: tuple[LimitUse, ...] = ()
     ordered: bool = False
+    uses: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+
+    @property
+    def are_none(self) -> bool:
+        """Whether the task is plain."""
+        return not (self.limits or self.uses)
 
     @property
     def depends(self) -> bool:
@@ -49,12 +58,13 @@ _encode = msgspec.json.Encoder().encode
 NONE = TaskRules()
 
 
-def encoded_rules(uses: Iterable[Limit], *, ordered: bool) -> str | None:
-    """Return the rules of a task that takes these limits, as they are stored; None: there are none."""
-    limits = tuple(
-        LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in uses
+def encoded_rules(limits: Iterable[Limit], *, ordered: bool, uses: Mapping[str, int] | None = None) -> str | None:
+    """Return the rules of a task that takes of these limits, and uses these resources, as stored; None: it is plain."""
+    of_limits = tuple(
+        LimitUse(use.name, use.per is not None, use.takes if isinstance(use.takes, int) else None) for use in limits
     )
-    return _encode(TaskRules(limits=limits, ordered=ordered)).decode() if limits else None
+    rules = TaskRules(limits=of_limits, ordered=ordered, uses=dict(uses or {}))
+    return None if rules.are_none else _encode(rules).decode()
 
 
 def decode(text: str) -> TaskRules:

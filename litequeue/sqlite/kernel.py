@@ -23,7 +23,7 @@ from litequeue.core.logger import later, say
 from litequeue.core.owner_process import OwnerProcess, forked_without_hooks
 from litequeue.core.records import Status
 from litequeue.ipc.notifier import CANCEL, DONE, JOBS, WORK, Notifier
-from litequeue.ipc.process_lock import directory_of, open_directory
+from litequeue.ipc.process_lock import directory_of, is_held, open_directory
 from litequeue.ipc.result_waiters import ALL, ResultWaiters
 from litequeue.ipc.room_waiters import RoomWaiters
 from litequeue.sqlite.commit.external_connection import perform_held
@@ -32,6 +32,7 @@ from litequeue.sqlite.commit.writer import Writer
 from litequeue.sqlite.drivers.connection import BUSY_SECONDS, abandon, perform
 from litequeue.sqlite.file import forks, guards, migrate
 from litequeue.sqlite.file.opening import File, warn_of_old_library
+from litequeue.sqlite.jobs import why
 from litequeue.sqlite.jobs.lanes import Turns
 from litequeue.sqlite.jobs.room import queued_of
 from litequeue.sqlite.limits.rules import KnownRules
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from litequeue.core.clock import Clock
+    from litequeue.core.records import JobRecord
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.control import Was
@@ -103,7 +105,7 @@ class Kernel:
         self.notifier: Notifier = Notifier(self.directory, WORK, SystemClock.monotonic)
         self.done_notifier: Notifier = Notifier(self.directory, DONE, SystemClock.monotonic)
         self.idle: Dispatch = Dispatch()
-        self.reads: ResultReads = ResultReads(self.look_ups, self.soon, self.path)
+        self.reads: ResultReads = ResultReads(self.look_ups, self.soon, self.path, self.doing)
         self.waiters: ResultWaiters = ResultWaiters(lambda: open_directory(self.path), clock.monotonic, self.reads)
         self.rooms: RoomWaiters = RoomWaiters(self.count_queued, self.reads.file_version)
         self._notified = 0  # up to which of the writer's commits
@@ -129,6 +131,14 @@ class Kernel:
     def directory(self) -> Path:
         """The folder beside the file, for locks and sockets; made by the first process that needs it."""
         return directory_of(self.path)
+
+    def lives(self, token: str) -> bool:
+        """Whether the worker of that token holds its lock."""
+        return is_held(self.directory, token)
+
+    def doing(self, db: Connection, record: JobRecord) -> str:
+        """Return in words the state of an unfinished job, and what it waits for."""
+        return why.doing(db, record, self.clock, self.lives)
 
     # ---- reading
 

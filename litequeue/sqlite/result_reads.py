@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from litequeue.core.stored_names import other_version
-from litequeue.ipc.process_lock import directory_of, is_held
+from litequeue.ipc.process_lock import directory_of
 from litequeue.sqlite.jobs import row_values
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from litequeue.core.records import JobRecord
+    from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.read_connection import ReadConnection
 
 T = TypeVar("T")
@@ -23,9 +23,13 @@ class ResultReads:
     """Reads on the connection for look-ups. `soon` makes a call in another thread, for a coroutine."""
 
     def __init__(
-        self, connection: ReadConnection, soon: Callable[[Callable[[], T]], asyncio.Future[T]], database: Path
+        self,
+        connection: ReadConnection,
+        soon: Callable[[Callable[[], T]], asyncio.Future[T]],
+        database: Path,
+        doing: Callable[[Connection, JobRecord], str],
     ) -> None:
-        self._connection, self._soon, self._database = connection, soon, database
+        self._connection, self._soon, self._database, self._doing = connection, soon, database, doing
 
     @property
     def directory(self) -> Path:
@@ -54,14 +58,4 @@ class ResultReads:
 
     def doing(self, record: JobRecord) -> str:
         """Return in words the state of an unfinished job, and what it waits for."""
-        workers = self._connection.read(row_values.workers)
-        alive = [worker for worker in workers if is_held(self.directory, worker.token)]
-        if not alive:
-            return f"is still {record.status}, and no worker is running; start one: `litequeue run` or queue.worker()"
-        if not any(record.task in worker.tasks for worker in alive):
-            other = other_version(record.task, [task for worker in alive for task in worker.tasks])
-            why = f"{other}; start one" if other else "no running worker has its task; start one that imports it"
-            return f"is still {record.status}, and {why}"
-        if not any(worker.queues is None or record.queue in worker.queues for worker in alive):
-            return f"is still {record.status}, and no running worker serves its queue {record.queue!r}"
-        return f"is still {record.status}"
+        return self._connection.read(lambda db: self._doing(db, record))

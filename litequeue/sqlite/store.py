@@ -14,6 +14,7 @@ from litequeue.sqlite.parts.bulk import Bulk
 from litequeue.sqlite.parts.jobs import Jobs
 from litequeue.sqlite.parts.limits import Limits
 from litequeue.sqlite.parts.maintenance import FileMaintenance
+from litequeue.sqlite.parts.rules import StoredRules
 from litequeue.sqlite.parts.runs import Runs
 from litequeue.sqlite.parts.schedules import StoredSchedules
 from litequeue.sqlite.parts.ticks import Ticks
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class SqliteStore:
     """One file, open in this process. Safe for threads, event loops and forks.
 
-    The parts are the protocols of `core/engine.py`: an engine's (`jobs`, `schedules`, `transactions`), a worker's
+    The parts are the protocols of `core/engine.py`: an engine's (`jobs`, `schedules`, `rules`, `transactions`), a
+    worker's
     (`runs`, `workers`, `ticks`, `maintenance`, `dispatch`), and an operator's (`admin`, `bulk`).
     """
 
@@ -41,6 +43,7 @@ class SqliteStore:
     kernel: Kernel
     jobs: Jobs
     schedules: StoredSchedules
+    rules: StoredRules
     transactions: Transactions
     runs: Runs
     workers: Workers
@@ -101,6 +104,7 @@ class SqliteStore:
         self.kernel = kernel = Kernel(self._file, clock, retention, create=create, keep_hooks=self._keep_hooks)
         self.jobs = Jobs(kernel)
         self.schedules = StoredSchedules(kernel)
+        self.rules = StoredRules(kernel)
         self.transactions = Transactions(kernel)
         self.runs = Runs(kernel, self.transactions)
         self.workers = Workers(kernel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from litequeue.core.capacity import Capacity
 from litequeue.core.logger import about, log
 from litequeue.core.outcome import Released
 from litequeue.core.store import Demand
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from litequeue.core.clock import Clock
+    from litequeue.core.engine import RunOptions
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Cycle, Runs
     from litequeue.ipc.process_lock import ProcessLock
@@ -48,7 +50,7 @@ class Claiming:
     def __init__(
         self,
         store: Runs,
-        queues: tuple[str, ...] | None,
+        options: RunOptions,
         counts: Counts,
         stop: StopRequest,
         clock: Clock,
@@ -59,16 +61,18 @@ class Claiming:
         runs: RunningJobs,
         quarantine: Quarantine,
         maintenance: Maintenance,
-        max_jobs: int | None = None,
     ) -> None:
-        self._store, self._queues, self._counts, self._stop, self._clock = store, queues, counts, stop, clock
+        self._store, self._options, self._counts, self._stop, self._clock = store, options, counts, stop, clock
+        self._bounded = bool(options.slots or options.offers)
         self._process_lock, self._executor, self._mailbox, self._runs = process_lock, executor, mailbox, runs
-        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, max_jobs
+        self._quarantine, self._maintenance, self._max_jobs = quarantine, maintenance, options.max_jobs
+        self.queues: tuple[str, ...] | None = options.queues
         self.kinds: frozenset[frozenset[str]] = frozenset()
         self._at_most_once: Collection[str] = ()
         self.next_at: float | None = None  # when a scheduled job is due
         self.opens_at: float = math.inf  # when a full limit has room again, by the monotonic clock
         self._maybe_ready: set[frozenset[str]] = set()
+        self._last: frozenset[str] | None = None  # the kind that came first in the last claim of several
 
     def serve(self, names: frozenset[str], at_most_once: Collection[str] = ()) -> None:
         """Claim jobs of these tasks, plain ones and coroutines by themselves; of some, none twice."""
@@ -77,9 +81,15 @@ class Claiming:
         self.look_again()
 
     def note_freed(self, ended: Sequence[Ended]) -> None:
-        """Runs that held places of a limit have ended: others may have them."""
-        if any(end.job.held is not None for end in ended):
+        """Runs that held places of a limit, or slots or resources of this worker, have ended: others may have them."""
+        if ended and (self._bounded or any(end.job.held is not None for end in ended)):
             self.look_again()
+
+    def capacity(self, ended: Sequence[Ended] = ()) -> Capacity | None:
+        """Return what this worker has for its jobs, once these runs have ended; None: no slots, no resources."""
+        if not self._bounded:
+            return None
+        return Capacity(self._options.slots, self._options.offers, self._runs.present(ended))
 
     def look_again(self) -> None:
         """There may be ready jobs of any kind."""
@@ -125,7 +135,9 @@ class Claiming:
         if quarantine.skips_quarantined and not self._executor.busy:
             quarantine.skips_quarantined = False
             self.look_again()
-        rooms = ((kind, self._executor.room(kind)) for kind in self._maybe_ready)
+        rooms = [(kind, self._executor.room(kind)) for kind in self._maybe_ready]
+        if len(rooms) > 1:  # what they share, such as slots, goes to each in turn
+            rooms.sort(key=lambda each: each[0] == self._last)
         demands = [
             Demand(
                 kind,
@@ -142,7 +154,7 @@ class Claiming:
     def claim(self, demands: list[Demand], ended: list[Ended]) -> Cycle:
         """Settle these ends and claim, in one transaction."""
         try:
-            turn = self._store.claim(self._runs.worker, demands, self._queues, ended)
+            turn = self._store.claim(self._runs.worker, demands, self.queues, ended, self.capacity(ended))
         except BaseException:
             self._mailbox.keep(ended)
             raise
@@ -153,6 +165,9 @@ class Claiming:
         if not turn.cut:
             self._maybe_ready -= {demand.tasks for demand in demands if not demand.met_by(turn.claimed)}
         self._counts.claimed += len(turn.claimed)
+        if len(demands) > 1 and turn.claimed:
+            first = turn.claimed[0].task
+            self._last = next((demand.tasks for demand in demands if first in demand.tasks), self._last)
         return turn
 
     def claim_all(self) -> Claim:
@@ -185,6 +200,7 @@ class Claiming:
         """Count the jobs that were dispatched to us, and those whose threads have settled them."""
         self._counts.claimed += self._runs.take_dispatched()
         for end, lost in self._mailbox.take_settled():
+            self.note_freed([end])
             self._note_settled([end], lost)
             self._maintenance.jobs_changed()
 

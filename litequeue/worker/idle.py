@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.dispatch import IdleWorker
 from litequeue.core.logger import aside
+from litequeue.core.store import DEATHS
 from litequeue.ipc.notifier import JOBS
-from litequeue.worker.running_jobs import DEATHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +29,13 @@ class Idle:
     def __init__(
         self,
         dispatch: IdleWorkers,
-        queues: tuple[str, ...] | None,
         listener: SharedListener,
         claiming: Claiming,
         executor: Executor,
         runs: RunningJobs,
         reconciliation: Reconciliation,
     ) -> None:
-        self._dispatch, self._queues, self._listener = dispatch, queues, listener
+        self._dispatch, self._listener = dispatch, listener
         self._claiming, self._executor, self._runs, self._reconciliation = claiming, executor, runs, reconciliation
         self._lock = threading.Lock()  # held by the thread that claims
         self._worker: IdleWorker | None = None  # None: the loop is awake
@@ -45,7 +44,8 @@ class Idle:
     def sleep(self, span: float) -> list[bytes]:
         """Sleep until there is something for the loop to do, at most so long; return what it is told."""
         calls = self._runs.accept, self._reconciliation.request
-        self._worker = worker = IdleWorker(self._runs.worker, self._claiming.kinds, self._queues, *calls)
+        kinds, capacity = self._claiming.kinds, self._claiming.capacity()
+        self._worker = worker = IdleWorker(self._runs.worker, kinds, self._claiming.queues, *calls, capacity)
         try:
             self._runs.warm(self._listener, self._claim)
             self._dispatch.offer(worker)

@@ -30,7 +30,8 @@ class Limits:
         """Note functions that have returned after they were left behind; return whether there were any."""
         gone = self._mailbox.take_gone()
         for job in gone:
-            self._store.runs.is_gone(job)
+            if job.held is not None:
+                self._store.runs.is_gone(job)
         return bool(gone)
 
     def give_takes(self, jobs: tuple[Claimed, ...], tasks: Mapping[str, Task[..., Any]]) -> bool:

@@ -90,11 +90,12 @@ class Loop:
             made.pop_all()
 
     def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
-        self._maintenance = Maintenance(store, home.clock, self._token, self._tasks.names, options.queues)
+        served = self._tasks.names, options.queues, options.offers
+        self._maintenance = Maintenance(store, home.clock, self._token, *served)
         self._quarantine = Quarantine(self.runs, home.clock)
         self._claiming = Claiming(
             store.runs,
-            options.queues,
+            options,
             counts,
             stop,
             home.clock,
@@ -104,14 +105,13 @@ class Loop:
             runs=self.runs,
             quarantine=self._quarantine,
             maintenance=self._maintenance,
-            max_jobs=options.max_jobs,
         )
         self._recycling = Recycling(self._name, options, stop)
         self._claiming.serve(self._tasks.names, self._tasks.at_most_once)
         self._reconciliation = Reconciliation(
             store.runs, self.runs, self._quarantine, SystemClock(), self._listener.wake
         )
-        idle = store.dispatch, options.queues, self._listener, self._claiming, self._executor, self.runs
+        idle = store.dispatch, self._listener, self._claiming, self._executor, self.runs
         self._idle = Idle(*idle, self._reconciliation)
         self._limits = Limits(store, self.mailbox)
         self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
@@ -134,6 +134,8 @@ class Loop:
             at_most_once=self._tasks.at_most_once,
             threads=self._options.threads,
             coroutines=self._options.coroutines,
+            slots=self._options.slots,
+            offers=self._options.offers,
         )
         self.id = self.runs.worker = self._store.workers.register(new)
 

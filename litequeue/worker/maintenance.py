@@ -12,10 +12,10 @@ from litequeue.errors import StoreError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.ipc.process_lock import DeadProcess, forget, noted, take, tokens, told
 from litequeue.worker.shrinking import Shrinking
-from litequeue.worker.unserved import FIRST_LOOK, LOOK_EVERY, Unserved
+from litequeue.worker.unserved import FIRST_LOOK, LOOK_EVERY, NOTHING, Unserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from litequeue.core.clock import Clock
     from litequeue.core.store import Firing, WorkerRecord
@@ -49,10 +49,16 @@ class Maintenance:
     """One worker's maintenance; `tick` is called about once a second."""
 
     def __init__(
-        self, store: Store, clock: Clock, token: str, tasks: frozenset[str], queues: tuple[str, ...] | None = None
+        self,
+        store: Store,
+        clock: Clock,
+        token: str,
+        tasks: frozenset[str],
+        queues: tuple[str, ...] | None = None,
+        offers: Mapping[str, int] = NOTHING,
     ) -> None:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
-        self._unserved = Unserved(store, queues)
+        self._unserved = Unserved(store, queues, offers)
         self._directory = store.directory  # kept: to follow the path's links again costs a look at each of its parts
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
 from litequeue.core.logger import about, log
-from litequeue.worker.running_jobs import DEATHS
+from litequeue.core.store import DEATHS
 
 if TYPE_CHECKING:
     from litequeue.core.clock import Clock

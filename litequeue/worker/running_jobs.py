@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import Cancelled, Ended, Outcome, Released
+from litequeue.core.store import DEATHS
 from litequeue.worker.executor.claim_size import HORIZON
 from litequeue.worker.executor.execute import cut_short, written_off
 from litequeue.worker.executor.mailbox import SHORT_LIMIT
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.thread_pool import Claim
 
 LATE_GRACE = 5.0  # seconds that a run told to stop may take to do so
-DEATHS = 2  # of workers under a job: after so many it is run alone
 
 
 class RunningJobs:
@@ -126,6 +126,13 @@ class RunningJobs:
         jobs += [run.job for run in list(self._mailbox.running.values())]
         jobs += [end.job for end in list(self._mailbox.ended)]
         return {(job.id, job.attempt) for job in jobs}
+
+    def present(self, ended: Iterable[Ended]) -> list[tuple[str, int, str, str]]:
+        """Return the runs whose functions go on, as (id, attempt, queue, task): of `ended`, what was left behind."""
+        over = {(end.job.id, end.job.attempt) for end in ended}
+        jobs = [run.job for key, run in list(self._mailbox.running.items()) if key not in over]
+        jobs += list(self._mailbox.left_behind.values())
+        return [(job.id, job.attempt, job.queue, job.task) for job in jobs]
 
     # ---- limits and cancels
 

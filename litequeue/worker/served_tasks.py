@@ -82,9 +82,9 @@ class ServedTasks:
         self._declare(store, self.names)
 
     def _declare_limits(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
-        limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.uses}
+        limits = dict(self._limits.all) | {use.name: use for task in tasks.values() for use in task.limits}
         rules = {
-            name: encoded_rules(task.uses, ordered=task.options.ordered)
+            name: encoded_rules(task.limits, ordered=task.options.ordered, uses=task.options.uses)
             for task in tasks.values()
             for name in (task.name, *task.options.aliases)
         }

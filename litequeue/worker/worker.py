@@ -24,7 +24,7 @@ from litequeue.worker.watchdog import Watchdog
 from litequeue.worker.web_server import RELOAD_GRACE, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from typing_extensions import Self
 
@@ -52,6 +52,8 @@ class Worker(WorkerWords):
         self.threads: int = options.threads
         self.coroutines: int = options.coroutines
         self.queues: tuple[str, ...] | None = options.queues
+        self.slots: Mapping[str, int] = options.slots
+        self.offers: Mapping[str, int] = options.offers
         self._store, self._options = store, options
         self.counts: Counts = Counts()
         self._loop: Loop | None = None

@@ -2,6 +2,7 @@
 
 import itertools
 
+from litequeue.core.capacity import Capacity
 from litequeue.core.outcome import Cancelled, Ended, ErrorInfo, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.core.records import NewJob, Status
 from litequeue.core.store import Demand, NewWorker
@@ -59,8 +60,10 @@ _tokens = itertools.count()
 class Hands:
     """A worker on record."""
 
-    def __init__(self, store, *tasks, queues=None):
+    def __init__(self, store, *tasks, queues=None, slots=None, offers=None):
         self.store, self.queues = store, queues
+        self.slots, self.offers = slots or {}, offers or {}
+        self.present = []  # runs in its process, as (id, attempt, queue, task)
         self.tasks = tasks or ("add",)
         self.number = store.workers.register(
             NewWorker(
@@ -70,11 +73,18 @@ class Hands:
                 tasks=self.tasks,
                 threads=1,
                 coroutines=1,
+                slots=self.slots,
+                offers=self.offers,
             )
         )
 
+    @property
+    def capacity(self):
+        return Capacity(self.slots, self.offers, self.present) if self.slots or self.offers else None
+
     def turn(self, limit=1, ended=()):
-        return self.store.runs.claim(self.number, [Demand(frozenset(self.tasks), limit)], self.queues, list(ended))
+        demands = [Demand(frozenset(self.tasks), limit)]
+        return self.store.runs.claim(self.number, demands, self.queues, list(ended), self.capacity)
 
     def claim(self, limit=1):
         return self.turn(limit).claimed

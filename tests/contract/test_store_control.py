@@ -175,7 +175,7 @@ def test_the_async_twins_do_the_same(store):
             await store.jobs.await_end(job_id, 0)
 
     asyncio.run(main())
-    with pytest.raises(TimeoutError, match="is still queued, and no worker is running"):
+    with pytest.raises(TimeoutError, match="is still queued: no worker is running"):
         store.jobs.wait(job_id, 0)
     store.jobs.cancel(job_id)
     assert store.jobs.wait(job_id, None).status is Status.CANCELLED

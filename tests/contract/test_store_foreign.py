@@ -120,15 +120,24 @@ def test_a_time_that_no_calendar_holds_is_shown_as_the_nearest(queue, write, wor
 @pytest.mark.parametrize("text", ["no JSON", "7", "[[]]", ""])
 def test_a_workers_row_of_another_shape_names_no_task_and_hides_no_other(queue, write, text):
     write(
-        "INSERT INTO litequeue_workers (id, token, identity, queues, tasks, modules, at_most_once, threads,"
-        " coroutines, started_at, beat_at) VALUES (7, '../x', '[', ?1, ?1, ?1, ?1, 1, 1, 1e300, 1.0)",
+        "INSERT INTO litequeue_workers (id, token, identity, queues, tasks, modules, at_most_once, slots, offers,"
+        " threads, coroutines, started_at, beat_at) VALUES (7, '../x', '[', ?1, ?1, ?1, ?1, ?1, ?1, 1, 1, 1e300, 1.0)",
         text,
     )
     [found] = queue.engine.workers.list()
     assert (found.queues, found.tasks, queue.engine.workers.lives(found.token)) == ((), (), False)
+    assert (found.slots, found.offers) == ({}, {})
     job = queue.task(name="plain")(lambda n: n).enqueue(1)
     queue.engine.runs.claim(7, [Demand(frozenset({"plain"}), 9)], None)
     assert job.id in queue.engine.runs.rescue(7, None, blame=True).returned
+
+
+@pytest.mark.parametrize("rules", ["", "7", '{"uses": {"gpu": -1}}', '{"uses": {"gpu": "1"}}', '{"uses": [1]}'])
+def test_rules_of_a_task_that_are_not_ours_bound_nothing(queue, write, work, rules):
+    write("INSERT INTO litequeue_tasks VALUES ('bad', ?)", rules)
+    write("INSERT OR REPLACE INTO litequeue_meta VALUES ('rules', 'new')")
+    assert queue.engine.limits.uses() == {}
+    assert work().attempt == 1
 
 
 @pytest.mark.parametrize("wrong", ["next_at = -1e300", "next_at = -9e999", "next_at = -1e11", f"name = {NO_UTF8}"])

@@ -52,6 +52,7 @@ class Mirror:
         self._world = world
         self.store: Any = store
         self.jobs = self.runs = self.ticks = self.maintenance = self  # the parts of a store, for the worker's own code
+        self.limits = SimpleNamespace(uses=dict)  # its tasks use no resources
         self.workers = SimpleNamespace(
             beat=self.beat, list=self.workers_on_record, ownerless=self.ownerless, register=self.register
         )

@@ -116,7 +116,7 @@ def test_a_subclass_may_have_a_method_of_that_name(database):
         ({"max_retries": 3}, "retries= of the task"),
         ({"autoretry_for": ()}, "retry_on= of the task"),
         ({"bind": True}, "current_job()"),
-        ({"rate_limit": "10/m"}, "threads=1"),
+        ({"rate_limit": "10/m"}, 'rate="10/m"'),
         ({"acks_late": True}, "acks_late= is not needed"),
         ({"key": "k"}, "it goes to task.using(key=...)"),
         ({"queue_name": "q"}, "queue="),

@@ -50,3 +50,14 @@ def test_while_results_pile_up_the_worker_is_behind(mailbox):
     put(mailbox, of(60), of(60), FAILED)
     assert (len(mailbox.take()), mailbox.is_behind) == (1, True)
     assert (len(mailbox.take()), mailbox.is_behind) == (2, False)
+
+
+def test_a_function_that_returns_after_it_was_left_behind_is_told_of_once_its_end_is_settled(mailbox):
+    """Before, nothing in the file says that it was left behind, and what it holds would never be given back."""
+    put(mailbox, FAILED)
+    [job] = [end.job for end in mailbox.ended]
+    mailbox.left_behind[job.id, job.attempt] = job
+    mailbox.note_gone(job)
+    assert (mailbox.take_gone(), mailbox.left_behind) == ([], {})
+    mailbox.take()
+    assert (mailbox.take_gone(), mailbox.take_gone()) == ([job], [])

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.logger import later
 from litequeue.errors import StoreBusy, StoreError
-from litequeue.sqlite.drivers.connection import transaction
+from litequeue.sqlite.drivers.connection import perform, transaction
+from litequeue.sqlite.limits.stored_rules import changed
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection
-
-_DROP_ORPHANS = "drop_orphaned_errors", "drop_orphaned_payloads", "drop_orphaned_results", "drop_orphaned_timed_keys"
 
 
 def rebuild(db: Connection) -> str:
@@ -67,13 +66,36 @@ def checkpoint(db: Connection) -> str:
     return "the WAL was moved into the file"
 
 
+_DROPS = (
+    "drop_orphaned_errors",
+    "drop_orphaned_payloads",
+    "drop_orphaned_results",
+    "drop_orphaned_takes",
+    "drop_orphaned_parked",
+    "drop_orphaned_orders",
+    "drop_orphaned_left_behind",
+    "drop_orphaned_timed_keys",
+    "drop_orphaned_starts",
+)
+
+
 def drop_orphans(db: Connection) -> str:
-    """Delete what is kept of jobs that are gone: errors, payloads, results, times of keys."""
+    """Delete rows of jobs, limits and workers that are gone."""
     with transaction(db):
-        found: dict[str, int] = dict(db.rows(SQL["orphans"]))
-        for statement in _DROP_ORPHANS:
+        found = [f"{count} {what}" for what, count in db.rows(SQL["orphans"]) if count]
+        for statement in _DROPS:
             db.rows(SQL[statement])
-    return f"{', '.join(f'{count} {what}' for what, count in found.items() if count) or 'nothing'} deleted"
+    return f"{', '.join(found) or 'nothing'} deleted"
+
+
+def free_stuck(db: Connection) -> str:
+    """Queue jobs that wait for nothing, and have workers look at parked ones at which nothing looks."""
+    with transaction(db):
+        [(stuck, unseen)] = db.rows(SQL["stuck_jobs"])
+        db.rows(SQL["free_stuck"])
+        db.rows(SQL["look_at_parked"])
+        perform(db, changed())
+    return f"{stuck + unseen} jobs are looked at again"
 
 
 def recompute_ticks(db: Connection) -> str:

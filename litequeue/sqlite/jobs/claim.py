@@ -57,7 +57,7 @@ def _admitted(
 ) -> tuple[list[Claimed], bool]:
     """The same where there are rules on what may start: in rounds, while a full limit lets others come to the head."""
     claimed: list[Claimed] = []
-    window = FIRST_ROUND
+    window = min(FIRST_ROUND, demand.limit)  # not more: the shares of the queues are worked out for it
     while True:
         left = demand.limit - len(claimed)
         ids, cut = _ids(db, demand._replace(limit=window), lanes, turns)
@@ -74,7 +74,7 @@ def _admitted(
             return claimed, cut
         if gate.parking.count >= PARKED:
             return claimed, True
-        window = min(PARKED, window * 8)
+        window = min(PARKED, max(FIRST_ROUND, window * 8))
         lanes.read_anew()
 
 

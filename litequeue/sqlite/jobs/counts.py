@@ -12,18 +12,19 @@ from litequeue.core.engine import QueueCount
 from litequeue.core.records import Status
 from litequeue.core.store import ReadyJobs
 from litequeue.sqlite.jobs import estimate
-from litequeue.sqlite.jobs.finish import STATES
+from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.row_values import snapshot
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.drivers.connection import Connection, Row
 
 ENTRIES = 200_000  # of the index of ready jobs that are counted by task
 LEAST = 10  # of them for each queue, task and priority, however many these are
 ROWS = 10_000  # among which the oldest job is looked for
 LANES = 2_000  # at which a worker looks for tasks that it does not have, 3 us each
 LANES_COUNTED = 100
+_QUEUED, _WAITING = NUMBER[Status.QUEUED], NUMBER[Status.WAITING]
 LANE_ENTRIES = 1_000  # of one of these that are counted
 
 
@@ -41,9 +42,22 @@ def counts(db: Connection, *, exact: bool) -> list[QueueCount]:
     """Count the jobs of each queue in each state; those that have succeeded by an estimate, unless they are few."""
     with snapshot(db):
         others = db.rows(SQL["counts"])
+        parked: dict[str, int] = dict(db.rows(SQL["parked_of_queues"]))
         succeeded, is_exact = estimate.succeeded(db, sum(jobs for _, _, jobs in others), exact=exact)
-    found = [QueueCount(queue, STATES[state], jobs) for queue, state, jobs in others]
+    found = [QueueCount(queue, STATES[state], jobs) for queue, state, jobs in _as_queued(others, parked)]
     return found + [QueueCount(queue, Status.SUCCEEDED, jobs, is_exact) for queue, jobs in succeeded.items()]
+
+
+def _as_queued(others: list[Row], parked: dict[str, int]) -> list[Row]:
+    """Count parked jobs, which are among the waiting ones, as queued."""
+    if not parked:
+        return others
+    found = {(queue, state): jobs for queue, state, jobs in others}
+    for queue, jobs in parked.items():
+        moved = min(jobs, found.get((queue, _WAITING), 0))
+        found[queue, _WAITING] = found.get((queue, _WAITING), 0) - moved
+        found[queue, _QUEUED] = found.get((queue, _QUEUED), 0) + moved
+    return [(queue, state, jobs) for (queue, state), jobs in found.items() if jobs]
 
 
 def ready(db: Connection) -> list[Ready]:

@@ -127,7 +127,8 @@ def workers(db: Connection) -> list[WorkerRecord]:
 
 
 def _worker(row: Row) -> WorkerRecord:
-    number, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at, running, modules = row
+    number, token, identity, queues, tasks, threads, coroutines, *others, modules, slots, offers = row
+    started_at, beats, beat_at, running = others
     return WorkerRecord(
         id=number,
         token=token,
@@ -141,6 +142,8 @@ def _worker(row: Row) -> WorkerRecord:
         beat_at=beat_at,
         running=running,
         modules=names_in(modules),
+        slots=_numbers(slots),
+        offers=_numbers(offers),
     )
 
 
@@ -154,6 +157,13 @@ def names_in(text: str) -> tuple[str, ...]:
         return msgspec.json.decode(text, type=tuple[str, ...])
     except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: a worker that has none
         return ()
+
+
+def _numbers(text: str | None) -> dict[str, int]:
+    try:
+        return {} if text is None else msgspec.json.decode(text, type=dict[str, int])
+    except (msgspec.MsgspecError, RecursionError):  # someone else wrote it: a worker that has none
+        return {}
 
 
 def schedules(db: Connection) -> list[ScheduleRecord]:

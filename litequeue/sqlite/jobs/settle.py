@@ -18,6 +18,7 @@ from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.limits.bring_back import freed
+from litequeue.sqlite.limits.free import Free
 from litequeue.sqlite.limits.gate import Gate
 from litequeue.sqlite.limits.give_back import give_back, leave_behind
 from litequeue.sqlite.limits.rules import NO_RULES
@@ -26,6 +27,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.outcome import Ended
     from litequeue.core.store import Demand
     from litequeue.sqlite.drivers.connection import Connection, Steps
@@ -44,13 +46,16 @@ def turn(
     turns: Turns,
     known_rules: KnownRules,
     monotonic: Callable[[], float],
+    capacity: Capacity | None = None,
 ) -> Cycle:
     """Record ends, make ready what is due, and claim: one cycle of a worker."""
     lost = settle(db, ended) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
     (run_at, expires_at, registered, word), *lanes = db.rows(SQL["look"], look)
     rules = NO_RULES if word is None else known_rules.of(db, word)
-    gate = None if rules.are_none else Gate(db, rules, monotonic())
+    gate = None
+    if not rules.are_none or capacity is not None:
+        gate = Gate(db, rules, monotonic(), Free(db, worker, capacity, rules))
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
@@ -63,7 +68,7 @@ def turn(
     cut = False
     if registered:
         ready = Lanes(db, lanes, queues, past=now if expires_at is not None and expires_at <= now else None)
-        ready.gate = gate if not ready.are_few or rules.touch(lanes) else None
+        ready.gate = gate if not ready.are_few or rules.touch(lanes) or (gate and gate.free.touches(lanes)) else None
         for demand in demands:
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs

@@ -39,6 +39,8 @@ def register(db: Connection, worker: NewWorker, now: float) -> int:
         "at_most_once": json.dumps(worker.at_most_once),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
+        "slots": json.dumps(dict(worker.slots)) if worker.slots else None,
+        "offers": json.dumps(dict(worker.offers)) if worker.offers else None,
         "now": now,
     }
     [(number,)] = db.rows(SQL["register"], values)

@@ -1,7 +1,8 @@
 """The gate: decides, of the jobs that a claim has before it, which may start. Every claim passes it.
 
-A limit without a key that is full closes the lanes (queue, task) that take of it: they are not read. A job whose key is
-full is parked, and those behind it are looked at.
+A limit without a key that is full closes the lanes (queue, task) that take of it: they are not read. So do the slots of
+a queue that are all taken in this worker, and a resource of which it has too little. A job whose key is full is parked,
+and those behind it are looked at.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from litequeue.limits.task_rules import Fits, TaskRules
     from litequeue.sqlite.drivers.connection import Connection, Row
+    from litequeue.sqlite.limits.free import Free
     from litequeue.sqlite.limits.rules import Rules
 
 
@@ -33,8 +35,9 @@ class Gate:
     what they take, since they were enqueued by name or before the limit: their worker works it out.
     """
 
-    def __init__(self, db: Connection, rules: Rules, now: float) -> None:
+    def __init__(self, db: Connection, rules: Rules, now: float, free: Free) -> None:
         self._db, self._rules, self._now = db, rules, now
+        self.free: Free = free
         self.taken: Taken = Taken(db, rules, now)
         self.parking: Parking = Parking(db, self.taken, now)
         self.opens_at: float = math.inf
@@ -57,6 +60,8 @@ class Gate:
     def _is_open(self, queue: str, task: str) -> bool:
         rules, name = self._rules, task_of(task)
         if queue in rules.paused_queues or name in rules.paused_tasks:
+            return False
+        if not self.free.fits(queue, rules.uses_of(task)):
             return False
         for use in rules.tasks[name].limits if name in rules.tasks else ():
             if not use.keyed and not self._has_room(Take(use.limit, "", use.cost or 0, False)):
@@ -99,14 +104,20 @@ class Gate:
             if not (is_open.get((job.queue, job.task)) or self.is_open(job.queue, job.task)):
                 continue
             rules, counts_starts = plans[job.task]
-            if rules is None or each is None:
-                admitted.append((job.id, None))
-            elif each.missing:
-                self.keyless.add(job.id)
-            elif counts_starts and len(admitted) >= at_once:
-                continue  # its start would be counted long before its function is called
-            elif self._passes(job, each.takes, rules):
-                admitted.append((job.id, self._take(job, each.takes, rules)))
+            held: Held | None = None
+            if rules is not None and each is not None and rules.limits:
+                if each.missing:
+                    self.keyless.add(job.id)
+                    continue
+                if counts_starts and len(admitted) >= at_once:
+                    continue  # its start would be counted long before its function is called
+                if not self._passes(job, each.takes, rules):
+                    continue
+                held = self._take(job, each.takes, rules)
+            admitted.append((job.id, held))
+            if self.free.take(job.queue, {} if rules is None else rules.uses):  # now lanes may be closed
+                self._open.clear()
+                self.moved = True
         self.moved = self.parking.park() or self.moved
         self._record()
         return admitted

@@ -27,7 +27,7 @@ def with_held(db: Connection, jobs: list[Claimed]) -> list[Claimed]:
     found: list[Claimed] = []
     for job in jobs:
         of_task = rules.of(job.task)
-        if of_task is not None:
+        if of_task is not None and of_task.limits:
             takes = takes_of(of_task, stored.get(int(job.id))).takes
             frees = tuple((take.limit, take.key, max(1, take.cost)) for take in takes if take.keyed)
             found.append(replace(job, held=Held(takes, (), math.inf, frees, of_task.ordered)))

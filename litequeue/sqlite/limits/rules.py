@@ -21,20 +21,29 @@ if TYPE_CHECKING:
 class Rules:
     """All rules of one file at one moment."""
 
-    def __init__(self, limits: Iterable[Row] = (), tasks: Iterable[Row] = (), pauses: Iterable[Row] = ()) -> None:
+    def __init__(
+        self,
+        limits: Iterable[Row] = (),
+        tasks: Iterable[Row] = (),
+        pauses: Iterable[Row] = (),
+        *,
+        has_full_keys: bool = False,
+    ) -> None:
         self.limits: dict[str, Allowed] = {
             name: effective(declared, operator) for name, declared, operator, _ in limits
         }
         self.tasks: dict[str, TaskRules] = {
             name: rules
             for name, text in tasks
-            if (rules := decode(text)).limits  # others say nothing on a start
+            if not (rules := decode(text)).are_none  # others say nothing on a start
         }
+        self.used: frozenset[str] = frozenset(use.limit for rules in self.tasks.values() for use in rules.limits)
         paused = [(kind, name) for kind, name, _ in pauses]
         self.paused_queues: frozenset[str] = frozenset(name for kind, name in paused if kind == "queue")
         self.paused_tasks: frozenset[str] = frozenset(name for kind, name in paused if kind == "task")
-        self.has_keys: bool = any(use.keyed for rules in self.tasks.values() for use in rules.limits)
-        self.are_none: bool = not (self.tasks or paused)
+        # also where the code of now has none: jobs that were parked before it must come back
+        self.has_keys: bool = has_full_keys or any(use.keyed for rules in self.tasks.values() for use in rules.limits)
+        self.are_none: bool = not (self.tasks or paused or has_full_keys)
 
     def touch(self, lanes: Iterable[Row]) -> bool:
         """Whether there is a rule for one of these lanes, given by queue and task."""
@@ -48,6 +57,11 @@ class Rules:
     def of(self, task: str) -> TaskRules | None:
         """Return the rules of a task, also of one version; None: it is plain."""
         return self.tasks.get(task_of(task))
+
+    def uses_of(self, task: str) -> dict[str, int]:
+        """Return what a run of the task uses of the resources that its worker offers."""
+        rules = self.of(task)
+        return {} if rules is None else rules.uses
 
     def allowed(self, limit: str) -> Allowed:
         """Return what a limit allows; one that is not on record allows any number."""
@@ -84,6 +98,17 @@ class KnownRules:
         return NO_RULES if word is None else self.of(db, word)
 
 
+def stored_uses(db: Connection) -> dict[str, dict[str, int]]:
+    """Read which resources a run of each task uses."""
+    return {name: uses for name, text in db.rows(SQL["stored_tasks"]) if (uses := decode(text).uses)}
+
+
 def read(db: Connection) -> Rules:
     """Read all rules."""
-    return Rules(db.rows(SQL["stored_limits"]), db.rows(SQL["stored_tasks"]), db.rows(SQL["stored_pauses"]))
+    [(look,)] = db.rows(SQL["next_key_look"])
+    return Rules(
+        db.rows(SQL["stored_limits"]),
+        db.rows(SQL["stored_tasks"]),
+        db.rows(SQL["stored_pauses"]),
+        has_full_keys=look is not None,
+    )

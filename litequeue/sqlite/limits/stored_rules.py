@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from litequeue.sqlite.drivers.connection import Connection
+    from litequeue.sqlite.drivers.connection import Connection, Steps
 
 WORD = {"name": "rules"}
 
@@ -29,7 +30,7 @@ def declare(db: Connection, limits: Mapping[str, str], tasks: Mapping[str, str |
         else:
             db.rows(SQL["declare_task"], {"name": name, "rules": rules})
     if new_limits or new_tasks:
-        changed(db)
+        perform(db, changed())
     return bool(new_limits or new_tasks)
 
 
@@ -49,10 +50,10 @@ def _differences(
     )
 
 
-def changed(db: Connection, limit: str | None = None) -> None:
+def changed(limit: str | None = None) -> Steps[None]:
     """After any change of the rules: have them read again, and the full keys looked at, of one limit or of all.
 
     The word is a new one, not the next: a change that is rolled back must not share it with one that is not.
     """
-    db.rows(SQL["set_meta"], {**WORD, "value": os.urandom(8).hex()})
-    db.rows(SQL["look_at_all_keys"], {"now": 0.0, "limit": limit})
+    yield SQL["set_meta"], {**WORD, "value": os.urandom(8).hex()}
+    yield SQL["look_at_all_keys"], {"now": 0.0, "limit": limit}

@@ -7,6 +7,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from litequeue.limits.limit import Allowed
 from litequeue.limits.task_rules import takes_of
 from litequeue.sqlite.sql import SQL
 
@@ -41,6 +42,11 @@ class Room:
     def _opens_at(self, cost: int) -> float:
         return self._now if self._rate is None else self._rate.opens_at(self._starts, cost, self._now)
 
+    @property
+    def started(self) -> int | None:
+        """How much of the window starts take; None: there is no rate."""
+        return None if self._rate is None else self._rate.used(self._starts)
+
     def take(self, cost: int) -> float | None:
         """Take so much; return under which moment the start is kept, if it counts against a rate."""
         self.left -= cost
@@ -62,10 +68,10 @@ class Room:
 
 
 class Taken:
-    """The rooms of all limits, each counted when it is first asked for."""
+    """The rooms of all limits, each counted when it is first asked for. `of_all`: count also what bounds no run."""
 
-    def __init__(self, db: Connection, rules: Rules, now: float) -> None:
-        self._db, self._rules, self._now = db, rules, now
+    def __init__(self, db: Connection, rules: Rules, now: float, *, of_all: bool = False) -> None:
+        self._db, self._rules, self._now, self._of_all = db, rules, now, of_all
         self._rooms: dict[tuple[str, str], Room] = {}
         self._holders: dict[tuple[str, str], int | None] = {}
 
@@ -74,9 +80,10 @@ class Taken:
         place = limit, key
         known = self._rooms.get(place)
         if known is None:
-            allowed = self._rules.allowed(limit)
+            # of one that no task takes of any more, what was parked before comes back
+            allowed = self._rules.allowed(limit) if limit in self._rules.used else Allowed()
             most, rate = allowed.concurrency, allowed.rate
-            left = math.inf if most is None else most - self._running.get(place, 0)
+            left = math.inf if most is None else most - self.running.get(place, 0)
             starts = [] if rate is None else self._starts_of(limit, key, rate)
             known = self._rooms[place] = Room(left, rate, starts, self._now)
         return known
@@ -95,7 +102,7 @@ class Taken:
         return found
 
     @cached_property
-    def _running(self) -> dict[tuple[str, str], int]:
+    def running(self) -> dict[tuple[str, str], int]:
         """How much of each limit and key the running jobs hold, and functions that go on after their end."""
         held: dict[tuple[str, str], int] = {}
         tasks = self._running_tasks()
@@ -110,7 +117,7 @@ class Taken:
         return [
             name
             for name, rules in self._rules.tasks.items()
-            if any(self._rules.allowed(use.limit).concurrency is not None for use in rules.limits)
+            if self._of_all or any(self._rules.allowed(use.limit).concurrency is not None for use in rules.limits)
         ]
 
     def holder(self, limit: str, key: str) -> int | None:

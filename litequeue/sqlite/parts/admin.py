@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litequeue.sqlite.jobs import counts, row_values
+from litequeue.sqlite.limits import overview
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Admin:
         """
         return self._kernel.read_listing(counts.ready)
 
+    def parked(self) -> dict[str, int]:
+        """How many jobs of each queue wait for a full key of a limit."""
+        return dict(self._kernel.read_listing(lambda db: db.rows(SQL["parked_of_queues"])))
+
     def durations(self, limit: int = 1000) -> dict[str, list[float]]:
         """Seconds of the last runs, by task."""
         return self._kernel.read_listing(lambda db: row_values.durations(db, limit))
@@ -58,8 +63,17 @@ class Admin:
         return [text for (text,) in found if text != "ok"]
 
     def orphans(self) -> dict[str, int]:
-        """How much is kept of jobs that are gone: errors, payloads, results, times of keys."""
+        """How many rows of each kind are kept of jobs, limits and workers that are gone."""
         return {what: count for what, count in self._kernel.read_listing(lambda db: db.rows(SQL["orphans"])) if count}
+
+    def stuck(self) -> int:
+        """How many jobs wait for nothing, or are parked and nothing looks whether they may go on."""
+        [(stuck, unseen)] = self._kernel.read_listing(lambda db: db.rows(SQL["stuck_jobs"]))
+        return int(stuck + unseen)
+
+    def too_costly(self) -> list[tuple[str, str, int, int]]:
+        """Return tasks that take more of a limit than that ever has: task, limit, cost, and the most there is."""
+        return self._kernel.read(overview.too_costly)
 
     def wal_size(self) -> int:
         """Bytes in the WAL now."""

@@ -40,7 +40,10 @@ class Bulk:
     ) -> Iterator[str]:
         """Yield the ids of unfinished jobs that match, newest first; they are read as they are asked for."""
         first, last = (Status.SCHEDULED, Status.RUNNING) if status is None else (status, status)
-        where = {"first": NUMBER[first], "last": NUMBER[last], "task": task, "queue": queue}
+        if status is Status.QUEUED:  # parked ones stand among the waiting
+            last = Status.WAITING
+        exactly = None if status is None else NUMBER[status]
+        where = {"first": NUMBER[first], "last": NUMBER[last], "exactly": exactly, "task": task, "queue": queue}
         return self._pages("matching", where)
 
     def dead(self, status: Status, *, task: str | None = None, queue: str | None = None) -> Iterator[str]:

@@ -17,7 +17,7 @@ from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, become_writer, connection_of
 from litequeue.sqlite.commit.framework_connection import Unwrapped, aunwrapped, unwrapped
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle
+from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle, why
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
@@ -138,8 +138,8 @@ class Jobs:
             number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
             kept, turns, rules = self._kernel.retention.result_ttl, self._kernel.turns, self._kernel.known_rules
             monotonic = self._kernel.clock.monotonic
-            claimed = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, monotonic).claimed
-            return _Dispatched(submitted, claimed)
+            cycle = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, monotonic, idle.capacity)
+            return _Dispatched(submitted, cycle.claimed)
 
         return work
 
@@ -307,6 +307,14 @@ class Jobs:
         await self._kernel.arun(lambda: control.retry(job_id, self._kernel.clock.now()), self._kernel.announce)
 
     # ---- waiting
+
+    def why(self, job_id: str) -> str:
+        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
+        return self._kernel.read(lambda db: why.why(db, job_id, self._kernel.clock, self._kernel.lives))
+
+    async def awhy(self, job_id: str) -> str:
+        """Async twin of `why`."""
+        return await self._kernel.soon(lambda: self.why(job_id))
 
     @interruptible
     def wait(self, job_id: str, timeout: float | None) -> JobRecord:

@@ -8,6 +8,7 @@ from litequeue.core.records import Status
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, until
 from litequeue.sqlite.limits import stored_rules
+from litequeue.sqlite.limits.rules import stored_uses
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class Limits:
         if self._kernel.read(lambda db: stored_rules.differs(db, limits, tasks)):
             self._writer.run(lambda db: stored_rules.declare(db, limits, tasks))
             self._kernel.notify_workers()
+
+    def uses(self) -> dict[str, dict[str, int]]:
+        """Return the resources that one run of each task uses, by its name without a version."""
+        return self._kernel.read(stored_uses)
 
     def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
         """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""

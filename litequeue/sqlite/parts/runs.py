@@ -24,6 +24,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
+    from litequeue.core.capacity import Capacity
     from litequeue.core.records import Claimed
     from litequeue.core.store import Cycle, Demand, ReadyJobs, Rescued
     from litequeue.sqlite.drivers.connection import Connection, Steps
@@ -38,14 +39,20 @@ class Runs:
         self._kernel, self._writer, self._transactions = kernel, kernel.writer, transactions
 
     def claim(
-        self, worker: int, demands: Sequence[Demand], queues: tuple[str, ...] | None, ended: Sequence[Ended] = ()
+        self,
+        worker: int,
+        demands: Sequence[Demand],
+        queues: tuple[str, ...] | None,
+        ended: Sequence[Ended] = (),
+        capacity: Capacity | None = None,
     ) -> Cycle:
-        """Record how runs ended and hand out jobs to start, in one transaction."""
+        """Record how runs ended and hand out jobs to start, in one transaction. `capacity` None: without bounds."""
 
         def work(db: Connection) -> Cycle:
             now, kept = self._kernel.clock.now(), self._kernel.retention.result_ttl
             rules, monotonic = self._kernel.known_rules, self._kernel.clock.monotonic
-            return settle.turn(db, worker, demands, queues, ended, now, kept, self._kernel.turns, rules, monotonic)
+            turns = self._kernel.turns
+            return settle.turn(db, worker, demands, queues, ended, now, kept, turns, rules, monotonic, capacity)
 
         # a claim alone need not survive power loss: the job is then simply queued again
         durable = bool(ended) or any(demand.durable for demand in demands)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from litequeue.core.store import Beat
-from litequeue.ipc.process_lock import is_held, loop_silent_since
+from litequeue.ipc.process_lock import loop_silent_since
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import line, row_values, workers
 from litequeue.sqlite.jobs.control import CHUNK
@@ -82,7 +82,7 @@ class Workers:
 
     def lives(self, token: str) -> bool:
         """Whether the worker of that token holds its lock."""
-        return is_held(self._kernel.directory, token)
+        return self._kernel.lives(token)
 
     def loop_silent_since(self, token: str) -> float | None:
         """Return since when, in unix seconds, an event loop of that worker has not answered; None: it answers."""

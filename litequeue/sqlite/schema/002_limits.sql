@@ -158,6 +158,15 @@ SELECT id, task, queue,
         ORDER BY attempt DESC LIMIT 1) AS last_error
 FROM litequeue_jobs;
 
+DROP VIEW litequeue_workers_view;
+
+CREATE VIEW litequeue_workers_view AS
+SELECT id, json_extract(identity, '$.host') AS host, json_extract(identity, '$.pid') AS pid, queues, tasks, threads, coroutines,
+       slots, offers,
+       strftime('%Y-%m-%d %H:%M:%f', started_at, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%d %H:%M:%f', beat_at, 'unixepoch') AS beat_at
+FROM litequeue_workers;
+
 CREATE VIEW litequeue_limits_view AS
 SELECT name, declared, operator, strftime('%Y-%m-%d %H:%M:%f', operator_at, 'unixepoch') AS operator_at,
        (SELECT count(*) FROM litequeue_parked WHERE limit_name = name) AS parked

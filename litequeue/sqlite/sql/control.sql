@@ -11,7 +11,9 @@ WHERE id = :id AND state IN (0, 5, 6, 7)
 -- For what an operator does to many jobs at once: their ids, newest first.
 -- name: matching
 SELECT CAST(id AS TEXT) FROM litequeue_jobs
-WHERE state BETWEEN :first AND :last AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
+WHERE state BETWEEN :first AND :last AND (:exactly IS NULL OR state <> 2
+           OR :exactly = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id))
+      AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 

@@ -25,6 +25,29 @@ ON CONFLICT (name) DO UPDATE SET rules = excluded.rules
 -- name: undeclare_task
 DELETE FROM litequeue_tasks WHERE name = :name
 
+-- What an operator sets, and what stands still.
+-- name: set_limit
+UPDATE litequeue_limits SET operator = :operator, operator_at = :at WHERE name = :name
+
+-- name: remove_limit
+DELETE FROM litequeue_limits WHERE name = :name
+
+-- name: drop_starts_of
+DELETE FROM litequeue_starts WHERE limit_name = :name
+
+-- name: pause
+INSERT INTO litequeue_pauses (kind, name, paused_at) VALUES (:kind, :name, :now) ON CONFLICT (kind, name) DO NOTHING
+RETURNING 1
+
+-- name: resume
+DELETE FROM litequeue_pauses WHERE kind = :kind AND name = :name RETURNING 1
+
+-- name: parked_of_limits
+SELECT limit_name, count(*) FROM litequeue_parked GROUP BY limit_name
+
+-- name: full_keys_of_limits
+SELECT limit_name, count(DISTINCT key) FROM litequeue_full_keys GROUP BY limit_name
+
 -- What jobs say of what they take.
 -- name: keep_takes
 INSERT OR REPLACE INTO litequeue_limited (job, takes) VALUES (?, ?)
@@ -44,6 +67,13 @@ GROUP BY job.task, limited.takes
 UNION ALL
 SELECT task, takes, 1 FROM litequeue_left_behind
 WHERE substr(task, 1, instr(task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks))
+
+-- What one worker runs of queues with slots, and of tasks that use resources; `send@2` is a version of `send`.
+-- name: runs_that_take
+SELECT CAST(id AS TEXT), attempt, queue, task FROM litequeue_jobs
+WHERE state = 3 AND worker = +:worker
+  AND (queue IN (SELECT value FROM json_each(:queues))
+       OR substr(task, 1, instr(task || '@', '@') - 1) IN (SELECT value FROM json_each(:tasks)))
 
 -- name: leave_behind
 INSERT OR REPLACE INTO litequeue_left_behind (job, attempt, worker, task, takes)
@@ -175,3 +205,7 @@ SELECT job.id, job.task, job.queue, -job.priority, limited.takes
 FROM json_each(:ids) AS picked CROSS JOIN litequeue_jobs AS job ON job.id = picked.value AND job.state = 1
 LEFT JOIN litequeue_limited AS limited ON limited.job = job.id
 ORDER BY picked.key
+
+-- How many jobs of a queue each worker runs.
+-- name: running_of_queue
+SELECT worker, count(*) FROM litequeue_jobs WHERE state = 3 AND queue = :queue GROUP BY worker

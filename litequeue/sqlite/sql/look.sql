@@ -11,11 +11,14 @@ SELECT awaited.value FROM json_each(:ids) AS awaited
 CROSS JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)
 WHERE job.state = 1
 
--- A listing looks at one block of jobs after another: of consecutive ids, or of ids that it has from an index.
+-- A listing looks at one block of jobs after another: of consecutive ids, or of ids that it has from an index. Parked
+-- jobs (state 2) are queued.
 -- name: list_between
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
-    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
+    WHERE id BETWEEN +:first AND +:last AND (:state IS NULL OR CASE WHEN state = 2 AND :state IN (1, 2)
+           THEN :state = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id) ELSE state = :state END)
+          AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -26,7 +29,9 @@ CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
 -- name: list_among
 SELECT listed.* FROM
    (SELECT id FROM litequeue_jobs
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR state = :state) AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND (:state IS NULL OR CASE WHEN state = 2 AND :state IN (1, 2)
+           THEN :state = 2 - EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id) ELSE state = :state END)
+          AND (:queue IS NULL OR queue = :queue) AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A'))
           AND (:schedule IS NULL OR schedule = :schedule)
           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE json_array(tags) END)
                                        WHERE value = :tag))
@@ -50,16 +55,22 @@ ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 
 -- Where an index holds it in another order: all of it, if that is little.
 -- name: ready_ids
-SELECT id FROM litequeue_jobs WHERE state = 1 LIMIT CAST(:limit AS INTEGER)
+SELECT id FROM litequeue_jobs WHERE state = 1
+UNION ALL SELECT job FROM litequeue_parked LIMIT CAST(:limit AS INTEGER)
 
 -- name: ready_ids_of_queue
-SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue LIMIT CAST(:limit AS INTEGER)
+SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue
+UNION ALL SELECT job FROM litequeue_parked WHERE queue = +:queue LIMIT CAST(:limit AS INTEGER)
 
 -- Of all versions of the task.
 -- name: ready_ids_of_lane
 SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
 UNION ALL
 SELECT id FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task > :task || '@' AND task < :task || 'A'
+UNION ALL
+SELECT job FROM litequeue_parked WHERE queue = +:queue AND task = +:task
+UNION ALL
+SELECT job FROM litequeue_parked WHERE queue = +:queue AND task > :task || '@' AND task < :task || 'A'
 LIMIT CAST(:limit AS INTEGER)
 
 -- name: ready_ids_of_task
@@ -67,12 +78,22 @@ WITH RECURSIVE ready (queue) AS (
     SELECT * FROM (SELECT queue FROM litequeue_jobs WHERE state = 1 ORDER BY queue LIMIT 1)
     UNION ALL
     SELECT (SELECT queue FROM litequeue_jobs WHERE state = 1 AND queue > ready.queue ORDER BY queue LIMIT 1)
-    FROM ready WHERE ready.queue IS NOT NULL)
+    FROM ready WHERE ready.queue IS NOT NULL),
+parked (queue) AS (
+    SELECT (SELECT queue FROM litequeue_parked ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM litequeue_parked WHERE queue > parked.queue ORDER BY queue LIMIT 1)
+    FROM parked WHERE parked.queue IS NOT NULL)
 SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
 WHERE job.state = 1 AND job.queue = ready.queue AND job.task = +:task
 UNION ALL
 SELECT id FROM ready CROSS JOIN litequeue_jobs AS job
 WHERE job.state = 1 AND job.queue = ready.queue AND job.task > :task || '@' AND job.task < :task || 'A'
+UNION ALL
+SELECT job FROM parked CROSS JOIN litequeue_parked AS one WHERE one.queue = parked.queue AND one.task = +:task
+UNION ALL
+SELECT job FROM parked CROSS JOIN litequeue_parked AS one
+WHERE one.queue = parked.queue AND one.task > :task || '@' AND one.task < :task || 'A'
 LIMIT CAST(:limit AS INTEGER)
 
 -- name: scheduled_ids
@@ -96,6 +117,10 @@ SELECT queue, 3, count(*) FROM litequeue_jobs WHERE state = 3 GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
 WHERE state <> 1 AND state <> 3 AND state <> 4 AND (queue <> '' OR delete_at IS NOT 0) GROUP BY queue, state
+
+-- Of these among the waiting ones that are queued.
+-- name: parked_of_queues
+SELECT queue, count(*) FROM litequeue_parked GROUP BY queue
 
 -- name: succeeded
 SELECT queue, count(*) FROM litequeue_jobs WHERE state = 4 AND (queue <> '' OR delete_at IS NOT 0) GROUP BY queue
@@ -196,3 +221,12 @@ SELECT count(*) FROM (
     SELECT 1 FROM parked_lane CROSS JOIN litequeue_parked AS parked
     WHERE parked.queue = +:queue AND parked.task = parked_lane.task AND parked.rank = +:rank AND parked.job < +:id
     LIMIT CAST(:limit AS INTEGER))
+
+-- Of a job that waits for others of its schedule, the one that may run.
+-- name: before_in_line
+SELECT other.job FROM litequeue_serial AS held CROSS JOIN litequeue_serial AS other
+ON other.schedule = held.schedule AND other.held = 0
+WHERE held.job = :id AND held.held = 1 ORDER BY other.job LIMIT 1
+
+-- name: parked_with
+SELECT limit_name, key FROM litequeue_parked WHERE job = :id

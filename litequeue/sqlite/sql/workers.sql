@@ -1,7 +1,7 @@
 -- name: register
 INSERT INTO litequeue_workers
-    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, started_at, beat_at)
-VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :now, :now)
+    (token, identity, queues, tasks, modules, at_most_once, threads, coroutines, slots, offers, started_at, beat_at)
+VALUES (:token, :identity, :queues, :tasks, :modules, :at_most_once, :threads, :coroutines, :slots, :offers, :now, :now)
 RETURNING id
 
 -- name: serve_tasks
@@ -24,7 +24,7 @@ RETURNING EXISTS (SELECT 1 FROM litequeue_workers WHERE id <> :worker)
 
 -- name: workers
 SELECT id, token, identity, queues, tasks, threads, coroutines, started_at, beats, beat_at,
-       (SELECT count(*) FROM litequeue_jobs WHERE state = 3 AND worker = litequeue_workers.id), modules
+       (SELECT count(*) FROM litequeue_jobs WHERE state = 3 AND worker = litequeue_workers.id), modules, slots, offers
 FROM litequeue_workers ORDER BY id
 
 -- name: unregister
@@ -56,7 +56,17 @@ SELECT 'payloads', count(*) FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 F
 UNION ALL
 SELECT 'results', count(*) FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
+SELECT 'costs and keys of limits', count(*) FROM litequeue_limited WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'places of parked jobs', count(*) FROM litequeue_parked WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state = 2)
+UNION ALL
+SELECT 'places in an order', count(*) FROM litequeue_ordered WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state < 4)
+UNION ALL
+SELECT 'functions left behind', count(*) FROM litequeue_left_behind WHERE NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = worker)
+UNION ALL
 SELECT 'times of keys', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'starts', count(*) FROM litequeue_starts WHERE NOT EXISTS (SELECT 1 FROM litequeue_limits WHERE name = limit_name)
 
 -- name: drop_orphaned_errors
 DELETE FROM litequeue_errors WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
@@ -67,8 +77,44 @@ DELETE FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WH
 -- name: drop_orphaned_results
 DELETE FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
+-- name: drop_orphaned_takes
+DELETE FROM litequeue_limited WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_parked
+DELETE FROM litequeue_parked WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state = 2)
+
+-- name: drop_orphaned_orders
+DELETE FROM litequeue_ordered WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state < 4)
+
+-- name: drop_orphaned_left_behind
+DELETE FROM litequeue_left_behind WHERE NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = worker)
+
 -- name: drop_orphaned_timed_keys
 DELETE FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_starts
+DELETE FROM litequeue_starts WHERE NOT EXISTS (SELECT 1 FROM litequeue_limits WHERE name = limit_name)
+
+-- Jobs that wait for nothing: someone else has deleted what they waited for; and parked ones at which nothing looks.
+-- name: stuck_jobs
+SELECT (SELECT count(*) FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
+        WHERE state <> 1 AND state <> 3 AND state <> 4 AND state = 2
+              AND NOT EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id)
+              AND NOT EXISTS (SELECT 1 FROM litequeue_serial WHERE job = litequeue_jobs.id AND held = 1)),
+       (SELECT count(*) FROM litequeue_parked AS parked WHERE NOT EXISTS
+        (SELECT 1 FROM litequeue_full_keys AS lane WHERE lane.limit_name = parked.limit_name AND lane.key = parked.key
+         AND lane.queue = parked.queue AND lane.task = parked.task))
+
+-- name: free_stuck
+UPDATE litequeue_jobs SET state = 1 WHERE id IN
+   (SELECT id FROM litequeue_jobs AS job INDEXED BY litequeue_jobs_counted
+    WHERE state <> 1 AND state <> 3 AND state <> 4 AND state = 2
+          AND NOT EXISTS (SELECT 1 FROM litequeue_parked AS parked WHERE parked.job = job.id)
+          AND NOT EXISTS (SELECT 1 FROM litequeue_serial AS line WHERE line.job = job.id AND held = 1))
+
+-- name: look_at_parked
+INSERT OR IGNORE INTO litequeue_full_keys (limit_name, key, queue, task, look_at)
+SELECT DISTINCT limit_name, key, queue, task, 0.0 FROM litequeue_parked
 
 -- The application's own, too; but not those that a PRIMARY KEY or UNIQUE brings.
 -- name: indexes

@@ -190,8 +190,7 @@ class CoroutinePool(Pool):
         outcome = await aexecute(run)
         if self._tasks.pop(run, None) is None:  # written off
             at.left.discard(run)
-            if run.job.held is not None:
-                self._mailbox.note_gone(run.job)
+            self._mailbox.note_gone(run.job)
             return
         self._end(run, outcome, slot)
         self._slots.append(slot)

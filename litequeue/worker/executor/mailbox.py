@@ -36,6 +36,7 @@ class Mailbox:
         self.look_at: float = math.inf  # when the next limit will be over, by the monotonic clock
         self.cut_short: int = 0  # runs that had begun and were released
         self.left: int = 0  # runs that do not stop, and were given up
+        self.left_behind: dict[tuple[str, int], Claimed] = {}  # those whose functions still go on
         self.is_behind: bool = False  # more results wait than one transaction takes
         self.worker_sleeps: bool = False  # and will claim nothing when it is woken by an end
         self.settling: bool = False  # in the thread of a run
@@ -64,8 +65,9 @@ class Mailbox:
             return False
         self.settling = True
         try:
-            self._settled.append((ended, self._settle([ended])))
-            self.running.pop((ended.job.id, ended.job.attempt), None)
+            lost = self._settle([ended])
+            self.running.pop((ended.job.id, ended.job.attempt), None)  # first: when the worker is told, it has room
+            self._settled.append((ended, lost))
         except Exception:  # also of `on_connect`: the worker tries again, and says what is wrong
             self.end(ended)
             self.wake()
@@ -74,15 +76,19 @@ class Mailbox:
         return True
 
     def note_gone(self, job: Claimed) -> None:
-        """Put in a job whose function has returned, after it was left behind: it holds no place of a limit any more."""
+        """Put in a job whose function has returned, after it was left behind: it takes of nothing any more."""
+        self.left_behind.pop((job.id, job.attempt), None)
         self._gone.append(job)
         self.wake()
 
     # ---- the side of the worker
 
     def take_gone(self) -> list[Claimed]:
-        """Take out those."""
-        return [self._gone.popleft() for _ in range(len(self._gone))]
+        """Take out those whose ends are settled: before that, nothing in the file says that they were left behind."""
+        unsettled = {(end.job.id, end.job.attempt) for end in list(self.ended)}
+        gone = [self._gone.popleft() for _ in range(len(self._gone))]
+        self._gone.extend(job for job in gone if (job.id, job.attempt) in unsettled)
+        return [job for job in gone if (job.id, job.attempt) not in unsettled]
 
     def release(self, jobs: Iterable[Claimed], now: float, keep_for: float) -> None:
         """Put in jobs that are released before they begin; `keep_for`: should one have been cancelled meanwhile."""

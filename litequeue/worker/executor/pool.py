@@ -164,7 +164,10 @@ class Pool(ABC):
 
     def write_off(self, run: Run, outcome: Outcome) -> bool:
         """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
+        left, key = self._mailbox.left_behind, (run.job.id, run.job.attempt)
+        left[key] = run.job  # first: its function may return as soon as it is let go
         if not self._let_go(run):
+            left.pop(key, None)
             return False
         span = self._clock.monotonic() - run.started
         self._mailbox.left += 1

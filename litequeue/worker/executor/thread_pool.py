@@ -217,5 +217,5 @@ class ThreadPool(Pool):
         outcome = thread.execute(run)
         if not thread.given_up:
             self._end(run, outcome, thread.slot)
-        elif job.held is not None:
+        else:
             self._mailbox.note_gone(job)

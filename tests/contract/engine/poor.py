@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec.structs import replace
 
 from litequeue.core.duration import utc
-from litequeue.core.engine import Feature, Missing, QueueCount, Submitted, unsupported, wait_timed_out
+from litequeue.core.engine import Feature, Missing, QueueCount, Submitted, unsupported
 from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Snoozed, Succeeded
 from litequeue.core.records import Claimed, JobError, JobRecord, Status
+from litequeue.core.why import plain_text, wait_timed_out
 from litequeue.errors import JobNotFound, Unsupported
 from litequeue.worker.executor.host import NoRecords, arun_one, run_one
 
@@ -30,6 +31,7 @@ class PoorEngine:
         self.declared = []
         self.jobs = Jobs(self)
         self.schedules = Missing(name, Feature.SCHEDULES)
+        self.rules = Missing(name, Feature.LIMITS)
         self.transactions = Missing(name, Feature.TRANSACTION, "this engine is in memory; enqueue after your commit")
 
     def attach(self, home):
@@ -125,6 +127,12 @@ class Jobs:
 
     async def acancel(self, job_id):
         return self.cancel(job_id)
+
+    def why(self, job_id):
+        return plain_text(self.look_up(job_id), self.home.now())
+
+    async def awhy(self, job_id):
+        return self.why(job_id)
 
     def position(self, job_id):
         raise unsupported(self.engine.name, Feature.POSITION)

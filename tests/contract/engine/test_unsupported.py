@@ -83,8 +83,15 @@ ASKING = {
         lambda rig: declared(rig, "hourly", schedule=every("1h")),
     ],
     Feature.LIMITS: [
-        lambda rig: rig.queue.limit("shared", concurrency=1),
-        lambda rig: rig.queue.task(name="one at a time", concurrency=1)(print),
+        lambda rig: rig.queue.limit("openai", concurrency=1),
+        lambda rig: declared(rig, "alone", concurrency=1),
+        lambda rig: list(rig.queue.limits),
+        lambda rig: rig.queue.pause("email"),
+        lambda rig: rig.queue.resume(task="add"),
+        lambda rig: asyncio.run(rig.queue.apauses()),
+        lambda rig: declared(rig, "render", uses={"gpu": 1}),
+        lambda rig: rig.queue.worker(offers={"gpu": 1}),
+        lambda rig: rig.queue.worker(queues={"default": 2}),
     ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),

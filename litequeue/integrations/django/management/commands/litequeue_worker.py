@@ -25,7 +25,10 @@ class Command(BaseCommand):  # type: ignore[misc]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the options of `litequeue run`, which checks them."""
-        parser.add_argument("--queues", metavar="A,B", help="Serve only these queues, in turn.")
+        parser.add_argument(
+            "--queues", metavar="A,B", help="Serve only these queues, in turn; at most N jobs of A at once: A:N."
+        )
+        parser.add_argument("--offer", action="append", default=[], metavar="NAME=N", help="Offer a resource: gpu=2.")
         parser.add_argument(
             "--threads", metavar="N", help="Plain functions run at once, or auto (cores + 4, at most 8)."
         )
@@ -59,6 +62,8 @@ def _arguments(modules: list[str], target: str | None, options: dict[str, Any]) 
     for name in OPTIONS:
         if options[name] is not None:
             command += [f"--{name.replace('_', '-')}", options[name]]
+    for resource in options["offer"]:
+        command += ["--offer", resource]
     command += ["--until-idle"] if options["until_idle"] else []
     for module in modules:
         command += ["-I", module]
