@@ -15,22 +15,16 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from litequeue import Queue, current_job
 from litequeue.core.clock import SystemClock
-from litequeue.limits.rate import rate_of
-from litequeue.limits.settings import encoded_fields
-from litequeue.sqlite.limits import stored_rules
 from tests.crash.counting import counter
 from tests.crash.limits_record import Job, Kind, Record, Starts, read_moves
 from tests.crash.torture import _drain as drain
 from tests.crash.torture import _end as end
 from tests.crash.torture import _some_living as some_living
 from tests.crash.torture import _spare_suspects as spare_suspects
-
-if TYPE_CHECKING:
-    from litequeue.sqlite.drivers.connection import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS, THREADS = 3, 12  # two workers have as many threads as any limit here has places
@@ -58,6 +52,11 @@ TABLES = (
     f"CREATE TRIGGER stored AFTER INSERT ON litequeue_jobs BEGIN {NOTE} NEW.id, 0, 0, NEW.state); END",
     f"""CREATE TRIGGER moved AFTER UPDATE OF state ON litequeue_jobs WHEN NEW.state <> OLD.state
     BEGIN {NOTE} NEW.id, NEW.attempt, OLD.state, NEW.state); END""",
+    f"""CREATE TRIGGER changed AFTER UPDATE OF operator ON litequeue_limits BEGIN
+    INSERT INTO moves (at, new, name)
+    SELECT {NOW}, coalesce(json_extract(NEW.operator, '$.concurrency'),
+           json_extract(NEW.operator, '$.rate.count')), NEW.name;
+    END""",
 )
 
 
@@ -199,7 +198,7 @@ def torture(path: Path, kinds: tuple[Kind, ...], *, jobs: int, kills: int, seed:
             time.sleep(chance.random() * PAUSE)
             spare_suspects(queue)
             for kind in kinds:
-                if kind.changes:
+                if kind.changes and kind.name in queue.limits:
                     _change(queue, kind, kind.changes[number % len(kind.changes)])
             victim = chance.randrange(WORKERS)
             deaths[workers[victim].pid] = time.monotonic()
@@ -239,24 +238,10 @@ def _enqueue(queue: Queue, kinds: tuple[Kind, ...], jobs: int, chance: random.Ra
 
 
 def _change(queue: Queue, kind: Kind, most: int) -> None:
-    """Change a limit as an operator does, and note it in the same transaction."""
-    fields: dict[str, Any] = {"concurrency": most}
     if kind.window:
-        fields = {"rate": rate_of(f"{most}/s", smooth=kind.smooth)}
-    values = {"operator": encoded_fields(fields), "name": kind.name}
-
-    def work(db: Connection) -> None:
-        if db.rows(
-            "UPDATE litequeue_limits SET operator = :operator, operator_at = 1.0 WHERE name = :name RETURNING 1", values
-        ):
-            db.rows(
-                f"INSERT INTO moves (at, new, name) VALUES ({NOW}, :most, :name)", {"most": most, "name": kind.name}
-            )
-            stored_rules.changed(db, kind.name)
-
-    kernel: Any = queue.engine.kernel  # type: ignore[attr-defined]
-    kernel.writer.run(work)
-    kernel.notify_workers()
+        queue.limits[kind.name].set(rate=f"{most}/s", smooth=kind.smooth)
+    else:
+        queue.limits[kind.name].set(concurrency=most)
 
 
 def _figures(queue: Queue, record: Record, kills: int, seconds: float) -> Figures:
