@@ -20,6 +20,7 @@ from benchmarks import (
     footprint,
     idle,
     latency,
+    limits,
     listings,
     many_schedules,
     operating,
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "bulk": bulk,
     "payloads": payloads,
     "shrinking": shrinking,
+    "limits": limits,
 }
 
 

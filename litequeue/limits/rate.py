@@ -42,12 +42,18 @@ class Rate(msgspec.Struct, frozen=True):
 
     @property
     def _spacing(self) -> float:
-        return self.window / self.count
+        """From slot to slot. A function may be called `patience` after its claim, and that as much after its slot."""
+        return (self.window + 2 * self.patience) / self.count
 
-    def stamp(self, now: float) -> float:
-        """Return the moment under which a start that is claimed now is kept: not before its function is called."""
+    def stamp(self, starts: Sequence[tuple[float, int]], now: float) -> float:
+        """Return the moment under which a start that is claimed now is kept: not before its function is called.
+
+        A smooth one has the slot after the last one's, if it is hardly late for that.
+        """
         latest = now + self.patience
-        if self.smooth or self.count <= SLICES:
+        if self.smooth:
+            return max([latest, *(at + count * self._spacing for at, count in starts[-1:])])
+        if self.count <= SLICES:
             return latest
         width = self.window / SLICES
         return math.ceil(latest / width) * width
@@ -68,8 +74,8 @@ class Rate(msgspec.Struct, frozen=True):
         """Return when a start of this cost is allowed: `now`, or later; infinity where it never is."""
         if cost > self.count:
             return math.inf
-        if self.smooth:
-            return max([now, *(at + count * self._spacing for at, count in starts[-1:])])
+        slots = starts[-1:] if self.smooth else ()
+        now = max([now, *(at - 2 * self.patience + count * self._spacing for at, count in slots)])
         used = self.used(starts)
         if used + cost <= self.count:
             return now

@@ -50,6 +50,9 @@ class Fits(NamedTuple):
     missing: bool
 
 
+MISSING = Fits((), missing=True)
+_NOTHING = None, None
+
 _decoder = msgspec.json.Decoder(TaskRules)
 _encode = msgspec.json.Encoder().encode
 NONE = TaskRules()
@@ -74,14 +77,17 @@ def decode(text: str) -> TaskRules:
 
 def takes_of(rules: TaskRules, stored: str | None) -> Fits:
     """Return what a job takes of its task's limits, given what it says itself."""
-    if not rules.depends:
-        return Fits(tuple(Take(use.limit, "", use.cost or 0, False) for use in rules.limits), missing=False)
-    said = stored_takes(stored)
+    said: dict[str, tuple[str | None, int]] | None = None
     found: list[Take] = []
     for use in rules.limits:
-        key, cost = said.get(use.limit, (None, None))
-        if (use.keyed and key is None) or (use.cost is None and cost is None):
-            return Fits((), missing=True)
-        takes = use.cost if use.cost is not None else cost or 0
-        found.append(Take(use.limit, key if use.keyed and key else "", takes, use.keyed))
-    return Fits(tuple(found), missing=False)
+        limit, keyed, cost, key = use.limit, use.keyed, use.cost, ""
+        if keyed or cost is None:
+            if said is None:
+                said = stored_takes(stored)
+            own_key, own_cost = said.get(limit, _NOTHING)
+            if (keyed and own_key is None) or (cost is None and own_cost is None):
+                return MISSING
+            key = own_key if keyed and own_key else ""
+            cost = own_cost or 0 if cost is None else cost
+        found.append(Take(limit, key, cost, keyed))
+    return Fits(tuple(found), False)

@@ -31,7 +31,19 @@ class Signature:
     checked and converted to where the codec is a `JsonCodec`; what any other codec returns is left alone.
     """
 
-    __slots__ = ("_known", "_locals", "_own", "_warned", "_writer", "calling", "codec", "function", "mask", "task_name")
+    __slots__ = (
+        "_defaults",
+        "_known",
+        "_locals",
+        "_own",
+        "_warned",
+        "_writer",
+        "calling",
+        "codec",
+        "function",
+        "mask",
+        "task_name",
+    )
 
     def __init__(self, function: Callable[..., Any], codec: Codec, task_name: str, mask: Iterable[str] = ()) -> None:
         self.function: Callable[..., Any] = function
@@ -43,6 +55,7 @@ class Signature:
         self._own: bool = type(codec) is JsonCodec  # a subclass may do anything
         self._writer = to_json if self._own else checked_writer(codec)
         self._known: Plan | None = None
+        self._defaults: dict[str, Any] | None = None
         self._warned = False
 
     @property
@@ -56,7 +69,10 @@ class Signature:
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by the names of the parameters, with defaults."""
         plan = self._known or self._plan()
-        defaults = {p.name: p.default for p in self.calling.parameters if p.default is not inspect.Parameter.empty}
+        if self._defaults is None:
+            empty = inspect.Parameter.empty
+            self._defaults = {p.name: p.default for p in self.calling.parameters if p.default is not empty}
+        defaults = self._defaults
         if plan.loose is None or self.calling.is_passed_on(args, kwargs):
             bound = (self.calling.inner or self.calling.outer).bind(*args, **kwargs)
             bound.apply_defaults()

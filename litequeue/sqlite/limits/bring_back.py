@@ -37,7 +37,7 @@ def freed(job_ids: Iterable[str], held: Iterable[Held]) -> Steps[None]:
             room[limit, key] = room.get((limit, key), 0) + count
     if ordered:
         yield from leave_order(job_ids)
-    if room:
+    if room and (yield SQL["next_key_look"], ()) != [(None,)]:  # else none is parked
         yield from bring_back((limit, key, count) for (limit, key), count in room.items())
 
 

@@ -93,7 +93,7 @@ class Gate:
         """
         self.moved = False
         candidates = [Candidate(*row) for row in rows]
-        plans, admitted = self._plans, list[tuple[int, Held | None]]()
+        plans, is_open, admitted = self._plans, self._open, list[tuple[int, Held | None]]()
         fits: list[Fits | None] = []
         for job in candidates:
             rules, _ = plans.get(job.task) or self._plan(job.task)
@@ -102,7 +102,7 @@ class Gate:
         for job, each in zip(candidates, fits, strict=True):
             if len(admitted) >= most:
                 break
-            if not self.is_open(job.queue, job.task):
+            if not (is_open.get((job.queue, job.task)) or self.is_open(job.queue, job.task)):
                 continue
             rules, counts_starts = plans[job.task]
             held: Held | None = None

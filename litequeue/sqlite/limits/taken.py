@@ -33,7 +33,7 @@ class Room:
 
     def fits(self, cost: int) -> bool:
         """Whether a run that takes so much may start now."""
-        return cost <= self.left and self._opens_at(cost) <= self._now
+        return cost <= self.left and (self._rate is None or self._opens_at(cost) <= self._now)
 
     def opens_at(self, cost: int) -> float:
         """Return when it may, as far as that is a matter of time; else infinity."""
@@ -52,7 +52,7 @@ class Room:
         self.left -= cost
         if self._rate is None:
             return None
-        at = self._rate.stamp(self._now)
+        at = self._rate.stamp(self._starts, self._now)
         self._starts.append((at, cost))
         return at
 
@@ -64,7 +64,7 @@ class Room:
         """Return when there is room for one more, after so many have started now, as far as time decides it."""
         if self._rate is None:
             return math.inf
-        return self._rate.opens_at([*self._starts, (self._rate.stamp(self._now), count)], 1, self._now)
+        return self._rate.opens_at([*self._starts, (self._rate.stamp(self._starts, self._now), count)], 1, self._now)
 
 
 class Taken:
@@ -77,18 +77,18 @@ class Taken:
 
     def room(self, limit: str, key: str) -> Room:
         """Return what is left of a limit, or of one key of it."""
-        known = self._rooms.get((limit, key))
+        place = limit, key
+        known = self._rooms.get(place)
         if known is None:
             # of one that no task takes of any more, what was parked before comes back
             allowed = self._rules.allowed(limit) if limit in self._rules.used else Allowed()
             most, rate = allowed.concurrency, allowed.rate
-            left = math.inf if most is None else most - self.running.get((limit, key), 0)
-            known = self._rooms[limit, key] = Room(left, rate, self._starts_of(limit, key, rate), self._now)
+            left = math.inf if most is None else most - self.running.get(place, 0)
+            starts = [] if rate is None else self._starts_of(limit, key, rate)
+            known = self._rooms[place] = Room(left, rate, starts, self._now)
         return known
 
-    def _starts_of(self, limit: str, key: str, rate: Rate | None) -> list[tuple[float, int]]:
-        if rate is None:
-            return []
+    def _starts_of(self, limit: str, key: str, rate: Rate) -> list[tuple[float, int]]:
         values = {"limit": limit, "key": key, "edge": rate.edge(self._now), "latest": rate.latest(self._now)}
         return [(at, count) for at, count in self._db.rows(SQL["starts"], values)]
 

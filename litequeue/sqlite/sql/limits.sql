@@ -136,6 +136,17 @@ UPDATE litequeue_jobs SET state = 2 WHERE id IN (SELECT value FROM json_each(:id
 -- name: note_parked
 INSERT OR REPLACE INTO litequeue_parked (job, limit_name, key, queue, task, rank) VALUES (?, ?, ?, ?, ?, ?)
 
+-- Of the first :most jobs of a lane those that take the same, so are of the same full key. MATERIALIZED: read before written.
+-- name: park_alike
+WITH found (job, rank) AS MATERIALIZED (
+    SELECT head.id, head.rank
+    FROM (SELECT id, -priority AS rank FROM litequeue_jobs WHERE state = 1 AND queue = +:queue AND task = +:task
+          ORDER BY -priority, id LIMIT CAST(:most AS INTEGER)) AS head
+    CROSS JOIN litequeue_limited AS limited ON limited.job = head.id AND limited.takes = :takes)
+INSERT OR REPLACE INTO litequeue_parked (job, limit_name, key, queue, task, rank)
+SELECT job, :limit, :key, :queue, :task, rank FROM found
+RETURNING job
+
 -- name: note_full_key
 INSERT INTO litequeue_full_keys (limit_name, key, queue, task, look_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (limit_name, key, queue, task) DO UPDATE SET look_at = min(look_at, excluded.look_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -118,7 +119,8 @@ class Pool(ABC):
 
     def _is_late(self, job: Claimed) -> bool:
         """Whether its start was counted too long ago: its function is not called, and the job goes back."""
-        if job.held is None or self._clock.monotonic() <= job.held.start_by:
+        held = job.held
+        if held is None or held.start_by == math.inf or self._clock.monotonic() <= held.start_by:
             return False
         self._mailbox.end(Ended(job, Released(), self._setup.clock.now(), self._setup.defaults.result_ttl))
         self._wake()
