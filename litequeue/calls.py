@@ -203,6 +203,7 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
         return f"<EnqueuedJobs {len(self)}>"
 
 
+@interruptible
 def store_in_chunks(
     calls: Iterable[GivenCall],
     batch: Batch,

@@ -30,6 +30,7 @@ class Demand(NamedTuple):
     """Which tasks a worker can start now, how many jobs of them, and with how many deaths at most.
 
     `at_once`: how many of these begin without waiting for another, as those must whose starts count against a rate.
+    `patience`: how many seconds after their claim these were called lately, at most.
     `durable`: a claim must survive power loss, since one of the tasks may not run twice.
     """
 
@@ -37,6 +38,7 @@ class Demand(NamedTuple):
     limit: int
     most_deaths: int | None = None
     at_once: int = 1
+    patience: float = 0.0
     durable: bool = False
 
     def met_by(self, claimed: Sequence[Claimed]) -> bool:

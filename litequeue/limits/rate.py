@@ -45,12 +45,13 @@ class Rate(msgspec.Struct, frozen=True):
         """From slot to slot. A function may be called `patience` after its claim, and that as much after its slot."""
         return (self.window + 2 * self.patience) / self.count
 
-    def stamp(self, starts: Sequence[tuple[float, int]], now: float) -> float:
+    def stamp(self, starts: Sequence[tuple[float, int]], now: float, patience: float = 0.0) -> float:
         """Return the moment under which a start that is claimed now is kept: not before its function is called.
 
-        A smooth one has the slot after the last one's, if it is hardly late for that.
+        `patience`: how many seconds that may take here, if more than usual. A smooth one has the slot after the last
+        one's, if it is hardly late for that.
         """
-        latest = now + self.patience
+        latest = now + max(self.patience, patience)
         if self.smooth:
             return max([latest, *(at + count * self._spacing for at, count in starts[-1:])])
         if self.count <= SLICES:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from litequeue.core.interruptible import interruptible
 from litequeue.limits.limit import Filler, Limit
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ LONGEST_KEY = 1_000  # characters
 _encode = msgspec.json.Encoder().encode
 
 
+@interruptible
 class Taken:
     """Works out what a call takes of the limits of its task that depend on the arguments."""
 

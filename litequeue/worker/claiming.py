@@ -144,6 +144,7 @@ class Claiming:
                 1 if quarantine.one_at_a_time else room,
                 quarantine.most_deaths,
                 self._executor.free(kind),
+                self._executor.patience,
                 bool(self._at_most_once) and not kind.isdisjoint(self._at_most_once),
             )
             for kind, room in rooms

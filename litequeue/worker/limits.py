@@ -28,11 +28,17 @@ class Limits:
 
     def look(self) -> bool:
         """Note functions that have returned after they were left behind; return whether there were any."""
-        gone = self._mailbox.take_gone()
-        for job in gone:
-            if job.held is not None:
-                self._store.runs.is_gone(job)
-        return bool(gone)
+        gone, found = self._mailbox.take_gone(), False
+        while gone:
+            try:
+                if gone[0].held is not None:
+                    self._store.runs.is_gone(gone[0])
+            except BaseException:  # the file is locked or the disk full: again in the next cycle
+                self._mailbox.keep_gone(gone)
+                raise
+            gone.pop(0)
+            found = True
+        return found
 
     def give_takes(self, jobs: tuple[Claimed, ...], tasks: Mapping[str, Task[..., Any]]) -> bool:
         """Work out what these jobs take of limits, and keep it; return whether any can be claimed now.

@@ -66,7 +66,7 @@ def test_a_run_counts_by_what_its_own_worker_has_declared(store):
 
 def test_what_a_worker_declares_later_counts_too(store):
     number = worker(store, "w", ())
-    store.workers.serve(number, frozenset({"add", "pay"}), [], ("pay",))
+    store.workers.serve(number, frozenset({"add", "pay"}), [], {}, ("pay",))
     put(store, "pay")
     claim(store, number)
     assert rescue(store, number, None).interrupted == ("1",)

@@ -94,7 +94,8 @@ def _replace(schedule: str, last: Row | None, new: NewJob, delete_at: float | No
         return Tick((yield from _store_behind(schedule, None, new)))
     job_id, task, state, begun = last
     if task == new.task and state < NUMBER[Status.RUNNING] and not begun:
-        yield from enqueue.replace(job_id, new, waiting=state == NUMBER[Status.WAITING])
+        held = state == NUMBER[Status.WAITING] and bool((yield SQL["is_held"], {"id": job_id}))  # else it is parked
+        yield from enqueue.replace(job_id, new, waiting=held)
         return Tick(job_id, fresh=False)
     other = ErrorInfo("Replaced", f"the schedule {schedule!r} calls {in_words(new.task)} by now", "")
     why = other if task != new.task else None

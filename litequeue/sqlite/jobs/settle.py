@@ -55,7 +55,8 @@ def turn(
     rules = NO_RULES if word is None else known_rules.of(db, word)
     gate = None
     if not rules.are_none or capacity is not None:
-        gate = Gate(db, rules, monotonic(), Free(db, worker, capacity, rules))
+        patience = max((demand.patience for demand in demands), default=0.0)
+        gate = Gate(db, rules, monotonic(), Free(db, worker, capacity, rules), patience)
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:

@@ -35,10 +35,10 @@ class Gate:
     what they take, since they were enqueued by name or before the limit: their worker works it out.
     """
 
-    def __init__(self, db: Connection, rules: Rules, now: float, free: Free) -> None:
+    def __init__(self, db: Connection, rules: Rules, now: float, free: Free, patience: float = 0.0) -> None:
         self._db, self._rules, self._now = db, rules, now
         self.free: Free = free
-        self.taken: Taken = Taken(db, rules, now)
+        self.taken: Taken = Taken(db, rules, now, patience=patience)
         self.parking: Parking = Parking(db, rules, self.taken, now)
         self.opens_at: float = math.inf
         self.keyless: set[int] = set()
@@ -109,6 +109,7 @@ class Gate:
             if rules is not None and each is not None and rules.limits:
                 if each.missing:
                     self.keyless.add(job.id)
+                    self.parking.set_aside(job, rules.limits[0].limit)
                     continue
                 if counts_starts and len(admitted) >= at_once:
                     continue  # its start would be counted long before its function is called
@@ -132,6 +133,9 @@ class Gate:
 
     def _passes(self, job: Candidate, takes: tuple[Take, ...], rules: TaskRules) -> bool:
         for take in takes:
+            if take.cost > self._rules.allowed(take.limit).most:  # nothing is to wait for what never starts
+                self.parking.set_aside(job, take.limit)
+                return False
             if take.keyed and not self._key_has_room(job, take, ordered=rules.ordered and take is takes[0]):
                 return False
             if not take.keyed and not self._has_room(take):

@@ -9,7 +9,7 @@ from litequeue.core.names import some
 from litequeue.errors import LimitNotFound, Unsupported
 from litequeue.limits.settings import effective, encoded_fields, with_settings
 from litequeue.limits.task_rules import decode
-from litequeue.sqlite.limits.stored_rules import changed
+from litequeue.sqlite.limits.stored_rules import changed, read_again
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def pause(kind: PauseKind, name: str, now: float) -> Steps[bool]:
     """Let no job of a queue or a task start; return whether it was not paused."""
     rows = yield SQL["pause"], {"kind": kind, "name": name, "now": now}
     if rows:
-        yield from changed()
+        yield from read_again()
     return bool(rows)
 
 
@@ -98,5 +98,5 @@ def resume(kind: PauseKind, name: str) -> Steps[bool]:
     """Let them start again; return whether it was paused."""
     rows = yield SQL["resume"], {"kind": kind, "name": name}
     if rows:
-        yield from changed()
+        yield from read_again()
     return bool(rows)

@@ -73,8 +73,13 @@ class Parking:
 
     def note(self, job: Candidate, take: Take, opens_at: float) -> None:
         """Park a job of a full key, and in this transaction all that come after it with that key."""
-        self._full[take.limit, take.key] = min(opens_at, self._now + LOOK_AGAIN)
+        self._full[take.limit, take.key] = min(opens_at, _later(self._now))
         self._add(job, take)
+
+    def set_aside(self, job: Candidate, limit: str) -> None:
+        """Park a job that cannot start as things are, so that no other waits for it: it is looked at now and then."""
+        self._full.setdefault((limit, ""), _later(self._now))
+        self._new.append((job.id, limit, "", job.queue, job.task, job.rank))
 
     def _add(self, job: Candidate, take: Take) -> None:
         self._new.append((job.id, take.limit, take.key, job.queue, job.task, job.rank))
@@ -120,13 +125,13 @@ class Parking:
             count = int(min(free, CHUNK))
             if count > 0:
                 wanted.append((limit, key, count))
-            again = self._now if free > CHUNK else min(room.after(count), self._now + LOOK_AGAIN)
+            again = self._now if free > CHUNK else min(room.after(count), _later(self._now))
             later.append((again, limit, key))
         self._bring_back(wanted)
         self._db.many(SQL["look_later"], later)
         self._db.many(SQL["forget_empty_keys"], due)
         if len(rows) < CHUNK:  # what is due still has a name that is not UTF-8, so not as it was read
-            self._db.rows(SQL["put_off_looks"], {"now": self._now, "later": self._now + LOOK_AGAIN})
+            self._db.rows(SQL["put_off_looks"], {"now": self._now, "later": _later(self._now)})
         self._next_look = None
         return True
 
@@ -145,3 +150,8 @@ class Parking:
             [(moment,)] = self._db.rows(SQL["next_key_look"])
             self._next_look = math.inf if moment is None else float(moment)
         return self._next_look
+
+
+def _later(now: float) -> float:
+    """In a minute, at a whole second: so many keys make no more than one look a second."""
+    return math.ceil(now + LOOK_AGAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from litequeue.ipc.process_identity import boot_id
@@ -11,16 +12,31 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.sqlite.drivers.connection import Connection
 
-BOOT = {"name": "boot"}
+BOOT, BOOTED_AT = {"name": "boot"}, {"name": "booted_at"}
 
 
-def note(db: Connection, clock: Clock) -> None:
-    """After a reboot, and on another machine: let all windows begin full, and look at all keys."""
+def note(db: Connection, clock: Clock) -> bool:
+    """After a reboot, and on another machine, forget such times; return whether it was one.
+
+    All windows begin full then, from the moment that is noted: claims are not synced, so starts may have been lost.
+    """
     boot = boot_id() or f"since hour {(clock.now() - clock.monotonic()) // 3600:.0f}"
-    if db.rows(SQL["get_meta"], BOOT) == [(boot,)]:
-        return
-    starts, now = db.rows(SQL["all_starts"]), clock.monotonic()
-    db.rows(SQL["drop_starts"])
-    db.many(SQL["count_start"], [(limit, key, now, count) for limit, key, count in starts])
-    db.rows(SQL["restart_keys"], {"now": now})
+    known = db.rows(SQL["get_meta"], BOOT)
+    if known == [(boot,)]:
+        return False
+    if known:
+        db.rows(SQL["set_meta"], {**BOOTED_AT, "value": repr(clock.monotonic())})
+        db.rows(SQL["drop_starts"])
+        db.rows(SQL["restart_keys"], {"now": clock.monotonic()})
     db.rows(SQL["set_meta"], {**BOOT, "value": boot})
+    return True
+
+
+def booted_at(db: Connection) -> float | None:
+    """When windows began full after the last reboot; None: there was none that the file knows of."""
+    try:
+        [(text,)] = db.rows(SQL["get_meta"], BOOTED_AT)
+        moment = float(text)
+    except ValueError:
+        return None
+    return moment if math.isfinite(moment) else None

@@ -28,7 +28,9 @@ class Rules:
         pauses: Iterable[Row] = (),
         *,
         has_full_keys: bool = False,
+        booted_at: float | None = None,
     ) -> None:
+        self.booted_at: float | None = booted_at  # all windows were full then
         self.limits: dict[str, Allowed] = {
             name: effective(declared, operator) for name, declared, operator, _ in limits
         }
@@ -92,9 +94,10 @@ class KnownRules:
         """Return the rules that stand under the word, which are read in a write transaction."""
         known, rules = self._known
         if word != known:
-            reboot.note(db, self._clock)
+            noted = reboot.note(db, self._clock)
             rules = read(db)
-            self._known = word, rules
+            if not noted:  # else not before that is committed
+                self._known = word, rules
         return rules
 
     def now(self, db: Connection) -> Rules:
@@ -116,4 +119,5 @@ def read(db: Connection) -> Rules:
         db.rows(SQL["stored_tasks"]),
         db.rows(SQL["stored_pauses"]),
         has_full_keys=look is not None,
+        booted_at=reboot.booted_at(db),
     )

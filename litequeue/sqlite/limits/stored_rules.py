@@ -51,9 +51,14 @@ def _differences(
 
 
 def changed(limit: str | None = None) -> Steps[None]:
-    """After any change of the rules: have them read again, and the full keys looked at, of one limit or of all.
+    """After a change of limits: have the rules read again, and full keys looked at, of one limit or of all."""
+    yield from read_again()
+    yield SQL["look_at_all_keys"], {"now": 0.0, "limit": limit}
+
+
+def read_again() -> Steps[None]:
+    """After any change of the rules: have them read again.
 
     The word is a new one, not the next: a change that is rolled back must not share it with one that is not.
     """
     yield SQL["set_meta"], {**WORD, "value": os.urandom(8).hex()}
-    yield SQL["look_at_all_keys"], {"now": 0.0, "limit": limit}

@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 class Room:
     """What is left of a limit, or of one key of it, at one moment."""
 
-    __slots__ = ("_now", "_rate", "_starts", "left")
+    __slots__ = ("_now", "_patience", "_rate", "_starts", "left")
 
-    def __init__(self, left: float, rate: Rate | None, starts: list[tuple[float, int]], now: float) -> None:
+    def __init__(
+        self, left: float, rate: Rate | None, starts: list[tuple[float, int]], now: float, patience: float
+    ) -> None:
         self.left: float = left
-        self._rate, self._starts, self._now = rate, starts, now
+        self._rate, self._starts, self._now, self._patience = rate, starts, now, patience
 
     @property
     def patience(self) -> float:
         """How many seconds after its claim a function may be called."""
-        return math.inf if self._rate is None else self._rate.patience
+        return math.inf if self._rate is None else max(self._rate.patience, self._patience)
 
     def fits(self, cost: int) -> bool:
         """Whether a run that takes so much may start now."""
@@ -52,7 +54,7 @@ class Room:
         self.left -= cost
         if self._rate is None:
             return None
-        at = self._rate.stamp(self._starts, self._now)
+        at = self._rate.stamp(self._starts, self._now, self._patience)
         self._starts.append((at, cost))
         return at
 
@@ -68,10 +70,16 @@ class Room:
 
 
 class Taken:
-    """The rooms of all limits, each counted when it is first asked for. `of_all`: count also what bounds no run."""
+    """The rooms of all limits, each counted when it is first asked for. `of_all`: count also what bounds no run.
 
-    def __init__(self, db: Connection, rules: Rules, now: float, *, of_all: bool = False) -> None:
+    `patience`: how many seconds after their claim functions may be called, where that is more than a rate's own.
+    """
+
+    def __init__(
+        self, db: Connection, rules: Rules, now: float, *, patience: float = 0.0, of_all: bool = False
+    ) -> None:
         self._db, self._rules, self._now, self._of_all = db, rules, now, of_all
+        self._patience = patience
         self._rooms: dict[tuple[str, str], Room] = {}
         self._holders: dict[tuple[str, str], int | None] = {}
 
@@ -85,12 +93,14 @@ class Taken:
             most, rate = allowed.concurrency, allowed.rate
             left = math.inf if most is None else most - self.running.get(place, 0)
             starts = [] if rate is None else self._starts_of(limit, key, rate)
-            known = self._rooms[place] = Room(left, rate, starts, self._now)
+            known = self._rooms[place] = Room(left, rate, starts, self._now, self._patience)
         return known
 
     def _starts_of(self, limit: str, key: str, rate: Rate) -> list[tuple[float, int]]:
         values = {"limit": limit, "key": key, "edge": rate.edge(self._now), "latest": rate.latest(self._now)}
-        return [(at, count) for at, count in self._db.rows(SQL["starts"], values)]
+        starts = [(at, count) for at, count in self._db.rows(SQL["starts"], values)]
+        booted = self._rules.booted_at  # before it starts may have been lost that were not synced
+        return [(booted, rate.count), *starts] if booted is not None and booted > rate.edge(self._now) else starts
 
     def edges(self) -> list[tuple[str, str, float]]:
         """Return up to which moment starts count no more, of each limit and key that was asked for."""

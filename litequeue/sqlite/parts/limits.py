@@ -41,6 +41,9 @@ class Limits:
 
         def work(db: Connection) -> list[str]:
             db.many(SQL["keep_takes"], takes.items())
+            back = {"ids": f"[{','.join((*takes, *failed))}]"}  # they were set aside
+            db.rows(SQL["bring_back"], back)
+            db.rows(SQL["forget_parked"], back)
             ended: list[str] = []
             for job_id, error in failed.items():
                 rows = db.rows(SQL["standing"], {"id": job_id, "now": now})

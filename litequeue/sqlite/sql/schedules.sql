@@ -149,3 +149,7 @@ SELECT schedule FROM litequeue_serial
 WHERE held = 0 AND NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = litequeue_serial.job AND state < 4)
 UNION
 SELECT schedule FROM litequeue_serial GROUP BY schedule HAVING min(held) = 1
+
+-- Whether a job waits for others of its schedule.
+-- name: is_held
+SELECT 1 FROM litequeue_serial WHERE job = :id AND held = 1

@@ -72,6 +72,11 @@ class Executor:
         return (self._threads if kind is self.plain else self._coroutines).free
 
     @property
+    def patience(self) -> float:
+        """How many seconds after their claim functions may have to wait for their call here."""
+        return max(pool.patience for pool in self._pools)
+
+    @property
     def busy(self) -> bool:
         """Whether a job runs or is in the backlog. One that ends is in the mailbox before it counts here no more."""
         # in the order in which jobs move on

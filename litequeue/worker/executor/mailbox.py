@@ -90,6 +90,10 @@ class Mailbox:
         self._gone.extend(job for job in gone if (job.id, job.attempt) in unsettled)
         return [job for job in gone if (job.id, job.attempt) not in unsettled]
 
+    def keep_gone(self, gone: list[Claimed]) -> None:
+        """Keep, for the next cycle, what could not be noted."""
+        self._gone.extendleft(reversed(gone))
+
     def release(self, jobs: Iterable[Claimed], now: float, keep_for: float) -> None:
         """Put in jobs that are released before they begin; `keep_for`: should one have been cancelled meanwhile."""
         self.ended.extend(Ended(job, Released(), now, keep_for) for job in jobs)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.mailbox import Mailbox
 
 
+LEAST_PATIENCE, MOST_PATIENCE = 0.005, 10.0  # seconds
+PATIENCE_KEPT = 0.98  # of it, with each that was in time
+
+
 class Setup(NamedTuple):
     """What the runs of one worker have in common. `tasks`: those that it serves, by name; more may come."""
 
@@ -45,6 +49,7 @@ class Pool(ABC):
         self.size: int = size
         self.backlog: deque[Claimed] = deque()
         self.claim_size: ClaimSize = ClaimSize()
+        self.patience: float = 0.0  # with starts that count against a rate, where functions were called late lately
         self._setup, self._mailbox = setup, mailbox
         self._clock, self._process_lock = setup.clock, setup.process_lock  # by themselves: each job asks them thrice
         self._since = 0.0  # when the backlog was last added to, by the monotonic clock
@@ -120,8 +125,13 @@ class Pool(ABC):
     def _is_late(self, job: Claimed) -> bool:
         """Whether its start was counted too long ago: its function is not called, and the job goes back."""
         held = job.held
-        if held is None or held.start_by == math.inf or self._clock.monotonic() <= held.start_by:
+        if held is None or held.start_by == math.inf:
             return False
+        late = self._clock.monotonic() - held.start_by
+        if late <= 0:
+            self.patience *= PATIENCE_KEPT
+            return False
+        self.patience = min(2 * (self.patience + late) + LEAST_PATIENCE, MOST_PATIENCE)
         self._mailbox.end(Ended(job, Released(), self._setup.clock.now(), self._setup.defaults.result_ttl))
         self._wake()
         return True
