@@ -158,7 +158,8 @@ class LimitWorld:
         return {str(job): takes for job, takes in self._rows("SELECT job, takes FROM litequeue_limited")}
 
     def _waiting(self) -> list[Waiting]:
-        return [Waiting(*row[:5], bool(row[5])) for row in self._rows(WAITING)]
+        now = self.clock.now()  # what has expired is about to end
+        return [Waiting(*row[:5], bool(row[5])) for row in self._rows(WAITING) if row[6] is None or row[6] > now]
 
     def _ended(self, jobs: Any) -> None:
         for job in jobs:

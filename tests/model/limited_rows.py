@@ -1,7 +1,8 @@
 """What a simulation of limits reads in the file: the jobs that wait, and rows that no rule of theirs allows."""
 
 WAITING = """
-    SELECT job.id, job.task, job.queue, -job.priority, limited.takes, job.state = 2
+    SELECT job.id, job.task, job.queue, -job.priority, limited.takes, job.state = 2,
+           CASE WHEN job.begun = 0 THEN job.expires_at END
     FROM litequeue_jobs AS job LEFT JOIN litequeue_limited AS limited ON limited.job = job.id
     WHERE job.state IN (1, 2)"""
 LEAKS = {

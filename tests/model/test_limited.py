@@ -49,7 +49,6 @@ MISTAKES = {
     ),
     "an end lets none in": lambda: mock.patch.object(give_back, "freed", return_value=iter(())),
     "starts are not given back": lambda: changed("take_off_start", "count = count - ?", "count = count - ? * 0"),
-    "what is let in and ends lets none in": lambda: changed("look_at_keys_of", "look_at = 0.0", "look_at = look_at"),
     "two begin in the order of a key": lambda: mock.patch.dict(SQL, ordered_holders="SELECT 1, 1 WHERE :limit = :keys"),
     "a limit is never full": lambda: mock.patch.object(Room, "fits", return_value=True),
     "a full limit is never looked at again": lambda: changed("keys_due", "look_at <= :now", "look_at <= 0"),
