@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
+from litequeue.core.duration import seconds
 from litequeue.core.interruptible import interruptible
 from litequeue.core.names import task_name
 from litequeue.core.registry import Registry
@@ -87,7 +88,10 @@ class NamedCalls(CallsByName):
 
     def __init__(self, names: Names, options: Using) -> None:
         self._names, self._options = names, options
-        names.unknown("any").using(**options)  # checks them now
+        checked = dict(options)
+        if checked.pop("wait_for_room", None) is not None:  # of which task it is asked is not known yet
+            seconds(options["wait_for_room"] or 0, "wait_for_room")
+        names.unknown("any").using(**cast("Using", checked))  # checks them now
 
     def _named(self, name: str) -> Task[..., Any]:
         return self._names.find(name).using(**self._options)

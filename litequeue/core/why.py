@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from typing_extensions import assert_never
-
 from litequeue.core.duration import text, utc
 from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import Status
@@ -170,7 +168,7 @@ def _unserved_text(obstacle: NoWorker | NoTask | NoQueue | NotOffered | NoSlot) 
         case NoSlot(queue):
             return f"its queue {queue!r} has all of its slots taken in each worker that serves it"
         case _:
-            assert_never(obstacle)
+            raise AssertionError(obstacle)
 
 
 def _limit_text(obstacle: Full | Rated | TooMuch | InOrder | BehindKey, now: float) -> str:
@@ -187,7 +185,7 @@ def _limit_text(obstacle: Full | Rated | TooMuch | InOrder | BehindKey, now: flo
         case BehindKey(limit, key):
             return f"others come first{_of(key)} in limit {limit!r}"
         case _:
-            assert_never(obstacle)
+            raise AssertionError(obstacle)
 
 
 def settled_text(record: JobRecord, now: float, worker: str | None = None) -> str | None:

@@ -246,11 +246,13 @@ def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
 
 
 def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
-    job_id, state, begun, task = holder
+    job_id, state, begun, task, for_a_time = holder
     if new.on_conflict == "raise":
         raise KeyConflict(f"{_key(new)} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
         yield from replace(job_id, new)
+        return Submitted(job_id, fresh=False)
+    if for_a_time and new.on_conflict == "return":  # one call in that time, whatever its arguments
         return Submitted(job_id, fresh=False)
     [(payload,)] = yield SQL["payload_of"], {"id": job_id}
     # arguments of another version are not comparable: the key alone says that it is the same call

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def holder_of(task: str, key: str, now: float, former_names: Sequence[str] = ()) -> Steps[Row | None]:
-    """Return its id, state, whether it has begun, and its task; a job that holds it no more loses it here."""
+    """Return its id, state, whether it has begun, its task, whether for a time; one that holds it no more loses it."""
     for name in (task_of(task), *former_names):
         stored: str | None = name
         while stored is not None:
@@ -24,7 +24,7 @@ def holder_of(task: str, key: str, now: float, former_names: Sequence[str] = ())
                 if set_back:
                     yield SQL["hold_key_again"], {"job": int(holder[0]), "now": now}
                 if in_scope if in_time is None else in_time:
-                    return (*holder, stored)
+                    return (*holder, stored, in_time is not None)
                 yield SQL["free_key"], {"task": stored, "key": key}
             [(stored,)] = yield SQL["next_version"], {"after": max(stored, f"{name}@"), "end": f"{name}A"}
     return None

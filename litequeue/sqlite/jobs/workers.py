@@ -12,9 +12,11 @@ from litequeue.core.records import Status
 from litequeue.core.store import Rescued
 from litequeue.ipc.process_lock import ANY
 from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import finish, reschedule, until
 from litequeue.sqlite.jobs.row_values import names_in
-from litequeue.sqlite.limits.bring_back import leave_order
+from litequeue.sqlite.limits.bring_back import freed, leave_order
+from litequeue.sqlite.limits.held import with_held
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def rescue(
     What it was executing of a task that may not be repeated fails now. `why`: what became of the worker.
     """
     runs = db.rows(SQL["runs_of"], {"worker": worker})
+    held = [job.held for job in with_held(db, claims(db, [int(run[0]) for run in runs])) if job.held is not None]
     begun = {f"{job_id}:{attempt}" for job_id, attempt, *_ in runs}
     declared = db.rows(SQL["at_most_once"], {"worker": worker}) if runs else []
     once = {task for (text,) in declared for task in names_in(text)}
@@ -110,7 +113,7 @@ def rescue(
     db.rows(SQL["forget_left_behind"], {"worker": worker})
     if runs:
         perform(db, leave_order(job_id for job_id, *_ in runs))
-        db.rows(SQL["look_at_all_keys"], {"now": 0.0, "limit": None})  # what they held is free
+        perform(db, freed((job_id for job_id, *_ in runs), held))
     db.rows(SQL["unregister"], {"worker": worker})
     return Rescued(tuple(returned), tuple(dead_lettered), tuple(cancelled), tuple(cut_short))
 

@@ -182,6 +182,8 @@ class Gate:
         """Keep what was taken that does not show in the running rows."""
         if self._starts:
             self._db.many(SQL["forget_starts"], self.taken.edges())
+            edge = self._now - self._rules.longest_window
+            self._db.rows(SQL["forget_old_starts"], {"edge": edge, "most": 4 * len(self._starts)})
             self._db.many(SQL["count_start"], self._starts)
         if self._orders:
             self._db.many(SQL["hold_order"], self._orders)

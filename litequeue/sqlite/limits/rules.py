@@ -39,6 +39,9 @@ class Rules:
             for name, text in tasks
             if not (rules := decode(text)).are_none  # others say nothing on a start
         }
+        self.longest_window: float = max(
+            (allowed.rate.window for allowed in self.limits.values() if allowed.rate is not None), default=0.0
+        )
         self.used: frozenset[str] = frozenset(use.limit for rules in self.tasks.values() for use in rules.limits)
         paused = [(kind, name) for kind, name, _ in pauses]
         self.paused_queues: frozenset[str] = frozenset(name for kind, name in paused if kind == "queue")

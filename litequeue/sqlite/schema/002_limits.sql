@@ -67,6 +67,8 @@ CREATE TABLE litequeue_starts (
     PRIMARY KEY (limit_name, key, at)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX litequeue_starts_at ON litequeue_starts (at);
+
 -- The job of each key whose jobs keep their order, from its first run until it has ended for good.
 CREATE TABLE litequeue_ordered (
     limit_name TEXT NOT NULL,

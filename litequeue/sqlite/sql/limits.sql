@@ -109,6 +109,11 @@ SELECT at, count FROM litequeue_starts WHERE limit_name = :limit AND key = :key 
 INSERT INTO litequeue_starts (limit_name, key, at, count) VALUES (?, ?, ?, ?)
 ON CONFLICT (limit_name, key, at) DO UPDATE SET count = count + excluded.count
 
+-- Of all limits and keys, what counts for none any more, some at a time: most keys never start again.
+-- name: forget_old_starts
+DELETE FROM litequeue_starts WHERE (limit_name, key, at) IN
+    (SELECT limit_name, key, at FROM litequeue_starts WHERE at <= :edge ORDER BY at LIMIT CAST(:most AS INTEGER))
+
 -- name: forget_starts
 DELETE FROM litequeue_starts WHERE limit_name = ? AND key = ? AND at <= ?
 
@@ -201,10 +206,7 @@ WHERE limit_name = ? AND key = ? AND NOT EXISTS
 -- name: look_at_all_keys
 UPDATE litequeue_full_keys SET look_at = :now WHERE look_at > :now AND (:limit IS NULL OR limit_name = :limit)
 
--- After a reboot: all starts count as of now, and every key is looked at.
--- name: all_starts
-SELECT limit_name, key, CAST(min(max(total(count), 0), 1e15) AS INTEGER) FROM litequeue_starts GROUP BY limit_name, key
-
+-- After a reboot: all windows are full from now on, and every key is looked at.
 -- name: drop_starts
 DELETE FROM litequeue_starts
 
