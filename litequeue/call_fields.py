@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from litequeue.core.interruptible import interruptible
 from litequeue.core.key_scope import checked_key
 from litequeue.serialization.json_codec import digest
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from litequeue.serialization.signature import Signature
 
 
+@interruptible
 class CallKey:
     """Makes the keys of one task's calls."""
 
