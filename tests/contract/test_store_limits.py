@@ -143,7 +143,7 @@ def test_a_smooth_rate_spaces_its_starts(store, clock):
     hands = Hands(store)
     assert len(hands.claim(9)) == 1
     opens_at = hands.turn(9).opens_at
-    assert opens_at == pytest.approx(clock.monotonic() + 2.0 + LATEST)
+    assert opens_at == pytest.approx(clock.monotonic() + (10.0 + 2 * LATEST) / 5 - LATEST)  # the next slot
     clock.advance(1.9)
     assert hands.claim(9) == []
     clock.advance(0.2)
