@@ -214,6 +214,8 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         known = self._declared.get(named, ()) if named in self._tasks else ()
         here = declared_here(function)
         refuse_another(named, known, here)
+        if options.own_limit is not None and named in self.limits_declared.all:
+            raise ValueError(f"queue.limit({named!r}) is declared, and the task's own limit has that name; rename one")
         made: Task[..., Any] = Task(function, named, options, self)
         if made.is_coroutine:
             made = AsyncTask(function, named, options, self)

@@ -247,6 +247,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise Unsupported(
                 f"a call as a value keeps queue, priority and a duration as expires only, not {', '.join(lost)}"
             )
+        if self.taken is not None:
+            self.taken.of(self.signature.arguments(args, kwargs))  # what a schedule's jobs take is worked out later
         payload = self._checked(self.signature.encode_call(args, kwargs))
         options = self._fields
         return Call(self.stored_name, options["queue"], payload, options["priority"], expires)

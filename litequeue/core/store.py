@@ -282,8 +282,11 @@ class Limits(Protocol):
     def uses(self) -> Mapping[str, Mapping[str, int]]:
         """Return the resources that one run of each task uses, by its name without a version."""
 
-    def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
-        """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""
+    def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> bool:
+        """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out.
+
+        Return whether any may start now, or let others start: not where the file asks for more than they say.
+        """
 
 
 class IdleWorkers(Protocol):

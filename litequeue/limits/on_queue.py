@@ -10,7 +10,7 @@ from litequeue.limits.declared import DeclaredLimits
 from litequeue.limits.stored import Limits, Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from litequeue.core.limits import PauseKind
     from litequeue.limits.limit import Limit
@@ -24,6 +24,11 @@ class DeclaresLimits:
     @property
     def engine(self) -> Engine:
         """What keeps and runs the jobs."""
+        raise NotImplementedError
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The tasks declared on the queue, by name, also by their old names."""
         raise NotImplementedError
 
     def require(self, features: Iterable[Feature]) -> None:
@@ -40,6 +45,11 @@ class DeclaresLimits:
         this returns say what a task takes of it. Raises `ValueError` where the name is declared otherwise already.
         """
         self.require([Feature.LIMITS])
+        own = self.tasks.get(name) if isinstance(name, str) else None
+        if own is not None and any(limit.name == name for limit in own.limits):
+            raise ValueError(
+                f"{name!r} is the name of a task with a limit of its own; give the shared one another name"
+            )
         return self.limits_declared.add(name, concurrency, rate, smooth=smooth)
 
     @property
@@ -57,28 +67,35 @@ class DeclaresLimits:
         It holds at once, in all processes, over restarts too. What runs goes on; what is enqueued, and what schedules
         enqueue, waits.
         """
-        return self.engine.rules.pause(*self._paused(queue, task))
+        changed = [self.engine.rules.pause(*each) for each in self._paused(queue, task)]
+        return any(changed)
 
     async def apause(self, queue: str | None = None, *, task: Any = None) -> bool:
         """Async twin of `pause`."""
-        return await self.engine.rules.apause(*self._paused(queue, task))
+        changed = [await self.engine.rules.apause(*each) for each in self._paused(queue, task)]
+        return any(changed)
 
     def resume(self, queue: str | None = None, *, task: Any = None) -> bool:
         """Let the jobs of a queue, or of a task, start again; return whether it was paused."""
-        return self.engine.rules.resume(*self._paused(queue, task))
+        changed = [self.engine.rules.resume(*each) for each in self._paused(queue, task)]
+        return any(changed)
 
     async def aresume(self, queue: str | None = None, *, task: Any = None) -> bool:
         """Async twin of `resume`."""
-        return await self.engine.rules.aresume(*self._paused(queue, task))
+        changed = [await self.engine.rules.aresume(*each) for each in self._paused(queue, task)]
+        return any(changed)
 
-    def _paused(self, queue: str | None, task: Any) -> tuple[PauseKind, str]:
+    def _paused(self, queue: str | None, task: Any) -> list[tuple[PauseKind, str]]:
+        """What is to be paused: of a task that is declared here also its other names."""
         self.require([Feature.LIMITS])
         if (queue is None) is (task is None):
             raise TypeError('give the name of a queue, such as pause("email"), or a task: pause(task="send_email")')
         if queue is not None:
-            return "queue", check_name(queue, "a queue's name")
-        name = task if isinstance(task, str) else getattr(task, "name", task)
-        return "task", task_name(name)
+            return [("queue", check_name(queue, "a queue's name"))]
+        name = task_name(task if isinstance(task, str) else getattr(task, "name", task))
+        declared = self.tasks.get(name)
+        names = [name] if declared is None else [declared.name, *declared.options.aliases]
+        return [("task", each) for each in names]
 
     @property
     def pauses(self) -> list[Pause]:

@@ -65,7 +65,11 @@ class Taken:
             raise ValueError(
                 f"{self._task}: the cost {use.takes!r} of limit {use.name!r} must be a whole number: {error}"
             ) from error
-        if not 0 <= number <= use.allowed.most:
+        if number < 0:
+            raise ValueError(
+                f"{self._task}: the cost {use.takes!r} of limit {use.name!r} must be from 0, got {number:,}"
+            )
+        if number > use.allowed.most:
             never = f"which never has more than {use.allowed.most:,}"
             raise ValueError(f"{self._task}: a run would take {number:,} of limit {use.name!r}, {never}")
         return number

@@ -103,7 +103,11 @@ class Claiming:
     @property
     def left(self) -> int | None:
         """How many more jobs may be claimed in the life of this worker; None: any number."""
-        return None if self._max_jobs is None else self._max_jobs - self._counts.claimed + self._runs.unbegun
+        return (
+            None
+            if self._max_jobs is None
+            else self._max_jobs - self._counts.claimed + self._runs.unbegun + self._mailbox.late
+        )
 
     @property
     def is_due(self) -> bool:

@@ -51,7 +51,7 @@ class Limits:
             task = tasks.get(job.task)
             try:
                 found = None if task is None else _takes_of(job, task, self._names_of(job, task))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # of the application's own upgrade= or __format__
                 failed[job.id] = ErrorInfo(type(error).__name__, str(error), traceback.format_exc())
                 log.error("%s[%s] failed before it began: %s", job.task_name, job.id, error, extra=about(job))
                 continue
@@ -62,9 +62,7 @@ class Limits:
                 log.warning(
                     "%s waits for a worker whose code has its limits: this one's declares others", job.task_name
                 )
-        if takes or failed:
-            self._store.limits.give_takes(takes, failed)
-        return bool(takes)
+        return bool(takes or failed) and self._store.limits.give_takes(takes, failed)
 
     def _names_of(self, job: Claimed, task: Task[..., Any]) -> tuple[str, ...] | None:
         return None if job.version == task.options.version else self._store.runs.parameters_of(job.task)

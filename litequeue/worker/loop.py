@@ -5,17 +5,14 @@ from __future__ import annotations
 import errno
 import math
 import os
-import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, cast
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import text
 from litequeue.core.logger import log
-from litequeue.core.store import NewWorker
 from litequeue.errors import SchemaTooNew, StoreDamaged, StoreError, StoreReplaced
 from litequeue.ipc.notifier import CANCEL, JOBS, SCHEDULES, WORK
-from litequeue.ipc.process_identity import Identity
 from litequeue.ipc.process_lock import ProcessLock, open_directory
 from litequeue.worker.claiming import Claiming
 from litequeue.worker.executor.executor import Executor
@@ -116,6 +113,8 @@ class Loop:
         self._limits = Limits(store, self.mailbox)
         self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
+        self._confirmed: object = None  # how far all had come when nothing was left to do
+        self._outdated: Exception | None = None  # a newer litequeue has migrated the file: no more than ends
         self._version, self._polled, self._cancels_at = cast("object", None), 0.0, math.inf
 
     def register(self) -> None:
@@ -124,20 +123,7 @@ class Loop:
         self._tasks.declare(self._store)
 
     def _register(self) -> None:
-        new = NewWorker(
-            token=self._token,
-            identity=Identity.current().to_text(),
-            queues=self._options.queues,
-            tasks=tuple(sorted(self._tasks.names)),
-            modules=self._tasks.modules,
-            parameters=self._tasks.parameters,
-            at_most_once=self._tasks.at_most_once,
-            threads=self._options.threads,
-            coroutines=self._options.coroutines,
-            slots=self._options.slots,
-            offers=self._options.offers,
-        )
-        self.id = self.runs.worker = self._store.workers.register(new)
+        self.id = self.runs.worker = self._store.workers.register(self._tasks.worker(self._token, self._options))
 
     def _register_again(self) -> None:
         """Register again after being declared dead: our jobs were released, so those not begun are dropped."""
@@ -154,7 +140,8 @@ class Loop:
             if self._wrong_file or not lock.intact:
                 lock.abandon(self.mailbox.begun(once if lock.intact else None))
             else:
-                self._tasks.remove_undeclared(self._store)
+                if self._outdated is None:
+                    self._tasks.remove_undeclared(self._store)
                 self._store.runs.rescue(self.id, frozenset(self.mailbox.begun()), blame=False, why="it could not write")
         except BaseException as error:
             lock.abandon(self.mailbox.begun(once))  # the worker that takes the lock releases our jobs
@@ -168,7 +155,7 @@ class Loop:
 
     def serve(self) -> None:
         """Work until told to stop, or, if asked to, until no job is ready; then end."""
-        confirmed = None  # how far all had come when nothing was left to do
+        self._confirmed = None
         while not self._stop.made:
             try:
                 self._feed()
@@ -178,26 +165,38 @@ class Loop:
                     self._process_lock.check()
                     if not self._maintenance.tick(self.id, idle=not self._executor.busy):
                         self._register_again()
-                if self._recycling.ends(self._claiming.left) and self._has_nothing and self._quarantine.one is None:
-                    self._recycling.say()
-                    self.recycled = True
+                if self._is_done():
                     break
-                if self._stop.when_idle and self._is_idle():
-                    progress = self._stop.idleness.progress
-                    if confirmed != progress:  # not before a look after maintenance, which may fire
-                        confirmed = progress
-                        self._claiming.look_again()
-                    elif self._stop.idleness.all_idle(self._stop, progress):
-                        self._maintenance.look_for_unserved()
-                        break
                 self._wait()
-            except WRONG_FILE:
-                self._wrong_file = True
-                raise
+            except WRONG_FILE as error:
+                self._wrong_file = not isinstance(error, SchemaTooNew)
+                if self._wrong_file:
+                    raise
+                self._outdated = error
+                break
             except Exception as error:
                 self._stumble(error)
         self.end()
         self._process_lock.check()
+        if self._outdated is not None:
+            raise self._outdated
+
+    def _is_done(self) -> bool:
+        """Whether it is to end by itself: for a new process in its place, or since nothing is left to do."""
+        if self._recycling.ends(self._claiming.left) and self._has_nothing and self._quarantine.one is None:
+            self._recycling.say()
+            self.recycled = True
+            return True
+        if not (self._stop.when_idle and self._is_idle()):
+            return False
+        progress = self._stop.idleness.progress
+        if self._confirmed != progress:  # not before a look after maintenance, which may fire
+            self._confirmed = progress
+            self._claiming.look_again()
+        elif self._stop.idleness.all_idle(self._stop, progress):
+            self._maintenance.look_for_unserved()
+            return True
+        return False
 
     def _stumble(self, error: Exception) -> None:
         """Keep ended runs to settle them again: the disk is full, the file locked for long, or no descriptor left."""
@@ -327,6 +326,8 @@ class Loop:
         """Let running jobs end within the grace, release the rest, and settle everything."""
         if self.watchdog is not None:
             self.watchdog.stop()
+        if self._outdated is not None:
+            log.error("%s; %s claims no more, and stops when its jobs have ended", self._outdated, self._name)
         self._stop.say()
         self.runs.accept_no_more()
         deadline = self._clock.monotonic() + self._stop.grace
@@ -338,7 +339,7 @@ class Loop:
             self._settle(deadline)
             if self._executor.busy:
                 self._stop_log.wait()
-                self._pause(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
+                self._listener.pause(min(DRAIN_LOOK, deadline - self._clock.monotonic()))
                 self._stop.say()
                 self._process_lock.check()
                 self._keep_up()
@@ -351,7 +352,7 @@ class Loop:
         self._drain(patience + LAST_PATIENCE)  # these were just ending, or beginning
         deadline = max(deadline, self._clock.monotonic() + LAST_SETTLE)
         while self.mailbox.settling and self._clock.monotonic() < deadline:
-            self._pause(LAST_PATIENCE / 10)
+            self._listener.pause(LAST_PATIENCE / 10)
         self._settle(deadline)
         self._stop_log.end()
         self._claiming.note_what_ran()
@@ -359,7 +360,7 @@ class Loop:
     def _drain(self, patience: float) -> None:
         """Wait, at most so long, for the runs that were told to end."""
         while self._executor.busy and self._clock.monotonic() < patience:
-            self._pause(LAST_PATIENCE / 10)
+            self._listener.pause(LAST_PATIENCE / 10)
             self.runs.interrupt_all()
 
     def _keep_up(self) -> None:
@@ -367,7 +368,8 @@ class Loop:
         self._feed()
         self.runs.check()
         try:
-            self._maintenance.tick(self.id, idle=False)
+            if self._outdated is None:
+                self._maintenance.tick(self.id, idle=False)
             self._look_for_cancels()
         except Exception as error:
             log.warning("maintenance failed while the worker was ending: %s", error)
@@ -387,11 +389,4 @@ class Loop:
                     log.critical("the file could not be written: %s; these jobs will run again: %s", error, jobs)
                     return
                 log.error("the file could not be written: %s; trying again in %s", error, text(BACK_OFF))
-                self._pause(min(BACK_OFF, deadline - self._clock.monotonic()))
-
-    def _pause(self, span: float) -> None:
-        """Sleep until a notification, at most so long; also where the listener is broken: what has ended is kept."""
-        try:
-            self._listener.wait(max(0.0, span))
-        except OSError:
-            time.sleep(max(0.0, span))
+                self._listener.pause(min(BACK_OFF, deadline - self._clock.monotonic()))

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.logger import log
+from litequeue.core.store import NewWorker
 from litequeue.errors import StoreError, Unsupported
+from litequeue.ipc.process_identity import Identity
 from litequeue.limits.settings import encoded
 from litequeue.limits.task_rules import encoded_rules
 from litequeue.scheduling.declared import has_modules_amid_execution, is_being_imported
@@ -17,6 +19,7 @@ from litequeue.serialization.upgrading import names_in_order
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from litequeue.core.engine import RunOptions
     from litequeue.core.registry import Registry
     from litequeue.core.store import Parameters, Store
     from litequeue.limits.declared import DeclaredLimits
@@ -75,6 +78,22 @@ class ServedTasks:
     def modules(self) -> tuple[str, ...]:
         """The modules that declare these tasks, and schedules."""
         return tuple(sorted(self._schedules.modules))
+
+    def worker(self, token: str, options: RunOptions) -> NewWorker:
+        """Return what is put on record of a worker that serves them in this process."""
+        return NewWorker(
+            token=token,
+            identity=Identity.current().to_text(),
+            queues=options.queues,
+            tasks=tuple(sorted(self.names)),
+            modules=self.modules,
+            parameters=self.parameters,
+            at_most_once=self.at_most_once,
+            threads=options.threads,
+            coroutines=options.coroutines,
+            slots=options.slots,
+            offers=options.offers,
+        )
 
     def declare(self, store: Store) -> None:
         """Make the file's declared schedules and limits those of the code."""

@@ -246,11 +246,11 @@ class Writer:
             self._queue.connection_lock.release()
             self._released()
 
-    def run_outside(self, work: Work[T]) -> T:
+    def run_outside(self, work: Work[T], *, durable: bool = False) -> T:
         """Run `work` on the connection with no transaction open, for statements that cannot be in one."""
         self._enter()
         with self.exclusive():
-            return work(self.ready(durable=False, news=False, patient=True))
+            return work(self.ready(durable=durable, news=False, patient=True))
 
     def changes(self) -> tuple[int, int, int] | None:
         """What changes with each write to the file that may be news, of any process; None while ours takes long."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 VERSION = {"name": "schema_version"}
 SWITCH_EVERY = 0.02  # seconds
+# The oldest schema whose processes may still record how their runs ended in a file of the newest: they claim no more.
+# HAZARD: to be raised by a migration that such an end, as it was written before, would leave half done.
+ENDS_FROM = {"name": "ends_from"}
+OLDEST_THAT_ENDS = 2
 MADE_HERE = {"name": "made_by_litequeue"}
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -66,6 +70,11 @@ def check(db: Connection, path: str) -> None:
             f"{path} holds none of litequeue's tables; check the path (an application makes them with Queue(path))"
         )
     _refuse_newer(found, path)
+    if found < newest():
+        raise StoreError(
+            f"{path} has schema version {found}, and this litequeue reads version {newest()}: start the application "
+            f"once, or name it in place of the file (app:queue), which brings the file up to date"
+        )
 
 
 def _refuse_newer(found: int, path: str) -> None:
@@ -98,6 +107,12 @@ class Fence:
         """Check in a transaction that may have changed anything; yields the statements to run."""
         _refuse_newer(_number((yield SQL["get_meta"], VERSION)), self._path)
 
+    def check_ends(self, db: Connection) -> None:
+        """Raise `SchemaTooNew`, or do nothing, before the end of runs is recorded and nothing else."""
+        allowed = db.rows(SQL["get_meta"], ENDS_FROM)
+        if len(allowed) != 1 or not _VERSION.fullmatch(allowed[0][0]) or int(allowed[0][0]) > newest():
+            perform(db, self.steps())
+
     def explain(self, db: Connection) -> None:
         """Raise `SchemaTooNew` if that is why a statement was refused."""
         with suppress(NotAQueue):
@@ -120,6 +135,7 @@ def migrate(db: Connection, path: str) -> None:
                 for statement in statements:
                     db.script(statement)
         db.rows(SQL["set_meta"], {"name": "schema_version", "value": str(newest())})
+        db.rows(SQL["set_meta"], {**ENDS_FROM, "value": str(OLDEST_THAT_ENDS)})
         if fresh:
             db.rows(SQL["set_meta"], {**MADE_HERE, "value": "1"})
         if not db.rows(SQL["get_meta"], FILE_ID):

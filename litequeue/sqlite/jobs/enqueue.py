@@ -242,6 +242,7 @@ def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
     yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
     yield SQL["unpark"], {"id": job_id}
     yield SQL["look_at_keys_of"], {"ids": f"[{job_id}]"}
+    yield SQL["drop_order"], {"id": job_id}
     yield (SQL["drop_takes"], (job_id,)) if new.takes is None else (_KEEP_TAKES, (job_id, new.takes))
 
 

@@ -125,7 +125,8 @@ class Parking:
             count = int(min(free, CHUNK))
             if count > 0:
                 wanted.append((limit, key, count))
-            again = self._now if free > CHUNK else min(room.after(count), _later(self._now))
+            opens_at = room.after(count) if count else room.opens_at(1)
+            again = self._now if free > CHUNK else min(opens_at, _later(self._now))
             later.append((again, limit, key))
         self._bring_back(wanted)
         self._db.many(SQL["look_later"], later)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from litequeue.core.records import Status
+from litequeue.limits.task_rules import takes_of
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.finish import finish, until
+from litequeue.sqlite.jobs.finish import STATES, finish, until
 from litequeue.sqlite.limits import stored_rules
 from litequeue.sqlite.limits.rules import stored_uses
 from litequeue.sqlite.sql import SQL
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import ErrorInfo
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.kernel import Kernel
+    from litequeue.sqlite.limits.rules import Rules
 
 
 class Limits:
@@ -35,33 +37,38 @@ class Limits:
         """Return the resources that one run of each task uses, by its name without a version."""
         return self._kernel.read(stored_uses)
 
-    def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> None:
-        """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out."""
-        now, failed_ttl = self._kernel.clock.now(), self._kernel.retention.failed_ttl
+    def give_takes(self, takes: Mapping[str, str], failed: Mapping[str, ErrorInfo]) -> bool:
+        """Keep what jobs take of limits that did not say so; end those for which it cannot be worked out.
 
-        def work(db: Connection) -> list[str]:
-            db.many(SQL["keep_takes"], takes.items())
-            back = {"ids": f"[{','.join((*takes, *failed))}]"}  # they were set aside
+        Return whether any may start now, or let others start: not where the file asks for more than they say.
+        """
+
+        def work(db: Connection) -> tuple[list[str], list[str]]:
+            known = self._kernel.known_rules.now(db)
+            tasks: dict[str, str] = dict(db.rows(SQL["tasks_among"], {"ids": f"[{','.join(takes)}]"}))
+            said = [job_id for job_id, text in takes.items() if says_all(known, tasks.get(job_id), text)]
+            db.many(SQL["keep_takes"], [(job_id, takes[job_id]) for job_id in said])
+            back = {"ids": f"[{','.join((*said, *failed))}]"}  # they were set aside
             db.rows(SQL["bring_back"], back)
             db.rows(SQL["forget_parked"], back)
-            ended: list[str] = []
-            for job_id, error in failed.items():
-                rows = db.rows(SQL["standing"], {"id": job_id, "now": now})
-                if rows and rows[0][0] == 1:
-                    end = finish(
-                        job_id,
-                        rows[0][1],
-                        Status.FAILED,
-                        now,
-                        until(now, failed_ttl),
-                        was=Status.QUEUED,
-                        failed=1,
-                        error=error,
-                    )
-                    if perform(db, end):
-                        ended.append(job_id)
-            return ended
+            return said, [job_id for job_id, error in failed.items() if self._fail(db, job_id, error)]
 
-        ended = self._writer.run(work)
+        said, ended = self._writer.run(work)
         if ended:
             self._kernel.tell_ended(ended)
+        return bool(said or ended)
+
+    def _fail(self, db: Connection, job_id: str, error: ErrorInfo) -> bool:
+        now, kept = self._kernel.clock.now(), self._kernel.retention.failed_ttl
+        rows = db.rows(SQL["standing"], {"id": job_id, "now": now})
+        if not rows or STATES[rows[0][0]] is not Status.QUEUED:
+            return False
+        was = Status.QUEUED
+        end = finish(job_id, rows[0][1], Status.FAILED, now, until(now, kept), was=was, failed=1, error=error)
+        return perform(db, end)
+
+
+def says_all(known: Rules, task: str | None, takes: str) -> bool:
+    """Whether this is all that the rules of a job's task ask for."""
+    rules = None if task is None else known.of(task)
+    return task is not None and (rules is None or not takes_of(rules, takes).missing)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from litequeue.core.logger import about, later, say
 from litequeue.core.names import some
 from litequeue.core.outcome import Ended, Released, Succeeded
-from litequeue.errors import JobNotFound
+from litequeue.errors import JobNotFound, SchemaTooNew
 from litequeue.ipc.notifier import JOBS
 from litequeue.sqlite.commit.external_connection import perform_held
-from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.drivers.connection import perform, transact
 from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
 from litequeue.sqlite.jobs.finish import until
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.kernel import Kernel
     from litequeue.sqlite.parts.transactions import Transactions
+
+
+T = TypeVar("T")
 
 
 class Runs:
@@ -66,9 +69,17 @@ class Runs:
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
-        lost = self._writer.run(lambda db: settle.settle(db, ended))
+        lost = self._end(lambda db: settle.settle(db, ended))
         self._tell_settled(ended)
         return lost
+
+    def _end(self, work: Callable[[Connection], T]) -> T:
+        """Record ends of runs, also where a newer litequeue has migrated the file, if that says that we may."""
+        try:
+            return self._writer.run(work)
+        except SchemaTooNew:
+            check = self._kernel.fence.check_ends
+            return self._writer.run_outside(lambda db: transact(db, work, check), durable=True)
 
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._kernel.tell_ended([end.job.id for end in ended])
@@ -83,7 +94,7 @@ class Runs:
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
         """Release a dead worker's jobs, and deregister it."""
         now, kept = self._kernel.clock.now(), self._kernel.retention._asdict()
-        rescued = self._writer.run(
+        rescued = self._end(
             lambda db: workers.rescue(db, worker, executing, now, **kept, blame=blame, why=why)
         )  # durable, as what it ends is told
         self._kernel.notifier.notify(JOBS)

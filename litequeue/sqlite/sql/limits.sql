@@ -223,3 +223,10 @@ ORDER BY picked.key
 -- How many jobs of a queue each worker runs.
 -- name: running_of_queue
 SELECT worker, count(*) FROM litequeue_jobs WHERE state = 3 AND queue = :queue GROUP BY worker
+
+-- name: tasks_among
+SELECT CAST(id AS TEXT), task FROM litequeue_jobs WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- Of a job that gets other arguments before it begins.
+-- name: drop_order
+DELETE FROM litequeue_ordered WHERE job = :id

@@ -131,6 +131,7 @@ class Pool(ABC):
         if late <= 0:
             self.patience *= PATIENCE_KEPT
             return False
+        self._mailbox.late += 1
         self.patience = min(2 * (self.patience + late) + LEAST_PATIENCE, MOST_PATIENCE)
         self._mailbox.end(Ended(job, Released(), self._setup.clock.now(), self._setup.defaults.result_ttl))
         self._wake()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,13 @@ class SharedListener:
         self.listened: bool = False
 
     # ---- the loop's side
+
+    def pause(self, span: float) -> None:
+        """Sleep until something comes, at most so long; also where the listener is broken: what has ended is kept."""
+        try:
+            self.wait(max(0.0, span))
+        except OSError:
+            time.sleep(max(0.0, span))
 
     def wait(self, timeout: float) -> list[bytes]:
         """Return what has come; if nothing has, sleep until something comes, a wake or the timeout (seconds)."""
