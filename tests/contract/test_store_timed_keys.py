@@ -39,10 +39,10 @@ def test_the_key_is_free_after_its_time_while_its_job_still_runs(store, clock):
     assert status(store, first.id) is Status.RUNNING
 
 
-def test_other_arguments_and_on_conflict_raise_are_refused_as_for_other_keys(store):
+def test_a_call_with_other_arguments_is_that_one_job_too_unless_it_says_otherwise(store):
     first = timed(store)
-    with pytest.raises(KeyConflict, match="other arguments"):
-        timed(store, payload=OTHER)
+    assert timed(store, payload=OTHER) == Submitted(first.id, False)
+    assert store.jobs.look_up(first.id).payload != OTHER
     with pytest.raises(KeyConflict, match=f"held by job {first.id}"):
         timed(store, on_conflict="raise")
     assert timed(store, payload=OTHER, on_conflict="replace") == Submitted(first.id, False)
@@ -109,7 +109,7 @@ def test_what_is_undone_in_a_transaction_holds_no_key(store):
     with store.transactions.transaction():
         first = timed(store)
         with pytest.raises(KeyConflict):
-            timed(store, payload=OTHER)
+            timed(store, on_conflict="raise")
     assert timed(store).id == first.id
 
 

@@ -164,17 +164,35 @@ def test_what_the_application_does_to_its_own_tables_is_no_upgrade(queue, connec
     assert len(queue.jobs()) == 3
 
 
-def test_a_worker_of_the_older_release_ends_and_the_newer_one_takes_over_what_it_ran(queue, launch, newer):
+def test_a_worker_of_the_older_release_claims_no_more_and_finishes_what_it_runs(queue, launch, newer):
     old = launch()
-    job = queue.tasks["hold"].enqueue()
+    job, last = queue.tasks["nap"].enqueue(4), None
     until(lambda: running(job))
-    worker = newer("work")
+    newer("work")
+    while last is None:  # the newer one is there, and the older one has seen the migration, or is about to
+        try:
+            queue.tasks["pid"].enqueue()
+        except SchemaTooNew:
+            last = queue.jobs(task="pid", limit=1)
     _, log = old.communicate(timeout=30)
     assert old.returncode == 1
     assert f"knows up to {OLD}" in log
+    assert "claims no more, and stops when its jobs have ended" in log
     record = ended(job)
-    assert (record.status, record.attempt, record.deaths) == ("succeeded", 2, 0)
-    assert str(worker.pid).encode() in record.result
+    assert (record.status, record.attempt, record.deaths) == ("succeeded", 1, 0)  # its end was kept
+
+
+def test_where_a_newer_schema_wants_no_ends_of_the_older_its_jobs_run_again(queue, upgrade, connect):
+    task = queue.task(name="waits")(lambda: go.wait(20))
+    go = threading.Event()
+    with pytest.raises(SchemaTooNew, match=REFUSED), queue.worker(threads=1):
+        job = task.enqueue()
+        until(lambda: running(job))
+        upgrade()
+        connect().execute("UPDATE litequeue_meta SET value = '99' WHERE name = 'ends_from'")
+        go.set()
+        until(lambda: not queue.engine.workers.list() or go.is_set())
+    assert job.refresh().status == "running"  # until a worker of the newer release finds the lock free
 
 
 def test_a_worker_embedded_in_the_older_release_tells_whoever_started_it(queue, upgrade):
@@ -184,11 +202,11 @@ def test_a_worker_embedded_in_the_older_release_tells_whoever_started_it(queue, 
         job = task.enqueue()
         until(lambda: running(job))
         upgrade()
+        go.set()
         until(
             lambda: f"litequeue-{worker.name}" not in {one.name for one in threading.enumerate()}, "it ends by itself"
         )
-        go.set()
-    assert job.refresh().status == "running"  # until a worker of the newer release finds the lock free
+    assert job.refresh().status == "succeeded"
 
 
 # Both at once
