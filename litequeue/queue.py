@@ -199,8 +199,10 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         arguments; `upgrade`: a function of an older version and its arguments by name, which returns those of this one.
         `max_pending`: how many of its jobs may be queued; one more raises `QueueFull`, or waits with
         `using(wait_for_room=)`. `delivery`: "at_most_once" for what must never run twice: a run that is cut short fails
-        as `Interrupted`, without a retry. `uses`: what a run needs of the
-        resources that a worker offers, such as {"gpu": 1}.
+        as `Interrupted`, without a retry. `concurrency`, `rate` (such as "10/m"; `smooth`: spaced evenly): how many run
+        at once, and how many start in any window, of all workers together; for each value of `limit_key`, a format of
+        the arguments such as "{user}", and in `ordered` order. `limits`: what `queue.limit()` returned, shared with
+        other tasks. `uses`: what a run needs of the resources that a worker offers, such as {"gpu": 1}.
         """
         name, checked = options.get("name"), task_options(options)
         if function is None:
