@@ -41,6 +41,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     start_by: float
     frees: tuple[tuple[str, str, int], ...]
     ordered: bool
+    claimed_at: float = 0.0  # by the same clock
 
 
 def stored_takes(text: str | None) -> dict[str, tuple[str | None, int]]:

@@ -82,7 +82,7 @@ class Claiming:
 
     def note_freed(self, ended: Sequence[Ended]) -> None:
         """Runs that held places of a limit, or slots or resources of this worker, have ended: others may have them."""
-        if ended and (self._bounded or any(end.job.held is not None for end in ended)):
+        if ended and (self._bounded or (self._mailbox.limited and any(end.job.held is not None for end in ended))):
             self.look_again()
 
     def capacity(self, ended: Sequence[Ended] = ()) -> Capacity | None:

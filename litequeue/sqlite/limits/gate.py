@@ -172,7 +172,7 @@ class Gate:
             self.taken.hold(takes[0].limit, takes[0].key, job.id)
             self._orders.append((takes[0].limit, takes[0].key, job.id))
         self._starts += starts
-        return Held(takes, starts, start_by, frees, rules.ordered)
+        return Held(takes, starts, start_by, frees, rules.ordered, self._now)
 
     def take_off(self, held: Iterable[Held | None]) -> None:
         """Take off again what was admitted and is not claimed after all."""

@@ -63,7 +63,7 @@ class Runs:
         self._kernel.rooms.stir()
         if ended:
             self._kernel.tell_ended([end.job.id for end in ended])
-        if any(type(end.outcome) is Released or _lets_others_begin(end.job) for end in ended):
+        if any(type(end.outcome) is Released or end.job.of_schedule or end.job.held is not None for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have them
         return outcome
 
@@ -83,7 +83,7 @@ class Runs:
 
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
         self._kernel.tell_ended([end.job.id for end in ended])
-        if any(type(end.outcome) is not Succeeded or _lets_others_begin(end.job) for end in ended):
+        if any(type(end.outcome) is not Succeeded or end.job.of_schedule or end.job.held is not None for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have what returns, or begins after it
 
     def _tell_completed(self, job: Claimed) -> None:

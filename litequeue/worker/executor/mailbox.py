@@ -35,6 +35,7 @@ class Mailbox:
         self.ended: deque[Ended] = deque()
         self.look_at: float = math.inf  # when the next limit will be over, by the monotonic clock
         self.cut_short: int = 0  # runs that had begun and were released
+        self.limited: bool = False  # a job has begun here that takes of a limit
         self.late: int = 0  # claimed, and given back since their functions could not be called in time
         self.left: int = 0  # runs that do not stop, and were given up
         self.left_behind: dict[tuple[str, int], Claimed] = {}  # those whose functions still go on

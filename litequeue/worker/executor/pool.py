@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.mailbox import Mailbox
 
 
-LEAST_PATIENCE, MOST_PATIENCE = 0.005, 10.0  # seconds
-PATIENCE_KEPT = 0.98  # of it, with each that was in time
+SPARE = 1.5  # times what a call needed after its claim: allowed to the next
+PATIENCE_KEPT = 0.95  # of what is allowed, with each call that needed less
 
 
 class Setup(NamedTuple):
@@ -123,16 +123,16 @@ class Pool(ABC):
                 return taken
 
     def _is_late(self, job: Claimed) -> bool:
-        """Whether its start was counted too long ago: its function is not called, and the job goes back."""
-        held = job.held
-        if held is None or held.start_by == math.inf:
+        """Whether the start of a job with limits was counted too long ago: then it goes back, and is not called."""
+        held, self._mailbox.limited = job.held, True
+        if held.start_by == math.inf:
             return False
-        late = self._clock.monotonic() - held.start_by
-        if late <= 0:
-            self.patience *= PATIENCE_KEPT
+        now = self._clock.monotonic()
+        needed = (now - held.claimed_at) * SPARE
+        self.patience = max(needed, self.patience * PATIENCE_KEPT if now <= held.start_by else 0.0)
+        if now <= held.start_by:
             return False
         self._mailbox.late += 1
-        self.patience = min(2 * (self.patience + late) + LEAST_PATIENCE, MOST_PATIENCE)
         self._mailbox.end(Ended(job, Released(), self._setup.clock.now(), self._setup.defaults.result_ttl))
         self._wake()
         return True
