@@ -210,7 +210,7 @@ class Limited(Scenario):
                     raise ValueError(key)
 
         @queue.task(
-            name="paid", retries=100, backoff=0, limits=[queue.limit("tokens", rate="1000/s").key("{key}").cost(3)]
+            name="paid", retries=100, backoff=0, limits=[queue.limit("tokens", rate="1000/20ms").key("{key}").cost(3)]
         )
         def paid(key: str) -> None:
             current_job().charge("tokens", 1)
@@ -228,7 +228,10 @@ class Limited(Scenario):
         attempt(book, lambda: queue.tasks["keyed"].enqueue("c").cancel())
 
     def check(self, queue: Queue, book: Book) -> None:
-        work_off(queue)
+        for _ in range(500):  # in another boot the window begins full
+            work_off(queue)
+            if not queue.jobs(status="queued"):
+                break
         jobs = queue.jobs(limit=1000)
         assert {str(job.status) for job in jobs} <= {"succeeded", "cancelled"}, jobs
         left = ("parked", "ordered", "left_behind")

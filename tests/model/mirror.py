@@ -205,8 +205,8 @@ class Mirror:
     def beat(self, worker: int) -> Beat:
         return self._write(lambda: self.store.workers.beat(worker), lambda truth: truth.beat(worker))
 
-    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool) -> Rescued:
-        act = lambda: self.store.runs.rescue(worker, executing, blame=blame)  # noqa: E731
+    def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
+        act = lambda: self.store.runs.rescue(worker, executing, blame=blame, why=why)  # noqa: E731
         rescued: Rescued = self._write(act, lambda truth: truth.rescue(worker, executing, self.now, blame=blame))
         self._world.tally["rescued"] += len(rescued.returned) + len(rescued.cancelled)
         self._world.tally["condemned"] += len(rescued.dead_lettered)

@@ -51,6 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     progress: str | None = None
     result: bytes | None = None
 
+    held = None  # plain jobs take of no limit
+
     @property
     def of_schedule(self):
         return self.schedule is not None

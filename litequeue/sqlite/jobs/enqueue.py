@@ -17,6 +17,7 @@ from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.large_values import INLINE, inline, keep_payload
 from litequeue.sqlite.jobs.room import Room
 from litequeue.sqlite.jobs.user_answers import alike, at_once
+from litequeue.sqlite.limits.bring_back import bring_back
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -242,7 +243,8 @@ def replace(job_id: str, new: NewJob, *, waiting: bool = False) -> Steps[None]:
     yield (SQL["drop_payload"], {"id": job_id}) if len(new.payload) <= INLINE else keep_payload(job_id, new.payload)
     yield SQL["unpark"], {"id": job_id}
     yield SQL["look_at_keys_of"], {"ids": f"[{job_id}]"}
-    yield SQL["drop_order"], {"id": job_id}
+    left = yield SQL["drop_order"], {"id": job_id}
+    yield from bring_back((limit, key, 1) for limit, key in left)
     yield (SQL["drop_takes"], (job_id,)) if new.takes is None else (_KEEP_TAKES, (job_id, new.takes))
 
 

@@ -110,7 +110,8 @@ def rescue(
         # never as unbegun: a run that is not noted may have ended, and its worker died before the end was stored
         status = perform(db, reschedule(job_id, attempt, now, until(now, result_ttl), died=int(blamed)))
         fates.get(status, returned).append(job_id)
-    db.rows(SQL["forget_left_behind"], {"worker": worker})
+    if db.rows(SQL["forget_left_behind"], {"worker": worker}):
+        db.rows(SQL["look_at_all_keys"], {"now": 0.0, "limit": None})  # what those held is free
     if runs:
         perform(db, leave_order(job_id for job_id, *_ in runs))
         perform(db, freed((job_id for job_id, *_ in runs), held))

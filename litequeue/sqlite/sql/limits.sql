@@ -100,7 +100,7 @@ WHERE (limit_name, key) IN
      WHERE take.type = 'array')
 
 -- name: forget_left_behind
-DELETE FROM litequeue_left_behind WHERE worker = :worker
+DELETE FROM litequeue_left_behind WHERE worker = :worker RETURNING job
 
 -- name: starts
 SELECT at, count FROM litequeue_starts WHERE limit_name = :limit AND key = :key AND at > :edge AND at <= :latest ORDER BY at
@@ -229,4 +229,4 @@ SELECT CAST(id AS TEXT), task FROM litequeue_jobs WHERE id IN (SELECT value FROM
 
 -- Of a job that gets other arguments before it begins.
 -- name: drop_order
-DELETE FROM litequeue_ordered WHERE job = :id
+DELETE FROM litequeue_ordered WHERE job = :id RETURNING limit_name, key
