@@ -115,3 +115,14 @@ def test_a_tick_that_replaces_a_parked_job_leaves_it_where_it_comes_back(queue, 
         assert hands.claim(1) == []
     assert [str(job.status) for job in queue.jobs(schedule="s")] == ["queued"]
     assert len(hands.turn(1, [hands.end(running, SUCCEEDED)]).claimed) == 1
+
+
+def test_a_key_is_told_as_full_while_jobs_wait_for_it(store):
+    declare(store, {"add": Allowed(concurrency=1)}, add=[LimitUse("add", True, 1)])
+    keyed(store), keyed(store)
+    hands = Hands(store, "add")
+    [first] = hands.claim(2)
+    assert [limit.full_keys for limit in store.rules.list()] == [1]
+    [second] = hands.turn(1, [hands.end(first, SUCCEEDED)]).claimed
+    assert [limit.full_keys for limit in store.rules.list()] == [0]
+    assert store.runs.settle([hands.end(second, SUCCEEDED)]) == []

@@ -46,7 +46,11 @@ DELETE FROM litequeue_pauses WHERE kind = :kind AND name = :name RETURNING 1
 SELECT limit_name, count(*) FROM litequeue_parked GROUP BY limit_name
 
 -- name: full_keys_of_limits
-SELECT limit_name, count(DISTINCT key) FROM litequeue_full_keys GROUP BY limit_name
+SELECT limit_name, count(DISTINCT key) FROM litequeue_full_keys AS lane
+WHERE key <> '' AND EXISTS (SELECT 1 FROM litequeue_parked AS parked
+                            WHERE parked.limit_name = lane.limit_name AND parked.key = lane.key AND parked.queue = lane.queue
+                                  AND parked.task = lane.task)
+GROUP BY limit_name
 
 -- What jobs say of what they take.
 -- name: keep_takes
