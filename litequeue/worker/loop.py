@@ -131,6 +131,7 @@ class Loop:
         self.runs.unbegun += len(self._executor.withdraw())  # other workers have them already
         self._quarantine.forget_unbegun()
         self._register()
+        self._claiming.look_again()  # nothing was claimed for a worker that was not on record
 
     def close(self) -> None:
         """Deregister this worker, and close what it has open."""
