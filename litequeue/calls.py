@@ -130,12 +130,6 @@ class Batch:
         return self._jobs_of(encoded) if encoded else []
 
 
-def _size(encoded: NewJob | Encoded) -> int:
-    if isinstance(encoded, NewJob):
-        return len(encoded.payload)
-    return len(encoded if isinstance(encoded, bytes) else encoded[0])
-
-
 class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
     """The jobs of calls that were stored chunk by chunk, in their order; each is made when it is looked at.
 

@@ -166,14 +166,9 @@ def test_what_the_application_does_to_its_own_tables_is_no_upgrade(queue, connec
 
 def test_a_worker_of_the_older_release_claims_no_more_and_finishes_what_it_runs(queue, launch, newer):
     old = launch()
-    job, last = queue.tasks["nap"].enqueue(4), None
+    job = queue.tasks["nap"].enqueue(4)
     until(lambda: running(job))
     newer("work")
-    while last is None:  # the newer one is there, and the older one has seen the migration, or is about to
-        try:
-            queue.tasks["pid"].enqueue()
-        except SchemaTooNew:
-            last = queue.jobs(task="pid", limit=1)
     _, log = old.communicate(timeout=30)
     assert old.returncode == 1
     assert f"knows up to {OLD}" in log
@@ -191,7 +186,6 @@ def test_where_a_newer_schema_wants_no_ends_of_the_older_its_jobs_run_again(queu
         upgrade()
         connect().execute("UPDATE litequeue_meta SET value = '99' WHERE name = 'ends_from'")
         go.set()
-        until(lambda: not queue.engine.workers.list() or go.is_set())
     assert job.refresh().status == "running"  # until a worker of the newer release finds the lock free
 
 

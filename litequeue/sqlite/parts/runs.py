@@ -88,7 +88,7 @@ class Runs:
 
     def _tell_completed(self, job: Claimed) -> None:
         self._kernel.tell_ended([job.id])
-        if _lets_others_begin(job):
+        if job.of_schedule or job.held is not None:
             self._kernel.notify_workers()
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
@@ -195,8 +195,3 @@ class Runs:
         return self._kernel.read(
             lambda db: [(row[0], row[1]) for row in db.rows(SQL["requested_cancels"], {"worker": worker})]
         )
-
-
-def _lets_others_begin(job: Claimed) -> bool:
-    """Whether the end of a job may let another one begin."""
-    return job.of_schedule or job.held is not None
