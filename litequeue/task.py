@@ -15,7 +15,6 @@ from litequeue.calls import (
     astore_in_chunks,
     checked_calls,
     checked_size,
-    in_slices,
     store_in_chunks,
 )
 from litequeue.core.after_commit import OnCommit
@@ -28,6 +27,7 @@ from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
 from litequeue.core.records import Call, NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
+from litequeue.core.slices import in_slices
 from litequeue.core.stored_names import stored_name, stored_names
 from litequeue.errors import Unsupported
 from litequeue.job import Job
@@ -271,7 +271,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         given = fields | self._timed() | self._call_key.fields(fields, payload, args, kwargs)
         if self.taken is not None:
             given["takes"] = self.taken.of(self.signature.arguments(args, kwargs))
-        return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
+        return NewJob(payload=payload, alike=self.signature.stored.alike if keyed else None, **given)
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):

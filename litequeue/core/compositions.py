@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-if TYPE_CHECKING:
-    from litequeue.core.records import Status
+from litequeue.core.records import Status
 
 
 class Failure(msgspec.Struct, frozen=True):
