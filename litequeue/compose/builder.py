@@ -13,9 +13,10 @@ from litequeue.core.plan import TAKES_NOTHING, Callbacks, Dependent, Edge, Plan,
 from litequeue.core.records import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
+    from datetime import datetime
 
-    from litequeue.compose.attached import Attached
+    from litequeue.core.attached import Attached
     from litequeue.core.plan import WholeKey
     from litequeue.task_owner import ComposedTask
 
@@ -68,14 +69,14 @@ class Builder:
         self._groups.append(len(part.members))
         members = self.members[node] = []
         for member in part.members:
-            members.append((yield from self.add(member, before)))
+            members.append((yield from self.add(member, before)))  # noqa: PERF401 - a comprehension cannot yield
         self._edges += [Edge(member, node, place) for place, member in enumerate(members)]
         if before is not None and not members:  # it has ended when that has
             self._edges.append(Edge(before, node))
         return node
 
     def _add_call(self, call: Call[Any], before: int | None) -> Steps:
-        link = before is not None and not call.takes_nothing
+        link = before is not None and not call.form.takes_nothing
         new = call.new_job(self._now, link=link, waits=before is not None or bool(call.attached.after))
         node = self._add_job(call.task, new)
         if before is not None:
@@ -100,18 +101,20 @@ class Builder:
 
     def _wait(self, node: int, call: Call[Any], runs_on: RunsOn) -> None:
         has_time = call.template.run_at is not None
-        delay = None if has_time else call.span_of("delay") or 0.0
-        self._dependents[node] = Dependent(runs_on, delay, call.span_of("expires"))
+        delay = None if has_time else call.task.delay or 0.0
+        self._dependents[node] = Dependent(runs_on, delay, _span(call.task.expires))
 
-    def add_jobs(self, task: ComposedTask, jobs: Sequence[NewJob], attached: Attached, delay: float | None) -> list[int]:
+    def add_jobs(self, task: ComposedTask, jobs: Iterable[NewJob]) -> list[int]:
         """Add jobs of one task that are made already, with what hangs on each; return their nodes."""
         nodes: list[int] = []
+        attached, span = task.attached, _span(task.expires)
         for new in jobs:
             node = len(self._jobs)
             if attached.after:
-                span = None if new.expires_at is None or not task.expires_in_span else new.expires_at - new.created_at
-                self._dependents[node] = Dependent(attached.runs_on, None if delay is None else delay, span)
-                new = msgspec.structs.replace(new, waiting=True, max_pending=None)  # noqa: PLW2901
+                delay = None if task.delay is None and new.run_at is not None else task.delay or 0.0
+                self._dependents[node] = Dependent(attached.runs_on, delay, span)
+                expires_at = new.expires_at if span is None else None
+                new = msgspec.structs.replace(new, waiting=True, max_pending=None, expires_at=expires_at)  # noqa: PLW2901
             self._add_job(task, new)
             nodes.append(node)
             for _ in self._attach(node, attached):
@@ -124,10 +127,14 @@ class Builder:
             if call is None:
                 continue
             first = len(self._jobs)
-            new = call.new_job(self._now, link=not call.takes_nothing, waits=True)
+            new = call.new_job(self._now, link=not call.form.takes_nothing, waits=True)
             callback = self._add_job(call.task, new)
-            self._edges.append(Edge(node, callback, TAKES_NOTHING if call.takes_nothing else 0, own=False))
+            self._edges.append(Edge(node, callback, TAKES_NOTHING if call.form.takes_nothing else 0, own=False))
             self._wait(callback, call, runs_on)
             yield
             yield from self._attach(callback, call.attached)
             self._callbacks.append(Callbacks(node, first, len(self._jobs)))
+
+
+def _span(expires: float | datetime | None) -> float | None:
+    return expires if isinstance(expires, (int, float)) else None

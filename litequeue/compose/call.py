@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from litequeue.call_fields import times
-from litequeue.compose.attached import Attached
 from litequeue.compose.composition import Composition
 from litequeue.compose.storing import Whole
+from litequeue.core.attached import Attached
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob, ScheduledCall
 from litequeue.options import Using, check_known
@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from litequeue.task_owner import ComposedTask
 
 R = TypeVar("R")
+
+
+class Form(NamedTuple):
+    """`is_link`: its first argument is to come from what is before it. `takes_nothing`: of that it takes no result.
+
+    `keywords`: the names of arguments that were given by keyword.
+    """
+
+    is_link: bool
+    takes_nothing: bool
+    keywords: tuple[str, ...] = ()
+
+
 _OF_WHOLE = "within", "on_commit"
 
 
@@ -34,22 +47,19 @@ class Call(Composition, Generic[R]):
     It is never changed. It equals another of the same task with the same arguments and options.
     """
 
-    __slots__ = ("_identity", "is_link", "takes_nothing", "task", "template", "whole")
+    __slots__ = ("_identity", "form", "task", "template", "whole")
     what = "a call"
 
     def __init__(
         self,
         task: ComposedTask,
         template: NewJob,
-        *,
-        is_link: bool,
-        takes_nothing: bool,
+        form: Form,
         whole: Whole = Whole(),  # noqa: B008 - it is frozen
     ) -> None:
         self.task: ComposedTask = task
         self.template: NewJob = template  # without its times
-        self.is_link: bool = is_link  # its first argument is to come from what is before it
-        self.takes_nothing: bool = takes_nothing
+        self.form: Form = form
         self.whole: Whole = whole
         self._identity: tuple[object, ...] | None = None
 
@@ -68,7 +78,7 @@ class Call(Composition, Generic[R]):
 
     def with_whole(self, whole: Whole) -> Call[R]:
         """Return the same with other options of the enqueue."""
-        return Call(self.task, self.template, is_link=self.is_link, takes_nothing=self.takes_nothing, whole=whole)
+        return Call(self.task, self.template, self.form, whole)
 
     def using(self, **options: Unpack[Using]) -> Call[R]:
         """Return the same call with other options: those of `Task.using`."""
@@ -78,8 +88,7 @@ class Call(Composition, Generic[R]):
         made = self
         if given:
             task = self.task.using(**given)
-            template = task.templated(self.template)
-            made = Call(task, template, is_link=self.is_link, takes_nothing=self.takes_nothing, whole=self.whole)
+            made = Call(task, task.templated(self.template), self.form, self.whole)
         return made.with_whole(made.whole.using(whole)) if whole else made
 
     def using_unless_said(self, options: Mapping[str, Any]) -> Call[R]:
@@ -97,7 +106,7 @@ class Call(Composition, Generic[R]):
 
     def complete(self) -> NewJob:
         """Return its template, or raise `TypeError` where its first argument is to come from another."""
-        if self.is_link:
+        if self.form.is_link:
             raise TypeError(
                 f"{self!r} lacks its first argument, which the result of what is before it is to be, and nothing is; "
                 f"give it here, or write it behind another call: a.s() | {self!r}"
@@ -107,8 +116,8 @@ class Call(Composition, Generic[R]):
     def new_job(self, now: float, *, link: bool, waits: bool) -> NewJob:
         """Return it as a job to store. `link`: it is given a result; `waits`: for another job."""
         template = self.template
-        if link and not self.is_link:
-            template = self.task.as_link(template)
+        if link and not self.form.is_link:
+            template = self.task.as_link(template, self.form.keywords)
         elif not link:
             template = self.complete()
         changes: dict[str, Any] = {"created_at": now}
@@ -125,11 +134,6 @@ class Call(Composition, Generic[R]):
         value = getattr(self.task, name)
         return None if value is None or isinstance(value, (int, float)) else value
 
-    def span_of(self, name: str) -> float | None:
-        """Return one of its spans: `delay`, or `expires` where that is no moment."""
-        value = getattr(self.task, name)
-        return value if isinstance(value, (int, float)) else None
-
     def scheduled(self) -> ScheduledCall:
         """Return it as a schedule keeps it. Raises `TypeError` where its first argument is missing."""
         return self.task.scheduled(self.complete())
@@ -137,7 +141,7 @@ class Call(Composition, Generic[R]):
     def _key(self) -> tuple[object, ...]:
         if self._identity is None:
             payload = self.task.signature.canonical(self.template.payload)
-            self._identity = (self.task.identity(), payload, self.is_link, self.takes_nothing)
+            self._identity = (self.task.identity(), payload, self.form)
         return self._identity
 
     def __eq__(self, other: object) -> bool:
@@ -150,14 +154,12 @@ class Call(Composition, Generic[R]):
         if self.whole.within is not None:
             raise TypeError(f"{self!r} with within= cannot be pickled: its transaction stays in this process")
         template = msgspec.structs.replace(self.template, alike=None)
-        return _unpickled, (self.task, template, self.is_link, self.takes_nothing, self.whole.on_commit)
+        return _unpickled, (self.task, template, self.form, self.whole.on_commit)
 
     def __repr__(self) -> str:
-        return f"{self.task.name}.{'si' if self.takes_nothing else 's'}({self.task.shown(self.template.payload)})"
+        return f"{self.task.name}.{'si' if self.form.takes_nothing else 's'}(...)"
 
 
-def _unpickled(
-    task: ComposedTask, template: NewJob, is_link: bool, takes_nothing: bool, on_commit: Any  # noqa: FBT001
-) -> Call[Any]:
-    made: Call[Any] = Call(task, task.templated(template), is_link=is_link, takes_nothing=takes_nothing)
+def _unpickled(task: ComposedTask, template: NewJob, form: Form, on_commit: Any) -> Call[Any]:
+    made: Call[Any] = Call(task, task.templated(template), form)
     return made if on_commit is None else made.with_whole(made.whole.using({"on_commit": on_commit}))

@@ -207,8 +207,6 @@ def group(*calls: Composition | Iterable[Composition]) -> Group:
     return Group(tuple(_checked(given, "group")))
 
 
-
-
 def chord(
     header: Composition | Iterable[Composition], body: Composition, *, on: Literal["all", "always"] = "all"
 ) -> Chain:

@@ -15,6 +15,6 @@ def digest_of(builder: Builder) -> bytes:
     plan = builder.plan(0)
     digest = sha256(repr((plan.groups, plan.edges, plan.after)).encode())
     for task, new in zip(builder.tasks, plan.jobs, strict=True):
-        payload = task.signature.identity(new.payload)
+        payload = task.signature.stored.identity(new.payload)
         digest.update(repr((task.name, payload)).encode())
     return digest.digest()

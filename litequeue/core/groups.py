@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from litequeue.core.plan import Plan, StoredPlan
     from litequeue.core.records import Progress
 
-Members: TypeAlias = "tuple[str | Members, ...]"  # the ids of jobs, in order; those of groups inside likewise
+# In order: the id of a job and the stored name of its task, or the members of a group inside.
+Members: TypeAlias = "tuple[tuple[str, str] | Members, ...]"
 
 
 class GroupRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ def look_up(db: Connection, group: str) -> GroupRecord:
 
 def _members(db: Connection, number: int) -> Members:
     nodes = db.rows(SQL["member_nodes"], {"group": -number})
-    return tuple(str(node) if node > 0 else _members(db, -node) for _, node in nodes)
+    return tuple((str(node), task) if node > 0 else _members(db, -node) for _, node, task in nodes)
 
 
 def progress(db: Connection, group: str) -> Progress:

@@ -146,5 +146,3 @@ def tell_cancelled(kernel: Kernel, held: OpenTransaction | None, ended: Ended) -
 
 def _size(plan: Plan) -> int:
     return sum([len(new.payload) for new in plan.jobs])
-
-

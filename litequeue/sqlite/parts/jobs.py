@@ -348,5 +348,7 @@ def _pending(submitted: list[Submitted]) -> Sequence[Submitted]:
 
 def _told(job_id: str, left: tuple[str, ...]) -> tuple[str, ...]:
     if left:
-        log.warning("job %s is retried; of what waited for it %s stay cancelled: their keys are taken", job_id, some(left))
+        log.warning(
+            "job %s is retried; of what waited for it %s stay cancelled: their keys are taken", job_id, some(left)
+        )
     return left

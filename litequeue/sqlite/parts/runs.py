@@ -163,13 +163,13 @@ class Runs:
         """Async twin of `parameters_of`."""
         return await self._kernel.aread(lambda db: workers.parameters_of(db, stored_name))
 
-    def handed_to(self, job: Claimed) -> Handed:
+    def handed_to(self, job_id: str) -> Handed:
         """What the job takes as its first argument, from its parents, as it is stored."""
-        return self._kernel.read_listing(lambda db: handed.handed_to(db, int(job.id)))
+        return self._kernel.read_listing(lambda db: handed.handed_to(db, int(job_id)))
 
-    async def ahanded_to(self, job: Claimed) -> Handed:
+    async def ahanded_to(self, job_id: str) -> Handed:
         """Async twin of `handed_to`."""
-        return await self._kernel.listed_soon(lambda: self.handed_to(job))
+        return await self._kernel.listed_soon(lambda: self.handed_to(job_id))
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""

@@ -214,9 +214,9 @@ SELECT type, message, traceback FROM litequeue_errors WHERE job = :id ORDER BY a
 SELECT created_at, members, coalesce(unended, 0) FROM litequeue_groups
 LEFT JOIN litequeue_dependents ON node = -litequeue_groups.id WHERE id = :group
 
--- Ids alone, in the members' order.
 -- name: member_nodes
-SELECT place, parent FROM litequeue_edges WHERE child = :group ORDER BY place
+SELECT edge.place, edge.parent, coalesce(job.task, '') FROM litequeue_edges AS edge
+LEFT JOIN litequeue_jobs AS job ON job.id = edge.parent WHERE edge.child = :group AND edge.place >= 0 ORDER BY edge.place
 
 -- How many members of a group, and of those in it, are jobs, have not ended, and have ended otherwise than well.
 -- name: group_progress

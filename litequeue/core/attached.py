@@ -1,9 +1,9 @@
-"""What hangs on one call: the jobs it runs after, and its callbacks. Knows no task."""
+"""What hangs on one call: the jobs it runs after, and its callbacks. Knows no task and no call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from litequeue.core.checks import one_of
 from litequeue.core.plan import RunsOn
@@ -35,14 +35,14 @@ class Attached(NamedTuple):
         if "after_failed" in options:
             ends = one_of(options["after_failed"], AfterFailed, "after_failed")
             changes["runs_on"] = RunsOn.END if ends == "run" else RunsOn.SUCCESS
-        for name in ("on_success", "on_failure"):
+        for name in sorted(CALLBACKS):
             if name in options:
                 changes[name] = _callback(options[name], name)
         return self._replace(**changes)
 
 
-OPTIONS = frozenset({"after", "after_failed", "on_success", "on_failure"})
-ENDS: tuple[str, ...] = get_args(AfterFailed)
+CALLBACKS = frozenset({"on_success", "on_failure"})
+ATTACHED = CALLBACKS | {"after", "after_failed"}
 
 
 def _ids(jobs: Any) -> tuple[str, ...]:
@@ -63,12 +63,14 @@ def _ids(jobs: Any) -> tuple[str, ...]:
 
 
 def _callback(call: Any, name: str) -> Call[Any] | None:
-    from litequeue.compose.call import Call
-
     if call is None:
         return None
-    if not isinstance(call, Call):
-        raise TypeError(f"{name}= takes a call, such as task.s(...), got {call!r}")
+    if not hasattr(call, "template"):
+        hint = f"; write {call.name}.s(...)" if hasattr(call, "enqueue_many") else ""
+        raise TypeError(f"{name}= takes a call, such as task.s(...), got {call!r}{hint}")
     if call.attached.after:
         raise ValueError(f"{name}={call!r} has after=; a callback runs after the job that it belongs to")
-    return call
+    if not call.whole.is_nothing:
+        raise ValueError(f"{name}={call!r} has {call.whole.names()}; a callback is stored with its job")
+    found: Call[Any] = call
+    return found
