@@ -264,7 +264,10 @@ class Signature:
         self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], form: Literal[1] | None = None
     ) -> bytes:
         try:
-            return self._writer([args, kwargs] if not (self.mask or form) else self._call(plan, args, kwargs, form))
+            if form is None:
+                return self._writer([args, kwargs] if not self.mask else self._call(plan, args, kwargs))
+            call = self._call(plan, args, kwargs, form)
+            return to_json(call, nulls=1) if self._own else self._writer(call)
         except Exception as error:
             raise self._blame(plan, args, kwargs, error) from error.__cause__ or error
 
