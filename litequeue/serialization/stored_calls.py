@@ -66,6 +66,10 @@ class StoredCalls:
             return [data]
         return self.codec.encodings(self._unmasked(data))
 
+    def identity(self, data: bytes) -> bytes:
+        """Return bytes that identify a call, canonical or not; of an encrypting codec they do not tell what it is."""
+        return self.canonical(data) if self._own else self.identities(data)[0]
+
     def alike(self, one: bytes, other: bytes) -> bool:
         """Return whether two calls are the same; a new or removed mask, or a change of keys, alters the bytes only."""
         if not isinstance(self.codec, JsonCodec):
