@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
+from datetime import date
 
 import pytest
 
 from crash.watching import until
-from litequeue import Job, JobCancelled, JobFailed, Queue, current_job
-from litequeue.core.records import NewJob
+from litequeue import JobCancelled, JobFailed, Queue, current_job
 
 
 @pytest.fixture
@@ -16,12 +16,10 @@ def queue(database):
         yield queue
 
 
-def chunk_of(queue, task, items):
-    """Store a chunk, and return its job."""
-    [stored] = queue.engine.jobs.submit(
-        [NewJob(task.stored_name, "default", task.signature.encode_chunk(items), created_at=1.0)]
-    )
-    return Job(stored.id, queue.engine.source, task.signature.decode_chunk_result)
+def chunk_of(task, items):
+    """Enqueue one chunk, and return its job."""
+    [job] = task.chunks(items, len(items)).jobs
+    return job
 
 
 def test_a_chunk_runs_as_one_job(queue):
@@ -34,10 +32,22 @@ def test_a_chunk_runs_as_one_job(queue):
         await asyncio.sleep(0)
         return x * x
 
-    jobs = [chunk_of(queue, task, [1, 2, 3]) for task in (square, asquare)]
+    jobs = [chunk_of(task, [1, 2, 3]) for task in (square, asquare)]
     with queue.worker():
         assert [job.result(20) for job in jobs] == [[1, 4, 9], [1, 4, 9]]
     assert [job.refresh().attempt for job in jobs] == [1, 1]
+
+
+def test_each_result_of_a_chunk_comes_as_annotated_wherever_its_job_is_looked_up(queue):
+    @queue.task
+    def first(year: int) -> date:
+        return date(year, 1, 1)
+
+    dates = [date(2025, 1, 1), date(2026, 1, 1)]
+    with queue.worker():
+        group = first.chunks([2025, 2026], 2)
+        assert group.results(20) == [dates]
+    assert [queue.job(group.jobs[0].id).result(0), queue.group(group.id).results(0)] == [dates, [dates]]
 
 
 def test_a_chunk_is_stopped_inside_a_call_at_its_limit(queue):
@@ -59,7 +69,7 @@ def test_a_chunk_is_stopped_inside_a_call_at_its_limit(queue):
         for task in (work, awork):
             called.clear()
             with pytest.raises(JobFailed, match=r"ran longer than its limit of 0\.1 s"):
-                chunk_of(queue, task, [1, 2, 3]).result(20)
+                chunk_of(task, [1, 2, 3]).result(20)
             assert 3 not in called
 
 
@@ -73,7 +83,7 @@ def test_a_cancelled_chunk_makes_no_further_call(queue):
         until(lambda: current_job().cancelled)
 
     with queue.worker():
-        job = chunk_of(queue, work, [1, 2])
+        job = chunk_of(work, [1, 2])
         assert begun.wait(20)
         job.cancel()
         with pytest.raises(JobCancelled):
