@@ -33,7 +33,7 @@ class Job(JobWords, Generic[R]):
         self,
         job_id: str,
         source: Source,
-        decode: Callable[[bytes | None], Any],
+        decode: Callable[[bytes | None, bytes], Any],
         record: JobSummary | NewJob | None = None,
         born: float | None = None,
     ) -> None:
@@ -314,7 +314,7 @@ class Job(JobWords, Generic[R]):
 
     def _outcome(self, record: JobRecord) -> R:
         if record.status is Status.SUCCEEDED:
-            value: R = self._decode(record.result)
+            value: R = self._decode(record.result, record.payload)
             return value
         if record.status is Status.CANCELLED:
             raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled")

@@ -139,7 +139,7 @@ class Call(Composition, Generic[R]):
 
     def _key(self) -> tuple[object, ...]:
         if self._identity is None:
-            payload = self.task.signature.canonical(self.template.payload)
+            payload = self.task.signature.stored.canonical(self.template.payload)
             self._identity = (self.task.identity(), payload, self.form)
         return self._identity
 
