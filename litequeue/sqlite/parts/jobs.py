@@ -10,6 +10,7 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
+from litequeue.core.logger import later, say
 from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.core.store import Demand
