@@ -36,6 +36,7 @@ from litequeue.errors import (
     Unsupported,
 )
 from litequeue.job import Job
+from litequeue.job_waits import as_completed, await_all, wait_all
 from litequeue.limits.limit import Limit
 from litequeue.limits.stored import Limits, Pause, StoredLimit
 from litequeue.lock import Lock
@@ -117,13 +118,16 @@ __all__ = [
     "UnsafeFilesystem",
     "Unsupported",
     "Worker",
+    "as_completed",
     "at",
+    "await_all",
     "cron",
     "current_job",
     "default_queue",
     "every",
     "first_of",
     "task",
+    "wait_all",
 ]
 __version__ = "0.1.0"
 

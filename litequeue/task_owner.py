@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from litequeue.core.after_commit import OnCommit
-    from litequeue.core.engine import Feature, Source, Submitted
+    from litequeue.core.engine import Feature, Submitted
     from litequeue.core.records import NewJob
     from litequeue.core.routes import Routes
+    from litequeue.core.source import Source
     from litequeue.serialization.json_codec import Codec
 
 

@@ -24,6 +24,7 @@ FLOORS = [
     "call_fields",
     "worker_options",
     "job",
+    "job_waits",
     "task_owner",
     "room",
     "pending_job",
