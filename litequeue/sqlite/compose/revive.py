@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from litequeue.core.plan import RunsOn
 from litequeue.core.records import Status
 from litequeue.errors import Unsupported
+from litequeue.sqlite.compose.ended import GONE
 from litequeue.sqlite.jobs.keys import has_held_it_long_enough, holder_of
 from litequeue.sqlite.jobs.states import NUMBER, STATES
 from litequeue.sqlite.sql import SQL
@@ -29,7 +30,9 @@ def still_waits(job_id: str) -> Steps[bool]:
     rows = yield SQL["dependent"], {"node": int(job_id)}
     if not rows:
         return False
-    unended, runs_on, *_ = rows[0]
+    unended, runs_on, _, ended_by, ended_as = rows[0]
+    if ended_as == GONE:
+        raise Unsupported(f"job {job_id} waited for job {ended_by}, which was deleted from the file: enqueue it anew")
     if runs_on == RunsOn.END:
         return bool(unended)
     for parent, state, _, marked_by, marked_as in (yield SQL["parents_of"], {"node": int(job_id)}):
