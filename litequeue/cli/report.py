@@ -12,10 +12,11 @@ import msgspec
 
 from litequeue.cli.printing import iso, one_line, to_json
 from litequeue.core.limits import LimitRecord, PauseRecord
-from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
+from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status, reason_of
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.core.stored_names import other_version, task_of, version_of
+from litequeue.core.tree import GroupSummary
 from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 from litequeue.limits.resources import asked_for, unmet
@@ -298,6 +299,7 @@ def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
         "tags": list(job.tags),
         "schedule": job.schedule,
         "worker": job.worker,
+        "reason": reason_of(job),
         "cancel_requested": job.cancel_requested,
         "progress": None
         if job.progress is None
@@ -314,6 +316,20 @@ def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
             }
             for error in job.errors
         ],
+    }
+
+
+def group_fields(group: GroupSummary) -> dict[str, Any]:
+    """Return a group as plain values. `total`, `done`: of its jobs that are on record, those of groups inside too."""
+    counts = {str(status): group.by_status[status] for status in Status if group.by_status.get(status)}
+    return {
+        "id": group.id,
+        "created_at": iso(group.created_at),
+        "members": group.members,
+        "total": sum(counts.values()),
+        "done": sum(count for status, count in group.by_status.items() if status.finished),
+        "by_status": counts,
+        "failed": group.failed,
     }
 
 

@@ -63,4 +63,3 @@ def job_dict(job: JobSummary) -> JobDict:
 
 def _iso(moment: float | None) -> str | None:
     return None if moment is None else utc(moment).isoformat()
-

@@ -106,7 +106,9 @@ def test_what_it_left_in_other_tables_is_of_jobs_that_are_gone(store, write):
     assert store.admin.orphans() == {}
     write("DELETE FROM litequeue_jobs")
     assert store.admin.orphans() == {"errors": 1, "payloads": 1, "results": 1}
-    assert store.admin.repair(lambda db: repair.drop_orphans(db, START, None)) == "1 errors, 1 payloads, 1 results deleted"
+    assert (
+        store.admin.repair(lambda db: repair.drop_orphans(db, START, None)) == "1 errors, 1 payloads, 1 results deleted"
+    )
     assert store.admin.orphans() == {}
 
 

@@ -17,7 +17,8 @@ from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence, Set
+    from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from litequeue.sqlite.drivers.connection import Row, Steps
 
@@ -84,13 +85,13 @@ class Spread:
             level, after = (yield from self._settle(found.counts, found.ends, found.groups, found.fails)), _FIRST
 
     def follow_from(
-        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: Set[int] = frozenset()
+        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: AbstractSet[int] = frozenset()
     ) -> Steps[None]:
         """Begin with what was found otherwise, and go on from there."""
         yield from self.follow((yield from self._settle(counts, ends, groups, fails)))
 
     def _settle(
-        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: Set[int]
+        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: AbstractSet[int]
     ) -> Steps[list[Over]]:
         """Write what was found: parents that have ended, by child, and what ends; return the next level."""
         if ends:

@@ -60,8 +60,11 @@ def check_told(job_id: str) -> Steps[None]:
         )
 
 
-def revive(job_id: str, now: float) -> Steps[tuple[str, ...]]:
-    """After a job was retried: what its end had ended waits again; return the ids of those whose key was taken."""
+def revive(job_id: str, now: float, revived: list[str] | None = None) -> Steps[tuple[str, ...]]:
+    """After a job was retried: what its end had ended waits again; return the ids of those whose key was taken.
+
+    `revived`: takes the ids of those that wait again.
+    """
     if (yield SQL["has_edges"], ()) != [(1,)]:
         return ()
     taken: list[str] = []
@@ -78,6 +81,8 @@ def revive(job_id: str, now: float) -> Steps[tuple[str, ...]]:
         jobs = yield from _free_of_keys([child for child in healed if child > 0], now, taken)
         if jobs:
             yield SQL["revive"], {"ids": json.dumps(jobs), "now": now}
+            if revived is not None:
+                revived += map(str, jobs)
         again = [(node, None, None, int(node > 0)) for node in (*jobs, *(child for child in healed if child < 0))]
         if again:
             yield SQL["point_again"], {"again": json.dumps(again)}

@@ -68,7 +68,7 @@ class Admin:
         return {what: count for what, count in self._kernel.read_listing(lambda db: db.rows(SQL["orphans"])) if count}
 
     def stuck(self) -> int:
-        """How many jobs wait for nothing that is in the file, or are parked and nothing looks whether they may go on."""
+        """How many jobs wait for nothing in this file, or are parked and nothing looks whether they may go on."""
 
         def count(db: Connection) -> int:
             [(stuck, unseen)] = db.rows(SQL["stuck_jobs"])

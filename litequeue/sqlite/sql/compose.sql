@@ -175,6 +175,11 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 6
 SELECT EXISTS (SELECT 1 FROM litequeue_edges WHERE child = :node AND own = 1)
        AND NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE parent = :node AND own = 1)
 
+-- name: last_among
+SELECT value FROM json_each(:ids) AS wanted
+WHERE EXISTS (SELECT 1 FROM litequeue_edges WHERE child = wanted.value AND own = 1)
+      AND NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE parent = wanted.value AND own = 1)
+
 -- The jobs of a composition that have not ended, from its last node up.
 -- name: unended_parts
 WITH RECURSIVE part (node) AS (
@@ -239,6 +244,37 @@ WITH RECURSIVE part (node) AS (
     SELECT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node WHERE edge.parent < 0)
 SELECT DISTINCT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node AND edge.parent > 0
 ORDER BY edge.parent
+
+-- For a tree: what is next to a node, before it and after it; then one node as it stands.
+-- name: edges_up
+SELECT parent FROM litequeue_edges WHERE child = :node GROUP BY parent ORDER BY min(place), parent LIMIT CAST(:limit AS INTEGER)
+
+-- name: edges_down
+SELECT DISTINCT child FROM litequeue_edges WHERE parent = :node ORDER BY child LIMIT CAST(:limit AS INTEGER)
+
+-- name: count_edges_up
+SELECT count(DISTINCT parent) FROM litequeue_edges WHERE child = :node
+
+-- name: count_edges_down
+SELECT count(DISTINCT child) FROM litequeue_edges WHERE parent = :node
+
+-- name: node
+SELECT job.task, job.state, job.reason, of_group.members, dependent.unended, dependent.runs_on, dependent.ended_by
+FROM (SELECT CAST(:node AS INTEGER) AS id) AS asked
+LEFT JOIN litequeue_listed AS job ON job.id = asked.id
+LEFT JOIN litequeue_groups AS of_group ON of_group.id = -asked.id
+LEFT JOIN litequeue_dependents AS dependent ON dependent.node = asked.id
+
+-- Of the jobs of a group and of those in it.
+-- name: group_states
+WITH RECURSIVE part (node) AS (
+    SELECT CAST(:group AS INTEGER)
+    UNION
+    SELECT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node WHERE edge.parent < 0)
+SELECT CASE WHEN job.state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE litequeue_parked.job = job.id) THEN 1
+            ELSE job.state END AS stands, count(DISTINCT job.id)
+FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node AND edge.parent > 0
+CROSS JOIN litequeue_jobs AS job ON job.id = edge.parent GROUP BY stands
 
 -- What a job waits for: those that have not ended, and those that are not there, these first.
 -- name: unended_parents

@@ -17,9 +17,13 @@ WHERE state BETWEEN :first AND :last AND (:exactly IS NULL OR state <> 2
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
 
+-- But for those whose parent has to be retried.
 -- name: matching_dead
 SELECT CAST(id AS TEXT) FROM litequeue_jobs
 WHERE state > 4 AND state = :state AND (delete_at IS NULL OR delete_at > :now)
+      AND (state <> 6 OR NOT EXISTS (SELECT 1 FROM litequeue_dependents AS dependent
+                                     CROSS JOIN litequeue_jobs AS parent ON parent.id = dependent.ended_by
+                                     WHERE dependent.node = litequeue_jobs.id AND parent.state > 4))
       AND (:task IS NULL OR task = :task OR (task > :task || '@' AND task < :task || 'A')) AND (:queue IS NULL OR queue = :queue)
       AND (:before IS NULL OR id < :before)
 ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)
