@@ -53,7 +53,8 @@ def retry(
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue))
     bulk = place.store.bulk
     try:
-        chosen = bulk.dead(Status(status), task=task, queue=queue) if every else ids
+        # oldest first: a parent comes before what waits for it
+        chosen = bulk.dead(Status(status), task=task, queue=queue) if every else sorted(ids, key=int)
         _change(bulk.retry(chosen), "retried", as_json=as_json)
     finally:
         place.close()
@@ -164,7 +165,7 @@ def _change(chunks: Iterable[Changed], verb: str, *, as_json: bool) -> None:
         emit({verb: done.ids, **more, "refused": refusals.reasons})
     elif done.count or not refusals.count:
         click.echo(done.text(verb))
-    if done.left:
+    if done.left and not as_json:
         click.echo(
             f"still cancelled, since other jobs have taken their keys: {some(done.left)}; "
             f"retry each once its key is free",

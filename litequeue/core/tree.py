@@ -23,8 +23,8 @@ class Branch(msgspec.Struct, kw_only=True):
 
     `status`: None for one that is not on record, and for a group. `members`, `unended`: of a group, how many members
     it has, and how many of these have not ended. `failed`: of a group, the job for which it will not succeed.
-    `runs_on`: which ends of what is before it let it begin. `more`: how many hang on it that are not in `branches`. `again`: what hangs
-    on it stands elsewhere in the tree.
+    `runs_on`: which ends of what is before it let it begin. `more`: how many hang on it that are not in `branches`.
+    `again`: what hangs on it stands elsewhere in the tree.
     """
 
     id: str

@@ -89,10 +89,12 @@ def drop_orphans(db: Connection, now: float, delete_at: float | None) -> str:
     """Delete rows of jobs, limits and workers that are gone. What waited for such a job is ended before, and kept."""
     with transaction(db):
         found = [f"{count} {what}" for what, count in db.rows(SQL["orphans"]) if count]
+        lost = astray(db)
         perform(db, mend(now, delete_at))  # while it is still told by what was waited for
         for statement in _DROPS:
             db.rows(SQL[statement])
-    return f"{', '.join(found) or 'nothing'} deleted"
+    told = f", and {lost} jobs or groups that waited for what is gone were told" if lost else ""
+    return f"{', '.join(found) or 'nothing'} deleted{told}"
 
 
 def free_stuck(db: Connection, now: float, delete_at: float | None) -> str:

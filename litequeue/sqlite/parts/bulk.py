@@ -56,15 +56,19 @@ class Bulk:
         if status is Status.QUEUED:  # parked ones stand among the waiting
             last = Status.WAITING
         exactly = None if status is None else NUMBER[status]
-        where = {"first": NUMBER[first], "last": NUMBER[last], "exactly": exactly, "task": task, "queue": queue}
-        return self._pages("matching", where)
+        where: dict[str, Any] = {"first": NUMBER[first], "last": NUMBER[last], "exactly": exactly}
+        where |= {"task": task, "queue": queue}
+        return self._pages("matching", where | {"before": None}, "before")
 
     def dead(self, status: Status, *, task: str | None = None, queue: str | None = None) -> Iterator[str]:
-        """The same for jobs that have failed, were cancelled or have expired.
+        """The same for jobs that have failed, were cancelled or have expired; last those that had parents, in order.
 
         But for those that the end of a parent has cancelled: they wait again where that one is retried.
         """
-        return self._pages("matching_dead", {"state": NUMBER[status], "task": task, "queue": queue})
+        [(_, newest)] = self._kernel.read_listing(lambda db: db.rows(SQL["id_range"]))
+        where = {"state": NUMBER[status], "task": task, "queue": queue}
+        yield from self._pages("matching_dead", where | {"before": None}, "before")
+        yield from self._pages("matching_dead_dependents", where | {"after": 0, "newest": newest or 0}, "after")
 
     def cancel(self, ids: Iterable[str], *, whole: bool = False) -> Iterator[Changed]:
         """Cancel jobs, and yield what became of each chunk; a chunk is begun when it is asked for.
@@ -152,11 +156,10 @@ class Bulk:
             self._kernel.announce(held)
             yield Changed(list(done), refused, left=[job_id for left in done.values() for job_id in left])
 
-    def _pages(self, statement: str, where: dict[str, Any]) -> Iterator[str]:
-        before: str | None = None
-        while page := self._page(statement, where | {"before": before}):
+    def _pages(self, statement: str, where: dict[str, Any], last: str) -> Iterator[str]:
+        while page := self._page(statement, where):
             yield from page
-            before = page[-1]
+            where[last] = page[-1]
 
     def _page(self, statement: str, where: dict[str, Any]) -> list[str]:
         where |= {"now": self._kernel.clock.now(), "limit": CHUNK}

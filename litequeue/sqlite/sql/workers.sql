@@ -76,7 +76,7 @@ SELECT 'groups', count(*) FROM litequeue_groups WHERE members > 0 AND NOT EXISTS
     (SELECT 1 FROM litequeue_edges WHERE child = -litequeue_groups.id
      AND (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = parent) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -parent)))
 UNION ALL
-SELECT 'waits', count(*) FROM litequeue_dependents
+SELECT 'dependents', count(*) FROM litequeue_dependents
 WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))
 UNION ALL
 SELECT 'keys of compositions', count(*) FROM litequeue_composition_keys
