@@ -85,11 +85,8 @@ class Claiming:
 
         They held places of a limit, or slots or resources of this worker; or the one before was waited for.
         """
-        if ended and (
-            self._bounded
-            or self._mailbox.follows
-            or (self._mailbox.limited and any(end.job.held is not None for end in ended))
-        ):
+        held = self._mailbox.limited and any(end.job.held is not None for end in ended)
+        if ended and (self._bounded or self._mailbox.follows or held):
             self.look_again()
 
     def capacity(self, ended: Sequence[Ended] = ()) -> Capacity | None:
