@@ -53,14 +53,14 @@ def pointed(x: int) -> app.Point:
 
 
 def shift(at: app.Point) -> app.Point:
-    return app.Point(at.x + 1, type(at).__name__ == "Point")
+    return app.Point(at.x + 1, len(type(at).__name__))
 
 
 def test_values_come_as_the_next_ones_annotations_have_them(rig, tasks):
     chained = rig.queue.task(name="pointed")(pointed).s(1) | rig.queue.task(name="shift")(shift).s()
     job = chained.enqueue()
     rig.work()
-    assert job.result(5) == app.Point(2, 1)
+    assert job.result(5) == app.Point(2, 5)
 
 
 @pytest.mark.parametrize("body", ["total", "atotal"])
