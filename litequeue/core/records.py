@@ -233,7 +233,7 @@ def as_submitted(job_id: str, new: NewJob) -> JobRecord:
         id=job_id,
         task=new.task,
         queue=new.queue,
-        status=Status.SCHEDULED if later else Status.QUEUED,
+        status=Status.WAITING if new.waiting else Status.SCHEDULED if later else Status.QUEUED,
         priority=new.priority,
         attempt=0,
         failures=0,
@@ -314,6 +314,7 @@ class Claimed(_Named, msgspec.Struct, frozen=True, gc=False):
     created_at: float
     of_schedule: bool = False
     held: Any = None  # of limits, a `Held`; None: its task has none
+    handed: Any = None  # a `Handed`, by its parent, where that was read with the claim; else it is read in the run
 
 
 def moment(seconds: float | None) -> datetime | None:
