@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
+from litequeue.cli.job_report import job_fields, progress_text, took, tries_text
 from litequeue.cli.locate import Place, open_place
 from litequeue.cli.printing import (
     LINES,
@@ -23,9 +24,9 @@ from litequeue.cli.printing import (
     status_text,
     table,
 )
-from litequeue.cli.report import PATIENCE, job_fields, overview, tries_text, unserved_text
+from litequeue.cli.report import PATIENCE, overview, unserved_text
 from litequeue.core.duration import instant, text
-from litequeue.core.records import JobSummary, ListedJob, Page, Status, reason_of
+from litequeue.core.records import ListedJob, Page, Status, reason_of
 from litequeue.errors import JobNotFound
 from litequeue.limits.resources import amounts
 from litequeue.limits.served_queues import queues_text
@@ -296,13 +297,6 @@ def _job_row(job: ListedJob, queue: Queue | None, now: float) -> list[str]:
     ]
 
 
-def took(job: JobSummary, now: float) -> str:
-    """Return how long the last run has taken, or takes."""
-    if job.started_at is None or not (job.finished_at or job.status is Status.RUNNING):
-        return "-"
-    return text(max(0.0, (job.finished_at or now) - job.started_at))
-
-
 def _note(job: ListedJob, now: float) -> str:
     if job.status is Status.SCHEDULED:
         return distance(job.run_at, now)
@@ -313,12 +307,3 @@ def _note(job: ListedJob, now: float) -> str:
     if job.last_error is not None and job.status is not Status.SUCCEEDED:
         return one_line(job.last_error)
     return "cancel requested" if job.cancel_requested and job.status is Status.RUNNING else ""
-
-
-def progress_text(job: JobSummary) -> str:
-    """Return the progress that a job reported, as one line."""
-    progress = job.progress
-    if progress is None:
-        return ""
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    return one_line(f"{progress.done:g}{total} {progress.note or ''}")

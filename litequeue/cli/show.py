@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
+from litequeue.cli.job_report import call_text, group_fields, job_fields, progress_text, took, tries_text
 from litequeue.cli.locate import Place, open_place
-from litequeue.cli.look import progress_text, took
 from litequeue.cli.printing import emit, harmless, iso, local, one_line, status_text, to_json
-from litequeue.cli.report import call_text, group_fields, job_fields, tries_text
 from litequeue.core.records import JobRecord, Status, reason_of
 from litequeue.core.source import MOST_BEFORE
 from litequeue.core.stored_names import in_words

@@ -251,6 +251,18 @@ def test_a_bulk_cancel_ends_its_transaction_where_many_jobs_end_with_others(queu
     assert not list(queue.engine.bulk.unfinished())
 
 
+@pytest.mark.parametrize("ids", [["g1"], ["1"]])
+def test_what_is_too_much_for_a_transaction_ends_without_a_worker(queue, add, monkeypatch, ids):
+    for place in ("ended", "whole"):
+        monkeypatch.setattr(f"litequeue.sqlite.compose.{place}.MOST", 5)
+    (group(chain(*(add.s() for _ in range(7))), *(add.s() for _ in range(6))) | add.s()).enqueue()
+    for _ in range(9):
+        add.using(after=["1"], after_failed="cancel").enqueue()
+    list(queue.engine.bulk.cancel(ids, whole=True))
+    assert {job.status for job in queue.jobs() if int(job.id) > 14 or job.id == "7"} == {"cancelled"}
+    assert left_over(queue) == ({}, 0)
+
+
 def test_waits_end_by_a_bulk_cancel_of_what_they_wait_for(queue, add):
     last = chain(add.s(), add.s()).enqueue()
 

@@ -37,9 +37,10 @@ def mend(now: float, delete_at: float | None) -> Steps[None]:
     yield SQL["drop_orphaned_edges"], ()
     wrong = yield SQL["miscounted"], ()
     if wrong:
-        yield SQL["recount"], {"counts": json.dumps([(node, parents) for node, *_, parents in wrong])}
+        # of none, one is left that is then told of
+        yield SQL["recount"], {"counts": json.dumps([(node, parents or 1) for node, *_, parents in wrong])}
     fails = yield from _ends_of([row for row in wrong if row[0] not in ends], ends)
-    over = Counter(dict.fromkeys([node for node, *_, parents in wrong if not parents], 0))
+    over = Counter(dict.fromkeys([node for node, *_, parents in wrong if not parents], 1))
     spread = Spread(now, Consequences(), delete_at)
     yield from spread.follow_from(over, ends, {node for node in ends if node < 0}, fails)
 

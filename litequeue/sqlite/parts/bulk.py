@@ -16,6 +16,7 @@ from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
+from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Bulk:
         also = [job_id for job_id in with_them.then.ended if job_id not in was]
         ended.update(with_them.then.ended)
         tell_cancelled(self._kernel, held, with_them)
+        self._go_on(with_them)
         return Changed(list(was), refused, also), ids[len(was) + len(refused) :]
 
     def _lasts(self, ids: list[str]) -> dict[str, int]:
@@ -122,12 +124,18 @@ class Bulk:
             except JobNotFound as error:
                 return Changed([], {name: error.with_traceback(None)})
             tell_cancelled(self._kernel, held, part)
+            self._go_on(part)
             was |= part.was
         ended.update(was)
         if not was and name not in ended:
             what = f"group {name}" if node < 0 else f"job {name}"
             return Changed([], {name: Unsupported(f"{what} has already ended")})
         return Changed([name], {}, [job_id for job_id in was if job_id != name])
+
+    def _go_on(self, ended: Ended) -> None:
+        """End what was too much for the transaction of a cancel: it may be that no worker runs, which would."""
+        if ended.then.put_off and self._writer.held() is None:
+            spread(self._kernel)
 
     def _whole(self, node: int, part: Ended) -> Steps[bool]:
         part.clear()
