@@ -38,11 +38,16 @@ class Was(NamedTuple):
 
 
 def cancel(
-    job_id: str, now: float, delete_at: float | None, why: ErrorInfo | None = None, then: Consequences | None = None
+    job_id: str,
+    now: float,
+    delete_at: float | None,
+    why: ErrorInfo | None = None,
+    then: Consequences | None = None,
+    ends: list[tuple[str | int, int]] | None = None,
 ) -> Steps[Was | None]:
     """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended.
 
-    `why`: kept with the job that ends here. `then`: see `finish`.
+    `why`: kept with the job that ends here. `then`, `ends`: see `finish`.
     """
     if not is_id(job_id):
         raise unknown(job_id)
@@ -55,7 +60,7 @@ def cancel(
     was = STATES[state]
     if was is Status.RUNNING:
         return Was(was, frees=False)
-    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why, then=then)
+    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why, then=then, ends=ends)
     return Was(was, frees=bool(of_schedule))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
-from litequeue.sqlite.compose.ended import MOST
+from litequeue.sqlite.compose.ended import follow
 from litequeue.sqlite.compose.look import number_of, require
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control
@@ -22,7 +22,6 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.control import Was
     from litequeue.sqlite.kernel import Kernel
@@ -82,29 +81,29 @@ class Bulk:
             for name, node in lasts.items():
                 yield self._cancel_whole(name, node, ended)
             left = [job_id for job_id in chunk if job_id not in lasts]
-            while left:
-                changed, left = self._cancel_some(left, ended)
-                yield changed
+            if left:
+                yield self._cancel_each(left, ended)
 
-    def _cancel_some(self, ids: list[str], ended: set[str]) -> tuple[Changed, list[str]]:
-        """Cancel jobs in one transaction; return those that are left, where so many others ended with them."""
+    def _cancel_each(self, ids: list[str], ended: set[str]) -> Changed:
+        """Cancel jobs in one transaction, and what waits for them. `ended`: with others, by now."""
         now, held, with_them = self._kernel.clock.now(), self._writer.held(), Ended()
         delete_at = until(now, self._kernel.retention.result_ttl)
 
-        def steps(job_id: str) -> Steps[Was | None]:
-            return _cancel(job_id, now, delete_at, with_them.then, ended)
-
         def work(db: Connection) -> tuple[dict[str, Any], dict[str, LiteQueueError]]:
             with_them.clear()
-            return _each(db, ids, steps, lambda: len(with_them.then.ended) >= MOST)
+            ends: list[tuple[str | int, int]] = []
+            found = _each(db, ids, lambda job_id: _cancel(job_id, now, delete_at, ends, ended))
+            if ends:
+                perform(db, follow(ends, now, with_them.then))
+            return found
 
         was, refused = self._writer.run(work)
         with_them.was.update((job_id, found) for job_id, found in was.items() if found is not None)
         also = [job_id for job_id in with_them.then.ended if job_id not in was]
-        ended.update(with_them.then.ended)
+        ended.update(also)
         tell_cancelled(self._kernel, held, with_them)
         self._go_on(with_them)
-        return Changed(list(was), refused, also), ids[len(was) + len(refused) :]
+        return Changed(list(was), refused, also)
 
     def _lasts(self, ids: list[str]) -> dict[str, int]:
         """The nodes of those that are groups, or last jobs of compositions, by id."""
@@ -157,7 +156,7 @@ class Bulk:
 
             def work(db: Connection) -> tuple[dict[str, Any], dict[str, LiteQueueError]]:
                 revived.clear()  # noqa: B023
-                return _each(db, chunk, steps, lambda: False)  # noqa: B023
+                return _each(db, chunk, steps)  # noqa: B023
 
             done, refused = self._writer.run(work)
             again.update(revived)
@@ -175,9 +174,9 @@ class Bulk:
 
 
 def _each(
-    db: Connection, ids: list[str], steps: Callable[[str], Steps[Any]], is_full: Callable[[], bool]
+    db: Connection, ids: list[str], steps: Callable[[str], Steps[Any]]
 ) -> tuple[dict[str, Any], dict[str, LiteQueueError]]:
-    """Change jobs one by one, until it is enough; return what the steps returned, and the refusals, by id."""
+    """Change jobs one by one; return what the steps returned, and the refusals, by id."""
     done: dict[str, Any] = {}
     refused: dict[str, LiteQueueError] = {}
     for job_id in ids:
@@ -185,15 +184,15 @@ def _each(
             done[job_id] = perform(db, steps(job_id))
         except (JobNotFound, KeyConflict, Unsupported) as error:  # before anything was changed
             refused[job_id] = error.with_traceback(None)
-        if is_full():
-            break
     return done, refused
 
 
-def _cancel(job_id: str, now: float, delete_at: float | None, then: Consequences, ended: set[str]) -> Steps[Was | None]:
+def _cancel(
+    job_id: str, now: float, delete_at: float | None, ends: list[tuple[str | int, int]], ended: set[str]
+) -> Steps[Was | None]:
     """Cancel a job; None: it has ended with another one that was cancelled here."""
-    was = yield from control.cancel(job_id, now, delete_at, then=then)
-    if was is None and job_id not in ended and job_id not in then.ended:
+    was = yield from control.cancel(job_id, now, delete_at, ends=ends)
+    if was is None and job_id not in ended:
         raise Unsupported(f"job {job_id} has already ended")
     return was
 
