@@ -32,7 +32,7 @@ PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 LIBRARIES = ("fastapi", "sqlalchemy", "django", "peewee")  # which a program may need
 WITH_PROGRAMS = [
     ROOT / "README.md",
-    *(DOCS / f"{name}.md" for name in ("guide", "databases", "fastapi", "limits", "logs", "triggers")),
+    *(DOCS / f"{name}.md" for name in ("guide", "composition", "databases", "fastapi", "limits", "logs", "triggers")),
 ]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -157,6 +157,18 @@ def test_every_link_of_the_documentation_leads_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("program", ["job", "compositions"])
+def test_each_picture_is_as_its_program_draws_it(program, tmp_path):
+    """The program writes beside itself; a copy of it leaves ours alone."""
+    pictures = DOCS / "design"
+    copy = tmp_path / f"{program}.py"
+    copy.write_text(text_of(pictures / copy.name), encoding="utf-8")
+    subprocess.run([sys.executable, copy], check=True, timeout=60)
+    drawn = {path.name: text_of(path) for path in tmp_path.glob("*.svg")}
+    assert drawn
+    assert {name: text_of(pictures / name) for name in drawn} == drawn
 
 
 def test_each_cell_of_the_table_of_ends_names_a_test_that_there_is():
