@@ -171,15 +171,24 @@ def test_each_picture_is_as_its_program_draws_it(program, tmp_path):
     assert {name: text_of(pictures / name) for name in drawn} == drawn
 
 
-def test_each_cell_of_the_table_of_ends_names_a_test_that_there_is():
-    page = dict(sections(text_of(DOCS / "reliability.md")))["What each kind of end does to a job"]
-    rows = [line.strip("| ").split(" | ")[1:] for line in page.splitlines() if line.startswith("| ")][1:]
-    defined = re.findall(r'^\[(\w+)\]: (\S+) "(\w+)"$', page, re.MULTILINE)
-    assert len(rows) > 8
-    assert {len(row) for row in rows} == {4}
+CELLS = {  # the pages with a table of which each cell leads to a test: its heading, how many columns and rows
+    "reliability.md": ("What each kind of end does to a job", 4, 9),
+    "design/composition_pairs.md": ("The pairs", 3, 11),
+}
+
+
+@pytest.mark.parametrize("page", CELLS)
+def test_each_cell_of_a_table_of_tests_names_one_that_there_is(page):
+    heading, columns, fewest = CELLS[page]
+    section = dict(sections(text_of(DOCS / page)))[heading]
+    rows = [line.strip("| ").split(" | ")[1:] for line in section.splitlines() if line.startswith("| ")][1:]
+    defined = re.findall(r'^\[(\w+)\]: (\S+) "(\w+)"$', section, re.MULTILINE)
+    assert len(rows) >= fewest
+    assert {len(row) for row in rows} == {columns}
     assert all(cell == "does not occur" or re.fullmatch(r"\[.+\]\[\w+\]", cell) for row in rows for cell in row)
-    assert set(re.findall(r"\]\[(\w+)\]", page)) == {label for label, _, _ in defined}
-    assert [name for _, path, name in defined if f"\ndef {name}(" not in text_of(DOCS / path)] == []
+    assert set(re.findall(r"\]\[(\w+)\]", section)) == {label for label, _, _ in defined}
+    texts = {path: text_of((DOCS / page).parent / path) for _, path, _ in defined}
+    assert [name for _, path, name in defined if f"\ndef {name}(" not in texts[path]] == []
 
 
 @pytest.mark.parametrize("feature", Feature)
