@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from litequeue.compose.call import Call
+from litequeue.compose.composition import chain, chord, group
+from litequeue.compose.job_group import JobGroup
+from litequeue.core.compositions import Failure
 from litequeue.core.hints import missing_public_name
-from litequeue.core.records import Call, JobError, Page, Progress, Status
+from litequeue.core.records import JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
@@ -71,6 +75,7 @@ __all__ = [
     "DecodeError",
     "DriverConflict",
     "EncodeError",
+    "Failure",
     "Fenced",
     "GiveUp",
     "Job",
@@ -79,6 +84,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobFilter",
+    "JobGroup",
     "JobNotFound",
     "JobTimeout",
     "KeyConflict",
@@ -118,11 +124,14 @@ __all__ = [
     "Unsupported",
     "Worker",
     "at",
+    "chain",
+    "chord",
     "cron",
     "current_job",
     "default_queue",
     "every",
     "first_of",
+    "group",
     "task",
 ]
 __version__ = "0.1.0"

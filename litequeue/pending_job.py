@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from litequeue.core.after_commit import OnCommit
     from litequeue.core.engine import Source, Submitted
     from litequeue.core.records import NewJob
-    from litequeue.task_owner import Owner
 
 R = TypeVar("R")
 
@@ -76,10 +75,16 @@ class Deferred(Generic[R]):
     `make` returns the job of a call that is stored.
     """
 
-    def __init__(self, jobs: Sequence[NewJob], owner: Owner, make: Callable[[NewJob, Submitted], Job[R]]) -> None:
-        self._jobs, self._owner, self._make = jobs, owner, make
+    def __init__(
+        self,
+        jobs: Sequence[NewJob],
+        source: Source,
+        submit: Callable[[Sequence[NewJob]], Sequence[Submitted]],
+        make: Callable[[NewJob, Submitted], Job[R]],
+    ) -> None:
+        self._jobs, self._submit, self._make = jobs, submit, make
         self._is_stored = False
-        self._pending = [PendingJob[R](new, owner.source) for new in as_shown(jobs)]
+        self._pending = [PendingJob[R](new, source) for new in as_shown(jobs)]
 
     def by(self, on_commit: OnCommit) -> list[Job[R]]:
         """Leave them to the hook that the option means, and return their jobs."""
@@ -99,7 +104,7 @@ class Deferred(Generic[R]):
     def _store(self) -> None:
         if self._is_stored:  # a hook of the application's may call it again
             return
-        submitted = self._owner.submit(self._jobs, None)
+        submitted = self._submit(self._jobs)
         self._is_stored = True
         for each, new, stored in zip(self._pending, as_shown(self._jobs), submitted, strict=True):
             each.become(self._make(new, stored))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from litequeue.by_name import HasNames, Names
+from litequeue.compose.on_queue import HasGroups
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import MAX_PAYLOAD, check_max_payload
@@ -46,9 +47,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from litequeue.compose.call import Call
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import Call, NewJob
+    from litequeue.core.records import NewJob
     from litequeue.core.retry import Duration
     from litequeue.scheduling.triggers import Trigger
     from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
@@ -65,7 +67,7 @@ def default_path() -> str:
 
 
 @interruptible
-class Queue(HasNames, DeclaresLimits, QueueWords):
+class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
@@ -226,7 +228,7 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         if not is_the_programs(known, here):
             self._tasks.add(named, made, options.aliases)
             self.declared.note_module()
-            self.declared.of_task(named, options.schedules, made.s)
+            self.declared.of_task(named, options.schedules, lambda *args, **kwargs: made.s(*args, **kwargs).scheduled())
         self._declared[named] = remembered(known, here)
         return made
 
@@ -329,7 +331,7 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         """The schedules kept in the file."""
         return Schedules(self.engine.schedules, self._known, self.jobs, self.now)
 
-    def schedule(self, name: str, call: Call, trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
+    def schedule(self, name: str, call: Call[Any], trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
         """Declare a schedule in code: enqueue `call` (made by `task.s(...)`) whenever `trigger` is due.
 
         The options are those of `Schedule`. A worker that starts adds it to the file, and removes it when the module

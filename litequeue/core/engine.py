@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
+    from litequeue.core.groups import CompositionStore
     from litequeue.core.limits import RuleKeeper
     from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
@@ -43,6 +44,7 @@ class Feature(str, Enum):
     POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
+    COMPOSITION = "composition"  # chain, group, chord; after=, on_success=, on_failure=; map(), chunks()
     SCHEDULES = "schedules"  # queue.schedules
     LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
@@ -282,6 +284,10 @@ class Engine(Protocol):
         """The part that keeps what an operator says on what may start: limits and pauses."""
 
     @property
+    def compositions(self) -> CompositionStore:
+        """The part that keeps what runs after what."""
+
+    @property
     def transactions(self) -> Transactions:
         """The part for transactions."""
 
@@ -334,6 +340,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.MAX_PENDING: ("max_pending=", "look at queue.engine.jobs.counts() before you enqueue"),
     Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
+    Feature.COMPOSITION: (
+        "a composition (chain, group, chord, after=, on_success=, on_failure=, map, chunks)",
+        "let each task enqueue what comes after it",
+    ),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
     Feature.LIMITS: ("a limit on what may start", "run fewer workers, or ask the engine's own tools for it"),
     Feature.LONG_DELAY: ("a delay of that length", "give a shorter one, or enqueue later"),

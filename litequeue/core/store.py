@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from litequeue.core.capacity import Capacity
+    from litequeue.core.compositions import Handed
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
@@ -179,6 +180,12 @@ class Runs(Protocol):
 
     async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """Async twin of `parameters_of`."""
+
+    def handed_to(self, job_id: str) -> Handed:
+        """Return what the job's parents hand on to it; raises `JobNotFound` where one is not on record."""
+
+    async def ahanded_to(self, job_id: str) -> Handed:
+        """Async twin of `handed_to`."""
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""

@@ -13,6 +13,7 @@ import msgspec
 from litequeue.errors import DecodeError
 from litequeue.serialization.faithful import refusal
 
+_JSON = frozenset({str, int, float, bool, list, dict, type(None)})
 _REBUILT = (str, int, float, PurePath, OrderedDict, Counter)
 
 
@@ -107,6 +108,8 @@ def rebuild(kind: Any, value: Any) -> Any:
     if _is_model(kind):  # by way of JSON: a strict model takes a date from text there alone
         return kind.model_validate_json(_encoder.encode(value))
     if isinstance(kind, type) and issubclass(kind, _REBUILT):
+        if type(value) not in _JSON:  # what stands for the result of a job; str() would make text of it
+            raise TypeError(f"{type(value).__name__} is not plain data")
         return kind(value)
     raise Opaque
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.records import JobRecord
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
+    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.control import Was
 
@@ -228,6 +229,13 @@ class Kernel:
             self.notify_workers()
         if ended:
             self.tell_ended(ended)
+
+    def tell(self, then: Consequences) -> None:
+        """Tell of what an end has brought with it."""
+        if then.ended:
+            self.tell_ended(then.ended)
+        if then.lets_begin or then.put_off:
+            self.notify_workers()
 
     def tell_ended(self, job_ids: list[str]) -> None:
         """Notify all that wait for these jobs, here and in other processes."""

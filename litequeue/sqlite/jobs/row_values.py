@@ -14,8 +14,8 @@ from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound
-from litequeue.sqlite.jobs.finish import STATES
 from litequeue.sqlite.jobs.ids import is_id
+from litequeue.sqlite.jobs.states import STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _job(row: Row) -> JobRecord:
 
 def _summary(row: Sequence[Any]) -> dict[str, Any]:
     (job_id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at,
-     finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
+     finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress, reason) = row  # fmt: skip
     return {
         "id": str(job_id),
         "task": task,
@@ -99,6 +99,7 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "worker": None if worker is None else str(worker),
         "cancel_requested": bool(cancel_requested),
         "progress": _progress(progress) if progress else None,
+        "reason": reason,
     }
 
 

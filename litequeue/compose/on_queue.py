@@ -1,0 +1,63 @@
+"""The groups of a queue, and how its tasks store compositions. Knows no store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from litequeue.compose.job_group import JobGroup, found_group
+from litequeue.core.engine import Feature
+from litequeue.core.interruptible import interruptible
+from litequeue.job import Job
+
+if TYPE_CHECKING:
+    from litequeue.core.engine import Engine
+    from litequeue.core.groups import CompositionStore
+    from litequeue.core.plan import Plan, StoredPlan
+
+
+@interruptible
+class HasGroups:
+    """Looks groups up, and stores compositions."""
+
+    _tasks: Mapping[str, Any]
+
+    @property
+    def engine(self) -> Engine:
+        """What keeps and runs the jobs."""
+        raise NotImplementedError
+
+    def require(self, features: Any) -> None:
+        """Raise `Unsupported` if the engine lacks one of them."""
+        raise NotImplementedError
+
+    def _decode_plain(self, data: bytes | None) -> Any:
+        raise NotImplementedError
+
+    def group(self, group_id: str) -> JobGroup[Any]:
+        """Look a group of jobs up, by its id; raises `JobNotFound`."""
+        return found_group(self, self.compositions.look_up(str(group_id)))  # type: ignore[arg-type]
+
+    async def agroup(self, group_id: str) -> JobGroup[Any]:
+        """Async twin of `group`."""
+        return found_group(self, await self.compositions.alook_up(str(group_id)))  # type: ignore[arg-type]
+
+    @property
+    def compositions(self) -> CompositionStore:
+        """The part of the engine that keeps compositions."""
+        self.require([Feature.COMPOSITION])
+        return self.engine.compositions
+
+    def store(self, plan: Plan, within: Any = None) -> StoredPlan:
+        """Store a composition. Calls, chains and groups call this to enqueue."""
+        return self.compositions.store(plan, within)
+
+    async def astore(self, plan: Plan, within: Any = None) -> StoredPlan:
+        """Async twin of `store`."""
+        return await self.compositions.astore(plan, within)
+
+    def job_of(self, job_id: str, task: str) -> Job[Any]:
+        """Return the job of a task of that stored name."""
+        known = self._tasks.get(task)
+        decode = self._decode_plain if known is None else known.signature.decode_result
+        return Job(job_id, self.engine.jobs, decode)
