@@ -20,7 +20,7 @@ def tasks(queue):
     """`make` has no parents, `use` gets what they return, and `told` is what a callback calls."""
     queue.task(name="make")(lambda number=0: number)
     queue.task(name="use")(lambda value=None, more=None: value)
-    queue.task(name="told")(lambda what=None: what)
+    queue.task(name="told")(lambda what=None, more=None: what)
     return queue.tasks
 
 
@@ -200,7 +200,7 @@ def test_callbacks_are_stored_with_their_job_in_the_callers_transaction(queue, c
 def test_dependents_of_a_tick_wait_for_its_job(queue, hands, make, use):
     queue.schedules.add("s", make.s(1), every("1m"), overlap="queue")
     first, second = queue.schedules.trigger_now("s"), queue.schedules.trigger_now("s")
-    last = use.using(after=second).enqueue()
+    last = use.using(after=[second]).enqueue()
     assert run(hands) == [first.id]
     assert states(second, last) == ["queued", "waiting"]
     assert run(hands) == [second.id]
@@ -313,8 +313,8 @@ def test_callbacks_get_results_decrypted_and_errors_as_the_text_they_are(encrypt
 
 def test_dependents_are_cancelled_with_their_parent_level_by_level(queue, hands, make, use):
     first = make.enqueue()
-    second = use.using(after=first).enqueue()
-    third, anyway = use.using(after=second).enqueue(), use.using(after=second, after_failed="run").enqueue()
+    second = use.using(after=[first]).enqueue()
+    third, anyway = use.using(after=[second]).enqueue(), use.using(after=[second], after_failed="run").enqueue()
     first.cancel()
     assert states(second, third, anyway) == ["cancelled", "cancelled", "queued"]
     assert second.reason == f"parent {first.id} cancelled"
