@@ -111,7 +111,7 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
     Of each its id alone is kept: 8 bytes, or none where the engine tells those of a chunk by a sequence of its own.
     """
 
-    def __init__(self, source: Source, decode: Callable[[bytes | None], Any]) -> None:
+    def __init__(self, source: Source, decode: Callable[[bytes | None, bytes], Any]) -> None:
         self._source, self._decode = source, decode
         self._chunks: list[str | Sequence[Submitted] | list[Job[R]]] = []
         self._ends: list[int] = []  # of chunks: how many jobs there are up to there

@@ -33,7 +33,7 @@ class Job(JobWords, Generic[R]):
         self,
         job_id: str,
         source: Source,
-        decode: Callable[[bytes | None], Any],
+        decode: Callable[[bytes | None, bytes], Any],
         record: JobSummary | NewJob | None = None,
         born: float | None = None,
     ) -> None:
@@ -125,6 +125,20 @@ class Job(JobWords, Generic[R]):
     def schedule(self) -> str | None:
         """The name of the schedule that enqueued it, or None."""
         return self._loaded().schedule
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is cancelled or failed: `parent 41 failed`, or the last error; None where nothing tells, or otherwise.
+
+        As of `errors`, a job of a listing may be loaded again.
+        """
+        record = self._loaded()
+        if record.status is Status.CANCELLED and record.reason is None:
+            replaced = [error.message for error in self.errors[-1:] if error.type == "Replaced"]
+            return replaced[0] if replaced else None
+        if record.status is Status.FAILED:
+            return next((f"{error.type}: {error.message}" for error in self.errors[-1:]), None)
+        return record.reason
 
     @property
     def progress(self) -> Progress | None:
@@ -237,18 +251,20 @@ class Job(JobWords, Generic[R]):
         self._record = self._mine(record)
         return record.status is Status.CANCELLED
 
-    def retry(self) -> None:
+    def retry(self) -> tuple[str, ...]:
         """Queue the failed, cancelled or expired job again, with all its retries. A scheduled job runs at once.
 
-        Raises `KeyConflict` if another job has taken its key meanwhile, `Unsupported` for a job that cannot be retried.
+        Jobs that its end had cancelled wait for it again; return the ids of those that do not, since other jobs have
+        taken their keys. Raises `KeyConflict` if another job has taken its own key meanwhile, `Unsupported` for a job
+        that cannot be retried: one whose parent has not succeeded, too.
         """
         self._require_mine()
-        self._source.retry(self.id)
+        return self._source.retry(self.id)
 
-    async def aretry(self) -> None:
+    async def aretry(self) -> tuple[str, ...]:
         """Async twin of `retry`."""
         await self._arequire_mine()
-        await self._source.aretry(self.id)
+        return await self._source.aretry(self.id)
 
     def why(self) -> str:
         """Return in one sentence why it does not run now, or that it runs, or how it has ended.
@@ -298,7 +314,7 @@ class Job(JobWords, Generic[R]):
 
     def _outcome(self, record: JobRecord) -> R:
         if record.status is Status.SUCCEEDED:
-            value: R = self._decode(record.result)
+            value: R = self._decode(record.result, record.payload)
             return value
         if record.status is Status.CANCELLED:
             raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled")

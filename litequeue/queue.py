@@ -295,7 +295,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         decode = self._decode_plain if task is None else task.signature.decode_result
         return Job(record.id, self.engine.jobs, decode, record, born)
 
-    def _decode_plain(self, data: bytes | None) -> Any:
+    def _decode_plain(self, data: bytes | None, _call: bytes | None = None) -> Any:
         return None if data is None else self.codec.decode(data)
 
     # ---- transactions

@@ -61,6 +61,12 @@ class Owner(Protocol):
     def job_of(self, job_id: str, task: str) -> Job[Any]:
         """Return the job of a task of that stored name."""
 
+    def job(self, job_id: str) -> Job[Any]:
+        """Look a job up."""
+
+    def group(self, group_id: str) -> Any:
+        """Look a group up."""
+
 
 class ComposedTask(Protocol):
     """The part of a task that its calls as values use."""
@@ -81,11 +87,11 @@ class ComposedTask(Protocol):
         """The names of the options that `using()` was given."""
 
     @property
-    def delay(self) -> float | None:
+    def call_delay(self) -> float | None:
         """Seconds before its calls may run."""
 
     @property
-    def expires(self) -> float | datetime | None:
+    def call_expires(self) -> float | datetime | None:
         """Seconds in which its calls must begin, or the moment by which."""
 
     def using(self, **options: Any) -> ComposedTask:
@@ -97,11 +103,11 @@ class ComposedTask(Protocol):
     def as_link(self, template: NewJob, keywords: Sequence[str]) -> NewJob:
         """Return it as one whose first argument is handed on."""
 
-    def enqueue_call(self, call: Any) -> Job[Any]:
-        """Store one call of this task."""
+    def enqueue_composition(self, composition: Any) -> Any:
+        """Store a composition on this task's queue; return what its caller gets."""
 
-    async def aenqueue_call(self, call: Any) -> Job[Any]:
-        """Async twin of `enqueue_call`."""
+    async def aenqueue_composition(self, composition: Any) -> Any:
+        """Async twin of `enqueue_composition`."""
 
     def scheduled(self, template: NewJob) -> ScheduledCall:
         """Return a call of it as a schedule keeps it."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from litequeue.core.attached import Attached
+    from litequeue.core.attached import Attached, CallValue
     from litequeue.core.plan import WholeKey
     from litequeue.task_owner import ComposedTask
 
@@ -92,26 +92,26 @@ class Builder:
             self._owner = task.owner
         elif task.owner is not self._owner:
             raise ValueError(
-                f"{task.name} is a task of another queue than {self.tasks[0].name}: {task.owner!r} and {self._owner!r}; "
-                f"all calls of a composition are stored in one file"
+                f"{task.name} is a task of another queue than {self.tasks[0].name}; all calls of a composition are "
+                f"stored in one file: {self._owner!r} and {task.owner!r}"
             )
         self._jobs.append(new)
         self.tasks.append(task)
         return len(self._jobs) - 1
 
-    def _wait(self, node: int, call: Call[Any], runs_on: RunsOn) -> None:
+    def _wait(self, node: int, call: CallValue, runs_on: RunsOn) -> None:
         has_time = call.template.run_at is not None
-        delay = None if has_time else call.task.delay or 0.0
-        self._dependents[node] = Dependent(runs_on, delay, _span(call.task.expires))
+        delay = None if has_time else call.task.call_delay or 0.0
+        self._dependents[node] = Dependent(runs_on, delay, _span(call.task.call_expires))
 
     def add_jobs(self, task: ComposedTask, jobs: Iterable[NewJob]) -> list[int]:
         """Add jobs of one task that are made already, with what hangs on each; return their nodes."""
         nodes: list[int] = []
-        attached, span = task.attached, _span(task.expires)
+        attached, span = task.attached, _span(task.call_expires)
         for new in jobs:
             node = len(self._jobs)
             if attached.after:
-                delay = None if task.delay is None and new.run_at is not None else task.delay or 0.0
+                delay = None if task.call_delay is None and new.run_at is not None else task.call_delay or 0.0
                 self._dependents[node] = Dependent(attached.runs_on, delay, span)
                 expires_at = new.expires_at if span is None else None
                 new = msgspec.structs.replace(new, waiting=True, max_pending=None, expires_at=expires_at)  # noqa: PLW2901

@@ -9,11 +9,10 @@ import msgspec
 
 from litequeue.call_fields import times
 from litequeue.compose.composition import Composition
-from litequeue.compose.storing import Whole
+from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob, ScheduledCall
-from litequeue.options import Using, check_known
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.job import Job
+    from litequeue.options import Using
     from litequeue.task_owner import ComposedTask
 
 R = TypeVar("R")
@@ -82,7 +82,6 @@ class Call(Composition, Generic[R]):
 
     def using(self, **options: Unpack[Using]) -> Call[R]:
         """Return the same call with other options: those of `Task.using`."""
-        check_known(options, Using, "using()")
         given: dict[str, Any] = dict(options)
         whole = {name: given.pop(name) for name in _OF_WHOLE if name in given}
         made = self
@@ -98,11 +97,11 @@ class Call(Composition, Generic[R]):
 
     def enqueue(self) -> Job[R]:
         """Store the call; see `Task.enqueue`. Raises `TypeError` where it lacks its first argument."""
-        return cast("Job[R]", self.task.enqueue_call(self))
+        return cast("Job[R]", self._enqueue())
 
     async def aenqueue(self) -> Job[R]:
         """Async twin of `enqueue`."""
-        return cast("Job[R]", await self.task.aenqueue_call(self))
+        return cast("Job[R]", await self._aenqueue())
 
     def complete(self) -> NewJob:
         """Return its template, or raise `TypeError` where its first argument is to come from another."""
@@ -123,15 +122,15 @@ class Call(Composition, Generic[R]):
         changes: dict[str, Any] = {"created_at": now}
         if waits:
             changes |= {"waiting": True, "max_pending": None}
-            moment = self._moment("expires")
+            moment = self._moment()
             if moment is not None:
                 changes |= times(self.task.name, now, None, None, moment)
         else:
-            changes |= times(self.task.name, now, template.run_at, self.task.delay, self.task.expires)
+            changes |= times(self.task.name, now, template.run_at, self.task.call_delay, self.task.call_expires)
         return msgspec.structs.replace(template, **changes)
 
-    def _moment(self, name: str) -> datetime | None:
-        value = getattr(self.task, name)
+    def _moment(self) -> datetime | None:
+        value = self.task.call_expires
         return None if value is None or isinstance(value, (int, float)) else value
 
     def scheduled(self) -> ScheduledCall:
@@ -140,7 +139,7 @@ class Call(Composition, Generic[R]):
 
     def _key(self) -> tuple[object, ...]:
         if self._identity is None:
-            payload = self.task.signature.canonical(self.template.payload)
+            payload = self.task.signature.stored.canonical(self.template.payload)
             self._identity = (self.task.identity(), payload, self.form)
         return self._identity
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from litequeue.compose.storing import Whole, aenqueue_whole, enqueue_whole
+from litequeue.compose.job_group import JobGroup, empty_group
+from litequeue.compose.whole import Whole
 from litequeue.core.checks import one_of
 from litequeue.core.interruptible import interruptible
-from litequeue.options import Using, check_known
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from litequeue.compose.call import Call
-    from litequeue.compose.job_group import JobGroup
     from litequeue.job import Job
+    from litequeue.options import Using
 
 _OF_WHOLE = frozenset({"key", "key_scope", "on_conflict", "within", "on_commit"})
 _OF_EACH = frozenset({"queue", "priority", "tags", "retries", "timeout"})
@@ -53,11 +53,13 @@ class Composition:
         `retries` and `timeout` go to each call that does not say otherwise; `delay`, `at`, `expires`, `after` and
         `after_failed` to the calls that come first.
         """
-        check_known(options, Using, "using()")
         given: dict[str, Any] = dict(options)
-        others = sorted(given.keys() - _OF_WHOLE - _OF_EACH - _OF_FIRST)
-        if others:
-            raise ValueError(f"{self.what} has no {others[0]}= of its own; give it to its calls")
+        takes = _OF_WHOLE | _OF_EACH | _OF_FIRST
+        if others := sorted(given.keys() - takes):
+            raise TypeError(
+                f"{self.what} takes no {others[0]}= in using(), give it to its calls if it is an option of these; it "
+                f"takes {', '.join(sorted(takes))}"
+            )
         made = self.with_whole(self.whole.using({name: given[name] for name in given.keys() & _OF_WHOLE}))
         each = {name: given[name] for name in given.keys() & _OF_EACH}
         if each:
@@ -67,10 +69,17 @@ class Composition:
             made = made.mapped(lambda call: call.using(**cast("Using", of_first)), first=True)
         return made
 
-    def __or__(self, other: Composition) -> Chain:
-        if not isinstance(other, Composition):
-            return NotImplemented
-        return chain(self, other)
+    def _enqueue(self) -> Any:
+        first = next(iter(self.calls()), None)
+        return empty_group() if first is None else first.task.enqueue_composition(self)
+
+    async def _aenqueue(self) -> Any:
+        first = next(iter(self.calls()), None)
+        return empty_group() if first is None else await first.task.aenqueue_composition(self)
+
+    def __or__(self, other: Composition, /) -> Chain:
+        given: Any = other
+        return chain(self, given) if isinstance(given, Composition) else NotImplemented
 
 
 class Chain(Composition):
@@ -107,11 +116,11 @@ class Chain(Composition):
         Raises what `Task.enqueue` raises, and `TypeError` where a call cannot be given what comes before it. If it
         raises, nothing is stored.
         """
-        return enqueue_whole(self)
+        return self._enqueue()
 
     async def aenqueue(self) -> Job[Any] | JobGroup[Any]:
         """Async twin of `enqueue`."""
-        return await aenqueue_whole(self)
+        return await self._aenqueue()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Chain) and (self._parts, self.whole) == (other._parts, other.whole)
@@ -155,11 +164,11 @@ class Group(Composition):
 
     def enqueue(self) -> JobGroup[Any]:
         """Store all of it; return the group of its jobs. Raises what `Task.enqueue` raises; then nothing is stored."""
-        return cast("JobGroup[Any]", enqueue_whole(self))
+        return cast("JobGroup[Any]", self._enqueue())
 
     async def aenqueue(self) -> JobGroup[Any]:
         """Async twin of `enqueue`."""
-        return cast("JobGroup[Any]", await aenqueue_whole(self))
+        return cast("JobGroup[Any]", await self._aenqueue())
 
     def __len__(self) -> int:
         return len(self._members)
@@ -232,7 +241,7 @@ def _checked(calls: Iterable[Any], what: str) -> list[Composition]:
             raise TypeError(f"{what}() takes calls, chains and groups, got {call!r}{hint}")
         if not call.whole.is_nothing:
             raise ValueError(
-                f"{call.whole.names()} is of a whole composition, and {call!r} is a part of another: give it to that one"
+                f"{call.whole.names()} is of a whole composition, and {call!r} is a part of one: give it to that whole"
             )
         found.append(call)
     return found

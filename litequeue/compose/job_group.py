@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from litequeue.core.interruptible import interruptible
@@ -10,16 +10,11 @@ from litequeue.core.records import Progress
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 from litequeue.job import Job
 from litequeue.job_waits import AsCompleted, as_completed, await_all, wait_all
-from litequeue.pending_job import PendingJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import timedelta
 
-    from litequeue.compose.builder import Builder
-    from litequeue.compose.storing import Built
     from litequeue.core.groups import GroupRecord, Members
-    from litequeue.core.plan import Plan, StoredPlan
     from litequeue.task_owner import Owner
 
 R = TypeVar("R")
@@ -185,32 +180,6 @@ def empty_group() -> JobGroup[Any]:
     return JobGroup(None, None, ())
 
 
-def job_of(owner: Owner, plan: Plan, builder: Builder, stored: StoredPlan) -> Job[Any]:
-    """Return the job at the end of what was stored."""
-    if not stored.jobs:  # another composition has the key
-        return owner.job(stored.last)
-    return _job(owner, plan, builder, stored, plan.last)
-
-
-def _job(owner: Owner, plan: Plan, builder: Builder, stored: StoredPlan, place: int) -> Job[Any]:
-    new = plan.jobs[place]
-    record = new if stored.fresh and new.key is None else None
-    born = new.created_at if stored.pending else None
-    return Job(stored.jobs[place], owner.source, builder.tasks[place].signature.decode_result, record, born)
-
-
-def group_of(owner: Owner, plan: Plan, builder: Builder, stored: StoredPlan) -> JobGroup[Any]:
-    """Return the group at the end of what was stored."""
-    if not stored.jobs:
-        return owner.group(stored.last)
-
-    def members(node: int) -> tuple[Any, ...]:
-        nodes: Sequence[int] = builder.members[node]
-        return tuple(members(each) if each < 0 else _job(owner, plan, builder, stored, each) for each in nodes)
-
-    return JobGroup(stored.last, owner, members(plan.last))
-
-
 def found_group(owner: Owner, record: GroupRecord) -> JobGroup[Any]:
     """Return a group that was looked up."""
 
@@ -218,21 +187,3 @@ def found_group(owner: Owner, record: GroupRecord) -> JobGroup[Any]:
         return tuple(owner.job_of(*each) if isinstance(each[0], str) else members(each) for each in found)
 
     return JobGroup(record.id, owner, members(record.members))
-
-
-def pending(built: Built) -> tuple[Any, Callable[[], None]]:
-    """Return what a composition's caller gets while it is not stored, and what stores it."""
-    plan, owner, builder = built
-    job: PendingJob[Any] | JobGroup[Any]
-    job = JobGroup(None, owner, ()) if plan.last < 0 else PendingJob(plan.jobs[plan.last], owner.source)
-    is_stored = False
-
-    def store() -> None:
-        nonlocal is_stored
-        if is_stored:  # a hook of the application's may call it again
-            return
-        made: Any = built.handle(owner.store(plan, None))
-        is_stored = True
-        job.become(made)
-
-    return job, store

@@ -31,7 +31,7 @@ class HasGroups:
         """Raise `Unsupported` if the engine lacks one of them."""
         raise NotImplementedError
 
-    def _decode_plain(self, data: bytes | None) -> Any:
+    def _decode_plain(self, data: bytes | None, _call: bytes | None = None) -> Any:
         raise NotImplementedError
 
     def group(self, group_id: str) -> JobGroup[Any]:

@@ -11,18 +11,18 @@ import msgspec
 from litequeue.calls import checked_chunk
 from litequeue.compose.builder import Builder
 from litequeue.compose.call import Call, Form
-from litequeue.compose.composition import Group
-from litequeue.compose.storing import Whole
+from litequeue.compose.composition import Composition, Group
+from litequeue.compose.enqueue import aenqueue_whole, enqueue_whole
+from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
+from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob, ScheduledCall
 from litequeue.core.slices import in_slices
 from litequeue.errors import Unsupported
-from litequeue.job import Job
 
 if TYPE_CHECKING:
     from litequeue.compose.job_group import JobGroup
-    from litequeue.core.engine import Submitted
     from litequeue.core.plan import Plan, StoredPlan
     from litequeue.limits.takes import Taken
     from litequeue.options import Options
@@ -103,12 +103,12 @@ class TaskCalls(Generic[P, R]):
         return self._owner
 
     @property
-    def delay(self) -> float | None:
+    def call_delay(self) -> float | None:
         """Seconds before its calls may run."""
         return self._delay
 
     @property
-    def expires(self) -> float | datetime | None:
+    def call_expires(self) -> float | datetime | None:
         """Seconds in which its calls must begin, or the moment by which."""
         return self._expires
 
@@ -197,17 +197,13 @@ class TaskCalls(Generic[P, R]):
 
     # ---- enqueue
 
-    def enqueue_call(self, call: Call[R]) -> Job[R]:
-        """Store one call."""
-        from litequeue.compose.storing import enqueue_whole
+    def enqueue_composition(self, composition: Composition) -> Any:
+        """Store a composition on this task's queue; return what its caller gets."""
+        return enqueue_whole(self._owner, composition)
 
-        return cast("Job[R]", enqueue_whole(call))
-
-    async def aenqueue_call(self, call: Call[R]) -> Job[R]:
-        """Async twin of `enqueue_call`."""
-        from litequeue.compose.storing import aenqueue_whole
-
-        return cast("Job[R]", await aenqueue_whole(call))
+    async def aenqueue_composition(self, composition: Composition) -> Any:
+        """Async twin of `enqueue_composition`."""
+        return await aenqueue_whole(self._owner, composition)
 
     def _plan_of(self, jobs: Sequence[NewJob]) -> tuple[Plan, list[int]]:
         """Return these jobs with what hangs on each, and their places."""
@@ -216,8 +212,6 @@ class TaskCalls(Generic[P, R]):
         return builder.plan(nodes[-1]), nodes
 
     def _submitted(self, stored: StoredPlan, nodes: list[int]) -> list[Submitted]:
-        from litequeue.core.engine import Submitted
-
         return [Submitted(stored.jobs[node], stored.fresh, stored.pending) for node in nodes]
 
 

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from litequeue.core.checks import one_of
 from litequeue.core.plan import RunsOn
 
 if TYPE_CHECKING:
-    from litequeue.compose.call import Call
+    from litequeue.core.records import NewJob
 
 AfterFailed = Literal["cancel", "run"]
+
+
+class CallValue(Protocol):
+    """A call as a value: a `Call`."""
+
+    task: Any
+    template: NewJob
+    form: Any
+    whole: Any
+
+    @property
+    def attached(self) -> Attached:
+        """What hangs on it."""
+
+    def new_job(self, now: float, *, link: bool, waits: bool) -> NewJob:
+        """Return it as a job to store. `link`: it is given a result; `waits`: for another job."""
 
 
 class Attached(NamedTuple):
@@ -19,8 +35,8 @@ class Attached(NamedTuple):
 
     after: tuple[str, ...] = ()
     runs_on: RunsOn = RunsOn.SUCCESS
-    on_success: Call[Any] | None = None
-    on_failure: Call[Any] | None = None
+    on_success: CallValue | None = None
+    on_failure: CallValue | None = None
 
     @property
     def is_nothing(self) -> bool:
@@ -62,7 +78,7 @@ def _ids(jobs: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def _callback(call: Any, name: str) -> Call[Any] | None:
+def _callback(call: Any, name: str) -> CallValue | None:
     if call is None:
         return None
     if not hasattr(call, "template"):
@@ -72,5 +88,5 @@ def _callback(call: Any, name: str) -> Call[Any] | None:
         raise ValueError(f"{name}={call!r} has after=; a callback runs after the job that it belongs to")
     if not call.whole.is_nothing:
         raise ValueError(f"{name}={call!r} has {call.whole.names()}; a callback is stored with its job")
-    found: Call[Any] = call
+    found: CallValue = call
     return found

@@ -182,10 +182,13 @@ class Source(Protocol):
     async def aposition(self, job_id: str) -> int | None:
         """Async twin of `position`."""
 
-    def retry(self, job_id: str) -> None:
-        """Queue an ended job again."""
+    def retry(self, job_id: str) -> tuple[str, ...]:
+        """Queue an ended job again, and let wait again what its end had cancelled.
 
-    async def aretry(self, job_id: str) -> None:
+        Return the ids of what stays cancelled, since another job has taken its key.
+        """
+
+    async def aretry(self, job_id: str) -> tuple[str, ...]:
         """Async twin of `retry`."""
 
     def why(self, job_id: str) -> str:

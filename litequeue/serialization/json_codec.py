@@ -130,9 +130,13 @@ def to_canonical_json(value: object) -> bytes:
     return _sorting_encoder.encode(value)
 
 
-def to_json(value: object) -> bytes:
-    """Return JSON, or raise what msgspec or the value raises. A value that JSON would change is an error too."""
+def to_json(value: object, nulls: int = 0) -> bytes:
+    """Return JSON, or raise what msgspec or the value raises. A value that JSON would change is an error too.
+
+    `nulls`: how many nulls are known to be in it.
+    """
     data = _encoder.encode(value)
-    if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
+    # msgspec writes null for nan and infinity, and says nothing
+    if b"null" in data and value is not None and data.count(b"null") > nulls:
         json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
     return data

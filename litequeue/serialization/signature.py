@@ -212,11 +212,25 @@ class Signature:
             raise EncodeError(f"cannot store result: {why}", path="result")
         return data
 
-    def decode_result(self, data: bytes | None) -> Any:
-        """Return the result as annotated, or as plain data if it does not fit: a wrong hint hides no result."""
+    def decode_result(self, data: bytes | None, call: bytes | None = None) -> Any:
+        """Return the result as annotated, or as plain data if it does not fit: a wrong hint hides no result.
+
+        `call`: the stored call that it is of; of a chunk each result in the list is as annotated.
+        """
         if data is None:
             return None
-        return self._restored_result(self.stored.value(data))
+        value = self.stored.value(data)
+        if type(value) is list and call is not None and self._is_chunk(call):
+            return list(map(self._restored_result, value))
+        return self._restored_result(value)
+
+    def _is_chunk(self, call: bytes) -> bool:
+        if self._own and not call.endswith(b",2]"):
+            return False
+        try:
+            return self.form_of(call) == CHUNK
+        except DecodeError:  # under a key that is gone, perhaps
+            return False
 
     def _restored_result(self, value: Any) -> Any:
         slot = (self._known or self._plan()).result
@@ -226,13 +240,6 @@ class Signature:
             return slot.restore(value, "result")
         except Misfit:
             return value
-
-    def decode_chunk_result(self, data: bytes | None) -> Any:
-        """Return the results of the calls of a chunk, in a list, each as annotated, as `decode_result` does."""
-        values = None if data is None else self.stored.value(data)
-        if not isinstance(values, list):
-            return values
-        return [self._restored_result(value) for value in values]
 
     def _plan(self) -> Plan:
         checked = isinstance(self.codec, JsonCodec)
@@ -264,7 +271,10 @@ class Signature:
         self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], form: Literal[1] | None = None
     ) -> bytes:
         try:
-            return self._writer([args, kwargs] if not (self.mask or form) else self._call(plan, args, kwargs, form))
+            if form is None:
+                return self._writer([args, kwargs] if not self.mask else self._call(plan, args, kwargs))
+            call = self._call(plan, args, kwargs, form)
+            return to_json(call, nulls=1) if self._own else self._writer(call)
         except Exception as error:
             raise self._blame(plan, args, kwargs, error) from error.__cause__ or error
 

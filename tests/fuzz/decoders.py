@@ -126,8 +126,8 @@ def _as_it_is(_version: int, arguments: dict[str, Any]) -> dict[str, Any]:
 def decode_payload(data: bytes) -> None:
     for signature in _signatures():
         for given in (data, _sealed(data)):
-            results = signature.decode_result, signature.decode_chunk_result
-            for read in (partial(_called, signature, 2), partial(_called, signature, 1), *results):
+            result = partial(signature.decode_result, call=given)
+            for read in (partial(_called, signature, 2), partial(_called, signature, 1), result):
                 try:
                     read(given)
                 except DecodeError:

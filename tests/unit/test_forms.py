@@ -369,10 +369,18 @@ def test_a_mask_covers_each_item_of_a_chunk():
 def test_each_result_of_a_chunk_comes_as_annotated(codec):
     def f(x) -> date: ...
 
-    signature = of(f, codec)
+    signature = of(f, codec, mask=["x"])
     data = signature.encode_result([date(2026, 1, 2), "no date"])
-    assert signature.decode_chunk_result(data) == [date(2026, 1, 2), "no date"]
-    assert signature.decode_chunk_result(None) is None
+    assert signature.decode_result(data, signature.encode_chunk([1, 2])) == [date(2026, 1, 2), "no date"]
+
+
+def test_a_list_that_one_call_returned_is_no_result_of_a_chunk(codec):
+    def f(x) -> list[date]: ...
+
+    signature = of(f, codec)
+    data = signature.encode_result([date(2026, 1, 2)])
+    for call in (signature.encode_call((2,), {}), signature.encode_link((), {}), b"unreadable,2]"):
+        assert signature.decode_result(data, call) == [date(2026, 1, 2)]
 
 
 # Which calls are equal

@@ -158,7 +158,7 @@ class Spread:
 
     def _cancel(self, ends: Sequence[tuple[int, Over]]) -> Steps[list[Over]]:
         told = json.dumps([(child, end.ended_by, end.ended_as) for child, end in ends])
-        done = yield SQL["cancel_dependents"], {"ends": told, "now": self._now}
+        done = yield SQL["cancel_together"], {"ends": told, "now": self._now, "delete_at": None}
         self._then.ended += [str(job) for (job,) in done]
         return [Over(job, job, _CANCELLED) for (job,) in done]
 

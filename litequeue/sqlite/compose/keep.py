@@ -17,8 +17,6 @@ KEEP_ON = 600.0  # seconds, before another look at what is needed
 
 def keep_needed(db: Connection, jobs: list[int], now: float) -> list[int]:
     """Return those of these jobs that nothing needs; the others are kept on."""
-    if not jobs or db.rows(SQL["has_edges"]) != [(1,)]:
-        return jobs
     needed: dict[int, float] = {}  # until when
     groups: dict[int, set[int]] = {}
     for parent, child, until in db.rows(SQL["takers"], {"nodes": json.dumps(jobs), "now": now, "later": now + KEEP_ON}):
@@ -55,13 +53,12 @@ def _needed_groups(db: Connection, groups: Iterable[int], now: float) -> dict[in
 
 def forget(db: Connection, jobs: Sequence[int]) -> None:
     """Delete what is kept of jobs that are pruned, and groups of which no member is left."""
-    if jobs:
-        nodes: list[int] = list(jobs)
-        while nodes:
-            near = {"nodes": json.dumps(nodes)}
-            groups = [group for (group,) in db.rows(SQL["groups_beside"], near)]
-            for statement in ("forget_edges_from", "forget_edges_to", "forget_dependents", "forget_keys_of_wholes"):
-                db.rows(SQL[statement], near)
-            nodes = [group for (group,) in db.rows(SQL["empty_among"], {"nodes": json.dumps(groups)})] if groups else []
-            if nodes:
-                db.rows(SQL["forget_groups"], {"nodes": json.dumps(nodes)})
+    nodes: list[int] = list(jobs)
+    while nodes:
+        near = {"nodes": json.dumps(nodes)}
+        groups = [group for (group,) in db.rows(SQL["groups_beside"], near)]
+        for statement in ("forget_edges_from", "forget_edges_to", "forget_dependents", "forget_keys_of_wholes"):
+            db.rows(SQL[statement], near)
+        nodes = [group for (group,) in db.rows(SQL["empty_among"], {"nodes": json.dumps(groups)})] if groups else []
+        if nodes:
+            db.rows(SQL["forget_groups"], {"nodes": json.dumps(nodes)})

@@ -38,7 +38,8 @@ def cancel_whole(
         yield SQL["ask_parts"], {"ids": json.dumps(running)}
     if others:
         ids = {"ids": json.dumps(others)}
-        yield SQL["cancel_parts"], ids | {"now": now, "delete_at": delete_at}
+        ends = json.dumps([(job, None, None) for job in others])
+        yield SQL["cancel_together"], {"ends": ends, "now": now, "delete_at": delete_at}
         yield SQL["forget_parked"], ids
         yield SQL["hold_no_more"], {"nodes": ids["ids"]}
         yield from leave(others)

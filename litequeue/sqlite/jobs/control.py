@@ -103,8 +103,9 @@ def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]
     count = 0
     while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
         count += len(over)
-        over = keep_needed(db, over, now)
-        forget(db, over)
+        if db.rows(SQL["has_compositions"]) == [(1,)]:
+            over = keep_needed(db, over, now)
+            forget(db, over)
         ids = {"ids": json.dumps(over)}
         for statement in _PRUNE:
             db.rows(SQL[statement], ids)

@@ -94,8 +94,9 @@ def _with_rules(db: Connection, cycle: Cycle, gate: Gate, *, has_keys: bool) -> 
     )
 
 
-def settle(db: Connection, ended: Sequence[Ended], then: Consequences) -> list[Ended]:
+def settle(db: Connection, ended: Sequence[Ended], then: Consequences | None = None) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
+    then = then or Consequences()
     good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
     large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []

@@ -10,7 +10,7 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
-from litequeue.core.logger import log
+from litequeue.core.logger import later, say
 from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.core.store import Demand
@@ -348,7 +348,7 @@ def _pending(submitted: list[Submitted]) -> Sequence[Submitted]:
 
 def _told(job_id: str, left: tuple[str, ...]) -> tuple[str, ...]:
     if left:
-        log.warning(
-            "job %s is retried; of what waited for it %s stay cancelled: their keys are taken", job_id, some(left)
-        )
+        why = "job %s is retried; of what waits for it these stay cancelled, since other jobs have taken their keys: %s"
+        later.warning(why, job_id, some(left))
+        say()
     return left

@@ -2,6 +2,9 @@
 -- name: has_edges
 SELECT EXISTS (SELECT 1 FROM litequeue_edges)
 
+-- name: has_compositions
+SELECT EXISTS (SELECT 1 FROM litequeue_edges) OR EXISTS (SELECT 1 FROM litequeue_dependents)
+
 -- ---- storing
 
 -- name: number_group
@@ -69,16 +72,18 @@ FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') A
       FROM json_each(:ends)) AS ended
 WHERE node = ended.child
 
--- They are kept as long as the parent that ended them; where that has succeeded they are gone at once.
--- name: cancel_dependents
+-- Jobs that do not run: [[job, parent, state of that], ...]. One that was ended by its parent is kept as long as that; where
+-- that has succeeded it is gone at once. parent NULL: somebody cancels it.
+-- name: cancel_together
 UPDATE litequeue_jobs
 SET state = 6, finished_at = :now,
-    delete_at = max(CASE ended.state WHEN 4 THEN :now ELSE (SELECT delete_at FROM litequeue_jobs AS parent WHERE parent.id = ended.parent) END,
+    delete_at = max(CASE WHEN ended.parent IS NULL THEN :delete_at WHEN ended.state = 4 THEN :now
+                         ELSE (SELECT delete_at FROM litequeue_jobs AS parent WHERE parent.id = ended.parent) END,
                     CASE WHEN key IS NULL THEN 0.0 ELSE coalesce(
                         (SELECT held_until FROM litequeue_timed_keys WHERE job = litequeue_jobs.id), 0.0) END)
 FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') AS parent, json_extract(value, '$[2]') AS state
       FROM json_each(:ends)) AS ended
-WHERE litequeue_jobs.id = ended.child AND litequeue_jobs.state = 2
+WHERE litequeue_jobs.id = ended.child AND litequeue_jobs.state < 3 AND (ended.parent IS NULL OR litequeue_jobs.state = 2)
 RETURNING id
 
 -- Their parents hold them no more: they may begin, at once or after their delay.
@@ -153,7 +158,8 @@ FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') A
 WHERE node = again.child
 
 -- name: keyed_among
-SELECT id, task, key FROM json_each(:ids) AS wanted CROSS JOIN litequeue_jobs ON id = wanted.value WHERE key IS NOT NULL
+SELECT job.id, job.task, job.key FROM json_each(:ids) AS wanted
+CROSS JOIN litequeue_jobs AS job ON job.id = wanted.value WHERE job.key IS NOT NULL
 
 -- name: revive
 UPDATE litequeue_jobs
@@ -176,13 +182,6 @@ WITH RECURSIVE part (node) AS (
     SELECT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node AND edge.own = 1)
 SELECT job.id, job.state FROM part CROSS JOIN litequeue_jobs AS job ON job.id = part.node
 WHERE job.state < 4 AND job.cancel_requested = 0 LIMIT CAST(:limit AS INTEGER)
-
--- name: cancel_parts
-UPDATE litequeue_jobs
-SET state = 6, finished_at = :now,
-    delete_at = max(:delete_at, CASE WHEN key IS NULL THEN 0.0 ELSE coalesce(
-        (SELECT held_until FROM litequeue_timed_keys WHERE job = litequeue_jobs.id), 0.0) END)
-WHERE id IN (SELECT value FROM json_each(:ids)) AND state < 3
 
 -- name: ask_parts
 UPDATE litequeue_jobs SET cancel_requested = 1 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 3
@@ -287,23 +286,23 @@ SELECT child, NULL FROM litequeue_edges WHERE parent = :group AND child < 0
 UPDATE litequeue_jobs SET delete_at = ? WHERE id = ?
 
 -- name: groups_beside
-SELECT child FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges ON parent = node.value WHERE child < 0
+SELECT edge.child FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges AS edge ON edge.parent = node.value WHERE edge.child < 0
 UNION
-SELECT parent FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges ON child = node.value WHERE parent < 0
+SELECT edge.parent FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges AS edge ON edge.child = node.value WHERE edge.parent < 0
 
 -- name: forget_edges_from
 DELETE FROM litequeue_edges WHERE parent IN (SELECT value FROM json_each(:nodes))
 
 -- name: forget_edges_to
 DELETE FROM litequeue_edges WHERE (parent, child) IN
-    (SELECT parent, child FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges ON child = node.value)
+    (SELECT edge.parent, edge.child FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges AS edge ON edge.child = node.value)
 
 -- name: forget_dependents
 DELETE FROM litequeue_dependents WHERE node IN (SELECT value FROM json_each(:nodes))
 
 -- name: forget_keys_of_wholes
 DELETE FROM litequeue_composition_keys WHERE key IN
-    (SELECT key FROM json_each(:nodes) AS whole CROSS JOIN litequeue_composition_keys ON node = whole.value)
+    (SELECT held.key FROM json_each(:nodes) AS whole CROSS JOIN litequeue_composition_keys AS held ON held.node = whole.value)
 
 -- Groups without a member and without anything that waits for them.
 -- name: empty_among
