@@ -33,7 +33,7 @@ PRINTS = {
     ],
     "compositions.py": [
         "zipped: 3",
-        "not zipped: parent 6 failed",
+        "not zipped: parent 7 failed",
         "counted: 2 thumbnails, 1 missing",
         "told: ['thumbnail: FileNotFoundError after 2 tries']",
     ],
