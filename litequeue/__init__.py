@@ -40,6 +40,7 @@ from litequeue.errors import (
     Unsupported,
 )
 from litequeue.job import Job
+from litequeue.job_waits import as_completed, await_all, wait_all
 from litequeue.limits.limit import Limit
 from litequeue.limits.stored import Limits, Pause, StoredLimit
 from litequeue.lock import Lock
@@ -123,7 +124,9 @@ __all__ = [
     "UnsafeFilesystem",
     "Unsupported",
     "Worker",
+    "as_completed",
     "at",
+    "await_all",
     "chain",
     "chord",
     "cron",
@@ -133,6 +136,7 @@ __all__ = [
     "first_of",
     "group",
     "task",
+    "wait_all",
 ]
 __version__ = "0.1.0"
 

@@ -17,7 +17,8 @@ from litequeue.job import Job
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from litequeue.core.engine import Source, Submitted
+    from litequeue.core.engine import Submitted
+    from litequeue.core.source import Source
 
 R = TypeVar("R")
 

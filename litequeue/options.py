@@ -247,7 +247,7 @@ def task_options(given: TaskOptions) -> Options:
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),
         uses=checked_resources(given.get("uses"), "uses"),
-        attached=Attached().with_options({name: given[name] for name in CALLBACKS & given.keys()}),
+        attached=Attached().with_options({name: value for name, value in given.items() if name in CALLBACKS}),
     )
 
 

@@ -14,8 +14,9 @@ from litequeue.job import Job
 
 if TYPE_CHECKING:
     from litequeue.core.after_commit import OnCommit
-    from litequeue.core.engine import Source, Submitted
+    from litequeue.core.engine import Submitted
     from litequeue.core.records import NewJob
+    from litequeue.core.source import Source
 
 R = TypeVar("R")
 
@@ -31,7 +32,7 @@ class PendingJob(Job[R]):
         self._hash: int | None = None
         self._source = source
         self._task = task_of(new.task)
-        self._record = self._born = None
+        self._record = self._born = self._ended = None
 
     @property
     def id(self) -> str:

@@ -17,7 +17,7 @@ from litequeue.core.checks import MAX_PAYLOAD, check_max_payload
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
-from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
+from litequeue.core.engine import Defaults, Engine, Feature, Runner, runner_of
 from litequeue.core.hints import QueueWords, hinted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.module_patterns import checked_patterns, import_matching
@@ -28,6 +28,7 @@ from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
 from litequeue.core.routes import Routes
+from litequeue.core.source import Source
 from litequeue.core.warn import calling_module
 from litequeue.decorator import Decorator, check_scheduled, checked_name
 from litequeue.job import Job

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
     from litequeue.core.after_commit import OnCommit
     from litequeue.core.attached import Attached
-    from litequeue.core.engine import Feature, Source, Submitted
+    from litequeue.core.engine import Feature, Submitted
     from litequeue.core.groups import CompositionStore
     from litequeue.core.plan import Plan, StoredPlan
     from litequeue.core.records import NewJob, ScheduledCall
     from litequeue.core.routes import Routes
+    from litequeue.core.source import Source
     from litequeue.job import Job
     from litequeue.serialization.json_codec import Codec
     from litequeue.serialization.signature import Signature
@@ -60,12 +61,6 @@ class Owner(Protocol):
 
     def job_of(self, job_id: str, task: str) -> Job[Any]:
         """Return the job of a task of that stored name."""
-
-    def job(self, job_id: str) -> Job[Any]:
-        """Look a job up."""
-
-    def group(self, group_id: str) -> Any:
-        """Look a group up."""
 
 
 class ComposedTask(Protocol):

@@ -69,11 +69,11 @@ class Composition:
             made = made.mapped(lambda call: call.using(**cast("Using", of_first)), first=True)
         return made
 
-    def _enqueue(self) -> Any:
+    def _enqueue(self) -> Job[Any] | JobGroup[Any]:
         first = next(iter(self.calls()), None)
         return empty_group() if first is None else first.task.enqueue_composition(self)
 
-    async def _aenqueue(self) -> Any:
+    async def _aenqueue(self) -> Job[Any] | JobGroup[Any]:
         first = next(iter(self.calls()), None)
         return empty_group() if first is None else await first.task.aenqueue_composition(self)
 
@@ -190,17 +190,18 @@ class Group(Composition):
         return Group, (self._members, self.whole.picklable())
 
 
-def chain(*calls: Composition) -> Chain:
+def chain(*calls: Composition | Iterable[Composition]) -> Chain:
     """Return the composition in which each of these begins when the one before has succeeded.
 
     `task.s(...)` is given the result of what is before it as its first argument, `task.si(...)` is not. `a | b` is the
     same as `chain(a, b)`. Raises `TypeError` and `ValueError`.
     """
-    if len(calls) == 1 and not isinstance(calls[0], Composition) and isinstance(calls[0], Iterable):
-        calls = tuple(calls[0])
-    if not calls:
+    given: Any = calls
+    if len(calls) == 1 and not isinstance(given[0], Composition) and isinstance(given[0], Iterable):
+        given = tuple(given[0])
+    if not given:
         raise ValueError("a chain needs at least one call: chain(a.s(), b.s())")
-    return Chain(tuple(part for call in _checked(calls, "chain") for part in call.parts()))
+    return Chain(tuple(part for call in _checked(given, "chain") for part in call.parts()))
 
 
 def group(*calls: Composition | Iterable[Composition]) -> Group:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.compose.builder import Builder
 from litequeue.compose.digest import digest_of
-from litequeue.compose.job_group import JobGroup
+from litequeue.compose.job_group import JobGroup, found_group
 from litequeue.core.after_commit import hook_of
 from litequeue.core.plan import WholeKey
 from litequeue.core.slices import in_slices
@@ -102,10 +102,11 @@ def _whole_key(composition: Composition, builder: Builder) -> WholeKey | None:
 
 
 def _job_of(built: Built, stored: StoredPlan) -> Job[Any]:
-    """Return the job at the end of what was stored."""
-    if not stored.jobs:  # another composition has the key
-        return built.owner.job(stored.last)
-    return _job(built, stored, built.plan.last)
+    """Return the job at the end of what was stored, or of the composition that has the key."""
+    plan, owner, builder = built
+    if stored.found is not None:
+        return Job(stored.last, owner.source, builder.tasks[plan.last].signature.decode_result)
+    return _job(built, stored, plan.last)
 
 
 def _job(built: Built, stored: StoredPlan, place: int) -> Job[Any]:
@@ -117,10 +118,10 @@ def _job(built: Built, stored: StoredPlan, place: int) -> Job[Any]:
 
 
 def _group_of(built: Built, stored: StoredPlan) -> JobGroup[Any]:
-    """Return the group at the end of what was stored."""
+    """Return the group at the end of what was stored, or of the composition that has the key."""
     plan, owner, builder = built
-    if not stored.jobs:
-        return owner.group(stored.last)
+    if stored.found is not None:
+        return found_group(owner, stored.last, stored.found)
 
     def members(node: int) -> tuple[Any, ...]:
         nodes: Sequence[int] = builder.members[node]
@@ -129,7 +130,7 @@ def _group_of(built: Built, stored: StoredPlan) -> JobGroup[Any]:
     return JobGroup(stored.last, owner, members(plan.last))
 
 
-def _pending(built: Built) -> tuple[Any, Callable[[], None]]:
+def _pending(built: Built) -> tuple[PendingJob[Any] | JobGroup[Any], Callable[[], None]]:
     """Return what a composition's caller gets while it is not stored, and what stores it."""
     plan, owner, _ = built
     job: PendingJob[Any] | JobGroup[Any]

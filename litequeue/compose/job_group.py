@@ -14,7 +14,7 @@ from litequeue.job_waits import AsCompleted, as_completed, await_all, wait_all
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from litequeue.core.groups import GroupRecord, Members
+    from litequeue.core.groups import Members
     from litequeue.task_owner import Owner
 
 R = TypeVar("R")
@@ -79,7 +79,7 @@ class JobGroup(Generic[R]):
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self.aresults().__await__()
 
-    def as_completed(self, timeout: timedelta | float | str | None = None) -> AsCompleted:
+    def as_completed(self, timeout: timedelta | float | str | None = None) -> AsCompleted[Any]:
         """Yield its jobs as they end; see `litequeue.as_completed`."""
         return as_completed(self.jobs, timeout)
 
@@ -180,10 +180,10 @@ def empty_group() -> JobGroup[Any]:
     return JobGroup(None, None, ())
 
 
-def found_group(owner: Owner, record: GroupRecord) -> JobGroup[Any]:
+def found_group(owner: Owner, group_id: str, found: Members) -> JobGroup[Any]:
     """Return a group that was looked up."""
 
-    def members(found: Members) -> tuple[Any, ...]:
-        return tuple(owner.job_of(*each) if isinstance(each[0], str) else members(each) for each in found)
+    def members(some: Members) -> tuple[Any, ...]:
+        return tuple(owner.job_of(*each) if each and isinstance(each[0], str) else members(each) for each in some)
 
-    return JobGroup(record.id, owner, members(record.members))
+    return JobGroup(group_id, owner, members(found))

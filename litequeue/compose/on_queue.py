@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.compose.job_group import JobGroup, found_group
 from litequeue.core.engine import Feature
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from litequeue.core.engine import Engine
     from litequeue.core.groups import CompositionStore
     from litequeue.core.plan import Plan, StoredPlan
+    from litequeue.task_owner import Owner
 
 
 @interruptible
@@ -36,11 +37,13 @@ class HasGroups:
 
     def group(self, group_id: str) -> JobGroup[Any]:
         """Look a group of jobs up, by its id; raises `JobNotFound`."""
-        return found_group(self, self.compositions.look_up(str(group_id)))  # type: ignore[arg-type]
+        found = self.compositions.look_up(str(group_id))
+        return found_group(cast("Owner", self), found.id, found.members)
 
     async def agroup(self, group_id: str) -> JobGroup[Any]:
         """Async twin of `group`."""
-        return found_group(self, await self.compositions.alook_up(str(group_id)))  # type: ignore[arg-type]
+        found = await self.compositions.alook_up(str(group_id))
+        return found_group(cast("Owner", self), found.id, found.members)
 
     @property
     def compositions(self) -> CompositionStore:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
 import msgspec
 
+from litequeue.core.source import Source
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.groups import CompositionStore
     from litequeue.core.limits import RuleKeeper
-    from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
+    from litequeue.core.records import ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
-    from litequeue.errors import QueueFull
-
-MOST_BEFORE = 10_000  # jobs that `position` counts
 
 
 class Feature(str, Enum):
@@ -159,58 +157,6 @@ class QueueCount(NamedTuple):
     status: Status
     jobs: int
     exact: bool = True
-
-
-class Source(Protocol):
-    """The part of an engine that a `Job` uses."""
-
-    def look_up(self, job_id: str) -> JobRecord:
-        """Return the job as it is now, or raise `JobNotFound`."""
-
-    async def alook_up(self, job_id: str) -> JobRecord:
-        """Async twin of `look_up`."""
-
-    def cancel(self, job_id: str) -> bool:
-        """Cancel the job; return False if it has already ended."""
-
-    async def acancel(self, job_id: str) -> bool:
-        """Async twin of `cancel`."""
-
-    def position(self, job_id: str) -> int | None:
-        """Return how many jobs of its queue come before a queued job, at most `MOST_BEFORE`; None: it is not queued."""
-
-    async def aposition(self, job_id: str) -> int | None:
-        """Async twin of `position`."""
-
-    def retry(self, job_id: str) -> tuple[str, ...]:
-        """Queue an ended job again, and let wait again what its end had cancelled.
-
-        Return the ids of what stays cancelled, since another job has taken its key.
-        """
-
-    async def aretry(self, job_id: str) -> tuple[str, ...]:
-        """Async twin of `retry`."""
-
-    def why(self, job_id: str) -> str:
-        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
-
-    async def awhy(self, job_id: str) -> str:
-        """Async twin of `why`."""
-
-    def check_may_wait(self) -> None:
-        """Raise where the end of no wait could come, as inside a transaction that is open here."""
-
-    def wait_for_room(self, full: QueueFull, timeout: float) -> None:
-        """Block until there may be room for the calls that the error tells of, at most so many seconds."""
-
-    async def await_room(self, full: QueueFull, timeout: float) -> None:
-        """Async twin of `wait_for_room`."""
-
-    def wait(self, job_id: str, timeout: float | None) -> JobRecord:
-        """Block until the job has ended, or raise `TimeoutError`."""
-
-    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
-        """Async twin of `wait`."""
 
 
 class JobStore(Source, Protocol):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from litequeue.core.groups import Members
 from litequeue.core.records import NewJob
 
 TAKES_NOTHING = -1
@@ -88,7 +89,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where a plan is: the ids of its jobs, "" for one that was not stored, and of its groups.
 
     `last`: the id of what is returned to the caller. `fresh`: it is new, and as the plan says. `pending`: it may be
-    rolled back yet.
+    rolled back yet. `found`: nothing is stored, as another composition has the key: the members of its last group.
     """
 
     last: str
@@ -96,6 +97,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[str]
     fresh: bool
     pending: bool = False
+    found: Members | None = None
 
 
 def group_id(number: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litequeue.core.groups import GroupRecord, Members
 from litequeue.core.plan import group_id
 from litequeue.core.records import Progress
 from litequeue.errors import JobNotFound
+from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.row_values import snapshot
 from litequeue.sqlite.sql import SQL
 
@@ -43,12 +44,16 @@ def look_up(db: Connection, group: str) -> GroupRecord:
     number = number_of(group)
     with snapshot(db):
         created_at, *_ = _found(db.rows(SQL["group"], {"group": number}), number)
-        return GroupRecord(id=group_id(number), created_at=created_at, members=_members(db, number))
+        return GroupRecord(id=group_id(number), created_at=created_at, members=perform(db, members_of(number)))
 
 
-def _members(db: Connection, number: int) -> Members:
-    nodes = db.rows(SQL["member_nodes"], {"group": -number})
-    return tuple((str(node), task) if node > 0 else _members(db, -node) for _, node, task in nodes)
+def members_of(number: int) -> Steps[Members]:
+    """Read the ids of a group's members."""
+    nodes = yield SQL["member_nodes"], {"group": -number}
+    members: list[Any] = []
+    for _, node, task in nodes:
+        members.append((str(node), task) if node > 0 else (yield from members_of(-node)))
+    return tuple(members)
 
 
 def progress(db: Connection, group: str) -> Progress:

@@ -12,6 +12,7 @@ from litequeue.errors import JobNotFound
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.ended import Over, Spread
 from litequeue.sqlite.compose.keys import hold, holder
+from litequeue.sqlite.compose.look import members_of, number_of
 from litequeue.sqlite.jobs.enqueue import is_one_insert, submit, submit_run
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.room import Room
@@ -35,7 +36,8 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
     if plan.whole is not None:
         held = yield from holder(plan.whole, plan.created_at)
         if held is not None:
-            return StoredPlan(last=held, jobs=[], groups=[], fresh=False)
+            members = () if is_id(held) else (yield from members_of(number_of(held)))
+            return StoredPlan(last=held, jobs=[], groups=[], fresh=False, found=members)
     earlier = yield from _standing([int(job) if is_id(job) else -1 for job, _ in plan.after], plan.created_at)
     for job, _ in plan.after:
         if not is_id(job) or int(job) not in earlier:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.clock import SystemClock
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.logger import later, say
@@ -15,6 +17,8 @@ from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
+from litequeue.ipc.look_ups import NotReadError, within
+from litequeue.ipc.result_waiters import require
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.compose.whole import is_last
 from litequeue.sqlite.drivers.connection import perform
@@ -25,6 +29,7 @@ from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
 from litequeue.sqlite.parts.within import ain_transaction, in_transaction
+from litequeue.sqlite.result_reads import BUSY
 
 if TYPE_CHECKING:
     import builtins
@@ -180,7 +185,25 @@ class Jobs:
 
     async def alook_up(self, job_id: str) -> JobRecord:
         """Async twin of `look_up`."""
-        return await self._kernel.aread(lambda db: row_values.look_up(db, job_id, self._kernel.clock.now()))
+        self._kernel.owner.enter()
+        require_asyncio()
+        return require(await self._kernel.reads.look_up_soon(job_id))
+
+    def look_up_many(self, job_ids: Sequence[str], timeout: float | None = None) -> dict[str, JobRecord]:
+        """Return those of these jobs that are on record, by id, or raise `TimeoutError`."""
+        return self._kernel.reads.look_up_many(job_ids, self._until(timeout))
+
+    async def alook_up_many(self, job_ids: Sequence[str], timeout: float | None = None) -> dict[str, JobRecord]:
+        """Async twin of `look_up_many`."""
+        call = partial(self._kernel.reads.look_up_many, job_ids, self._until(timeout))
+        try:
+            return await within(self._kernel.soon(call), timeout)
+        except NotReadError:
+            raise TimeoutError(BUSY) from None
+
+    @staticmethod
+    def _until(timeout: float | None) -> float | None:
+        return None if timeout is None else SystemClock.monotonic() + timeout
 
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
@@ -311,12 +334,19 @@ class Jobs:
         self._kernel.owner.enter()
         require_asyncio()
         self._refuse_wait_inside()
-        return await self._kernel.waiters.await_end(job_id, timeout, self.look_up)
+        return await self._kernel.waiters.await_end(job_id, timeout)
 
-    def check_may_wait(self) -> None:
-        """Raise `StoreError` inside a transaction."""
+    def check_may_wait(self, *, blocking: bool = False) -> None:
+        """Raise `StoreError` inside a transaction; `blocking`: `RuntimeError` on a loop of a worker of this file."""
         self._kernel.owner.enter()
         self._refuse_wait_inside()
+        if blocking:
+            self._kernel.waiters.check_may_block()
+
+    def watch(self, job_ids: Sequence[str], tell: Callable[[Sequence[str]], object]) -> Callable[[], object]:
+        """Tell of jobs as they end, once of each; return what ends the watch."""
+        self._kernel.owner.enter()
+        return self._kernel.waiters.watch(job_ids, tell)
 
     @interruptible
     def wait_for_room(self, full: QueueFull, timeout: float) -> None:
