@@ -53,7 +53,7 @@ def main() -> None:
         except JobFailed as failure:
             print("retried:", failure.message)
         jobs["web"].retry()
-        jobs["docs"].result(timeout=10)
+        jobs["docs"].refresh().result(timeout=10)  # loaded again: it was loaded as cancelled
         print("built:", sorted(built))
 
 
