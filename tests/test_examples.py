@@ -38,7 +38,7 @@ PRINTS = {
         "told: ['thumbnail: FileNotFoundError after 2 tries']",
     ],
     "dag.py": [
-        "2 build: failed",
+        "2 build: failed, RuntimeError: web does not compile",
         "4 build: cancelled, parent 2 failed",
         "5 clean: succeeded",
         "built: ['cli', 'core']",
