@@ -14,7 +14,7 @@ from litequeue.job_waits import AsCompleted, as_completed, await_all, wait_all
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from litequeue.core.groups import Members
+    from litequeue.core.plan import Members
     from litequeue.task_owner import Owner
 
 R = TypeVar("R")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from litequeue.core.plan import Plan, StoredPlan
+    from litequeue.core.plan import Members, Plan, StoredPlan
     from litequeue.core.records import Progress
-
-# In order: the id of a job and the stored name of its task, or the members of a group inside.
-Members: TypeAlias = "tuple[tuple[str, str] | Members, ...]"
 
 
 class GroupRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,14 +7,16 @@ the first.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from litequeue.core.groups import Members
 from litequeue.core.records import NewJob
 
 TAKES_NOTHING = -1
+
+# In order: the id of a job and the stored name of its task, or the members of a group inside.
+Members: TypeAlias = "tuple[tuple[str, str] | Members, ...]"
 
 
 class RunsOn(IntEnum):

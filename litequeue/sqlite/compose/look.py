@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.groups import GroupRecord, Members
-from litequeue.core.plan import group_id
+from litequeue.core.groups import GroupRecord
+from litequeue.core.plan import Members, group_id
 from litequeue.core.records import Progress
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.drivers.connection import perform

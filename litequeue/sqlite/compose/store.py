@@ -44,8 +44,8 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
             raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
     jobs, found = yield from _store_jobs(plan, ask)
     groups = []
-    for members in plan.groups:
-        [(number,)] = yield SQL["number_group"], {"now": plan.created_at, "members": members}
+    for count in plan.groups:
+        [(number,)] = yield SQL["number_group"], {"now": plan.created_at, "members": count}
         groups.append(int(number))
     stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(sorted(found), plan.created_at)), found)
     yield from _many("add_edges", stored.edges)
