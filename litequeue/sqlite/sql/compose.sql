@@ -194,6 +194,16 @@ SELECT edge.parent, dependent.runs_on = 2 FROM litequeue_edges AS edge
 LEFT JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
 WHERE edge.child = :child AND edge.place >= 0 ORDER BY edge.place LIMIT 1
 
+-- The single job whose result each of these takes.
+-- name: giving_among
+SELECT edge.child, edge.parent FROM json_each(:ids) AS taker
+CROSS JOIN litequeue_edges AS edge ON edge.child = taker.value AND edge.place = 0 WHERE edge.parent > 0
+
+-- Where they are in the job's row.
+-- name: results_among
+SELECT job.id, job.result FROM json_each(:ids) AS giving CROSS JOIN litequeue_jobs AS job ON job.id = giving.value
+WHERE job.state = 4 AND job.result IS NOT NULL
+
 -- name: ended_parent
 SELECT id, task, state, failures,
        CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END
