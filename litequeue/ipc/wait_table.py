@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from litequeue.ipc.result_waiter import Waits, Watch
+from litequeue.ipc.result_waiter import Waiter, Waits, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +22,9 @@ class WaitTable:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def __contains__(self, one: object) -> bool:
-        return any(one in self._waiting.get(job_id, ()) for job_id in getattr(one, "job_ids", ()))
+    def has(self, one: Waiter) -> bool:
+        """Whether it still waits."""
+        return one in self._waiting.get(one.job_id, ())
 
     def enter(self, one: Waits) -> None:
         """Note what it waits for."""
