@@ -113,7 +113,8 @@ class _Loop(Generic[R]):
         self._unwatched: dict[Source, list[str]] = {}
         for source, left in self._left.items():
             unsure = [job_id for job_id, jobs in left.items() if any(map(_is_unsure, jobs))]
-            self._inbox.tell(source, None, unsure)
+            if unsure:
+                self._inbox.tell(source, None, unsure)
             self._unwatched[source] = list(left.keys() - unsure) if unsure else list(left)
 
     def _close(self) -> None:

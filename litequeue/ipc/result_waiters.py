@@ -327,6 +327,8 @@ class ResultWaiters:
 
     def heard(self, listener: Listener, messages: list[bytes]) -> None:
         """Wake whom these messages of other processes are about."""
+        if not self._table:  # nor is a file opened again that was closed meanwhile
+            return
         if listener.missed or ALL in messages:
             self._look(LOOK, always=True)
         else:

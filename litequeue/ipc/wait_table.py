@@ -9,6 +9,7 @@ from litequeue.ipc.result_waiter import Waiter, Waits, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from contextvars import Context
 
 
@@ -16,7 +17,8 @@ class WaitTable:
     """Each method may be called in any thread; `lock` is for what has to be done together."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # re-entrant: a signal handler may cancel a job inside enter()
+        # re-entrant: a signal handler may cancel a job inside enter()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self._waiting: dict[str, set[Waits]] = {}
 
     def __bool__(self) -> bool:
