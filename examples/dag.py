@@ -6,12 +6,13 @@ Run: `python examples/dag.py`.
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from litequeue import Job, JobFailed, Queue, wait_all
 
 logging.getLogger("litequeue").setLevel("CRITICAL")  # a worker logs each failure; the one below is on purpose
 queue = Queue(Path(tempfile.mkdtemp()) / "app.db")  # in your program: Queue("app.db")
-NEEDS = {"core": [], "web": ["core"], "cli": ["core"], "docs": ["web", "cli"]}
+NEEDS: dict[str, list[str]] = {"core": [], "web": ["core"], "cli": ["core"], "docs": ["web", "cli"]}
 built: list[str] = []
 broken = {"web"}
 
@@ -42,7 +43,8 @@ def main() -> None:
     cleaned = clean.using(after=list(jobs.values()), after_failed="run").enqueue(list(jobs))  # whatever becomes of them
 
     with queue.worker():
-        for job in wait_all([*jobs.values(), cleaned], timeout=10):
+        all_jobs: list[Job[Any]] = [*jobs.values(), cleaned]
+        for job in wait_all(all_jobs, timeout=10):
             print(f"{job.id} {job.task}: {job.status.value}" + (f", {job.reason}" if job.reason else ""))
         print("built:", sorted(built))
 
