@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from litequeue.call_fields import times
-from litequeue.compose.composition import Composition
+from litequeue.compose.composition import CallOf
 from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
 from litequeue.core.interruptible import interruptible
@@ -38,7 +38,7 @@ class Form(NamedTuple):
 
 
 @interruptible
-class Call(Composition, Generic[R]):
+class Call(CallOf[R]):
     """One call of a task as a value, made by `task.s(...)` or `task.si(...)`: to enqueue, join with others, schedule.
 
     It is never changed. It equals another of the same task with the same arguments and options.

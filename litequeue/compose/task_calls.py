@@ -50,7 +50,7 @@ class TaskCalls(Generic[P, R]):
     _within: Any
     _on_commit: OnCommit
 
-    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def s(self, /, *args: Any, **kwargs: Any) -> Call[R]:
         """Return the call as a value, to join with others, to schedule, or to enqueue later. It is checked now.
 
         Behind another call, the result of that one is its first argument, before these. It keeps the options of
