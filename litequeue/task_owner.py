@@ -68,7 +68,14 @@ class ComposedTask(Protocol):
 
     name: str
     signature: Signature
-    declared_on_commit: OnCommit
+
+    @property
+    def declared_on_commit(self) -> OnCommit:
+        """The `on_commit=` of its declaration, or of its queue."""
+
+    @property
+    def room_wait(self) -> float | None:
+        """For how many seconds to wait for room, if at all."""
 
     @property
     def owner(self) -> Owner:

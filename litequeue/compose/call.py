@@ -142,7 +142,7 @@ class Call(Composition, Generic[R]):
     def _key(self) -> tuple[object, ...]:
         if self._identity is None:
             payload = self.task.signature.stored.canonical(self.template.payload)
-            self._identity = (self.task.identity(), payload, self.form)
+            self._identity = (self.task.identity(), payload, self.form.is_link, self.form.takes_nothing)
         return self._identity
 
     def __eq__(self, other: object) -> bool:

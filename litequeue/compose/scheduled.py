@@ -76,7 +76,7 @@ def _refused(call: CallValue) -> Iterator[str]:
         yield "keeps no at=: its ticks have times of their own; give delay=, a time after each, or a trigger at(...)"
     if isinstance(task.call_expires, datetime):
         yield "keeps no moment as expires=, after which no tick would have a job that runs; give a duration"
-    if "wait_for_room" in task.chosen:
+    if task.room_wait is not None:
         yield "keeps no wait_for_room=: a tick is stored whatever max_pending= says; leave it out"
     if whole.within is not None:
         yield "keeps no within=: each tick is stored in a transaction of a worker's; leave it out"

@@ -64,10 +64,13 @@ ATTACHED = CALLBACKS | {"after", "after_failed"}
 def _ids(jobs: Any) -> tuple[str, ...]:
     if jobs is None:
         return ()
-    if isinstance(jobs, str) or not isinstance(jobs, Iterable):
+    if isinstance(jobs, str) or hasattr(jobs, "id") or not isinstance(jobs, Iterable):
         jobs = [jobs]
-    ids = []
+    ids: list[str] = []
     for job in jobs:
+        if hasattr(job, "jobs"):  # a group of jobs
+            ids += [each.id for each in job.jobs]
+            continue
         job_id = job if isinstance(job, str) else getattr(job, "id", None)
         if not isinstance(job_id, str):
             raise TypeError(

@@ -145,7 +145,12 @@ class Rescued(NamedTuple):
 
 
 class Runs(Protocol):
-    """The part that hands out jobs and records how runs ended."""
+    """The part that hands out jobs and records how runs ended.
+
+    `let_begin`: the ends that were recorded last let other jobs begin, which waited for them.
+    """
+
+    let_begin: bool
 
     def claim(
         self,
@@ -257,6 +262,9 @@ class FileMaintenance(Protocol):
 
     def prune(self) -> int:
         """Delete jobs that have been kept long enough, for about 5 ms; return how many."""
+
+    def spread(self) -> None:
+        """Go on with the consequences of ends that were too many for their transaction."""
 
     def next_prune(self) -> float | None:
         """Return when the next job is to be deleted."""

@@ -238,7 +238,7 @@ class Kernel:
         """Tell of what an end has brought with it."""
         if then.ended:
             self.tell_ended(then.ended)
-        if then.lets_begin or then.put_off:
+        if then.begun or then.put_off:
             self.notify_workers()
 
     def tell_ended(self, job_ids: list[str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class Consequences:
-    """The jobs that a transaction ended for the end of another, and whether it let any begin, or left any for later."""
+    """The jobs that a transaction ended, or let begin, for the end of another, and whether it left any for later."""
 
-    __slots__ = ("ended", "lets_begin", "put_off")
+    __slots__ = ("begun", "ended", "put_off")
 
     def __init__(self) -> None:
         self.clear()
@@ -14,5 +14,5 @@ class Consequences:
     def clear(self) -> None:
         """Begin anew: the transaction is run again."""
         self.ended: list[str] = []
-        self.lets_begin: bool = False
+        self.begun: set[str] = set()
         self.put_off: bool = False

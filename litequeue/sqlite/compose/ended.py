@@ -164,6 +164,6 @@ class Spread:
 
     def _let_begin(self, nodes: Sequence[int]) -> Steps[None]:
         named = {"nodes": json.dumps(nodes)}
-        if (yield SQL["let_begin"], named | {"now": self._now}):
-            self._then.lets_begin = True
+        begun = yield SQL["let_begin"], named | {"now": self._now}
+        self._then.begun.update(str(job) for (job,) in begun)
         yield SQL["hold_no_more"], named

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from litequeue.core.compositions import Failure, Lost
 from litequeue.core.records import Status
@@ -14,6 +17,7 @@ from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.core.compositions import Handed
+    from litequeue.core.records import Claimed
     from litequeue.sqlite.drivers.connection import Connection
 
 PAGE = 1_000  # members that are read at once
@@ -41,6 +45,22 @@ def handed_to(db: Connection, job: int) -> Handed:
             raise DecodeError(f"job {job} takes the result of job {parent}, which is not on record any more")
         handed = _result(db, *found[0])
         return handed.failure if on_failure and isinstance(handed, Lost) else handed
+
+
+def with_handed(db: Connection, jobs: list[Claimed]) -> list[Claimed]:
+    """Return these claims with what a single parent hands on to them, where that is in its row."""
+    if db.rows(SQL["has_edges"]) != [(1,)]:
+        return jobs
+    ids = f"[{','.join([job.id for job in jobs])}]"
+    parents: dict[int, int] = dict(db.rows(SQL["giving_among"], {"ids": ids}))
+    if not parents:
+        return jobs
+    given: dict[int, bytes] = dict(db.rows(SQL["results_among"], {"ids": json.dumps(list(set(parents.values())))}))
+    return [_with(job, given.get(parents.get(int(job.id), 0))) for job in jobs]
+
+
+def _with(job: Claimed, result: bytes | None) -> Claimed:
+    return job if result is None else replace(job, handed=result)
 
 
 def _results_of(db: Connection, group: int) -> list[Handed]:

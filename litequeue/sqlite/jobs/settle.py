@@ -11,6 +11,7 @@ from litequeue.core.store import Cycle
 from litequeue.errors import Fenced
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.ended import follow
+from litequeue.sqlite.compose.handed import with_handed
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.claim import claim, claims
 from litequeue.sqlite.jobs.control import CHUNK
@@ -80,6 +81,7 @@ def turn(
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs
             cut = cut or is_cut
+        claimed = with_handed(db, claimed) if claimed else claimed
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
     cycle = Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
     return cycle if gate is None else _with_rules(db, cycle, gate, has_keys=rules.has_keys)

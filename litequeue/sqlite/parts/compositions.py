@@ -140,7 +140,7 @@ def tell_cancelled(kernel: Kernel, held: OpenTransaction | None, ended: Ended) -
     for job in ended.then.ended:
         ended.was.setdefault(job, Was(Status.WAITING, frees=True))
     kernel.tell_cancelled(held, ended.was)
-    if ended.then.lets_begin or ended.then.put_off:
+    if ended.then.begun or ended.then.put_off:
         kernel.announce(held)
 
 

@@ -21,6 +21,7 @@ from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.charge import charge
 from litequeue.sqlite.limits.held import with_held
+from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Runs:
 
     def __init__(self, kernel: Kernel, transactions: Transactions) -> None:
         self._kernel, self._writer, self._transactions = kernel, kernel.writer, transactions
+        self.let_begin: bool = False
 
     def claim(
         self,
@@ -70,7 +72,9 @@ class Runs:
             self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released or end.job.of_schedule or end.job.held is not None for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have them
-        self._kernel.tell(then)
+        self.let_begin = bool(then.begun)
+        then.begun.difference_update([job.id for job in outcome.claimed])
+        self._tell(then)
         return outcome
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
@@ -82,9 +86,15 @@ class Runs:
             return settle.settle(db, ended, then)
 
         lost = self._end(work)
+        self.let_begin = bool(then.begun)
         self._tell_settled(ended)
-        self._kernel.tell(then)
+        self._tell(then)
         return lost
+
+    def _tell(self, then: Consequences) -> None:
+        self._kernel.tell(then)
+        if then.put_off:
+            spread(self._kernel)
 
     def _end(self, work: Callable[[Connection], T]) -> T:
         """Record ends of runs, also where a newer litequeue has migrated the file, if that says that we may."""
@@ -117,7 +127,7 @@ class Runs:
         rescued = self._end(work)  # durable, as what it ends is told
         self._kernel.notifier.notify(JOBS)
         self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled, *rescued.interrupted])
-        self._kernel.tell(then)
+        self._tell(then)
         if rescued.interrupted:
             more = "jobs %s have failed as Interrupted: they ran when their worker was lost, and may run at most once"
             later.error(more, some(rescued.interrupted))

@@ -58,11 +58,12 @@ CROSS JOIN litequeue_edges AS edge
 CROSS JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
 LIMIT CAST(:limit AS INTEGER)
 
--- So many parents of each have ended: [[node, count], ...].
+-- So many parents of each have ended: [[node, count], ...]. Where none is left that is not told again: in a circle, which only
+-- someone else can write, it would not end.
 -- name: count_down
 UPDATE litequeue_dependents SET unended = max(0, unended - ended.count)
 FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') AS count FROM json_each(:counts)) AS ended
-WHERE node = ended.child
+WHERE node = ended.child AND unended > 0
 RETURNING node, unended, runs_on, waits, ended_by, ended_as
 
 -- [[node, ended_by, ended_as], ...].
@@ -193,6 +194,16 @@ UPDATE litequeue_jobs SET cancel_requested = 1 WHERE id IN (SELECT value FROM js
 SELECT edge.parent, dependent.runs_on = 2 FROM litequeue_edges AS edge
 LEFT JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
 WHERE edge.child = :child AND edge.place >= 0 ORDER BY edge.place LIMIT 1
+
+-- The single job whose result each of these takes.
+-- name: giving_among
+SELECT edge.child, edge.parent FROM json_each(:ids) AS taker
+CROSS JOIN litequeue_edges AS edge ON edge.child = taker.value AND edge.place = 0 WHERE edge.parent > 0
+
+-- Where they are in the job's row.
+-- name: results_among
+SELECT job.id, job.result FROM json_each(:ids) AS giving CROSS JOIN litequeue_jobs AS job ON job.id = giving.value
+WHERE job.state = 4 AND job.result IS NOT NULL
 
 -- name: ended_parent
 SELECT id, task, state, failures,

@@ -50,7 +50,10 @@ def completed(run: Run, call: FormedCall) -> tuple[Function, Call]:
     """Return what to call, and with what, for a stored call that is not complete."""
     handed = None
     if call.form == LINK:
-        handed = run.task.signature.stored.handed(_read(run, lambda: run.recorder.handed_to(run.job.id)))
+        found = run.job.handed
+        if found is None:
+            found = _read(run, lambda: run.recorder.handed_to(run.job.id))
+        handed = run.task.signature.stored.handed(found)
     return _completed(run, call, handed, _names(run), _each)
 
 
@@ -59,7 +62,9 @@ async def acompleted(run: Run, call: FormedCall) -> tuple[Function, Call]:
     """Async twin of `completed`; the results that are handed on are decoded on the loop, in slices of its time."""
     handed: Any = None
     if call.form == LINK:
-        found, decode = await _aread(run, run.recorder.ahanded_to(run.job.id)), run.task.signature.stored.handed
+        found, decode = run.job.handed, run.task.signature.stored.handed
+        if found is None:
+            found = await _aread(run, run.recorder.ahanded_to(run.job.id))
         handed = [decode(each) async for each in in_slices(found)] if isinstance(found, list) else decode(found)
     return _completed(run, call, handed, await _anames(run), _aeach)
 
