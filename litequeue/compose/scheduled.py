@@ -12,14 +12,13 @@ from litequeue.errors import Unsupported
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from litequeue.compose.call import Call
     from litequeue.core.attached import CallValue
     from litequeue.core.records import NewJob
 
 
-def scheduled(call: Call[Any]) -> ScheduledCall:
+def scheduled(call: CallValue) -> ScheduledCall:
     """Return a call as a schedule keeps it. Raises `TypeError` where its first argument is missing."""
-    new = call.complete()
+    new = call.new_job(0.0, link=False, waits=True)
     expires = _checked(call, "a scheduled call")
     return ScheduledCall(new.task, new.queue, new.payload, new.priority, expires, _options(call, new))
 

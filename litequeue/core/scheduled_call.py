@@ -120,6 +120,11 @@ def job_of(schedule: ScheduleRecord, options: CallOptions, at: float, now: float
     return _job(schedule, options, now, run_at=run_at, expires_at=expires_at, schedule=schedule.name)
 
 
+def unraised(new: NewJob) -> NewJob:
+    """Return it as a job that is not stored where its key is held: a tick has no caller to raise to."""
+    return msgspec.structs.replace(new, on_conflict="return") if new.on_conflict == "raise" else new
+
+
 def plan_of(new: NewJob, options: CallOptions) -> Plan:
     """Return what is to be stored of a call with callbacks: its job, and the jobs of these, which wait for it."""
     plan = Plan(
@@ -132,7 +137,7 @@ def plan_of(new: NewJob, options: CallOptions) -> Plan:
 def _attach(plan: Plan, node: int, options: CallOptions) -> None:
     for runs_on, _, each in options.callbacks():
         place = len(plan.jobs)
-        plan.jobs.append(_job(each, each.options, plan.created_at, waiting=True))
+        plan.jobs.append(unraised(_job(each, each.options, plan.created_at, waiting=True)))
         plan.edges.append(Edge(node, place, 0 if each.takes else TAKES_NOTHING, own=False))
         plan.dependents[place] = Dependent(runs_on, each.options.delay or 0.0, each.expires)
         _attach(plan, place, each.options)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
-
 from litequeue.core.engine import Submitted
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import Status
-from litequeue.core.scheduled_call import job_of, plan_of
+from litequeue.core.scheduled_call import job_of, plan_of, unraised
 from litequeue.core.stored_names import in_words
 from litequeue.sqlite.compose.store import store
 from litequeue.sqlite.jobs import enqueue, line
@@ -72,10 +70,7 @@ class Due(NamedTuple):
 
 def store_tick(schedule: ScheduleRecord, run_at: float, firing: Firing) -> Steps[Tick]:
     """Store the job of one tick, as the schedule's `overlap` has it. A tick whose key is held has none."""
-    new = job_of(schedule, firing.options, run_at, firing.now)
-    if new.on_conflict == "raise":  # there is no caller
-        new = replace(new, on_conflict="return")
-    due = Due(new, firing.options)
+    due = Due(unraised(job_of(schedule, firing.options, run_at, firing.now)), firing.options)
     if schedule.overlap == "allow":
         return _tick((yield from due.store()))
     last = yield from _unfinished(schedule.last_job)
