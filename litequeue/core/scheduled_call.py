@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -17,15 +17,21 @@ if TYPE_CHECKING:
     from litequeue.core.schedules import ScheduleRecord
 
 
+# What a job's row takes: someone else may have written the options.
+_Priority = Annotated[int, msgspec.Meta(ge=-100, le=100)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Span = Annotated[float, msgspec.Meta(ge=0)]
+
+
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options of a call for which a schedule has no column; in the file, as JSON. Spans are seconds.
 
     `timeout` "none": there is no limit. `aliases`, `former_names`: of its key, as of a `NewJob`.
     """
 
-    delay: float | None = None
-    retries: int | None = None
-    timeout: float | Literal["none"] | None = None
+    delay: _Span | None = None
+    retries: _Count | None = None
+    timeout: _Span | Literal["none"] | None = None
     tags: tuple[str, ...] = ()
     key: str | None = None
     key_scope: KeyScope = "kept"
@@ -66,8 +72,8 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: str
     payload: bytes
     takes: bool
-    priority: int = 0
-    expires: float | None = None
+    priority: _Priority = 0
+    expires: _Span | None = None
     options: CallOptions = CallOptions()
 
     def shown(self) -> dict[str, Any]:
