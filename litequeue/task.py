@@ -259,10 +259,8 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
 
     def _complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
         """Return one call as a job without its times."""
-        return msgspec.structs.replace(self._new(args, kwargs), created_at=0.0, expires_at=None, **self._own_time())
-
-    def _own_time(self) -> dict[str, Any]:
-        return {"run_at": self._fields.get("run_at")}
+        own_time = self._fields.get("run_at")
+        return msgspec.structs.replace(self._new(args, kwargs), created_at=0.0, expires_at=None, run_at=own_time)
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
