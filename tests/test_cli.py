@@ -541,7 +541,7 @@ def test_schedules_show_the_options_of_their_calls_and_doctor_finds_wrong_ones(c
     with sqlite3.connect("app.db") as db:
         db.execute("UPDATE litequeue_schedules SET options = x'5b' WHERE name = 'told'")
     db.close()
-    assert "cannot be read" in call("schedules", "app.db", "show", "told")
+    assert "not understood" in call("schedules", "app.db", "show", "told")
     assert "told cannot fire" in call("doctor", "app.db", code=1)
 
 

@@ -116,7 +116,7 @@ def decode(options: bytes | None) -> CallOptions:
     try:
         return msgspec.json.decode(options, type=CallOptions)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"the options of its call cannot be read: {error}") from error
+        raise ValueError(f"the options of its call are not understood: {error}") from error
 
 
 def job_of(schedule: ScheduleRecord, options: CallOptions, at: float, now: float) -> NewJob:
