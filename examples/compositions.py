@@ -65,8 +65,8 @@ def main() -> None:
             print("not zipped:", job.refresh().reason)
 
         # A body that runs in any case finds out what is missing.
-        job = chord([thumbnail.s(picture) for picture in pictures], count.s(), on="always").enqueue()
-        print("counted:", job.result(timeout=10))
+        counted = chord([thumbnail.s(picture) for picture in pictures], count.s(), on="always").enqueue()
+        print("counted:", counted.result(timeout=10))
 
     print("told:", told)
 

@@ -9,16 +9,18 @@ import msgspec
 
 from litequeue.call_fields import times
 from litequeue.compose.composition import CallOf
+from litequeue.compose.scheduled import scheduled
 from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import NewJob, ScheduledCall
+from litequeue.core.records import NewJob
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from typing_extensions import Unpack
 
+    from litequeue.core.scheduled_call import ScheduledCall
     from litequeue.job import Job
     from litequeue.options import Using
     from litequeue.task_owner import ComposedTask
@@ -133,7 +135,7 @@ class Call(CallOf[R]):
 
     def scheduled(self) -> ScheduledCall:
         """Return it as a schedule keeps it. Raises `TypeError` where its first argument is missing."""
-        return self.task.scheduled(self.complete())
+        return scheduled(self)
 
     def _key(self) -> tuple[object, ...]:
         if self._identity is None:

@@ -17,7 +17,7 @@ from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
-from litequeue.core.records import NewJob, ScheduledCall
+from litequeue.core.records import NewJob
 from litequeue.core.slices import in_slices
 from litequeue.errors import Unsupported
 
@@ -194,10 +194,6 @@ class TaskCalls(Generic[P, R]):
         """Return a value that is the same for the same task with the same options."""
         fields = {name: value for name, value in self._fields.items() if name != "former_names"}
         return id(self._owner), frozenset(fields.items()), self._delay, self._expires, self.attached
-
-    def scheduled(self, template: NewJob) -> ScheduledCall:
-        """Return a call of it as a schedule keeps it."""
-        raise NotImplementedError
 
     # ---- enqueue
 
