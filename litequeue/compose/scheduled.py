@@ -79,7 +79,7 @@ def _refused(call: CallValue) -> Iterator[str]:
         yield "keeps no wait_for_room=: a tick is stored whatever max_pending= says; leave it out"
     if whole.within is not None:
         yield "keeps no within=: each tick is stored in a transaction of a worker's; leave it out"
-    if whole.on_commit and whole.on_commit is not task.declared_on_commit:
+    if task.on_commit and task.on_commit is not task.declared_on_commit:
         yield "keeps no on_commit=: each tick is stored in a transaction of a worker's; leave it out"
     if new.key is not None and (new.key_scope == "kept" or new.key_for is not None):
         yield (
