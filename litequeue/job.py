@@ -145,7 +145,9 @@ class Job(JobWords, Generic[R]):
 
         As of `errors`, a job of a listing may be loaded again.
         """
-        _ = self.errors if self._loaded().reason is None else ()
+        record = self._loaded()
+        if record.status in (Status.FAILED, Status.CANCELLED) and record.reason is None:
+            _ = self.errors  # a listing has the last one cut
         return reason_of(self._loaded())
 
     @property

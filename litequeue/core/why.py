@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from litequeue.core.duration import text, utc
 from litequeue.core.names import some
-from litequeue.core.records import Status, reason_of
+from litequeue.core.records import Status, last_error, reason_of
 from litequeue.core.source import MOST_BEFORE
 
 if TYPE_CHECKING:
@@ -257,15 +257,13 @@ def _running_text(record: JobSummary, now: float, worker: str | None) -> str:
     return f"it runs since {_at(record.started_at, now)}{where}{asked}"
 
 
-def _after(record: JobRecord) -> str:
+def _after(record: JobSummary) -> str:
     return f", for its try {record.tries}{_last_error(record)}" if record.failures else ""
 
 
-def _last_error(record: JobRecord) -> str:
-    if not record.errors:
-        return ""
-    last = record.errors[-1]
-    return f": {last.type}: {last.message[:200]}"
+def _last_error(record: JobSummary) -> str:
+    kind, colon, message = (last_error(record) or "").partition(": ")
+    return f": {kind}{colon}{message[:200]}" if kind else ""
 
 
 def _at(moment: float | None, now: float) -> str:
