@@ -49,11 +49,12 @@ def sizes(plan: Plan) -> tuple[int, int]:
 
 def trial(
     peer: str, setting: Setting, servers: Mapping[Broker, RedisServer], plan: Plan, measured: Compositions
-) -> None:
-    """Measure each kind at each size once: each with new processes, on an empty file or server."""
+) -> str:
+    """Measure each kind at each size once, tell the times: each with new processes, on an empty file or server."""
     for kind in KINDS:
         for count in sizes(plan):
             _once(peer, setting, servers, (kind, count), measured.setdefault(f"{kind} {count}", Composed()))
+    return ", ".join(f"{kind} {measured[f'{kind} {sizes(plan)[1]}'].ended[-1]:.3g} s" for kind in KINDS)
 
 
 def _once(
