@@ -72,8 +72,8 @@ class Shape:
 SHAPES = (
     Shape("chain", 1_000, store_chain, drain="drain_single"),
     Shape("group", 10_000, store_group),
-    Shape("chord", 10_001, store_chord),
-    Shape("fan-out", 10_001, store_fan_out),
+    Shape("chord", 10_000, store_chord),
+    Shape("fan-out", 10_000, store_fan_out),
     Shape(f"graph with up to {PARENTS} parents a job", 5_000, store_graph, without=store_one_by_one),
 )
 
