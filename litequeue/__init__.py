@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from litequeue.compose.call import Call
+from litequeue.compose.composition import chain, chord, group
+from litequeue.compose.job_group import JobGroup
+from litequeue.core.compositions import Failure
 from litequeue.core.hints import missing_public_name
-from litequeue.core.records import Call, JobError, Page, Progress, Status
+from litequeue.core.records import JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
 from litequeue.errors import (
     DecodeError,
@@ -36,6 +40,7 @@ from litequeue.errors import (
     Unsupported,
 )
 from litequeue.job import Job
+from litequeue.job_waits import as_completed, await_all, wait_all
 from litequeue.limits.limit import Limit
 from litequeue.limits.stored import Limits, Pause, StoredLimit
 from litequeue.lock import Lock
@@ -71,6 +76,7 @@ __all__ = [
     "DecodeError",
     "DriverConflict",
     "EncodeError",
+    "Failure",
     "Fenced",
     "GiveUp",
     "Job",
@@ -79,6 +85,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobFilter",
+    "JobGroup",
     "JobNotFound",
     "JobTimeout",
     "KeyConflict",
@@ -117,13 +124,19 @@ __all__ = [
     "UnsafeFilesystem",
     "Unsupported",
     "Worker",
+    "as_completed",
     "at",
+    "await_all",
+    "chain",
+    "chord",
     "cron",
     "current_job",
     "default_queue",
     "every",
     "first_of",
+    "group",
     "task",
+    "wait_all",
 ]
 __version__ = "0.1.0"
 

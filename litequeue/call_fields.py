@@ -32,7 +32,7 @@ class CallKey:
             return {}
         aliases: list[str] = []
         if unique is True:
-            key, *aliases = map(digest, self._signature.identities(payload))
+            key, *aliases = map(digest, self._signature.stored.identities(payload))
         else:
             key = self._filled(unique, args, kwargs) if isinstance(unique, str) else unique(*args, **kwargs)
         fields = {"key": checked_key(key), "aliases": tuple(aliases)}

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from litequeue.core.budget import BUDGET
-from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import NewJob, as_shown
+from litequeue.core.slices import in_slices
 from litequeue.core.warn import warn_caller
 from litequeue.errors import JobCancelled, JobTimeout, PartlyEnqueued, PayloadTooLarge
 from litequeue.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from litequeue.core.engine import Source, Submitted
+    from litequeue.core.engine import Submitted
+    from litequeue.core.source import Source
 
 R = TypeVar("R")
 
@@ -27,7 +28,6 @@ GivenCall = tuple[Any, ...] | Mapping[str, Any]
 
 MANY = 10_000  # calls: so many in one transaction keep other writers waiting for the sync and 20 ms
 LARGE_PAYLOAD = 64 * 1024
-SLICE = 0.002  # seconds for which an event loop does nothing else; others wait for two or three of them
 
 
 def checked_size(payload: bytes, task: str, limit: int) -> bytes:
@@ -56,30 +56,6 @@ def checked_calls(calls: Any) -> Iterable[GivenCall]:
         return calls
     more = "; an async iterable is for aenqueue_many()" if isinstance(calls, AsyncIterable) else ""
     raise TypeError(f"enqueue_many() takes the calls in a list or another iterable, got {calls!r}{more}")
-
-
-async def in_slices(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    """Yield the items, and let the loop go on every few ms: something is done with each, which takes time.
-
-    In the loop's own thread, for that is where the application's classes, codecs and iterables expect to be called.
-    A list is taken as it is now, whatever is done to it meanwhile.
-    """
-    import asyncio
-
-    monotonic = SystemClock.monotonic
-    until = monotonic() + SLICE
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-            if monotonic() >= until:
-                await asyncio.sleep(0)
-                until = monotonic() + SLICE
-        return
-    for item in tuple(items) if isinstance(items, Collection) else items:
-        yield item
-        if monotonic() >= until:
-            await asyncio.sleep(0)
-            until = monotonic() + SLICE
 
 
 @interruptible
@@ -136,7 +112,7 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
     Of each its id alone is kept: 8 bytes, or none where the engine tells those of a chunk by a sequence of its own.
     """
 
-    def __init__(self, source: Source, decode: Callable[[bytes | None], Any]) -> None:
+    def __init__(self, source: Source, decode: Callable[[bytes | None, bytes], Any]) -> None:
         self._source, self._decode = source, decode
         self._chunks: list[str | Sequence[Submitted] | list[Job[R]]] = []
         self._ends: list[int] = []  # of chunks: how many jobs there are up to there

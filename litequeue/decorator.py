@@ -49,7 +49,7 @@ def check_scheduled(task: Task[..., Any]) -> None:
         )
     for schedule in options.schedules:
         try:
-            task.s(*schedule.args, **schedule.kwargs)
+            task.s(*schedule.args, **schedule.kwargs).scheduled()
         except TypeError as error:
             raise TypeError(
                 f"{error}: the schedule calls the task without these; give them defaults, "

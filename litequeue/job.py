@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from litequeue.core.duration import seconds, utc
-from litequeue.core.engine import Source
 from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
 from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
+from litequeue.core.source import Source
+from litequeue.core.why import still_runs
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, JobTimeout
 
 if TYPE_CHECKING:
@@ -27,19 +28,20 @@ class Job(JobWords, Generic[R]):
     `await job` waits for the result. Ids are opaque text.
     """
 
-    __slots__ = ("_born", "_decode", "_record", "_source", "id")
+    __slots__ = ("_born", "_decode", "_ended", "_record", "_source", "id")
 
     def __init__(
         self,
         job_id: str,
         source: Source,
-        decode: Callable[[bytes | None], Any],
+        decode: Callable[[bytes | None, bytes], Any],
         record: JobSummary | NewJob | None = None,
         born: float | None = None,
     ) -> None:
         self.id: str = job_id
         self._born = born  # when it was enqueued in a transaction that may be rolled back: its id is then another's
         self._source, self._decode, self._record = source, decode, record
+        self._ended: JobRecord | None = None  # its end, as a wait for many jobs has loaded it
 
     def _loaded(self) -> JobSummary:
         record = self._record
@@ -127,6 +129,20 @@ class Job(JobWords, Generic[R]):
         return self._loaded().schedule
 
     @property
+    def reason(self) -> str | None:
+        """Why it is cancelled or failed: `parent 41 failed`, or the last error; None where nothing tells, or otherwise.
+
+        As of `errors`, a job of a listing may be loaded again.
+        """
+        record = self._loaded()
+        if record.status is Status.CANCELLED and record.reason is None:
+            replaced = [error.message for error in self.errors[-1:] if error.type == "Replaced"]
+            return replaced[0] if replaced else None
+        if record.status is Status.FAILED:
+            return next((f"{error.type}: {error.message}" for error in self.errors[-1:]), None)
+        return record.reason
+
+    @property
     def progress(self) -> Progress | None:
         """The progress that it last reported, or None."""
         return self._loaded().progress
@@ -167,11 +183,13 @@ class Job(JobWords, Generic[R]):
 
     def refresh(self) -> Job[R]:
         """Load the job's present state and return the job. Raises `JobNotFound` once the job has been pruned."""
+        self._ended = None
         self._record = self._mine(self._source.look_up(self.id))
         return self
 
     async def arefresh(self) -> Job[R]:
         """Async twin of `refresh`."""
+        self._ended = None
         self._record = self._mine(await self._source.alook_up(self.id))
         return self
 
@@ -199,11 +217,11 @@ class Job(JobWords, Generic[R]):
         if wait is None:
             return self._source.cancel(self.id)
         longest = seconds(wait, "wait")
-        self._source.check_may_wait()
+        self._source.check_may_wait(blocking=True)
         self._source.cancel(self.id)
         found = self._end_within(longest)
         if isinstance(found, TimeoutError):
-            raise _still_runs(self._source.look_up(self.id), longest, found)
+            raise still_runs(self._source.look_up(self.id), longest, found)
         return self._is_cancelled(found)
 
     async def acancel(self, *, wait: timedelta | float | str | None = None) -> bool:
@@ -216,7 +234,7 @@ class Job(JobWords, Generic[R]):
         await self._source.acancel(self.id)
         found = await self._aend_within(longest)
         if isinstance(found, TimeoutError):
-            raise _still_runs(await self._source.alook_up(self.id), longest, found)
+            raise still_runs(await self._source.alook_up(self.id), longest, found)
         return self._is_cancelled(found)
 
     def _end_within(self, longest: float) -> JobRecord | TimeoutError:
@@ -237,18 +255,22 @@ class Job(JobWords, Generic[R]):
         self._record = self._mine(record)
         return record.status is Status.CANCELLED
 
-    def retry(self) -> None:
+    def retry(self) -> tuple[str, ...]:
         """Queue the failed, cancelled or expired job again, with all its retries. A scheduled job runs at once.
 
-        Raises `KeyConflict` if another job has taken its key meanwhile, `Unsupported` for a job that cannot be retried.
+        Jobs that its end had cancelled wait for it again; return the ids of those that do not, since other jobs have
+        taken their keys. Raises `KeyConflict` if another job has taken its own key meanwhile, `Unsupported` for a job
+        that cannot be retried: one whose parent has not succeeded, too.
         """
         self._require_mine()
-        self._source.retry(self.id)
+        self._ended = None
+        return self._source.retry(self.id)
 
-    async def aretry(self) -> None:
+    async def aretry(self) -> tuple[str, ...]:
         """Async twin of `retry`."""
         await self._arequire_mine()
-        await self._source.aretry(self.id)
+        self._ended = None
+        return await self._source.aretry(self.id)
 
     def why(self) -> str:
         """Return in one sentence why it does not run now, or that it runs, or how it has ended.
@@ -269,14 +291,20 @@ class Job(JobWords, Generic[R]):
         Raises `JobFailed`, `JobCancelled`, `JobExpired`, `JobNotFound`, or `TimeoutError`, whose message
         says what the job is doing.
         """
+        span = _span(timeout)
+        if self._ended is not None:
+            return self._outcome(self._ended)
         self._require_mine()
-        self._record = self._mine(self._source.wait(self.id, _span(timeout)))
+        self._record = self._mine(self._source.wait(self.id, span))
         return self._outcome(self._record)
 
     async def aresult(self, timeout: timedelta | float | str | None = None) -> R:
         """Async twin of `result`."""
+        span = _span(timeout)
+        if self._ended is not None:
+            return self._outcome(self._ended)
         await self._arequire_mine()
-        self._record = self._mine(await self._source.await_end(self.id, _span(timeout)))
+        self._record = self._mine(await self._source.await_end(self.id, span))
         return self._outcome(self._record)
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -298,7 +326,7 @@ class Job(JobWords, Generic[R]):
 
     def _outcome(self, record: JobRecord) -> R:
         if record.status is Status.SUCCEEDED:
-            value: R = self._decode(record.result)
+            value: R = self._decode(record.result, record.payload)
             return value
         if record.status is Status.CANCELLED:
             raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled")
@@ -365,19 +393,4 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         payload=new.payload,
         result=None,
         errors=(),
-    )
-
-
-def _still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
-    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
-    if record.started_at is None or record.worker is None:
-        return otherwise
-    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
-    progress = record.progress
-    said = "" if progress is None else f", its last progress {progress.done:g}"
-    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
-    said += "" if progress is None or not progress.note else f" ({progress.note})"
-    return TimeoutError(
-        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
-        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
     )

@@ -14,6 +14,7 @@ import msgspec
 from litequeue.core import hints
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
+from litequeue.core.attached import ATTACHED, CALLBACKS, AfterFailed, Attached
 from litequeue.core.checks import one_of
 from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature
@@ -75,6 +76,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     ordered: bool = False
     uses: dict[str, int] = {}  # of what a worker offers
+    attached: Attached = Attached()
 
 
 class TaskOptions(TypedDict, total=False):
@@ -108,6 +110,8 @@ class TaskOptions(TypedDict, total=False):
     smooth: bool
     ordered: bool
     uses: Mapping[str, int] | None
+    on_success: Any
+    on_failure: Any
 
 
 class Using(TypedDict, total=False):
@@ -127,6 +131,10 @@ class Using(TypedDict, total=False):
     within: Any
     on_commit: OnCommit
     wait_for_room: Duration | None
+    after: Any
+    after_failed: AfterFailed
+    on_success: Any
+    on_failure: Any
 
 
 def features_asked(options: Using) -> list[Feature]:
@@ -137,6 +145,7 @@ def features_asked(options: Using) -> list[Feature]:
         Feature.KEY_QUEUED: options.get("key_scope") == "queued",
         Feature.KEY_FOR: options.get("key_scope") not in (None, *get_args(KeyScope)),
         Feature.REPLACE: options.get("on_conflict") == "replace",
+        Feature.COMPOSITION: bool(options.keys() & ATTACHED),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -151,6 +160,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.AT_MOST_ONCE: options.policy.at_most_once,
         Feature.SCHEDULES: bool(options.schedules),
         Feature.VERSIONS: bool(options.aliases) or options.version > 1,
+        Feature.COMPOSITION: not options.attached.is_nothing,
         Feature.LIMITS: options.own_limit is not None or bool(options.limits or options.uses),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
@@ -237,6 +247,7 @@ def task_options(given: TaskOptions) -> Options:
         limits=checked_limits(given.get("limits", ())),
         ordered=ordered(given),
         uses=checked_resources(given.get("uses"), "uses"),
+        attached=Attached().with_options({name: value for name, value in given.items() if name in CALLBACKS}),
     )
 
 

@@ -14,9 +14,9 @@ from litequeue.job import Job
 
 if TYPE_CHECKING:
     from litequeue.core.after_commit import OnCommit
-    from litequeue.core.engine import Source, Submitted
+    from litequeue.core.engine import Submitted
     from litequeue.core.records import NewJob
-    from litequeue.task_owner import Owner
+    from litequeue.core.source import Source
 
 R = TypeVar("R")
 
@@ -32,7 +32,7 @@ class PendingJob(Job[R]):
         self._hash: int | None = None
         self._source = source
         self._task = task_of(new.task)
-        self._record = self._born = None
+        self._record = self._born = self._ended = None
 
     @property
     def id(self) -> str:
@@ -76,10 +76,16 @@ class Deferred(Generic[R]):
     `make` returns the job of a call that is stored.
     """
 
-    def __init__(self, jobs: Sequence[NewJob], owner: Owner, make: Callable[[NewJob, Submitted], Job[R]]) -> None:
-        self._jobs, self._owner, self._make = jobs, owner, make
+    def __init__(
+        self,
+        jobs: Sequence[NewJob],
+        source: Source,
+        submit: Callable[[Sequence[NewJob]], Sequence[Submitted]],
+        make: Callable[[NewJob, Submitted], Job[R]],
+    ) -> None:
+        self._jobs, self._submit, self._make = jobs, submit, make
         self._is_stored = False
-        self._pending = [PendingJob[R](new, owner.source) for new in as_shown(jobs)]
+        self._pending = [PendingJob[R](new, source) for new in as_shown(jobs)]
 
     def by(self, on_commit: OnCommit) -> list[Job[R]]:
         """Leave them to the hook that the option means, and return their jobs."""
@@ -99,7 +105,7 @@ class Deferred(Generic[R]):
     def _store(self) -> None:
         if self._is_stored:  # a hook of the application's may call it again
             return
-        submitted = self._owner.submit(self._jobs, None)
+        submitted = self._submit(self._jobs)
         self._is_stored = True
         for each, new, stored in zip(self._pending, as_shown(self._jobs), submitted, strict=True):
             each.become(self._make(new, stored))

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from litequeue.by_name import HasNames, Names
+from litequeue.compose.on_queue import HasGroups
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
 from litequeue.core.checks import MAX_PAYLOAD, check_max_payload
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
-from litequeue.core.engine import Defaults, Engine, Feature, Runner, Source, runner_of
+from litequeue.core.engine import Defaults, Engine, Feature, Runner, runner_of
 from litequeue.core.hints import QueueWords, hinted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.module_patterns import checked_patterns, import_matching
@@ -27,6 +28,7 @@ from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
 from litequeue.core.routes import Routes
+from litequeue.core.source import Source
 from litequeue.core.warn import calling_module
 from litequeue.decorator import Decorator, check_scheduled, checked_name
 from litequeue.job import Job
@@ -46,9 +48,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from litequeue.compose.call import Call
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
-    from litequeue.core.records import Call, NewJob
+    from litequeue.core.records import NewJob
     from litequeue.core.retry import Duration
     from litequeue.scheduling.triggers import Trigger
     from litequeue.sqlite.file.opening import Driver, Durability, OnConnect
@@ -65,7 +68,7 @@ def default_path() -> str:
 
 
 @interruptible
-class Queue(HasNames, DeclaresLimits, QueueWords):
+class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
     """One file, and what is declared on it.
 
     `path`: the SQLite file; made if missing, and may be the application's own. Without it nothing is opened before the
@@ -226,7 +229,7 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         if not is_the_programs(known, here):
             self._tasks.add(named, made, options.aliases)
             self.declared.note_module()
-            self.declared.of_task(named, options.schedules, made.s)
+            self.declared.of_task(named, options.schedules, lambda *args, **kwargs: made.s(*args, **kwargs).scheduled())
         self._declared[named] = remembered(known, here)
         return made
 
@@ -293,7 +296,7 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         decode = self._decode_plain if task is None else task.signature.decode_result
         return Job(record.id, self.engine.jobs, decode, record, born)
 
-    def _decode_plain(self, data: bytes | None) -> Any:
+    def _decode_plain(self, data: bytes | None, _call: bytes | None = None) -> Any:
         return None if data is None else self.codec.decode(data)
 
     # ---- transactions
@@ -329,7 +332,7 @@ class Queue(HasNames, DeclaresLimits, QueueWords):
         """The schedules kept in the file."""
         return Schedules(self.engine.schedules, self._known, self.jobs, self.now)
 
-    def schedule(self, name: str, call: Call, trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
+    def schedule(self, name: str, call: Call[Any], trigger: Trigger, **options: Unpack[ScheduleOptions]) -> None:
         """Declare a schedule in code: enqueue `call` (made by `task.s(...)`) whenever `trigger` is due.
 
         The options are those of `Schedule`. A worker that starts adds it to the file, and removes it when the module

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
+import msgspec
+
 from litequeue.call_fields import CallKey, refuse_clash, times
 from litequeue.calls import (
     LARGE_PAYLOAD,
@@ -15,19 +17,21 @@ from litequeue.calls import (
     astore_in_chunks,
     checked_calls,
     checked_size,
-    in_slices,
     store_in_chunks,
 )
+from litequeue.compose.task_calls import TaskCalls
 from litequeue.core.after_commit import OnCommit
 from litequeue.core.after_commit import checked as checked_on_commit
+from litequeue.core.attached import ATTACHED, Attached
 from litequeue.core.declaration import Transparent
 from litequeue.core.duration import seconds
 from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
 from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
-from litequeue.core.records import Call, NewJob, NewJobs, as_shown
+from litequeue.core.records import NewJob, NewJobs, ScheduledCall, as_shown
 from litequeue.core.retry import Duration
+from litequeue.core.slices import in_slices
 from litequeue.core.stored_names import stored_name, stored_names
 from litequeue.errors import Unsupported
 from litequeue.job import Job
@@ -50,7 +54,7 @@ R = TypeVar("R")
 
 
 @interruptible
-class Task(Transparent, TaskWords, Generic[P, R]):
+class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
     """A function that can be enqueued. Calling it stays a plain call."""
 
     def __init__(self, function: Callable[P, Any], name: str, options: Options, owner: Owner) -> None:
@@ -72,6 +76,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
         self._plain = not (options.unique or options.expires is not None or options.delay is not None or self.taken)
+        self.attached: Attached = options.attached
+        self.chosen: frozenset[str] = frozenset()
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self.stored_name: str = stored_name(name, options.version)
         oldest = options.version if options.upgrade is None else 1
@@ -155,6 +161,8 @@ class Task(Transparent, TaskWords, Generic[P, R]):
             raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
         if self._wait_for_room is not None:
             raise ValueError(f"{self.name}: wait_for_room= waits in enqueue() and enqueue_many() alone")
+        if not self.attached.is_nothing:
+            raise ValueError(f"{self.name}: after=, on_success= and on_failure= need enqueue() or enqueue_many()")
         return self._new(args, kwargs)
 
     @overload
@@ -229,29 +237,21 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         other._made_from = self, options
         return other
 
-    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
-        """Return the call as a value, for schedules. It is checked now.
-
-        Of the options of `using()` it keeps `queue`, `priority` and a duration given as `expires`.
-        """
+    def scheduled(self, template: NewJob) -> ScheduledCall:
+        """Return a call of it as a schedule keeps it: `queue`, `priority` and a duration given as `expires`."""
         given = self._fields.keys() - {"task", "queue", "priority", "former_names", "max_pending"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
-        lost += ["within"] if self._within is not None else []
         lost += ["wait_for_room"] if self._wait_for_room is not None else []
-        lost += [] if self._on_commit in (False, self._declared_on_commit) else ["on_commit"]
         expires = self._expires
         if isinstance(expires, datetime):
             lost += ["a moment as expires"]
+        lost += [] if self.attached.is_nothing else ["after, on_success, on_failure"]
         if lost or isinstance(expires, datetime):
             raise Unsupported(
-                f"a call as a value keeps queue, priority and a duration as expires only, not {', '.join(lost)}"
+                f"a scheduled call keeps queue, priority and a duration as expires only, not {', '.join(lost)}"
             )
-        if self.taken is not None:
-            self.taken.of(self.signature.arguments(args, kwargs))  # what a schedule's jobs take is worked out later
-        payload = self._checked(self.signature.encode_call(args, kwargs))
-        options = self._fields
-        return Call(self.stored_name, options["queue"], payload, options["priority"], expires)
+        return ScheduledCall(template.task, template.queue, template.payload, template.priority, expires)
 
     # ---- one call
 
@@ -271,18 +271,31 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         given = fields | self._timed() | self._call_key.fields(fields, payload, args, kwargs)
         if self.taken is not None:
             given["takes"] = self.taken.of(self.signature.arguments(args, kwargs))
-        return NewJob(payload=payload, alike=self.signature.alike if keyed else None, **given)
+        return NewJob(payload=payload, alike=self.signature.stored.alike if keyed else None, **given)
+
+    def _complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
+        """Return one call as a job without its times."""
+        return msgspec.structs.replace(self._new(args, kwargs), created_at=0.0, expires_at=None, **self._own_time())
+
+    def _own_time(self) -> dict[str, Any]:
+        return {"run_at": self._fields.get("run_at")}
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
 
     def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if not self.attached.is_nothing:
+            plan, nodes = self._plan_of(jobs)
+            return self._submitted(self._owner.store(plan, self._within), nodes)
         if self._wait_for_room is None:
             return self._owner.submit(jobs, self._within)
         return submit_with_room(self._owner, jobs, self._wait_for_room)
 
     async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if not self.attached.is_nothing:
+            plan, nodes = self._plan_of(jobs)
+            return self._submitted(await self._owner.astore(plan, self._within), nodes)
         if self._wait_for_room is None:
             return await self._owner.asubmit(jobs, self._within)
         return await asubmit_with_room(self._owner, jobs, self._wait_for_room)
@@ -327,7 +340,7 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         return checked_size(payload, self.name, self._owner.max_payload)
 
     def _deferred(self, jobs: Sequence[NewJob]) -> Deferred[R]:
-        return Deferred(jobs, self._owner, self._job)
+        return Deferred(jobs, self._owner.source, self._submit, self._job)
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
         record = new if submitted.fresh else None
@@ -340,8 +353,13 @@ class Task(Transparent, TaskWords, Generic[P, R]):
         given = dict(options)
         refuse_clash(self.name, given, self.options)
         self._plain = False
+        self.chosen |= given.keys()
+        if given.keys() & ATTACHED:
+            self.attached = self.attached.with_options(given)
         fields: dict[str, Any] = {}
         for name, value in given.items():
+            if name in ATTACHED:
+                continue
             if name == "delay":
                 fields |= {"run_at": None} if "run_at" in self._fields else {}  # the later of the two counts
                 self._delay = None if value is None else seconds(cast("Duration", value), "delay")

@@ -113,7 +113,7 @@ def _awaited(store: SqliteStore, cancelled: Iterable[Changed], wait: float) -> I
         yield Changed(done, refused)
 
 
-def _no_result(_stored: bytes | None) -> None: ...
+def _no_result(_stored: bytes | None, _call: bytes) -> None: ...
 
 
 def _place_and_ids(words: tuple[str, ...], driver: Driver, *, every: bool, narrowed: bool) -> tuple[Place, list[str]]:

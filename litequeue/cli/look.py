@@ -29,8 +29,8 @@ from litequeue.cli.printing import (
 )
 from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
 from litequeue.core.duration import instant, text
-from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
+from litequeue.core.source import MOST_BEFORE
 from litequeue.core.stored_names import in_words
 from litequeue.errors import JobNotFound
 from litequeue.limits.resources import amounts

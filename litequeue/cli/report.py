@@ -22,6 +22,7 @@ from litequeue.limits.resources import asked_for, unmet
 from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.scheduling.words import words
+from litequeue.serialization.forms import CHUNK, LINK, stored_call
 from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.jobs.counts import Ready
 from litequeue.sqlite.store import SqliteStore
@@ -321,9 +322,23 @@ def _codec(queue: Queue | None) -> Codec:
 
 
 def call_fields(payload: bytes, queue: Queue | None) -> dict[str, Any]:
-    """Return the arguments of a call as plain values; None where the queue's codec does not read them."""
-    args, kwargs = _call(decoded(_codec(queue), payload))
-    return {"args": args, "kwargs": kwargs}
+    """Return the arguments of a call as plain values; None where the queue's codec does not read them.
+
+    `form`: "call"; "link", where the jobs before it hand on the first argument; "chunk", where the arguments are items
+    and the function is called with each. Those that its task masks are stars.
+    """
+    call = stored_call(decoded(_codec(queue), payload))
+    if call is None:
+        return {"args": None, "kwargs": None, "form": None}
+    hidden = range(len(call.args)) if call.form == CHUNK and call.masked else call.masked
+    return {
+        "args": [MASKED if place in hidden else value for place, value in enumerate(call.args)],
+        "kwargs": {name: MASKED if name in hidden else value for name, value in call.kwargs.items()},
+        "form": _FORMS[call.form],
+    }
+
+
+_FORMS = {None: "call", LINK: "link", CHUNK: "chunk"}
 
 
 def call_text(fields: dict[str, Any]) -> str:
@@ -331,18 +346,12 @@ def call_text(fields: dict[str, Any]) -> str:
     if fields["args"] is None:
         return "not JSON: name the app (app:queue), whose codec reads them"
     given = [to_json(value) for value in fields["args"]]
+    if fields["form"] == "chunk":
+        return f"each of [{', '.join(given)}]"
+    if fields["form"] == "link":
+        given[0] = "<result>"
     given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
     return f"({', '.join(given)})"
-
-
-def _call(call: Any) -> tuple[list[Any], dict[str, Any]] | tuple[None, None]:
-    """Return the arguments of a call, those that its task masks as stars."""
-    match call:
-        case [[*args], dict() as kwargs, *rest]:
-            hidden = rest[0] if rest and isinstance(rest[0], list) else []
-            shown = {name: MASKED if name in hidden else value for name, value in kwargs.items()}
-            return [MASKED if place in hidden else value for place, value in enumerate(args)], shown
-    return None, None
 
 
 def decoded(codec: Codec, data: bytes) -> Any:

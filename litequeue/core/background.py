@@ -47,9 +47,12 @@ class Background:
     def future(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Queue a call, and return a future of the running loop for its result.
 
-        A call whose future is cancelled before the call begins is not made.
+        A call whose future is cancelled, or has a result, before the call begins is not made.
         """
-        loop = require_asyncio()
+        return self.future_on(require_asyncio(), call)
+
+    def future_on(self, loop: asyncio.AbstractEventLoop, call: Callable[[], T]) -> asyncio.Future[T]:
+        """The same for what runs on a loop in no task of it."""
         future: asyncio.Future[T] = loop.create_future()
         self.submit(_Call(call, loop, future))
         return future
@@ -132,7 +135,7 @@ class _Call:
 
     def __call__(self) -> None:
         call, self._call = self._call, None
-        if call is None or self._future.cancelled():
+        if call is None or self._future.done():
             return
         value: Any = None
         error: BaseException | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
 import msgspec
 
+from litequeue.core.source import Source
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -21,12 +22,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from litequeue.core.clock import Clock
+    from litequeue.core.groups import CompositionStore
     from litequeue.core.limits import RuleKeeper
-    from litequeue.core.records import JobRecord, ListedJob, NewJob, Page, Status
+    from litequeue.core.records import ListedJob, NewJob, Page, Status
     from litequeue.core.schedules import Keeper
-    from litequeue.errors import QueueFull
-
-MOST_BEFORE = 10_000  # jobs that `position` counts
 
 
 class Feature(str, Enum):
@@ -43,6 +42,7 @@ class Feature(str, Enum):
     POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
+    COMPOSITION = "composition"  # chain, group, chord; after=, on_success=, on_failure=; map(), chunks()
     SCHEDULES = "schedules"  # queue.schedules
     LIMITS = "limits"  # limits=, concurrency=, rate=, uses=, queue.limit(), queue.pause(); slots and offers of workers
     LONG_DELAY = "long_delay"  # delay= without an upper limit
@@ -159,55 +159,6 @@ class QueueCount(NamedTuple):
     exact: bool = True
 
 
-class Source(Protocol):
-    """The part of an engine that a `Job` uses."""
-
-    def look_up(self, job_id: str) -> JobRecord:
-        """Return the job as it is now, or raise `JobNotFound`."""
-
-    async def alook_up(self, job_id: str) -> JobRecord:
-        """Async twin of `look_up`."""
-
-    def cancel(self, job_id: str) -> bool:
-        """Cancel the job; return False if it has already ended."""
-
-    async def acancel(self, job_id: str) -> bool:
-        """Async twin of `cancel`."""
-
-    def position(self, job_id: str) -> int | None:
-        """Return how many jobs of its queue come before a queued job, at most `MOST_BEFORE`; None: it is not queued."""
-
-    async def aposition(self, job_id: str) -> int | None:
-        """Async twin of `position`."""
-
-    def retry(self, job_id: str) -> None:
-        """Queue an ended job again."""
-
-    async def aretry(self, job_id: str) -> None:
-        """Async twin of `retry`."""
-
-    def why(self, job_id: str) -> str:
-        """Return in one sentence why the job does not run, or that it runs or has ended, and how."""
-
-    async def awhy(self, job_id: str) -> str:
-        """Async twin of `why`."""
-
-    def check_may_wait(self) -> None:
-        """Raise where the end of no wait could come, as inside a transaction that is open here."""
-
-    def wait_for_room(self, full: QueueFull, timeout: float) -> None:
-        """Block until there may be room for the calls that the error tells of, at most so many seconds."""
-
-    async def await_room(self, full: QueueFull, timeout: float) -> None:
-        """Async twin of `wait_for_room`."""
-
-    def wait(self, job_id: str, timeout: float | None) -> JobRecord:
-        """Block until the job has ended, or raise `TimeoutError`."""
-
-    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
-        """Async twin of `wait`."""
-
-
 class JobStore(Source, Protocol):
     """The part of an engine that keeps jobs."""
 
@@ -282,6 +233,10 @@ class Engine(Protocol):
         """The part that keeps what an operator says on what may start: limits and pauses."""
 
     @property
+    def compositions(self) -> CompositionStore:
+        """The part that keeps what runs after what."""
+
+    @property
     def transactions(self) -> Transactions:
         """The part for transactions."""
 
@@ -334,6 +289,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     Feature.MAX_PENDING: ("max_pending=", "look at queue.engine.jobs.counts() before you enqueue"),
     Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
+    Feature.COMPOSITION: (
+        "a composition (chain, group, chord, after=, on_success=, on_failure=, map, chunks)",
+        "let each task enqueue what comes after it",
+    ),
     Feature.SCHEDULES: ("schedule= and queue.schedules", "let cron or a systemd timer enqueue the task"),
     Feature.LIMITS: ("a limit on what may start", "run fewer workers, or ask the engine's own tools for it"),
     Feature.LONG_DELAY: ("a delay of that length", "give a shorter one, or enqueue later"),

@@ -18,6 +18,8 @@ from litequeue.core.stored_names import task_of, version_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from litequeue.core.compositions import Handed
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -57,8 +59,8 @@ class _Called(msgspec.Struct, frozen=True):
     priority: int = 0
 
 
-class Call(_Called, frozen=True):
-    """One call as a value: the names of task and queue, the priority, and the encoded arguments.
+class ScheduledCall(_Called, frozen=True):
+    """A call as a schedule keeps it: the names of task and queue, the priority, and the encoded arguments.
 
     `expires`: in how many seconds a job must begin, from the moment at which it may.
     """
@@ -88,6 +90,7 @@ class NewJob(_Called, frozen=True, kw_only=True):
     takes: str | None = None  # of limits, where that depends on the arguments
     aliases: tuple[str, ...] = ()  # keys that the same call may have been given before
     former_names: tuple[str, ...] = ()  # of the task, under which another job may hold the key
+    waiting: bool = False  # for other jobs
     alike: Callable[[bytes, bytes], bool] | None = None  # whether two payloads are one call
 
 
@@ -203,6 +206,7 @@ class JobSummary(_Named, msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested: bool
     progress: Progress | None
     retries: int | None = None  # of this call; None: the task's
+    reason: str | None = None  # why it was cancelled, where that was the end of a parent
 
     @property
     def tries(self) -> int:
@@ -259,6 +263,7 @@ class Claimed(_Named, msgspec.Struct, frozen=True, gc=False):
     created_at: float
     of_schedule: bool = False
     held: Any = None  # of limits, a `Held`; None: its task has none
+    handed: Handed | None = None  # by its parent, where that was read with the claim; else it is read in the run
 
 
 def moment(seconds: float | None) -> datetime | None:

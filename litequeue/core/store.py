@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from litequeue.core.capacity import Capacity
+    from litequeue.core.compositions import Handed
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
@@ -144,7 +145,12 @@ class Rescued(NamedTuple):
 
 
 class Runs(Protocol):
-    """The part that hands out jobs and records how runs ended."""
+    """The part that hands out jobs and records how runs ended.
+
+    `let_begin`: the ends that were recorded last let other jobs begin, which waited for them.
+    """
+
+    let_begin: bool
 
     def claim(
         self,
@@ -179,6 +185,12 @@ class Runs(Protocol):
 
     async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """Async twin of `parameters_of`."""
+
+    def handed_to(self, job_id: str) -> Handed:
+        """Return what the job's parents hand on to it; raises `JobNotFound` where one is not on record."""
+
+    async def ahanded_to(self, job_id: str) -> Handed:
+        """Async twin of `handed_to`."""
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""
@@ -250,6 +262,9 @@ class FileMaintenance(Protocol):
 
     def prune(self) -> int:
         """Delete jobs that have been kept long enough, for about 5 ms; return how many."""
+
+    def spread(self) -> None:
+        """Go on with the consequences of ends that were too many for their transaction."""
 
     def next_prune(self) -> float | None:
         """Return when the next job is to be deleted."""

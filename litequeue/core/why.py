@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from litequeue.core.duration import text, utc
-from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import Status
+from litequeue.core.source import MOST_BEFORE
 
 if TYPE_CHECKING:
     from litequeue.core.limits import PauseKind
@@ -254,3 +254,18 @@ def _count(jobs: int) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+def still_runs(record: JobRecord, waited: float, otherwise: TimeoutError) -> TimeoutError:
+    """Make the error of a wait for a cancel. `otherwise`: where the job does not run."""
+    if record.started_at is None or record.worker is None:
+        return otherwise
+    since = utc(record.started_at).isoformat(sep=" ", timespec="seconds")
+    progress = record.progress
+    said = "" if progress is None else f", its last progress {progress.done:g}"
+    said += "" if progress is None or progress.total is None else f" of {progress.total:g}"
+    said += "" if progress is None or not progress.note else f" ({progress.note})"
+    return TimeoutError(
+        f"job {record.id} ({record.task}) was asked to end and still runs: run {record.attempt}, since {since}, on "
+        f"{record.worker}{said}; waited {waited:g} s. A plain function ends when it looks at current_job().cancelled"
+    )

@@ -1,4 +1,4 @@
-"""One wait for one job's end, by a thread or a coroutine: sleep until it is told. Knows no file."""
+"""A wait for the end of one job, by a thread or a coroutine, and a watch on many. Knows no file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from litequeue.core.interruptible import interruptible
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from litequeue.ipc.notifier import Listener
 
@@ -20,6 +21,7 @@ class Waiter:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
+        self.job_ids = (job_id,)
         self.context: Context = copy_context()  # tells which job waits, if one does
         self.listener: Listener | None = None
         self._notifier = threading.Lock()  # an Event does the same in ten calls of Python
@@ -59,13 +61,48 @@ class AsyncWaiter:
         import asyncio
 
         self.job_id = job_id
+        self.job_ids = (job_id,)
         self.context: Context = copy_context()
         self.event: asyncio.Event = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
 
     def wake(self) -> None:
         """Tell the waiting coroutine to look; from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self.event.set)
-        except RuntimeError:
-            return  # its loop is closed: the coroutine waits no more
+        _wake_on(self.loop, [self])
+
+
+class Watch:
+    """A watch on many jobs, which tells once of each. `job_ids`: those that it has not told of."""
+
+    def __init__(self, job_ids: Iterable[str], tell: Callable[[Sequence[str]], object]) -> None:
+        self.job_ids: set[str] = set(job_ids)
+        self.tell = tell
+        self.context: Context = copy_context()
+
+
+Waits = Waiter | AsyncWaiter | Watch
+
+
+def wake_all(told: Mapping[Waits, Sequence[str]]) -> None:
+    """Tell each of its jobs; the coroutines of one loop by one call."""
+    loops: dict[asyncio.AbstractEventLoop, list[AsyncWaiter]] = {}
+    for one, job_ids in told.items():
+        if isinstance(one, AsyncWaiter):
+            loops.setdefault(one.loop, []).append(one)
+        elif isinstance(one, Watch):
+            if job_ids:
+                one.tell(job_ids)
+        else:
+            one.wake()
+    for loop, ones in loops.items():
+        _wake_on(loop, ones)
+
+
+def _wake_on(loop: asyncio.AbstractEventLoop, ones: Iterable[AsyncWaiter]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: its coroutines wait no more
+        loop.call_soon_threadsafe(_set, ones)
+
+
+def _set(ones: Iterable[AsyncWaiter]) -> None:
+    for one in ones:
+        one.event.set()

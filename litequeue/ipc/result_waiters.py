@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 import weakref
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from litequeue.core.interruptible import interruptible
 from litequeue.core.why import wait_timed_out
-from litequeue.errors import StoreError
+from litequeue.errors import JobNotFound, StoreError
+from litequeue.ipc.listening_thread import start_listening, stop_listening
+from litequeue.ipc.look_ups import NotReadError, within
 from litequeue.ipc.notifier import DONE, Listener
-from litequeue.ipc.result_poll import Ends, ResultPoll
-from litequeue.ipc.result_waiter import AsyncWaiter, Waiter
+from litequeue.ipc.result_poll import CHUNK, Ends, ResultPoll
+from litequeue.ipc.result_waiter import AsyncWaiter, Waiter, Waits, Watch, wake_all
+from litequeue.ipc.wait_table import WaitTable
+from litequeue.ipc.workers_loops import check_may_block
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from contextvars import Context
     from pathlib import Path
 
@@ -34,33 +37,6 @@ QUIET = 10  # looks after the last wait until the thread that listens sleeps unt
 LOOK = 0.25  # seconds that a look may take when there is no time left, as for result(timeout=0)
 UNREAD = "has an unknown status, because other threads kept the file's connection busy the whole time"
 ALL = b"all"  # a message that stands for more ids than fit into one
-
-# The loops on which workers in this process run coroutines, each with the folder beside the worker's file.
-_workers_loops: list[tuple[asyncio.AbstractEventLoop, str]] = []
-
-
-def refuse_waits(loop: asyncio.AbstractEventLoop, place: str) -> None:
-    """Refuse waits for jobs of this file in the thread that runs this loop, which may have to run the job."""
-    _workers_loops.append((loop, place))
-
-
-def refuse_waits_no_more(loop: asyncio.AbstractEventLoop, place: str) -> None:
-    """Allow waits again: the worker has left this loop."""
-    with suppress(ValueError):
-        _workers_loops.remove((loop, place))
-
-
-def check_may_wait(reads: Reads) -> None:
-    """Raise `RuntimeError` in a thread that runs an event loop of a worker of that file."""
-    import asyncio
-
-    running = asyncio._get_running_loop()  # noqa: SLF001  public in all but its name; the other one raises, which costs
-    if running is not None and (running, str(reads.directory)) in _workers_loops:
-        raise RuntimeError(
-            "result() would block the event loop on which this queue's worker runs coroutines, for good if the job is "
-            "one of them; use `await job` or `await job.aresult(timeout=...)`"
-        )
-
 
 _everywhere: list[weakref.ref[ResultWaiters]] = []  # of this process; what is collected removes itself
 
@@ -89,6 +65,15 @@ class Reads(Ends, Protocol):
     def soon(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Make a call that reads in another thread, for a coroutine."""
 
+    def later(self, call: Callable[[], object]) -> None:
+        """Make a call in the same thread; may be asked for at any moment, also amid another request."""
+
+    def end_of(self, job_id: str) -> asyncio.Future[JobRecord | JobNotFound | None]:
+        """Look up a job that has ended, for a coroutine; None: it has not."""
+
+    def look_up_soon(self, job_id: str) -> asyncio.Future[JobRecord | JobNotFound]:
+        """Look up a job in any state, for a coroutine."""
+
 
 class ResultWaiters:
     """All waits of this process on one file.
@@ -99,8 +84,7 @@ class ResultWaiters:
 
     def __init__(self, directory: Callable[[], Path], monotonic: Callable[[], float], reads: Reads) -> None:
         self._directory, self._monotonic, self._reads = directory, monotonic, reads
-        self._lock = threading.RLock()  # re-entrant: a signal handler may cancel a job inside add()
-        self._waiting: dict[str, set[Waiter | AsyncWaiter]] = {}
+        self._table = WaitTable()
         self._listener: Listener | None = None
         self._listening: Waiter | threading.Thread | None = None
         self._let_go: weakref.finalize[..., ResultWaiters] | None = None
@@ -114,6 +98,10 @@ class ResultWaiters:
         listener = self._listener
         return "" if listener is None else listener.name
 
+    def check_may_block(self) -> None:
+        """Raise `RuntimeError` in a thread that runs an event loop of a worker of this file."""
+        check_may_block(lambda: self._reads.directory)
+
     @interruptible
     def wait(
         self,
@@ -123,8 +111,7 @@ class ResultWaiters:
         look_up: Callable[[str], JobRecord],
     ) -> JobRecord:
         """Block until the job has ended, or raise `TimeoutError`, whose message says what the job is doing."""
-        if _workers_loops:
-            check_may_wait(self._reads)
+        self.check_may_block()
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = Waiter(job_id)
         try:
@@ -147,7 +134,7 @@ class ResultWaiters:
             finally:
                 self.remove(waiter)  # again, in case a Ctrl-C interrupted it: no thread would listen any more
 
-    async def await_end(self, job_id: str, timeout: float | None, look_up: Callable[[str], JobRecord]) -> JobRecord:
+    async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`; the time limit also covers reads, which are made in another thread."""
         import asyncio
 
@@ -156,12 +143,15 @@ class ResultWaiters:
         self.add(waiter)
         try:
             while True:
-                record = await self._soon(partial(look_up, job_id), deadline)
-                if record is not None and record.status.finished:
-                    return record
+                try:
+                    found = await within(self._reads.end_of(job_id), self._patience(deadline))
+                except NotReadError:
+                    raise _late(job_id, timeout, UNREAD) from None
+                if found is not None:
+                    return require(found)
                 left = self._left(deadline)
                 if left == 0:
-                    raise await self._alate(job_id, timeout, record)
+                    return await self._at_last(job_id, timeout)
                 # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
                 loop = asyncio.get_running_loop()
                 timer = None if left is None else loop.call_later(left, waiter.event.set)
@@ -175,6 +165,43 @@ class ResultWaiters:
                     self.add(waiter)  # again, after close()
         finally:
             self.remove(waiter)
+
+    def watch(self, job_ids: Sequence[str], tell: Callable[[Sequence[str]], object]) -> Callable[[], object]:
+        """Tell of jobs as they end, once of each; return what ends the watch. See `Source.watch`."""
+        watch = Watch(job_ids, tell)
+        try:
+            with self._table.lock:
+                self._table.enter(watch)
+                self._be_heard(watch)
+            self._reads.later(partial(self._look_first, watch, list(watch.job_ids)))
+        except BaseException:
+            self._forget(watch)
+            raise
+        return partial(self._end, watch)
+
+    def _look_first(self, watch: Watch, job_ids: list[str]) -> None:
+        """Tell it of those that have ended already: a chunk at a time, so that other reads come between."""
+        try:
+            ended = self._reads.ended_among(job_ids[:CHUNK])
+        except StoreError:
+            ended, job_ids = job_ids, []  # the watch's owner meets the error by itself
+        except BaseException:
+            wake_all({watch: self._table.take(watch, job_ids)})
+            raise
+        wake_all({watch: self._table.take(watch, ended)})
+        if len(job_ids) > CHUNK:
+            self._reads.later(partial(self._look_first, watch, job_ids[CHUNK:]))
+        else:
+            watch.tell(())
+
+    def _end(self, watch: Watch) -> None:
+        # in another thread: the collection of garbage may come anywhere, also where the table is changed
+        if watch.job_ids:
+            with suppress(RuntimeError):  # no thread is started as Python ends
+                self._reads.later(partial(self._forget, watch))
+
+    def _forget(self, watch: Watch) -> None:
+        self._table.take(watch, tuple(watch.job_ids))
 
     def _left(self, deadline: float | None) -> float | None:
         """Seconds until the deadline, 0 once it has passed; None where there is none."""
@@ -204,48 +231,38 @@ class ResultWaiters:
             return
         if self._reads.free_within(patience):
             try:
-                self.ended(self._poll.look(self._awaited, always=always))
+                self.ended(self._poll.look(self._table.awaited, always=always))
             except StoreError:
-                self.ended(self._awaited())
+                self.ended(self._table.awaited())
         elif always:
-            self.ended(self._awaited())
+            self.ended(self._table.awaited())
 
     def waits(self, directory: Path) -> list[tuple[Context, str]]:
         """Return the waits here, if this is the file beside that folder."""
-        mine = self._reads.directory == directory
-        with self._lock:
-            return [(one.context, one.job_id) for ones in self._waiting.values() for one in ones if mine]
+        return self._table.contexts() if self._reads.directory == directory else []
 
-    def _awaited(self) -> list[str]:
-        with self._lock:
-            return list(self._waiting)
-
-    def _patience(self, deadline: float) -> float:
+    def _patience(self, deadline: float | None) -> float | None:
         """Seconds that a look may take: also after the deadline it is given a moment."""
-        return max(0.0, deadline - self._monotonic()) + LOOK
+        left = self._left(deadline)
+        return None if left is None else left + LOOK
 
     def _wait_to_read(self, job_id: str, timeout: float | None, deadline: float) -> None:
-        if not self._reads.free_within(self._patience(deadline)):
+        if not self._reads.free_within(max(0.0, deadline - self._monotonic()) + LOOK):
             raise _late(job_id, timeout, UNREAD)
 
-    async def _soon(self, call: Callable[[], T], deadline: float | None) -> T | None:
-        """Read in another thread; None if that takes longer than the deadline."""
-        import asyncio
-
-        future: asyncio.Future[Any] = self._reads.soon(call)
-        if deadline is None:
-            return cast("T", await future)
-        timer = asyncio.get_running_loop().call_later(self._patience(deadline), _give_up, future)
-        try:
-            return cast("T", await future)
-        finally:
-            timer.cancel()
-
-    async def _alate(self, job_id: str, timeout: float | None, record: JobRecord | None) -> TimeoutError:
-        if record is None:
-            return _late(job_id, timeout, UNREAD)
-        doing = await self._soon(partial(self._reads.doing, record), self._monotonic())
-        return wait_timed_out(record, timeout, doing)
+    async def _at_last(self, job_id: str, timeout: float | None) -> JobRecord:
+        """Return the job if it has ended after all, or raise `TimeoutError`."""
+        found, doing = None, None
+        with suppress(NotReadError):
+            found = await within(self._reads.look_up_soon(job_id), LOOK)
+        if found is None:
+            raise _late(job_id, timeout, UNREAD)
+        record = require(found)
+        if record.status.finished:
+            return record
+        with suppress(NotReadError):
+            doing = await within(self._reads.soon(partial(self._reads.doing, record)), LOOK)
+        raise wait_timed_out(record, timeout, doing)
 
     @interruptible
     def _listen(self, waiter: Waiter, listener: Listener, span: float) -> bool:
@@ -265,58 +282,48 @@ class ResultWaiters:
 
     def add(self, waiter: Waiter | AsyncWaiter) -> None:
         """Arm it: from now on no end goes unseen."""
-        with self._lock:
-            self._waiting.setdefault(waiter.job_id, set()).add(waiter)
-            if self._listener is None:
-                self._listener = Listener(self._directory(), DONE)
-                # the thread holds us weakly: where a Queue is dropped, its listener closes, and the thread ends
-                self._let_go = weakref.finalize(self, _stop_listening, self._listener)
-            if not self._is_listened():
-                self._appoint(waiter, self._listener)
-            elif self._asleep:
-                self._listener.wake()
+        with self._table.lock:
+            self._table.enter(waiter)
+            self._be_heard(waiter)
+
+    def _be_heard(self, one: Waits) -> None:
+        """Have somebody listen for it."""
+        if self._listener is None:
+            self._listener = Listener(self._directory(), DONE)
+            self._let_go = weakref.finalize(self, stop_listening, self._listener)
+        if not self._is_listened():
+            self._appoint(one, self._listener)
+        elif self._asleep:
+            self._listener.wake()
 
     def _is_listened(self) -> bool:
         """Whether the listening is there yet: a thread of ours ends where its listener is closed under it."""
         one = self._listening
-        if isinstance(one, Waiter):
-            return one in self._waiting.get(one.job_id, ())
-        return one is not None and one.is_alive()
+        return one in self._table if isinstance(one, Waiter) else one is not None and one.is_alive()
 
-    def _appoint(self, waiter: Waiter | AsyncWaiter, listener: Listener) -> None:
-        if isinstance(waiter, Waiter):
-            self._listening = waiter
+    def _appoint(self, one: Waits, listener: Listener) -> None:
+        if isinstance(one, Waiter):
+            self._listening = one
             return
         self._quiet, self._asleep = 0, False
-        arguments = (weakref.ref(self), listener)
-        self._listening = threading.Thread(target=_listen, args=arguments, name="litequeue-listener", daemon=True)
-        self._listening.start()
+        self._listening = start_listening(weakref.ref(self), listener)
 
     def remove(self, waiter: Waiter | AsyncWaiter) -> None:
         """Forget it; if it listened, another one does from now on."""
-        with self._lock:
-            waiting = self._waiting.get(waiter.job_id, set())
-            waiting.discard(waiter)
-            if not waiting:
-                self._waiting.pop(waiter.job_id, None)
+        with self._table.lock:
+            self._table.leave(waiter, waiter.job_ids)
             if self._listening is waiter:
                 self._listening = None
-                heir = next((one for ones in self._waiting.values() for one in ones), None)
+                heir = self._table.any()
                 if heir is not None and self._listener is not None:
                     self._appoint(heir, self._listener)
-                    heir.wake()
+                    if isinstance(heir, Waiter):
+                        heir.wake()
 
     def ended(self, job_ids: Iterable[str]) -> None:
         """Wake those that wait for these jobs."""
-        if not self._waiting:
-            return
-        woken: list[Waiter | AsyncWaiter] = []
-        ids = list(job_ids)
-        with self._lock:
-            for job_id in ids:
-                woken.extend(self._waiting.get(job_id, ()))
-        for waiter in woken:
-            waiter.wake()
+        if self._table:
+            wake_all(self._table.of(list(job_ids)))
 
     def heard(self, listener: Listener, messages: list[bytes]) -> None:
         """Wake whom these messages of other processes are about."""
@@ -330,71 +337,40 @@ class ResultWaiters:
         self._asleep = False
         if listener is not self._listener:
             return 0.0
-        self._quiet = 0 if self._waiting else self._quiet + 1
+        self._quiet = 0 if self._table else self._quiet + 1
         self._asleep = self._quiet > QUIET
-        return None if self._asleep and not self._waiting else SAFETY_POLL  # add() sees that we sleep, or we see it
+        return None if self._asleep and not self._table else SAFETY_POLL  # add() sees that we sleep, or we see it
 
     def hear(self, listener: Listener, messages: list[bytes]) -> None:
         """Tell those that wait here what was heard, and look once a second."""
         if listener.missed or any(messages):
             self.heard(listener, messages)
-        if self._waiting:
+        if self._table:
             self._look(LOOK)
 
     def close(self) -> None:
         """Stop listening; those that wait begin again."""
-        with self._lock:
+        with self._table.lock:
             listener, self._listener, self._listening = self._listener, None, None
-            waiting = [one for ones in self._waiting.values() for one in ones]
         if listener is not None and self._let_go is not None:
             self._let_go()
-        for waiter in waiting:
-            waiter.wake()
+        self.ended(self._table.awaited())
 
     def reset_after_fork(self) -> None:
         """After a fork, in the child: the thread and its waiters are the parent's."""
-        self._lock = threading.RLock()
-        self._waiting = {}
+        self._table = WaitTable()
         self._listener = self._listening = None
         self._poll.reset_after_fork()
         if self._let_go is not None:
             self._let_go.detach()
 
 
-@interruptible
-def _listen(waiters: weakref.ref[ResultWaiters], listener: Listener) -> None:
-    """Listen for coroutines, in a thread of our own. It goes on by looking where other code has closed the listener."""
-    deaf = False
-    while True:
-        listening = waiters()
-        span = 0.0 if listening is None else listening.span(listener)
-        del listening
-        if span == 0 or (deaf and span is None):
-            return
-        messages: list[bytes] = []
-        try:
-            if deaf and span is not None:
-                time.sleep(span)
-            else:
-                messages = listener.wait(span)
-        except (ValueError, OSError):
-            deaf = True
-        listening = waiters()
-        if listening is not None:
-            listening.hear(listener, messages)
-        del listening
+def require(found: JobRecord | JobNotFound) -> JobRecord:
+    """Return what was looked up, or raise what was found in its place."""
+    if isinstance(found, JobNotFound):
+        raise found
+    return found
 
 
 def _late(job_id: str, timeout: float | None, what: str) -> TimeoutError:
     return TimeoutError(f"job {job_id} {what}; waited {timeout:g} s")
-
-
-def _give_up(future: asyncio.Future[Any]) -> None:
-    # a result, and no cancel: the caller must be able to tell it from a cancel of its own
-    if not future.done():
-        future.set_result(None)
-
-
-def _stop_listening(listener: Listener) -> None:
-    listener.wake()
-    listener.close()

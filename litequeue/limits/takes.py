@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from litequeue.core.interruptible import interruptible
+from litequeue.limits.held import stored_takes
 from litequeue.limits.limit import Filler, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 LONGEST_KEY = 1_000  # characters
 
@@ -43,6 +44,26 @@ class Taken:
             )
         return _encode(found).decode()
 
+    def of_chunk(self, calls: Sequence[Mapping[str, Any]]) -> str:
+        """Return it for one run that makes several calls: costs that depend on the arguments are added up.
+
+        Raises `ValueError` as `of` does, and where the calls are of more than one key.
+        """
+        each = [stored_takes(self.of(arguments)) for arguments in calls]
+        found = dict(each[0])
+        for use, key, cost in self._uses:
+            keys = dict.fromkeys(taken[use.name][0] for taken in each)
+            if key is not None and len(keys) > 1:
+                some = ", ".join(repr(text) for text in list(keys)[:2])
+                raise ValueError(
+                    f"{self._task}: a chunk is one run, of one key of limit {use.name!r}, and its items have "
+                    f"{len(keys):,}, such as {some}; use map(), or make chunks of one key"
+                )
+            if cost is not None:
+                total = sum(taken[use.name][1] for taken in each)
+                found[use.name] = found[use.name][0], self._fitting(use, total)
+        return _encode(found).decode()
+
     def _key(self, use: Limit, key: Filler, arguments: Mapping[str, Any]) -> str:
         try:
             text = key.fill(arguments)
@@ -69,6 +90,9 @@ class Taken:
             raise ValueError(
                 f"{self._task}: the cost {use.takes!r} of limit {use.name!r} must be from 0, got {number:,}"
             )
+        return self._fitting(use, number)
+
+    def _fitting(self, use: Limit, number: int) -> int:
         if number > use.allowed.most:
             never = f"which never has more than {use.allowed.most:,}"
             raise ValueError(f"{self._task}: a run would take {number:,} of limit {use.name!r}, {never}")

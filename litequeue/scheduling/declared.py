@@ -21,7 +21,7 @@ from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule, record_of
 
 if TYPE_CHECKING:
-    from litequeue.core.records import Call
+    from litequeue.core.records import ScheduledCall
     from litequeue.core.schedules import ScheduleRecord
 
 _MAIN = frozenset({"__main__", "__mp_main__"})
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     name: str | None
     owner: str | None
     schedule: Schedule
-    call: Callable[[], Call]  # when it is needed: what annotations name may be defined further down
+    call: Callable[[], ScheduledCall]  # when it is needed: what annotations name may be defined further down
     said: object  # what is compared with a second declaration of the same name
     module: str
     here: Declaration
@@ -55,7 +55,7 @@ class DeclaredSchedules:
         """Note that the module which calls us declares a task here."""
         self.modules.add(module_here())
 
-    def of_task(self, task: str, schedules: Sequence[Schedule], call: Callable[..., Call]) -> None:
+    def of_task(self, task: str, schedules: Sequence[Schedule], call: Callable[..., ScheduledCall]) -> None:
         """Replace the schedules that are options of a task; `call` makes the call of its arguments."""
         module, here = module_here(), declared_here(call)
         new = [
@@ -76,7 +76,7 @@ class DeclaredSchedules:
         if new or len(kept) < len(self._entries):
             self._set([*kept, *new])
 
-    def add(self, name: str, schedule: Schedule, call: Call) -> None:
+    def add(self, name: str, schedule: Schedule, call: ScheduledCall) -> None:
         """Declare a schedule beside the tasks."""
         new = Entry(name, None, schedule, lambda: call, (schedule, call), module_here(), declared_here(self.add))
         _refuse_another(self._entries, new)
@@ -105,7 +105,7 @@ class DeclaredSchedules:
         declared = _digest(msgspec.structs.replace(record, payload=b""), said)
         return msgspec.structs.replace(record, module=entry.module, declared=declared)
 
-    def _said(self, call: Call) -> str:
+    def _said(self, call: ScheduledCall) -> str:
         """Return the arguments as text: the bytes of a codec may differ each time."""
         return repr(self._decode(call.payload))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict, TypeVar, get_args
 
 from litequeue.core.duration import instant, seconds, utc
 from litequeue.core.names import check_name, some
-from litequeue.core.records import Call, Page, moment
+from litequeue.core.records import Page, ScheduledCall, moment
 from litequeue.core.retry import Duration
 from litequeue.core.schedules import CatchUp, Keeper, Overlap, ScheduleRecord
 from litequeue.core.stored_names import task_of
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from litequeue.core.records import JobRecord
 
 J = TypeVar("J")  # what a job's record is made into: a `Job`
+
+
+class SchedulableCall(Protocol):
+    """A call as a value, made by `task.s(...)`."""
+
+    def scheduled(self) -> ScheduledCall:
+        """Return it as a schedule keeps it."""
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -107,7 +114,7 @@ def checked(options: ScheduleOptions) -> dict[str, Any]:
     }
 
 
-def record_of(name: str, call: Call, trigger: triggers.Trigger, options: ScheduleOptions) -> ScheduleRecord:
+def record_of(name: str, call: ScheduledCall, trigger: triggers.Trigger, options: ScheduleOptions) -> ScheduleRecord:
     """Return the record of a schedule, as it is to be put into the file."""
     fields = checked(options)
     if fields["expires"] is None:
@@ -252,7 +259,7 @@ class Schedules(Generic[J]):
     def add(
         self,
         name: str,
-        call: Call,
+        call: SchedulableCall,
         trigger: triggers.Trigger,
         *,
         replace: bool = True,
@@ -270,7 +277,7 @@ class Schedules(Generic[J]):
     async def aadd(
         self,
         name: str,
-        call: Call,
+        call: SchedulableCall,
         trigger: triggers.Trigger,
         *,
         replace: bool = True,
@@ -280,7 +287,9 @@ class Schedules(Generic[J]):
         kept = await self._keeper.aput(self._given(name, call, trigger, options), replace=replace)
         return StoredSchedule(kept, self._jobs)
 
-    def _given(self, name: str, call: Call, trigger: triggers.Trigger, options: ScheduleOptions) -> ScheduleRecord:
+    def _given(
+        self, name: str, call: SchedulableCall, trigger: triggers.Trigger, options: ScheduleOptions
+    ) -> ScheduleRecord:
         name, trigger = check_name(name, "a schedule's name"), triggers.check(trigger, "a trigger")
         given = record_of(name, check_call(call), trigger, options)
         if given.until is not None and given.until < self._now():
@@ -349,8 +358,12 @@ class Schedules(Generic[J]):
         return f"<Schedules {some([record.name for record in self._keeper.list()]) or 'none'}>"
 
 
-def check_call(call: Call) -> Call:
-    """Refuse what is no call."""
-    if not isinstance(call, Call):
-        raise TypeError(f"a schedule needs a call made by task.s(...), got {call!r}")
-    return call
+def check_call(call: SchedulableCall) -> ScheduledCall:
+    """Refuse what is no call, and what a schedule cannot keep of it; return what it keeps."""
+    if not hasattr(call, "scheduled"):
+        what = "a chain or a group" if hasattr(call, "parts") else repr(call)
+        hint = (
+            "; give its first call on_success=, or schedule a task that enqueues it" if hasattr(call, "parts") else ""
+        )
+        raise TypeError(f"a schedule needs a call made by task.s(...), got {what}{hint}")
+    return call.scheduled()

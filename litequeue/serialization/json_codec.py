@@ -13,6 +13,7 @@ import msgspec
 from litequeue.errors import DecodeError
 from litequeue.serialization.faithful import refusal
 
+_JSON = frozenset({str, int, float, bool, list, dict, type(None)})
 _REBUILT = (str, int, float, PurePath, OrderedDict, Counter)
 
 
@@ -107,6 +108,8 @@ def rebuild(kind: Any, value: Any) -> Any:
     if _is_model(kind):  # by way of JSON: a strict model takes a date from text there alone
         return kind.model_validate_json(_encoder.encode(value))
     if isinstance(kind, type) and issubclass(kind, _REBUILT):
+        if type(value) not in _JSON:  # what stands for the result of a job; str() would make text of it
+            raise TypeError(f"{type(value).__name__} is not plain data")
         return kind(value)
     raise Opaque
 
@@ -127,9 +130,13 @@ def to_canonical_json(value: object) -> bytes:
     return _sorting_encoder.encode(value)
 
 
-def to_json(value: object) -> bytes:
-    """Return JSON, or raise what msgspec or the value raises. A value that JSON would change is an error too."""
+def to_json(value: object, nulls: int = 0) -> bytes:
+    """Return JSON, or raise what msgspec or the value raises. A value that JSON would change is an error too.
+
+    `nulls`: how many nulls are known to be in it.
+    """
     data = _encoder.encode(value)
-    if b"null" in data and value is not None:  # msgspec writes null for nan and infinity, and says nothing
+    # msgspec writes null for nan and infinity, and says nothing
+    if b"null" in data and value is not None and data.count(b"null") > nulls:
         json.dumps(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), allow_nan=False)
     return data

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ import msgspec
 from litequeue.errors import EncodeError
 from litequeue.serialization.callables import Calling, closure, hints
 from litequeue.serialization.faithful import change
+from litequeue.serialization.handed import OUR_NAMES, elements_of, holds_stand_ins, is_stand_in, of_results
 from litequeue.serialization.json_codec import Opaque
 from litequeue.serialization.misplaced import misplaced
 from litequeue.serialization.unions import Notes, convert, convertible
@@ -69,11 +71,28 @@ class Slot(msgspec.Struct, frozen=True):
         except Opaque:
             return value
         except Exception as error:  # the user's own class may raise anything while it is built
+            if holds_stand_ins(value):
+                return self.restore_around(value, label)
             got, text = (given or type(value)).__name__, str(error)
             brief = f"argument {label} must be {_spell(self.shown)}, got {got}"
             part = misplaced(lambda each: convert(each, self.hint), value, label, text)
             why = "" if text.startswith("Expected") and "$" not in text else f": {text}"
             raise Misfit(self.name, brief, part or brief + why) from error
+
+    def restore_around(self, value: Any, label: str) -> Any:
+        """Return results that were handed on as annotated, and what stands among them as it is."""
+        if is_stand_in(value):
+            return value
+        if not holds_stand_ins(value):
+            return self.restore(value, label)
+        elements = elements_of(self.hint, len(value))
+        if elements is None:
+            brief = f"argument {label} must be {_spell(self.shown)}, got a list of {len(value)} with a JobFailed in it"
+            raise Misfit(self.name, brief, brief)
+        hints, make = elements
+        slots = {id(hint): Slot(self.name, hint, None if hint is Any else frozenset(), shown=hint) for hint in hints}
+        parts = enumerate(zip(value, hints, strict=True))
+        return make([slots[id(hint)].restore_around(each, f"{label}[{place}]") for place, (each, hint) in parts])
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -114,9 +133,10 @@ class Plan(msgspec.Struct, frozen=True):
                 return False
         return True
 
-    def sends(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Return whether each value has a type that comes back as it was given."""
-        return all(slot.sendable is None or type(value) in slot.sendable for _, slot, value in self.each(args, kwargs))
+    def sends(self, args: Sequence[Any], kwargs: Mapping[str, Any], start: int = 0) -> bool:
+        """Return whether each value, from this one on, has a type that comes back as it was given."""
+        values = islice(self.each(args, kwargs), start, None)
+        return all(slot.sendable is None or type(value) in slot.sendable for _, slot, value in values)
 
     def each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Slot, Any]]:
         """Yield each value of a call that fits, with its slot and the name for messages."""
@@ -203,7 +223,7 @@ def _slot(name: str, hint: Any, *, anything: _Types = None, optional: bool = Fal
     if hint is Any or hint is object:
         return Slot(name, sendable=anything)
     try:
-        usable, _ = convertible(hint)
+        usable, _ = convertible(of_results(hint))
         native = _native(usable)
     except Exception as error:  # an annotation may be any object at all, and is no reason to refuse the task
         why = f"its hint {_spell(hint)} cannot be converted to ({error}); pass plain data or an id"
@@ -245,7 +265,8 @@ def resolved_hints(function: Callable[..., Any], locals_: Mapping[str, Any]) -> 
     """Resolve each annotation by itself, so that one that cannot be leaves the others in force."""
     found: dict[str, Any] = {}
     for inside, given in hints(function):
-        scope = inside.__globals__, {**locals_, **closure(inside)}
+        ours = {name: kind for name, kind in OUR_NAMES.items() if name not in inside.__globals__}
+        scope = inside.__globals__, {**ours, **locals_, **closure(inside)}
         found |= {name: _resolved(hint, *scope) for name, hint in given.items()}
     return found
 

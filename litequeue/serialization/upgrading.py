@@ -1,4 +1,4 @@
-"""A call that was stored for an older version of its task, made one of the present version. Knows no job, no store."""
+"""A stored call made one of the present version, which its function can be called with. Knows no job, no store."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.core.interruptible import calls_the_task, interruptible
 from litequeue.errors import DecodeError, JobCancelled, JobTimeout
+from litequeue.serialization.forms import LINK, FormedCall
 
 if TYPE_CHECKING:
     from litequeue.core.records import Claimed
-    from litequeue.serialization.signature import Signature
+    from litequeue.serialization.signature import Call, Signature
+    from litequeue.serialization.stored_calls import PlainCall
 
 Upgrade = Callable[[int, dict[str, Any]], dict[str, Any]]
 
@@ -38,19 +40,51 @@ def names_in_order(parameters: Sequence[inspect.Parameter]) -> tuple[str, ...]:
 @interruptible
 def call_of(
     job: Claimed, signature: Signature, version: int, upgrade: Upgrade | None, names: Sequence[str] | None
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a stored call as a task of this version takes them; `names`: see `upgraded`."""
+) -> Call | FormedCall:
+    """Return the arguments of a stored call as a task of this version takes them; `names`: see `upgraded`.
+
+    A call that is not complete is returned as it is: see `calls_of`.
+    """
     if job.version == version:
         return signature.decode_call(job.payload)
-    return upgraded(signature, job.payload, job.version, upgrade, names)
+    call = signature.stored.call(job.payload)
+    return call if type(call) is FormedCall else upgraded(signature, call, job.version, upgrade, names)
+
+
+@interruptible
+def calls_of(
+    call: FormedCall,
+    handed: Any,
+    job: Claimed,
+    signature: Signature,
+    version: int,
+    upgrade: Upgrade | None,
+    names: Sequence[str] | None,
+) -> list[Call]:
+    """Return the calls that a stored one stands for: of a link one, with the result handed on; of a chunk one an item.
+
+    `handed`: what is handed on to a link, as plain data; `names`: see `upgraded`.
+    """
+    if call.form == LINK:
+        what, given = "the call with what is handed on", [([handed, *call.args[1:]], call.kwargs)]
+    else:
+        what, given = "an item of the chunk", [([item], {}) for item in call.args]
+    if job.version == version:
+        return [signature.restored_call(*each, what) for each in given]
+    return [upgraded(signature, each, job.version, upgrade, names, what) for each in given]
 
 
 @calls_the_task
 @interruptible
 def upgraded(
-    signature: Signature, data: bytes, version: int, upgrade: Upgrade | None, names: Sequence[str] | None
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments as the present version takes them, decoded by its annotations.
+    signature: Signature,
+    call: PlainCall,
+    version: int,
+    upgrade: Upgrade | None,
+    names: Sequence[str] | None,
+    what: str = "the stored call",
+) -> Call:
+    """Return the arguments, which are plain data, as the present version takes them, decoded by its annotations.
 
     `names`: those that the older version gave to what is passed by position, if they are on record; else they are taken
     to be the present ones. Raises `DecodeError`, after which no job is tried again.
@@ -59,7 +93,7 @@ def upgraded(
     if upgrade is None:
         raise DecodeError(f"version {version} of {task} needs a worker of that version, or upgrade=")
     parameters = signature.calling.parameters
-    args, kwargs = signature.plain_call(data)
+    args, kwargs = call
     arguments = _by_name(args, kwargs, names_in_order(parameters) if names is None else names, f"version {version}")
     try:
         found: Any = upgrade(version, arguments)
@@ -71,7 +105,7 @@ def upgraded(
         ) from error
     if not (isinstance(found, Mapping) and all(isinstance(name, str) for name in found)):
         raise DecodeError(f"upgrade= of {task} must return the arguments as a dict by name, got {type(found).__name__}")
-    return signature.restored_call(*_as_call(dict(found), parameters))
+    return signature.restored_call(*_as_call(dict(found), parameters), what)
 
 
 def _by_name(args: Sequence[Any], kwargs: Mapping[str, Any], names: Sequence[str], version: str) -> dict[str, Any]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.records import JobRecord
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
+    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.control import Was
 
@@ -105,7 +106,7 @@ class Kernel:
         self.notifier: Notifier = Notifier(self.directory, WORK, SystemClock.monotonic)
         self.done_notifier: Notifier = Notifier(self.directory, DONE, SystemClock.monotonic)
         self.idle: Dispatch = Dispatch()
-        self.reads: ResultReads = ResultReads(self.look_ups, self.soon, self.path, self.doing)
+        self.reads: ResultReads = ResultReads(self.look_ups, self._thread, self.path, self.now, self.doing)
         self.waiters: ResultWaiters = ResultWaiters(lambda: open_directory(self.path), clock.monotonic, self.reads)
         self.rooms: RoomWaiters = RoomWaiters(self.count_queued, self.reads.file_version)
         self._notified = 0  # up to which of the writer's commits
@@ -131,6 +132,10 @@ class Kernel:
     def directory(self) -> Path:
         """The folder beside the file, for locks and sockets; made by the first process that needs it."""
         return directory_of(self.path)
+
+    def now(self) -> float:
+        """The time, in unix seconds; the clock may be another one by then."""
+        return self.clock.now()
 
     def lives(self, token: str) -> bool:
         """Whether the worker of that token holds its lock."""
@@ -229,6 +234,13 @@ class Kernel:
         if ended:
             self.tell_ended(ended)
 
+    def tell(self, then: Consequences) -> None:
+        """Tell of what an end has brought with it."""
+        if then.ended:
+            self.tell_ended(then.ended)
+        if then.begun or then.put_off:
+            self.notify_workers()
+
     def tell_ended(self, job_ids: list[str]) -> None:
         """Notify all that wait for these jobs, here and in other processes."""
         self.waiters.ended(job_ids)
@@ -316,6 +328,7 @@ class Kernel:
         left = [self.writer.reset_after_fork(), *(each.reset_after_fork() for each in self._reads)]
         self.copying = threading.Lock()
         self._thread.reset_after_fork()
+        self.reads.reset_after_fork()
         self._listing_thread.reset_after_fork()
         self.waiters.reset_after_fork()
         self.idle.reset_after_fork()

@@ -11,6 +11,7 @@ from litequeue.sqlite.file.opening import Driver, Durability, File, OnConnect
 from litequeue.sqlite.kernel import Kernel, Retention
 from litequeue.sqlite.parts.admin import Admin
 from litequeue.sqlite.parts.bulk import Bulk
+from litequeue.sqlite.parts.compositions import Compositions
 from litequeue.sqlite.parts.jobs import Jobs
 from litequeue.sqlite.parts.limits import Limits
 from litequeue.sqlite.parts.maintenance import FileMaintenance
@@ -44,6 +45,7 @@ class SqliteStore:
     jobs: Jobs
     schedules: StoredSchedules
     rules: StoredRules
+    compositions: Compositions
     transactions: Transactions
     runs: Runs
     workers: Workers
@@ -105,6 +107,7 @@ class SqliteStore:
         self.jobs = Jobs(kernel)
         self.schedules = StoredSchedules(kernel)
         self.rules = StoredRules(kernel)
+        self.compositions = Compositions(kernel)
         self.transactions = Transactions(kernel)
         self.runs = Runs(kernel, self.transactions)
         self.workers = Workers(kernel)

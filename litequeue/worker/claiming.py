@@ -81,8 +81,12 @@ class Claiming:
         self.look_again()
 
     def note_freed(self, ended: Sequence[Ended]) -> None:
-        """Runs that held places of a limit, or slots or resources of this worker, have ended: others may have them."""
-        if ended and (self._bounded or (self._mailbox.limited and any(end.job.held is not None for end in ended))):
+        """Runs have ended that may let others begin.
+
+        They held places of a limit, or slots or resources of this worker; or the one before was waited for.
+        """
+        held = self._mailbox.limited and any(end.job.held is not None for end in ended)
+        if ended and (self._bounded or self._mailbox.follows or held):
             self.look_again()
 
     def capacity(self, ended: Sequence[Ended] = ()) -> Capacity | None:
@@ -165,6 +169,8 @@ class Claiming:
             raise
         self._maintenance.jobs_changed()  # a cycle also ends what has expired
         self._note_settled(ended, turn.lost)
+        if ended:
+            self._mailbox.follows = self._store.let_begin
         self.next_at, self.opens_at = turn.next_at, turn.opens_at
         # a demand that was not met in full: there is no more of its kind
         if not turn.cut:
@@ -197,6 +203,7 @@ class Claiming:
         """Settle these ends, and claim nothing."""
         try:
             self._note_settled(ended, self._store.settle(ended))
+            self._mailbox.follows = self._store.let_begin
         except BaseException:
             self._mailbox.keep(ended)
             raise
@@ -204,7 +211,10 @@ class Claiming:
     def note_what_ran(self) -> None:
         """Count the jobs that were dispatched to us, and those whose threads have settled them."""
         self._counts.claimed += self._runs.take_dispatched()
-        for end, lost in self._mailbox.take_settled():
+        settled = self._mailbox.take_settled()
+        if settled:
+            self._mailbox.follows = self._store.let_begin
+        for end, lost in settled:
             self.note_freed([end])
             self._note_settled([end], lost)
             self._maintenance.jobs_changed()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.logger import about, log
 from litequeue.core.outcome import ErrorInfo
-from litequeue.serialization.upgrading import call_of
+from litequeue.errors import StoreError
+from litequeue.serialization.forms import CHUNK, LINK, FormedCall
+from litequeue.serialization.upgrading import call_of, calls_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from litequeue.core.records import Claimed
@@ -50,7 +52,9 @@ class Limits:
         for job in jobs:
             task = tasks.get(job.task)
             try:
-                found = None if task is None else _takes_of(job, task, self._names_of(job, task))
+                found = None if task is None else self._takes_of(job, task)
+            except StoreError:  # the file is locked or the disk full: again in the next cycle
+                raise
             except (Exception, SystemExit) as error:  # of the application's own upgrade= or __format__
                 failed[job.id] = ErrorInfo(type(error).__name__, str(error), traceback.format_exc())
                 log.error("%s[%s] failed before it began: %s", job.task_name, job.id, error, extra=about(job))
@@ -64,13 +68,16 @@ class Limits:
                 )
         return bool(takes or failed) and self._store.limits.give_takes(takes, failed)
 
-    def _names_of(self, job: Claimed, task: Task[..., Any]) -> tuple[str, ...] | None:
-        return None if job.version == task.options.version else self._store.runs.parameters_of(job.task)
-
-
-def _takes_of(job: Claimed, task: Task[..., Any], names: Sequence[str] | None) -> str | None:
-    """What a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
-    if task.taken is None:
-        return None
-    args, kwargs = call_of(job, task.signature, task.options.version, task.options.upgrade, names)
-    return task.taken.of(task.signature.arguments(args, kwargs))
+    def _takes_of(self, job: Claimed, task: Task[..., Any]) -> str | None:
+        """What a stored call takes of limits, as far as that depends on its arguments; None: it does not."""
+        if task.taken is None:
+            return None
+        runs, signature, options = self._store.runs, task.signature, task.options
+        names = None if job.version == options.version else runs.parameters_of(job.task)
+        made = signature, options.version, options.upgrade, names
+        call = call_of(job, *made)
+        if type(call) is not FormedCall:
+            return task.taken.of(signature.arguments(*call))
+        handed = signature.stored.handed(runs.handed_to(job.id)) if call.form == LINK else None
+        calls = [signature.arguments(*each) for each in calls_of(call, handed, job, *made)]
+        return task.taken.of_chunk(calls) if call.form == CHUNK else task.taken.of(calls[0])

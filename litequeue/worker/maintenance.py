@@ -103,6 +103,7 @@ class Maintenance:
         if self._is_due("deaths", DEATHS_EVERY) or others:
             self._store.maintenance.check()
             self._try(self._reap_the_dead)
+            self._try(self._store.maintenance.spread)
         if others:  # after the dead processes are reaped: it finds those without a lock
             self._try(self._rescue_unlocked)
         self._try(self._look_at_the_clock)

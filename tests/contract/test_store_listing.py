@@ -12,7 +12,7 @@ from litequeue import JobNotFound
 from litequeue.core.records import Status
 from litequeue.sqlite import kernel as kernels
 from litequeue.sqlite.jobs import listing
-from litequeue.sqlite.jobs.finish import NUMBER
+from litequeue.sqlite.jobs.states import NUMBER
 
 FILL = """
 INSERT INTO litequeue_jobs

@@ -310,7 +310,7 @@ def test_chunks_within_a_transaction_of_ones_own(queue, add, connect):
 
 @pytest.mark.parametrize("chunk", [{}, {"chunk": 7}])
 def test_the_loop_goes_on_while_calls_are_encoded(queue, add, monkeypatch, chunk):
-    monkeypatch.setattr("litequeue.calls.SLICE", -1.0)
+    monkeypatch.setattr("litequeue.core.slices.SLICE", -1.0)
     others = []
 
     async def main():
@@ -337,7 +337,7 @@ def test_the_loop_goes_on_while_calls_are_encoded(queue, add, monkeypatch, chunk
 
 
 def test_a_list_is_taken_as_it_was_when_the_coroutine_was_called(queue, add, monkeypatch):
-    monkeypatch.setattr("litequeue.calls.SLICE", -1.0)
+    monkeypatch.setattr("litequeue.core.slices.SLICE", -1.0)
 
     async def main():
         given = list(calls(10))
@@ -370,7 +370,7 @@ def test_calls_may_come_from_an_async_iterable(queue, add, transactions, chunk, 
 
 
 def test_a_coroutine_that_is_cancelled_while_it_encodes_stores_nothing(queue, add, monkeypatch):
-    monkeypatch.setattr("litequeue.calls.SLICE", -1.0)
+    monkeypatch.setattr("litequeue.core.slices.SLICE", -1.0)
 
     async def main():
         going = asyncio.create_task(add.aenqueue_many(calls(50)))

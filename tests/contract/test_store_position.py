@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from contract.jobs import START, Hands, new, put
-from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import NewJobs
+from litequeue.core.source import MOST_BEFORE
 from litequeue.errors import JobNotFound
 
 

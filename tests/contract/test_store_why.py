@@ -6,7 +6,7 @@ import pytest
 
 from contract.jobs import FAILED, START, SUCCEEDED, Hands, put, retried
 from contract.test_store_limits_operating import declare, put_keyed, uses
-from litequeue.core.engine import MOST_BEFORE
+from litequeue.core.source import MOST_BEFORE
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.jobs import why
 from test_query_plans import fill, steps_of

@@ -28,6 +28,8 @@ from fuzz.limit_texts import ALL_OF_LIMITS
 from fuzz.targets import Target
 from litequeue import Queue
 from litequeue.core import duration
+from litequeue.core.compositions import Failure, Lost
+from litequeue.core.records import Claimed, Status
 from litequeue.errors import DecodeError, LiteQueueError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.limits import settings, task_rules
@@ -37,12 +39,14 @@ from litequeue.options import Using
 from litequeue.scheduling import triggers as schedule
 from litequeue.scheduling.words import words
 from litequeue.serialization.encryption import EncryptedCodec, new_key
+from litequeue.serialization.forms import FormedCall
 from litequeue.serialization.json_codec import JsonCodec
 from litequeue.serialization.signature import Signature
-from litequeue.serialization.upgrading import upgraded
+from litequeue.serialization.upgrading import call_of, calls_of
 from litequeue.sqlite.jobs import row_values
 
 REFUSED = (ValueError, TypeError)
+LOST = Lost(Failure("1", "it", Status.FAILED, "ValueError", "no", 1))
 
 
 class Colour(enum.Enum):
@@ -122,12 +126,22 @@ def _as_it_is(_version: int, arguments: dict[str, Any]) -> dict[str, Any]:
 def decode_payload(data: bytes) -> None:
     for signature in _signatures():
         for given in (data, _sealed(data)):
-            older = partial(upgraded, signature, version=1, upgrade=_as_it_is, names=("n", "*rest"))
-            for read in (signature.decode_call, signature.decode_result, older):
+            result = partial(signature.decode_result, call=given)
+            for read in (partial(_called, signature, 2), partial(_called, signature, 1), result):
                 try:
                     read(given)
                 except DecodeError:
                     continue
+
+
+def _called(signature: Signature, version: int, data: bytes) -> None:
+    """Read a call as the worker of a task of version 2 does, whatever its form."""
+    made = signature, 2, _as_it_is, ("n", "*rest")
+    job = Claimed("1", 1, f"it@{version}", "default", data, 0, 0, 0, None, None, None, 0.0)
+    call = call_of(job, *made)
+    if isinstance(call, FormedCall):
+        calls_of(call, signature.stored.handed([data, LOST]), job, *made)
+    signature.stored.canonical(data)
 
 
 def open_sealed(case: tuple[bytes, int, Any]) -> None:

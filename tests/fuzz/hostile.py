@@ -129,7 +129,8 @@ stored_texts = (
     | raws
     | st.builds(lambda good, cut, more: good[:cut] + more, json_texts, st.integers(0, 40), _text).filter(decodable)
 )
-calls = st.tuples(st.lists(plain, max_size=3), st.dictionaries(st.sampled_from(WORDS), plain, max_size=2))
+_given = st.lists(plain, max_size=3), st.dictionaries(st.sampled_from(WORDS), plain, max_size=2)
+calls = st.tuples(*_given) | st.tuples(*_given, st.just([]), st.sampled_from([1, 2, 3]))
 blobs = (
     st.sampled_from(BYTES) | st.binary(max_size=40) | json_texts.map(str.encode) | calls.map(json.dumps).map(str.encode)
 )

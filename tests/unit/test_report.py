@@ -1,8 +1,8 @@
-"""What the command line says of a schedule. Without a store."""
+"""What the command line says of a schedule, and of the arguments of a call. Without a store."""
 
 import pytest
 
-from litequeue.cli.report import Crew, upcoming
+from litequeue.cli.report import Crew, call_fields, call_text, upcoming
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 
@@ -48,3 +48,21 @@ def test_another_is_none(workers, module):
 )
 def test_the_next_times_end_where_the_schedule_does(fields, times):
     assert upcoming(schedule(**fields)) == times
+
+
+@pytest.mark.parametrize(
+    ("payload", "args", "form", "text"),
+    [
+        (b'[["a",1],{"b":2}]', ["a", 1], "call", '("a", 1, b=2)'),
+        (b'[["a",1],{"b":2},[0,"b"]]', ["***", 1], "call", '("***", 1, b="***")'),
+        (b'[[null,1],{"b":2},[],1]', [None, 1], "link", "(<result>, 1, b=2)"),
+        (b'[[null,1],{"b":2},[0,1],1]', ["***", "***"], "link", '(<result>, "***", b=2)'),
+        (b'[["a",1],{},[],2]', ["a", 1], "chunk", 'each of ["a", 1]'),
+        (b'[["a",1],{},[0],2]', ["***", "***"], "chunk", 'each of ["***", "***"]'),
+        (b"[1]", None, None, "not JSON: name the app (app:queue), whose codec reads them"),
+    ],
+)
+def test_the_arguments_of_a_call_are_shown_in_its_form(payload, args, form, text):
+    fields = call_fields(payload, None)
+    assert (fields["args"], fields["form"]) == (args, form)
+    assert call_text(fields) == text

@@ -114,14 +114,14 @@ def counted(queue, monkeypatch):
 
     for name in ("look_up", "has_ended"):
         count(queue.engine.jobs, name)
-    for name in ("file_version", "ended_among"):
+    for name in ("file_version", "ended_among", "end_of"):
         count(queue.engine.kernel.reads, name)
     return asked
 
 
 def looks(asked):
     """How many waits have begun, each of which looks at its job once; and looks at jobs that may have ended."""
-    return asked["look_up"] + asked["has_ended"]
+    return asked["look_up"] + asked["has_ended"] + asked["end_of"]
 
 
 @pytest.fixture
@@ -357,12 +357,12 @@ def test_messages_that_were_lost_wake_those_alone_whose_jobs_have_ended(polled, 
         waits = waits_of(queue, jobs, threads)
         await asyncio.to_thread(until, lambda: looks(asked) >= 10)
         await asyncio.to_thread(until, lambda: asked["ended_among"])
-        before, seen = asked["look_up"], asked["ended_among"]
+        before, seen = looks(asked), asked["ended_among"]
         hands.settle((hands.take(), SUCCEEDED))
         hands.store.kernel.done_notifier.notify(ALL)
         await waits[0]
         await asyncio.to_thread(until, lambda: asked["ended_among"] > seen)
-        assert asked["look_up"] - before == 1
+        assert looks(asked) - before == 1
         hands.settle(*((job, SUCCEEDED) for job in hands.claim(10)))
         await asyncio.gather(*waits)
 

@@ -15,7 +15,8 @@ def keep(_version, arguments):
 
 
 def call(function, data, upgrade=keep, names=None, version=1):
-    return upgraded(Signature(function, JsonCodec(), "send"), data, version, upgrade, names)
+    signature = Signature(function, JsonCodec(), "send")
+    return upgraded(signature, signature.stored.call(data), version, upgrade, names)
 
 
 def send(to: str, on: date, *copies: str, urgent: bool = False, **headers: int): ...

@@ -105,7 +105,16 @@ def _make_usable(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
     """Make the copy independent: the workers belong to the original, and the jobs they were running are queued."""
     db.rows(SQL["set_meta"], {**FILE_ID, "value": new_id()})
     for (number,) in db.rows(SQL["everyone"]):
-        workers.rescue(db, number, None, now, **ttls, blame=False, why="this is a copy, made while it ran")
+        workers.rescue(
+            db,
+            number,
+            None,
+            now,
+            result_ttl=ttls["result_ttl"],
+            failed_ttl=ttls["failed_ttl"],
+            blame=False,
+            why="this is a copy, made while it ran",
+        )
 
 
 def _sync(path: Path) -> None:

@@ -22,7 +22,7 @@ SWITCH_EVERY = 0.02  # seconds
 # The oldest schema whose processes may still record how their runs ended in a file of the newest: they claim no more.
 # HAZARD: to be raised by a migration that such an end, as it was written before, would leave half done.
 ENDS_FROM = {"name": "ends_from"}
-OLDEST_THAT_ENDS = 2
+OLDEST_THAT_ENDS = 3
 MADE_HERE = {"name": "made_by_litequeue"}
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 

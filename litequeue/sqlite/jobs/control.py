@@ -9,16 +9,20 @@ from litequeue.core.budget import BUDGET
 from litequeue.core.records import Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
+from litequeue.sqlite.compose.keep import forget, keep_needed
+from litequeue.sqlite.compose.revive import check_told, revive, still_waits, wait_again
 from litequeue.sqlite.jobs import line
-from litequeue.sqlite.jobs.finish import STATES, finish
+from litequeue.sqlite.jobs.finish import finish
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.keys import has_held_it_long_enough, holder_of
+from litequeue.sqlite.jobs.states import NUMBER, STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from litequeue.core.outcome import ErrorInfo
+    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
@@ -33,10 +37,12 @@ class Was(NamedTuple):
     frees: bool
 
 
-def cancel(job_id: str, now: float, delete_at: float | None, why: ErrorInfo | None = None) -> Steps[Was | None]:
+def cancel(
+    job_id: str, now: float, delete_at: float | None, why: ErrorInfo | None = None, then: Consequences | None = None
+) -> Steps[Was | None]:
     """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended.
 
-    `why`: kept with the job that ends here.
+    `why`: kept with the job that ends here. `then`: see `finish`.
     """
     if not is_id(job_id):
         raise _unknown(job_id)
@@ -49,12 +55,15 @@ def cancel(job_id: str, now: float, delete_at: float | None, why: ErrorInfo | No
     was = STATES[state]
     if was is Status.RUNNING:
         return Was(was, frees=False)
-    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why)
+    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why, then=then)
     return Was(was, frees=bool(of_schedule))
 
 
-def retry(job_id: str, now: float) -> Steps[None]:
-    """Queue an ended job again; its key must still be free."""
+def retry(job_id: str, now: float) -> Steps[tuple[str, ...]]:
+    """Queue an ended job again; its key must still be free. What its end had cancelled waits again.
+
+    Return the ids of those that do not, since another job has taken their key.
+    """
     rows = (yield SQL["standing"], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
         raise _unknown(job_id)
@@ -70,9 +79,18 @@ def retry(job_id: str, now: float) -> Steps[None]:
         holder = yield from holder_of(task, key, now)
         if holder is not None and holder[0] != job_id:
             raise KeyConflict(f"key {key!r} of task {task_of(task)!r} is held by job {holder[0]} now", holder[0])
-    yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds)}
+    if STATES[state] is Status.SCHEDULED:
+        yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds), "state": NUMBER[Status.QUEUED]}
+        return ()
+    yield from check_told(job_id)
+    waits = yield from still_waits(job_id)
+    to = Status.WAITING if waits else Status.QUEUED
+    yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds), "state": NUMBER[to]}
+    if waits:
+        yield from wait_again(job_id)
     if of_schedule:
         yield from line.rejoin(job_id)
+    return (yield from revive(job_id, now))
 
 
 def _unknown(job_id: str) -> JobNotFound:
@@ -84,10 +102,13 @@ def prune(db: Connection, now: float, limit: int, is_time_up: Callable[[], bool]
     db.rows(SQL["prune_emptied"])
     count = 0
     while count < limit and (over := _prunable(db, now, min(SLICE, limit - count))):
+        count += len(over)
+        if db.rows(SQL["has_compositions"]) == [(1,)]:
+            over = keep_needed(db, over, now)
+            forget(db, over)
         ids = {"ids": json.dumps(over)}
         for statement in _PRUNE:
             db.rows(SQL[statement], ids)
-        count += len(over)
         if is_time_up():
             break
     return count

@@ -12,8 +12,8 @@ from litequeue.core.engine import QueueCount
 from litequeue.core.records import Status
 from litequeue.core.store import ReadyJobs
 from litequeue.sqlite.jobs import estimate
-from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.row_values import snapshot
+from litequeue.sqlite.jobs.states import NUMBER, STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from litequeue.core.engine import Submitted
@@ -12,10 +13,10 @@ from litequeue.core.records import NewJobs, Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import KeyConflict, StoreError
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.finish import NUMBER, STATES
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.large_values import INLINE, inline, keep_payload
 from litequeue.sqlite.jobs.room import Room
+from litequeue.sqlite.jobs.states import NUMBER, STATES
 from litequeue.sqlite.jobs.user_answers import alike, at_once
 from litequeue.sqlite.limits.bring_back import bring_back
 from litequeue.sqlite.sql import SQL
@@ -44,7 +45,7 @@ def submit(new: NewJob, ask: Ask = at_once, room: Room | None = None) -> Steps[S
         holder = yield from holder_of(new.task, key, new.created_at, new.former_names)
         if holder is not None:
             return (yield from _meet_holder(new, holder, ask))
-    if new.max_pending is not None:
+    if new.max_pending is not None and not new.waiting:
         yield from (Room() if room is None else room).take(new)
     [(job_id,)] = yield _SUBMIT, _values(new)
     if len(new.payload) > INLINE:
@@ -56,13 +57,35 @@ def submit(new: NewJob, ask: Ask = at_once, room: Room | None = None) -> Steps[S
     return Submitted(job_id, fresh=True)
 
 
+def is_one_insert(new: NewJob) -> bool:
+    """Whether it is stored by an INSERT alone, of which many go together."""
+    return _is_one_statement(new) and new.key is None and new.max_pending is None
+
+
+def submit_run(jobs: Sequence[NewJob]) -> Steps[list[str]]:
+    """Store jobs that are one INSERT each; return their ids."""
+    ids: list[str] = []
+    for at in range(0, len(jobs), _TOGETHER):
+        some = jobs[at : at + _TOGETHER]
+        values = tuple(value for new in some for value in _values(new))
+        rows = yield _submit_these(len(some)), values
+        ids += map(str, sorted(int(job_id) for (job_id,) in rows))  # SQLite leaves the order of RETURNING open
+    return ids
+
+
+@lru_cache(maxsize=_TOGETHER)
+def _submit_these(count: int) -> str:
+    head, row = _INSERT.split("VALUES\n")
+    return f"{head}VALUES {', '.join([row.strip()] * count)}\nRETURNING CAST(id AS TEXT)"
+
+
 def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     """Store jobs, all or none, in a transaction whose owner may go on and commit after an error."""
     if isinstance(jobs, NewJobs):
-        return _whole(_submit_together(jobs))
+        return whole(_submit_together(jobs))
     if len(jobs) == 1 and _is_one_statement(jobs[0]):
         return _submit_each(jobs)  # one statement changes something
-    return _whole(_submit_each(jobs))
+    return whole(_submit_each(jobs))
 
 
 def _is_one_statement(new: NewJob) -> bool:
@@ -78,7 +101,8 @@ def _submit_each(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     return submitted
 
 
-def _whole(steps: Steps[T]) -> Steps[T]:
+def whole(steps: Steps[T]) -> Steps[T]:
+    """Run statements that leave nothing behind if they fail, in a transaction that goes on."""
     yield "SAVEPOINT litequeue_submit", ()
     try:
         result = yield from steps
@@ -205,7 +229,7 @@ def _values(new: NewJob) -> tuple[Any, ...]:
         new.task,
         new.queue,
         payload if len(payload) <= INLINE else None,  # a call of inline() costs a hundredth of an enqueue_many
-        0 if later else 1,
+        2 if new.waiting else 0 if later else 1,
         new.priority,
         new.run_at if later else new.created_at,
         new.created_at,
@@ -226,7 +250,7 @@ def _columns(new: NewJob) -> dict[str, Any]:
         "task": new.task,
         "queue": new.queue,
         "payload": inline(new.payload),
-        "state": 0 if later else 1,
+        "state": 2 if new.waiting else 0 if later else 1,
         "priority": new.priority,
         "run_at": new.run_at if later else new.created_at,
         "expires_at": new.expires_at,
@@ -253,7 +277,8 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
     if new.on_conflict == "raise":
         raise KeyConflict(f"{_key(new)} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
-        yield from replace(job_id, new)
+        waits = state == NUMBER[Status.WAITING] and bool((yield SQL["is_held_by_parents"], {"node": int(job_id)}))
+        yield from replace(job_id, new, waiting=waits)
         return Submitted(job_id, fresh=False)
     if for_a_time and new.on_conflict == "return":  # one call in that time, whatever its arguments
         return Submitted(job_id, fresh=False)

@@ -10,6 +10,7 @@ from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.core.store import Demand
+    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection, Row
     from litequeue.sqlite.jobs.lanes import Line
 
@@ -20,10 +21,10 @@ _HALVES = 30 * A_STATEMENT  # kept of a lane's share for the search by halves
 _END = 101  # a rank behind all
 
 
-def expire(db: Connection, now: float, result_ttl: float, limit: int) -> None:
-    """End what has not begun by its `expires`, so many of them."""
+def expire(db: Connection, now: float, result_ttl: float, limit: int, then: Consequences) -> None:
+    """End what has not begun by its `expires`, so many of them. `then`: see `finish`."""
     overdue = db.rows(SQL["overdue"], {"now": now, "limit": limit})
-    finish_all(db, Status.EXPIRED, now, until(now, result_ttl), overdue)
+    finish_all(db, Status.EXPIRED, now, until(now, result_ttl), overdue, then)
 
 
 class LiveSearch:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.core.outcome import ErrorInfo
 from litequeue.core.records import FOREVER, Status
+from litequeue.sqlite.compose.consequences import Consequences
+from litequeue.sqlite.compose.ended import follow
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.large_values import inline, keep_result
+from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.limits.bring_back import leave
 from litequeue.sqlite.sql import SQL
 
@@ -17,19 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
-
-# By their numbers in the file: what does not run yet, then what runs, then what has ended.
-STATES: tuple[Status, ...] = (
-    Status.SCHEDULED,
-    Status.QUEUED,
-    Status.WAITING,
-    Status.RUNNING,
-    Status.SUCCEEDED,
-    Status.FAILED,
-    Status.CANCELLED,
-    Status.EXPIRED,
-)
-NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STATES)}
 
 MOST = 10**15  # what the schema lets a counter reach: in a thousand years only someone else's write does
 
@@ -60,10 +50,12 @@ def finish(
     failed: int = 0,
     died: int = 0,
     error: ErrorInfo | None = None,
+    then: Consequences | None = None,
 ) -> Steps[bool]:
     """End a job; False, and nothing changed, when it is not in that attempt and state any more.
 
-    `failed`, `died`: what is added to its counters; `error`: the reason, kept with the attempt.
+    `failed`, `died`: what is added to its counters; `error`: the reason, kept with the attempt. `then`: notes what the
+    end brings with it.
     """
     end = NUMBER[status], now, delete_at, None if result is None else inline(result), failed, died
     rows = yield _FINISH_TOLD, (*end, job_id, attempt, NUMBER[was])
@@ -78,18 +70,24 @@ def finish(
     if was is not Status.RUNNING:  # what a run held is given back with its end
         if was is Status.WAITING:
             yield SQL["unpark"], {"id": job_id}
+            yield SQL["hold_no_more"], {"nodes": f"[{job_id}]"}
         yield from leave([job_id])
+    yield from follow([(job_id, NUMBER[status])], now, then or Consequences())
     return True
 
 
-def finish_all(db: Connection, status: Status, now: float, delete_at: float | None, jobs: Sequence[Row]) -> None:
+def finish_all(
+    db: Connection, status: Status, now: float, delete_at: float | None, jobs: Sequence[Row], then: Consequences
+) -> None:
     """End jobs that do not run, for no fault of theirs: by id, attempt, state, and whether each is a schedule's."""
     db.many(_FINISH, [(NUMBER[status], now, delete_at, None, 0, 0, *job[:3]) for job in jobs])
     waiting = [job_id for job_id, _, state, _ in jobs if state == NUMBER[Status.WAITING]]
     if waiting:
         db.rows(SQL["forget_parked"], {"ids": json.dumps(waiting)})
+        db.rows(SQL["hold_no_more"], {"nodes": json.dumps(waiting)})
     if jobs:
         perform(db, leave([job_id for job_id, *_ in jobs]))
+        perform(db, follow([(job_id, NUMBER[status]) for job_id, *_ in jobs], now, then))
     leave_lines(db, [job_id for job_id, _, _, of_schedule in jobs if of_schedule], now)
 
 
@@ -110,6 +108,7 @@ def reschedule(
     failed: int = 0,
     died: int = 0,
     error: ErrorInfo | None = None,
+    then: Consequences | None = None,
 ) -> Steps[Status | None]:
     """Return a run to its queue, to start at once or at `run_at`; return its status then, None when it came too late.
 
@@ -119,13 +118,14 @@ def reschedule(
     returning = {"id": job_id, "attempt": attempt, "state": NUMBER[status], "run_at": run_at, "unbegun": int(not begun)}
     rows = yield SQL["reschedule"], returning | {"failed": failed, "died": died, "most": MOST}
     if not rows:
-        end = finish(job_id, attempt, Status.FAILED, now, delete_at, failed=failed, died=died, error=error or _USED_UP)
+        why = error or _USED_UP
+        end = finish(job_id, attempt, Status.FAILED, now, delete_at, failed=failed, died=died, error=why, then=then)
         return Status.FAILED if (yield from end) else None
     if error is not None:
         yield from _record(job_id, attempt, now, error)
     if not rows[0][0]:
         return status
-    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=status)
+    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=status, then=then)
     return Status.CANCELLED
 
 

@@ -11,9 +11,9 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.core.records import ListedJob, Page, Status
-from litequeue.sqlite.jobs.finish import NUMBER
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.row_values import listed, snapshot
+from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

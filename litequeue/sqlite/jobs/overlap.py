@@ -9,7 +9,7 @@ from litequeue.core.records import NewJob, Status
 from litequeue.core.stored_names import in_words
 from litequeue.sqlite.jobs import enqueue, line
 from litequeue.sqlite.jobs.control import Was, cancel
-from litequeue.sqlite.jobs.finish import NUMBER
+from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

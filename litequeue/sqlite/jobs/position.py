@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litequeue.core.engine import MOST_BEFORE
+from litequeue.core.source import MOST_BEFORE
 from litequeue.sqlite.jobs.row_values import row_of
 from litequeue.sqlite.sql import SQL
 

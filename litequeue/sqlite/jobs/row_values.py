@@ -14,12 +14,12 @@ from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound
-from litequeue.sqlite.jobs.finish import STATES
 from litequeue.sqlite.jobs.ids import is_id
+from litequeue.sqlite.jobs.states import STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
 
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 def look_up(db: Connection, job_id: str, now: float) -> JobRecord:
     """Read one job."""
     return _job(row_of(db, "look_up", job_id, now))
+
+
+def look_up_many(db: Connection, job_ids: Iterable[str], now: float) -> dict[str, JobRecord]:
+    """Read those of these jobs that are on record, by id."""
+    ids = [job_id for job_id in set(job_ids) if is_id(job_id)]
+    rows = db.rows(SQL["look_up_many"], {"ids": json.dumps(ids), "now": now})
+    return {job.id: job for job in map(_job, rows)}
 
 
 def require_job(job_id: str, now: float) -> Steps[JobRecord]:
@@ -55,8 +62,13 @@ def row_of(db: Connection, statement: str, job_id: str, now: float) -> Row:
     """Read one row about a job that is on record, or raise `JobNotFound`."""
     rows = db.rows(SQL[statement], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
-        raise JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
+        raise not_found(job_id)
     return rows[0]
+
+
+def not_found(job_id: str) -> JobNotFound:
+    """Make the error of a look-up of a job that is not on record."""
+    return JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
 
 
 def listed(row: Row) -> ListedJob:
@@ -77,7 +89,7 @@ def _job(row: Row) -> JobRecord:
 
 def _summary(row: Sequence[Any]) -> dict[str, Any]:
     (job_id, task, queue, state, priority, attempt, failures, deaths, retries, created_at, run_at, started_at,
-     finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress) = row  # fmt: skip
+     finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress, reason) = row  # fmt: skip
     return {
         "id": str(job_id),
         "task": task,
@@ -99,6 +111,7 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "worker": None if worker is None else str(worker),
         "cancel_requested": bool(cancel_requested),
         "progress": _progress(progress) if progress else None,
+        "reason": reason,
     }
 
 

@@ -9,14 +9,18 @@ from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Settled
 from litequeue.core.records import FOREVER, Claimed, Status
 from litequeue.core.store import Cycle
 from litequeue.errors import Fenced
+from litequeue.sqlite.compose.consequences import Consequences
+from litequeue.sqlite.compose.ended import follow
+from litequeue.sqlite.compose.handed import with_handed
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.claim import claim, claims
 from litequeue.sqlite.jobs.control import CHUNK
 from litequeue.sqlite.jobs.expiry import expire
-from litequeue.sqlite.jobs.finish import NUMBER, finish, leave_lines, reschedule, succeed, until
+from litequeue.sqlite.jobs.finish import finish, leave_lines, reschedule, succeed, until
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.free import Free
 from litequeue.sqlite.limits.gate import Gate
@@ -47,9 +51,11 @@ def turn(
     known_rules: KnownRules,
     monotonic: Callable[[], float],
     capacity: Capacity | None = None,
+    then: Consequences | None = None,
 ) -> Cycle:
-    """Record ends, make ready what is due, and claim: one cycle of a worker."""
-    lost = settle(db, ended) if ended else []
+    """Record ends, make ready what is due, and claim: one cycle of a worker. `then`: see `finish`."""
+    then = then or Consequences()
+    lost = settle(db, ended, then) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
     (run_at, expires_at, registered, word), *lanes = db.rows(SQL["look"], look)
     rules = NO_RULES if word is None else known_rules.of(db, word)
@@ -60,7 +66,7 @@ def turn(
     overdue = expires_at is not None and expires_at <= now
     due = run_at is not None and run_at <= now
     if overdue:
-        expire(db, now, result_ttl, CHUNK)
+        expire(db, now, result_ttl, CHUNK, then)
     if due:
         db.rows(SQL["promote"], {"now": now, "limit": CHUNK})
     let_in = gate is not None and rules.has_keys and gate.parking.look_at_due()
@@ -75,6 +81,7 @@ def turn(
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs
             cut = cut or is_cut
+        claimed = with_handed(db, claimed) if claimed else claimed
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
     cycle = Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
     return cycle if gate is None else _with_rules(db, cycle, gate, has_keys=rules.has_keys)
@@ -89,8 +96,9 @@ def _with_rules(db: Connection, cycle: Cycle, gate: Gate, *, has_keys: bool) -> 
     )
 
 
-def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
+def settle(db: Connection, ended: Sequence[Ended], then: Consequences | None = None) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
+    then = then or Consequences()
     good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
     large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []
@@ -109,15 +117,22 @@ def settle(db: Connection, ended: Sequence[Ended]) -> list[Ended]:
                 scheduled.append(job.id)
         else:
             others.append(end)
-    lost = [end for end in others if not perform(db, _settle_one(end))]
+    lost = [end for end in others if not perform(db, _settle_one(end, then))]
     if good and succeed(db, good) != len(ended) - len(others):
         lost += [end for end in ended if type(end.outcome) is Succeeded and not _on_record(db, end)]
     if large:
         db.many(SQL["keep_result"], [(end.job.id, result) for end, result in large if end not in lost])
     if scheduled:
         leave_lines(db, scheduled, ended[-1].at)
+    if good:
+        perform(db, follow(_succeeded(ended, lost), ended[-1].at, then))
     give_back(db, limited)
     return lost
+
+
+def _succeeded(ended: Sequence[Ended], lost: Sequence[Ended]) -> list[tuple[str, int]]:
+    number = NUMBER[Status.SUCCEEDED]
+    return [(end.job.id, number) for end in ended if type(end.outcome) is Succeeded and not (lost and end in lost)]
 
 
 def _on_record(db: Connection, end: Ended) -> bool:
@@ -125,7 +140,7 @@ def _on_record(db: Connection, end: Ended) -> bool:
     return bool(db.rows(SQL["stands"], run | {"state": NUMBER[Status.SUCCEEDED]}))
 
 
-def _settle_one(end: Ended) -> Steps[bool]:
+def _settle_one(end: Ended, then: Consequences) -> Steps[bool]:
     """Record one end that is no plain success; False when it came too late."""
     job, outcome = end.job, end.outcome
     run = job.id, job.attempt
@@ -134,23 +149,23 @@ def _settle_one(end: Ended) -> Steps[bool]:
         case Settled() | Succeeded():  # on record already: by `completing()`, or with all the other successes
             return True
         case Failed(error):
-            return (yield from finish(*run, Status.FAILED, *when, failed=1, error=error))
+            return (yield from finish(*run, Status.FAILED, *when, failed=1, error=error, then=then))
         case Cancelled():
-            return (yield from finish(*run, Status.CANCELLED, *when))
+            return (yield from finish(*run, Status.CANCELLED, *when, then=then))
         case Retried(run_at, error):
-            status = yield from reschedule(*run, *when, run_at=run_at, failed=1, error=error)
+            status = yield from reschedule(*run, *when, run_at=run_at, failed=1, error=error, then=then)
         case Snoozed(run_at):
-            status = yield from reschedule(*run, *when, run_at=run_at)
+            status = yield from reschedule(*run, *when, run_at=run_at, then=then)
         case Released(begun):
             if not begun and job.key is not None:  # which it may hold again
                 yield from holder_of(job.task, job.key, end.at)
-            status = yield from reschedule(*run, *when, begun=begun)
+            status = yield from reschedule(*run, *when, begun=begun, then=then)
     return status is not None
 
 
-def complete(job: Claimed, result: bytes, now: float, delete_at: float | None) -> Steps[None]:
+def complete(job: Claimed, result: bytes, now: float, delete_at: float | None, then: Consequences) -> Steps[None]:
     """Record a success in the caller's own transaction, or stop that transaction."""
-    done = yield from finish(job.id, job.attempt, Status.SUCCEEDED, now, delete_at, result=result)
+    done = yield from finish(job.id, job.attempt, Status.SUCCEEDED, now, delete_at, result=result, then=then)
     if not done:
         raise Fenced(f"another worker has job {job.id} by now; what run {job.attempt} wrote is rolled back")
     if job.held is not None:

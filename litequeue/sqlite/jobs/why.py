@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from litequeue.core.engine import MOST_BEFORE
 from litequeue.core.records import Status
+from litequeue.core.source import MOST_BEFORE
 from litequeue.core.store import DEATHS
 from litequeue.core.stored_names import other_version, task_of
 from litequeue.core.why import (

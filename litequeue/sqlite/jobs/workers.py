@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from litequeue.core.store import NewWorker, Parameters
+    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection
 
 DEATH_LIMIT = 3
@@ -74,10 +75,12 @@ def rescue(
     failed_ttl: float,
     blame: bool,
     why: str = "",
+    then: Consequences | None = None,
 ) -> Rescued:
     """Release a dead worker's jobs; those it was executing count a death, and fail at the third, when alone.
 
-    What it was executing of a task that may not be repeated fails now. `why`: what became of the worker.
+    What it was executing of a task that may not be repeated fails now. `why`: what became of the worker. `then`: see
+    `finish`.
     """
     runs = db.rows(SQL["runs_of"], {"worker": worker})
     held = [job.held for job in with_held(db, claims(db, [int(run[0]) for run in runs])) if job.held is not None]
@@ -98,17 +101,18 @@ def rescue(
         if task in once and f"{job_id}:{attempt}" in once_begun:
             ends = now, until(now, failed_ttl)
             cut = interrupted(f"It ran, or was about to, when its worker was lost: {why or 'it is gone'}")
-            perform(db, finish(job_id, attempt, Status.FAILED, *ends, died=int(blamed), error=cut))
+            perform(db, finish(job_id, attempt, Status.FAILED, *ends, died=int(blamed), error=cut, then=then))
             cut_short.append(job_id)
             continue
         if blamed and deaths + 1 >= DEATH_LIMIT and len(begun) == 1:
             error = ErrorInfo("WorkerDied", _DIED.format(deaths + 1), "")
             kept = now, until(now, failed_ttl)
-            perform(db, finish(job_id, attempt, Status.FAILED, *kept, died=1, error=error))
+            perform(db, finish(job_id, attempt, Status.FAILED, *kept, died=1, error=error, then=then))
             dead_lettered.append(job_id)
             continue
         # never as unbegun: a run that is not noted may have ended, and its worker died before the end was stored
-        status = perform(db, reschedule(job_id, attempt, now, until(now, result_ttl), died=int(blamed)))
+        back = reschedule(job_id, attempt, now, until(now, result_ttl), died=int(blamed), then=then)
+        status = perform(db, back)
         fates.get(status, returned).append(job_id)
     if db.rows(SQL["forget_left_behind"], {"worker": worker}):
         db.rows(SQL["look_at_all_keys"], {"now": 0.0, "limit": None})  # what those held is free

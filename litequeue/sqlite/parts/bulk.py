@@ -9,7 +9,8 @@ from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control
-from litequeue.sqlite.jobs.finish import NUMBER, until
+from litequeue.sqlite.jobs.finish import until
+from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from litequeue.core.asyncio_context import require_asyncio
+from litequeue.core.clock import SystemClock
 from litequeue.core.engine import Submitted
 from litequeue.core.interruptible import interruptible
+from litequeue.core.logger import later, say
+from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.core.store import Demand
 from litequeue.errors import StoreError
+from litequeue.ipc.look_ups import NotReadError, within
+from litequeue.ipc.result_waiters import require
 from litequeue.ipc.thread_interrupt import let_go
-from litequeue.sqlite.commit.external_connection import aiosqlite_connection_of, aperform, become_writer, connection_of
-from litequeue.sqlite.commit.framework_connection import Unwrapped, aunwrapped, unwrapped
+from litequeue.sqlite.compose.whole import is_last
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle, why
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
+from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
+from litequeue.sqlite.parts.within import ain_transaction, in_transaction
+from litequeue.sqlite.result_reads import BUSY
 
 if TYPE_CHECKING:
     import builtins
@@ -33,7 +41,6 @@ if TYPE_CHECKING:
     from litequeue.errors import QueueFull
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
-    from litequeue.sqlite.jobs.control import Was
     from litequeue.sqlite.kernel import Kernel
 
 
@@ -59,7 +66,7 @@ class Jobs:
         of SQLAlchemy or Django around one.
         """
         if within is not None:
-            return self._submit_within(within, jobs)
+            return _pending(in_transaction(self._kernel, within, enqueue.submit_among(jobs)))
         self._kernel.owner.enter()  # before the locks of a notifier that may be another process's
         held = self._writer.held()
         if held is None and len(jobs) == 1 and (new := jobs[0]).key is None and new.max_pending is None:
@@ -152,7 +159,7 @@ class Jobs:
     async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
         """Async twin of `submit`; `within` may also be an aiosqlite connection."""
         if within is not None:
-            return await self._asubmit_within(within, jobs)
+            return _pending(await ain_transaction(self._kernel, within, enqueue.submit_among(jobs)))
         self._kernel.owner.enter()
         if self._writer.held() is not None:
             return _pending(await self._kernel.arun(lambda: enqueue.submit_among(jobs), self._kernel.announce))
@@ -170,36 +177,6 @@ class Jobs:
     def _tell_submitted(self, _submitted: Sequence[Submitted]) -> None:
         self._kernel.announce(None)
 
-    def _submit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        """Store the jobs in a transaction that the caller has open on a connection of their own."""
-        self._check_at_once()
-        return self._submit_on(unwrapped(raw), jobs)
-
-    def _submit_on(self, given: Unwrapped, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        db = connection_of(self._kernel.file, given.raw)
-        perform(db, become_writer(self._kernel.file, self._kernel.fence))
-        submitted = _submit(db, jobs)
-        given.call_after_commit(self._kernel.notify_workers)
-        return submitted
-
-    async def _asubmit_within(self, raw: Any, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        """Async twin of `_submit_within`, also for an aiosqlite connection."""
-        self._check_at_once()
-        require_asyncio()
-        given = await aunwrapped(raw)
-        adb = await aiosqlite_connection_of(self._kernel.file, given.raw)
-        if adb is None:
-            return self._submit_on(given, jobs)
-        await aperform(adb, become_writer(self._kernel.file, self._kernel.fence))
-        submitted = _pending(await aperform(adb, enqueue.submit_among(jobs)))
-        given.call_after_commit(self._kernel.notify_workers)
-        return submitted
-
-    def _check_at_once(self) -> None:
-        """Refuse another process's file, or a replaced one, where no commit of ours follows that would notice."""
-        self._kernel.owner.enter()
-        self._kernel.file.check_not_replaced()
-
     # ---- look up, list, count
 
     def look_up(self, job_id: str) -> JobRecord:
@@ -208,7 +185,25 @@ class Jobs:
 
     async def alook_up(self, job_id: str) -> JobRecord:
         """Async twin of `look_up`."""
-        return await self._kernel.aread(lambda db: row_values.look_up(db, job_id, self._kernel.clock.now()))
+        self._kernel.owner.enter()
+        require_asyncio()
+        return require(await self._kernel.reads.look_up_soon(job_id))
+
+    def look_up_many(self, job_ids: Sequence[str], timeout: float | None = None) -> dict[str, JobRecord]:
+        """Return those of these jobs that are on record, by id, or raise `TimeoutError`."""
+        return self._kernel.reads.look_up_many(job_ids, self._until(timeout))
+
+    async def alook_up_many(self, job_ids: Sequence[str], timeout: float | None = None) -> dict[str, JobRecord]:
+        """Async twin of `look_up_many`."""
+        call = partial(self._kernel.reads.look_up_many, job_ids, self._until(timeout))
+        try:
+            return await within(self._kernel.soon(call), timeout)
+        except NotReadError:
+            raise TimeoutError(BUSY) from None
+
+    @staticmethod
+    def _until(timeout: float | None) -> float | None:
+        return None if timeout is None else SystemClock.monotonic() + timeout
 
     def has_ended(self, job_id: str) -> bool:
         """Whether the job has ended, or raise `JobNotFound`; a fraction of what `look_up` costs."""
@@ -273,38 +268,49 @@ class Jobs:
     # ---- control
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel the job; return False if it has already ended."""
-        held = self._writer.held()
-        was: dict[str, Was] = {}
-        done = self._writer.run(lambda db: perform(db, self._cancelling(job_id, was)))
-        self._kernel.tell_cancelled(held, was)
-        return done
+        """Cancel the job, and with the last one of a composition all of it; return False if that has already ended."""
+        while True:
+            held, ended = self._writer.held(), Ended()
+            done, more = self._writer.run(lambda db: perform(db, self._cancelling(job_id, ended)))  # noqa: B023
+            tell_cancelled(self._kernel, held, ended)
+            if not more:
+                return done
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
-        was: dict[str, Was] = {}
-        return await self._kernel.arun(
-            lambda: self._cancelling(job_id, was), lambda held: self._kernel.tell_cancelled(held, was)
-        )
+        while True:
+            ended = Ended()
+            done, more = await self._kernel.arun(
+                lambda: self._cancelling(job_id, ended),  # noqa: B023
+                lambda held: tell_cancelled(self._kernel, held, ended),  # noqa: B023
+            )
+            if not more:
+                return done
 
-    def _cancelling(self, job_id: str, was: dict[str, Was]) -> Steps[bool]:
-        """Cancel the job, and note in `was` what it was."""
-        was.clear()  # the work may be run again
+    def _cancelling(self, job_id: str, ended: Ended) -> Steps[tuple[bool, bool]]:
+        """Cancel the job, and note what ended; return whether any had not, and whether there are more."""
+        ended.clear()  # the work may be run again
         now = self._kernel.clock.now()
-        found = yield from control.cancel(job_id, now, until(now, self._kernel.retention.result_ttl))
+        kept = until(now, self._kernel.retention.result_ttl)
+        found = yield from control.cancel(job_id, now, kept, then=ended.then)
         if found is not None:
-            was[job_id] = found
-        return found is not None
+            ended.was[job_id] = found
+        if not (yield from is_last(int(job_id))):
+            return found is not None, False
+        more = yield from cancelling(self._kernel, int(job_id), ended)
+        return bool(ended.was), more
 
-    def retry(self, job_id: str) -> None:
-        """Queue an ended job again."""
+    def retry(self, job_id: str) -> tuple[str, ...]:
+        """Queue an ended job again; return the ids of what stays cancelled, though this job's end had cancelled it."""
         held = self._writer.held()
-        self._writer.run(lambda db: perform(db, control.retry(job_id, self._kernel.clock.now())))
+        left = self._writer.run(lambda db: perform(db, control.retry(job_id, self._kernel.clock.now())))
         self._kernel.announce(held)
+        return _told(job_id, left)
 
-    async def aretry(self, job_id: str) -> None:
+    async def aretry(self, job_id: str) -> tuple[str, ...]:
         """Async twin of `retry`."""
-        await self._kernel.arun(lambda: control.retry(job_id, self._kernel.clock.now()), self._kernel.announce)
+        now = self._kernel.clock.now
+        return _told(job_id, await self._kernel.arun(lambda: control.retry(job_id, now()), self._kernel.announce))
 
     # ---- waiting
 
@@ -328,12 +334,19 @@ class Jobs:
         self._kernel.owner.enter()
         require_asyncio()
         self._refuse_wait_inside()
-        return await self._kernel.waiters.await_end(job_id, timeout, self.look_up)
+        return await self._kernel.waiters.await_end(job_id, timeout)
 
-    def check_may_wait(self) -> None:
-        """Raise `StoreError` inside a transaction."""
+    def check_may_wait(self, *, blocking: bool = False) -> None:
+        """Raise `StoreError` inside a transaction; `blocking`: `RuntimeError` on a loop of a worker of this file."""
         self._kernel.owner.enter()
         self._refuse_wait_inside()
+        if blocking:
+            self._kernel.waiters.check_may_block()
+
+    def watch(self, job_ids: Sequence[str], tell: Callable[[Sequence[str]], object]) -> Callable[[], object]:
+        """Tell of jobs as they end, once of each; return what ends the watch."""
+        self._kernel.owner.enter()
+        return self._kernel.waiters.watch(job_ids, tell)
 
     @interruptible
     def wait_for_room(self, full: QueueFull, timeout: float) -> None:
@@ -361,3 +374,11 @@ def _submit(db: Connection, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
 def _pending(submitted: list[Submitted]) -> Sequence[Submitted]:
     """Mark what a transaction of the caller's may yet roll back: its id is then given to another job."""
     return [msgspec.structs.replace(each, pending=True) for each in submitted]
+
+
+def _told(job_id: str, left: tuple[str, ...]) -> tuple[str, ...]:
+    if left:
+        why = "job %s is retried; of what waits for it these stay cancelled, since other jobs have taken their keys: %s"
+        later.warning(why, job_id, some(left))
+        say()
+    return left

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.records import Status
 from litequeue.limits.task_rules import takes_of
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.finish import STATES, finish, until
+from litequeue.sqlite.jobs.finish import finish, until
+from litequeue.sqlite.jobs.states import STATES
 from litequeue.sqlite.limits import stored_rules
 from litequeue.sqlite.limits.rules import stored_uses
 from litequeue.sqlite.sql import SQL
@@ -43,7 +45,8 @@ class Limits:
         Return whether any may start now, or let others start: not where the file asks for more than they say.
         """
 
-        def work(db: Connection) -> tuple[list[str], list[str]]:
+        def work(db: Connection) -> tuple[list[str], list[str], Consequences]:
+            then = Consequences()
             known = self._kernel.known_rules.now(db)
             tasks: dict[str, str] = dict(db.rows(SQL["tasks_among"], {"ids": f"[{','.join(takes)}]"}))
             said = [job_id for job_id, text in takes.items() if says_all(known, tasks.get(job_id), text)]
@@ -51,21 +54,22 @@ class Limits:
             back = {"ids": f"[{','.join((*said, *failed))}]"}  # they were set aside
             db.rows(SQL["bring_back"], back)
             db.rows(SQL["forget_parked"], back)
-            return said, [job_id for job_id, error in failed.items() if self._fail(db, job_id, error)]
+            return said, [job_id for job_id, error in failed.items() if self._fail(db, job_id, error, then)], then
 
-        said, ended = self._writer.run(work)
+        said, ended, then = self._writer.run(work)
         if ended:
             self._kernel.tell_ended(ended)
+        self._kernel.tell(then)
         return bool(said or ended)
 
-    def _fail(self, db: Connection, job_id: str, error: ErrorInfo) -> bool:
+    def _fail(self, db: Connection, job_id: str, error: ErrorInfo, then: Consequences) -> bool:
         now, kept = self._kernel.clock.now(), self._kernel.retention.failed_ttl
         rows = db.rows(SQL["standing"], {"id": job_id, "now": now})
         if not rows or STATES[rows[0][0]] is not Status.QUEUED:
             return False
         was = Status.QUEUED
-        end = finish(job_id, rows[0][1], Status.FAILED, now, until(now, kept), was=was, failed=1, error=error)
-        return perform(db, end)
+        end = now, until(now, kept)
+        return perform(db, finish(job_id, rows[0][1], Status.FAILED, *end, was=was, failed=1, error=error, then=then))
 
 
 def says_all(known: Rules, task: str | None, takes: str) -> bool:

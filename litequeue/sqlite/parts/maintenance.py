@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.sqlite.file import free_pages
 from litequeue.sqlite.jobs import control, workers
+from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class FileMaintenance:
                 lambda db: workers.may_shrink(db, worker, now, alone=True), durable=False, news=False
             )
         return self._kernel.read(lambda db: workers.may_shrink(db, worker, now, alone=False))
+
+    def spread(self) -> None:
+        """Go on with the consequences of ends that were too many for their transaction, of whichever process."""
+        spread(self._kernel)
 
     def next_prune(self) -> float | None:
         """When the next job is to be deleted."""

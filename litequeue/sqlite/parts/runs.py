@@ -12,6 +12,8 @@ from litequeue.core.outcome import Ended, Released, Succeeded
 from litequeue.errors import JobNotFound, SchemaTooNew
 from litequeue.ipc.notifier import JOBS
 from litequeue.sqlite.commit.external_connection import perform_held
+from litequeue.sqlite.compose import handed
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.drivers.connection import perform, transact
 from litequeue.sqlite.jobs import counts, row_values, settle, workers
 from litequeue.sqlite.jobs.claim import claims
@@ -19,12 +21,14 @@ from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.charge import charge
 from litequeue.sqlite.limits.held import with_held
+from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from litequeue.core.capacity import Capacity
+    from litequeue.core.compositions import Handed
     from litequeue.core.records import Claimed
     from litequeue.core.store import Cycle, Demand, ReadyJobs, Rescued
     from litequeue.sqlite.drivers.connection import Connection, Steps
@@ -40,6 +44,7 @@ class Runs:
 
     def __init__(self, kernel: Kernel, transactions: Transactions) -> None:
         self._kernel, self._writer, self._transactions = kernel, kernel.writer, transactions
+        self.let_begin: bool = False
 
     def claim(
         self,
@@ -50,12 +55,14 @@ class Runs:
         capacity: Capacity | None = None,
     ) -> Cycle:
         """Record how runs ended and hand out jobs to start, in one transaction. `capacity` None: without bounds."""
+        then = Consequences()
 
         def work(db: Connection) -> Cycle:
+            then.clear()
             now, kept = self._kernel.clock.now(), self._kernel.retention.result_ttl
             rules, monotonic = self._kernel.known_rules, self._kernel.clock.monotonic
             turns = self._kernel.turns
-            return settle.turn(db, worker, demands, queues, ended, now, kept, turns, rules, monotonic, capacity)
+            return settle.turn(db, worker, demands, queues, ended, now, kept, turns, rules, monotonic, capacity, then)
 
         # a claim alone need not survive power loss: the job is then simply queued again
         durable = bool(ended) or any(demand.durable for demand in demands)
@@ -65,13 +72,29 @@ class Runs:
             self._kernel.tell_ended([end.job.id for end in ended])
         if any(type(end.outcome) is Released or end.job.of_schedule or end.job.held is not None for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have them
+        self.let_begin = bool(then.begun)
+        then.begun.difference_update([job.id for job in outcome.claimed])
+        self._tell(then)
         return outcome
 
     def settle(self, ended: Sequence[Ended]) -> list[Ended]:
         """Record how runs ended; return those that came too late and changed nothing."""
-        lost = self._end(lambda db: settle.settle(db, ended))
+        then = Consequences()
+
+        def work(db: Connection) -> list[Ended]:
+            then.clear()
+            return settle.settle(db, ended, then)
+
+        lost = self._end(work)
+        self.let_begin = bool(then.begun)
         self._tell_settled(ended)
+        self._tell(then)
         return lost
+
+    def _tell(self, then: Consequences) -> None:
+        self._kernel.tell(then)
+        if then.put_off:
+            spread(self._kernel)
 
     def _end(self, work: Callable[[Connection], T]) -> T:
         """Record ends of runs, also where a newer litequeue has migrated the file, if that says that we may."""
@@ -86,19 +109,25 @@ class Runs:
         if any(type(end.outcome) is not Succeeded or end.job.of_schedule or end.job.held is not None for end in ended):
             self._kernel.notifier.notify(JOBS)  # any worker that is free may have what returns, or begins after it
 
-    def _tell_completed(self, job: Claimed) -> None:
+    def _tell_completed(self, job: Claimed, ended: Consequences) -> None:
         self._kernel.tell_ended([job.id])
+        self._kernel.tell(ended)
         if job.of_schedule or job.held is not None:
             self._kernel.notify_workers()
 
     def rescue(self, worker: int, executing: frozenset[str] | None, *, blame: bool, why: str = "") -> Rescued:
         """Release a dead worker's jobs, and deregister it."""
         now, kept = self._kernel.clock.now(), self._kernel.retention._asdict()
-        rescued = self._end(
-            lambda db: workers.rescue(db, worker, executing, now, **kept, blame=blame, why=why)
-        )  # durable, as what it ends is told
+        then = Consequences()
+
+        def work(db: Connection) -> Rescued:
+            then.clear()
+            return workers.rescue(db, worker, executing, now, **kept, blame=blame, why=why, then=then)
+
+        rescued = self._end(work)  # durable, as what it ends is told
         self._kernel.notifier.notify(JOBS)
         self._kernel.tell_ended([*rescued.dead_lettered, *rescued.cancelled, *rescued.interrupted])
+        self._tell(then)
         if rescued.interrupted:
             more = "jobs %s have failed as Interrupted: they ran when their worker was lost, and may run at most once"
             later.error(more, some(rescued.interrupted))
@@ -116,11 +145,12 @@ class Runs:
     ) -> Generator[Any, None, None]:
         """A write transaction whose commit holds the caller's rows and the job's success; `then` is called after it."""
         with self._writer.transaction() as held:
-            held.after += [then, lambda: self._tell_completed(job)]
+            ended = Consequences()
+            held.after += [then, lambda: self._tell_completed(job, ended)]
             perform(held.require_sync(), settle.require_mine(job))
             yield held.require_sync().raw
             now = self._kernel.clock.now()
-            perform(held.require_sync(), settle.complete(job, result, now, until(now, keep_for)))
+            perform(held.require_sync(), settle.complete(job, result, now, until(now, keep_for), ended))
 
     @asynccontextmanager
     async def acompleting(
@@ -128,11 +158,12 @@ class Runs:
     ) -> AsyncGenerator[Any, None]:
         """Async twin of `completing`."""
         async with self._transactions.aheld() as held:
-            held.after += [then, lambda: self._tell_completed(job)]
+            ended = Consequences()
+            held.after += [then, lambda: self._tell_completed(job, ended)]
             await perform_held(held, settle.require_mine(job))
             yield held.adb if held.adb is not None else held.require_sync().raw
             now = self._kernel.clock.now()
-            await perform_held(held, settle.complete(job, result, now, until(now, keep_for)))
+            await perform_held(held, settle.complete(job, result, now, until(now, keep_for), ended))
 
     def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """How calls that are stored under this name call their arguments by position, if it is on record."""
@@ -141,6 +172,14 @@ class Runs:
     async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """Async twin of `parameters_of`."""
         return await self._kernel.aread(lambda db: workers.parameters_of(db, stored_name))
+
+    def handed_to(self, job_id: str) -> Handed:
+        """What the job takes as its first argument, from its parents, as it is stored."""
+        return self._kernel.read_listing(lambda db: handed.handed_to(db, int(job_id)))
+
+    async def ahanded_to(self, job_id: str) -> Handed:
+        """Async twin of `handed_to`."""
+        return await self._kernel.listed_soon(lambda: self.handed_to(job_id))
 
     def is_gone(self, job: Claimed) -> None:
         """Note that a function has returned that went on after its end: others may have what it held of limits."""

@@ -4,7 +4,7 @@ RETURNING state, attempt, schedule IS NOT NULL
 
 -- name: retry
 UPDATE litequeue_jobs
-SET state = 1, run_at = :now, failures = 0, deaths = 0, finished_at = NULL, delete_at = NULL, expires_at = NULL,
+SET state = :state, run_at = :now, failures = 0, deaths = 0, finished_at = NULL, delete_at = NULL, expires_at = NULL,
     cancel_requested = 0, held_key = CASE WHEN :holds THEN key END, progress = NULL
 WHERE id = :id AND state IN (0, 5, 6, 7)
 

@@ -1,6 +1,11 @@
 -- name: look_up
 SELECT * FROM litequeue_records WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
 
+-- name: look_up_many
+SELECT record.* FROM json_each(:ids) AS asked
+CROSS JOIN litequeue_records AS record ON record.id = CAST(asked.value AS INTEGER)
+WHERE record.delete_at IS NULL OR record.delete_at > :now
+
 -- name: ended_among
 SELECT awaited.value FROM json_each(:ids) AS awaited
 LEFT JOIN litequeue_jobs AS job ON job.id = CAST(awaited.value AS INTEGER)

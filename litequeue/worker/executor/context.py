@@ -13,12 +13,14 @@ from litequeue.core.current_run import current_run
 from litequeue.core.interruptible import interruptible
 from litequeue.core.outcome import Failed, Outcome
 from litequeue.core.records import Claimed, Progress
+from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from litequeue.core.clock import Clock
+    from litequeue.core.compositions import Handed
     from litequeue.core.engine import Defaults
     from litequeue.limits.limit import Limit
     from litequeue.task import Task
@@ -35,6 +37,12 @@ class Recorder(Protocol):
 
     async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """Async twin of `parameters_of`."""
+
+    def handed_to(self, job_id: str) -> Handed:
+        """Return what the job's parents hand on to it; raises `JobNotFound` where one is not on record."""
+
+    async def ahanded_to(self, job_id: str) -> Handed:
+        """Async twin of `handed_to`."""
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """Record progress; return whether a cancel was requested."""
@@ -76,6 +84,7 @@ class Run(msgspec.Struct, eq=False):
     settled: bool = False
     interrupted: float = math.inf  # when it was told to stop
     written_off: bool = False
+    is_chunk: bool = False  # its function is called several times
     returned: bool = False  # its function; what it returned is being encoded
     raised: BaseException | None = None  # for the log; None again as soon as it is logged
     _noted: float = -math.inf
@@ -175,7 +184,8 @@ class Run(msgspec.Struct, eq=False):
 
         `result` becomes the result of the job. Effects in the block happen exactly once. After the block the job has
         ended; what the function returns is not stored. `with current_job().completing(result) as db:` yields the
-        driver's connection. Raises `Fenced` if another worker has the job by now; then nothing is kept.
+        driver's connection. Raises `Fenced` if another worker has the job by now; then nothing is kept. Raises
+        `Unsupported` in a chunk, whose other calls would come after the end of the job.
         """
         return Completing(self, result)
 
@@ -210,6 +220,11 @@ class Completing:
     """The block of `completing()`."""
 
     def __init__(self, run: Run, result: object) -> None:
+        if run.is_chunk:
+            raise Unsupported(
+                f"completing() ends the job, and {run!r} is a chunk, which calls {run.job.task_name} once an item; "
+                f"enqueue its items by map()"
+            )
         self._run = run
         self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for, self._note_commit)
         self._scope: Any = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.logger import log
-from litequeue.ipc.result_waiters import refuse_waits, refuse_waits_no_more
+from litequeue.ipc.workers_loops import refuse_waits, refuse_waits_no_more
 from litequeue.worker.executor.held_loop import HoldWatch
 
 if TYPE_CHECKING:

@@ -25,10 +25,11 @@ from litequeue.core.outcome import (
 from litequeue.core.owner_process import getpid
 from litequeue.core.retry import after_error, describe, real_error
 from litequeue.errors import JobCancelled, JobTimeout
-from litequeue.serialization.upgrading import call_of
+from litequeue.serialization.forms import FormedCall
+from litequeue.worker.executor.arguments import Unread, acompleted, aother_call, awaited, completed, other_call
 from litequeue.worker.executor.context import Run, current
 
-COMES_BACK = 1.0  # seconds until a coroutine is run again whose loop has ended
+COMES_BACK = 1.0  # seconds until a job is run again that did nothing wrong: its loop has ended, the file was locked
 
 
 @calls_the_task
@@ -39,11 +40,14 @@ def execute(run: Run) -> Outcome:
     try:
         job, task = run.job, run.task
         signature = task.signature
-        args, kwargs = signature.decode_call(job.payload) if job.task == task.stored_name else _other_call(run)
+        call = signature.decode_call(job.payload) if job.task == task.stored_name else other_call(run)
         function = task.function
+        if type(call) is FormedCall:
+            function, call = completed(run, call)
+        args, kwargs = call
         value = surrounded(_called, function, *args, **kwargs) if around else function(*args, **kwargs)
         if type(value) is CoroutineType:
-            value = _awaited(value)
+            value = awaited(value)
         if forks != _forks:
             _end_forked_child()
         run.returned = True
@@ -64,8 +68,11 @@ async def aexecute(run: Run) -> Outcome:
     try:
         job, task = run.job, run.task
         signature = task.signature
-        args, kwargs = signature.decode_call(job.payload) if job.task == task.stored_name else await _aother_call(run)
+        call = signature.decode_call(job.payload) if job.task == task.stored_name else await aother_call(run)
         function = task.function
+        if type(call) is FormedCall:
+            function, call = await acompleted(run, call)
+        args, kwargs = call
         value = await (asurrounded(function, *args, **kwargs) if around else function(*args, **kwargs))
         if forks != _forks:
             _end_forked_child()
@@ -78,36 +85,11 @@ async def aexecute(run: Run) -> Outcome:
         return _raised(run, error)
 
 
-@interruptible
-def _other_call(run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a call that is stored under another name: an alias of the task, or an older version."""
-    job, task = run.job, run.task
-    names = None if job.version == task.options.version else run.recorder.parameters_of(job.task)
-    return call_of(job, task.signature, task.options.version, task.options.upgrade, names)
-
-
-@interruptible
-async def _aother_call(run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Async twin of `_other_call`; the application's `upgrade` runs on the loop."""
-    job, task = run.job, run.task
-    names = None if job.version == task.options.version else await run.recorder.aparameters_of(job.task)
-    return call_of(job, task.signature, task.options.version, task.options.upgrade, names)
-
-
 @calls_the_task
 @interruptible
 def _called(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     value = function(*args, **kwargs)
-    return _awaited(value) if type(value) is CoroutineType else value
-
-
-@calls_the_task
-@interruptible
-def _awaited(value: CoroutineType[Any, Any, Any]) -> Any:
-    """Run the coroutine that a plain function returned: a decorator that does not say that it wraps one."""
-    import asyncio
-
-    return asyncio.run(value)
+    return awaited(value) if type(value) is CoroutineType else value
 
 
 _forks = 0  # how many that Python was told of lie between this process and the one that began
@@ -197,6 +179,8 @@ def _judged(run: Run, error: BaseException) -> Outcome:
         if run.loop_ends:  # the application's loop cancels all that runs on it: the job did nothing wrong
             again = Snoozed(run.clock.now() + COMES_BACK)
             return cut_short(run, "The event loop that ran it ended") if run.task.options.policy.at_most_once else again
+    if kind is Unread:
+        return Snoozed(run.clock.now() + COMES_BACK)
     # A codec is the user's code; no other try, because the function's effects have happened. Nor for a call that a
     # decorator passes on and the function does not take.
     if run.returned or run.task.signature.calling.is_misbound(error):

@@ -14,6 +14,7 @@ from litequeue.core.background import in_thread
 from litequeue.core.engine import Feature, Home, unsupported
 from litequeue.core.logger import about, log
 from litequeue.core.outcome import Ended, Outcome
+from litequeue.errors import Unsupported
 from litequeue.worker.executor.context import Recorder, Run, begun, kept_for, with_limits
 from litequeue.worker.executor.execute import aexecute, end_copy, work_here, written_off
 from litequeue.worker.executor.report import report
@@ -140,6 +141,14 @@ class NoRecords:
 
     async def aparameters_of(self, stored_name: str) -> None:
         """Async twin of `parameters_of`."""
+
+    def handed_to(self, job_id: str) -> NoReturn:
+        """Raise `Unsupported`."""
+        raise Unsupported(f"job {job_id} takes the result of another one, which engine {self._engine!r} does not keep")
+
+    async def ahanded_to(self, job_id: str) -> NoReturn:
+        """Async twin of `handed_to`."""
+        self.handed_to(job_id)
 
     def note_progress(self, job: Claimed, progress: str) -> bool:  # noqa: ARG002  nothing keeps it
         """Drop it."""

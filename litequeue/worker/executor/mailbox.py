@@ -42,6 +42,7 @@ class Mailbox:
         self.is_behind: bool = False  # more results wait than one transaction takes
         self.worker_sleeps: bool = False  # and will claim nothing when it is woken by an end
         self.settling: bool = False  # in the thread of a run
+        self.follows: bool = False  # the last end let another job begin, and the next one may: one transaction for both
         self._settle = settle
         self._settled: deque[tuple[Ended, list[Ended]]] = deque()
         self._gone: deque[Claimed] = deque()
@@ -63,7 +64,7 @@ class Mailbox:
 
     def settle(self, ended: Ended) -> bool:
         """Settle the only run here and now, in its thread: its waiters need not wait for the worker. False: not so."""
-        if not self.worker_sleeps or self.ended or len(self.running) > 1:
+        if not self.worker_sleeps or self.follows or self.ended or len(self.running) > 1:
             return False
         self.settling = True
         try:

@@ -108,6 +108,15 @@ class Jobs:
     async def alook_up(self, job_id):
         return self.look_up(job_id)
 
+    def look_up_many(self, job_ids, timeout=None):
+        with self.changed:
+            self.prune()
+            self.promote()
+            return {job_id: self.records[job_id] for job_id in job_ids if job_id in self.records}
+
+    async def alook_up_many(self, job_ids, timeout=None):
+        return self.look_up_many(job_ids)
+
     list = alist = Missing("poor", Feature.LISTING)._refuse
 
     def counts(self):
@@ -152,7 +161,25 @@ class Jobs:
     async def aretry(self, job_id):
         self.retry(job_id)
 
-    def check_may_wait(self):
+    def watch(self, job_ids, tell):
+        over = threading.Event()
+
+        def look():
+            left, first = list(job_ids), True
+            while left and not over.wait(0 if first else 0.01):
+                found = self.look_up_many(left)
+                ended = [job_id for job_id in left if job_id not in found or found[job_id].status.finished]
+                left = [job_id for job_id in left if job_id not in ended]
+                if ended:
+                    tell(ended)
+                if first:
+                    tell(())
+                first = False
+
+        threading.Thread(target=look, daemon=True).start()
+        return over.set
+
+    def check_may_wait(self, *, blocking=False):
         """There are no transactions."""
 
     def wait(self, job_id, timeout):

@@ -1,0 +1,1 @@
+"""Calls of calls: chains, groups, chords and callbacks, and what is stored of them. Knows no SQL."""

@@ -1,0 +1,148 @@
+"""Enqueue a composition: what is stored of it, and what its caller gets. Knows no store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from litequeue.compose.builder import Builder
+from litequeue.compose.digest import digest_of
+from litequeue.compose.job_group import JobGroup, found_group
+from litequeue.core.after_commit import hook_of
+from litequeue.core.plan import WholeKey
+from litequeue.core.slices import in_slices
+from litequeue.job import Job
+from litequeue.pending_job import PendingJob
+
+if TYPE_CHECKING:
+    from litequeue.compose.composition import Composition
+    from litequeue.core.after_commit import OnCommit
+    from litequeue.core.plan import Plan, StoredPlan
+    from litequeue.task_owner import Owner
+
+
+class Built(NamedTuple):
+    """A composition as it is to be stored."""
+
+    plan: Plan
+    owner: Owner
+    builder: Builder
+
+    def handle(self, stored: StoredPlan) -> Job[Any] | JobGroup[Any]:
+        """Return what its caller gets: the job of the last call, or the group."""
+        return _group_of(self, stored) if self.plan.last < 0 else _job_of(self, stored)
+
+
+def enqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | JobGroup[Any]:
+    """Store a composition, and return what its caller gets."""
+    builder = Builder(owner.now())
+    steps = builder.add(composition)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            built = _built(composition, owner, builder, end.value)
+            break
+    on_commit = _on_commit(composition, owner)
+    if on_commit:
+        job, store = _pending(built)
+        hook_of(on_commit)(store)
+        return job
+    return built.handle(owner.store(built.plan, composition.whole.within))
+
+
+async def aenqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | JobGroup[Any]:
+    """Async twin of `enqueue_whole`; the loop goes on every few ms."""
+    builder = Builder(owner.now())
+    nodes: list[int] = []
+
+    def steps() -> Any:
+        nodes.append((yield from builder.add(composition)))
+
+    async for _ in in_slices(steps()):
+        pass
+    built = _built(composition, owner, builder, nodes[0])
+    on_commit = _on_commit(composition, owner)
+    if on_commit:
+        job, store = _pending(built)
+        hook = hook_of(on_commit)
+        acall: Any = getattr(hook, "acall", None)
+        if acall is None:
+            hook(store)
+        else:
+            await acall(store)
+        return job
+    return built.handle(await owner.astore(built.plan, composition.whole.within))
+
+
+def _on_commit(composition: Composition, owner: Owner) -> OnCommit:
+    said = composition.whole.on_commit
+    if composition.whole.within is not None:
+        return False
+    return owner.on_commit if said is None else said
+
+
+def _built(composition: Composition, owner: Owner, builder: Builder, last: int) -> Built:
+    return Built(builder.plan(last, _whole_key(composition, builder)), owner, builder)
+
+
+def _whole_key(composition: Composition, builder: Builder) -> WholeKey | None:
+    whole = composition.whole
+    if whole.key is None:
+        if whole.scope is not None or whole.on_conflict is not None:
+            raise ValueError("key_scope= and on_conflict= apply to a key; give key= as well")
+        return None
+    keyed = next((call for call in composition.calls() if call.template.key is not None), None)
+    if keyed is not None:
+        raise ValueError(
+            f"{keyed!r} has a key, and the whole has one: give key= to one of them, for the key of the whole decides "
+            f"whether any of it is stored"
+        )
+    return WholeKey(whole.key, digest_of(builder), whole.scope or "kept", whole.held_for, whole.on_conflict or "return")
+
+
+def _job_of(built: Built, stored: StoredPlan) -> Job[Any]:
+    """Return the job at the end of what was stored, or of the composition that has the key."""
+    plan, owner, builder = built
+    if stored.found is not None:
+        return Job(stored.last, owner.source, builder.tasks[plan.last].signature.decode_result)
+    return _job(built, stored, plan.last)
+
+
+def _job(built: Built, stored: StoredPlan, place: int) -> Job[Any]:
+    plan, owner, builder = built
+    new = plan.jobs[place]
+    record = new if stored.fresh and new.key is None else None
+    born = new.created_at if stored.pending else None
+    return Job(stored.jobs[place], owner.source, builder.tasks[place].signature.decode_result, record, born)
+
+
+def _group_of(built: Built, stored: StoredPlan) -> JobGroup[Any]:
+    """Return the group at the end of what was stored, or of the composition that has the key."""
+    plan, owner, builder = built
+    if stored.found is not None:
+        return found_group(owner, stored.last, stored.found)
+
+    def members(node: int) -> tuple[Any, ...]:
+        nodes: Sequence[int] = builder.members[node]
+        return tuple(members(each) if each < 0 else _job(built, stored, each) for each in nodes)
+
+    return JobGroup(stored.last, owner, members(plan.last))
+
+
+def _pending(built: Built) -> tuple[PendingJob[Any] | JobGroup[Any], Callable[[], None]]:
+    """Return what a composition's caller gets while it is not stored, and what stores it."""
+    plan, owner, _ = built
+    job: PendingJob[Any] | JobGroup[Any]
+    job = JobGroup(None, owner, ()) if plan.last < 0 else PendingJob(plan.jobs[plan.last], owner.source)
+    is_stored = False
+
+    def store() -> None:
+        nonlocal is_stored
+        if is_stored:  # a hook of the application's may call it again
+            return
+        made: Any = built.handle(owner.store(plan, None))
+        is_stored = True
+        job.become(made)
+
+    return job, store

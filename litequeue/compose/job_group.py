@@ -1,0 +1,189 @@
+"""The jobs of a group as its user holds them. Knows no store."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+
+from litequeue.core.interruptible import interruptible
+from litequeue.core.records import Progress
+from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
+from litequeue.job import Job
+from litequeue.job_waits import AsCompleted, as_completed, await_all, wait_all
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from litequeue.core.plan import Members
+    from litequeue.task_owner import Owner
+
+R = TypeVar("R")
+OnError = Literal["raise", "return"]
+
+
+@interruptible
+class JobGroup(Generic[R]):
+    """The jobs of a group that is stored: their results, their progress, and their cancel.
+
+    `await group` waits for the results. Its id is opaque text, by which `queue.group(id)` finds it in any process.
+    """
+
+    __slots__ = ("_id", "_members", "_owner")
+
+    def __init__(self, group_id: str | None, owner: Owner | None, members: tuple[Any, ...]) -> None:
+        self._id, self._owner = group_id, owner
+        self._members = members  # jobs, and tuples of members: of groups inside
+
+    @property
+    def id(self) -> str:
+        """Its id. Raises `JobNotFound` while it is not stored, and for a group of nothing, which is not."""
+        if self._id is None:
+            why = "it is once the transaction in which it was made has been committed" if self._owner else "it is empty"
+            raise JobNotFound(f"this group is not stored: {why}")
+        return self._id
+
+    @property
+    def jobs(self) -> list[Job[Any]]:
+        """The jobs whose results it is: of each member the last one, in order, those of groups inside among them."""
+        return list(_flat(self._members))
+
+    @property
+    def progress(self) -> Progress:
+        """How many of its jobs have ended by now, of how many; its note tells how many of these have not succeeded."""
+        return Progress(0, 0) if self._is_empty() else self._stored().compositions.progress(self.id)
+
+    async def aprogress(self) -> Progress:
+        """Async twin of `progress`."""
+        return Progress(0, 0) if self._is_empty() else await self._stored().compositions.aprogress(self.id)
+
+    def results(
+        self, timeout: timedelta | float | str | None = None, on_error: Literal["raise", "return"] = "raise"
+    ) -> list[Any]:
+        """Wait for all of its jobs to end, and return their results in order: in lists where it has groups inside.
+
+        The first in order that has not succeeded is raised, as `Job.result` does; with `on_error="return"` a
+        `JobFailed` stands in the place of its result. Raises `TimeoutError`, which says how many have not ended.
+        """
+        checked = _on_error(on_error)
+        wait_all(self.jobs, timeout)
+        return _results(self._members, checked)
+
+    async def aresults(
+        self, timeout: timedelta | float | str | None = None, on_error: Literal["raise", "return"] = "raise"
+    ) -> list[Any]:
+        """Async twin of `results`."""
+        checked = _on_error(on_error)
+        await await_all(self.jobs, timeout)
+        return _results(self._members, checked)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self.aresults().__await__()
+
+    def as_completed(self, timeout: timedelta | float | str | None = None) -> AsCompleted[Any]:
+        """Yield its jobs as they end; see `litequeue.as_completed`."""
+        return as_completed(self.jobs, timeout)
+
+    def cancel(self) -> bool:
+        """Cancel what has not ended of it, and of what leads to it; return False if all had ended.
+
+        Jobs that run are asked to end, as by `Job.cancel`.
+        """
+        return not self._is_empty() and self._stored().compositions.cancel(self.id)
+
+    async def acancel(self) -> bool:
+        """Async twin of `cancel`."""
+        return not self._is_empty() and await self._stored().compositions.acancel(self.id)
+
+    def _is_empty(self) -> bool:
+        return self._owner is None
+
+    def _stored(self) -> Owner:
+        if self._owner is None:
+            raise JobNotFound("an empty group is not stored")
+        return self._owner
+
+    def become(self, group: JobGroup[R]) -> None:
+        """Note that it is stored, as this group."""
+        self._id, self._members = group._id, group._members
+
+    def __len__(self) -> int:
+        return sum(1 for _ in _flat(self._members))
+
+    def __iter__(self) -> Iterator[Job[Any]]:
+        return _flat(self._members)
+
+    def __getitem__(self, place: int) -> Job[Any]:
+        return self.jobs[place]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, JobGroup)
+            and self._id is not None
+            and (self._id, self._owner) == (other._id, other._owner)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"<JobGroup {self._id or 'not stored'} {len(self):,} jobs>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            f"group {self._id} cannot be pickled: it belongs to a queue of this process; "
+            f"pass its id, and look it up there: queue.group({self._id!r})"
+        )
+
+
+def _flat(members: tuple[Any, ...]) -> Iterator[Job[Any]]:
+    for member in members:
+        if isinstance(member, tuple):
+            yield from _flat(member)
+        else:
+            yield member
+
+
+def _on_error(given: str) -> bool:
+    """Whether errors are returned."""
+    if given not in get_args(OnError):
+        raise ValueError(f'on_error must be "raise" or "return", got {given!r}')
+    return given == "return"
+
+
+def _results(members: tuple[Any, ...], return_errors: bool) -> list[Any]:  # noqa: FBT001
+    results: list[Any] = []
+    for member in members:
+        if isinstance(member, tuple):
+            results.append(_results(member, return_errors))
+            continue
+        try:
+            results.append(member.result())
+        except (JobFailed, JobCancelled, JobExpired) as error:
+            if not return_errors:
+                raise
+            results.append(as_failed(member.id, error))
+    return results
+
+
+def as_failed(job_id: str, error: Exception) -> JobFailed:
+    """Return how a job ended that has not succeeded, as one kind of value."""
+    if isinstance(error, JobFailed):
+        return error
+    return JobFailed(job_id, type(error).__name__, str(error), "")
+
+
+def empty_group() -> JobGroup[Any]:
+    """Return a group of nothing."""
+    return JobGroup(None, None, ())
+
+
+def found_group(owner: Owner, group_id: str, found: Members) -> JobGroup[Any]:
+    """Return a group that was looked up."""
+
+    def members(some: Members) -> tuple[Any, ...]:
+        return tuple(owner.job_of(*each) if each and isinstance(each[0], str) else members(each) for each in some)
+
+    return JobGroup(group_id, owner, members(found))

@@ -1,0 +1,92 @@
+"""What hangs on one call: the jobs it runs after, and its callbacks. Knows no task and no call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from litequeue.core.checks import one_of
+from litequeue.core.plan import RunsOn
+
+if TYPE_CHECKING:
+    from litequeue.core.records import NewJob
+
+AfterFailed = Literal["cancel", "run"]
+
+
+class CallValue(Protocol):
+    """A call as a value: a `Call`."""
+
+    task: Any
+    template: NewJob
+    form: Any
+    whole: Any
+
+    @property
+    def attached(self) -> Attached:
+        """What hangs on it."""
+
+    def new_job(self, now: float, *, link: bool, waits: bool) -> NewJob:
+        """Return it as a job to store. `link`: it is given a result; `waits`: for another job."""
+
+
+class Attached(NamedTuple):
+    """`after`: ids of jobs. `runs_on`: which ends of these, and of what is before it in a composition, let it begin."""
+
+    after: tuple[str, ...] = ()
+    runs_on: RunsOn = RunsOn.SUCCESS
+    on_success: CallValue | None = None
+    on_failure: CallValue | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether a job of its own is stored, and nothing else."""
+        return not (self.after or self.on_success or self.on_failure)
+
+    def with_options(self, options: dict[str, Any]) -> Attached:
+        """Return it with these options of a call, checked."""
+        changes: dict[str, Any] = {}
+        if "after" in options:
+            changes["after"] = _ids(options["after"])
+        if "after_failed" in options:
+            ends = one_of(options["after_failed"], AfterFailed, "after_failed")
+            changes["runs_on"] = RunsOn.END if ends == "run" else RunsOn.SUCCESS
+        for name in sorted(CALLBACKS):
+            if name in options:
+                changes[name] = _callback(options[name], name)
+        return self._replace(**changes)
+
+
+CALLBACKS = frozenset({"on_success", "on_failure"})
+ATTACHED = CALLBACKS | {"after", "after_failed"}
+
+
+def _ids(jobs: Any) -> tuple[str, ...]:
+    if jobs is None:
+        return ()
+    if isinstance(jobs, str) or not isinstance(jobs, Iterable):
+        jobs = [jobs]
+    ids = []
+    for job in jobs:
+        job_id = job if isinstance(job, str) else getattr(job, "id", None)
+        if not isinstance(job_id, str):
+            raise TypeError(
+                f"after= takes jobs, or their ids, that are stored already, got {job!r}; "
+                f"for calls that are stored with this one write chain(call, this) or group(calls) | this"
+            )
+        ids.append(job_id)
+    return tuple(dict.fromkeys(ids))
+
+
+def _callback(call: Any, name: str) -> CallValue | None:
+    if call is None:
+        return None
+    if not hasattr(call, "template"):
+        hint = f"; write {call.name}.s(...)" if hasattr(call, "enqueue_many") else ""
+        raise TypeError(f"{name}= takes a call, such as task.s(...), got {call!r}{hint}")
+    if call.attached.after:
+        raise ValueError(f"{name}={call!r} has after=; a callback runs after the job that it belongs to")
+    if not call.whole.is_nothing:
+        raise ValueError(f"{name}={call!r} has {call.whole.names()}; a callback is stored with its job")
+    found: CallValue = call
+    return found

@@ -1,0 +1,74 @@
+"""Groups, as users see them. Reads only."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.groups import GroupRecord
+from litequeue.core.plan import Members, group_id
+from litequeue.core.records import Progress
+from litequeue.errors import JobNotFound
+from litequeue.sqlite.drivers.connection import perform
+from litequeue.sqlite.jobs.row_values import snapshot
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from litequeue.sqlite.drivers.connection import Connection, Row, Steps
+
+_ID = re.compile(r"g([1-9][0-9]{0,17})")
+
+
+def number_of(group: str) -> int:
+    """Return the number in a group's id, or raise `JobNotFound`."""
+    found = _ID.fullmatch(str(group))
+    if found is None:
+        raise JobNotFound(f"no group {group!r}: the id of a group is like g7")
+    return int(found[1])
+
+
+def require(number: int) -> Steps[Row]:
+    """Read a group's row inside a transaction, or raise `JobNotFound`."""
+    rows = yield SQL["group"], {"group": number}
+    return _found(rows, number)
+
+
+def _found(rows: list[Row], number: int) -> Row:
+    if not rows:
+        raise JobNotFound(f"no group {group_id(number)} in this file: it never existed, or its jobs are pruned")
+    return rows[0]
+
+
+def look_up(db: Connection, group: str) -> GroupRecord:
+    """Read a group and the ids of its members."""
+    number = number_of(group)
+    with snapshot(db):
+        created_at, *_ = _found(db.rows(SQL["group"], {"group": number}), number)
+        return GroupRecord(id=group_id(number), created_at=created_at, members=perform(db, members_of(number)))
+
+
+def members_of(number: int) -> Steps[Members]:
+    """Read the ids of a group's members."""
+    nodes = yield SQL["member_nodes"], {"group": -number}
+    members: list[Any] = []
+    for _, node, task in nodes:
+        members.append((str(node), task) if node > 0 else (yield from members_of(-node)))
+    return tuple(members)
+
+
+def progress(db: Connection, group: str) -> Progress:
+    """Count how many of its jobs have ended; a flat group of which none has failed knows it."""
+    number = number_of(group)
+    with snapshot(db):
+        _, members, unended = _found(db.rows(SQL["group"], {"group": number}), number)
+        if db.rows(SQL["group_is_flat"], {"group": -number}) == [(1,)]:
+            return Progress(members - unended, members)
+        [(total, unended, bad)] = db.rows(SQL["group_progress"], {"group": -number})
+        return Progress(total - unended, total, f"{bad} not succeeded" if bad else None)
+
+
+def job_ids(db: Connection, group: str) -> list[int]:
+    """Read the ids of all jobs in it, ascending."""
+    number = number_of(group)
+    _found(db.rows(SQL["group"], {"group": number}), number)
+    return [job for (job,) in db.rows(SQL["group_ids"], {"group": -number})]

@@ -1,0 +1,186 @@
+"""Store a composition: jobs, groups, and what waits for what, as statements inside one write transaction."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from litequeue.core.plan import RunsOn, StoredPlan, group_id
+from litequeue.core.records import Status
+from litequeue.errors import JobNotFound
+from litequeue.sqlite.compose.consequences import Consequences
+from litequeue.sqlite.compose.ended import Over, Spread
+from litequeue.sqlite.compose.keys import hold, holder
+from litequeue.sqlite.compose.look import members_of, number_of
+from litequeue.sqlite.jobs.enqueue import is_one_insert, submit, submit_run
+from litequeue.sqlite.jobs.ids import is_id
+from litequeue.sqlite.jobs.room import Room
+from litequeue.sqlite.jobs.states import NUMBER
+from litequeue.sqlite.jobs.user_answers import at_once
+from litequeue.sqlite.sql import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from litequeue.core.plan import Edge, Plan
+    from litequeue.sqlite.drivers.connection import Steps
+    from litequeue.sqlite.jobs.user_answers import Ask
+
+_TOGETHER = 100  # rows of one statement
+_SUCCEEDED = NUMBER[Status.SUCCEEDED]
+
+
+def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
+    """Store the plan, all or none of it; or find the composition that has its key. Raises `JobNotFound`."""
+    if plan.whole is not None:
+        held = yield from holder(plan.whole, plan.created_at)
+        if held is not None:
+            members = () if is_id(held) else (yield from members_of(number_of(held)))
+            return StoredPlan(last=held, jobs=[], groups=[], fresh=False, found=members)
+    earlier = yield from _standing([int(job) if is_id(job) else -1 for job, _ in plan.after], plan.created_at)
+    for job, _ in plan.after:
+        if not is_id(job) or int(job) not in earlier:
+            raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
+    jobs, found = yield from _store_jobs(plan, ask)
+    groups = []
+    for count in plan.groups:
+        [(number,)] = yield SQL["number_group"], {"now": plan.created_at, "members": count}
+        groups.append(int(number))
+    stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(sorted(found), plan.created_at)), found)
+    yield from _many("add_edges", stored.edges)
+    yield from _many("add_dependents", stored.dependents())
+    yield from stored.settle(Spread(plan.created_at, Consequences()))
+    last = jobs[plan.last] if plan.last >= 0 else group_id(groups[~plan.last])
+    if plan.whole is not None:
+        yield from hold(plan.whole, stored.node(plan.last) or 0, plan.created_at)
+    is_as_planned = not (stored.earlier or 0 in plan.groups)
+    return StoredPlan(last=last, jobs=jobs, groups=list(map(group_id, groups)), fresh=is_as_planned)
+
+
+def _standing(ids: Sequence[int], now: float) -> Steps[dict[int, tuple[int, int | None]]]:
+    """The state of each job on record, and where its consequences are put off, behind which child."""
+    if not ids:
+        return {}
+    rows = yield SQL["standing_of"], {"ids": json.dumps(ids), "now": now}
+    return {job: (state, after) for job, state, after in rows}
+
+
+def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
+    """Store its jobs; return the id of each, "" for one that is not stored, and those that were there before."""
+    ids: list[str] = []
+    found: set[int] = set()
+    run: list[Any] = []  # those that differ in no more than a row can hold, stored together
+    room = Room()
+    ends = {each.first: each for each in plan.callbacks}
+    place = 0
+    while place < len(plan.jobs):
+        new, callbacks = plan.jobs[place], ends.get(place)
+        if callbacks is not None:
+            if run:
+                ids += yield from submit_run(run)
+                run = []
+            if not ids[callbacks.owner] or int(ids[callbacks.owner]) in found:
+                ids += [""] * (callbacks.end - place)
+                place = callbacks.end
+                continue
+        if is_one_insert(new):
+            run.append(new)
+        else:
+            if run:
+                ids += yield from submit_run(run)
+                run = []
+            submitted = yield from submit(new, ask, room)
+            ids.append(submitted.id)
+            if not submitted.fresh:
+                found.add(int(submitted.id))
+        place += 1
+    if run:
+        ids += yield from submit_run(run)
+    return ids, found
+
+
+class _Stored:
+    """The nodes and edges of a plan whose jobs and groups are stored.
+
+    `earlier`: jobs of before, as they stand. `found`: those of them that hold the keys of calls of the plan.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        jobs: list[str],
+        groups: list[int],
+        earlier: dict[int, tuple[int, int | None]],
+        found: set[int],
+    ) -> None:
+        self._plan, self._jobs, self._groups, self.earlier, self._found = plan, jobs, groups, earlier, found
+        self._unended: Counter[int] = Counter()
+        self._ends: dict[int, Over] = {}  # by node: a parent of before that ends it
+        self.edges: list[tuple[int, int, int, int]] = []
+        for edge in plan.edges:
+            self._add(edge)
+        for job, child in plan.after:
+            node = self.node(child)
+            if node is not None and node not in found:
+                self._add_from(int(job), node, -1, own=False)
+
+    def node(self, place: int) -> int | None:
+        """The node at that place of the plan; None: it is not stored."""
+        if place < 0:
+            return -self._groups[~place]
+        return int(self._jobs[place]) if self._jobs[place] else None
+
+    def _add(self, edge: Edge) -> None:
+        parent, child = self.node(edge.parent), self.node(edge.child)
+        # a job that was there before waits for no one: its key says that it is that call, and has been enqueued
+        if parent is not None and child is not None and child not in self._found:
+            self._add_from(parent, child, edge.place, own=edge.own and parent not in self._found)
+
+    def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
+        self.edges.append((parent, child, place, int(own)))
+        state, put_off = self.earlier.get(parent, (0, None))
+        if state < _SUCCEEDED or (put_off is not None and child > put_off):
+            self._unended[child] += 1
+        elif state > _SUCCEEDED:
+            self._ends.setdefault(child, Over(parent, parent, state))
+
+    def dependents(self) -> Iterable[tuple[Any, ...]]:
+        """The rows of those that wait, and of groups."""
+        for place, each in self._plan.dependents.items():
+            node = self.node(place)
+            if node is not None and node not in self._found:
+                yield node, self._unended[node], int(each.runs_on), 1, each.delay, each.expires
+        for number in self._groups:
+            yield -number, self._unended[-number], int(RunsOn.GROUP), 0, None, None
+
+    def settle(self, spread: Spread) -> Steps[None]:
+        """Let begin, or end, what waits for nothing that is to come."""
+        if not (self.earlier or 0 in self._plan.groups):
+            return
+        rows = [(self.node(place), each.runs_on) for place, each in self._plan.dependents.items()]
+        waits = {node: runs_on for node, runs_on in rows if node is not None and node not in self._found}
+        groups = {-number for number in self._groups}
+        ends = {
+            node: end
+            for node, end in self._ends.items()
+            if node in groups or waits.get(node) in (RunsOn.SUCCESS, RunsOn.FAILURE)
+        }
+        over = [node for node in (*waits, *groups) if not self._unended[node]]
+        yield from spread.follow_from(Counter(dict.fromkeys(over, 0)), ends, groups & set(ends))
+
+
+def _many(statement: str, rows: Iterable[tuple[Any, ...]]) -> Steps[None]:
+    """Run an INSERT of one row for many, a hundred at a time."""
+    sql = SQL[statement]
+    head, row = sql.split(" VALUES ")
+    chunk: list[Any] = []
+    count = 0
+    for values in rows:
+        chunk += values
+        count += 1
+        if count == _TOGETHER:
+            yield f"{head} VALUES {', '.join([row] * count)}", tuple(chunk)
+            chunk, count = [], 0
+    if count:
+        yield f"{head} VALUES {', '.join([row] * count)}", tuple(chunk)
