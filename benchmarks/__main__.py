@@ -30,6 +30,7 @@ from benchmarks import (
     report,
     shrinking,
     throughput,
+    waits,
 )
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "shrinking": shrinking,
     "limits": limits,
     "compositions": compositions,
+    "waits": waits,
 }
 
 

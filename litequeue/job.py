@@ -373,7 +373,7 @@ def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
         id=job_id,
         task=new.task,
         queue=new.queue,
-        status=Status.SCHEDULED if later else Status.QUEUED,
+        status=Status.WAITING if new.waiting else Status.SCHEDULED if later else Status.QUEUED,
         priority=new.priority,
         attempt=0,
         failures=0,

@@ -52,6 +52,18 @@ CREATE TABLE litequeue_composition_keys (
 
 CREATE INDEX litequeue_composition_keys_node ON litequeue_composition_keys (node);
 
+-- Jobs whose results something that waits takes: those that are kept beyond their time. Not for others.
+CREATE VIEW litequeue_needed AS
+SELECT edge.parent AS job
+FROM litequeue_edges AS edge
+LEFT JOIN litequeue_jobs AS taker ON taker.id = edge.child
+LEFT JOIN litequeue_dependents AS around ON around.node = edge.child AND edge.child < 0
+WHERE edge.place >= 0
+      AND (taker.state <> 4 OR around.unended > 0
+           OR (edge.child < 0 AND EXISTS (
+               SELECT 1 FROM litequeue_edges AS further CROSS JOIN litequeue_jobs AS last ON last.id = further.child
+               WHERE further.parent = edge.child AND further.place >= 0 AND last.state <> 4)));
+
 -- The views of 002 once more, with the reason why a job was cancelled: the end of a parent.
 DROP VIEW litequeue_jobs_view;
 DROP VIEW litequeue_records;

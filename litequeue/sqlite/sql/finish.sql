@@ -53,7 +53,8 @@ WHERE job = :id AND attempt IN (
     LIMIT (SELECT max(count(*) - :most, 0) FROM litequeue_errors WHERE job = :id) OFFSET CAST(:most / 2 AS INTEGER))
 
 -- name: standing
-SELECT state, attempt, task, key, schedule IS NOT NULL FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+SELECT state, attempt, task, key, schedule IS NOT NULL FROM litequeue_jobs WHERE id = :id AND (delete_at IS NULL OR delete_at > :now
+     OR (delete_at > 0 AND EXISTS (SELECT 1 FROM litequeue_needed WHERE job = litequeue_jobs.id)))
 
 -- name: stands
 SELECT 1 FROM litequeue_jobs WHERE id = :id AND attempt = :attempt AND state = :state

@@ -1,10 +1,13 @@
+-- One whose time has come is there as long as something that waits takes its result.
 -- name: look_up
-SELECT * FROM litequeue_records WHERE id = :id AND (delete_at IS NULL OR delete_at > :now)
+SELECT * FROM litequeue_records WHERE id = :id AND (delete_at IS NULL OR delete_at > :now
+     OR (delete_at > 0 AND EXISTS (SELECT 1 FROM litequeue_needed WHERE job = litequeue_records.id)))
 
 -- name: look_up_many
 SELECT record.* FROM json_each(:ids) AS asked
 CROSS JOIN litequeue_records AS record ON record.id = CAST(asked.value AS INTEGER)
 WHERE record.delete_at IS NULL OR record.delete_at > :now
+      OR (record.delete_at > 0 AND EXISTS (SELECT 1 FROM litequeue_needed WHERE job = record.id))
 
 -- name: ended_among
 SELECT awaited.value FROM json_each(:ids) AS awaited
