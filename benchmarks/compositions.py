@@ -30,6 +30,16 @@ def store_chain(side: Any, count: int) -> None:
     chain(side.add.s(0, 2), *(side.add.s(2) for _ in range(count - 1))).enqueue()
 
 
+def store_chain_by_hand(side: LiteQueue, count: int) -> None:
+    @side.queue.task(name="follow")
+    def follow(left: int) -> int:
+        if left:
+            follow.enqueue(left - 1)
+        return left
+
+    follow.enqueue(count - 1)
+
+
 def store_group(side: Any, count: int) -> None:
     group(side.add.s(number, 2) for number in range(count)).enqueue()
 
@@ -74,6 +84,7 @@ class Shape:
 
 SHAPES = (
     Shape("chain", 1_000, store_chain, drain="drain_single"),
+    Shape("chain by hand, each enqueues the next", 1_000, store_chain_by_hand, drain="drain_single"),
     Shape("group", 10_000, store_group),
     Shape("chord", 10_000, store_chord),
     Shape("fan-out", 10_000, store_fan_out),
