@@ -339,7 +339,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         no longer declares it.
         """
         self.require([Feature.SCHEDULES])
-        self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call))
+        self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call, options))
 
     def worker(self, **options: Unpack[WorkerOptions]) -> Runner:
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.

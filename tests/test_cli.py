@@ -528,6 +528,23 @@ def test_show_tells_the_call_of_a_schedule_and_its_whole_trigger(call, worked):
         assert (row["args"], row["kwargs"]) == (["ada", "***"], {})
 
 
+def test_schedules_show_the_options_of_their_calls_and_doctor_finds_wrong_ones(call, worked):
+    with Queue("app.db") as queue:
+        other = queue.task(name="other", mask=["token"])(lambda token: None)
+        keyed = other.using(key="k", key_scope="queued", retries=3, timeout=None, delay=60, tags=["a", "b"])
+        queue.schedules.add("told", keyed.using(on_failure=other.si("hush")).s("hush"), every("1h"))
+    said = "delay 1m, retries 3, timeout none, tags a b, key k, key_scope queued, on_conflict return, on_failure other"
+    assert re.search(rf"^options +{said}$", call("schedules", "app.db", "show", "told"), re.MULTILINE)
+    assert "    with delay 1m, retries 3" in call("schedules", "app.db")
+    row = json.loads(call("schedules", "app.db", "--json"))[-1]["options"]
+    assert (row["timeout"], row["on_failure"]) == (None, {"task": "other", "queue": "default", "priority": 0})
+    with sqlite3.connect("app.db") as db:
+        db.execute("UPDATE litequeue_schedules SET options = x'5b' WHERE name = 'told'")
+    db.close()
+    assert "not understood" in call("schedules", "app.db", "show", "told")
+    assert "told cannot fire" in call("doctor", "app.db", code=1)
+
+
 def test_show_of_a_waiting_job_says_for_which_one_it_waits(call, worked):
     with Queue("app.db") as queue:
         other = queue.task(name="other")(lambda: None)

@@ -17,6 +17,7 @@ from litequeue.cli import arguments
 from litequeue.cli.locate import file_of, load, names_app, open_file
 from litequeue.cli.printing import capped, emit, one_line, size
 from litequeue.cli.report import PATIENCE, Crew, is_due, unserved, unserved_text
+from litequeue.core import scheduled_call
 from litequeue.core.duration import text
 from litequeue.core.names import SHOWN, some
 from litequeue.core.schedules import ScheduleRecord
@@ -279,6 +280,7 @@ def _wrong(schedule: ScheduleRecord, known: set[str], crew: Crew, now: float) ->
     name, next_at = schedule.name, schedule.next_at
     try:
         trigger = triggers.decode(schedule.trigger)
+        scheduled_call.decode(schedule.options)
         due = None if next_at is None else triggers.due(trigger, next_at, now, schedule.catch_up, limit=1)
     except ValueError as error:
         return Finding("fail", "schedules", f"{name} cannot fire on this machine: {error}")

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from litequeue.cli.printing import iso, one_line, to_json
+from litequeue.core import scheduled_call
+from litequeue.core.duration import text
 from litequeue.core.limits import LimitRecord, PauseRecord
 from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
@@ -190,6 +192,7 @@ def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[st
         "until": iso(schedule.until),
         "max_runs": schedule.max_runs,
         "expires": schedule.expires,
+        "options": call_options(schedule),
         "declared": schedule.declared is not None,
         "module": schedule.module,
         "orphan": crew.orphan(schedule) is not None,
@@ -215,6 +218,34 @@ def limit_fields(limit: LimitRecord) -> dict[str, Any]:
     """Return a limit as plain values."""
     fields: dict[str, Any] = msgspec.structs.asdict(limit)
     return fields | {"operator_at": iso(limit.operator_at), "opens_at": iso(limit.opens_at), "tasks": list(limit.tasks)}
+
+
+def call_options(schedule: ScheduleRecord) -> dict[str, Any]:
+    """Return the options of a schedule's call that have no field of their own."""
+    try:
+        return scheduled_call.decode(schedule.options).shown()
+    except ValueError as error:
+        return {"not understood by this release": str(error)}
+
+
+def options_text(schedule: ScheduleRecord) -> str:
+    """Return them as one line of text."""
+    return ", ".join(_option_text(name, value) for name, value in call_options(schedule).items())
+
+
+def _option_text(name: str, value: Any) -> str:
+    match name, value:
+        case (("delay" | "timeout" | "expires"), float()):
+            said = text(value)
+        case "timeout", None:
+            said = "none"
+        case "tags", _:
+            said = " ".join(value)
+        case (("on_success" | "on_failure"), _):
+            said = str(value["task"])
+        case _:
+            said = str(value)
+    return f"{name} {said}"
 
 
 def trigger_text(schedule: ScheduleRecord) -> str:

@@ -16,6 +16,7 @@ from litequeue.cli.report import (
     call_text,
     is_due,
     job_fields,
+    options_text,
     schedule_fields,
     trigger_text,
     trigger_words,
@@ -87,7 +88,7 @@ def _lines(found: list[ScheduleRecord], now: float, crew: Crew) -> list[str]:
     lines = [heading]
     for schedule, row in zip(found, rows, strict=True):
         lines.append(row)
-        lines += [f"    {each}" for each in (_then(schedule), *_notes(schedule, now, crew)) if each]
+        lines += [f"    {each}" for each in (_then(schedule), _with(schedule), *_notes(schedule, now, crew)) if each]
     return lines
 
 
@@ -119,6 +120,11 @@ def _then(schedule: ScheduleRecord) -> str:
     exact = any(time.microsecond for time in times)
     said = [f"{time:%Y-%m-%d %H:%M:%S}" + (f".{time.microsecond // 1000:03}" if exact else "") for time in times]
     return f"then {', '.join(said)} {times[-1]:%Z}"
+
+
+def _with(schedule: ScheduleRecord) -> str:
+    options = one_line(options_text(schedule))
+    return options and f"with {options}"
 
 
 def _notes(schedule: ScheduleRecord, now: float, crew: Crew) -> list[str]:
@@ -161,6 +167,7 @@ def _show(place: Place, name: str, *, as_json: bool) -> None:
         ("overlap", f"{schedule.overlap}, catch up {schedule.catch_up}"),
         ("ends", _ends(schedule, now)),
         ("expires", "" if schedule.expires is None else f"{text(schedule.expires)} after the tick"),
+        ("options", one_line(options_text(schedule), LONGEST)),
         ("from", one_line(schedule.module or "file")),
         ("ran", f"{schedule.runs} jobs of its ticks, the last tick {local(schedule.last_at, now)}"),
         ("skipped", _skips(schedule, now).removeprefix("skipped ")),

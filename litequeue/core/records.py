@@ -50,29 +50,18 @@ class Status(str, Enum):
 _FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-class _Called(msgspec.Struct, frozen=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
+
+    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
+    `any_arguments`: a job that holds the key is as good, whatever its arguments and its state.
+    `max_pending`: how many queued jobs the task may have with this one.
+    """
+
     task: str  # the name under which it is stored, here and below: see stored_names.py
     queue: str
     payload: bytes
     priority: int = 0
-
-
-class ScheduledCall(_Called, frozen=True):
-    """A call as a schedule keeps it: the names of task and queue, the priority, and the encoded arguments.
-
-    `expires`: in how many seconds a job must begin, from the moment at which it may.
-    """
-
-    expires: float | None = None
-
-
-class NewJob(_Called, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
-
-    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
-    `max_pending`: how many queued jobs the task may have with this one.
-    """
-
     created_at: float
     run_at: float | None = None
     expires_at: float | None = None
@@ -83,6 +72,7 @@ class NewJob(_Called, frozen=True, kw_only=True):
     key_scope: KeyScope = "kept"
     key_for: float | None = None
     on_conflict: OnConflict = "return"
+    any_arguments: bool = False
     tags: tuple[str, ...] = ()
     schedule: str | None = None
     takes: str | None = None  # of limits, where that depends on the arguments

@@ -130,3 +130,16 @@ CREATE VIEW litequeue_edges_view AS
 SELECT iif(parent > 0, CAST(parent AS TEXT), 'g' || -parent) AS parent, iif(child > 0, CAST(child AS TEXT), 'g' || -child) AS child,
        CASE WHEN child < 0 THEN 'member' WHEN place = 0 THEN 'takes its result' ELSE 'waits' END AS what, place
 FROM litequeue_edges;
+
+-- The options of a scheduled call that have no column of their own: JSON, with the callbacks and their arguments. NULL: none.
+ALTER TABLE litequeue_schedules ADD COLUMN options BLOB;
+
+DROP VIEW litequeue_schedules_view;
+
+CREATE VIEW litequeue_schedules_view AS
+SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger, overlap, catch_up,
+       strftime('%Y-%m-%d %H:%M:%f', until, 'unixepoch') AS until, max_runs, expires, CAST(options AS TEXT) AS options,
+       coalesce(module, 'file') AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status, runs, skipped,
+       strftime('%Y-%m-%d %H:%M:%f', next_at, 'unixepoch') AS next_at,
+       strftime('%Y-%m-%d %H:%M:%f', last_at, 'unixepoch') AS last_at, last_job
+FROM litequeue_schedules;
