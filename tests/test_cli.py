@@ -481,17 +481,17 @@ def test_an_interrupted_cancel_of_all_says_what_was_done(call, folder, monkeypat
     call("enqueue", "app", "add", "1")
     sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(24)])
     monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
-    change = Bulk._change
+    change = Bulk._cancel_each
 
-    def interrupted(bulk, chunk, steps):
+    def interrupted(bulk, chunk, ended):
         if "1" in chunk:
             raise KeyboardInterrupt
-        return change(bulk, chunk, steps)
+        return change(bulk, chunk, ended)
 
-    monkeypatch.setattr(Bulk, "_change", interrupted)
+    monkeypatch.setattr(Bulk, "_cancel_each", interrupted)
     output = call("cancel", "app.db", "--all", code=1)
     assert "at least 20 jobs were cancelled, and stay so; run it again for the rest" in output
-    monkeypatch.setattr(Bulk, "_change", change)
+    monkeypatch.setattr(Bulk, "_cancel_each", change)
     assert call("cancel", "app.db", "--all") == "cancelled 5 jobs\n"
 
 

@@ -19,6 +19,7 @@ SOURCES = "\n".join(path.read_text() for path in Path(litequeue.sqlite.__file__)
 SCANS = {
     "matching": "`cancel --all`: in pages by id, which together read the jobs once",
     "matching_dead": "`retry --all`: the same, over the index of what has failed",
+    "matching_dead_dependents": "the same, for those that had parents",
     "succeeded": "`status --exact` reads all jobs; else a file of 20,000 ids at most",
     "recent_durations": "the newest `limit` jobs by id, and the last `limit` by an index; asked for by `status`",
     "health": "`doctor` and `status`",

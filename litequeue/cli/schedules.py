@@ -7,21 +7,11 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
+from litequeue.cli.job_report import call_fields, call_text, job_fields
 from litequeue.cli.locate import Place, open_place
 from litequeue.cli.mistake import Mistake
 from litequeue.cli.printing import distance, emit, local, one_line, table
-from litequeue.cli.report import (
-    Crew,
-    call_fields,
-    call_text,
-    is_due,
-    job_fields,
-    options_text,
-    schedule_fields,
-    trigger_text,
-    trigger_words,
-    upcoming,
-)
+from litequeue.cli.report import Crew, is_due, options_text, schedule_fields, trigger_text, trigger_words, upcoming
 from litequeue.core.duration import text, utc
 from litequeue.core.names import some
 from litequeue.core.schedules import ScheduleRecord
