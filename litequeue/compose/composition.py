@@ -102,7 +102,8 @@ class Chain(Composition, Generic[E]):
     what = "a chain"
 
     def __init__(self, parts: tuple[Composition, ...], whole: Whole = Whole()) -> None:  # noqa: B008 - it is frozen
-        self._parts, self.whole = parts, whole
+        self._parts = parts
+        self.whole: Whole = whole
 
     def parts(self) -> tuple[Composition, ...]:
         """Return what runs one after another."""
@@ -155,7 +156,8 @@ class Group(Composition):
     what = "a group"
 
     def __init__(self, members: tuple[Composition, ...], whole: Whole = Whole()) -> None:  # noqa: B008
-        self._members, self.whole = members, whole
+        self._members = members
+        self.whole: Whole = whole
 
     @property
     def members(self) -> tuple[Composition, ...]:

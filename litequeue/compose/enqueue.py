@@ -103,7 +103,7 @@ def _on_commit(composition: Composition) -> OnCommit:
 
 
 def _built(composition: Composition, owner: Owner, builder: Builder, last: int) -> Built:
-    if len(builder.tasks) > MANY:
+    if len(builder.tasks) > 2 * MANY:
         warn_caller(
             f"a composition of {len(builder.tasks):,} calls is stored in one transaction, for which other writers wait;"
             f" make several of them if they need not be stored all or none"

@@ -38,10 +38,7 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
         if held is not None:
             members = () if is_id(held) else (yield from members_of(number_of(held)))
             return StoredPlan(last=held, jobs=[], groups=[], fresh=False, found=members)
-    earlier = yield from _standing([int(job) if is_id(job) else -1 for job, _ in plan.after], plan.created_at)
-    for job, _ in plan.after:
-        if not is_id(job) or int(job) not in earlier:
-            raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
+    earlier = (yield from _standing_after(plan)) if plan.after else {}
     jobs, found = yield from _store_jobs(plan, ask)
     groups = []
     for count in plan.groups:
@@ -50,12 +47,21 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
     stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(sorted(found), plan.created_at)), found)
     yield from _many("add_edges", stored.edges)
     yield from _many("add_dependents", stored.dependents())
-    yield from stored.settle(Spread(plan.created_at, Consequences()))
+    if stored.earlier or 0 in plan.groups:
+        yield from stored.settle(Spread(plan.created_at, Consequences()))
     last = jobs[plan.last] if plan.last >= 0 else group_id(groups[~plan.last])
     if plan.whole is not None:
-        yield from hold(plan.whole, stored.node(plan.last) or 0, plan.created_at)
+        yield from hold(plan.whole, stored.node(plan.last), plan.created_at)
     is_as_planned = not (stored.earlier or 0 in plan.groups)
     return StoredPlan(last=last, jobs=jobs, groups=list(map(group_id, groups)), fresh=is_as_planned)
+
+
+def _standing_after(plan: Plan) -> Steps[dict[int, tuple[int, int | None]]]:
+    earlier = yield from _standing([int(job) for job, _ in plan.after if is_id(job)], plan.created_at)
+    for job, _ in plan.after:
+        if not (job.isdecimal() and int(job) in earlier):
+            raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
+    return earlier
 
 
 def _standing(ids: Sequence[int], now: float) -> Steps[dict[int, tuple[int, int | None]]]:
@@ -114,27 +120,31 @@ class _Stored:
         earlier: dict[int, tuple[int, int | None]],
         found: set[int],
     ) -> None:
-        self._plan, self._jobs, self._groups, self.earlier, self._found = plan, jobs, groups, earlier, found
+        self._plan, self._groups, self.earlier, self._found = plan, groups, earlier, found
+        # by place in the plan; 0: it is not stored. Groups stand at the end, as their places are negative
+        self._nodes = [int(job or 0) for job in jobs] + [-number for number in reversed(groups)]
         self._unended: Counter[int] = Counter()
         self._ends: dict[int, Over] = {}  # by node: a parent of before that ends it
         self.edges: list[tuple[int, int, int, int]] = []
+        nodes = self._nodes
+        if not (earlier or found or 0 in nodes):
+            self.edges = [(nodes[edge[0]], nodes[edge[1]], edge[2], int(edge[3])) for edge in plan.edges]
+            self._unended.update([child for _, child, *_ in self.edges])
+            return
         for edge in plan.edges:
             self._add(edge)
-        for job, child in plan.after:
-            node = self.node(child)
-            if node is not None and node not in found:
-                self._add_from(int(job), node, -1, own=False)
+        for job, place in plan.after:
+            if nodes[place] and nodes[place] not in found:
+                self._add_from(int(job), nodes[place], -1, own=False)
 
-    def node(self, place: int) -> int | None:
-        """The node at that place of the plan; None: it is not stored."""
-        if place < 0:
-            return -self._groups[~place]
-        return int(self._jobs[place]) if self._jobs[place] else None
+    def node(self, place: int) -> int:
+        """The node at that place of the plan."""
+        return self._nodes[place]
 
     def _add(self, edge: Edge) -> None:
-        parent, child = self.node(edge.parent), self.node(edge.child)
+        parent, child = self._nodes[edge.parent], self._nodes[edge.child]
         # a job that was there before waits for no one: its key says that it is that call, and has been enqueued
-        if parent is not None and child is not None and child not in self._found:
+        if parent and child and child not in self._found:
             self._add_from(parent, child, edge.place, own=edge.own and parent not in self._found)
 
     def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
@@ -147,27 +157,26 @@ class _Stored:
 
     def dependents(self) -> Iterable[tuple[Any, ...]]:
         """The rows of those that wait, and of groups: where nothing is to come, for one end, which `settle` tells."""
-        for place, each in self._plan.dependents.items():
-            node = self.node(place)
-            if node is not None and node not in self._found:
-                yield node, self._unended[node] or 1, int(each.runs_on), 1, each.delay, each.expires
+        nodes, unended = self._nodes, self._unended
+        for place, (runs_on, delay, expires) in self._plan.dependents.items():
+            node = nodes[place]
+            if node and node not in self._found:
+                yield node, unended[node] or 1, int(runs_on), 1, delay, expires
         for number in self._groups:
-            yield -number, self._unended[-number] or 1, int(RunsOn.GROUP), 0, None, None
+            yield -number, unended[-number] or 1, int(RunsOn.GROUP), 0, None, None
 
     def settle(self, spread: Spread) -> Steps[None]:
         """Let begin, or end, what waits for nothing that is to come."""
-        if not (self.earlier or 0 in self._plan.groups):
-            return
-        rows = [(self.node(place), each.runs_on) for place, each in self._plan.dependents.items()]
-        waits = {node: runs_on for node, runs_on in rows if node is not None and node not in self._found}
+        waits = {self._nodes[place]: each.runs_on for place, each in self._plan.dependents.items()}
         groups = {-number for number in self._groups}
+        over = [node for node in (*waits, *groups) if node and not self._unended[node] and node not in self._found]
         ends = {
             node: end
             for node, end in self._ends.items()
             if node in groups or waits.get(node) in (RunsOn.SUCCESS, RunsOn.FAILURE)
         }
-        over = [node for node in (*waits, *groups) if not self._unended[node]]
-        yield from spread.follow_from(Counter(dict.fromkeys(over, 1)), ends, groups & set(ends))
+        if over or ends:
+            yield from spread.follow_from(Counter(dict.fromkeys(over, 1)), ends, groups & set(ends))
 
 
 def _many(statement: str, rows: Iterable[tuple[Any, ...]]) -> Steps[None]:
