@@ -57,7 +57,7 @@ def forget(db: Connection, jobs: Sequence[int]) -> None:
     while nodes:
         near = {"nodes": json.dumps(nodes)}
         groups = [group for (group,) in db.rows(SQL["groups_beside"], near)]
-        for statement in ("forget_edges_from", "forget_edges_to", "forget_dependents", "forget_keys_of_wholes"):
+        for statement in ("name_for_good", "forget_edges_from", "forget_edges_to", "forget_dependents", "forget_keys_of_wholes"):
             db.rows(SQL[statement], near)
         nodes = [group for (group,) in db.rows(SQL["empty_among"], {"nodes": json.dumps(groups)})] if groups else []
         if nodes:

@@ -43,11 +43,12 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
         if not is_id(job) or int(job) not in earlier:
             raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
     jobs, found = yield from _store_jobs(plan, ask)
+    keyed = sorted({int(jobs[place]) for place in found})
     groups = []
     for count in plan.groups:
         [(number,)] = yield SQL["number_group"], {"now": plan.created_at, "members": count}
         groups.append(int(number))
-    stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(sorted(found), plan.created_at)), found)
+    stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(keyed, plan.created_at)), found)
     yield from _many("add_edges", stored.edges)
     yield from _many("add_dependents", stored.dependents())
     yield from stored.settle(Spread(plan.created_at, Consequences()))
@@ -67,9 +68,9 @@ def _standing(ids: Sequence[int], now: float) -> Steps[dict[int, tuple[int, int 
 
 
 def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
-    """Store its jobs; return the id of each, "" for one that is not stored, and those that were there before."""
+    """Store its jobs; return the id of each, "" for one that is not stored, and the places whose keys others hold."""
     ids: list[str] = []
-    found: set[int] = set()
+    found: set[int] = set()  # perhaps jobs of other places: a key may be given twice in one plan
     run: list[Any] = []  # those that differ in no more than a row can hold, stored together
     room = Room()
     ends = {each.first: each for each in plan.callbacks}
@@ -80,7 +81,7 @@ def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
             if run:
                 ids += yield from submit_run(run)
                 run = []
-            if not ids[callbacks.owner] or int(ids[callbacks.owner]) in found:
+            if not ids[callbacks.owner] or callbacks.owner in found:
                 ids += [""] * (callbacks.end - place)
                 place = callbacks.end
                 continue
@@ -93,7 +94,7 @@ def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
             submitted = yield from submit(new, ask, room)
             ids.append(submitted.id)
             if not submitted.fresh:
-                found.add(int(submitted.id))
+                found.add(place)
         place += 1
     if run:
         ids += yield from submit_run(run)
@@ -103,7 +104,7 @@ def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
 class _Stored:
     """The nodes and edges of a plan whose jobs and groups are stored.
 
-    `earlier`: jobs of before, as they stand. `found`: those of them that hold the keys of calls of the plan.
+    `earlier`: jobs of before, as they stand. `found`: the places of calls whose keys other jobs hold.
     """
 
     def __init__(
@@ -115,14 +116,15 @@ class _Stored:
         found: set[int],
     ) -> None:
         self._plan, self._jobs, self._groups, self.earlier, self._found = plan, jobs, groups, earlier, found
+        self._own = {int(job) for place, job in enumerate(jobs) if job and place not in found}
         self._unended: Counter[int] = Counter()
         self._ends: dict[int, Over] = {}  # by node: a parent of before that ends it
+        self._linked: set[tuple[int, int, int]] = set()
         self.edges: list[tuple[int, int, int, int]] = []
         for edge in plan.edges:
             self._add(edge)
         for job, child in plan.after:
-            node = self.node(child)
-            if node is not None and node not in found:
+            if child not in found and (node := self.node(child)) is not None:
                 self._add_from(int(job), node, -1, own=False)
 
     def node(self, place: int) -> int | None:
@@ -134,10 +136,13 @@ class _Stored:
     def _add(self, edge: Edge) -> None:
         parent, child = self.node(edge.parent), self.node(edge.child)
         # a job that was there before waits for no one: its key says that it is that call, and has been enqueued
-        if parent is not None and child is not None and child not in self._found:
-            self._add_from(parent, child, edge.place, own=edge.own and parent not in self._found)
+        if parent is not None and child is not None and edge.child not in self._found:
+            self._add_from(parent, child, edge.place, own=edge.own and (parent < 0 or parent in self._own))
 
     def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
+        if (parent, child, place) in self._linked:  # by its key, and by `after=`
+            return
+        self._linked.add((parent, child, place))
         self.edges.append((parent, child, place, int(own)))
         state, put_off = self.earlier.get(parent, (0, None))
         if state < _SUCCEEDED or (put_off is not None and child > put_off):
@@ -149,7 +154,7 @@ class _Stored:
         """The rows of those that wait, and of groups."""
         for place, each in self._plan.dependents.items():
             node = self.node(place)
-            if node is not None and node not in self._found:
+            if node is not None and place not in self._found:
                 yield node, self._unended[node], int(each.runs_on), 1, each.delay, each.expires
         for number in self._groups:
             yield -number, self._unended[-number], int(RunsOn.GROUP), 0, None, None
@@ -158,8 +163,9 @@ class _Stored:
         """Let begin, or end, what waits for nothing that is to come."""
         if not (self.earlier or 0 in self._plan.groups):
             return
-        rows = [(self.node(place), each.runs_on) for place, each in self._plan.dependents.items()]
-        waits = {node: runs_on for node, runs_on in rows if node is not None and node not in self._found}
+        dependents = self._plan.dependents.items()
+        rows = [(self.node(place), each.runs_on) for place, each in dependents if place not in self._found]
+        waits = {node: runs_on for node, runs_on in rows if node is not None}
         groups = {-number for number in self._groups}
         ends = {
             node: end
