@@ -29,6 +29,7 @@ from benchmarks import (
     report,
     shrinking,
     throughput,
+    waits,
 )
 from benchmarks.figures import Figure, Plan, table
 from benchmarks.sides import has_huey
@@ -49,6 +50,7 @@ BENCHMARKS = {
     "payloads": payloads,
     "shrinking": shrinking,
     "limits": limits,
+    "waits": waits,
 }
 
 

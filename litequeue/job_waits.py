@@ -100,6 +100,7 @@ class _Loop(Generic[R]):
             source.check_may_wait(blocking=blocking)
         self._ready: deque[Job[R]] = deque()
         self._watches: list[weakref.finalize[..., Any]] = []
+        self._look_until = 0.0
         self._begin()
 
     def _number_left(self) -> int:
@@ -112,7 +113,8 @@ class _Loop(Generic[R]):
         self._unwatched: dict[Source, list[str]] = {}
         for source, left in self._left.items():
             unsure = [job_id for job_id, jobs in left.items() if any(map(_is_unsure, jobs))]
-            self._inbox.tell(source, None, unsure)
+            if unsure:
+                self._inbox.tell(source, None, unsure)
             self._unwatched[source] = list(left.keys() - unsure) if unsure else list(left)
 
     def _close(self) -> None:
@@ -137,6 +139,7 @@ class _Loop(Generic[R]):
             if ids:
                 name = object()
                 self._inbox.looking.add(name)
+                self._look_until = SystemClock.monotonic() + LOOK
                 stop = weakref.finalize(self, source.watch(ids, partial(self._inbox.tell, source, name)))
                 stop.atexit = False
                 self._watches.append(stop)
@@ -160,7 +163,7 @@ class _Loop(Generic[R]):
             return None
         left = self._deadline - SystemClock.monotonic()
         if left <= 0 and self._inbox.looking:  # which jobs had ended before is not known yet
-            left += LOOK
+            left = self._look_until - SystemClock.monotonic()
         if left <= 0:
             raise self._late()
         return left

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.interruptible import interruptible
 from litequeue.errors import QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable
 
-    from litequeue.core.engine import Submitted
-    from litequeue.core.records import NewJob
+    from litequeue.core.source import Source
     from litequeue.options import Options
-    from litequeue.task_owner import Owner
+
+T = TypeVar("T")
 
 
 def check_wait(task: str, options: Options, *, within: bool, on_commit: bool) -> None:
@@ -27,30 +27,30 @@ def check_wait(task: str, options: Options, *, within: bool, on_commit: bool) ->
 
 
 @interruptible
-def submit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
-    """Store the jobs, or wait until they fit, so many seconds at most, and then raise `QueueFull`."""
-    owner.source.check_may_wait()
+def store_with_room(source: Source, store: Callable[[], T], longest: float) -> T:
+    """Store calls, or wait until they fit, so many seconds at most, and then raise `QueueFull`."""
+    source.check_may_wait()
     deadline = SystemClock.monotonic() + longest
     while True:
         try:
-            return owner.submit(jobs, None)
+            return store()
         except QueueFull as full:
             left = _left(full, deadline, longest)
             needed = full
-        owner.source.wait_for_room(needed, left)
+        source.wait_for_room(needed, left)
 
 
-async def asubmit_with_room(owner: Owner, jobs: Sequence[NewJob], longest: float) -> Sequence[Submitted]:
-    """Async twin of `submit_with_room`."""
-    owner.source.check_may_wait()
+async def astore_with_room(source: Source, store: Callable[[], Awaitable[T]], longest: float) -> T:
+    """Async twin of `store_with_room`."""
+    source.check_may_wait()
     deadline = SystemClock.monotonic() + longest
     while True:
         try:
-            return await owner.asubmit(jobs, None)
+            return await store()
         except QueueFull as full:
             left = _left(full, deadline, longest)
             needed = full
-        await owner.source.await_room(needed, left)
+        await source.await_room(needed, left)
 
 
 def _left(full: QueueFull, deadline: float, longest: float) -> float:

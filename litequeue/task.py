@@ -39,7 +39,7 @@ from litequeue.limits.of_task import uses_of
 from litequeue.limits.takes import Taken
 from litequeue.options import Options, Using, call_field, check_fits, check_known, expiry, features_asked
 from litequeue.pending_job import Deferred
-from litequeue.room import asubmit_with_room, check_wait, submit_with_room
+from litequeue.room import astore_with_room, check_wait, store_with_room
 from litequeue.serialization.signature import Signature
 from litequeue.task_owner import Owner
 
@@ -71,7 +71,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         self._fields: dict[str, Any] = {}
         self._delay: float | None = options.delay
         self._expires: float | datetime | None = options.expires
-        self._wait_for_room: float | None = None
+        self.room_wait: float | None = None  # wait_for_room=
         self._within: Any = None
         self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
         self._on_commit: OnCommit = self._declared_on_commit
@@ -159,7 +159,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
             )
         if self._within is not None:
             raise ValueError(f"{self.name}: within= stores a job in a transaction of its own; call enqueue() instead")
-        if self._wait_for_room is not None:
+        if self.room_wait is not None:
             raise ValueError(f"{self.name}: wait_for_room= waits in enqueue() and enqueue_many() alone")
         if not self.attached.is_nothing:
             raise ValueError(f"{self.name}: after=, on_success= and on_failure= need enqueue() or enqueue_many()")
@@ -242,7 +242,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         given = self._fields.keys() - {"task", "queue", "priority", "former_names", "max_pending"}
         lost = sorted("at" if name == "run_at" else name for name in given)
         lost += ["delay"] if self._delay not in (None, self.options.delay) else []
-        lost += ["wait_for_room"] if self._wait_for_room is not None else []
+        lost += ["wait_for_room"] if self.room_wait is not None else []
         expires = self._expires
         if isinstance(expires, datetime):
             lost += ["a moment as expires"]
@@ -275,30 +275,34 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
 
     def _complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
         """Return one call as a job without its times."""
-        return msgspec.structs.replace(self._new(args, kwargs), created_at=0.0, expires_at=None, **self._own_time())
-
-    def _own_time(self) -> dict[str, Any]:
-        return {"run_at": self._fields.get("run_at")}
+        own_time = self._fields.get("run_at")
+        return msgspec.structs.replace(self._new(args, kwargs), created_at=0.0, expires_at=None, run_at=own_time)
 
     def _require_key_for_its_options(self) -> None:
         if not self._fields.keys().isdisjoint(("key_scope", "on_conflict")):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
 
     def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        if not self.attached.is_nothing:
-            plan, nodes = self._plan_of(jobs)
-            return self._submitted(self._owner.store(plan, self._within), nodes)
-        if self._wait_for_room is None:
-            return self._owner.submit(jobs, self._within)
-        return submit_with_room(self._owner, jobs, self._wait_for_room)
+        if self.room_wait is None:
+            return self._store(jobs)
+        return store_with_room(self._owner.source, lambda: self._store(jobs), self.room_wait)
 
     async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
-        if not self.attached.is_nothing:
-            plan, nodes = self._plan_of(jobs)
-            return self._submitted(await self._owner.astore(plan, self._within), nodes)
-        if self._wait_for_room is None:
+        if self.room_wait is None:
+            return await self._astore(jobs)
+        return await astore_with_room(self._owner.source, lambda: self._astore(jobs), self.room_wait)
+
+    def _store(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if self.attached.is_nothing:
+            return self._owner.submit(jobs, self._within)
+        plan, nodes = self._plan_of(jobs)
+        return self._submitted(self._owner.store(plan, self._within), nodes)
+
+    async def _astore(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if self.attached.is_nothing:
             return await self._owner.asubmit(jobs, self._within)
-        return await asubmit_with_room(self._owner, jobs, self._wait_for_room)
+        plan, nodes = self._plan_of(jobs)
+        return self._submitted(await self._owner.astore(plan, self._within), nodes)
 
     # ---- many calls
 
@@ -366,7 +370,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
             elif name == "expires":
                 self._expires = expiry(cast("Duration | datetime | None", value))
             elif name == "wait_for_room":
-                self._wait_for_room = None if value is None else seconds(cast("Duration", value), "wait_for_room")
+                self.room_wait = None if value is None else seconds(cast("Duration", value), "wait_for_room")
             elif name == "within":
                 self._within, self._on_commit = value, False if value is not None else self._on_commit
             elif name == "on_commit":
@@ -375,7 +379,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
                 fields |= call_field(name, value)
                 self._delay = None if name == "at" else self._delay
         self._start_fields(fields)
-        if self._wait_for_room is not None:
+        if self.room_wait is not None:
             check_wait(self.name, self.options, within=self._within is not None, on_commit=bool(self._on_commit))
 
     def __repr__(self) -> str:

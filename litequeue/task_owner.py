@@ -70,6 +70,10 @@ class ComposedTask(Protocol):
     signature: Signature
 
     @property
+    def room_wait(self) -> float | None:
+        """For how many seconds to wait for room, if at all."""
+
+    @property
     def owner(self) -> Owner:
         """The queue on which it is declared."""
 

@@ -27,7 +27,7 @@ def run(*arguments):
             pytest.param(name, marks=SLOW)
             for name in (
                 *("latency", "overlap", "contention", "footprint", "backlog", "operating"),
-                *("many_schedules", "listings", "bulk", "payloads", "shrinking", "limits"),
+                *("many_schedules", "listings", "bulk", "payloads", "shrinking", "limits", "waits"),
             )
         ),
     ],

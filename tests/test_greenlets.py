@@ -42,7 +42,7 @@ os._exit(0)
 EVERYTHING = """
 import asyncio, os, resource, signal, sys, threading, time
 import gevent
-from litequeue import Queue
+from litequeue import Queue, as_completed, wait_all
 
 queue = Queue(sys.argv[1], driver=sys.argv[2])
 
@@ -72,6 +72,8 @@ with queue.worker(threads=3):
     assert add.enqueue(1, 2).result(timeout=20) == 3
     assert together(lambda n: add.enqueue(n, n).result(timeout=20), 20) == [2 * n for n in range(20)]
     [job.result(timeout=20) for job in nap.enqueue_many([() for _ in range(6)])]
+    for each in as_completed(wait_all(nap.enqueue_many([() for _ in range(6)]), timeout=20), timeout=20):
+        each.result()
     assert asyncio.run(main()) == 3
     with queue.transaction():
         others = gevent.spawn(inside, 0)

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from crash.watching import status_of, until
-from litequeue import JobFailed, Queue, Status
+from litequeue import JobFailed, Queue, Status, as_completed, wait_all
 from litequeue.worker.executor.event_loop import EventLoop
 
 HINT = "await job"
@@ -46,6 +46,19 @@ async def in_a_plain_function(job):
     return blocking_wait(job)
 
 
+async def for_all(job):
+    return wait_all([job], timeout=20)[0].result()
+
+
+async def for_each(job):
+    return next(each.result() for each in as_completed([job], timeout=20))
+
+
+async def for_the_end_of_a_cancel(job):
+    job.cancel(wait=20)
+    return job.result(timeout=20)
+
+
 async def in_a_callback(job):
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -60,7 +73,9 @@ async def in_a_callback(job):
     return await done
 
 
-WAYS = pytest.mark.parametrize("wait", [in_a_coroutine, in_a_plain_function, in_a_callback])
+WAYS = pytest.mark.parametrize(
+    "wait", [in_a_coroutine, in_a_plain_function, in_a_callback, for_all, for_each, for_the_end_of_a_cancel]
+)
 
 
 @WAYS

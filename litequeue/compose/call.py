@@ -72,9 +72,10 @@ class Call(Composition, Generic[R]):
         """Yield its calls: itself."""
         yield self
 
-    def mapped(self, change: Callable[[Call[Any]], Call[Any]], *, first: bool) -> Call[R]:  # noqa: ARG002
+    def mapped(self, change: Callable[[Any], Any], *, first: bool) -> Call[R]:  # noqa: ARG002
         """Return what `change` makes of it."""
-        return change(self)
+        made: Call[R] = change(self)
+        return made
 
     def with_whole(self, whole: Whole) -> Call[R]:
         """Return the same with other options of the enqueue."""

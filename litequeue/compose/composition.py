@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from litequeue.compose.job_group import JobGroup, empty_group
 from litequeue.compose.whole import Whole
 from litequeue.core.checks import one_of
 from litequeue.core.interruptible import interruptible
@@ -13,7 +12,8 @@ from litequeue.core.interruptible import interruptible
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from litequeue.compose.call import Call
+    from litequeue.compose.job_group import JobGroup
+    from litequeue.core.attached import CallValue
     from litequeue.job import Job
     from litequeue.options import Using
 
@@ -30,11 +30,11 @@ class Composition:
     whole: Whole
     what: ClassVar[str] = "a composition"
 
-    def calls(self) -> Iterable[Call[Any]]:
+    def calls(self) -> Iterable[CallValue]:
         """Yield its calls."""
         raise NotImplementedError
 
-    def mapped(self, change: Callable[[Call[Any]], Call[Any]], *, first: bool) -> Self:
+    def mapped(self, change: Callable[[CallValue], CallValue], *, first: bool) -> Self:
         """Return the same with other calls; `first`: of those that nothing in it is before."""
         raise NotImplementedError
 
@@ -66,16 +66,16 @@ class Composition:
             made = made.mapped(lambda call: call.using_unless_said(each), first=False)
         of_first = {name: given[name] for name in given.keys() & _OF_FIRST}
         if of_first:
-            made = made.mapped(lambda call: call.using(**cast("Using", of_first)), first=True)
+            made = made.mapped(lambda call: call.using(**of_first), first=True)
         return made
 
     def _enqueue(self) -> Job[Any] | JobGroup[Any]:
         first = next(iter(self.calls()), None)
-        return empty_group() if first is None else first.task.enqueue_composition(self)
+        return _empty_group() if first is None else first.task.enqueue_composition(self)
 
     async def _aenqueue(self) -> Job[Any] | JobGroup[Any]:
         first = next(iter(self.calls()), None)
-        return empty_group() if first is None else await first.task.aenqueue_composition(self)
+        return _empty_group() if first is None else await first.task.aenqueue_composition(self)
 
     def __or__(self, other: Composition, /) -> Chain:
         given: Any = other
@@ -95,12 +95,12 @@ class Chain(Composition):
         """Return what runs one after another."""
         return self._parts
 
-    def calls(self) -> Iterable[Call[Any]]:
+    def calls(self) -> Iterable[CallValue]:
         """Yield its calls."""
         for part in self._parts:
             yield from part.calls()
 
-    def mapped(self, change: Callable[[Call[Any]], Call[Any]], *, first: bool) -> Chain:
+    def mapped(self, change: Callable[[CallValue], CallValue], *, first: bool) -> Chain:
         """Return the same with other calls; `first`: of those that nothing in it is before."""
         head = self._parts[0].mapped(change, first=first)
         rest = self._parts[1:] if first else tuple(part.mapped(change, first=False) for part in self._parts[1:])
@@ -149,12 +149,12 @@ class Group(Composition):
         """What runs beside each other."""
         return self._members
 
-    def calls(self) -> Iterable[Call[Any]]:
+    def calls(self) -> Iterable[CallValue]:
         """Yield its calls."""
         for member in self._members:
             yield from member.calls()
 
-    def mapped(self, change: Callable[[Call[Any]], Call[Any]], *, first: bool) -> Group:
+    def mapped(self, change: Callable[[CallValue], CallValue], *, first: bool) -> Group:
         """Return the same with other calls; `first`: of those that nothing in it is before."""
         return Group(tuple(member.mapped(change, first=first) for member in self._members), self.whole)
 
@@ -246,3 +246,9 @@ def _checked(calls: Iterable[Any], what: str) -> list[Composition]:
             )
         found.append(call)
     return found
+
+
+def _empty_group() -> JobGroup[Any]:
+    from litequeue.compose.job_group import empty_group
+
+    return empty_group()

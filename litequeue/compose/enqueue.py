@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from litequeue.calls import MANY
 from litequeue.compose.builder import Builder
 from litequeue.compose.digest import digest_of
 from litequeue.compose.job_group import JobGroup, found_group
 from litequeue.core.after_commit import hook_of
 from litequeue.core.plan import WholeKey
 from litequeue.core.slices import in_slices
+from litequeue.core.warn import warn_caller
 from litequeue.job import Job
 from litequeue.pending_job import PendingJob
+from litequeue.room import astore_with_room, store_with_room
 
 if TYPE_CHECKING:
     from litequeue.compose.composition import Composition
@@ -48,7 +51,10 @@ def enqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | JobGroup
         job, store = _pending(built)
         hook_of(on_commit)(store)
         return job
-    return built.handle(owner.store(built.plan, composition.whole.within))
+    within, wait = composition.whole.within, _room_wait(composition)
+    if wait is None:
+        return built.handle(owner.store(built.plan, within))
+    return built.handle(store_with_room(owner.source, lambda: owner.store(built.plan, None), wait))
 
 
 async def aenqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | JobGroup[Any]:
@@ -72,7 +78,18 @@ async def aenqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | J
         else:
             await acall(store)
         return job
-    return built.handle(await owner.astore(built.plan, composition.whole.within))
+    within, wait = composition.whole.within, _room_wait(composition)
+    if wait is None:
+        return built.handle(await owner.astore(built.plan, within))
+    return built.handle(await astore_with_room(owner.source, lambda: owner.astore(built.plan, None), wait))
+
+
+def _room_wait(composition: Composition) -> float | None:
+    """For how long the call that is the most patient waits for room. Raises `ValueError` with `within=`."""
+    waits = [call.task.room_wait for call in composition.calls() if call.task.room_wait is not None]
+    if waits and composition.whole.within is not None:
+        raise ValueError("give wait_for_room= or within=, not both: nothing makes room before a commit comes")
+    return max(waits, default=None)
 
 
 def _on_commit(composition: Composition, owner: Owner) -> OnCommit:
@@ -83,6 +100,11 @@ def _on_commit(composition: Composition, owner: Owner) -> OnCommit:
 
 
 def _built(composition: Composition, owner: Owner, builder: Builder, last: int) -> Built:
+    if len(builder.tasks) > MANY:
+        warn_caller(
+            f"a composition of {len(builder.tasks):,} calls is stored in one transaction, for which other writers wait;"
+            f" make several of them if they need not be stored all or none"
+        )
     return Built(builder.plan(last, _whole_key(composition, builder)), owner, builder)
 
 

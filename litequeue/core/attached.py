@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from litequeue.core.checks import one_of
 from litequeue.core.plan import RunsOn
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from litequeue.core.records import NewJob
 
 AfterFailed = Literal["cancel", "run"]
@@ -28,6 +30,13 @@ class CallValue(Protocol):
 
     def new_job(self, now: float, *, link: bool, waits: bool) -> NewJob:
         """Return it as a job to store. `link`: it is given a result; `waits`: for another job."""
+
+    @property
+    def using(self) -> Callable[..., Any]:
+        """Return the same call with other options."""
+
+    def using_unless_said(self, options: Mapping[str, Any]) -> Self:
+        """Return the same call with those of the options that it has not been given."""
 
 
 class Attached(NamedTuple):

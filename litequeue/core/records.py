@@ -18,8 +18,6 @@ from litequeue.core.stored_names import task_of, version_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from litequeue.core.compositions import Handed
-
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -263,7 +261,7 @@ class Claimed(_Named, msgspec.Struct, frozen=True, gc=False):
     created_at: float
     of_schedule: bool = False
     held: Any = None  # of limits, a `Held`; None: its task has none
-    handed: Handed | None = None  # by its parent, where that was read with the claim; else it is read in the run
+    handed: Any = None  # a `Handed`, by its parent, where that was read with the claim; else it is read in the run
 
 
 def moment(seconds: float | None) -> datetime | None:

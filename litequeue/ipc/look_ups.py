@@ -81,18 +81,20 @@ class LookUps(Generic[T]):
         """Have the next ones read; what is asked for meanwhile is read after them."""
         chunk: list[tuple[str, asyncio.Future[T]]] = []
         while asked.waiting and len(chunk) < CHUNK:
-            job_id, future = asked.waiting.popleft()
-            if not future.done():  # its coroutine has been cancelled, or has no time left
-                chunk.append((job_id, future))
+            chunk.append(asked.waiting.popleft())
         if not chunk:
             self._local.asked = None
             return
         try:
-            read = self._hop(asked.loop, partial(self._read, [job_id for job_id, _ in chunk]))
+            read = self._hop(asked.loop, partial(self._read_for, chunk))
         except RuntimeError as error:  # no thread can be started
             read = asked.loop.create_future()
             read.set_exception(error)
         read.add_done_callback(partial(self._answer, asked, chunk))
+
+    def _read_for(self, chunk: list[tuple[str, asyncio.Future[T]]]) -> Mapping[str, T]:
+        ids = [job_id for job_id, future in chunk if not future.done()]
+        return self._read(ids) if ids else {}
 
     def _answer(
         self,
@@ -102,7 +104,7 @@ class LookUps(Generic[T]):
     ) -> None:
         error = read.exception()
         for job_id, future in chunk:
-            if future.done():
+            if future.done():  # its coroutine has been cancelled, or has no time left
                 continue
             if error is None:
                 future.set_result(read.result()[job_id])

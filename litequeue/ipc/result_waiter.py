@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from litequeue.core.interruptible import interruptible
 
@@ -21,7 +21,7 @@ class Waiter:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.job_ids = (job_id,)
+        self.job_ids: tuple[str, ...] = (job_id,)
         self.context: Context = copy_context()  # tells which job waits, if one does
         self.listener: Listener | None = None
         self._notifier = threading.Lock()  # an Event does the same in ten calls of Python
@@ -61,7 +61,7 @@ class AsyncWaiter:
         import asyncio
 
         self.job_id = job_id
-        self.job_ids = (job_id,)
+        self.job_ids: tuple[str, ...] = (job_id,)
         self.context: Context = copy_context()
         self.event: asyncio.Event = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -76,11 +76,11 @@ class Watch:
 
     def __init__(self, job_ids: Iterable[str], tell: Callable[[Sequence[str]], object]) -> None:
         self.job_ids: set[str] = set(job_ids)
-        self.tell = tell
+        self.tell: Callable[[Sequence[str]], object] = tell
         self.context: Context = copy_context()
 
 
-Waits = Waiter | AsyncWaiter | Watch
+Waits: TypeAlias = Waiter | AsyncWaiter | Watch
 
 
 def wake_all(told: Mapping[Waits, Sequence[str]]) -> None:

@@ -299,7 +299,7 @@ class ResultWaiters:
     def _is_listened(self) -> bool:
         """Whether the listening is there yet: a thread of ours ends where its listener is closed under it."""
         one = self._listening
-        return one in self._table if isinstance(one, Waiter) else one is not None and one.is_alive()
+        return self._table.has(one) if isinstance(one, Waiter) else one is not None and one.is_alive()
 
     def _appoint(self, one: Waits, listener: Listener) -> None:
         if isinstance(one, Waiter):
@@ -327,6 +327,8 @@ class ResultWaiters:
 
     def heard(self, listener: Listener, messages: list[bytes]) -> None:
         """Wake whom these messages of other processes are about."""
+        if not self._table:  # nor is a file opened again that was closed meanwhile
+            return
         if listener.missed or ALL in messages:
             self._look(LOOK, always=True)
         else:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from litequeue.ipc.result_waiter import Waits, Watch
+from litequeue.ipc.result_waiter import Waiter, Waits, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from contextvars import Context
 
 
@@ -16,14 +17,16 @@ class WaitTable:
     """Each method may be called in any thread; `lock` is for what has to be done together."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # re-entrant: a signal handler may cancel a job inside enter()
+        # re-entrant: a signal handler may cancel a job inside enter()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self._waiting: dict[str, set[Waits]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def __contains__(self, one: object) -> bool:
-        return any(one in self._waiting.get(job_id, ()) for job_id in getattr(one, "job_ids", ()))
+    def has(self, one: Waiter) -> bool:
+        """Whether it still waits."""
+        return one in self._waiting.get(one.job_id, ())
 
     def enter(self, one: Waits) -> None:
         """Note what it waits for."""

@@ -140,9 +140,10 @@ class _Stored:
             self._add_from(parent, child, edge.place, own=edge.own and (parent < 0 or parent in self._own))
 
     def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
-        if (parent, child, place) in self._linked:  # by its key, and by `after=`
-            return
-        self._linked.add((parent, child, place))
+        if self._found:  # one job may be meant twice: by its key, and by `after=`
+            if (parent, child, place) in self._linked:
+                return
+            self._linked.add((parent, child, place))
         self.edges.append((parent, child, place, int(own)))
         state, put_off = self.earlier.get(parent, (0, None))
         if state < _SUCCEEDED or (put_off is not None and child > put_off):
@@ -151,13 +152,13 @@ class _Stored:
             self._ends.setdefault(child, Over(parent, parent, state))
 
     def dependents(self) -> Iterable[tuple[Any, ...]]:
-        """The rows of those that wait, and of groups."""
+        """The rows of those that wait, and of groups: where nothing is to come, for one end, which `settle` tells."""
         for place, each in self._plan.dependents.items():
             node = self.node(place)
             if node is not None and place not in self._found:
-                yield node, self._unended[node], int(each.runs_on), 1, each.delay, each.expires
+                yield node, self._unended[node] or 1, int(each.runs_on), 1, each.delay, each.expires
         for number in self._groups:
-            yield -number, self._unended[-number], int(RunsOn.GROUP), 0, None, None
+            yield -number, self._unended[-number] or 1, int(RunsOn.GROUP), 0, None, None
 
     def settle(self, spread: Spread) -> Steps[None]:
         """Let begin, or end, what waits for nothing that is to come."""
@@ -173,7 +174,7 @@ class _Stored:
             if node in groups or waits.get(node) in (RunsOn.SUCCESS, RunsOn.FAILURE)
         }
         over = [node for node in (*waits, *groups) if not self._unended[node]]
-        yield from spread.follow_from(Counter(dict.fromkeys(over, 0)), ends, groups & set(ends))
+        yield from spread.follow_from(Counter(dict.fromkeys(over, 1)), ends, groups & set(ends))
 
 
 def _many(statement: str, rows: Iterable[tuple[Any, ...]]) -> Steps[None]:

@@ -58,11 +58,12 @@ CROSS JOIN litequeue_edges AS edge
 CROSS JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
 LIMIT CAST(:limit AS INTEGER)
 
--- So many parents of each have ended: [[node, count], ...].
+-- So many parents of each have ended: [[node, count], ...]. Where none is left that is not told again: in a circle, which only
+-- someone else can write, it would not end.
 -- name: count_down
 UPDATE litequeue_dependents SET unended = max(0, unended - ended.count)
 FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') AS count FROM json_each(:counts)) AS ended
-WHERE node = ended.child
+WHERE node = ended.child AND unended > 0
 RETURNING node, unended, runs_on, waits, ended_by, ended_as
 
 -- [[node, ended_by, ended_as], ...].

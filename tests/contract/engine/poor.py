@@ -32,6 +32,7 @@ class PoorEngine:
         self.jobs = Jobs(self)
         self.schedules = Missing(name, Feature.SCHEDULES)
         self.rules = Missing(name, Feature.LIMITS)
+        self.compositions = Missing(name, Feature.COMPOSITION)
         self.transactions = Missing(name, Feature.TRANSACTION, "this engine is in memory; enqueue after your commit")
 
     def attach(self, home):

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from litequeue import Job, JobFailed, Unsupported, every
+from litequeue import Job, JobFailed, Unsupported, every, group
 from litequeue.core.engine import Feature
 
 
@@ -92,6 +92,15 @@ ASKING = {
         lambda rig: declared(rig, "render", uses={"gpu": 1}),
         lambda rig: rig.queue.worker(offers={"gpu": 1}),
         lambda rig: rig.queue.worker(queues={"default": 2}),
+    ],
+    Feature.COMPOSITION: [
+        lambda rig: (rig.tasks.add.s(1) | rig.tasks.add.s()).enqueue(),
+        lambda rig: asyncio.run(group(rig.tasks.add.s(1)).aenqueue()),
+        lambda rig: rig.tasks.add.map([1, 2]),
+        lambda rig: rig.tasks.add.chunks([1, 2], 1),
+        lambda rig: rig.tasks.add.using(after=["1"]),
+        lambda rig: rig.tasks.add.using(on_failure=rig.tasks.add.s(1)),
+        lambda rig: declared(rig, "alert", on_success=rig.tasks.add.s(1)),
     ],
     Feature.LONG_DELAY: [
         lambda rig: rig.tasks.add.using(delay="5000d").enqueue(1),
