@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from contract.jobs import BOOM, Hands
-from litequeue.core.compositions import Failure, Lost
-from litequeue.core.outcome import Cancelled, Ended, Failed, Outcome, Released, Retried, Snoozed, Succeeded
+from contract.jobs import Hands
+from litequeue.core.outcome import Ended, Succeeded
 from litequeue.core.plan import RunsOn
-from litequeue.core.store import Demand
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.compose import ended as ends
 from litequeue.sqlite.compose import whole
@@ -31,6 +29,7 @@ from litequeue.testing import ManualClock
 from model.composed_plans import TASKS, Lot
 from model.composed_rows import LEFT, Rows
 from model.composed_truth import Graph, Job
+from model.composed_workers import KEPT, Workers
 from model.quick import quickly
 from model.row import (
     CANCELLED,
@@ -50,20 +49,18 @@ from model.world import SHARED_MEMORY, Played
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from litequeue.core.compositions import Handed
     from litequeue.core.records import Claimed
 
-KEPT = 60.0
 BACKLOG = 60
 FEW = 4  # steps in one transaction, where the rest is put off
-LAST_CYCLES = 400
+LAST_CYCLES = 100
 
 
 class RolledBack(Exception):
     """A caller's transaction is undone."""
 
 
-class ComposedWorld:
+class ComposedWorld(Workers):
     """One file, some processes, and who acts next."""
 
     def __init__(self, seed: int, folder: Path) -> None:
@@ -124,7 +121,7 @@ class ComposedWorld:
         try:
             with store.transactions.transaction():
                 store.compositions.store(plan)
-                raise RolledBack
+                raise RolledBack  # noqa: TRY301
         except (RolledBack, JobNotFound, KeyConflict) as error:
             self.tally[type(error).__name__] += 1
 
@@ -134,7 +131,7 @@ class ComposedWorld:
             return
         node, scope, held_until = held
         is_there = node in self.graph.groups or (
-            node in self.graph.jobs and not self._is_past(self.graph.jobs[node], now)
+            node in self.graph.jobs and (self.graph.jobs[node].delete_at or now + 1.0) > now
         )
         if held_until is not None:
             must_be(not is_there or held_until <= now, f"key {key} was held until {held_until}")
@@ -144,104 +141,6 @@ class ComposedWorld:
 
     def _is_past(self, job: Job, now: float) -> bool:
         return job.delete_at is not None and job.delete_at <= now and not self.graph.is_needed(job.id)
-
-    # ---- workers
-
-    def cycle(self, worker: Hands | None = None, limit: int | None = None) -> None:
-        worker = worker or self.chance.choice(self.crew)
-        ended, self.ends[worker.number] = self.ends[worker.number], []
-        demand = Demand(frozenset(TASKS), limit or self.chance.choice((1, 2, 5)))
-        cycle = worker.store.runs.claim(worker.number, [demand], None, ended)
-        must_be(not cycle.lost, f"came too late: {cycle.lost}")
-        for end in ended:
-            self._note(end.job, end.outcome)
-        self.compare(cycle.claimed, ended)
-        for job in cycle.claimed:
-            self._check_handed(worker.store, job)
-            self.runs.append((worker, job))
-        self.tally["claimed"] += len(cycle.claimed)
-
-    def _check_handed(self, store: SqliteStore, job: Claimed) -> None:
-        """What it takes is the result of its parent, or how that failed."""
-        one = self.graph.jobs[int(job.id)]
-        taken = [link.parent for link in self.graph.up(one.id) if link.place == 0]
-        if taken:
-            [parent] = taken
-            handed = store.runs.handed_to(job.id)
-            must_be(job.handed in (None, handed), f"{job.id} is handed {job.handed} with its claim, not {handed}")
-            if one.waits is not None and one.waits.runs_on == RunsOn.FAILURE:
-                must_be(isinstance(handed, Failure) and handed.job_id == str(parent), f"{job.id} is handed {handed}")
-            else:
-                wanted = self._handed(parent)
-                must_be(_shape(handed) == wanted, f"{job.id} is handed {handed}, not {wanted}")
-            self.tally["handed"] += 1
-
-    def _handed(self, node: int) -> Any:
-        if node > 0:
-            job = self.graph.jobs[node]
-            return job.result if job.state == SUCCEEDED else (str(node), STATES[job.state])
-        links = sorted((link for link in self.graph.up(node) if link.place >= 0), key=lambda link: link.place)
-        return [self._handed(link.parent) for link in links]
-
-    def _note(self, run: Claimed, outcome: Outcome) -> None:
-        """What became of a run."""
-        number, graph = int(run.id), self.graph
-        job = graph.jobs[number]
-        match outcome:
-            case Succeeded(result):
-                job.result = result
-                graph.end(number, SUCCEEDED)
-            case Failed():
-                graph.end(number, FAILED)
-            case Cancelled():
-                graph.end(number, CANCELLED)
-            case Retried(run_at, _) | Snoozed(run_at):
-                job.state, job.run_at = SCHEDULED, run_at
-                if job.asked:
-                    graph.end(number, CANCELLED)
-            case _:
-                job.state = QUEUED
-                if job.asked:
-                    graph.end(number, CANCELLED)
-
-    def _some_run(self) -> tuple[Hands, Claimed] | None:
-        return self.runs.pop(self.chance.randrange(len(self.runs))) if self.runs else None
-
-    def end(self) -> None:
-        found = self._some_run()
-        if found is None:
-            return
-        worker, job = found
-        now = self.clock.now()
-        outcomes: tuple[Outcome, ...] = (
-            Succeeded(f'"{job.id} {job.attempt}"'.encode()), Failed(BOOM), Retried(now + 3.0, BOOM), Snoozed(now),
-            Cancelled(), Released(begun=True),
-        )  # fmt: skip
-        [outcome] = self.chance.choices(outcomes, (12, 4, 1, 1, 1, 1))
-        self.ends[worker.number].append(Ended(job, outcome, now, KEPT))
-
-    def complete(self) -> None:
-        found = self._some_run()
-        if found is not None:
-            worker, job = found
-            result = f'"{job.id} completed"'.encode()
-            with worker.store.runs.completing(job, result, KEPT):
-                pass
-            self._note(job, Succeeded(result))
-
-    def die(self) -> None:
-        """A worker dies, and its jobs are rescued."""
-        place = self.chance.randrange(len(self.crew))
-        worker = self.crew[place]
-        worker.store.runs.rescue(worker.number, None, blame=False)
-        lost = [job for mine, job in self.runs if mine is worker]
-        lost += [end.job for end in self.ends.pop(worker.number)]
-        self.runs = [run for run in self.runs if run[0] is not worker]
-        for job in lost:
-            self._note(job, Released(begun=True))
-        self.crew[place] = Hands(worker.store, *TASKS)
-        self.ends[self.crew[place].number] = []
-        self.tally["deaths"] += 1
 
     # ---- callers
 
@@ -356,7 +255,9 @@ class ComposedWorld:
             if row is not None and row.state == EXPIRED and job.state < RUNNING:
                 late = self.graph.lags or rows.put_off  # it may have begun in the same transaction
                 is_due = job.expires_at is not None and job.expires_at <= now
-                must_be(is_due or (late and job.waits is not None and job.waits.expires is not None), f"{job} expires early")
+                must_be(
+                    is_due or (late and job.waits is not None and job.waits.expires is not None), f"{job} expires early"
+                )
                 self.graph.end(number, EXPIRED)
                 self.tally["expired"] += 1
 
@@ -405,17 +306,9 @@ class ComposedWorld:
             while self.stores[0].maintenance.prune():
                 self.compare()
         for table in LEFT:
-            rows = self.stores[0].kernel.read(lambda db: db.rows(f"SELECT * FROM {table}"))  # noqa: B023, S608
+            rows = self.stores[0].kernel.read(lambda db: db.rows(f"SELECT * FROM {table}"))  # noqa: B023
             must_be(not rows, f"{table} outlives all jobs: {rows[:3]} {self.graph.links}")
         must_be(self.stores[0].admin.integrity() == [], "the file is damaged")
-
-
-def _shape(handed: Handed) -> Any:
-    if isinstance(handed, list):
-        return [_shape(each) for each in handed]
-    if isinstance(handed, Lost):
-        return handed.failure.job_id, handed.failure.status
-    return handed
 
 
 def play(seed: int, steps: int, *, over: Callable[[], bool] = lambda: False) -> Played:

@@ -1,4 +1,4 @@
-"""Plans of compositions, drawn by lot: chains, groups and calls inside each other, callbacks, `after=`. Knows no store."""
+"""Plans of compositions, drawn by lot: chains and groups inside each other, callbacks, `after=`. Knows no store."""
 
 from __future__ import annotations
 

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection
     from model.composed_truth import Graph, Job
 
-LEFT = tuple(
-    f"litequeue_{name}" for name in ("groups", "edges", "dependents", "unspread", "composition_keys")
-)
+LEFT = tuple(f"litequeue_{name}" for name in ("groups", "edges", "dependents", "unspread", "composition_keys"))
 
 
 class JobRow(NamedTuple):
@@ -52,7 +50,10 @@ class Rows(NamedTuple):
             return db.rows(sql)
 
         # emptied: the newest one that is deleted leaves its id
-        jobs = rows("SELECT id, state, run_at, expires_at, delete_at, held_key IS NOT NULL FROM litequeue_jobs WHERE delete_at IS NOT 0")
+        jobs = rows(
+            "SELECT id, state, run_at, expires_at, delete_at, held_key IS NOT NULL FROM litequeue_jobs "
+            "WHERE delete_at IS NOT 0"
+        )
         waits = rows("SELECT node, unended, runs_on, waits, ended_by, ended_as FROM litequeue_dependents")
         edges = rows("SELECT parent, child, place, own FROM litequeue_edges")
         keys = rows("SELECT key, node, key_scope, held_until FROM litequeue_composition_keys")
@@ -89,8 +90,8 @@ class Rows(NamedTuple):
         if job.state == CANCELLED and job.caused:
             if row.ended_by != job.ended_by:
                 self._check_reason(graph, job, named)
-                was, job.ended_by = job.ended_by, row.ended_by
-                self._check_kept(graph, job, row, was)
+                job.ended_by = row.ended_by
+                self._check_kept(graph, job, row)
         elif job.state == CANCELLED or waits:
             must_be(row.ended_by is None, f"job {job.id} is {STATES[job.state]}, and was ended by {named}")
 
@@ -98,15 +99,16 @@ class Rows(NamedTuple):
         node, state = named
         must_be(node in {*graph.reasons(job.id)}, f"job {job.id} was ended by {named}, which is no parent of it")
         there = graph.jobs[node].state if node in graph.jobs else None
-        must_be(there == state or node in job.lost, f"job {job.id} was ended by {named}, which is {there}")
+        must_be(there in (state, None), f"job {job.id} was ended by {named}, which is {there}")
         must_be(job.waits.runs_on == RunsOn.FAILURE or state > SUCCEEDED, f"job {job.id} was ended by {named}")
 
-    def _check_kept(self, graph: Graph, job: Job, row: Waits, was) -> None:
+    def _check_kept(self, graph: Graph, job: Job, row: Waits) -> None:
         if row.ended_as == SUCCEEDED:
             must_be(job.delete_at is not None, f"job {job.id} does not apply, and is kept")
         elif row.ended_by in graph.jobs:
             kept, parents = job.delete_at, graph.jobs[row.ended_by].delete_at
-            must_be(kept is not None and parents is not None and kept >= parents, f"job {job.id} is kept until {kept}, its parent {row} until {parents}, was {was}")
+            is_long = kept is not None and parents is not None and kept >= parents
+            must_be(is_long, f"job {job.id} is kept until {kept}, {row.ended_by} until {parents}")
 
     def _check_group(self, graph: Graph, group: int, row: Waits) -> None:
         bad = graph.is_bad(group)

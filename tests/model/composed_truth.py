@@ -178,6 +178,7 @@ class Graph:
             case _ if over:
                 delay = job.waits.delay
                 job.state = SCHEDULED if (delay or 0.0) > 0 or (delay is None and job.run_at > now) else QUEUED
+                job.run_at = job.run_at if delay is None else now + delay
                 if job.waits.expires is not None:
                     job.expires_at = now + job.waits.expires
             case _:
@@ -298,9 +299,10 @@ class Graph:
         for group in gone:
             members = [link.parent for link in self.up(group) if link.place >= 0 and link.parent not in gone]
             must_be(not members, f"group {-group} is gone before its members {members}")
-        for link in self.links:
-            if link.parent in gone and self.groups[link.parent].lost:
-                self._lose(link, *self.groups[link.parent].lost)
+        for _ in gone:  # from the innermost out
+            for link in self.links:
+                if link.parent in gone:
+                    self._lose(link, *self.groups[link.parent].lost)
         for group in gone:
             del self.groups[group]
         self.links = {link for link in self.links if not {link.parent, link.child} & gone}

@@ -50,7 +50,7 @@ def _check_parents(job_id: str, runs_on: int) -> Steps[None]:
 
 
 def check_told(job_id: str) -> Steps[None]:
-    """Refuse a retry while its end, or that of what comes after it, is still being told: half of them would wait again."""
+    """Refuse a retry while its end, or that of what comes after it, is still being told: some would not wait again."""
     if (yield SQL["is_put_off"], {"node": int(job_id)}) == [(1,)]:
         raise Unsupported(
             f"job {job_id} has so many dependents that some of them are still being ended: retry it in a moment"

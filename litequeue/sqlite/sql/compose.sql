@@ -169,7 +169,7 @@ WHERE node = again.child
 UPDATE litequeue_jobs SET delete_at = max(litequeue_jobs.delete_at, parent.delete_at)
 FROM (SELECT dependent.node, job.delete_at FROM json_each(:ids) AS wanted
       CROSS JOIN litequeue_dependents AS dependent ON dependent.node = wanted.value
-      CROSS JOIN litequeue_jobs AS job ON job.id = dependent.ended_by) AS parent
+      CROSS JOIN litequeue_jobs AS job ON job.id = dependent.ended_by AND job.state > 4) AS parent
 WHERE id = parent.node AND state = 6
 
 -- name: keyed_among
@@ -288,9 +288,12 @@ CROSS JOIN litequeue_edges AS edge ON edge.parent = node.value AND edge.place >=
 LEFT JOIN litequeue_jobs AS taker ON taker.id = edge.child
 WHERE edge.child < 0 OR (taker.state <> 4 AND (taker.delete_at IS NULL OR taker.delete_at > :now))
 
--- Those whose ends are not told yet, and those that hold the key of a composition for a time.
+-- Those whose ends, or those of their groups, are not told yet, and those that hold the key of a composition for a time.
 -- name: untold_among
 SELECT node, :later FROM json_each(:nodes) AS wanted CROSS JOIN litequeue_unspread ON node = wanted.value
+UNION ALL
+SELECT edge.parent, :later FROM litequeue_unspread CROSS JOIN litequeue_edges AS edge ON edge.child = node
+WHERE node < 0 AND edge.parent IN (SELECT value FROM json_each(:nodes))
 UNION ALL
 SELECT node, held_until FROM json_each(:nodes) AS wanted CROSS JOIN litequeue_composition_keys ON node = wanted.value
 WHERE held_until > :now
@@ -298,6 +301,8 @@ WHERE held_until > :now
 -- A group that has not ended is needed, and one whose results a job takes; one in another group where that one is.
 -- name: group_needed
 SELECT NULL, :later FROM litequeue_dependents WHERE node = :group AND unended > 0
+UNION ALL
+SELECT NULL, :later FROM litequeue_unspread WHERE node = :group
 UNION ALL
 SELECT NULL, held_until FROM litequeue_composition_keys WHERE node = :group AND held_until > :now
 UNION ALL
