@@ -90,8 +90,9 @@ class Rows(NamedTuple):
         if job.state == CANCELLED and job.caused:
             if row.ended_by != job.ended_by:
                 self._check_reason(graph, job, named)
+                if job.ended_by is None:  # else that parent may be kept longer by now, for another reason
+                    self._check_kept(graph, job, row)
                 job.ended_by = row.ended_by
-                self._check_kept(graph, job, row)
         elif job.state == CANCELLED or waits:
             must_be(row.ended_by is None, f"job {job.id} is {STATES[job.state]}, and was ended by {named}")
 
