@@ -368,6 +368,30 @@ def test_a_dependent_that_was_cancelled_waits_again_when_it_is_retried(work):
     assert work.run_all() == [first.id, second.id]
 
 
+def test_a_job_that_is_retried_by_itself_forgets_why_it_was_cancelled(work):
+    first = work.add.using(key="k").enqueue(1)
+    last = work.add.using(after=first, key="l", key_scope="unfinished").enqueue(2)
+    work.run(BOOM)
+    work.add.using(key="l", key_scope="unfinished").enqueue(3)
+    assert first.retry() == (last.id,)
+    work.run()
+    last.retry()
+    last.cancel()
+    assert (work.status(last), work.reason(last)) == (["cancelled"], None)
+
+
+def test_a_callback_of_a_failure_is_told_of_it_though_the_job_was_retried_since(work):
+    job = work.add.using(on_failure=work.note.using(delay=60).s()).enqueue(1)
+    work.run(BOOM)
+    job.retry()
+    work.run(b"5")
+    work.store.clock.advance(60)
+    [claimed] = work.claim()
+    assert claimed.handed is None
+    handed = work.store.runs.handed_to(claimed.id)
+    assert (handed.job_id, handed.status, handed.message) == ("1", "failed", "boom")
+
+
 def test_a_callback_that_has_run_is_not_called_again(work):
     job = work.add.using(on_failure=work.note.s()).enqueue(1)
     work.run(BOOM)
@@ -516,6 +540,19 @@ def test_a_call_whose_key_is_held_is_that_job(work):
     assert work.ready() == [again.id]  # it has succeeded already
 
 
+def test_a_key_that_is_given_twice_in_a_composition_is_one_job_which_waits_for_what_came_first(work):
+    keyed = work.add.using(key="k")
+    (work.add.s(1) | group(keyed.s(), keyed.s()) | keyed.s() | work.total.si([])).enqueue()
+    assert work.run_all() == ["1", "2", "3"]
+    assert work.unended() == {2: 0, 3: 0, -1: 0}
+
+
+def test_a_parent_that_is_named_twice_by_its_key_and_by_after_is_waited_for_once(work):
+    first = work.add.using(key="k").enqueue(1)
+    (work.add.using(key="k").s(1) | work.add.using(after=first).si(2)).enqueue()
+    assert work.run_all() == ["1", "2"]
+
+
 # ---- transactions
 
 
@@ -605,6 +642,43 @@ def test_a_cancelled_dependent_is_kept_as_long_as_its_parent(work, clock):
     while work.store.maintenance.prune():
         pass
     assert work.rows("SELECT count(*) FROM litequeue_jobs WHERE state > 3") == [(0,)]
+
+
+def test_what_another_parent_has_ended_from_now_on_is_kept_as_long_as_that(work, clock):
+    one, other = work.add.enqueue(1), work.add.enqueue(2)
+    last = work.add.using(after=[one, other]).enqueue(3)
+    [first, second] = work.claim()
+    work.hands.settle((first, BOOM), keep_for=DAY)
+    work.hands.settle((second, BOOM), keep_for=30 * DAY)
+    one.retry()
+    clock.advance(20 * DAY)
+    work.store.maintenance.prune()
+    other.retry()
+    work.run()
+    assert (work.status(last), work.run()) == (["queued"], [last.id])
+
+
+def test_what_a_failed_member_has_ended_does_not_begin_once_that_is_pruned(work, clock):
+    body = (group(work.add.s(1), work.add.s(2)) | work.total.si([])).enqueue()
+    [first, second] = work.claim()
+    work.hands.settle((first, BOOM), keep_for=30 * DAY)
+    work.hands.settle((second, BOOM), keep_for=DAY)
+    work.store.kernel.writer.run(lambda db: db.rows("UPDATE litequeue_jobs SET delete_at = ? WHERE id = 3", (9e9,)))
+    clock.advance(2 * DAY)
+    work.store.maintenance.prune()
+    work.store.jobs.retry("1")
+    work.run()
+    assert (work.status(body), work.reason(body)) == (["cancelled"], "parent 2 failed")
+
+
+def test_groups_go_with_the_last_job_in_them_and_around_them(work, clock):
+    (work.add.s(1) | group(group(group([])), group(work.add.s(2), group([])))).enqueue()
+    work.run_all(fails={"1"})
+    clock.advance(30 * DAY)
+    while work.store.maintenance.prune():
+        pass
+    tables = ("groups", "edges", "dependents")
+    assert [work.rows(f"SELECT * FROM litequeue_{table}") for table in tables] == [[], [], []]
 
 
 def _filler(work):

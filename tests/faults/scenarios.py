@@ -14,6 +14,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from faults.composed import Composed  # noqa: F401  it is one of them
 from faults.scenario import LONG, UNENDED, Book, Scenario, attempt, create, declare, ended_within, executed, work_off
 from litequeue import Queue, Status, current_job, every
 from litequeue.core.store import Demand, NewWorker

@@ -9,12 +9,14 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from model import limited
+from model import composed, limited
 from model.row import Broken
 from model.world import Limits, Played, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+OF_THEIR_OWN = {2: limited.play, 4: composed.play}
 
 
 class Ended(NamedTuple):
@@ -27,12 +29,12 @@ class Ended(NamedTuple):
 def one(seed: int, steps: int, until: float, limits: Limits) -> Ended:
     """Play one seed in whichever process; `until` by the monotonic clock, which is that of the machine.
 
-    Every third is one of limits, which are played in a world of their own.
+    One of five is one of limits, and one of compositions: they are played in worlds of their own.
     """
     over = lambda: time.monotonic() > until  # noqa: E731
     try:
-        if seed % 3 == 2 and not limits.remote:
-            return Ended(limited.play(seed, steps, over=over))
+        if seed % 5 in OF_THEIR_OWN and not limits.remote:
+            return Ended(OF_THEIR_OWN[seed % 5](seed, steps, over=over))
         return Ended(play(seed, steps, limits=limits, over=over))
     except Broken as broken:
         return Ended(Played(0, Counter()), str(broken))

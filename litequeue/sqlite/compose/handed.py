@@ -43,8 +43,7 @@ def handed_to(db: Connection, job: int) -> Handed:
         found = db.rows(SQL["ended_parent"], {"id": parent})
         if not found:
             raise DecodeError(f"job {job} takes the result of job {parent}, which is not on record any more")
-        handed = _result(db, *found[0])
-        return handed.failure if on_failure and isinstance(handed, Lost) else handed
+        return _failure(db, *found[0]) if on_failure else _result(db, *found[0])
 
 
 def with_handed(db: Connection, jobs: list[Claimed]) -> list[Claimed]:
@@ -85,6 +84,18 @@ def _result(db: Connection, job: int, task: str, state: int, failures: int, resu
     status = STATES[state]
     if status is Status.SUCCEEDED:
         return b"" if result is None else result
+    return _lost(db, job, task, status, failures)
+
+
+def _failure(db: Connection, job: int, task: str, state: int, failures: int, _: bytes | None) -> Failure:
+    """How the job failed, though it may have been retried since: its callback begins in its own time."""
+    status = STATES[state]
+    if status not in (Status.FAILED, Status.EXPIRED):
+        status = Status.FAILED if db.rows(SQL["last_error"], {"id": job}) else Status.EXPIRED
+    return _lost(db, job, task, status, failures).failure
+
+
+def _lost(db: Connection, job: int, task: str, status: Status, failures: int) -> Lost:
     kind, message = _IN_WORDS.get(status, ("Unknown", f"it is {status}"))
     traceback = ""
     if status is Status.FAILED:

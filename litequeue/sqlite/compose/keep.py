@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from litequeue.sqlite.drivers.connection import Connection
 
+_FORGET = "name_for_good", "forget_edges_from", "forget_edges_to", "forget_dependents", "forget_keys_of_wholes"
 KEEP_ON = 600.0  # seconds, before another look at what is needed
 
 
@@ -57,7 +58,7 @@ def forget(db: Connection, jobs: Sequence[int]) -> None:
     while nodes:
         near = {"nodes": json.dumps(nodes)}
         groups = [group for (group,) in db.rows(SQL["groups_beside"], near)]
-        for statement in ("forget_edges_from", "forget_edges_to", "forget_dependents", "forget_keys_of_wholes"):
+        for statement in _FORGET:
             db.rows(SQL[statement], near)
         nodes = [group for (group,) in db.rows(SQL["empty_among"], {"nodes": json.dumps(groups)})] if groups else []
         if nodes:

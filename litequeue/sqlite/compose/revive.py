@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _SUCCEEDED = NUMBER[Status.SUCCEEDED]
 
 
-def still_waits(job_id: str) -> Steps[bool]:
-    """Whether a job that is retried waits for parents again.
+def wait_again(job_id: str) -> Steps[bool]:
+    """Note that a job is retried; return whether its parents hold it again.
 
     Raises `Unsupported` where one of them has ended and not succeeded.
     """
@@ -33,8 +33,14 @@ def still_waits(job_id: str) -> Steps[bool]:
     unended, runs_on, _, ended_by, ended_as = rows[0]
     if ended_as == GONE:
         raise Unsupported(f"job {job_id} waited for job {ended_by}, which was deleted from the file: enqueue it anew")
-    if runs_on == RunsOn.END:
-        return bool(unended)
+    if runs_on != RunsOn.END:
+        yield from _check_parents(job_id, runs_on)
+    waits = bool(unended)
+    yield SQL["point_again"], {"again": json.dumps([(int(job_id), None, None, int(waits))])}
+    return waits
+
+
+def _check_parents(job_id: str, runs_on: int) -> Steps[None]:
     for parent, state, _, marked_by, marked_as in (yield SQL["parents_of"], {"node": int(job_id)}):
         ended_by, ended_as = (parent, state) if parent > 0 else (marked_by, marked_as)
         if runs_on == RunsOn.SUCCESS and (ended_as or 0) > _SUCCEEDED:
@@ -44,17 +50,11 @@ def still_waits(job_id: str) -> Steps[bool]:
             )
         if runs_on == RunsOn.FAILURE and ended_as in (_SUCCEEDED, NUMBER[Status.CANCELLED]):
             raise Unsupported(f"job {job_id} is called where job {ended_by} fails, which is {STATES[ended_as]}")
-    return bool(unended)
-
-
-def wait_again(job_id: str) -> Steps[None]:
-    """Note that a retried job is held by its parents."""
-    yield SQL["point_again"], {"again": json.dumps([(int(job_id), None, None, 1)])}
 
 
 def check_told(job_id: str) -> Steps[None]:
-    """Refuse a retry while the end of the job is still being told to those that wait for it."""
-    if (yield SQL["is_put_off"], {"node": int(job_id)}):
+    """Refuse a retry while its end, or that of what comes after it, is still being told: some would not wait again."""
+    if (yield SQL["is_put_off"], {"node": int(job_id)}) == [(1,)]:
         raise Unsupported(
             f"job {job_id} has so many dependents that some of them are still being ended: retry it in a moment"
         )
@@ -100,6 +100,7 @@ def _healed(marked: Collection[int]) -> Steps[list[int]]:
     bad = [(child, other // 10, other % 10, 0) for child, other in others if other is not None]
     if bad:
         yield SQL["point_again"], {"again": json.dumps(bad)}
+        yield SQL["keep_as_long"], {"ids": json.dumps([child for child, *_ in bad])}
     return [child for child, other in others if other is None]
 
 

@@ -40,11 +40,12 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
             return StoredPlan(last=held, jobs=[], groups=[], fresh=False, found=members)
     earlier = (yield from _standing_after(plan)) if plan.after else {}
     jobs, found = yield from _store_jobs(plan, ask)
+    keyed = sorted({int(jobs[place]) for place in found})
     groups = []
     for count in plan.groups:
         [(number,)] = yield SQL["number_group"], {"now": plan.created_at, "members": count}
         groups.append(int(number))
-    stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(sorted(found), plan.created_at)), found)
+    stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(keyed, plan.created_at)), found)
     yield from _many("add_edges", stored.edges)
     yield from _many("add_dependents", stored.dependents())
     if stored.earlier or 0 in plan.groups:
@@ -73,9 +74,9 @@ def _standing(ids: Sequence[int], now: float) -> Steps[dict[int, tuple[int, int 
 
 
 def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
-    """Store its jobs; return the id of each, "" for one that is not stored, and those that were there before."""
+    """Store its jobs; return the id of each, "" for one that is not stored, and the places whose keys others hold."""
     ids: list[str] = []
-    found: set[int] = set()
+    found: set[int] = set()  # perhaps jobs of other places: a key may be given twice in one plan
     run: list[Any] = []  # those that differ in no more than a row can hold, stored together
     room = Room()
     ends = {each.first: each for each in plan.callbacks}
@@ -86,7 +87,7 @@ def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
             if run:
                 ids += yield from submit_run(run)
                 run = []
-            if not ids[callbacks.owner] or int(ids[callbacks.owner]) in found:
+            if not ids[callbacks.owner] or callbacks.owner in found:
                 ids += [""] * (callbacks.end - place)
                 place = callbacks.end
                 continue
@@ -99,7 +100,7 @@ def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
             submitted = yield from submit(new, ask, room)
             ids.append(submitted.id)
             if not submitted.fresh:
-                found.add(int(submitted.id))
+                found.add(place)
         place += 1
     if run:
         ids += yield from submit_run(run)
@@ -109,7 +110,7 @@ def _store_jobs(plan: Plan, ask: Ask) -> Steps[tuple[list[str], set[int]]]:
 class _Stored:
     """The nodes and edges of a plan whose jobs and groups are stored.
 
-    `earlier`: jobs of before, as they stand. `found`: those of them that hold the keys of calls of the plan.
+    `earlier`: jobs of before, as they stand. `found`: the places of calls whose keys other jobs hold.
     """
 
     def __init__(
@@ -122,19 +123,20 @@ class _Stored:
     ) -> None:
         self._plan, self._groups, self.earlier, self._found = plan, groups, earlier, found
         # by place in the plan; 0: it is not stored. Groups stand at the end, as their places are negative
-        self._nodes = [int(job or 0) for job in jobs] + [-number for number in reversed(groups)]
+        self._nodes = nodes = [int(job or 0) for job in jobs] + [-number for number in reversed(groups)]
         self._unended: Counter[int] = Counter()
         self._ends: dict[int, Over] = {}  # by node: a parent of before that ends it
         self.edges: list[tuple[int, int, int, int]] = []
-        nodes = self._nodes
         if not (earlier or found or 0 in nodes):
             self.edges = [(nodes[edge[0]], nodes[edge[1]], edge[2], int(edge[3])) for edge in plan.edges]
             self._unended.update([child for _, child, *_ in self.edges])
             return
+        self._own = {int(job) for place, job in enumerate(jobs) if job and place not in found}
+        self._linked: set[tuple[int, int, int]] = set()
         for edge in plan.edges:
             self._add(edge)
         for job, place in plan.after:
-            if nodes[place] and nodes[place] not in found:
+            if place not in found and nodes[place]:
                 self._add_from(int(job), nodes[place], -1, own=False)
 
     def node(self, place: int) -> int:
@@ -144,10 +146,13 @@ class _Stored:
     def _add(self, edge: Edge) -> None:
         parent, child = self._nodes[edge.parent], self._nodes[edge.child]
         # a job that was there before waits for no one: its key says that it is that call, and has been enqueued
-        if parent and child and child not in self._found:
-            self._add_from(parent, child, edge.place, own=edge.own and parent not in self._found)
+        if parent and child and edge.child not in self._found:
+            self._add_from(parent, child, edge.place, own=edge.own and (parent < 0 or parent in self._own))
 
     def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
+        if (parent, child, place) in self._linked:  # one job may be meant twice: by its key, and by `after=`
+            return
+        self._linked.add((parent, child, place))
         self.edges.append((parent, child, place, int(own)))
         state, put_off = self.earlier.get(parent, (0, None))
         if state < _SUCCEEDED or (put_off is not None and child > put_off):
@@ -160,16 +165,19 @@ class _Stored:
         nodes, unended = self._nodes, self._unended
         for place, (runs_on, delay, expires) in self._plan.dependents.items():
             node = nodes[place]
-            if node and node not in self._found:
+            if node and place not in self._found:
                 yield node, unended[node] or 1, int(runs_on), 1, delay, expires
         for number in self._groups:
             yield -number, unended[-number] or 1, int(RunsOn.GROUP), 0, None, None
 
     def settle(self, spread: Spread) -> Steps[None]:
         """Let begin, or end, what waits for nothing that is to come."""
-        waits = {self._nodes[place]: each.runs_on for place, each in self._plan.dependents.items()}
+        stored = [
+            (self._nodes[place], each) for place, each in self._plan.dependents.items() if place not in self._found
+        ]
+        waits = {node: each.runs_on for node, each in stored if node}
         groups = {-number for number in self._groups}
-        over = [node for node in (*waits, *groups) if node and not self._unended[node] and node not in self._found]
+        over = [node for node in (*waits, *groups) if not self._unended[node]]
         ends = {
             node: end
             for node, end in self._ends.items()

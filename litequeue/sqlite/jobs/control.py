@@ -10,7 +10,7 @@ from litequeue.core.records import Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import JobNotFound, KeyConflict, Unsupported
 from litequeue.sqlite.compose.keep import forget, keep_needed
-from litequeue.sqlite.compose.revive import check_told, revive, still_waits, wait_again
+from litequeue.sqlite.compose.revive import check_told, revive, wait_again
 from litequeue.sqlite.jobs import line
 from litequeue.sqlite.jobs.finish import finish
 from litequeue.sqlite.jobs.ids import is_id
@@ -88,11 +88,8 @@ def retry(job_id: str, now: float, revived: list[str] | None = None) -> Steps[tu
         yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds), "state": NUMBER[Status.QUEUED]}
         return ()
     yield from check_told(job_id)
-    waits = yield from still_waits(job_id)
-    to = Status.WAITING if waits else Status.QUEUED
+    to = Status.WAITING if (yield from wait_again(job_id)) else Status.QUEUED
     yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds), "state": NUMBER[to]}
-    if waits:
-        yield from wait_again(job_id)
     if of_schedule:
         yield from line.rejoin(job_id)
     return (yield from revive(job_id, now, revived))

@@ -113,8 +113,14 @@ SELECT node, ended_by, ended_as, is_over, after FROM litequeue_unspread ORDER BY
 -- name: has_put_off
 SELECT EXISTS (SELECT 1 FROM litequeue_unspread)
 
+-- Whether the end of a job, or of what comes after it, is still to be told.
 -- name: is_put_off
-SELECT 1 FROM litequeue_unspread WHERE node = :node
+SELECT EXISTS (SELECT 1 FROM litequeue_unspread) AND EXISTS (
+    WITH RECURSIVE part (node) AS (
+        SELECT CAST(:node AS INTEGER)
+        UNION
+        SELECT edge.child FROM part CROSS JOIN litequeue_edges AS edge ON edge.parent = part.node)
+    SELECT 1 FROM part CROSS JOIN litequeue_unspread ON litequeue_unspread.node = part.node)
 
 -- name: take_up
 DELETE FROM litequeue_unspread WHERE node = :node
@@ -159,6 +165,14 @@ FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') A
              json_extract(value, '$[3]') AS waits FROM json_each(:again)) AS again
 WHERE node = again.child
 
+-- Jobs that another parent than before has ended from now on are kept as long as that one.
+-- name: keep_as_long
+UPDATE litequeue_jobs SET delete_at = max(litequeue_jobs.delete_at, parent.delete_at)
+FROM (SELECT dependent.node, job.delete_at FROM json_each(:ids) AS wanted
+      CROSS JOIN litequeue_dependents AS dependent ON dependent.node = wanted.value
+      CROSS JOIN litequeue_jobs AS job ON job.id = dependent.ended_by AND job.state > 4) AS parent
+WHERE id = parent.node AND state = 6
+
 -- name: keyed_among
 SELECT job.id, job.task, job.key FROM json_each(:ids) AS wanted
 CROSS JOIN litequeue_jobs AS job ON job.id = wanted.value WHERE job.key IS NOT NULL
@@ -201,10 +215,12 @@ SELECT edge.parent, dependent.runs_on = 2 FROM litequeue_edges AS edge
 LEFT JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
 WHERE edge.child = :child AND edge.place >= 0 ORDER BY edge.place LIMIT 1
 
--- The single job whose result each of these takes.
+-- The single job whose result each of these takes; one that is called where that fails takes no result.
 -- name: giving_among
 SELECT edge.child, edge.parent FROM json_each(:ids) AS taker
-CROSS JOIN litequeue_edges AS edge ON edge.child = taker.value AND edge.place = 0 WHERE edge.parent > 0
+CROSS JOIN litequeue_edges AS edge ON edge.child = taker.value AND edge.place = 0
+LEFT JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
+WHERE edge.parent > 0 AND dependent.runs_on IS NOT 2
 
 -- Where they are in the job's row.
 -- name: results_among
@@ -315,9 +331,12 @@ CROSS JOIN litequeue_edges AS edge ON edge.parent = node.value AND edge.place >=
 LEFT JOIN litequeue_jobs AS taker ON taker.id = edge.child
 WHERE edge.child < 0 OR (taker.state <> 4 AND (taker.delete_at IS NULL OR taker.delete_at > :now))
 
--- Those whose ends are not told yet, and those that hold the key of a composition for a time.
+-- Those whose ends, or those of their groups, are not told yet, and those that hold the key of a composition for a time.
 -- name: untold_among
 SELECT node, :later FROM json_each(:nodes) AS wanted CROSS JOIN litequeue_unspread ON node = wanted.value
+UNION ALL
+SELECT edge.parent, :later FROM litequeue_unspread CROSS JOIN litequeue_edges AS edge ON edge.child = node
+WHERE node < 0 AND edge.parent IN (SELECT value FROM json_each(:nodes))
 UNION ALL
 SELECT node, held_until FROM json_each(:nodes) AS wanted CROSS JOIN litequeue_composition_keys ON node = wanted.value
 WHERE held_until > :now
@@ -325,6 +344,8 @@ WHERE held_until > :now
 -- A group that has not ended is needed, and one whose results a job takes; one in another group where that one is.
 -- name: group_needed
 SELECT NULL, :later FROM litequeue_dependents WHERE node = :group AND unended > 0
+UNION ALL
+SELECT NULL, :later FROM litequeue_unspread WHERE node = :group
 UNION ALL
 SELECT NULL, held_until FROM litequeue_composition_keys WHERE node = :group AND held_until > :now
 UNION ALL
@@ -344,6 +365,17 @@ SELECT edge.child FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges AS e
 UNION
 SELECT edge.parent FROM json_each(:nodes) AS node CROSS JOIN litequeue_edges AS edge ON edge.child = node.value WHERE edge.parent < 0
 
+-- What one of these has ended names it from now on: it is retried no more. Groups, and jobs that do not run.
+-- name: name_for_good
+UPDATE litequeue_dependents SET ended_by = lost.parent, ended_as = lost.state
+FROM (SELECT edge.child, coalesce(job.id, inside.ended_by) AS parent, coalesce(job.state, inside.ended_as) AS state
+      FROM json_each(:nodes) AS node
+      CROSS JOIN litequeue_edges AS edge ON edge.parent = node.value
+      LEFT JOIN litequeue_jobs AS job ON job.id = node.value
+      LEFT JOIN litequeue_dependents AS inside ON inside.node = node.value AND node.value < 0
+      WHERE job.state > 4 OR inside.ended_by IS NOT NULL) AS lost
+WHERE node = lost.child AND ended_by IS NOT NULL
+
 -- name: forget_edges_from
 DELETE FROM litequeue_edges WHERE parent IN (SELECT value FROM json_each(:nodes))
 
@@ -358,12 +390,25 @@ DELETE FROM litequeue_dependents WHERE node IN (SELECT value FROM json_each(:nod
 DELETE FROM litequeue_composition_keys WHERE key IN
     (SELECT held.key FROM json_each(:nodes) AS whole CROSS JOIN litequeue_composition_keys AS held ON held.node = whole.value)
 
--- Groups without a member and without anything that waits for them.
+-- Groups in which no job is left. One that never had a member is an empty list in the result of what it is in, and stands
+-- as long as that, or as a job that takes it.
 -- name: empty_among
-SELECT value FROM json_each(:nodes) AS node
-WHERE NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE child = node.value)
-      AND (NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE parent = node.value)
-           OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node.value AND members > 0))
+SELECT node.value FROM json_each(:nodes) AS node
+WHERE NOT EXISTS (
+    WITH RECURSIVE part (node) AS (
+        SELECT node.value
+        UNION
+        SELECT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node
+        WHERE edge.parent < 0 AND edge.place >= 0)
+    SELECT 1 FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node AND edge.place >= 0 WHERE edge.parent > 0)
+  AND (EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node.value AND members > 0) OR NOT EXISTS (
+    WITH RECURSIVE around (node) AS (
+        SELECT node.value
+        UNION
+        SELECT edge.child FROM around CROSS JOIN litequeue_edges AS edge ON edge.parent = around.node
+        WHERE around.node < 0 AND edge.place >= 0)
+    SELECT 1 FROM around WHERE around.node > 0
+        OR EXISTS (SELECT 1 FROM litequeue_edges WHERE child = around.node AND place >= 0 AND parent > 0)))
 
 -- name: forget_groups
 DELETE FROM litequeue_groups WHERE id IN (SELECT -value FROM json_each(:nodes))
