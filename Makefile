@@ -20,7 +20,7 @@ help:
 	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... says otherwise'
-	@echo 'make bench-peers  the same measurements beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
+	@echo 'make bench-peers  the same measurements, groups and chords beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
 	@echo 'make torture  kills of workers (ARGS=...), stops of every kind, limits and compositions under kills, each call of the disk failing in turn, power cuts, a death at each statement, forks in C, races from seeds, hostile input'
 	@echo 'make soak   32 processes enqueue and 4 work for an hour; ARGS="--minutes 10"'
 	@echo 'make clean  remove .venv, .venv-peers* and everything that was built or cached'

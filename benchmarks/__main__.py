@@ -16,6 +16,7 @@ import apsw
 from benchmarks import (
     backlog,
     bulk,
+    compositions,
     contention,
     footprint,
     idle,
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "payloads": payloads,
     "shrinking": shrinking,
     "limits": limits,
+    "compositions": compositions,
     "waits": waits,
 }
 

@@ -47,6 +47,10 @@ class LiteQueue:
         async def aadd(a: int, b: int) -> int:
             return a + b
 
+        @self.queue.task(name="total")
+        def total(values: list[int]) -> int:
+            return sum(values)
+
         @self.queue.task(name="stamp")
         def stamp() -> int:
             return time.monotonic_ns()
@@ -69,7 +73,7 @@ class LiteQueue:
             count(steps)
             return began, time.monotonic_ns()
 
-        self.folder, self.add, self.aadd, self.stamp = folder, add, aadd, stamp
+        self.folder, self.add, self.aadd, self.total, self.stamp = folder, add, aadd, total, stamp
         self.nap, self.anap, self.burn = nap, anap, burn
 
     def _count_statements(self) -> None:
@@ -118,18 +122,29 @@ class LiteQueue:
 class Huey:
     """A SqliteHuey in a folder, as it comes ("full": its SQLite syncs at each commit) or with fsync off ("off").
 
+    Where a server is named, a RedisHuey.
+
     Its consumer polls every `polling` seconds; None is as it comes: from 0.1 s, ever more slowly, up to 10 s.
     """
 
     def __init__(
-        self, folder: str, durability: str = "full", *, counting: bool = False, polling: float | None = None
+        self,
+        folder: str,
+        durability: str = "full",
+        *,
+        counting: bool = False,
+        polling: float | None = None,
+        redis: str = "",
     ) -> None:
         import huey
         from huey.signals import SIGNAL_COMPLETE
 
         self.statements = 0
         options = {} if durability == "full" else {"fsync": False}
-        self.huey = huey.SqliteHuey(filename=f"{folder}/huey.db", results=True, **options)
+        if redis:
+            self.huey = huey.RedisHuey(url=redis, results=True, notify_result=True)
+        else:
+            self.huey = huey.SqliteHuey(filename=f"{folder}/huey.db", results=True, **options)
         if counting:
             self._count_statements()
         self._polling = {} if polling is None else {"initial_delay": polling, "backoff": 1.0, "max_delay": polling}
@@ -141,11 +156,15 @@ class Huey:
         def add(a: int, b: int) -> int:
             return a + b
 
+        @self.huey.task(name="total")  # type: ignore[untyped-decorator]
+        def total(values: list[int]) -> int:
+            return sum(values)
+
         @self.huey.task(name="stamp")  # type: ignore[untyped-decorator]
         def stamp() -> int:
             return time.monotonic_ns()
 
-        self.add, self.stamp = add, stamp
+        self.add, self.total, self.stamp = add, total, stamp
 
     def _count_statements(self) -> None:
         storage = self.huey.storage

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from litequeue.core.names import task_name
+from litequeue.scheduling.schedules import check_call
 from litequeue.task import AsyncTask, Task
 
 P = ParamSpec("P")
@@ -38,18 +39,10 @@ def checked_name(function: Any, name: str | None) -> str:
 
 
 def check_scheduled(task: Task[..., Any]) -> None:
-    """Refuse a task with schedules whose calls would not fit its signature, or with options of single calls."""
-    options = task.options
-    if not options.schedules:
-        return
-    if options.unique or options.delay is not None:
-        raise ValueError(
-            f"{task.name}: unique= and delay= apply to single calls; remove them beside schedule=, whose overlap= says "
-            f"what a tick does while the last job has not ended"
-        )
-    for schedule in options.schedules:
+    """Refuse a task with schedules whose calls would not fit its signature, or with options that do not go with it."""
+    for schedule in task.options.schedules:
         try:
-            task.s(*schedule.args, **schedule.kwargs).scheduled()
+            check_call(task.s(*schedule.args, **schedule.kwargs), schedule.options)
         except TypeError as error:
             raise TypeError(
                 f"{error}: the schedule calls the task without these; give them defaults, "

@@ -10,7 +10,18 @@ from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
 from litequeue.core.pydantic_schema import pydantic_schema
-from litequeue.core.records import JobError, JobRecord, JobSummary, ListedJob, NewJob, Progress, Status, moment
+from litequeue.core.records import (
+    JobError,
+    JobRecord,
+    JobSummary,
+    ListedJob,
+    NewJob,
+    Progress,
+    Status,
+    as_submitted,
+    moment,
+    reason_of,
+)
 from litequeue.core.source import Source
 from litequeue.core.why import still_runs
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, JobTimeout
@@ -46,7 +57,7 @@ class Job(JobWords, Generic[R]):
     def _loaded(self) -> JobSummary:
         record = self._record
         if isinstance(record, NewJob):
-            record = self._record = _as_submitted(self.id, record)
+            record = self._record = as_submitted(self.id, record)
         elif record is None:
             record = self._record = self._mine(self._source.look_up(self.id))
         return record
@@ -135,12 +146,9 @@ class Job(JobWords, Generic[R]):
         As of `errors`, a job of a listing may be loaded again.
         """
         record = self._loaded()
-        if record.status is Status.CANCELLED and record.reason is None:
-            replaced = [error.message for error in self.errors[-1:] if error.type == "Replaced"]
-            return replaced[0] if replaced else None
-        if record.status is Status.FAILED:
-            return next((f"{error.type}: {error.message}" for error in self.errors[-1:]), None)
-        return record.reason
+        if record.status in (Status.FAILED, Status.CANCELLED) and record.reason is None:
+            _ = self.errors  # a listing has the last one cut
+        return reason_of(self._loaded())
 
     @property
     def progress(self) -> Progress | None:
@@ -329,7 +337,8 @@ class Job(JobWords, Generic[R]):
             value: R = self._decode(record.result, record.payload)
             return value
         if record.status is Status.CANCELLED:
-            raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled")
+            reason = reason_of(record)
+            raise JobCancelled(f"job {self.id} ({record.task_name}) was cancelled{f': {reason}' if reason else ''}")
         if record.status is Status.EXPIRED:
             raise JobExpired(
                 f"job {self.id} ({record.task_name}) had not begun by {moment(record.expires_at)}, so it never ran"
@@ -365,32 +374,3 @@ class Job(JobWords, Generic[R]):
 
 def _span(timeout: timedelta | float | str | None) -> float | None:
     return None if timeout is None else seconds(timeout, "timeout")
-
-
-def _as_submitted(job_id: str, new: NewJob) -> JobRecord:
-    later = new.run_at is not None and new.run_at > new.created_at
-    return JobRecord(
-        id=job_id,
-        task=new.task,
-        queue=new.queue,
-        status=Status.WAITING if new.waiting else Status.SCHEDULED if later else Status.QUEUED,
-        priority=new.priority,
-        attempt=0,
-        failures=0,
-        deaths=0,
-        created_at=new.created_at,
-        run_at=new.created_at if new.run_at is None else new.run_at,
-        started_at=None,
-        finished_at=None,
-        expires_at=new.expires_at,
-        key=new.key,
-        tags=new.tags,
-        schedule=new.schedule,
-        worker=None,
-        cancel_requested=False,
-        progress=None,
-        retries=new.retries,
-        payload=new.payload,
-        result=None,
-        errors=(),
-    )

@@ -359,18 +359,20 @@ def jobs_where(
     queue: str | None = None,
     tag: str | None = None,
     schedule: str | None = None,
+    group: Any = None,
     limit: int = 100,
     before: str | None = None,
     timeout: Duration | None = None,
 ) -> dict[str, Any]:
-    """Check the filters of a listing. `task`: a task or its name."""
+    """Check the filters of a listing. `task`: a task or its name. `group`: a group of jobs or its id."""
     whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
     if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
     names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag, "schedule": schedule}
+    names["group"] = getattr(group, "id", group)
     for what, name in names.items():
         if not (name is None or isinstance(name, str)):
-            raise TypeError(f"{what} must be a name, got {name!r}")
+            raise TypeError(f"{what} must be {'an id such as g7' if what == 'group' else 'a name'}, got {name!r}")
     try:
         wanted = None if status is None else Status(status)
     except ValueError:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from litequeue.compose.call import Call
+    from litequeue.compose.job_group import JobGroup
     from litequeue.core.clock import Clock
     from litequeue.core.engine import Submitted
     from litequeue.core.records import NewJob
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_LISTING, _GROUP_LISTING = (Feature.LISTING,), (Feature.LISTING, Feature.COMPOSITION)
 _FILE_BY_DEFAULT = "apsw", "full", False, False, None
 
 
@@ -265,6 +267,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         queue: str | None = None,
         tag: str | None = None,
         schedule: str | None = None,
+        group: str | JobGroup[Any] | None = None,
         limit: int = 100,
         before: str | None = None,
         timeout: Duration | None = None,
@@ -272,23 +275,16 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         """List jobs, newest first, at most `limit`. With `before` (a job's id), list only older jobs: the next page.
 
         After `timeout` return what was found; the page's `older` is what to give as `before` to go on, or None.
+        `group`: a group of jobs or its id; those of groups inside are listed too. `JobNotFound`: it is not on record.
         """
-        self.require([Feature.LISTING])
-        where = jobs_where(
-            status=status,
-            task=task,
-            queue=queue,
-            tag=tag,
-            schedule=schedule,
-            limit=limit,
-            before=before,
-            timeout=timeout,
-        )
+        self.require(_LISTING if group is None else _GROUP_LISTING)
+        names: dict[str, Any] = {"task": task, "queue": queue, "tag": tag, "schedule": schedule, "group": group}
+        where = jobs_where(status=status, limit=limit, before=before, timeout=timeout, **names)
         return self.engine.jobs.list(**where).of(self._known)
 
     async def ajobs(self, **where: Any) -> Page[Job[Any]]:
         """Async twin of `jobs`."""
-        self.require([Feature.LISTING])
+        self.require(_LISTING if where.get("group") is None else _GROUP_LISTING)
         return (await self.engine.jobs.alist(**jobs_where(**where))).of(self._known)
 
     def _known(self, record: JobSummary, born: float | None = None) -> Job[Any]:
@@ -339,7 +335,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         no longer declares it.
         """
         self.require([Feature.SCHEDULES])
-        self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call))
+        self.declared.add(name, Schedule(trigger, name=name, **options), check_call(call, options))
 
     def worker(self, **options: Unpack[WorkerOptions]) -> Runner:
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.

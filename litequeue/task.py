@@ -29,7 +29,7 @@ from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
 from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
-from litequeue.core.records import NewJob, NewJobs, ScheduledCall, as_shown
+from litequeue.core.records import NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
 from litequeue.core.slices import in_slices
 from litequeue.core.stored_names import stored_name, stored_names
@@ -73,8 +73,8 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         self._expires: float | datetime | None = options.expires
         self.room_wait: float | None = None  # wait_for_room=
         self._within: Any = None
-        self._declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
-        self._on_commit: OnCommit = self._declared_on_commit
+        self.declared_on_commit: OnCommit = owner.on_commit if options.on_commit is None else options.on_commit
+        self._on_commit: OnCommit = self.declared_on_commit
         self._plain = not (options.unique or options.expires is not None or options.delay is not None or self.taken)
         self.attached: Attached = options.attached
         self.chosen: frozenset[str] = frozenset()
@@ -237,22 +237,6 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         other._made_from = self, options
         return other
 
-    def scheduled(self, template: NewJob) -> ScheduledCall:
-        """Return a call of it as a schedule keeps it: `queue`, `priority` and a duration given as `expires`."""
-        given = self._fields.keys() - {"task", "queue", "priority", "former_names", "max_pending"}
-        lost = sorted("at" if name == "run_at" else name for name in given)
-        lost += ["delay"] if self._delay not in (None, self.options.delay) else []
-        lost += ["wait_for_room"] if self.room_wait is not None else []
-        expires = self._expires
-        if isinstance(expires, datetime):
-            lost += ["a moment as expires"]
-        lost += [] if self.attached.is_nothing else ["after, on_success, on_failure"]
-        if lost or isinstance(expires, datetime):
-            raise Unsupported(
-                f"a scheduled call keeps queue, priority and a duration as expires only, not {', '.join(lost)}"
-            )
-        return ScheduledCall(template.task, template.queue, template.payload, template.priority, expires)
-
     # ---- one call
 
     def _new(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
@@ -294,12 +278,14 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
 
     def _store(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         if self.attached.is_nothing:
+            self.attached.check()
             return self._owner.submit(jobs, self._within)
         plan, nodes = self._plan_of(jobs)
         return self._submitted(self._owner.store(plan, self._within), nodes)
 
     async def _astore(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         if self.attached.is_nothing:
+            self.attached.check()
             return await self._owner.asubmit(jobs, self._within)
         plan, nodes = self._plan_of(jobs)
         return self._submitted(await self._owner.astore(plan, self._within), nodes)

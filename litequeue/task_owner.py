@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from litequeue.core.engine import Feature, Submitted
     from litequeue.core.groups import CompositionStore
     from litequeue.core.plan import Plan, StoredPlan
-    from litequeue.core.records import NewJob, ScheduledCall
+    from litequeue.core.records import NewJob
     from litequeue.core.routes import Routes
     from litequeue.core.source import Source
     from litequeue.job import Job
@@ -70,8 +70,16 @@ class ComposedTask(Protocol):
     signature: Signature
 
     @property
+    def declared_on_commit(self) -> OnCommit:
+        """The `on_commit=` of its declaration, or of its queue."""
+
+    @property
     def room_wait(self) -> float | None:
         """For how many seconds to wait for room, if at all."""
+
+    @property
+    def on_commit(self) -> OnCommit:
+        """Whether, and how, its calls are stored after a commit of the application's."""
 
     @property
     def owner(self) -> Owner:
@@ -107,9 +115,6 @@ class ComposedTask(Protocol):
 
     async def aenqueue_composition(self, composition: Any) -> Any:
         """Async twin of `enqueue_composition`."""
-
-    def scheduled(self, template: NewJob) -> ScheduledCall:
-        """Return a call of it as a schedule keeps it."""
 
     def identity(self) -> object:
         """Return a value that is the same for the same task with the same options."""

@@ -27,7 +27,7 @@ def run(*arguments):
             pytest.param(name, marks=SLOW)
             for name in (
                 *("latency", "overlap", "contention", "footprint", "backlog", "operating"),
-                *("many_schedules", "listings", "bulk", "payloads", "shrinking", "limits", "waits"),
+                *("many_schedules", "listings", "bulk", "payloads", "shrinking", "limits", "compositions", "waits"),
             )
         ),
     ],
@@ -67,7 +67,11 @@ def test_the_peers_benchmark_measures_litequeue_and_says_what_it_left_out(tmp_pa
     assert {"enqueue", "drain", "pickup_p50", "round_trip_p99", "idle_cpu", "written"} <= set(
         rows["litequeue", "default"]
     )
-    assert ("rq", "default") in rows or "rq" in kept["left_out"]
+    assert ("rq", "default") in rows or {"rq", "rq, default"} & kept["left_out"].keys()
+    composed = {(row["peer"], row["setting"]): row for row in kept["compositions"]}
+    assert composed.keys() == {("litequeue", "default"), ("litequeue", "fast")}
+    assert all(row["members"] == [20, 200] for row in composed.values())
+    assert all(set(row["many"]) == {"group", "chord"} for row in composed.values())
 
 
 def test_an_unknown_peer_is_refused():

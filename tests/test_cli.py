@@ -481,17 +481,17 @@ def test_an_interrupted_cancel_of_all_says_what_was_done(call, folder, monkeypat
     call("enqueue", "app", "add", "1")
     sys.modules["app"].queue.tasks["add"].enqueue_many([(n,) for n in range(24)])
     monkeypatch.setattr("litequeue.sqlite.parts.bulk.CHUNK", 10)
-    change = Bulk._change
+    change = Bulk._cancel_each
 
-    def interrupted(bulk, chunk, steps):
+    def interrupted(bulk, chunk, ended):
         if "1" in chunk:
             raise KeyboardInterrupt
-        return change(bulk, chunk, steps)
+        return change(bulk, chunk, ended)
 
-    monkeypatch.setattr(Bulk, "_change", interrupted)
+    monkeypatch.setattr(Bulk, "_cancel_each", interrupted)
     output = call("cancel", "app.db", "--all", code=1)
     assert "at least 20 jobs were cancelled, and stay so; run it again for the rest" in output
-    monkeypatch.setattr(Bulk, "_change", change)
+    monkeypatch.setattr(Bulk, "_cancel_each", change)
     assert call("cancel", "app.db", "--all") == "cancelled 5 jobs\n"
 
 
@@ -526,6 +526,23 @@ def test_show_tells_the_call_of_a_schedule_and_its_whole_trigger(call, worked):
         *json.loads(call("schedules", "app.db", "--json"))[-1:],
     ):
         assert (row["args"], row["kwargs"]) == (["ada", "***"], {})
+
+
+def test_schedules_show_the_options_of_their_calls_and_doctor_finds_wrong_ones(call, worked):
+    with Queue("app.db") as queue:
+        other = queue.task(name="other", mask=["token"])(lambda token: None)
+        keyed = other.using(key="k", key_scope="queued", retries=3, timeout=None, delay=60, tags=["a", "b"])
+        queue.schedules.add("told", keyed.using(on_failure=other.si("hush")).s("hush"), every("1h"))
+    said = "delay 1m, retries 3, timeout none, tags a b, key k, key_scope queued, on_conflict return, on_failure other"
+    assert re.search(rf"^options +{said}$", call("schedules", "app.db", "show", "told"), re.MULTILINE)
+    assert "    with delay 1m, retries 3" in call("schedules", "app.db")
+    row = json.loads(call("schedules", "app.db", "--json"))[-1]["options"]
+    assert (row["timeout"], row["on_failure"]) == (None, {"task": "other", "queue": "default", "priority": 0})
+    with sqlite3.connect("app.db") as db:
+        db.execute("UPDATE litequeue_schedules SET options = x'5b' WHERE name = 'told'")
+    db.close()
+    assert "not understood" in call("schedules", "app.db", "show", "told")
+    assert "told cannot fire" in call("doctor", "app.db", code=1)
 
 
 def test_show_of_a_waiting_job_says_for_which_one_it_waits(call, worked):

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import pytest
 
 from crash.watching import until
-from litequeue import Queue, Schedule, every
+from litequeue import Queue, Schedule, Unsupported, every
 from litequeue.scheduling import declared
 
 
@@ -126,8 +126,31 @@ def test_a_call_that_does_not_fit_is_refused_where_it_is_declared(queue):
         queue.schedule("weekly", "report", every("1h"))
     with pytest.raises(ValueError, match='overlap="allow"'):
         Schedule(every("1h"), catch_up="all")
-    with pytest.raises(ValueError, match="whose overlap= says"):
-        queue.task(name="report", unique=True, schedule=every("1h"))(lambda: None)
+    with pytest.raises(Unsupported, match="give key_scope='unfinished'"):
+        queue.task(name="report", unique=True, key_scope="kept", schedule=every("1h"))(lambda: None)
+    with pytest.raises(ValueError, match=r"within 5 s of its tick .* first 10 s"):
+        queue.task(name="report", delay=10, schedule=Schedule(every("1h"), expires=5))(lambda: None)
+
+
+@pytest.mark.parametrize("change", [{"tags": ["b"]}, {"on_success": "other"}, {"key": "k", "key_scope": "queued"}])
+def test_options_of_a_call_that_change_in_the_code_are_written(queue, database, change):
+    def declare(queue, **options):
+        other = queue.task(name="other")(lambda said: None)
+        options |= {name: other.si(1) for name in options if name == "on_success"}
+        queue.schedule("s", queue.task(name="report")(lambda: None).using(**options).s(), every("1h"))
+        queue.engine.ticks.declare(queue.declared.code(["report"]))
+        return queue.schedules["s"].options
+
+    assert declare(queue, tags=["a"]) == {"tags": ["a"]}
+    with Queue(database, driver=queue.engine.driver_name) as release:
+        assert set(declare(release, **change)) >= set(change)
+
+
+def test_a_schedule_without_options_of_its_call_is_declared_as_it_was(queue):
+    """Else an operator's changes to all schedules would be undone by the release that brought options."""
+    queue.task(name="report", schedule=Schedule(every("1h"), args=(1,)))(lambda kind: None)
+    [record] = queue.declared.records()
+    assert record.declared == "4b1a7f1896608e1d412c75cd2e3412d85ef7e5e00402a62e8b12d09239b8dd24"
 
 
 # Removed with the line
@@ -269,7 +292,8 @@ class Salted:
 
 def test_a_codec_whose_bytes_differ_each_time_changes_no_schedule(database):
     with Queue(database, codec=Salted()) as queue:
-        queue.task(name="report", schedule=Schedule(every("1h"), args=(1,)))(lambda n: None)
+        task = queue.task(name="report", schedule=Schedule(every("1h"), args=(1,)))(lambda n: None)
+        queue.schedule("told", task.using(on_success=task.si(2)).s(1), every("1h"))
         start(queue)
         before = queue.engine.kernel.writer.commits
         queue.engine.ticks.declare(queue.declared.code(["report"]))

@@ -11,25 +11,32 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks import report
 from benchmarks.__main__ import machine
 from benchmarks.figures import Plan
 from benchmarks.latency import floor_times
-from benchmarks.peers.peer import CHECKPOINTED, PEERS, SYNCED, Setting, module
+from benchmarks.peers import compositions
+from benchmarks.peers.compositions import Compositions
+from benchmarks.peers.peer import CHECKPOINTED, COMPOSED, PEERS, SYNCED, Setting, module
 from benchmarks.peers.redis_server import has_redis, redis_server, version
 from benchmarks.peers.table import Against, Row, row, settings_of, table, writes
 from benchmarks.peers.trial import SAMPLES, Measured, idle, trial, versions
 from benchmarks.throughput import limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.peers.compositions import ComposedRow
     from benchmarks.peers.peer import Broker
     from benchmarks.peers.redis_server import RedisServer
 
+T = TypeVar("T")
 Key = tuple[str, str]
 FILES = ("litequeue", "huey")  # whose writes are told
 FLOOR = "floor"
+PARTS = ("jobs", "compositions")
 
 
 @dataclass
@@ -50,25 +57,48 @@ def main(arguments: list[str] | None = None) -> None:
     about = About(machine(), version())
     settings = _settings(options.names or PEERS, about)
     print(head := f"{about.machine}\nredis-server {about.redis}; {'; '.join(about.packages.values())}")
-    began = time.monotonic()
-    measured = _measure(settings, plan, about)
-    rows = _rows(settings, measured)
+    rows: list[Row] = []
+    composed: list[ComposedRow] = []
+    with contextlib.ExitStack() as stack:
+        brokers = {each.durability.broker for each in settings.values()} - {"none"}
+        servers = {broker: stack.enter_context(redis_server(broker)) for broker in sorted(brokers)}
+        if options.only != "compositions":
+            began = time.monotonic()
+            rows = _rows(settings, _measure(settings, servers, plan, about))
+            text = [f"peers ({time.monotonic() - began:.0f} s)", *_text_of_jobs(rows, about)]
+            _tell("peers", head, text, options.readme)
+        if options.only != "jobs":
+            began = time.monotonic()
+            composed = _compose(settings, servers, plan, about)
+            text = [f"compositions of peers ({time.monotonic() - began:.0f} s)", compositions.table(composed)]
+            text += ["\n".join(left_out)] if (left_out := _left_out(about)) else []
+            _tell("compositions of peers", head, text, options.readme)
+    _keep(rows, composed, about, options)
+
+
+def _text_of_jobs(rows: list[Row], about: About) -> list[str]:
     of_files = {f"{each.peer}, {each.setting}": each for each in rows if each.peer in FILES}
-    text = [
-        f"peers ({time.monotonic() - began:.0f} s)",
+    return [
         table(rows),
-        "\n".join([settings_of(rows), *(f"- left out: {name}: {why}" for name, why in about.left_out.items())]),
+        "\n".join([settings_of(rows), *_left_out(about)]),
         f"writes of a worker that drains\n\n{writes(of_files)}",
     ]
+
+
+def _left_out(about: About) -> list[str]:
+    return [f"- left out: {name}: {why}" for name, why in about.left_out.items()]
+
+
+def _tell(part: str, head: str, text: list[str], readme: str | None) -> None:
     print("", *text, sep="\n\n", flush=True)
-    _keep(rows, about, options)
-    if options.readme:
-        report.replace(options.readme, "peers", "\n\n".join([head, *text]))
+    if readme:
+        report.replace(readme, part, "\n\n".join([head, *text]))
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to measure, of {', '.join(PEERS)}; all")
+    parser.add_argument("--only", choices=PARTS, help="leave out the other part: groups and chords, or single jobs")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; figures are medians over them (3)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every size by this (1)")
@@ -92,50 +122,70 @@ def _settings(names: list[str] | tuple[str, ...], about: About) -> dict[Key, Set
     settings: dict[Key, Setting] = {}
     for name in names:
         found = versions(name)
-        needs_redis = any(each.durability.broker != "none" for each in module(name).SETTINGS)
         if found is None:
             about.left_out[name] = "not installed: `make bench-peers` installs it"
-        elif needs_redis and not has_redis():
-            about.left_out[name] = "there is no redis-server"
-        else:
-            about.packages[name] = ", ".join(f"{package} {number}" for package, number in found.items())
-            settings |= {(name, each.name): each for each in module(name).SETTINGS}
+            continue
+        about.packages[name] = ", ".join(f"{package} {number}" for package, number in found.items())
+        for each in module(name).SETTINGS:
+            if each.durability.broker == "none" or has_redis():
+                settings[name, each.name] = each
+            else:
+                about.left_out[f"{name}, {each.name}"] = "there is no redis-server"
     return settings
 
 
-def _measure(settings: dict[Key, Setting], plan: Plan, about: About) -> dict[Key, Measured]:
-    """Let all take turns, in an order that moves on; then watch them idle. What fails once is out."""
+def _measure(
+    settings: dict[Key, Setting], servers: Mapping[Broker, RedisServer], plan: Plan, about: About
+) -> dict[Key, Measured]:
+    """Let all take turns; then watch them idle."""
     measured = {key: Measured() for key in [(FLOOR, "full"), (FLOOR, "normal"), *settings]}
-    with contextlib.ExitStack() as stack:
-        brokers = {each.durability.broker for each in settings.values()} - {"none"}
-        servers = {broker: stack.enter_context(redis_server(broker)) for broker in sorted(brokers)}
-        for turn in range(plan.rounds):
-            keys = list(measured)
-            start = turn * len(keys) // plan.rounds
-            for key in keys[start:] + keys[:start]:
-                try:
-                    _turn(key, settings, servers, plan, measured[key])
-                except RuntimeError as error:
-                    if key[0] in {FLOOR, "litequeue"}:
-                        raise
-                    about.left_out[", ".join(key)] = f"failed: {error}"
-                    del measured[key], settings[key]
-        for key, (cpu, memory) in idle(settings, servers, plan).items():
-            measured[key].idle_cpu, measured[key].idle_memory = cpu, memory
+    _take_turns(measured, plan, about, lambda key, each: _turn(key, settings, servers, plan, each))
+    running = {key: setting for key, setting in settings.items() if key in measured}
+    for key, (cpu, memory) in idle(running, servers, plan).items():
+        measured[key].idle_cpu, measured[key].idle_memory = cpu, memory
     return measured
 
 
+def _take_turns(measured: dict[Key, T], plan: Plan, about: About, turn: Callable[[Key, T], str]) -> None:
+    """Measure each once a round, in an order that moves on. What fails once is out."""
+    for number in range(plan.rounds):
+        keys = list(measured)
+        start = number * len(keys) // plan.rounds
+        for key in keys[start:] + keys[:start]:
+            began = time.monotonic()
+            try:
+                told = turn(key, measured[key])
+            except RuntimeError as error:
+                if key[0] in {FLOOR, "litequeue"}:
+                    raise
+                about.left_out[", ".join(key)] = f"failed: {error}"
+                del measured[key]
+            else:
+                print(f"  {', '.join(key)}: {told} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+
+
+def _compose(
+    settings: dict[Key, Setting], servers: Mapping[Broker, RedisServer], plan: Plan, about: About
+) -> list[ComposedRow]:
+    """Let those that know groups take turns; compare each with the litequeue that promises the same."""
+    measured: dict[Key, Compositions] = {key: {} for key in settings if key[0] in COMPOSED}
+    _take_turns(measured, plan, about, lambda key, each: compositions.trial(key[0], settings[key], servers, plan, each))
+    against = {True: measured["litequeue", "default"], False: measured["litequeue", "fast"]}
+    return [
+        compositions.row(key[0], settings[key], each, against[settings[key].durability.synced], plan)
+        for key, each in measured.items()
+    ]
+
+
 def _turn(
-    key: Key, settings: dict[Key, Setting], servers: dict[Broker, RedisServer], plan: Plan, measured: Measured
-) -> None:
-    began = time.monotonic()
+    key: Key, settings: dict[Key, Setting], servers: Mapping[Broker, RedisServer], plan: Plan, measured: Measured
+) -> str:
     name, setting = key
     if name == FLOOR:
         _floor(setting, plan, measured)
     else:
         trial(name, settings[key], servers, plan, measured)
-    rates = f"{measured.enqueue[-1]:,.0f} enqueued/s, {measured.drain[-1]:,.0f} drained/s"
-    print(f"  {name}, {setting}: {rates} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    return f"{measured.enqueue[-1]:,.0f} enqueued/s, {measured.drain[-1]:,.0f} drained/s"
 
 
 def _floor(durability: str, plan: Plan, measured: Measured) -> None:
@@ -159,14 +209,21 @@ def _rows(settings: dict[Key, Setting], measured: dict[Key, Measured]) -> list[R
         False: Against(measured[FLOOR, "normal"], measured["litequeue", "fast"]),
     }
     sides = {**{(FLOOR, name): setting for name, setting in FLOORS.items()}, **settings}
-    return [row(key[0], setting, measured[key], against[setting.durability.synced]) for key, setting in sides.items()]
+    return [
+        row(key[0], setting, measured[key], against[setting.durability.synced])
+        for key, setting in sides.items()
+        if key in measured
+    ]
 
 
-def _keep(rows: list[Row], about: About, options: argparse.Namespace) -> None:
+def _keep(rows: list[Row], composed: list[ComposedRow], about: About, options: argparse.Namespace) -> None:
     if options.json:
-        text = json.dumps({**asdict(about), "rows": [each.plain() for each in rows]}, indent=1)
+        text = json.dumps(
+            {**asdict(about), "rows": [each.plain() for each in rows], "compositions": list(map(asdict, composed))},
+            indent=1,
+        )
         Path(options.json).write_text(text + "\n", encoding="utf-8")
-    if options.plots:
+    if options.plots and rows:
         from benchmarks import plots
 
         plots.peers([each.plain() for each in rows], Path(options.plots))

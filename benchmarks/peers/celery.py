@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import SNAPSHOTS, Place, Setting
+from benchmarks.peers.peer import LONGEST, SNAPSHOTS, Place, Setting
 
 QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 # Measured: faster than prefork of 2 or 4 with the same prefetch, or solo.
@@ -38,6 +38,7 @@ class Peer:
         self._app.conf.broker_connection_retry_on_startup = True
         self._add = self._app.task(name="add")(work.add)
         self._stamp = self._app.task(name="stamp")(work.stamp)
+        self._total = self._app.task(name="total")(work.total)
 
     def enqueue(self, count: int) -> None:
         """Enqueue one at a time."""
@@ -55,6 +56,26 @@ class Peer:
     def done(self, count: int) -> bool:
         """Whether so many results are stored."""
         return bool(self._results.dbsize() >= count)
+
+    def group(self, count: int) -> Any:
+        """Apply a group."""
+        from celery import group
+
+        return group(self._add.s(number, 2) for number in range(count)).apply_async()
+
+    def results(self, group: Any) -> list[int]:
+        """Wait for the published results."""
+        return list(group.get(timeout=LONGEST))
+
+    def chord(self, count: int) -> Any:
+        """Apply a chord."""
+        from celery import chord
+
+        return chord(self._add.s(number, 2) for number in range(count))(self._total.s())
+
+    def body(self, chord: Any) -> int:
+        """Wait for the published result of the body, without a look at all members at each event, as `get()` has it."""
+        return int(chord.get(timeout=LONGEST, follow_parents=False))
 
     def work(self) -> None:
         """Run `celery worker`."""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import say
 from benchmarks.latency import rest
+from benchmarks.peers.compositions import KINDS, composed
 from benchmarks.peers.peer import Place, module, opened, setting, wait_for
+from benchmarks.peers.usage import peak_here
 
 if TYPE_CHECKING:
     from benchmarks.peers.peer import Peer
@@ -45,6 +47,8 @@ def call(peer: Peer) -> None:
             say(enqueue(peer, *map(int, numbers)))
         elif what == "drain":
             say(drain(peer, first[0], *map(int, numbers)))
+        elif what in KINDS:
+            say({**composed(peer, what, *map(int, numbers)), "memory": peak_here()})
         else:
             say(latency(peer, *map(float, numbers)))
     peer.close()

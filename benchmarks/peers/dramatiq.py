@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from benchmarks.peers import work
-from benchmarks.peers.peer import SNAPSHOTS, Place, Setting
+from benchmarks.peers.peer import LONGEST, SNAPSHOTS, Place, Setting
 
 URL = "BENCH_DRAMATIQ_REDIS"  # its processes import this module and call `broker`
 CONCURRENCY = "2 processes (1 a core) of 8 threads"  # measured: faster than 1 or 4 processes, or 2, 4 threads
@@ -27,16 +27,23 @@ def broker() -> Any:
     """Make the broker and its actors, and have dramatiq use it."""
     import dramatiq
     from dramatiq.brokers.redis import RedisBroker
+    from dramatiq.middleware import GroupCallbacks
+    from dramatiq.rate_limits.backends import RedisBackend as Barriers
     from dramatiq.results import Results
     from dramatiq.results.backends import RedisBackend
 
     url = os.environ[URL]
     made = RedisBroker(url=f"{url}/0")
     made.add_middleware(Results(backend=RedisBackend(url=f"{url}/1")))
+    made.add_middleware(GroupCallbacks(Barriers(url=f"{url}/0")))
     dramatiq.set_broker(made)
-    for function in (work.add, work.stamp):
+    for function in (work.add, work.stamp, after):
         dramatiq.actor(store_results=True, broker=made)(function)
     return made
+
+
+def after() -> None:
+    """The completion callback of a group, which is handed no results."""
 
 
 class Peer:
@@ -67,6 +74,30 @@ class Peer:
     def done(self, count: int) -> bool:
         """Whether so many results are stored."""
         return bool(self._results.dbsize() >= count)
+
+    def group(self, count: int) -> Any:
+        """Run a group."""
+        import dramatiq
+
+        return dramatiq.group(self._add.message(number, 2) for number in range(count)).run()
+
+    def results(self, group: Any) -> list[int]:
+        """Wait for the results, one after the other."""
+        return list(group.get_results(block=True, timeout=LONGEST * 1000))
+
+    def chord(self, count: int) -> Any:
+        """Run a group with a completion callback."""
+        import dramatiq
+
+        members = dramatiq.group(self._add.message(number, 2) for number in range(count))
+        body = self._broker.get_actor("after").message()
+        members.add_completion_callback(body)
+        members.run()
+        return body
+
+    def body(self, chord: Any) -> None:
+        """Wait for the end of the callback."""
+        chord.get_result(block=True, timeout=LONGEST * 1000)
 
     def work(self) -> None:
         """Run `dramatiq`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.peers.peer import CHECKPOINTED, SYNCED, THREADS, Place, Setting, Sided
+from benchmarks.peers.peer import CHECKPOINTED, LONGEST, SYNCED, THREADS, Place, Setting, Sided
 from benchmarks.sides import LiteQueue
-from litequeue import Status
+from litequeue import Status, chord, group
 
 SETTINGS = (
     Setting(
@@ -52,6 +52,23 @@ class Peer(Sided):
         """Whether none is left: a count reads all rows."""
         jobs = self.side.queue.jobs
         return not any(jobs(status=status, limit=1) for status in (Status.QUEUED, Status.RUNNING))
+
+    def group(self, count: int) -> Any:
+        """Enqueue a group."""
+        return group(self.side.add.s(number, 2) for number in range(count)).enqueue()
+
+    def results(self, group: Any) -> list[int]:
+        """Wait for the results."""
+        return list(group.results(timeout=LONGEST))
+
+    def chord(self, count: int) -> Any:
+        """Enqueue a chord."""
+        members = group(self.side.add.s(number, 2) for number in range(count))
+        return chord(members, self.side.total.s()).enqueue()
+
+    def body(self, chord: Any) -> int:
+        """Wait for the result of the body."""
+        return int(chord.result(timeout=LONGEST))
 
     def work(self) -> None:
         """Run as `litequeue run` does."""

@@ -16,7 +16,11 @@ Broker = Literal["none", "snapshots", "fsync"]
 
 PEERS = ("litequeue", "huey", "rq", "celery", "dramatiq", "arq", "saq", "persistqueue", "dbos")
 
+COMPOSED = ("litequeue", "huey", "celery", "dramatiq")
+"""Those of PEERS that know groups, and what runs after a group."""
+
 THREADS = 4
+LONGEST = 300  # seconds that a caller waits for a composition
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,22 @@ class Peer(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+class Composing(Peer, Protocol):
+    """A queue that knows groups."""
+
+    def group(self, count: int) -> Any:
+        """Enqueue `add(number, 2)` for so many numbers as one group."""
+
+    def results(self, group: Any) -> list[int]:
+        """Wait for all results of the group, in order."""
+
+    def chord(self, count: int) -> Any:
+        """Enqueue such a group, and `total` of its results after it."""
+
+    def body(self, chord: Any) -> int | None:
+        """Wait for the result of `total`; None where what runs after a group is handed no results."""
 
 
 class Awaited:

@@ -104,37 +104,45 @@ HEAD = (
 
 def table(rows: Iterable[Row]) -> str:
     """Lay the rows out as a Markdown table."""
-    lines = [HEAD, *map(_cells, rows)]
+    return laid_out([HEAD, *map(_cells, rows)], texts=3)
+
+
+def laid_out(lines: Sequence[Sequence[str]], texts: int) -> str:
+    """Lay lines out as a Markdown table: the first `texts` columns are text, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = "|" + "|".join("-" * (width + 1) + ("-" if place < 3 else ":") for place, width in enumerate(widths)) + "|"
-    laid = ["| " + " | ".join(map(_aligned, line, widths, range(len(line)))) + " |" for line in lines]
-    return "\n".join([laid[0], rule, *laid[1:]])
+    rule = "|".join("-" * (width + 1) + ("-" if place < texts else ":") for place, width in enumerate(widths))
+    laid = [
+        " | ".join(
+            cell.ljust(width) if place < texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    return "\n".join([f"| {laid[0]} |", f"|{rule}|", *(f"| {line} |" for line in laid[1:])])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     value, floor, lite = row.values.get, row.to_floor.get, row.to_litequeue.get
     jobs = f"{row.jobs:,}" if row.jobs == row.drained else f"{row.jobs:,} / {row.drained:,}"
-    rates = [text for name in RATES for text in (_number(value(name)), _ratio(floor(name)), _ratio(lite(name)))]
+    rates = [text for name in RATES for text in (number(value(name)), ratio(floor(name)), ratio(lite(name)))]
     times = [
         text
         for name in TIMES
-        for text in (_number(value(f"{name}_p50")), _number(value(f"{name}_p99")), _ratio(lite(f"{name}_p50")))
+        for text in (number(value(f"{name}_p50")), number(value(f"{name}_p99")), ratio(lite(f"{name}_p50")))
     ]
-    rest = (_number(value("samples")), _number(value("idle_cpu")), _number(value("idle_memory")))
+    rest = (number(value("samples")), number(value("idle_cpu")), number(value("idle_memory")))
     return (row.peer, row.setting, row.durability, jobs, *rates, *times, *rest)
 
 
-def _aligned(text: str, width: int, place: int) -> str:
-    return text.ljust(width) if place < 3 else text.rjust(width)
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Write a value; nothing where there is none."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def _ratio(value: float | None) -> str:
+def ratio(value: float | None) -> str:
+    """Write a ratio; nothing where there is none."""
     if value is None:
         return ""
     return f"{value:.2f}" if 0.1 <= value < 20 else f"{value:.2g}" if value < 0.1 else f"{value:,.0f}"

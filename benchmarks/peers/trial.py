@@ -64,14 +64,14 @@ def versions(peer: str) -> dict[str, str] | None:
 
 def trial(peer: str, setting: Setting, servers: Mapping[Broker, RedisServer], plan: Plan, measured: Measured) -> None:
     """Measure once, on an empty file or server."""
-    redis = _emptied(setting, servers)
+    redis = emptied(setting, servers)
     count, drained = plan.size(setting.jobs, least=10), plan.size(setting.worked_off, least=10)
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         where = (peer, setting.name, folder, redis)
         caller = Child("caller", *where, python=python_of(peer), module="benchmarks.peers.child")
         try:
             measured.enqueue.append(caller.ask(f"enqueue {count} {max(0, drained - count)}"))
-            with _worker(*where) as session:
+            with worker(*where) as session:
                 measured.drain.append(caller.ask(f"drain {max(count, drained)}"))
                 _note_writes(measured, session, max(count, drained), folder)
                 times = caller.ask(f"latency {plan.size(SAMPLES)} {SAMPLING * plan.scale} {setting.period}")
@@ -97,9 +97,9 @@ def idle(
     with contextlib.ExitStack() as stack:
         sessions = {}
         for (peer, name), setting in settings.items():
-            redis = _emptied(setting, servers)
+            redis = emptied(setting, servers)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench"))
-            sessions[peer, name] = stack.enter_context(_worker(peer, name, folder, redis))
+            sessions[peer, name] = stack.enter_context(worker(peer, name, folder, redis))
         time.sleep(SETTLING * plan.scale)
         before = {key: usage(session) for key, session in sessions.items()}
         began = time.monotonic()
@@ -109,7 +109,8 @@ def idle(
     return {key: ((after[key].cpu - before[key].cpu) / span * 100, after[key].memory) for key in sessions}
 
 
-def _emptied(setting: Setting, servers: Mapping[Broker, RedisServer]) -> str:
+def emptied(setting: Setting, servers: Mapping[Broker, RedisServer]) -> str:
+    """Empty the server of a setting; give its URL."""
     if setting.durability.broker == "none":
         return ""
     server = servers[setting.durability.broker]
@@ -118,7 +119,7 @@ def _emptied(setting: Setting, servers: Mapping[Broker, RedisServer]) -> str:
 
 
 @contextlib.contextmanager
-def _worker(peer: str, name: str, folder: str, redis: str) -> Iterator[int]:
+def worker(peer: str, name: str, folder: str, redis: str) -> Iterator[int]:
     """Run a worker for the block, in a session of its own; give its number."""
     command = [python_of(peer), "-m", "benchmarks.peers.child", "worker", peer, name, folder, redis]
     with tempfile.TemporaryFile(prefix="bench") as log:

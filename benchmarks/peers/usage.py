@@ -37,6 +37,24 @@ def usage(session: int) -> Usage:
     return Usage(cpu, residents[largest] + sum(privates) - privates[largest], written, to_disk)
 
 
+def peak(session: int) -> float:
+    """Give the most that each process of a session had resident, in MiB; pages that they share count about once."""
+    peaks, others = [0.0], [0.0]
+    for pid in _processes(session):
+        with contextlib.suppress(OSError):
+            pages = _fields(pid, "smaps_rollup")
+            shared = pages["Rss"] - pages["Private_Clean"] - pages["Private_Dirty"]
+            peaks.append(_fields(pid, "status")["VmHWM"] / 1024)
+            others.append(peaks[-1] - shared / 1024)
+    largest = max(range(len(peaks)), key=peaks.__getitem__)
+    return peaks[largest] + sum(others) - others[largest]
+
+
+def peak_here() -> float:
+    """Give the most that this process had resident, in MiB."""
+    return _fields(os.getpid(), "status")["VmHWM"] / 1024
+
+
 def _processes(session: int) -> list[int]:
     found = []
     for folder in PROC.iterdir():

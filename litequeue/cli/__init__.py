@@ -19,11 +19,12 @@ from litequeue.cli.change import cancel, prune, retry
 from litequeue.cli.doctor import doctor
 from litequeue.cli.enqueue import enqueue
 from litequeue.cli.limits import limits
-from litequeue.cli.look import jobs, show, status
+from litequeue.cli.look import jobs, status
 from litequeue.cli.pauses import pause, resume
 from litequeue.cli.printing import harmless
 from litequeue.cli.run import run
 from litequeue.cli.schedules import schedules
+from litequeue.cli.show import show
 from litequeue.core.hints import of_command, of_command_option
 from litequeue.errors import LiteQueueError
 

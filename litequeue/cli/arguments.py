@@ -182,6 +182,11 @@ def is_id(word: str) -> bool:
     return re.fullmatch("[1-9][0-9]*", word) is not None
 
 
+def is_job_or_group(word: str) -> bool:
+    """Whether a word is written as the ids of jobs or of groups are."""
+    return re.fullmatch("g?[1-9][0-9]*", word) is not None
+
+
 def split_target(words: tuple[str, ...], is_first: Callable[[str], bool]) -> tuple[str | None, tuple[str, ...]]:
     """Split `[TARGET] WORD...`: there is no target where the first word is already one of the others."""
     if not words or (is_first(words[0]) and not Path(words[0]).is_file()):

@@ -11,6 +11,7 @@ import click
 from litequeue.cli import arguments
 from litequeue.cli.locate import Place, open_place
 from litequeue.cli.printing import emit, size
+from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
 from litequeue.job import Job
@@ -52,7 +53,8 @@ def retry(
     place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue))
     bulk = place.store.bulk
     try:
-        chosen = bulk.dead(Status(status), task=task, queue=queue) if every else ids
+        # oldest first: a parent comes before what waits for it
+        chosen = bulk.dead(Status(status), task=task, queue=queue) if every else sorted(ids, key=int)
         _change(bulk.retry(chosen), "retried", as_json=as_json)
     finally:
         place.close()
@@ -80,15 +82,18 @@ def cancel(
 ) -> None:
     """Cancel jobs. A job that has not begun ends at once; a running job is asked to end.
 
+    The id of a group, such as g7, or of the last job of a chain or chord, stands for all of it. What waits for a job
+    that is cancelled is cancelled with it, unless it runs however that ends.
+
     With --wait, the exit code tells whether all of them have ended as cancelled by then.
     """
     if every and wait is not None:
         raise click.UsageError("--wait is for jobs that are given by id, not for --all")
-    place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue or status))
+    place, ids = _place_and_ids(words, driver, every=every, narrowed=bool(task or queue or status), groups=True)
     bulk, wanted = place.store.bulk, None if status is None else Status(status)
     try:
         chosen = bulk.unfinished(wanted, task=task, queue=queue) if every else ids
-        changed = bulk.cancel(chosen)
+        changed = bulk.cancel(chosen, whole=not every)
         _change(changed if wait is None else _awaited(place.store, changed, wait), "cancelled", as_json=as_json)
     finally:
         place.close()
@@ -99,28 +104,42 @@ def _awaited(store: SqliteStore, cancelled: Iterable[Changed], wait: float) -> I
     until = store.clock.monotonic() + wait
     for chunk in list(cancelled):  # all are asked first
         done: list[str] = []
+        also: list[str] = []
         refused = dict(chunk.refused)
-        for job_id in chunk.done:
+        groups = [name for name in chunk.done if not arguments.is_id(name)]
+        for job_id in [*(name for name in chunk.done if arguments.is_id(name)), *chunk.also]:
             try:
-                ended = Job[None](job_id, store.jobs, _no_result).cancel(wait=max(0.0, until - store.clock.monotonic()))
+                ended = _is_cancelled(store, job_id, until)
             except (TimeoutError, JobNotFound) as error:
                 refused[job_id] = LiteQueueError(str(error))
             else:
                 if ended:
-                    done.append(job_id)
+                    (done if job_id in chunk.done else also).append(job_id)
                 else:
                     refused[job_id] = Unsupported(f"job {job_id} has ended as {store.jobs.look_up(job_id).status}")
-        yield Changed(done, refused)
+        yield Changed(groups + done, refused, also)
+
+
+def _is_cancelled(store: SqliteStore, job_id: str, until: float) -> bool:
+    """Wait for the end of a job that was asked to end; return whether it was cancelled."""
+    found = store.jobs.look_up(job_id)
+    if found.status.finished:
+        return found.status is Status.CANCELLED
+    return Job[None](job_id, store.jobs, _no_result).cancel(wait=max(0.0, until - store.clock.monotonic()))
 
 
 def _no_result(_stored: bytes | None, _call: bytes) -> None: ...
 
 
-def _place_and_ids(words: tuple[str, ...], driver: Driver, *, every: bool, narrowed: bool) -> tuple[Place, list[str]]:
-    target, ids = arguments.split_target(words, arguments.is_id)
-    wrong = [word for word in ids if not arguments.is_id(word)]
+def _place_and_ids(
+    words: tuple[str, ...], driver: Driver, *, every: bool, narrowed: bool, groups: bool = False
+) -> tuple[Place, list[str]]:
+    is_id = arguments.is_job_or_group if groups else arguments.is_id
+    target, ids = arguments.split_target(words, arguments.is_job_or_group)
+    wrong = [word for word in ids if not is_id(word)]
     if wrong:
-        raise click.UsageError(f"{wrong[0]!r} is not the id of a job")
+        what = "the id of a job or of a group" if groups else "the id of a job"
+        raise click.UsageError(f"{wrong[0]!r} is not {what}")
     if every == bool(ids):
         raise click.UsageError("give the ids of jobs, or --all")
     if narrowed and not every:
@@ -133,7 +152,7 @@ def _change(chunks: Iterable[Changed], verb: str, *, as_json: bool) -> None:
     done, refusals = _Done(keep=as_json), _Refusals(keep=as_json)
     try:
         for chunk in chunks:
-            done.add(chunk.done)
+            done.add(chunk)
             refusals.add(chunk.refused)
     except BaseException:  # a Ctrl-C among others
         if done.count:
@@ -142,11 +161,16 @@ def _change(chunks: Iterable[Changed], verb: str, *, as_json: bool) -> None:
             )
         raise
     if as_json:
-        emit({verb: done.ids, "refused": refusals.reasons})
-    elif done.count == 1:
-        click.echo(f"{verb} job {done.last}")
+        more = {"also": done.also} if verb == "cancelled" else {"still_cancelled": done.left}
+        emit({verb: done.ids, **more, "refused": refusals.reasons})
     elif done.count or not refusals.count:
-        click.echo(f"{verb} {done.count} jobs")
+        click.echo(done.text(verb))
+    if done.left and not as_json:
+        click.echo(
+            f"still cancelled, since other jobs have taken their keys: {some(done.left)}; "
+            f"retry each once its key is free",
+            err=True,
+        )
     if refusals.count:
         raise click.ClickException("\n       ".join(refusals.lines()))
 
@@ -156,15 +180,31 @@ class _Done:
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
+        self._with_others: set[str] = set()
         self.count = 0
         self.last = ""
         self.ids: list[str] = []
+        self.also: list[str] = []
+        self.left: list[str] = []
 
-    def add(self, ids: list[str]) -> None:
-        self.count += len(ids)
-        self.last = ids[-1] if ids else self.last
+    def add(self, chunk: Changed) -> None:
+        done = [job_id for job_id in chunk.done if job_id not in self._with_others]
+        self.count += len(done)
+        self.last = done[-1] if done else self.last
+        self._with_others.update(chunk.also)
+        self.left += chunk.left
         if self._keep:
-            self.ids += ids
+            self.ids += done
+            self.also += chunk.also
+
+    def text(self, verb: str) -> str:
+        """Say how many, and how many others with them."""
+        others = len(self._with_others)
+        if self.count == 1 and not arguments.is_id(self.last):
+            return f"{verb} group {self.last}: {others:,} job{'s' * (others != 1)}"
+        what = f"job {self.last}" if self.count == 1 else f"{self.count} jobs"
+        them = "it" if self.count == 1 else "them"
+        return f"{verb} {what}" + (f", and with {them} {others:,} more" if others else "")
 
 
 class _Refusals:

@@ -8,8 +8,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -17,6 +18,7 @@ from litequeue.cli import arguments
 from litequeue.cli.locate import file_of, load, names_app, open_file
 from litequeue.cli.printing import capped, emit, one_line, size
 from litequeue.cli.report import PATIENCE, Crew, is_due, unserved, unserved_text
+from litequeue.core import scheduled_call
 from litequeue.core.duration import text
 from litequeue.core.names import SHOWN, some
 from litequeue.core.schedules import ScheduleRecord
@@ -30,6 +32,7 @@ from litequeue.sqlite.admin import health, repair
 from litequeue.sqlite.file import guards
 from litequeue.sqlite.file.opening import JOURNAL_LIMIT, Driver, driver_module, warn_of_old_library
 from litequeue.sqlite.file.second_names import read_mounts, second_name
+from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.store import SqliteStore
 from litequeue.worker.maintenance import Maintenance
 
@@ -243,15 +246,29 @@ def _jobs(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
     if orphans := store.admin.orphans():
         found = ", ".join(f"{count} {what}" for what, count in orphans.items())
         text = f"{found} belong to jobs, limits or workers that are no longer in the file"
-        yield Finding("warn", "orphans", text, lambda store: store.admin.repair(repair.drop_orphans))
+        yield Finding("warn", "orphans", text, _drop_orphans)
     if stuck := store.admin.stuck():
         text = f"{stuck} waiting jobs wait for nothing that is in the file"
-        yield Finding("fail", "jobs", text, lambda store: store.admin.repair(repair.free_stuck))
+        yield Finding("fail", "jobs", text, _free_stuck)
     waiting = unserved(store.admin.ready(), crew)
     for row in waiting:
         yield Finding("warn", "jobs", unserved_text(row))
     if not waiting:
         yield Finding("ok", "jobs", "no ready job is without a worker that can take it")
+
+
+def _drop_orphans(store: SqliteStore) -> str:
+    return store.admin.repair(partial(repair.drop_orphans, **_moments(store)))
+
+
+def _free_stuck(store: SqliteStore) -> str:
+    return store.admin.repair(partial(repair.free_stuck, **_moments(store)))
+
+
+def _moments(store: SqliteStore) -> dict[str, Any]:
+    """When a job is cancelled that waits for one that was deleted, and when its record is to be deleted."""
+    now = store.clock.now()
+    return {"now": now, "delete_at": until(now, store.kernel.retention.result_ttl)}
 
 
 def _schedules(store: SqliteStore, crew: Crew) -> Iterator[Finding]:
@@ -279,6 +296,7 @@ def _wrong(schedule: ScheduleRecord, known: set[str], crew: Crew, now: float) ->
     name, next_at = schedule.name, schedule.next_at
     try:
         trigger = triggers.decode(schedule.trigger)
+        scheduled_call.decode(schedule.options)
         due = None if next_at is None else triggers.due(trigger, next_at, now, schedule.catch_up, limit=1)
     except ValueError as error:
         return Finding("fail", "schedules", f"{name} cannot fire on this machine: {error}")

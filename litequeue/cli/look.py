@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
+from litequeue.cli.job_report import job_fields, progress_text, took, tries_text
 from litequeue.cli.locate import Place, open_place
 from litequeue.cli.printing import (
     LINES,
@@ -16,22 +17,16 @@ from litequeue.cli.printing import (
     distance,
     emit,
     emit_each,
-    harmless,
-    iso,
     largest,
-    local,
     more,
     one_line,
     size,
     status_text,
     table,
-    to_json,
 )
-from litequeue.cli.report import PATIENCE, call_text, job_fields, overview, tries_text, unserved_text
+from litequeue.cli.report import PATIENCE, overview, unserved_text
 from litequeue.core.duration import instant, text
-from litequeue.core.records import JobRecord, JobSummary, ListedJob, Page, Status
-from litequeue.core.source import MOST_BEFORE
-from litequeue.core.stored_names import in_words
+from litequeue.core.records import ListedJob, Page, Status, reason_of
 from litequeue.errors import JobNotFound
 from litequeue.limits.resources import amounts
 from litequeue.limits.served_queues import queues_text
@@ -232,6 +227,7 @@ def _schedule_line(schedules: list[dict[str, Any]], now: float) -> str:
 @click.option("--queue", help="Only jobs of this queue.")
 @click.option("--tag", help="Only jobs with this tag.")
 @click.option("--schedule", help="Only jobs of this schedule.")
+@click.option("--group", metavar="ID", help="Only jobs of this group, such as g7.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show at most this many.")
 @click.option(
     "--before", metavar="ID", type=click.IntRange(0, 2**63 - 1), help="Only jobs older than this one: the next page."
@@ -296,95 +292,18 @@ def _job_row(job: ListedJob, queue: Queue | None, now: float) -> list[str]:
         status_text(job.status),
         tries_text(job, queue),
         distance(job.created_at, now),
-        _took(job, now),
+        took(job, now),
         _note(job, now),
     ]
-
-
-def _took(job: JobSummary, now: float) -> str:
-    if job.started_at is None or not (job.finished_at or job.status is Status.RUNNING):
-        return "-"
-    return text(max(0.0, (job.finished_at or now) - job.started_at))
 
 
 def _note(job: ListedJob, now: float) -> str:
     if job.status is Status.SCHEDULED:
         return distance(job.run_at, now)
     if job.status is Status.RUNNING and job.progress is not None:
-        return _progress(job)
+        return progress_text(job)
+    if (reason := reason_of(job)) is not None:
+        return one_line(reason)
     if job.last_error is not None and job.status is not Status.SUCCEEDED:
         return one_line(job.last_error)
     return "cancel requested" if job.cancel_requested and job.status is Status.RUNNING else ""
-
-
-def _progress(job: JobSummary) -> str:
-    progress = job.progress
-    if progress is None:
-        return ""
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    return one_line(f"{progress.done:g}{total} {progress.note or ''}")
-
-
-@click.command()
-@click.argument("words", nargs=-1, metavar="[TARGET] ID", type=arguments.Target())
-@arguments.driver
-@arguments.as_json
-def show(words: tuple[str, ...], driver: Driver, *, as_json: bool) -> None:
-    """Tell everything about one job: arguments, result, errors with their tracebacks."""
-    target, ids = arguments.split_target(words, arguments.is_id)
-    if len(ids) != 1:
-        raise click.UsageError("give the id of one job, for example: litequeue show app.db 42")
-    place = open_place(target, driver)
-    try:
-        job, now = place.store.jobs.look_up(ids[0]), place.store.clock.now()
-        fields, tries = job_fields(job, place.queue), tries_text(job, place.queue)
-        fields["why"] = place.store.jobs.why(job.id)
-        fields["position"] = place.store.jobs.position(job.id) if job.status is Status.QUEUED else None
-    finally:
-        place.close()
-    if as_json:
-        emit(fields)
-    else:
-        click.echo("\n".join(_lines(job, fields, tries, now)))
-
-
-def _lines(job: JobRecord, fields: dict[str, Any], tries: str, now: float) -> list[str]:
-    pairs = [
-        ("job", f"{job.id}  {one_line(in_words(job.task))}  {status_text(job.status)}"),
-        ("queue", f"{one_line(job.queue)}, priority {job.priority}"),
-        ("position", _position(fields["position"])),
-        ("arguments", call_text(fields)),
-        ("enqueued", local(job.created_at, now)),
-        ("why", "" if job.status.finished or job.status is Status.RUNNING else one_line(fields["why"], LONGEST_WHY)),
-        ("may run", local(job.run_at, now) if job.run_at > job.created_at else ""),
-        ("started", local(job.started_at, now) if job.started_at else ""),
-        ("finished", local(job.finished_at, now) + f", took {_took(job, now)}" if job.finished_at else ""),
-        ("expires", local(job.expires_at, now) if job.expires_at and not job.status.finished else ""),
-        ("try", f"{tries}, run {job.attempt}{_deaths(job)}" if job.attempt else ""),
-        ("worker", f"{job.worker}{', cancel requested' if job.cancel_requested else ''}" if job.worker else ""),
-        ("progress", _progress(job)),
-        ("key", one_line(job.key or "")),
-        ("tags", one_line(", ".join(job.tags))),
-        ("schedule", one_line(job.schedule or "")),
-        ("result", _result(job, fields)),
-    ]
-    lines = [f"{name:<10} {value}" for name, value in pairs if value]
-    for error in job.errors:
-        heading = f"run {error.attempt}, {iso(error.at)}: {one_line(error.type)}: {one_line(error.message, 200)}"
-        lines += ["", click.style(heading, fg="red"), harmless(error.traceback.rstrip())]
-    return lines
-
-
-def _position(before: int | None) -> str:
-    if not before:
-        return "" if before is None else "the next of its queue"
-    more = " or more" if before >= MOST_BEFORE else ""
-    return f"behind {before:,}{more} job{'s' * (before != 1)} of its queue"
-
-
-def _deaths(job: JobRecord) -> str:
-    return f", {job.deaths} ended by a worker's death" if job.deaths else ""
-
-
-def _result(job: JobRecord, fields: dict[str, Any]) -> str:
-    return "" if job.result is None else to_json(fields["result"])

@@ -10,25 +10,22 @@ from typing import Any
 
 import msgspec
 
-from litequeue.cli.printing import iso, one_line, to_json
+from litequeue.cli.printing import iso, one_line
+from litequeue.core import scheduled_call
+from litequeue.core.duration import text
 from litequeue.core.limits import LimitRecord, PauseRecord
-from litequeue.core.records import JobRecord, JobSummary, ListedJob, Status
+from litequeue.core.records import ListedJob, Status
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 from litequeue.core.stored_names import other_version, task_of, version_of
-from litequeue.errors import LiteQueueError
 from litequeue.ipc.process_identity import Identity
 from litequeue.limits.resources import asked_for, unmet
-from litequeue.queue import Queue
 from litequeue.scheduling import triggers
 from litequeue.scheduling.words import words
-from litequeue.serialization.forms import CHUNK, LINK, stored_call
-from litequeue.serialization.json_codec import Codec, JsonCodec
 from litequeue.sqlite.jobs.counts import Ready
 from litequeue.sqlite.store import SqliteStore
 
 RECENT_FAILURES = 5
-MASKED = "***"
 PATIENCE = 3  # ticks in a row that a schedule may skip before it is a fault
 
 
@@ -190,6 +187,7 @@ def schedule_fields(schedule: ScheduleRecord, now: float, crew: Crew) -> dict[st
         "until": iso(schedule.until),
         "max_runs": schedule.max_runs,
         "expires": schedule.expires,
+        "options": call_options(schedule),
         "declared": schedule.declared is not None,
         "module": schedule.module,
         "orphan": crew.orphan(schedule) is not None,
@@ -215,6 +213,34 @@ def limit_fields(limit: LimitRecord) -> dict[str, Any]:
     """Return a limit as plain values."""
     fields: dict[str, Any] = msgspec.structs.asdict(limit)
     return fields | {"operator_at": iso(limit.operator_at), "opens_at": iso(limit.opens_at), "tasks": list(limit.tasks)}
+
+
+def call_options(schedule: ScheduleRecord) -> dict[str, Any]:
+    """Return the options of a schedule's call that have no field of their own."""
+    try:
+        return scheduled_call.decode(schedule.options).shown()
+    except ValueError as error:
+        return {"not understood by this release": str(error)}
+
+
+def options_text(schedule: ScheduleRecord) -> str:
+    """Return them as one line of text."""
+    return ", ".join(_option_text(name, value) for name, value in call_options(schedule).items())
+
+
+def _option_text(name: str, value: Any) -> str:
+    match name, value:
+        case (("delay" | "timeout" | "expires"), float()):
+            said = text(value)
+        case "timeout", None:
+            said = "none"
+        case "tags", _:
+            said = " ".join(value)
+        case (("on_success" | "on_failure"), _):
+            said = str(value["task"])
+        case _:
+            said = str(value)
+    return f"{name} {said}"
 
 
 def trigger_text(schedule: ScheduleRecord) -> str:
@@ -259,104 +285,3 @@ def _failure(job: ListedJob) -> dict[str, Any]:
         "finished_at": iso(job.finished_at),
         "error": job.last_error,
     }
-
-
-def tries_text(job: JobSummary, queue: Queue | None) -> str:
-    """Return which try a job is at, and of how many where that is known: "2 of 5"; of one that never began "-"."""
-    if not job.attempt:
-        return "-"
-    most = _max_tries(job, queue)
-    return str(job.tries) if most is None else f"{job.tries} of {most}"
-
-
-def _max_tries(job: JobSummary, queue: Queue | None) -> int | None:
-    task = None if queue is None else queue.tasks.get(job.task_name)
-    retries = task.options.policy.retries if job.retries is None and task is not None else job.retries
-    return None if retries is None else 1 + retries
-
-
-def job_fields(job: JobRecord, queue: Queue | None = None) -> dict[str, Any]:
-    """Return a job as plain values; bytes that the queue's codec does not read are None."""
-    codec = _codec(queue)
-    return {
-        "id": job.id,
-        **task_fields(job.task),
-        "queue": job.queue,
-        "status": str(job.status),
-        "priority": job.priority,
-        "attempt": job.attempt,
-        "tries": job.tries,
-        "max_tries": _max_tries(job, queue),
-        "failures": job.failures,
-        "deaths": job.deaths,
-        "created_at": iso(job.created_at),
-        "run_at": iso(job.run_at),
-        "started_at": iso(job.started_at),
-        "finished_at": iso(job.finished_at),
-        "expires_at": iso(job.expires_at),
-        "key": job.key,
-        "tags": list(job.tags),
-        "schedule": job.schedule,
-        "worker": job.worker,
-        "cancel_requested": job.cancel_requested,
-        "progress": None
-        if job.progress is None
-        else {"done": job.progress.done, "total": job.progress.total, "note": job.progress.note},
-        **call_fields(job.payload, queue),
-        "result": None if job.result is None else decoded(codec, job.result),
-        "errors": [
-            {
-                "attempt": error.attempt,
-                "at": iso(error.at),
-                "type": error.type,
-                "message": error.message,
-                "traceback": error.traceback,
-            }
-            for error in job.errors
-        ],
-    }
-
-
-def _codec(queue: Queue | None) -> Codec:
-    return JsonCodec() if queue is None else queue.codec
-
-
-def call_fields(payload: bytes, queue: Queue | None) -> dict[str, Any]:
-    """Return the arguments of a call as plain values; None where the queue's codec does not read them.
-
-    `form`: "call"; "link", where the jobs before it hand on the first argument; "chunk", where the arguments are items
-    and the function is called with each. Those that its task masks are stars.
-    """
-    call = stored_call(decoded(_codec(queue), payload))
-    if call is None:
-        return {"args": None, "kwargs": None, "form": None}
-    hidden = range(len(call.args)) if call.form == CHUNK and call.masked else call.masked
-    return {
-        "args": [MASKED if place in hidden else value for place, value in enumerate(call.args)],
-        "kwargs": {name: MASKED if name in hidden else value for name, value in call.kwargs.items()},
-        "form": _FORMS[call.form],
-    }
-
-
-_FORMS = {None: "call", LINK: "link", CHUNK: "chunk"}
-
-
-def call_text(fields: dict[str, Any]) -> str:
-    """Return the arguments among the fields of a job or a schedule as text."""
-    if fields["args"] is None:
-        return "not JSON: name the app (app:queue), whose codec reads them"
-    given = [to_json(value) for value in fields["args"]]
-    if fields["form"] == "chunk":
-        return f"each of [{', '.join(given)}]"
-    if fields["form"] == "link":
-        given[0] = "<result>"
-    given += [f"{one_line(name)}={to_json(value)}" for name, value in fields["kwargs"].items()]
-    return f"({', '.join(given)})"
-
-
-def decoded(codec: Codec, data: bytes) -> Any:
-    """Decode bytes; None if this codec cannot read them."""
-    try:
-        return codec.decode(data)
-    except (LiteQueueError, ValueError, TypeError, LookupError, EOFError):
-        return None

@@ -7,20 +7,11 @@ from typing import Any
 import click
 
 from litequeue.cli import arguments
+from litequeue.cli.job_report import call_fields, call_text, job_fields
 from litequeue.cli.locate import Place, open_place
 from litequeue.cli.mistake import Mistake
 from litequeue.cli.printing import distance, emit, local, one_line, table
-from litequeue.cli.report import (
-    Crew,
-    call_fields,
-    call_text,
-    is_due,
-    job_fields,
-    schedule_fields,
-    trigger_text,
-    trigger_words,
-    upcoming,
-)
+from litequeue.cli.report import Crew, is_due, options_text, schedule_fields, trigger_text, trigger_words, upcoming
 from litequeue.core.duration import text, utc
 from litequeue.core.names import some
 from litequeue.core.schedules import ScheduleRecord
@@ -87,7 +78,7 @@ def _lines(found: list[ScheduleRecord], now: float, crew: Crew) -> list[str]:
     lines = [heading]
     for schedule, row in zip(found, rows, strict=True):
         lines.append(row)
-        lines += [f"    {each}" for each in (_then(schedule), *_notes(schedule, now, crew)) if each]
+        lines += [f"    {each}" for each in (_then(schedule), _with(schedule), *_notes(schedule, now, crew)) if each]
     return lines
 
 
@@ -119,6 +110,11 @@ def _then(schedule: ScheduleRecord) -> str:
     exact = any(time.microsecond for time in times)
     said = [f"{time:%Y-%m-%d %H:%M:%S}" + (f".{time.microsecond // 1000:03}" if exact else "") for time in times]
     return f"then {', '.join(said)} {times[-1]:%Z}"
+
+
+def _with(schedule: ScheduleRecord) -> str:
+    options = one_line(options_text(schedule))
+    return options and f"with {options}"
 
 
 def _notes(schedule: ScheduleRecord, now: float, crew: Crew) -> list[str]:
@@ -161,6 +157,7 @@ def _show(place: Place, name: str, *, as_json: bool) -> None:
         ("overlap", f"{schedule.overlap}, catch up {schedule.catch_up}"),
         ("ends", _ends(schedule, now)),
         ("expires", "" if schedule.expires is None else f"{text(schedule.expires)} after the tick"),
+        ("options", one_line(options_text(schedule), LONGEST)),
         ("from", one_line(schedule.module or "file")),
         ("ran", f"{schedule.runs} jobs of its ticks, the last tick {local(schedule.last_at, now)}"),
         ("skipped", _skips(schedule, now).removeprefix("skipped ")),

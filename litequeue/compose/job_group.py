@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
+from litequeue.core.hints import JobGroupWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import Progress
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
@@ -22,7 +23,7 @@ OnError = Literal["raise", "return"]
 
 
 @interruptible
-class JobGroup(Generic[R]):
+class JobGroup(JobGroupWords, Generic[R]):
     """The jobs of a group that is stored: their results, their progress, and their cancel.
 
     `await group` waits for the results. Its id is opaque text, by which `queue.group(id)` finds it in any process.

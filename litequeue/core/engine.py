@@ -180,12 +180,14 @@ class JobStore(Source, Protocol):
         queue: str | None = None,
         tag: str | None = None,
         schedule: str | None = None,
+        group: str | None = None,
         limit: int = 100,
         before: str | None = None,
         timeout: float | None = None,
     ) -> Page[ListedJob]:
         """Return the newest jobs that match, newest first. `before`: an id that this engine gave.
 
+        `group`: the id of one, with `Feature.COMPOSITION`; `JobNotFound` where it is not on record.
         `timeout`: after so many seconds, return what was found; the page's `older` says where to go on.
         """
 

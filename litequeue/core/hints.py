@@ -85,6 +85,13 @@ class JobWords(_Hinted):
     __slots__ = ()
 
 
+@_answers("JobGroup")
+class JobGroupWords(_Hinted):
+    """Words of other queues' groups."""
+
+    __slots__ = ()
+
+
 @_answers("Worker")
 class WorkerWords(_Hinted):
     """Words of other queues' workers."""

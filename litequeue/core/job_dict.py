@@ -6,11 +6,14 @@ from typing import Literal, TypedDict
 
 from litequeue.core.duration import utc
 from litequeue.core.pydantic_schema import IsoTime
-from litequeue.core.records import JobRecord, JobSummary, ListedJob, ProgressDict
+from litequeue.core.records import JobSummary, ProgressDict, last_error, reason_of
 
 
 class JobDict(TypedDict):
-    """What `job.to_dict()` holds. Times are ISO 8601 text in UTC; `error` is that of the last failed attempt."""
+    """What `job.to_dict()` holds. Times are ISO 8601 text in UTC; `error` is that of the last failed attempt.
+
+    `reason`: why it was cancelled, or has failed.
+    """
 
     id: str
     task: str
@@ -30,6 +33,7 @@ class JobDict(TypedDict):
     expires_at: IsoTime | None
     progress: ProgressDict | None
     error: str | None
+    reason: str | None
 
 
 def job_dict(job: JobSummary) -> JobDict:
@@ -52,17 +56,10 @@ def job_dict(job: JobSummary) -> JobDict:
         "finished_at": _iso(job.finished_at),
         "expires_at": _iso(job.expires_at),
         "progress": None if job.progress is None else job.progress.to_dict(),
-        "error": _last_error(job),
+        "error": last_error(job),
+        "reason": reason_of(job),
     }
 
 
 def _iso(moment: float | None) -> str | None:
     return None if moment is None else utc(moment).isoformat()
-
-
-def _last_error(job: JobSummary) -> str | None:
-    if isinstance(job, ListedJob):
-        return job.last_error
-    if isinstance(job, JobRecord) and job.errors:
-        return f"{job.errors[-1].type}: {job.errors[-1].message}"
-    return None

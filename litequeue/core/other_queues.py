@@ -7,7 +7,10 @@ _LATER = '{name}.using(delay="5m").enqueue(...), or using(at=...)'
 _OPTIONS_OF_CALL = "use {name}.enqueue(...); options go to {name}.using(...).enqueue(...)"
 _MANY = "use {name}.enqueue_many([(1,), (2,)])"
 _WITH_ROWS = "use {name}.enqueue(...) inside queue.transaction(), or {name}.using(within=connection)"
-_NEXT = "enqueue the next step at the end of the function"
+_NEXT = "use {name}.s(...) | other.s(...), or {name}.using(on_success=other.s()).enqueue(...)"
+_CHAIN = "use chain(first.s(...), second.s(...)), or first.s(...) | second.s(...)"
+_ON_FAILURE = "use {name}.using(on_failure=other.s()).enqueue(...)"
+_TREE = "use `litequeue show app.db ID`, which draws what runs before and after a job"
 _PLAIN = "call it: {name}(...), or {name}.function(...)"
 _DECLARE = "declare the function with @queue.task and call function.enqueue(...)"
 _PERIODIC = '@queue.task(schedule=cron("0 * * * *")) or queue.schedules.add(...)'
@@ -31,14 +34,18 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "options": "use {name}.using(...)",
         "configure": "use {name}.using(...)",
         "set": "use {name}.using(...)",
-        "si": "use {name}.s(...)",
         "signature": "use {name}.s(...)",
         "subtask": "use {name}.s(...)",
         "message": "use {name}.s(...)",
-        "map": _MANY,
-        "starmap": _MANY,
-        "chunks": f"{_MANY}, with chunk=1000 for very many",
+        "starmap": "use group({name}.s(*each) for each in items), or {name}.map(items) where it takes one argument",
+        "xmap": "use {name}.map(items)",
         "then": _NEXT,
+        "link": _NEXT,
+        "pipe": _NEXT,
+        "error": _ON_FAILURE,
+        "on_error": _ON_FAILURE,
+        "link_error": _ON_FAILURE,
+        "message_with_options": "use {name}.s(...).using(...)",
         "retry": "raise Retry(...) in the function; job.retry() queues a failed job again",
         "request": "use current_job() inside the function",
         "update_state": "use current_job().progress(...) inside the function",
@@ -72,6 +79,8 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "cancel_consumer": 'use queue.pause("email")',
         "add_consumer": 'use queue.resume("email")',
         "lock_task": 'use queue.lock("name")',
+        "signature": "use function.s(...), where function is a task",
+        "pipeline": _CHAIN,
         "AsyncResult": "use queue.job(id)",
         "fetch_job": "use queue.job(id)",
         "get_job": "use queue.job(id)",
@@ -120,8 +129,28 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "enqueued_at": "use job.created_at",
         "ended_at": "use job.finished_at",
         "func_name": "use job.task",
+        "children": _TREE,
+        "parent": _TREE,
+        "dependency": _TREE,
+        "dependencies": _TREE,
+        "dependent_ids": _TREE,
+        "fetch_dependencies": _TREE,
         "origin": "use job.queue",
         "meta": "use job.tags, or job.progress",
+    },
+    "JobGroup": {
+        "get": "use group.results(timeout=5)",
+        "join": "use group.results(timeout=5)",
+        "get_results": "use group.results(timeout=5)",
+        "wait": "use group.results(timeout=5), or wait_all(group)",
+        "ready": "use group.progress: it is where done equals total",
+        "completed": "use group.progress: it is where done equals total",
+        "completed_count": "use group.progress.done",
+        "successful": "use group.progress: its note tells how many have not succeeded",
+        "failed": "use group.progress: its note tells how many have not succeeded",
+        "revoke": "use group.cancel()",
+        "children": "use group.jobs",
+        "save": "a group is stored when it is enqueued: queue.group(group.id)",
     },
     "Worker": {
         "work": "use worker.run()",
@@ -140,6 +169,12 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "Huey": 'use queue = Queue("app.db")',
         "SqliteHuey": 'use queue = Queue("app.db")',
         "get_current_job": "use current_job()",
+        "signature": "use task.s(...)",
+        "pipeline": _CHAIN,
+        "Dependency": "use task.using(after=[job, ...]).enqueue(...)",
+        "Callback": "use task.using(on_success=other.s(), on_failure=another.s()).enqueue(...)",
+        "GroupResult": "use queue.group(id)",
+        "ResultSet": "use wait_all(jobs), or as_completed(jobs)",
         "CancelExecution": "raise JobCancelled",
         "RetryTask": "raise Retry(...)",
     },
@@ -205,9 +240,12 @@ OPTIONS: dict[str, str] = {
     "description": "tags=",
     "args": "the arguments themselves: task.enqueue(1, 2)",
     "kwargs": "the arguments themselves: task.enqueue(a=1)",
-    "depends_on": _NEXT,
-    "link": _NEXT,
-    "on_success": _NEXT,
+    "depends_on": "after= of task.using(), with jobs; or chain(...), which also hands results on",
+    "depends": "after= of task.using(), with jobs; or chain(...), which also hands results on",
+    "link": "on_success= of task.using(), with a call: on_success=other.s()",
+    "link_error": "on_failure= of task.using(), with a call: on_failure=other.s()",
+    "pipe_target": "chain(...), or first.s(...) | second.s(...)",
+    "pipe_ignore": "other.si(...) in a chain, which takes no result",
     # results
     "ignore_result": "nothing: results are small and deleted after result_ttl= (a day); result_ttl=0 keeps none",
     "store_result": "nothing: results are kept for result_ttl= (a day)",

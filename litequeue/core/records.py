@@ -50,29 +50,18 @@ class Status(str, Enum):
 _FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-class _Called(msgspec.Struct, frozen=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
+
+    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
+    `any_arguments`: a job that holds the key is as good, whatever its arguments and its state.
+    `max_pending`: how many queued jobs the task may have with this one.
+    """
+
     task: str  # the name under which it is stored, here and below: see stored_names.py
     queue: str
     payload: bytes
     priority: int = 0
-
-
-class ScheduledCall(_Called, frozen=True):
-    """A call as a schedule keeps it: the names of task and queue, the priority, and the encoded arguments.
-
-    `expires`: in how many seconds a job must begin, from the moment at which it may.
-    """
-
-    expires: float | None = None
-
-
-class NewJob(_Called, frozen=True, kw_only=True):
-    """One call to store. Times are unix seconds. `run_at` None: at once. A limit that is None is the task's.
-
-    `key_for`: seconds for which the key is held, whatever becomes of the job; then `key_scope` is "kept".
-    `max_pending`: how many queued jobs the task may have with this one.
-    """
-
     created_at: float
     run_at: float | None = None
     expires_at: float | None = None
@@ -83,6 +72,7 @@ class NewJob(_Called, frozen=True, kw_only=True):
     key_scope: KeyScope = "kept"
     key_for: float | None = None
     on_conflict: OnConflict = "return"
+    any_arguments: bool = False
     tags: tuple[str, ...] = ()
     schedule: str | None = None
     takes: str | None = None  # of limits, where that depends on the arguments
@@ -224,6 +214,59 @@ class JobRecord(JobSummary, frozen=True, kw_only=True):
     payload: bytes
     result: bytes | None
     errors: tuple[JobError, ...]
+
+
+def as_submitted(job_id: str, new: NewJob) -> JobRecord:
+    """Return the record of a job that has just been stored, or found by its key, as it was asked for."""
+    later = new.run_at is not None and new.run_at > new.created_at
+    return JobRecord(
+        id=job_id,
+        task=new.task,
+        queue=new.queue,
+        status=Status.WAITING if new.waiting else Status.SCHEDULED if later else Status.QUEUED,
+        priority=new.priority,
+        attempt=0,
+        failures=0,
+        deaths=0,
+        created_at=new.created_at,
+        run_at=new.created_at if new.run_at is None else new.run_at,
+        started_at=None,
+        finished_at=None,
+        expires_at=new.expires_at,
+        key=new.key,
+        tags=new.tags,
+        schedule=new.schedule,
+        worker=None,
+        cancel_requested=False,
+        progress=None,
+        retries=new.retries,
+        payload=new.payload,
+        result=None,
+        errors=(),
+    )
+
+
+def reason_of(job: JobSummary) -> str | None:
+    """Return `parent 41 failed`, or the last error; None where nothing tells, and in other states.
+
+    Of a job in a listing the text is cut.
+    """
+    if job.status is Status.FAILED:
+        return last_error(job)
+    if job.status is not Status.CANCELLED or job.reason is not None:
+        return job.reason
+    # the error of a job that another call of its key has replaced
+    kind, _, message = (last_error(job) or "").partition(": ")
+    return message if kind == "Replaced" else None
+
+
+def last_error(job: JobSummary) -> str | None:
+    """Return the last error of a job as `Type: message`."""
+    if isinstance(job, ListedJob):
+        return job.last_error
+    if isinstance(job, JobRecord) and job.errors:
+        return f"{job.errors[-1].type}: {job.errors[-1].message}"
+    return None
 
 
 class Page(list[T]):

@@ -43,6 +43,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # 10
     skipped: int = 0
     skipping: int = 0
     skipping_since: float | None = None
+    options: bytes | None = None  # of the call, as JSON; last: `declared` is a digest of the fields before it
 
     def bounded(self, next_at: float | None) -> float | None:
         """Return that due time, or None where `until` or `max_runs` does not let it come."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from litequeue.core.duration import text, utc
-from litequeue.core.records import Status
+from litequeue.core.names import some
+from litequeue.core.records import Status, last_error, reason_of
 from litequeue.core.source import MOST_BEFORE
 
 if TYPE_CHECKING:
@@ -102,6 +103,19 @@ class InLine(NamedTuple):
     job: str | None
 
 
+class Parents(NamedTuple):
+    """Others have to end first. `jobs`: how many of them have not, besides groups; `first`: the ids of some of these.
+
+    `group`: of a group, how many of its jobs have not ended, of how many, and its id. `gone`: one that was deleted.
+    """
+
+    jobs: int
+    first: tuple[str, ...]
+    group: tuple[int, int, str] | None = None
+    groups: int = 0
+    gone: str | None = None
+
+
 class Quarantined(NamedTuple):
     """It runs alone, since workers died while it ran."""
 
@@ -128,6 +142,7 @@ Obstacle: TypeAlias = (
     | BehindKey
     | Unknown
     | InLine
+    | Parents
     | Quarantined
     | Behind
 )
@@ -145,6 +160,8 @@ def obstacle_text(obstacle: Obstacle, now: float) -> str:
         case InLine(schedule, job):
             which = "an earlier job" if job is None else f"job {job}"
             return f"it waits for {which} of the same schedule{f' ({schedule})' if schedule else ''} to end"
+        case Parents():
+            return _parents_text(obstacle)
         case Quarantined(deaths):
             return f"it runs alone, once nothing else runs in a worker: {_times(deaths)} a worker has died while it ran"
         case Behind(0):
@@ -153,6 +170,21 @@ def obstacle_text(obstacle: Obstacle, now: float) -> str:
             return f"{_count(jobs)} of its queue {'comes' if jobs == 1 else 'come'} first"
         case _:
             return _limit_text(obstacle, now)
+
+
+def _parents_text(parents: Parents) -> str:
+    if parents.gone is not None:
+        return f"it waits for {parents.gone}, which was deleted from the file; `litequeue doctor --repair` ends it"
+    what: list[str] = []
+    if parents.group is not None:
+        left, total, name = parents.group
+        more = f" and {parents.groups - 1:,} more groups" if parents.groups > 1 else ""
+        what.append(f"{left:,} of {total:,} jobs of group {name}{more}")
+    if parents.jobs == 1:
+        what.append(f"job {', '.join(parents.first)}")
+    elif parents.jobs:
+        what.append(f"{parents.jobs:,} jobs: {some(parents.first, parents.jobs)}")
+    return f"it waits for {', and for '.join(what)}" if what else "it waits for jobs that are ending now"
 
 
 def _unserved_text(obstacle: NoWorker | NoTask | NoQueue | NotOffered | NoSlot) -> str:
@@ -200,7 +232,8 @@ def settled_text(record: JobRecord, now: float, worker: str | None = None) -> st
         case Status.FAILED:
             return f"it failed at {_at(record.finished_at, now)}{_last_error(record)}"
         case Status.CANCELLED:
-            return f"it was cancelled at {_at(record.finished_at, now)}"
+            reason = reason_of(record)
+            return f"it was cancelled at {_at(record.finished_at, now)}{f': {reason}' if reason else ''}"
         case Status.EXPIRED:
             return f"it had not begun by {_at(record.expires_at, now)}, so it never runs"
         case _:
@@ -224,15 +257,13 @@ def _running_text(record: JobSummary, now: float, worker: str | None) -> str:
     return f"it runs since {_at(record.started_at, now)}{where}{asked}"
 
 
-def _after(record: JobRecord) -> str:
+def _after(record: JobSummary) -> str:
     return f", for its try {record.tries}{_last_error(record)}" if record.failures else ""
 
 
-def _last_error(record: JobRecord) -> str:
-    if not record.errors:
-        return ""
-    last = record.errors[-1]
-    return f": {last.type}: {last.message[:200]}"
+def _last_error(record: JobSummary) -> str:
+    kind, colon, message = (last_error(record) or "").partition(": ")
+    return f": {kind}{colon}{message[:200]}" if kind else ""
 
 
 def _at(moment: float | None, now: float) -> str:

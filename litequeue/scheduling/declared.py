@@ -15,13 +15,14 @@ from weakref import WeakSet
 import msgspec
 
 from litequeue.core.declaration import Declaration, declared_here
+from litequeue.core.scheduled_call import CallOptions
 from litequeue.core.store import Declared
 from litequeue.core.warn import calling_frame
 from litequeue.scheduling import triggers
 from litequeue.scheduling.schedules import Schedule, record_of
 
 if TYPE_CHECKING:
-    from litequeue.core.records import ScheduledCall
+    from litequeue.core.scheduled_call import ScheduledCall
     from litequeue.core.schedules import ScheduleRecord
 
 _MAIN = frozenset({"__main__", "__mp_main__"})
@@ -100,14 +101,15 @@ class DeclaredSchedules:
     def _record(self, entry: Entry) -> ScheduleRecord:
         call, trigger = entry.call(), entry.schedule.trigger
         said = self._said(call)
-        name = entry.name or f"{entry.owner}:{_digest(triggers.describe(trigger), said)[:6]}"
+        name = entry.name or f"{entry.owner}:{_digest(repr((triggers.describe(trigger), said)))[:6]}"
         record = record_of(name, call, trigger, entry.schedule.options)
-        declared = _digest(msgspec.structs.replace(record, payload=b""), said)
+        declared = _digest(f"({_fields(record)}, {said!r})")
         return msgspec.structs.replace(record, module=entry.module, declared=declared)
 
     def _said(self, call: ScheduledCall) -> str:
-        """Return the arguments as text: the bytes of a codec may differ each time."""
-        return repr(self._decode(call.payload))
+        """Return the arguments and options as text: the bytes of a codec may differ each time."""
+        options = "" if call.options == CallOptions() else repr(call.options.said(self._decode))
+        return repr(self._decode(call.payload)) + options
 
     def code(self, tasks: Iterable[str], *, at_end: bool = False) -> Declared:
         """Return what a worker makes the file's declared schedules of.
@@ -147,10 +149,15 @@ def _same_run(old: Entry, new: Entry) -> bool:
     return old.owner is not None or new.owner is not None or old.here.is_amid(new.here)
 
 
-def _digest(*values: object) -> str:
+def _fields(record: ScheduleRecord) -> str:
+    """Return all but the call's arguments and options, as releases wrote it that had none of these."""
+    return repr(msgspec.structs.replace(record, payload=b"", options=None)).replace(", options=None)", ")")
+
+
+def _digest(text: str) -> str:
     from hashlib import sha256  # here: it takes longer to import than all of us
 
-    return sha256(repr(values).encode(errors="backslashreplace")).hexdigest()
+    return sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 # ---- modules

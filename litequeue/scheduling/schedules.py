@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict, TypeVar, get_args
 
+from litequeue.core import scheduled_call
 from litequeue.core.duration import instant, seconds, utc
 from litequeue.core.names import check_name, some
-from litequeue.core.records import Page, ScheduledCall, moment
+from litequeue.core.records import Page, moment
 from litequeue.core.retry import Duration
 from litequeue.core.schedules import CatchUp, Keeper, Overlap, ScheduleRecord
 from litequeue.core.stored_names import task_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from litequeue.core.records import JobRecord
+    from litequeue.core.scheduled_call import ScheduledCall
 
 J = TypeVar("J")  # what a job's record is made into: a `Job`
 
@@ -126,6 +128,7 @@ def record_of(name: str, call: ScheduledCall, trigger: triggers.Trigger, options
         payload=call.payload,
         priority=call.priority,
         trigger=triggers.encode(triggers.named(trigger, name)),
+        options=scheduled_call.encode(call.options),
         **fields,
     )
 
@@ -180,6 +183,11 @@ class StoredSchedule(Generic[J]):
     def expires(self) -> float | None:
         """In how many seconds from its tick a job must begin; None: there is no limit."""
         return self._record.expires
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The other options that the call was given, such as `retries` and `tags`; raises `ValueError` as `trigger`."""
+        return scheduled_call.decode(self._record.options).shown()
 
     @property
     def declared(self) -> bool:
@@ -291,7 +299,7 @@ class Schedules(Generic[J]):
         self, name: str, call: SchedulableCall, trigger: triggers.Trigger, options: ScheduleOptions
     ) -> ScheduleRecord:
         name, trigger = check_name(name, "a schedule's name"), triggers.check(trigger, "a trigger")
-        given = record_of(name, check_call(call), trigger, options)
+        given = record_of(name, check_call(call, options), trigger, options)
         if given.until is not None and given.until < self._now():
             warn_caller(f"the schedule {name!r} has no tick any more: its until= was {utc(given.until).isoformat()}")
         return given
@@ -326,7 +334,8 @@ class Schedules(Generic[J]):
     def trigger_now(self, name: str) -> J:
         """Enqueue the schedule's call now, in addition to its ticks; return the job. Raises `ScheduleNotFound`.
 
-        It counts as the schedule's last job. With overlap "queue" it runs after those before it.
+        It counts as the schedule's last job. With overlap "queue" it runs after those before it. Where the call has a
+        key that is held, returns the job that holds it, or raises `KeyConflict`, as its `on_conflict` says.
         """
         return self._triggered(self._keeper.trigger(name))
 
@@ -358,12 +367,31 @@ class Schedules(Generic[J]):
         return f"<Schedules {some([record.name for record in self._keeper.list()]) or 'none'}>"
 
 
-def check_call(call: SchedulableCall) -> ScheduledCall:
-    """Refuse what is no call, and what a schedule cannot keep of it; return what it keeps."""
+def check_call(call: SchedulableCall, options: ScheduleOptions) -> ScheduledCall:
+    """Refuse what is no call, what a schedule cannot keep of it, and options that do not go together with these."""
     if not hasattr(call, "scheduled"):
-        what = "a chain or a group" if hasattr(call, "parts") else repr(call)
-        hint = (
-            "; give its first call on_success=, or schedule a task that enqueues it" if hasattr(call, "parts") else ""
+        raise TypeError(f"a schedule needs a call made by task.s(...), got {_instead(call)}")
+    kept = call.scheduled()
+    _refuse_clash(kept, options)
+    return kept
+
+
+def _instead(given: Any) -> str:
+    if hasattr(given, "parts"):
+        return "a chain or a group; schedule a task that enqueues it, or give the first call on_success="
+    return f"{given!r}; write {given.name}.s(...)" if hasattr(given, "enqueue_many") else repr(given)
+
+
+def _refuse_clash(call: ScheduledCall, options: ScheduleOptions) -> None:
+    fields, kept = checked(options), call.options
+    overlap, expires, delay = fields["overlap"], fields["expires"] or call.expires, kept.delay or 0.0
+    if kept.key is not None and kept.key_scope == "unfinished" and overlap != "skip":
+        raise ValueError(
+            f'overlap="{overlap}" lets a tick have a job before the last one has ended, but until then the key of the '
+            f'call is held; give key_scope="queued", which frees it when a job begins, or leave out overlap='
         )
-        raise TypeError(f"a schedule needs a call made by task.s(...), got {what}{hint}")
-    return call.scheduled()
+    if expires is not None and expires <= delay:
+        raise ValueError(
+            f"each job would expire before it may run: it must begin within {expires:g} s of its tick (expires=), "
+            f"and may not in the first {delay:g} s (delay=)"
+        )

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from contract.jobs import SUCCEEDED, Hands, put, states
+from contract.jobs import START, SUCCEEDED, Hands, put, states
 from litequeue.core.records import Status
 from litequeue.errors import LimitNotFound, Unsupported
 from litequeue.limits.limit import Limit, allowed_of
@@ -267,7 +267,7 @@ def test_rows_of_what_is_gone_are_found_and_deleted(store, parked):
     assert found == {
         "costs and keys of limits": 3, "places of parked jobs": 2, "functions left behind": 1, "starts": 1,
     }  # fmt: skip
-    store.admin.repair(repair.drop_orphans)
+    store.admin.repair(lambda db: repair.drop_orphans(db, START, None))
     assert store.admin.orphans() == {}
 
 
@@ -279,7 +279,7 @@ def test_jobs_that_wait_for_nothing_are_found_and_go_on(store, per_user, lost):
     assert store.admin.stuck() == 0
     store.kernel.writer.run(lambda db: db.rows(f"DELETE FROM {lost}"))
     assert store.admin.stuck() == 2
-    assert store.admin.repair(repair.free_stuck) == "2 jobs are looked at again"
+    assert store.admin.repair(lambda db: repair.free_stuck(db, START, None)) == "2 jobs are looked at again"
     assert store.admin.stuck() == 0
     hands.settle((first, SUCCEEDED))
     assert [job.id for job in hands.claim(3)] == jobs[1:2]

@@ -174,7 +174,7 @@ def test_a_tick_has_the_arguments_that_the_schedule_has_when_it_fires(queue, ope
     add(1)
     clock.advance("1h")
     due, other = triggers.due, open_store()
-    weekly = queue.tasks["report"].s("weekly").payload
+    weekly = queue.tasks["report"].s("weekly").scheduled().payload
 
     def computing(*args):
         monkeypatch.undo()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.jobs import FAILED, LARGE, SUCCEEDED, Hands, new, put, status
+from contract.jobs import FAILED, LARGE, START, SUCCEEDED, Hands, new, put, status
 from litequeue.core.outcome import Succeeded
 from litequeue.errors import JobNotFound, StoreError
 from litequeue.sqlite.admin import repair
@@ -106,7 +106,9 @@ def test_what_it_left_in_other_tables_is_of_jobs_that_are_gone(store, write):
     assert store.admin.orphans() == {}
     write("DELETE FROM litequeue_jobs")
     assert store.admin.orphans() == {"errors": 1, "payloads": 1, "results": 1}
-    assert store.admin.repair(repair.drop_orphans) == "1 errors, 1 payloads, 1 results deleted"
+    assert (
+        store.admin.repair(lambda db: repair.drop_orphans(db, START, None)) == "1 errors, 1 payloads, 1 results deleted"
+    )
     assert store.admin.orphans() == {}
 
 

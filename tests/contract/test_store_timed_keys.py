@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.jobs import CANCELLED, FAILED, SUCCEEDED, Hands, new, put, status
+from contract.jobs import CANCELLED, FAILED, START, SUCCEEDED, Hands, new, put, status
 from litequeue.core.engine import Submitted
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict
@@ -119,5 +119,5 @@ def test_an_orphaned_time_of_a_key_is_found_and_deleted(store):
     timed(store)
     store.kernel.writer.run(lambda db: db.rows("DELETE FROM litequeue_jobs"))
     assert store.admin.orphans() == {"times of keys": 1}
-    assert store.admin.repair(repair.drop_orphans) == "1 times of keys deleted"
+    assert store.admin.repair(lambda db: repair.drop_orphans(db, START, None)) == "1 times of keys deleted"
     assert store.admin.orphans() == {}

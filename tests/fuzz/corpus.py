@@ -83,6 +83,10 @@ _ROWS = (
     [_row("jobs", ENDED, result=DEEP_CALL)],
     *([_row("workers", WORKER, **{name: text})] for name in ("tasks", "queues") for text in ("no JSON", "7")),
     [_row("workers", WORKER, identity="[" * DEEP)],
+    *(
+        [_row("schedules", SCHEDULE, options=text)]
+        for text in (b"{", b"7", b"\xff", b'{"on_success":' * DEEP, b'{"retries":1e30}', b'{"tags":["\\ud800"]}')
+    ),
     [_row("workers", WORKER, identity='{"host": "\\ud800"}')],
     # no name of a lock, or one that leads elsewhere
     *([_row("workers", WORKER, token=token)] for token in ("\0", "../app.db", "a" * 300)),

@@ -9,6 +9,7 @@ import math
 import tempfile
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -246,10 +247,8 @@ def read_time(case: tuple[Any, Any, Any, Any]) -> None:
 
 
 def read_group_id(text: str) -> None:
-    try:
+    with suppress(JobNotFound):
         assert 0 < look.number_of(text) <= hostile.LARGEST
-    except JobNotFound:
-        pass
 
 
 def show_span(seconds: float) -> None:

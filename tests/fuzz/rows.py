@@ -285,7 +285,7 @@ def _look(queue: Queue) -> None:
         queue.job(job.id)
     for schedule in queue.schedules:
         for name in (name for name, kind in vars(type(schedule)).items() if isinstance(kind, property)):
-            if name != "trigger":  # raises where it is not understood
+            if name not in ("trigger", "options"):  # these raise where they are not understood
                 getattr(schedule, name)
         repr(schedule)
     [groups] = [

@@ -38,7 +38,8 @@ def add(queue):
         ("apply_async", "add.using"),
         ("send", "use add.enqueue"),
         ("schedule", "add.using(delay="),
-        ("si", "use add.s("),
+        ("link", "use add.s(...) | other.s(...)"),
+        ("starmap", "add.s(*each)"),
         ("call_local", "call it: add("),
         ("retry", "raise Retry"),
     ],
@@ -74,7 +75,9 @@ def test_so_is_a_method_of_another_queues_job(add, word, advice):
         getattr(add.enqueue(1), word)
 
 
-def test_so_are_a_worker_and_the_package(queue):
+def test_so_are_a_group_a_worker_and_the_package(add, queue):
+    with pytest.raises(AttributeError, match=r"use group\.results"):
+        add.map([1]).join  # noqa: B018
     with pytest.raises(AttributeError, match=r"use worker\.run"):
         queue.worker().work  # noqa: B018
     with pytest.raises(AttributeError, match=r"use cron"):
@@ -178,7 +181,7 @@ def test_an_option_that_nobody_has_is_the_error_that_it_was(queue):
 
 
 def test_no_hint_is_about_a_name_that_is_there(add, queue):
-    there = {"Task": add, "Queue": queue, "Job": add.enqueue(1), "Worker": queue.worker()}
+    there = {"Task": add, "Queue": queue, "Job": add.enqueue(1), "Worker": queue.worker(), "JobGroup": add.map([1])}
     for kind, words in other_queues.ATTRIBUTES.items():
         assert not set(words) & set(dir(there.get(kind, litequeue)))
     assert "enqueue" in dir(add)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from litequeue.cli.report import Crew, call_fields, call_text, upcoming
+from litequeue.cli.job_report import call_fields, call_text
+from litequeue.cli.report import Crew, upcoming
 from litequeue.core.schedules import ScheduleRecord
 from litequeue.core.store import WorkerRecord
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from litequeue import DecodeError, EncodeError, Job, KeyConflict, Queue
 from litequeue.cli.enqueue import enqueue
-from litequeue.cli.report import job_fields
+from litequeue.cli.job_report import job_fields
 from litequeue.serialization.encryption import EncryptedCodec, new_key
 from litequeue.serialization.json_codec import JsonCodec
 from litequeue.serialization.signature import Signature

@@ -109,4 +109,4 @@ def test_using_goes_before_the_declaration_and_that_before_the_routes(open_queue
 
 def test_a_schedule_goes_by_the_routes_too(open_queue):
     queue = open_queue(routes={"send_*": "routed"})
-    assert queue.task(name="send_mail")(do).s(1).queue == "routed"
+    assert queue.task(name="send_mail")(do).s(1).scheduled().queue == "routed"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.logger import later
 from litequeue.errors import StoreBusy, StoreError
+from litequeue.sqlite.compose.mend import astray, mend
 from litequeue.sqlite.drivers.connection import perform, transaction
 from litequeue.sqlite.limits.stored_rules import changed
 from litequeue.sqlite.sql import SQL
@@ -76,26 +77,39 @@ _DROPS = (
     "drop_orphaned_left_behind",
     "drop_orphaned_timed_keys",
     "drop_orphaned_starts",
+    "drop_orphaned_edges",
+    "drop_orphaned_groups",
+    "drop_orphaned_dependents",
+    "drop_orphaned_composition_keys",
+    "drop_orphaned_unspread",
 )
 
 
-def drop_orphans(db: Connection) -> str:
-    """Delete rows of jobs, limits and workers that are gone."""
+def drop_orphans(db: Connection, now: float, delete_at: float | None) -> str:
+    """Delete rows of jobs, limits and workers that are gone. What waited for such a job is ended before, and kept."""
     with transaction(db):
         found = [f"{count} {what}" for what, count in db.rows(SQL["orphans"]) if count]
+        lost = astray(db)
+        perform(db, mend(now, delete_at))  # while it is still told by what was waited for
         for statement in _DROPS:
             db.rows(SQL[statement])
-    return f"{', '.join(found) or 'nothing'} deleted"
+    told = f", and {lost} jobs or groups that waited for what is gone were told" if lost else ""
+    return f"{', '.join(found) or 'nothing'} deleted{told}"
 
 
-def free_stuck(db: Connection) -> str:
-    """Queue jobs that wait for nothing, and have workers look at parked ones at which nothing looks."""
+def free_stuck(db: Connection, now: float, delete_at: float | None) -> str:
+    """Queue jobs that wait for nothing, and have workers look at parked ones at which nothing looks.
+
+    One that waited for a job that was deleted is ended, and kept until `delete_at`.
+    """
     with transaction(db):
         [(stuck, unseen)] = db.rows(SQL["stuck_jobs"])
+        lost = astray(db)
+        perform(db, mend(now, delete_at))
         db.rows(SQL["free_stuck"])
         db.rows(SQL["look_at_parked"])
         perform(db, changed())
-    return f"{stuck + unseen} jobs are looked at again"
+    return f"{stuck + unseen + lost} jobs are looked at again"
 
 
 def recompute_ticks(db: Connection) -> str:

@@ -18,10 +18,12 @@ from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from litequeue.sqlite.drivers.connection import Row, Steps
 
 MOST = 10_000  # steps in one transaction: some 50 ms
+GONE = 8  # in the place of a state: someone has deleted the job, and its result cannot come
 
 _SUCCEEDED, _FAILED, _CANCELLED, _EXPIRED = (
     NUMBER[status] for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
@@ -71,8 +73,9 @@ def go_on(now: float, then: Consequences) -> Steps[bool]:
 class Spread:
     """The consequences of ends, level by level, in one transaction."""
 
-    def __init__(self, now: float, then: Consequences) -> None:
-        self._now, self._then, self._left = now, then, MOST
+    def __init__(self, now: float, then: Consequences, delete_at: float | None = None) -> None:
+        """`delete_at`: of a job whose parent is gone; any other is kept as long as its parent."""
+        self._now, self._then, self._left, self._delete_at = now, then, MOST, delete_at
 
     def follow(self, level: Sequence[Over], after: int = _FIRST) -> Steps[None]:
         """Follow these ends. `after`: the child of the first behind which to begin."""
@@ -81,12 +84,14 @@ class Spread:
             found = self._read(level, rows)
             level, after = (yield from self._settle(found.counts, found.ends, found.groups, found.fails)), _FIRST
 
-    def follow_from(self, counts: Counter[int], ends: dict[int, Over], groups: set[int]) -> Steps[None]:
+    def follow_from(
+        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: AbstractSet[int] = frozenset()
+    ) -> Steps[None]:
         """Begin with what was found otherwise, and go on from there."""
-        yield from self.follow((yield from self._settle(counts, ends, groups, frozenset())))
+        yield from self.follow((yield from self._settle(counts, ends, groups, fails)))
 
     def _settle(
-        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: set[int] | frozenset[int]
+        self, counts: Counter[int], ends: dict[int, Over], groups: set[int], fails: AbstractSet[int]
     ) -> Steps[list[Over]]:
         """Write what was found: parents that have ended, by child, and what ends; return the next level."""
         if ends:
@@ -147,9 +152,9 @@ class Spread:
                     found.fails.add(child)
                 else:
                     found.ends[child] = end
-            elif end.ended_as == _SUCCEEDED or runs_on == RunsOn.END:
+            elif end.ended_as == _SUCCEEDED or (runs_on == RunsOn.END and end.ended_as != GONE):
                 continue
-            elif runs_on == RunsOn.SUCCESS:
+            elif runs_on != RunsOn.GROUP:
                 found.ends[child] = end
             elif marked is None:
                 found.ends[child] = end
@@ -158,7 +163,7 @@ class Spread:
 
     def _cancel(self, ends: Sequence[tuple[int, Over]]) -> Steps[list[Over]]:
         told = json.dumps([(child, end.ended_by, end.ended_as) for child, end in ends])
-        done = yield SQL["cancel_together"], {"ends": told, "now": self._now, "delete_at": None}
+        done = yield SQL["cancel_together"], {"ends": told, "now": self._now, "delete_at": self._delete_at}
         self._then.ended += [str(job) for (job,) in done]
         return [Over(job, job, _CANCELLED) for (job,) in done]
 

@@ -76,6 +76,9 @@ def _results_of(db: Connection, group: int, around: tuple[int, ...] = ()) -> lis
             else:
                 results.append(_result(db, node, *row))
             after = place
+    rows = db.rows(SQL["group"], {"group": -group})
+    if not rows or len(results) != rows[0][1]:
+        raise DecodeError(f"members of the group {-group} are not on record any more")
     return results
 
 

@@ -6,8 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.groups import GroupRecord
+from litequeue.core.names import SHOWN
 from litequeue.core.plan import Members, group_id
 from litequeue.core.records import Progress
+from litequeue.core.why import Parents
 from litequeue.errors import DecodeError, JobNotFound
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.row_values import snapshot
@@ -15,6 +17,8 @@ from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Row, Steps
+
+MOST_PARENTS = 10_000  # that are looked at to tell what a job waits for
 
 _ID = re.compile(r"g([1-9][0-9]{0,17})")
 
@@ -65,13 +69,36 @@ def check_not_in_itself(number: int, around: tuple[int, ...]) -> None:
 
 def progress(db: Connection, group: str) -> Progress:
     """Count how many of its jobs have ended; a flat group of which none has failed knows it."""
-    number = number_of(group)
     with snapshot(db):
-        _, members, unended = _found(db.rows(SQL["group"], {"group": number}), number)
-        if db.rows(SQL["group_is_flat"], {"group": -number}) == [(1,)]:
-            return Progress(members - unended, members)
-        [(total, unended, bad)] = db.rows(SQL["group_progress"], {"group": -number})
-        return Progress(total - unended, total, f"{bad} not succeeded" if bad else None)
+        return count(db, number_of(group))
+
+
+def count(db: Connection, number: int) -> Progress:
+    """Do the same in a snapshot."""
+    _, members, unended = _found(db.rows(SQL["group"], {"group": number}), number)
+    if db.rows(SQL["group_is_flat"], {"group": -number}) == [(1,)]:
+        return Progress(members - unended, members)
+    [(total, unended, bad)] = db.rows(SQL["group_progress"], {"group": -number})
+    return Progress(total - unended, total, f"{bad} not succeeded" if bad else None)
+
+
+def parents(db: Connection, job: int) -> Parents | None:
+    """Return what a job waits for; None: it waits for no parents."""
+    rows = db.rows(SQL["dependent"], {"node": job})
+    if not rows or not rows[0][2]:
+        return None
+    jobs: list[int] = []
+    groups: list[int] = []
+    for parent, is_there in db.rows(SQL["unended_parents"], {"node": job, "limit": SHOWN + 1}):
+        if not is_there:
+            return Parents(0, (), gone=f"job {parent}" if parent > 0 else f"group {group_id(-parent)}")
+        (jobs if parent > 0 else groups).append(parent)
+    [(of_jobs, of_groups)] = db.rows(SQL["count_unended_parents"], {"node": job, "most": MOST_PARENTS})
+    group = None
+    if groups:
+        done = count(db, -groups[0])
+        group = int((done.total or 0) - done.done), int(done.total or 0), group_id(-groups[0])
+    return Parents(of_jobs, tuple(map(str, jobs)), group, of_groups)
 
 
 def job_ids(db: Connection, group: str) -> list[int]:

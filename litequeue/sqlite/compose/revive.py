@@ -10,6 +10,7 @@ from litequeue.core.plan import RunsOn
 from litequeue.core.records import Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import Unsupported
+from litequeue.sqlite.compose.ended import GONE
 from litequeue.sqlite.jobs.keys import has_held_it_long_enough, holder_of
 from litequeue.sqlite.jobs.states import NUMBER, STATES
 from litequeue.sqlite.sql import SQL
@@ -28,7 +29,9 @@ def wait_again(job_id: str) -> Steps[bool]:
     rows = yield SQL["dependent"], {"node": int(job_id)}
     if not rows:
         return False
-    unended, runs_on, *_ = rows[0]
+    unended, runs_on, _, ended_by, ended_as = rows[0]
+    if ended_as == GONE:
+        raise Unsupported(f"job {job_id} waited for job {ended_by}, which was deleted from the file: enqueue it anew")
     if runs_on != RunsOn.END:
         yield from _check_parents(job_id, runs_on)
     waits = bool(unended)
@@ -56,8 +59,11 @@ def check_told(job_id: str) -> Steps[None]:
         )
 
 
-def revive(job_id: str, now: float) -> Steps[tuple[str, ...]]:
-    """After a job was retried: what its end had ended waits again; return the ids of those whose key was taken."""
+def revive(job_id: str, now: float, revived: list[str] | None = None) -> Steps[tuple[str, ...]]:
+    """After a job was retried: what its end had ended waits again; return the ids of those whose key was taken.
+
+    `revived`: takes the ids of those that wait again.
+    """
     if (yield SQL["has_edges"], ()) != [(1,)]:
         return ()
     taken: list[str] = []
@@ -74,6 +80,8 @@ def revive(job_id: str, now: float) -> Steps[tuple[str, ...]]:
         jobs = yield from _free_of_keys([child for child in healed if child > 0], now, taken)
         if jobs:
             yield SQL["revive"], {"ids": json.dumps(jobs), "now": now}
+            if revived is not None:
+                revived += map(str, jobs)
         again = [(node, None, None, int(node > 0)) for node in (*jobs, *(child for child in healed if child < 0))]
         if again:
             yield SQL["point_again"], {"again": json.dumps(again)}

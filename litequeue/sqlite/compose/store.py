@@ -38,10 +38,7 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
         if held is not None:
             members = () if is_id(held) else (yield from members_of(number_of(held)))
             return StoredPlan(last=held, jobs=[], groups=[], fresh=False, found=members)
-    earlier = yield from _standing([int(job) if is_id(job) else -1 for job, _ in plan.after], plan.created_at)
-    for job, _ in plan.after:
-        if not is_id(job) or int(job) not in earlier:
-            raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
+    earlier = (yield from _standing_after(plan)) if plan.after else {}
     jobs, found = yield from _store_jobs(plan, ask)
     keyed = sorted({int(jobs[place]) for place in found})
     groups = []
@@ -51,12 +48,21 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
     stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(keyed, plan.created_at)), found)
     yield from _many("add_edges", stored.edges)
     yield from _many("add_dependents", stored.dependents())
-    yield from stored.settle(Spread(plan.created_at, Consequences()))
+    if stored.earlier or 0 in plan.groups:
+        yield from stored.settle(Spread(plan.created_at, Consequences()))
     last = jobs[plan.last] if plan.last >= 0 else group_id(groups[~plan.last])
     if plan.whole is not None:
-        yield from hold(plan.whole, stored.node(plan.last) or 0, plan.created_at)
+        yield from hold(plan.whole, stored.node(plan.last), plan.created_at)
     is_as_planned = not (stored.earlier or 0 in plan.groups)
     return StoredPlan(last=last, jobs=jobs, groups=list(map(group_id, groups)), fresh=is_as_planned)
+
+
+def _standing_after(plan: Plan) -> Steps[dict[int, tuple[int, int | None]]]:
+    earlier = yield from _standing([int(job) for job, _ in plan.after if is_id(job)], plan.created_at)
+    for job, _ in plan.after:
+        if not (job.isdecimal() and int(job) in earlier):
+            raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
+    return earlier
 
 
 def _standing(ids: Sequence[int], now: float) -> Steps[dict[int, tuple[int, int | None]]]:
@@ -115,29 +121,36 @@ class _Stored:
         earlier: dict[int, tuple[int, int | None]],
         found: set[int],
     ) -> None:
-        self._plan, self._jobs, self._groups, self.earlier, self._found = plan, jobs, groups, earlier, found
-        self._own = {int(job) for place, job in enumerate(jobs) if job and place not in found}
+        self._plan, self._groups, self.earlier, self._found = plan, groups, earlier, found
+        # by place in the plan; 0: it is not stored. Groups stand at the end, as their places are negative
+        self._nodes = [int(job or 0) for job in jobs] + [-number for number in reversed(groups)]
         self._unended: Counter[int] = Counter()
         self._ends: dict[int, Over] = {}  # by node: a parent of before that ends it
+        self._fresh = {int(job) for place, job in enumerate(jobs) if job and place not in found} if found else set()
         self._linked: set[tuple[int, int, int]] = set()
         self.edges: list[tuple[int, int, int, int]] = []
+        nodes = self._nodes
+        if not (earlier or found or 0 in nodes):
+            self.edges = [(nodes[edge[0]], nodes[edge[1]], edge[2], int(edge[3])) for edge in plan.edges]
+            self._unended.update([child for _, child, *_ in self.edges])
+            return
         for edge in plan.edges:
             self._add(edge)
-        for job, child in plan.after:
-            if child not in found and (node := self.node(child)) is not None:
-                self._add_from(int(job), node, -1, own=False)
+        for job, place in plan.after:
+            if nodes[place] and place not in found:
+                self._add_from(int(job), nodes[place], -1, own=False)
 
-    def node(self, place: int) -> int | None:
-        """The node at that place of the plan; None: it is not stored."""
-        if place < 0:
-            return -self._groups[~place]
-        return int(self._jobs[place]) if self._jobs[place] else None
+    def node(self, place: int) -> int:
+        """The node at that place of the plan."""
+        return self._nodes[place]
 
     def _add(self, edge: Edge) -> None:
-        parent, child = self.node(edge.parent), self.node(edge.child)
+        parent, child = self._nodes[edge.parent], self._nodes[edge.child]
         # a job that was there before waits for no one: its key says that it is that call, and has been enqueued
-        if parent is not None and child is not None and edge.child not in self._found:
-            self._add_from(parent, child, edge.place, own=edge.own and (parent < 0 or parent in self._own))
+        if parent and child and edge.child not in self._found:
+            self._add_from(
+                parent, child, edge.place, own=edge.own and (parent < 0 or not self._found or parent in self._fresh)
+            )
 
     def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
         if self._found:  # one job may be meant twice: by its key, and by `after=`
@@ -153,28 +166,30 @@ class _Stored:
 
     def dependents(self) -> Iterable[tuple[Any, ...]]:
         """The rows of those that wait, and of groups: where nothing is to come, for one end, which `settle` tells."""
-        for place, each in self._plan.dependents.items():
-            node = self.node(place)
-            if node is not None and place not in self._found:
-                yield node, self._unended[node] or 1, int(each.runs_on), 1, each.delay, each.expires
+        nodes, unended = self._nodes, self._unended
+        for place, (runs_on, delay, expires) in self._plan.dependents.items():
+            node = nodes[place]
+            if node and place not in self._found:
+                yield node, unended[node] or 1, int(runs_on), 1, delay, expires
         for number in self._groups:
-            yield -number, self._unended[-number] or 1, int(RunsOn.GROUP), 0, None, None
+            yield -number, unended[-number] or 1, int(RunsOn.GROUP), 0, None, None
 
     def settle(self, spread: Spread) -> Steps[None]:
         """Let begin, or end, what waits for nothing that is to come."""
-        if not (self.earlier or 0 in self._plan.groups):
-            return
-        dependents = self._plan.dependents.items()
-        rows = [(self.node(place), each.runs_on) for place, each in dependents if place not in self._found]
-        waits = {node: runs_on for node, runs_on in rows if node is not None}
+        waits = {
+            self._nodes[place]: each.runs_on
+            for place, each in self._plan.dependents.items()
+            if place not in self._found
+        }
         groups = {-number for number in self._groups}
+        over = [node for node in (*waits, *groups) if node and not self._unended[node]]
         ends = {
             node: end
             for node, end in self._ends.items()
             if node in groups or waits.get(node) in (RunsOn.SUCCESS, RunsOn.FAILURE)
         }
-        over = [node for node in (*waits, *groups) if not self._unended[node]]
-        yield from spread.follow_from(Counter(dict.fromkeys(over, 1)), ends, groups & set(ends))
+        if over or ends:
+            yield from spread.follow_from(Counter(dict.fromkeys(over, 1)), ends, groups & set(ends))
 
 
 def _many(statement: str, rows: Iterable[tuple[Any, ...]]) -> Steps[None]:

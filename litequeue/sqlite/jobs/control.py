@@ -38,35 +38,40 @@ class Was(NamedTuple):
 
 
 def cancel(
-    job_id: str, now: float, delete_at: float | None, why: ErrorInfo | None = None, then: Consequences | None = None
+    job_id: str,
+    now: float,
+    delete_at: float | None,
+    why: ErrorInfo | None = None,
+    then: Consequences | None = None,
+    ends: list[tuple[str | int, int]] | None = None,
 ) -> Steps[Was | None]:
     """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended.
 
-    `why`: kept with the job that ends here. `then`: see `finish`.
+    `why`: kept with the job that ends here. `then`, `ends`: see `finish`.
     """
     if not is_id(job_id):
-        raise _unknown(job_id)
+        raise unknown(job_id)
     rows = yield SQL["request_cancel"], {"id": job_id}
     if not rows:
         if not (yield SQL["standing"], {"id": job_id, "now": now}):
-            raise _unknown(job_id)
+            raise unknown(job_id)
         return None
     state, attempt, of_schedule = rows[0]
     was = STATES[state]
     if was is Status.RUNNING:
         return Was(was, frees=False)
-    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why, then=then)
+    yield from finish(job_id, attempt, Status.CANCELLED, now, delete_at, was=was, error=why, then=then, ends=ends)
     return Was(was, frees=bool(of_schedule))
 
 
-def retry(job_id: str, now: float) -> Steps[tuple[str, ...]]:
+def retry(job_id: str, now: float, revived: list[str] | None = None) -> Steps[tuple[str, ...]]:
     """Queue an ended job again; its key must still be free. What its end had cancelled waits again.
 
-    Return the ids of those that do not, since another job has taken their key.
+    Return the ids of those that do not, since another job has taken their key. `revived`: takes those that do.
     """
     rows = (yield SQL["standing"], {"id": job_id, "now": now}) if is_id(job_id) else ()
     if not rows:
-        raise _unknown(job_id)
+        raise unknown(job_id)
     state, _, task, key, of_schedule = rows[0]
     if STATES[state] in (Status.QUEUED, Status.RUNNING, Status.WAITING):
         raise Unsupported(
@@ -87,10 +92,11 @@ def retry(job_id: str, now: float) -> Steps[tuple[str, ...]]:
     yield SQL["retry"], {"id": job_id, "now": now, "holds": int(holds), "state": NUMBER[to]}
     if of_schedule:
         yield from line.rejoin(job_id)
-    return (yield from revive(job_id, now))
+    return (yield from revive(job_id, now, revived))
 
 
-def _unknown(job_id: str) -> JobNotFound:
+def unknown(job_id: str) -> JobNotFound:
+    """Make the error for a job that is not on record."""
     return JobNotFound(f"no job {job_id} in this file: it never existed, or it has been pruned")
 
 

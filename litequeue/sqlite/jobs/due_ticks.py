@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from msgspec.structs import replace
 
 from litequeue.core.budget import BUDGET
+from litequeue.core.scheduled_call import decode
 from litequeue.scheduling import triggers
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.jobs.finish import until
-from litequeue.sqlite.jobs.overlap import store_tick
+from litequeue.sqlite.jobs.overlap import Firing, store_tick
 from litequeue.sqlite.jobs.row_values import find_schedule
 from litequeue.sqlite.sql import SQL
 
@@ -60,11 +62,16 @@ class Chunk(NamedTuple):
 
 
 class Fired(NamedTuple):
-    """The names of the schedules that have fired, how many ticks that were, and jobs that were cancelled for others."""
+    """The names of the schedules that have fired, how many ticks that were, and jobs that were cancelled for others.
+
+    `then`: what these ends brought with them. `wrong`: those that cannot fire.
+    """
 
     names: list[str]
     ticks: int
     cancelled: dict[str, Was]
+    then: Consequences
+    wrong: list[tuple[Found, str]]
 
 
 _NOTHING = triggers.Due((), None)
@@ -117,12 +124,18 @@ def fire(chunk: Chunk, keep_for: float) -> Steps[Fired]:
     The fence: one that was fired, changed or paused since its ticks were computed is passed over. `keep_for`: how long
     jobs are kept that are cancelled for the next.
     """
-    fired = Fired([], 0, {})
+    fired = Fired([], 0, {}, Consequences(), [])
     for found, ticks in chunk.firing:
         schedule = yield from find_schedule(found.name)
         if schedule is None or not _is_as_found(schedule, found):
             continue
-        stored = yield from _fire_one(schedule, ticks, chunk.now, until(chunk.now, keep_for))
+        try:
+            options = decode(schedule.options)
+        except ValueError as error:
+            fired.wrong.append((found, str(error)))
+            continue
+        firing = Firing(options, chunk.now, until(chunk.now, keep_for), fired.then)
+        stored = yield from _fire_one(schedule, ticks, firing)
         fired.names.append(found.name)
         fired.cancelled.update(tick.cancelled for tick in stored if tick.cancelled)
         fired = fired._replace(ticks=fired.ticks + len(stored))
@@ -135,16 +148,16 @@ def _is_as_found(schedule: ScheduleRecord, found: Found) -> bool:
     return now == then and not schedule.paused
 
 
-def _fire_one(schedule: ScheduleRecord, ticks: Ticks, now: float, delete_at: float | None) -> Steps[list[Tick]]:
+def _fire_one(schedule: ScheduleRecord, ticks: Ticks, firing: Firing) -> Steps[list[Tick]]:
     state, stored = schedule, cast("list[Tick]", [])
     for at, delay in zip(ticks.due.ticks, ticks.delays, strict=True):
         if state.bounded(at) is None:
             break
-        tick = yield from store_tick(state, at + delay, now, delete_at)
+        tick = yield from store_tick(state, at + delay, firing)
         stored.append(tick)
         state = _after(state, tick, at)
     state = replace(state, next_at=state.bounded(ticks.due.next_at))
-    yield SQL["advance_schedule"], _changes(schedule, state, now)
+    yield SQL["advance_schedule"], _changes(schedule, state, firing.now)
     return stored
 
 

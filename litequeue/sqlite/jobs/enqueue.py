@@ -41,10 +41,9 @@ _SUBMIT_TOGETHER = f"{_INSERT_TOGETHER}\nRETURNING CAST(id AS TEXT)"
 
 def submit(new: NewJob, ask: Ask = at_once, room: Room | None = None) -> Steps[Submitted]:
     """Store one job, or find the one that holds its key. `room`: what the transaction has found for others."""
-    for key in () if new.key is None else (new.key, *new.aliases):
-        holder = yield from holder_of(new.task, key, new.created_at, new.former_names)
-        if holder is not None:
-            return (yield from _meet_holder(new, holder, ask))
+    found = None if new.key is None else (yield from holder(new))
+    if found is not None:
+        return (yield from _meet_holder(new, found, ask))
     if new.max_pending is not None and not new.waiting:
         yield from (Room() if room is None else room).take(new)
     [(job_id,)] = yield _SUBMIT, _values(new)
@@ -55,6 +54,15 @@ def submit(new: NewJob, ask: Ask = at_once, room: Room | None = None) -> Steps[S
     if new.takes is not None:
         yield _KEEP_TAKES, (job_id, new.takes)
     return Submitted(job_id, fresh=True)
+
+
+def holder(new: NewJob) -> Steps[Row | None]:
+    """Return the job that holds this one's key, as `holder_of` does."""
+    for key in () if new.key is None else (new.key, *new.aliases):
+        found = yield from holder_of(new.task, key, new.created_at, new.former_names)
+        if found is not None:
+            return found
+    return None
 
 
 def is_one_insert(new: NewJob) -> bool:
@@ -277,10 +285,11 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
     if new.on_conflict == "raise":
         raise KeyConflict(f"{_key(new)} is held by job {job_id} ({STATES[state]})", job_id)
     if new.on_conflict == "replace" and state < NUMBER[Status.RUNNING] and not begun:
-        waits = state == NUMBER[Status.WAITING] and bool((yield SQL["is_held_by_parents"], {"node": int(job_id)}))
+        waits = state == NUMBER[Status.WAITING] and (yield from _is_held(job_id))
         yield from replace(job_id, new, waiting=waits)
         return Submitted(job_id, fresh=False)
-    if for_a_time and new.on_conflict == "return":  # one call in that time, whatever its arguments
+    # for a time: one call in it, whatever its arguments
+    if new.any_arguments or (for_a_time and new.on_conflict == "return"):
         return Submitted(job_id, fresh=False)
     [(payload,)] = yield SQL["payload_of"], {"id": job_id}
     # arguments of another version are not comparable: the key alone says that it is the same call
@@ -295,6 +304,12 @@ def _meet_holder(new: NewJob, holder: Row, ask: Ask) -> Steps[Submitted]:
             f"or on_conflict='replace' for a job that has not begun"
         )
     raise KeyConflict(f"{_key(new)}: job {job_id} {why}", job_id)
+
+
+def _is_held(job_id: str) -> Steps[bool]:
+    """Whether a job that waits does so for its parents or its line, and not for a limit."""
+    by_parents = yield SQL["is_held_by_parents"], {"node": int(job_id)}
+    return bool(by_parents or (yield SQL["is_held"], {"id": job_id}))
 
 
 def _key(new: NewJob) -> str:

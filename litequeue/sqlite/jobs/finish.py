@@ -51,11 +51,12 @@ def finish(
     died: int = 0,
     error: ErrorInfo | None = None,
     then: Consequences | None = None,
+    ends: list[tuple[str | int, int]] | None = None,
 ) -> Steps[bool]:
     """End a job; False, and nothing changed, when it is not in that attempt and state any more.
 
     `failed`, `died`: what is added to its counters; `error`: the reason, kept with the attempt. `then`: notes what the
-    end brings with it.
+    end brings with it. `ends`: takes the end, of many, for the caller to `follow` all of them together.
     """
     end = NUMBER[status], now, delete_at, None if result is None else inline(result), failed, died
     rows = yield _FINISH_TOLD, (*end, job_id, attempt, NUMBER[was])
@@ -72,7 +73,10 @@ def finish(
             yield SQL["unpark"], {"id": job_id}
             yield SQL["hold_no_more"], {"nodes": f"[{job_id}]"}
         yield from leave([job_id])
-    yield from follow([(job_id, NUMBER[status])], now, then or Consequences())
+    if ends is not None:
+        ends.append((job_id, NUMBER[status]))
+    else:
+        yield from follow([(job_id, NUMBER[status])], now, then or Consequences())
     return True
 
 

@@ -11,12 +11,15 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.core.records import ListedJob, Page, Status
+from litequeue.sqlite.compose.look import job_ids
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.row_values import listed, snapshot
 from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from litequeue.sqlite.drivers.connection import Connection
 
 FIRST_BLOCK = 500  # jobs; most listings find their jobs among these
@@ -34,6 +37,7 @@ class Where(NamedTuple):
     queue: str | None = None
     tag: str | None = None
     schedule: str | None = None
+    group: str | None = None
     limit: int = 100
     before: str | None = None
 
@@ -67,6 +71,8 @@ class Listing:
         return Page(self._found, None if self._over else str(self._before))
 
     def _look(self, db: Connection) -> None:
+        if not self._asked and self._where.group is not None:
+            self._few, self._asked = self._before_it(job_ids(db, self._where.group)), True
         if self._block > FIRST_BLOCK and not self._asked:  # they are not among the newest
             self._few, self._asked = self._all_that_can_match(db), True
         ids = self._ids(db)
@@ -127,7 +133,10 @@ class Listing:
                 rows = db.rows(SQL["running_ids"], most)
             case _:
                 return None
-        return sorted(number for (number,) in rows if number < self._before) if len(rows) <= FEW else None
+        return self._before_it(number for (number,) in rows) if len(rows) <= FEW else None
+
+    def _before_it(self, ids: Iterable[int]) -> list[int]:
+        return sorted(number for number in ids if number < self._before)
 
 
 def _number(before: str) -> int:

@@ -193,7 +193,8 @@ def find_schedule(name: str) -> Steps[ScheduleRecord | None]:
 def schedule(row: Row) -> ScheduleRecord:
     """Turn a row into a schedule."""
     (name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, module, declared,
-     paused, created_at, next_at, last_at, last_job, runs, skipped, skipping, skipping_since) = row  # fmt: skip
+     paused, created_at, next_at, last_at, last_job, runs, skipped, skipping, skipping_since,
+     options) = row  # fmt: skip
     return ScheduleRecord(
         name=name,
         task=task,
@@ -217,6 +218,7 @@ def schedule(row: Row) -> ScheduleRecord:
         skipped=skipped,
         skipping=skipping,
         skipping_since=skipping_since,
+        options=options,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from litequeue.core import scheduled_call
 from litequeue.core.names import SHOWN, some
 from litequeue.errors import ScheduleExists, ScheduleNotFound, Unsupported
 from litequeue.scheduling import start, triggers
@@ -62,6 +63,7 @@ def _put(old: ScheduleRecord | None, new: ScheduleRecord, now: float, ask: Ask) 
         "until": new.until,
         "max_runs": new.max_runs,
         "expires": new.expires,
+        "options": new.options,
         "module": new.module,
         "declared": new.declared,
         "next_at": counted.bounded(next_at),
@@ -76,7 +78,7 @@ def _is_told(old: ScheduleRecord, new: ScheduleRecord) -> bool:
 
 
 def _core(schedule: ScheduleRecord) -> tuple[object, ...]:
-    call = schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.expires
+    call = schedule.task, schedule.queue, schedule.payload, schedule.priority, schedule.expires, schedule.options
     return *call, schedule.overlap, schedule.catch_up, schedule.until, schedule.max_runs
 
 
@@ -165,14 +167,21 @@ def _next(schedule: ScheduleRecord, now: float) -> float | None:
     try:
         return triggers.following(triggers.decode(schedule.trigger), now)
     except ValueError as error:
-        raise Unsupported(
-            f"the schedule {schedule.name!r} cannot fire here: {error}; remove it or add it again"
-        ) from error
+        raise _cannot_fire(schedule.name, error) from error
+
+
+def _cannot_fire(name: str, error: ValueError) -> Unsupported:
+    return Unsupported(f"the schedule {name!r} cannot fire here: {error}; remove it or add it again")
 
 
 def trigger_now(name: str, now: float) -> Steps[JobRecord]:
-    """Enqueue a schedule's call at once, in addition to its ticks; return the job."""
+    """Enqueue a schedule's call at once, in addition to its ticks; return the job, or the one that holds its key."""
     schedule = yield from require(name)
-    job_id = yield from overlap.store_now(schedule, now)
-    yield SQL["note_triggered"], {"name": name, "now": now, "last_job": int(job_id)}
-    return (yield from row_values.require_job(job_id, now))
+    try:
+        options = scheduled_call.decode(schedule.options)
+    except ValueError as error:
+        raise _cannot_fire(name, error) from error
+    submitted = yield from overlap.store_now(schedule, options, now)
+    if submitted.fresh:
+        yield SQL["note_triggered"], {"name": name, "now": now, "last_job": int(submitted.id)}
+    return (yield from row_values.require_job(submitted.id, now))

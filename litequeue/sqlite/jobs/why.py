@@ -32,6 +32,7 @@ from litequeue.core.why import (
 from litequeue.ipc.process_identity import Identity
 from litequeue.limits.resources import unmet
 from litequeue.limits.task_rules import takes_of
+from litequeue.sqlite.compose.look import parents
 from litequeue.sqlite.jobs import row_values
 from litequeue.sqlite.limits import rules
 from litequeue.sqlite.limits.taken import Taken
@@ -79,7 +80,7 @@ def _worker_of(db: Connection, record: JobRecord, lives: Callable[[str], bool]) 
 def obstacle(db: Connection, record: JobRecord, clock: Clock, lives: Callable[[str], bool]) -> Obstacle:
     """Return what keeps a job that has not begun, and is due, from being started."""
     if record.status is Status.WAITING:
-        return _in_line(db, record)
+        return parents(db, int(record.id)) or _in_line(db, record)
     living = [worker for worker in row_values.workers(db) if lives(worker.token)]
     found = _unserved(record, living, rules.stored_uses(db).get(task_of(record.task), {}))
     if found is None:

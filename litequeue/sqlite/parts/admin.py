@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from litequeue.sqlite.compose.mend import astray
 from litequeue.sqlite.jobs import counts, row_values
 from litequeue.sqlite.limits import overview
 from litequeue.sqlite.sql import SQL
@@ -67,9 +68,13 @@ class Admin:
         return {what: count for what, count in self._kernel.read_listing(lambda db: db.rows(SQL["orphans"])) if count}
 
     def stuck(self) -> int:
-        """How many jobs wait for nothing, or are parked and nothing looks whether they may go on."""
-        [(stuck, unseen)] = self._kernel.read_listing(lambda db: db.rows(SQL["stuck_jobs"]))
-        return int(stuck + unseen)
+        """How many jobs wait for nothing in this file, or are parked and nothing looks whether they may go on."""
+
+        def count(db: Connection) -> int:
+            [(stuck, unseen)] = db.rows(SQL["stuck_jobs"])
+            return int(stuck + unseen) + astray(db)
+
+        return self._kernel.read_listing(count)
 
     def too_costly(self) -> list[tuple[str, str, int, int]]:
         """Return tasks that take more of a limit than that ever has: task, limit, cost, and the most there is."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from litequeue.core.records import Progress, Status
-from litequeue.sqlite.compose import look
+from litequeue.sqlite.compose import look, tree
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.store import store
 from litequeue.sqlite.compose.whole import cancel_whole
@@ -21,6 +21,7 @@ from litequeue.sqlite.parts.within import ain_transaction, in_transaction
 if TYPE_CHECKING:
     from litequeue.core.groups import GroupRecord
     from litequeue.core.plan import Plan, StoredPlan
+    from litequeue.core.tree import GroupSummary, Tree
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Steps
     from litequeue.sqlite.kernel import Kernel
@@ -80,6 +81,14 @@ class Compositions:
     async def aprogress(self, group_id: str) -> Progress:
         """Async twin of `progress`."""
         return await self._kernel.aread(lambda db: look.progress(db, group_id))
+
+    def summary(self, group_id: str) -> GroupSummary:
+        """Return how many jobs of the group are in each state, for an operator; raises `JobNotFound`."""
+        return self._kernel.read_listing(lambda db: tree.summary(db, group_id))
+
+    def tree(self, node_id: str) -> Tree:
+        """Return what runs before and after a job or a group, some 200 of these at most."""
+        return self._kernel.read_listing(lambda db: tree.tree(db, node_id))
 
     def cancel(self, group_id: str) -> bool:
         """Cancel what has not ended of the group, and of what leads to it; False: all had ended."""

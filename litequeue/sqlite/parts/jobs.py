@@ -225,15 +225,15 @@ class Jobs:
         queue: str | None = None,
         tag: str | None = None,
         schedule: str | None = None,
+        group: str | None = None,
         limit: int = 100,
         before: str | None = None,
         timeout: float | None = None,
     ) -> Page[ListedJob]:
         """Return the newest jobs that match, newest first; what was found after `timeout` seconds, if that is over."""
         kernel = self._kernel
-        listing = self._listing(
-            status=status, task=task, queue=queue, tag=tag, schedule=schedule, limit=limit, before=before
-        )
+        names = {"task": task, "queue": queue, "tag": tag, "schedule": schedule, "group": group}
+        listing = self._listing(status=status, limit=limit, before=before, **names)
         over = self._deadline(timeout)
         while kernel.read_listing(listing.step) and kernel.clock.monotonic() < over:
             kernel.let_others_list()

@@ -107,16 +107,18 @@ class Ticks:
                 chunk = due_ticks.chunk(fresh, clock.now(), wrong)
                 seen.update(each.key for each in fresh[: chunk.looked_at])
                 fresh = fresh[chunk.looked_at :]
-                fired += self._write(chunk) if chunk.firing else []
+                fired += self._write(chunk, wrong) if chunk.firing else []
         return fired
 
-    def _write(self, chunk: Chunk) -> list[str]:
+    def _write(self, chunk: Chunk, wrong: list[tuple[Found, str]]) -> list[str]:
         kept = self._kernel.retention.result_ttl
         fired = self._writer.run(lambda db: perform(db, due_ticks.fire(chunk, kept)))
         if fired.ticks:
             self._kernel.notifier.notify(JOBS)
         if fired.cancelled:
             self._kernel.tell_cancelled(None, fired.cancelled)
+        self._kernel.tell(fired.then)
+        wrong += fired.wrong
         return fired.names
 
     def next_at(self, tasks: frozenset[str], broken: Sequence[str] = ()) -> float | None:

@@ -27,7 +27,7 @@ CREATE TABLE litequeue_dependents (
     delay    REAL, -- seconds from the end of its last parent; NULL: it has a time of its own
     expires  REAL, -- seconds from then
     ended_by INTEGER, -- the parent that ended it, or a group as one that has not succeeded
-    ended_as INTEGER CHECK (ended_as BETWEEN 4 AND 7), -- the state of that one
+    ended_as INTEGER CHECK (ended_as BETWEEN 4 AND 8), -- the state of that one; 8: it was deleted by hand
     CHECK ((ended_by IS NULL) = (ended_as IS NULL))
 ) STRICT;
 
@@ -35,7 +35,7 @@ CREATE TABLE litequeue_dependents (
 CREATE TABLE litequeue_unspread (
     node     INTEGER PRIMARY KEY,
     ended_by INTEGER NOT NULL,
-    ended_as INTEGER NOT NULL CHECK (ended_as BETWEEN 4 AND 7),
+    ended_as INTEGER NOT NULL CHECK (ended_as BETWEEN 4 AND 8),
     is_over  INTEGER NOT NULL CHECK (is_over IN (0, 1)), -- 0: a group that will not succeed, and has members that have not ended
     after    INTEGER NOT NULL
 ) STRICT;
@@ -89,7 +89,8 @@ SELECT id, task, queue,
        (SELECT type || ': ' || message FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error,
        CASE WHEN state = 6 THEN
-           (SELECT 'parent ' || ended_by || CASE ended_as WHEN 4 THEN ' succeeded' WHEN 5 THEN ' failed' WHEN 6 THEN ' cancelled' ELSE ' expired' END
+           (SELECT 'parent ' || ended_by || CASE ended_as WHEN 4 THEN ' succeeded' WHEN 5 THEN ' failed' WHEN 6 THEN ' cancelled'
+            WHEN 7 THEN ' expired' ELSE ' was deleted' END
             FROM litequeue_dependents WHERE node = litequeue_jobs.id AND ended_by IS NOT NULL) END AS reason
 FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 
@@ -99,7 +100,8 @@ SELECT id, task, queue,
        iif(state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 1, state) AS state,
        priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress,
        CASE WHEN state = 6 THEN
-           (SELECT 'parent ' || ended_by || CASE ended_as WHEN 4 THEN ' succeeded' WHEN 5 THEN ' failed' WHEN 6 THEN ' cancelled' ELSE ' expired' END
+           (SELECT 'parent ' || ended_by || CASE ended_as WHEN 4 THEN ' succeeded' WHEN 5 THEN ' failed' WHEN 6 THEN ' cancelled'
+            WHEN 7 THEN ' expired' ELSE ' was deleted' END
             FROM litequeue_dependents WHERE node = litequeue_jobs.id AND ended_by IS NOT NULL) END AS reason,
        coalesce(payload, (SELECT payload FROM litequeue_payloads WHERE job = litequeue_jobs.id), x'') AS payload,
        CASE WHEN state = 4 THEN coalesce(result, (SELECT result FROM litequeue_results WHERE job = litequeue_jobs.id)) END AS result,
@@ -115,7 +117,8 @@ SELECT id, task, queue,
        iif(state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 1, state) AS state,
        priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress,
        CASE WHEN state = 6 THEN
-           (SELECT 'parent ' || ended_by || CASE ended_as WHEN 4 THEN ' succeeded' WHEN 5 THEN ' failed' WHEN 6 THEN ' cancelled' ELSE ' expired' END
+           (SELECT 'parent ' || ended_by || CASE ended_as WHEN 4 THEN ' succeeded' WHEN 5 THEN ' failed' WHEN 6 THEN ' cancelled'
+            WHEN 7 THEN ' expired' ELSE ' was deleted' END
             FROM litequeue_dependents WHERE node = litequeue_jobs.id AND ended_by IS NOT NULL) END AS reason,
        (SELECT type || ': ' || substr(message, 1, 200) FROM litequeue_errors WHERE job = litequeue_jobs.id
         ORDER BY attempt DESC LIMIT 1) AS last_error
@@ -130,3 +133,16 @@ CREATE VIEW litequeue_edges_view AS
 SELECT iif(parent > 0, CAST(parent AS TEXT), 'g' || -parent) AS parent, iif(child > 0, CAST(child AS TEXT), 'g' || -child) AS child,
        CASE WHEN child < 0 THEN 'member' WHEN place = 0 THEN 'takes its result' ELSE 'waits' END AS what, place
 FROM litequeue_edges;
+
+-- The options of a scheduled call that have no column of their own: JSON, with the callbacks and their arguments. NULL: none.
+ALTER TABLE litequeue_schedules ADD COLUMN options BLOB;
+
+DROP VIEW litequeue_schedules_view;
+
+CREATE VIEW litequeue_schedules_view AS
+SELECT name, task, queue, CAST(payload AS TEXT) AS payload, trigger, overlap, catch_up,
+       strftime('%Y-%m-%d %H:%M:%f', until, 'unixepoch') AS until, max_runs, expires, CAST(options AS TEXT) AS options,
+       coalesce(module, 'file') AS origin, CASE WHEN paused THEN 'paused' ELSE 'active' END AS status, runs, skipped,
+       strftime('%Y-%m-%d %H:%M:%f', next_at, 'unixepoch') AS next_at,
+       strftime('%Y-%m-%d %H:%M:%f', last_at, 'unixepoch') AS last_at, last_job
+FROM litequeue_schedules;

@@ -74,11 +74,12 @@ FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') A
 WHERE node = ended.child
 
 -- Jobs that do not run: [[job, parent, state of that], ...]. One that was ended by its parent is kept as long as that; where
--- that has succeeded it is gone at once. parent NULL: somebody cancels it.
+-- that has succeeded it is gone at once. parent NULL: somebody cancels it; state 8: somebody deleted the parent.
 -- name: cancel_together
 UPDATE litequeue_jobs
 SET state = 6, finished_at = :now,
     delete_at = max(CASE WHEN ended.parent IS NULL THEN :delete_at WHEN ended.state = 4 THEN :now
+                         WHEN ended.state = 8 THEN coalesce(:delete_at, :now)
                          ELSE (SELECT delete_at FROM litequeue_jobs AS parent WHERE parent.id = ended.parent) END,
                     CASE WHEN key IS NULL THEN 0.0 ELSE coalesce(
                         (SELECT held_until FROM litequeue_timed_keys WHERE job = litequeue_jobs.id), 0.0) END)
@@ -189,6 +190,11 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 6
 SELECT EXISTS (SELECT 1 FROM litequeue_edges WHERE child = :node AND own = 1)
        AND NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE parent = :node AND own = 1)
 
+-- name: last_among
+SELECT value FROM json_each(:ids) AS wanted
+WHERE EXISTS (SELECT 1 FROM litequeue_edges WHERE child = wanted.value AND own = 1)
+      AND NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE parent = wanted.value AND own = 1)
+
 -- The jobs of a composition that have not ended, from its last node up.
 -- name: unended_parts
 WITH RECURSIVE part (node) AS (
@@ -266,16 +272,53 @@ WITH RECURSIVE part (node) AS (
 SELECT DISTINCT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node AND edge.parent > 0
 ORDER BY edge.parent
 
--- For a drawing: the edges around a node, and how the jobs at their other ends stand.
+-- For a tree: what is next to a node, before it and after it; then one node as it stands.
 -- name: edges_up
-SELECT edge.parent, edge.place, edge.own, job.task, job.state FROM litequeue_edges AS edge
-LEFT JOIN litequeue_jobs AS job ON job.id = edge.parent WHERE edge.child = :node ORDER BY edge.place, edge.parent LIMIT CAST(:limit AS INTEGER)
+SELECT parent FROM litequeue_edges WHERE child = :node GROUP BY parent ORDER BY min(place), parent LIMIT CAST(:limit AS INTEGER)
 
 -- name: edges_down
-SELECT edge.child, edge.place, edge.own, job.task, job.state, dependent.runs_on FROM litequeue_edges AS edge
-LEFT JOIN litequeue_jobs AS job ON job.id = edge.child
-LEFT JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
-WHERE edge.parent = :node ORDER BY edge.child LIMIT CAST(:limit AS INTEGER)
+SELECT DISTINCT child FROM litequeue_edges WHERE parent = :node ORDER BY child LIMIT CAST(:limit AS INTEGER)
+
+-- name: count_edges_up
+SELECT count(DISTINCT parent) FROM litequeue_edges WHERE child = :node
+
+-- name: count_edges_down
+SELECT count(DISTINCT child) FROM litequeue_edges WHERE parent = :node
+
+-- name: node
+SELECT job.task, job.state, job.reason, of_group.members, dependent.unended, dependent.runs_on, dependent.ended_by
+FROM (SELECT CAST(:node AS INTEGER) AS id) AS asked
+LEFT JOIN litequeue_listed AS job ON job.id = asked.id
+LEFT JOIN litequeue_groups AS of_group ON of_group.id = -asked.id
+LEFT JOIN litequeue_dependents AS dependent ON dependent.node = asked.id
+
+-- Of the jobs of a group and of those in it.
+-- name: group_states
+WITH RECURSIVE part (node) AS (
+    SELECT CAST(:group AS INTEGER)
+    UNION
+    SELECT edge.parent FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node WHERE edge.parent < 0)
+SELECT CASE WHEN job.state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE litequeue_parked.job = job.id) THEN 1
+            ELSE job.state END AS stands, count(DISTINCT job.id)
+FROM part CROSS JOIN litequeue_edges AS edge ON edge.child = part.node AND edge.parent > 0
+CROSS JOIN litequeue_jobs AS job ON job.id = edge.parent GROUP BY stands
+
+-- What a job waits for: those that have not ended, and those that are not there, these first.
+-- name: unended_parents
+SELECT parent, is_there FROM
+    (SELECT DISTINCT edge.parent,
+            CASE WHEN edge.parent > 0 THEN EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = edge.parent)
+                 ELSE EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -edge.parent) END AS is_there
+     FROM litequeue_edges AS edge WHERE edge.child = :node)
+WHERE NOT is_there OR CASE WHEN parent > 0 THEN (SELECT job.state < 4 FROM litequeue_jobs AS job WHERE job.id = parent)
+                           ELSE (SELECT unended > 0 FROM litequeue_dependents WHERE node = parent) END
+ORDER BY is_there, parent LIMIT CAST(:limit AS INTEGER)
+
+-- name: count_unended_parents
+SELECT coalesce(sum(parent > 0), 0), coalesce(sum(parent < 0), 0) FROM
+    (SELECT DISTINCT edge.parent FROM litequeue_edges AS edge WHERE edge.child = :node LIMIT CAST(:most AS INTEGER))
+WHERE CASE WHEN parent > 0 THEN (SELECT job.state < 4 FROM litequeue_jobs AS job WHERE job.id = parent)
+           ELSE (SELECT unended > 0 FROM litequeue_dependents WHERE node = parent) END
 
 -- ---- pruning
 
@@ -369,3 +412,52 @@ WHERE NOT EXISTS (
 
 -- name: forget_groups
 DELETE FROM litequeue_groups WHERE id IN (SELECT -value FROM json_each(:nodes))
+
+-- ---- a repair, of what somebody deleted or changed by hand
+
+-- name: lost_parents
+SELECT edge.parent, edge.child, edge.place, dependent.runs_on, dependent.waits, dependent.ended_by
+FROM litequeue_edges AS edge CROSS JOIN litequeue_dependents AS dependent ON dependent.node = edge.child
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = edge.parent)
+           OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -edge.parent))
+
+-- What waits, and groups, with how many of their parents have not ended, where that is not what stands there.
+-- name: miscounted
+SELECT * FROM
+    (SELECT node, runs_on, ended_by, unended,
+            (SELECT count(*) FROM litequeue_edges AS edge WHERE edge.child = dependent.node
+             AND CASE WHEN edge.parent > 0 THEN
+                     (SELECT job.state < 4 FROM litequeue_jobs AS job WHERE job.id = edge.parent)
+                     OR EXISTS (SELECT 1 FROM litequeue_unspread AS told WHERE told.node = edge.parent AND told.after < edge.child)
+                 ELSE
+                     (SELECT inner_one.unended > 0 FROM litequeue_dependents AS inner_one WHERE inner_one.node = edge.parent)
+                     OR EXISTS (SELECT 1 FROM litequeue_unspread AS told
+                                WHERE told.node = edge.parent AND told.is_over = 1 AND told.after < edge.child) END) AS parents
+     FROM litequeue_dependents AS dependent WHERE waits = 1 OR node < 0)
+WHERE unended <> parents
+
+-- [[node, count], ...].
+-- name: recount
+UPDATE litequeue_dependents SET unended = counted.parents
+FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') AS parents FROM json_each(:counts)) AS counted
+WHERE node = counted.child
+
+-- name: drop_orphaned_edges
+DELETE FROM litequeue_edges
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = parent) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -parent))
+      OR NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = child) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -child))
+
+-- name: drop_orphaned_groups
+DELETE FROM litequeue_groups WHERE members > 0 AND NOT EXISTS (SELECT 1 FROM litequeue_edges WHERE child = -litequeue_groups.id)
+
+-- name: drop_orphaned_dependents
+DELETE FROM litequeue_dependents
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))
+
+-- name: drop_orphaned_composition_keys
+DELETE FROM litequeue_composition_keys
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))
+
+-- name: drop_orphaned_unspread
+DELETE FROM litequeue_unspread
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))

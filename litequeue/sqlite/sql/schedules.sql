@@ -21,17 +21,17 @@ WHERE next_at IS NOT NULL AND paused = 0 AND task IN (SELECT value FROM json_eac
 
 -- name: schedules
 SELECT name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, module, declared,
-       paused, created_at, next_at, last_at, CAST(last_job AS TEXT), runs, skipped, skipping, skipping_since
+       paused, created_at, next_at, last_at, CAST(last_job AS TEXT), runs, skipped, skipping, skipping_since, options
 FROM litequeue_schedules ORDER BY name
 
 -- name: schedule
 SELECT name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, module, declared,
-       paused, created_at, next_at, last_at, CAST(last_job AS TEXT), runs, skipped, skipping, skipping_since
+       paused, created_at, next_at, last_at, CAST(last_job AS TEXT), runs, skipped, skipping, skipping_since, options
 FROM litequeue_schedules WHERE name = :name
 
 -- name: named_schedules
 SELECT name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, module, declared,
-       paused, created_at, next_at, last_at, CAST(last_job AS TEXT), runs, skipped, skipping, skipping_since
+       paused, created_at, next_at, last_at, CAST(last_job AS TEXT), runs, skipped, skipping, skipping_since, options
 FROM litequeue_schedules WHERE name IN (SELECT value FROM json_each(:names))
 
 -- name: declaring_modules
@@ -51,15 +51,15 @@ SELECT name, (SELECT count(*) FROM litequeue_schedules) FROM litequeue_schedules
 
 -- name: add_schedule
 INSERT INTO litequeue_schedules
-    (name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, module, declared,
+    (name, task, queue, payload, priority, trigger, overlap, catch_up, until, max_runs, expires, options, module, declared,
      created_at, next_at, computed_at)
-VALUES (:name, :task, :queue, :payload, :priority, :trigger, :overlap, :catch_up, :until, :max_runs, :expires, :module,
-        :declared, :now, :next_at, :now)
+VALUES (:name, :task, :queue, :payload, :priority, :trigger, :overlap, :catch_up, :until, :max_runs, :expires, :options,
+        :module, :declared, :now, :next_at, :now)
 
 -- name: change_schedule
 UPDATE litequeue_schedules
 SET task = :task, queue = :queue, payload = :payload, priority = :priority, trigger = :trigger, overlap = :overlap,
-    catch_up = :catch_up, until = :until, max_runs = :max_runs, expires = :expires,
+    catch_up = :catch_up, until = :until, max_runs = :max_runs, expires = :expires, options = :options,
     module = coalesce(:module, module), declared = coalesce(:declared, declared), next_at = :next_at,
     computed_at = CASE WHEN trigger = :trigger THEN computed_at ELSE :now END
 WHERE name = :name
@@ -98,7 +98,7 @@ UPDATE litequeue_schedules SET computed_at = NULL WHERE computed_at IS NOT NULL
 
 -- What a tick must know of the schedule's last job: nothing, where that has ended.
 -- name: unfinished
-SELECT CAST(id AS TEXT), task, state, begun FROM litequeue_jobs WHERE id = :id AND state < 4
+SELECT CAST(id AS TEXT), task, state, begun, key FROM litequeue_jobs WHERE id = :id AND state < 4
 
 -- Lines: jobs of a schedule that run one after another. Whatever ends a job of a schedule takes it out of its line, and
 -- lets the next one begin where none is left that may.

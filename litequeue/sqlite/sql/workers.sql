@@ -67,6 +67,23 @@ UNION ALL
 SELECT 'times of keys', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'starts', count(*) FROM litequeue_starts WHERE NOT EXISTS (SELECT 1 FROM litequeue_limits WHERE name = limit_name)
+UNION ALL
+SELECT 'edges', count(*) FROM litequeue_edges
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = parent) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -parent))
+      OR NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = child) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -child))
+UNION ALL
+SELECT 'groups', count(*) FROM litequeue_groups WHERE members > 0 AND NOT EXISTS
+    (SELECT 1 FROM litequeue_edges WHERE child = -litequeue_groups.id
+     AND (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = parent) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -parent)))
+UNION ALL
+SELECT 'dependents', count(*) FROM litequeue_dependents
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))
+UNION ALL
+SELECT 'keys of compositions', count(*) FROM litequeue_composition_keys
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))
+UNION ALL
+SELECT 'ends to be told', count(*) FROM litequeue_unspread
+WHERE NOT (EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = node) OR EXISTS (SELECT 1 FROM litequeue_groups WHERE id = -node))
 
 -- name: drop_orphaned_errors
 DELETE FROM litequeue_errors WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
@@ -100,7 +117,8 @@ DELETE FROM litequeue_starts WHERE NOT EXISTS (SELECT 1 FROM litequeue_limits WH
 SELECT (SELECT count(*) FROM litequeue_jobs INDEXED BY litequeue_jobs_counted
         WHERE state <> 1 AND state <> 3 AND state <> 4 AND state = 2
               AND NOT EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id)
-              AND NOT EXISTS (SELECT 1 FROM litequeue_serial WHERE job = litequeue_jobs.id AND held = 1)),
+              AND NOT EXISTS (SELECT 1 FROM litequeue_serial WHERE job = litequeue_jobs.id AND held = 1)
+              AND NOT EXISTS (SELECT 1 FROM litequeue_dependents WHERE node = litequeue_jobs.id AND waits = 1)),
        (SELECT count(*) FROM litequeue_parked AS parked WHERE NOT EXISTS
         (SELECT 1 FROM litequeue_full_keys AS lane WHERE lane.limit_name = parked.limit_name AND lane.key = parked.key
          AND lane.queue = parked.queue AND lane.task = parked.task))
@@ -110,7 +128,8 @@ UPDATE litequeue_jobs SET state = 1 WHERE id IN
    (SELECT id FROM litequeue_jobs AS job INDEXED BY litequeue_jobs_counted
     WHERE state <> 1 AND state <> 3 AND state <> 4 AND state = 2
           AND NOT EXISTS (SELECT 1 FROM litequeue_parked AS parked WHERE parked.job = job.id)
-          AND NOT EXISTS (SELECT 1 FROM litequeue_serial AS line WHERE line.job = job.id AND held = 1))
+          AND NOT EXISTS (SELECT 1 FROM litequeue_serial AS line WHERE line.job = job.id AND held = 1)
+          AND NOT EXISTS (SELECT 1 FROM litequeue_dependents WHERE node = job.id AND waits = 1))
 
 -- name: look_at_parked
 INSERT OR IGNORE INTO litequeue_full_keys (limit_name, key, queue, task, look_at)

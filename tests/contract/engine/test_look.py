@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from contract.engine.needing import needs
-from litequeue import JobNotFound
+from litequeue import JobNotFound, group
 from litequeue.core.engine import Feature
 
 
@@ -73,6 +73,17 @@ def test_a_listing_is_filtered(rig, where):
     rig.tasks.add.using(tags=["a"]).enqueue(1)
     rig.work()
     assert [job.id for job in rig.queue.jobs(**where)] == [wanted.id]
+
+
+@needs(Feature.LISTING, Feature.COMPOSITION)
+def test_a_listing_of_a_group_has_the_groups_in_it(rig):
+    jobs = group(rig.tasks.add.s(1), group(rig.tasks.add.s(n) for n in range(2))).enqueue()
+    rig.tasks.add.enqueue(9)
+    wanted = [job.id for job in rig.queue.jobs() if job in jobs.jobs]
+    assert [job.id for job in rig.queue.jobs(group=jobs)] == wanted
+    assert [job.id for job in rig.queue.jobs(group=jobs.id, status="queued", limit=2)] == wanted[:2]
+    with pytest.raises(JobNotFound):
+        rig.queue.jobs(group="g987654")
 
 
 @needs(Feature.LISTING)
