@@ -350,6 +350,16 @@ def test_a_dependent_whose_key_was_taken_meanwhile_stays_cancelled_and_is_named(
     assert work.status(first, second, third) == ["queued", "cancelled", "cancelled"]
 
 
+def test_of_two_dependents_with_one_key_the_first_waits_again(work):
+    first = work.add.enqueue(1)
+    work.run(BOOM)
+    keyed = work.add.using(after=first, key="k", key_scope="unfinished")
+    one, other = keyed.enqueue(2), keyed.enqueue(2)
+    assert work.status(one, other) == ["cancelled", "cancelled"]
+    assert first.retry() == (other.id,)
+    assert work.status(one, other) == ["waiting", "cancelled"]
+
+
 def test_a_dependent_is_not_retried_before_its_parent(work):
     last = (work.add.s(1) | work.add.s() | work.add.s()).enqueue()
     work.run(BOOM)

@@ -114,8 +114,41 @@ _ROWS = (
     [_row("starts", START, count=LARGEST), _row("starts", START | {"at": 2.0}, count=LARGEST)],
 )
 
+
+def _node(node: int, *, unended: int = 1, runs_on: int = 3, **hostile: Any) -> Written:
+    good = {"node": node, "unended": unended, "runs_on": runs_on, "waits": int(node > 0 and not hostile)}
+    return _row("dependents", good | hostile)
+
+
+def _edges(*edges: tuple[int, int]) -> list[Written]:
+    rows = [{"parent": parent, "child": child, "place": place, "own": 1} for place, (parent, child) in enumerate(edges)]
+    return [_row("edges", row) for row in rows]
+
+
+_WAITING, _FAILED = JOB | {"state": 2}, ENDED | {"state": 5, "delete_at": NOW * 2}
+_ROUND = [_row("groups", {"id": number, "created_at": NOW, "members": 1}) for number in (1, 2)]
+_GRAPHS = (
+    # groups that are in each other: looked up, counted down by a member, marked by one that failed and is retried
+    [*_ROUND, *_edges((-1, -2), (-2, -1)), _node(-1), _node(-2)],
+    [*_ROUND, *_edges((-1, -2), (-2, -1), (11, -1)), _node(-1, unended=2), _node(-2), _row("jobs", JOB | {"id": 11})],
+    [*_ROUND, *_edges((-1, -2), (-2, -1), (11, -1)), _node(-1, ended_by=11, ended_as=5),
+     _node(-2, ended_by=11, ended_as=5), _row("jobs", _FAILED | {"id": 11})],
+    # a job that takes the results of such groups
+    [*_ROUND, *_edges((-1, 12), (-1, -2), (-2, -1)), _row("jobs", JOB | {"id": 12, "payload": b"[[null],{},[],1]"})],
+    # jobs that wait for each other, and whose end is still to be told
+    [*_edges((11, 12), (12, 11)), *(_node(job, runs_on=0) for job in (11, 12)),
+     *(_row("jobs", _WAITING | {"id": job}) for job in (11, 12)),
+     _row("unspread", {"node": 11, "ended_by": 11, "ended_as": 4, "is_over": 1, "after": 0})],
+    # too many to be counted, and a node that no number counts
+    [*_edges((11, 12)), _node(12, runs_on=0, unended=LARGEST, ended_by=11, ended_as=5),
+     _row("jobs", _FAILED | {"id": 11}), _row("jobs", _FAILED | {"id": 12, "state": 6})],
+    [*_edges((11, 12), (-1, 12)), _node(12, runs_on=0, ended_by=11, ended_as=5),
+     _node(-1, ended_by=LARGEST, ended_as=5),
+     _row("jobs", _FAILED | {"id": 11}), _row("jobs", _FAILED | {"id": 12, "state": 6})],
+)  # fmt: skip
+
 KNOWN: dict[str, tuple[Any, ...]] = {
-    "rows": tuple((driver, rows) for rows in _ROWS for driver in ("apsw", "sqlite3")),
+    "rows": tuple((driver, rows) for rows in (*_ROWS, *_GRAPHS) for driver in ("apsw", "sqlite3")),
     "triggers": ((EVERY, -math.inf), (EVERY, -1e300), (DAILY, -1e11), ('{"at": 1e300}', NOW)),
     "identities": (("", 2**31), ("", -LARGEST), ("[" * DEEP, 0), ('{"host": "\\ud800"}', 1)),
     "limits": (('{"a":' * DEEP,) * 3,),

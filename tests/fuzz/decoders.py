@@ -9,6 +9,7 @@ import math
 import tempfile
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -30,7 +31,7 @@ from litequeue import Queue
 from litequeue.core import duration
 from litequeue.core.compositions import Failure, Lost
 from litequeue.core.records import Claimed, Status
-from litequeue.errors import DecodeError, LiteQueueError
+from litequeue.errors import DecodeError, JobNotFound, LiteQueueError
 from litequeue.ipc.process_identity import Identity, alive, cpu_seconds
 from litequeue.limits import settings, task_rules
 from litequeue.limits.held import stored_takes
@@ -43,6 +44,7 @@ from litequeue.serialization.forms import FormedCall
 from litequeue.serialization.json_codec import JsonCodec
 from litequeue.serialization.signature import Signature
 from litequeue.serialization.upgrading import call_of, calls_of
+from litequeue.sqlite.compose import look
 from litequeue.sqlite.jobs import row_values
 
 REFUSED = (ValueError, TypeError)
@@ -244,6 +246,11 @@ def read_time(case: tuple[Any, Any, Any, Any]) -> None:
         assert schedule.first(trigger, NOW) > NOW
 
 
+def read_group_id(text: str) -> None:
+    with suppress(JobNotFound):
+        assert 0 < look.number_of(text) <= hostile.LARGEST
+
+
 def show_span(seconds: float) -> None:
     duration.text(seconds)
 
@@ -326,6 +333,7 @@ TARGETS = (
         read_limits,
     ),
     Target("durations shown", hostile.reals, show_span),
+    Target("ids of groups", hostile.texts | st.integers().map("g{}".format), read_group_id),
     Target(
         "options",
         st.builds(lambda option, value: (*option, value), st.sampled_from(_options()), hostile.anything),

@@ -14,7 +14,7 @@ from unittest import mock
 import apsw
 from hypothesis import strategies as st
 
-from fuzz import hostile, limit_texts
+from fuzz import graph_rows, hostile, limit_texts
 from fuzz.app import TASKS, declare, folder, only, prepared
 from fuzz.hostile import NOW, Raw
 from fuzz.looking import LOOKS, act_by_command, listed, look_by_command
@@ -124,18 +124,44 @@ def _meta(draw: st.DrawFn) -> dict[str, Any]:
     return {"name": draw(st.sampled_from(["schema_version", "made_by_litequeue", "rules", "boot", "x"])), "value": "1"}
 
 
-GOOD = {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "meta": _meta} | limit_texts.ROWS
+GOOD = (
+    {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "meta": _meta}
+    | limit_texts.ROWS
+    | graph_rows.ROWS
+)
 PLAIN = {"INTEGER": 0, "REAL": 0.0, "TEXT": "", "BLOB": b""}
 
 
 @st.composite
 def written(draw: st.DrawFn) -> Written:
     """A row of any table; jobs more often, since they have most columns and states."""
-    table = draw(st.sampled_from([PREFIX + "jobs", PREFIX + "jobs", *schema()]))
+    return _written(draw, draw(st.sampled_from([PREFIX + "jobs", PREFIX + "jobs", *schema()])), least=1)
+
+
+@st.composite
+def graph(draw: st.DrawFn) -> list[Written]:
+    """Rows of what runs after what, most of them as they should be, over jobs that wait and jobs that run."""
+    tables = st.sampled_from(
+        [PREFIX + name for name in ("edges", "edges", "edges", "dependents", "dependents", *graph_rows.ROWS)]
+    )
+    rows = [_written(draw, table, least=0) for table in draw(st.lists(tables, min_size=2, max_size=14))]
+    jobs = [_row_of_job(draw, number) for number in draw(st.sets(st.sampled_from(graph_rows.JOBS), max_size=4))]
+    return [*jobs, *rows]
+
+
+def _row_of_job(draw: st.DrawFn, number: int) -> Written:
+    state = draw(st.sampled_from([1, 2, 2, 2, 5, 6]))
+    task = draw(st.sampled_from(["plain", "nap", "bad"]))
+    row = _job(draw) | {"id": number, "task": task, "state": state, "attempt": 0, "begun": 0}
+    row |= dict.fromkeys(("worker", "started_at", "finished_at", "delete_at"))
+    return Written(PREFIX + "jobs", row | ({"finished_at": NOW, "delete_at": NOW * 2} if state > 4 else {}), {})
+
+
+def _written(draw: st.DrawFn, table: str, *, least: int) -> Written:
     columns = schema()[table]
     good = {one.name: PLAIN[one.kind] for one in columns if one.required and not one.filled}
     good |= GOOD[table.removeprefix(PREFIX)](draw) if table.removeprefix(PREFIX) in GOOD else {}
-    chosen = draw(st.lists(st.sampled_from(columns), min_size=1, max_size=3, unique=True))
+    chosen = draw(st.lists(st.sampled_from(columns), min_size=least, max_size=3 if least else 1, unique=True))
     return Written(table, good, {one.name: draw(_values(one)) for one in chosen})
 
 
@@ -262,6 +288,11 @@ def _look(queue: Queue) -> None:
             if name not in ("trigger", "options"):  # these raise where they are not understood
                 getattr(schedule, name)
         repr(schedule)
+    [groups] = [
+        queue.engine.kernel.read(lambda db: db.rows("SELECT id FROM litequeue_groups WHERE id BETWEEN 1 AND 999"))
+    ]
+    for (number,) in groups:
+        _look_at_group(queue, f"g{number}")
     queue.jobs(tag="a")
     queue.engine.kernel.reads.doing(queue.engine.jobs.list(limit=1)[0])
 
@@ -274,11 +305,22 @@ def _answer(job: Any) -> None:
             raise AssertionError("it does not say what is wrong") from error
 
 
+def _look_at_group(queue: Queue, number: str) -> None:
+    try:
+        group = queue.group(number)
+        repr(group)
+        assert group.progress.total >= 0
+        group.results(0, on_error="return")
+    except (LiteQueueError, TimeoutError) as error:
+        if not str(error):
+            raise AssertionError("it does not say what is wrong") from error
+
+
 schema()  # now: what it draws at random is no part of an input
 TARGETS = (
     Target(
         "rows",
-        st.tuples(st.sampled_from(["apsw", "sqlite3"]), st.lists(written(), min_size=1, max_size=4)),
+        st.tuples(st.sampled_from(["apsw", "sqlite3"]), st.lists(written(), min_size=1, max_size=4) | graph()),
         live_with,
         share=10,
     ),

@@ -11,6 +11,7 @@ from litequeue.core.compositions import Failure, Lost
 from litequeue.core.records import Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import DecodeError
+from litequeue.sqlite.compose.look import check_not_in_itself
 from litequeue.sqlite.jobs.row_values import snapshot
 from litequeue.sqlite.jobs.states import STATES
 from litequeue.sqlite.sql import SQL
@@ -62,13 +63,14 @@ def _with(job: Claimed, result: bytes | None) -> Claimed:
     return job if result is None else replace(job, handed=result)
 
 
-def _results_of(db: Connection, group: int) -> list[Handed]:
+def _results_of(db: Connection, group: int, around: tuple[int, ...] = ()) -> list[Handed]:
+    check_not_in_itself(-group, around)
     results: list[Handed] = []
     after = -1
     while members := db.rows(SQL["members"], {"group": group, "after": after, "limit": PAGE}):
         for place, node, *row in members:
             if node < 0:
-                results.append(_results_of(db, node))
+                results.append(_results_of(db, node, (*around, -group)))
             elif row[0] is None:
                 raise DecodeError(f"job {node}, a member of the group {-node}, is not on record any more")
             else:

@@ -10,7 +10,7 @@ from litequeue.core.names import SHOWN
 from litequeue.core.plan import Members, group_id
 from litequeue.core.records import Progress
 from litequeue.core.why import Parents
-from litequeue.errors import JobNotFound
+from litequeue.errors import DecodeError, JobNotFound
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.row_values import snapshot
 from litequeue.sqlite.sql import SQL
@@ -51,13 +51,20 @@ def look_up(db: Connection, group: str) -> GroupRecord:
         return GroupRecord(id=group_id(number), created_at=created_at, members=perform(db, members_of(number)))
 
 
-def members_of(number: int) -> Steps[Members]:
-    """Read the ids of a group's members."""
+def members_of(number: int, around: tuple[int, ...] = ()) -> Steps[Members]:
+    """Read the ids of a group's members. `around`: the groups that it is in."""
+    check_not_in_itself(number, around)
     nodes = yield SQL["member_nodes"], {"group": -number}
     members: list[Any] = []
     for _, node, task in nodes:
-        members.append((str(node), task) if node > 0 else (yield from members_of(-node)))
+        members.append((str(node), task) if node > 0 else (yield from members_of(-node, (*around, number))))
     return tuple(members)
+
+
+def check_not_in_itself(number: int, around: tuple[int, ...]) -> None:
+    """Raise `DecodeError` where a group is in itself, as only someone else can have written."""
+    if number in around:
+        raise DecodeError(f"group {group_id(number)} is a member of itself in this file, which litequeue did not write")
 
 
 def progress(db: Connection, group: str) -> Progress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.plan import RunsOn
 from litequeue.core.records import Status
+from litequeue.core.stored_names import task_of
 from litequeue.errors import Unsupported
 from litequeue.sqlite.compose.ended import GONE
 from litequeue.sqlite.jobs.keys import has_held_it_long_enough, holder_of
@@ -15,8 +16,6 @@ from litequeue.sqlite.jobs.states import NUMBER, STATES
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from litequeue.sqlite.drivers.connection import Steps
 
 _SUCCEEDED = NUMBER[Status.SUCCEEDED]
@@ -76,7 +75,7 @@ def revive(job_id: str, now: float, revived: list[str] | None = None) -> Steps[t
         if counts:
             yield SQL["count_up"], {"counts": json.dumps(list(counts.items()))}
         over = {child for _, child, unended, runs_on, _ in rows if runs_on == RunsOn.GROUP and not unended}
-        marked = {child for *_, child, _, _, ended_by in rows if ended_by in causes}
+        marked = {child: ended_by for *_, child, _, _, ended_by in rows if ended_by in causes}
         healed = yield from _healed(marked)
         jobs = yield from _free_of_keys([child for child in healed if child > 0], now, taken)
         if jobs:
@@ -87,17 +86,23 @@ def revive(job_id: str, now: float, revived: list[str] | None = None) -> Steps[t
         if again:
             yield SQL["point_again"], {"again": json.dumps(again)}
         causes.update(jobs)
-        groups = {child: child in over and child in counts for child in marked | over if child < 0}
+        groups = {child: child in over and child in counts for child in {*marked, *over} if child < 0}
         level = groups | dict.fromkeys(jobs, True)
     return tuple(taken)
 
 
-def _healed(marked: Collection[int]) -> Steps[list[int]]:
-    """Those of which no other parent is a reason to end; the others name that one from now on."""
+def _healed(marked: dict[int, int]) -> Steps[list[int]]:
+    """Those of which no other parent is a reason to end; the others name that one from now on.
+
+    What names the same as before is taken out: nothing changes behind it, and in a circle there is no end of it.
+    """
     if not marked:
         return []
     others = yield SQL["other_bad_parents"], {"nodes": json.dumps(list(marked))}
     bad = [(child, other // 10, other % 10, 0) for child, other in others if other is not None]
+    for child, other, *_ in bad:
+        if marked[child] == other:
+            del marked[child]
     if bad:
         yield SQL["point_again"], {"again": json.dumps(bad)}
         yield SQL["keep_as_long"], {"ids": json.dumps([child for child, *_ in bad])}
@@ -109,11 +114,13 @@ def _free_of_keys(ids: list[int], now: float, taken: list[str]) -> Steps[list[in
     if not ids:
         return []
     lost: set[int] = set()
+    held: set[tuple[str, str]] = set()  # by these
     for job, task, key in (yield SQL["keyed_among"], {"ids": json.dumps(ids)}):
         if (yield from has_held_it_long_enough(str(job), now)):
             continue
         holder = yield from holder_of(task, key, now)
-        if holder is not None and int(holder[0]) != job:
+        if (holder is not None and int(holder[0]) != job) or (task_of(task), key) in held:
             lost.add(job)
             taken.append(str(job))
+        held.add((task_of(task), key))
     return [job for job in ids if job not in lost]
