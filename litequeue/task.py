@@ -278,12 +278,14 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
 
     def _store(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         if self.attached.is_nothing:
+            self.attached.check()
             return self._owner.submit(jobs, self._within)
         plan, nodes = self._plan_of(jobs)
         return self._submitted(self._owner.store(plan, self._within), nodes)
 
     async def _astore(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         if self.attached.is_nothing:
+            self.attached.check()
             return await self._owner.asubmit(jobs, self._within)
         plan, nodes = self._plan_of(jobs)
         return self._submitted(await self._owner.astore(plan, self._within), nodes)

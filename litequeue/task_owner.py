@@ -78,6 +78,10 @@ class ComposedTask(Protocol):
         """For how many seconds to wait for room, if at all."""
 
     @property
+    def on_commit(self) -> OnCommit:
+        """Whether, and how, its calls are stored after a commit of the application's."""
+
+    @property
     def owner(self) -> Owner:
         """The queue on which it is declared."""
 

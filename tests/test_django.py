@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from litequeue import DriverConflict, Queue, StoreError, Unsupported
+from litequeue import DriverConflict, Queue, StoreError
 from litequeue.core import after_commit
 from litequeue.core.around_jobs import around
 from litequeue.errors import JobNotFound
@@ -218,6 +218,9 @@ def test_the_queue_is_the_one_of_the_tasks_modules_or_of_the_setting(atomic, que
         assert target_of([one, two]) == "shop.queue:queue"
 
 
-def test_on_commit_is_of_no_use_to_a_call_as_a_value(atomic, add):
-    with pytest.raises(Unsupported, match="on_commit"):
-        integration.on_commit(add).s(1)
+def test_a_call_as_a_value_is_stored_after_the_commit(atomic, add):
+    with atomic():
+        job = integration.on_commit(add).s(1).enqueue()
+        with pytest.raises(JobNotFound, match="not stored yet"):
+            _ = job.id
+    assert job.status == "queued"

@@ -32,7 +32,7 @@ PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 LIBRARIES = ("fastapi", "sqlalchemy", "django", "peewee")  # which a program may need
 WITH_PROGRAMS = [
     ROOT / "README.md",
-    *(DOCS / f"{name}.md" for name in ("guide", "databases", "fastapi", "limits", "logs", "triggers")),
+    *(DOCS / f"{name}.md" for name in ("guide", "composition", "databases", "fastapi", "limits", "logs", "triggers")),
 ]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -159,15 +159,36 @@ def test_every_link_of_the_documentation_leads_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
-def test_each_cell_of_the_table_of_ends_names_a_test_that_there_is():
-    page = dict(sections(text_of(DOCS / "reliability.md")))["What each kind of end does to a job"]
-    rows = [line.strip("| ").split(" | ")[1:] for line in page.splitlines() if line.startswith("| ")][1:]
-    defined = re.findall(r'^\[(\w+)\]: (\S+) "(\w+)"$', page, re.MULTILINE)
-    assert len(rows) > 8
-    assert {len(row) for row in rows} == {4}
+@pytest.mark.parametrize("program", ["job", "compositions"])
+def test_each_picture_is_as_its_program_draws_it(program, tmp_path):
+    """The program writes beside itself; a copy of it leaves ours alone."""
+    pictures = DOCS / "design"
+    copy = tmp_path / f"{program}.py"
+    copy.write_text(text_of(pictures / copy.name), encoding="utf-8")
+    subprocess.run([sys.executable, copy], check=True, timeout=60)
+    drawn = {path.name: text_of(path) for path in tmp_path.glob("*.svg")}
+    assert drawn
+    assert {name: text_of(pictures / name) for name in drawn} == drawn
+
+
+CELLS = {  # the pages with a table of which each cell leads to a test: its heading, how many columns and rows
+    "reliability.md": ("What each kind of end does to a job", 4, 9),
+    "design/composition_pairs.md": ("The pairs", 3, 11),
+}
+
+
+@pytest.mark.parametrize("page", CELLS)
+def test_each_cell_of_a_table_of_tests_names_one_that_there_is(page):
+    heading, columns, fewest = CELLS[page]
+    section = dict(sections(text_of(DOCS / page)))[heading]
+    rows = [line.strip("| ").split(" | ")[1:] for line in section.splitlines() if line.startswith("| ")][1:]
+    defined = re.findall(r'^\[(\w+)\]: (\S+) "(\w+)"$', section, re.MULTILINE)
+    assert len(rows) >= fewest
+    assert {len(row) for row in rows} == {columns}
     assert all(cell == "does not occur" or re.fullmatch(r"\[.+\]\[\w+\]", cell) for row in rows for cell in row)
-    assert set(re.findall(r"\]\[(\w+)\]", page)) == {label for label, _, _ in defined}
-    assert [name for _, path, name in defined if f"\ndef {name}(" not in text_of(DOCS / path)] == []
+    assert set(re.findall(r"\]\[(\w+)\]", section)) == {label for label, _, _ in defined}
+    texts = {path: text_of((DOCS / page).parent / path) for _, path, _ in defined}
+    assert [name for _, path, name in defined if f"\ndef {name}(" not in texts[path]] == []
 
 
 @pytest.mark.parametrize("feature", Feature)

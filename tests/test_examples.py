@@ -31,6 +31,20 @@ PRINTS = {
         "while it is unfinished, one: True",
         "once it has ended, another: True",
     ],
+    "compositions.py": [
+        "zipped: 3",
+        "not zipped: parent 7 failed",
+        "counted: 2 thumbnails, 1 missing",
+        "told: ['thumbnail: FileNotFoundError after 2 tries']",
+    ],
+    "dag.py": [
+        "2 build: failed, RuntimeError: web does not compile",
+        "4 build: cancelled, parent 2 failed",
+        "5 clean: succeeded",
+        "built: ['cli', 'core']",
+        "retried: web does not compile",
+        "built: ['cli', 'core', 'docs', 'web']",
+    ],
     "retries.py": [
         "flaky: succeeded at attempt 3",
         "patient: no longer too early",

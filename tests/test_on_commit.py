@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from litequeue import KeyConflict, Queue, Unsupported
+from litequeue import KeyConflict, Queue, Unsupported, chain, group
 from litequeue.core import after_commit
 from litequeue.core.around_jobs import Around, around
 from litequeue.core.clock import SystemClock
@@ -174,9 +174,27 @@ def test_what_cannot_wait_for_a_commit_is_refused(open_queue, transaction):
     task = declared(queue).using(on_commit=transaction)
     with pytest.raises(Unsupported, match="chunk="):
         task.enqueue_many([(1,)], chunk=10)
-    with pytest.raises(Unsupported, match="on_commit"):
-        task.s(1)
-    assert declared(open_queue(path=queue.path.with_name("b.db"), on_commit=transaction)).s(1).task == "work"
+
+
+def test_compositions_are_stored_after_the_commit_too(open_queue, transaction):
+    queue = open_queue()
+    task = declared(queue).using(on_commit=transaction)
+    job, jobs = (task.s(1) | task.s()).enqueue(), group(task.si(1), task.si(2)).enqueue()
+    call = task.s(3).enqueue()
+    with pytest.raises(JobNotFound, match="not stored"):
+        _ = jobs.id
+    assert queue.jobs() == []
+    transaction.commit()
+    assert [job.id, *(each.id for each in jobs), call.id] == ["2", "3", "4", "5"]
+    assert (job.status, len(queue.group(jobs.id))) == ("waiting", 2)
+
+
+def test_a_coroutines_composition_is_stored_after_the_commit(open_queue, transaction):
+    task = declared(open_queue(on_commit=transaction))
+    jobs = asyncio.run(chain(task.s(1), group(task.s(), task.s())).aenqueue())
+    assert task._owner.jobs() == []
+    transaction.commit()
+    assert [each.id for each in jobs] == ["2", "3"]
 
 
 # what an integration has done around each job

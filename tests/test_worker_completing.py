@@ -264,4 +264,4 @@ def test_a_run_that_uses_another_jobs_handle_fails_and_does_not_come_back_for_ev
             first.clear()
             assert ended(task.enqueue(1)).status == "succeeded"
             job = ended(task.enqueue(10))
-            assert (job.status, job.attempt, job.errors[0].type) == ("failed", 1, "litequeue.Fenced")
+            assert (job.status, job.tries, job.errors[0].type) == ("failed", 1, "litequeue.Fenced")

@@ -76,6 +76,8 @@ class Builder:
         return node
 
     def _add_call(self, call: Call[Any], before: int | None) -> Steps:
+        if before is None:
+            call.attached.check()
         link = before is not None and not call.form.takes_nothing
         new = call.new_job(self._now, link=link, waits=before is not None or bool(call.attached.after))
         node = self._add_job(call.task, new)

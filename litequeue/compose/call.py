@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from litequeue.call_fields import times
-from litequeue.compose.composition import Composition
+from litequeue.compose.composition import CallOf
 from litequeue.compose.scheduled import scheduled
 from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
@@ -39,11 +39,8 @@ class Form(NamedTuple):
     keywords: tuple[str, ...] = ()
 
 
-_OF_WHOLE = "within", "on_commit"
-
-
 @interruptible
-class Call(Composition, Generic[R]):
+class Call(CallOf[R]):
     """One call of a task as a value, made by `task.s(...)` or `task.si(...)`: to enqueue, join with others, schedule.
 
     It is never changed. It equals another of the same task with the same arguments and options.
@@ -86,7 +83,7 @@ class Call(Composition, Generic[R]):
     def using(self, **options: Unpack[Using]) -> Call[R]:
         """Return the same call with other options: those of `Task.using`."""
         given: dict[str, Any] = dict(options)
-        whole = {name: given.pop(name) for name in _OF_WHOLE if name in given}
+        whole = {"within": given.pop("within")} if "within" in given else {}
         made = self
         if given:
             task = self.task.using(**given)
@@ -156,12 +153,11 @@ class Call(Composition, Generic[R]):
         if self.whole.within is not None:
             raise TypeError(f"{self!r} with within= cannot be pickled: its transaction stays in this process")
         template = msgspec.structs.replace(self.template, alike=None)
-        return _unpickled, (self.task, template, self.form, self.whole.on_commit)
+        return _unpickled, (self.task, template, self.form)
 
     def __repr__(self) -> str:
         return f"{self.task.name}.{'si' if self.form.takes_nothing else 's'}(...)"
 
 
-def _unpickled(task: ComposedTask, template: NewJob, form: Form, on_commit: Any) -> Call[Any]:
-    made: Call[Any] = Call(task, task.templated(template), form)
-    return made if on_commit is None else made.with_whole(made.whole.using({"on_commit": on_commit}))
+def _unpickled(task: ComposedTask, template: NewJob, form: Form) -> Call[Any]:
+    return Call(task, task.templated(template), form)

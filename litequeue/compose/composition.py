@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, overload
 
 from litequeue.compose.whole import Whole
 from litequeue.core.checks import one_of
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from litequeue.job import Job
     from litequeue.options import Using
 
+E = TypeVar("E")  # what its caller gets: a `Job` or a `JobGroup`
+R = TypeVar("R")
 _OF_WHOLE = frozenset({"key", "key_scope", "on_conflict", "within", "on_commit"})
 _OF_EACH = frozenset({"queue", "priority", "tags", "retries", "timeout"})
 _OF_FIRST = frozenset({"delay", "at", "after", "after_failed", "expires"})
@@ -77,12 +79,23 @@ class Composition:
         first = next(iter(self.calls()), None)
         return _empty_group() if first is None else await first.task.aenqueue_composition(self)
 
-    def __or__(self, other: Composition, /) -> Chain:
-        given: Any = other
-        return chain(self, given) if isinstance(given, Composition) else NotImplemented
+    @overload
+    def __or__(self, other: Chain[E], /) -> Chain[E]: ...
+    @overload
+    def __or__(self, other: Group, /) -> Chain[JobGroup[Any]]: ...
+    @overload
+    def __or__(self, other: CallOf[R], /) -> Chain[Job[R]]: ...
+    def __or__(self, other: Any, /) -> Any:
+        return chain(self, other) if isinstance(other, Composition) else NotImplemented
 
 
-class Chain(Composition):
+class CallOf(Composition, Generic[R]):
+    """A call whose result is of that type: a `Call`."""
+
+    __slots__ = ()
+
+
+class Chain(Composition, Generic[E]):
     """Compositions that run one after another; each is given the result of the one before."""
 
     __slots__ = ("_parts", "whole")
@@ -100,27 +113,27 @@ class Chain(Composition):
         for part in self._parts:
             yield from part.calls()
 
-    def mapped(self, change: Callable[[CallValue], CallValue], *, first: bool) -> Chain:
+    def mapped(self, change: Callable[[CallValue], CallValue], *, first: bool) -> Chain[E]:
         """Return the same with other calls; `first`: of those that nothing in it is before."""
         head = self._parts[0].mapped(change, first=first)
         rest = self._parts[1:] if first else tuple(part.mapped(change, first=False) for part in self._parts[1:])
         return Chain((head, *rest), self.whole)
 
-    def with_whole(self, whole: Whole) -> Chain:
+    def with_whole(self, whole: Whole) -> Chain[E]:
         """Return the same with other options of the whole."""
         return Chain(self._parts, whole)
 
-    def enqueue(self) -> Job[Any] | JobGroup[Any]:
+    def enqueue(self) -> E:
         """Store all of it; return the job of its last call, or the group of jobs where it ends in a group.
 
         Raises what `Task.enqueue` raises, and `TypeError` where a call cannot be given what comes before it. If it
         raises, nothing is stored.
         """
-        return self._enqueue()
+        return cast("E", self._enqueue())
 
-    async def aenqueue(self) -> Job[Any] | JobGroup[Any]:
+    async def aenqueue(self) -> E:
         """Async twin of `enqueue`."""
-        return await self._aenqueue()
+        return cast("E", await self._aenqueue())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Chain) and (self._parts, self.whole) == (other._parts, other.whole)
@@ -190,7 +203,7 @@ class Group(Composition):
         return Group, (self._members, self.whole.picklable())
 
 
-def chain(*calls: Composition | Iterable[Composition]) -> Chain:
+def chain(*calls: Composition | Iterable[Composition]) -> Chain[Any]:
     """Return the composition in which each of these begins when the one before has succeeded.
 
     `task.s(...)` is given the result of what is before it as its first argument, `task.si(...)` is not. `a | b` is the
@@ -217,9 +230,17 @@ def group(*calls: Composition | Iterable[Composition]) -> Group:
     return Group(tuple(_checked(given, "group")))
 
 
+@overload
+def chord(
+    header: Composition | Iterable[Composition], body: CallOf[R], *, on: Literal["all", "always"] = "all"
+) -> Chain[Job[R]]: ...
+@overload
 def chord(
     header: Composition | Iterable[Composition], body: Composition, *, on: Literal["all", "always"] = "all"
-) -> Chain:
+) -> Chain[Any]: ...
+def chord(
+    header: Composition | Iterable[Composition], body: Composition, *, on: Literal["all", "always"] = "all"
+) -> Chain[Any]:
     """Return the composition in which `body` runs once, when the whole group has ended, with the list of its results.
 
     `on`: "all" members have succeeded, else the body is cancelled; or "always", with a `JobFailed` in the place of each

@@ -46,7 +46,7 @@ def enqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | JobGroup
         except StopIteration as end:
             built = _built(composition, owner, builder, end.value)
             break
-    on_commit = _on_commit(composition, owner)
+    on_commit = _on_commit(composition)
     if on_commit:
         job, store = _pending(built)
         hook_of(on_commit)(store)
@@ -68,7 +68,7 @@ async def aenqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | J
     async for _ in in_slices(steps()):
         pass
     built = _built(composition, owner, builder, nodes[0])
-    on_commit = _on_commit(composition, owner)
+    on_commit = _on_commit(composition)
     if on_commit:
         job, store = _pending(built)
         hook = hook_of(on_commit)
@@ -92,11 +92,14 @@ def _room_wait(composition: Composition) -> float | None:
     return max(waits, default=None)
 
 
-def _on_commit(composition: Composition, owner: Owner) -> OnCommit:
-    said = composition.whole.on_commit
-    if composition.whole.within is not None:
+def _on_commit(composition: Composition) -> OnCommit:
+    """Whether, and how, it is stored after a commit: as the whole says, else as the first of its calls does."""
+    whole = composition.whole
+    if whole.within is not None:
         return False
-    return owner.on_commit if said is None else said
+    if whole.on_commit is not None:
+        return whole.on_commit
+    return next((call.task.on_commit for call in composition.calls() if call.task.on_commit), False)
 
 
 def _built(composition: Composition, owner: Owner, builder: Builder, last: int) -> Built:

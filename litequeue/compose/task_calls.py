@@ -23,6 +23,7 @@ from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
     from litequeue.compose.job_group import JobGroup
+    from litequeue.core.after_commit import OnCommit
     from litequeue.core.plan import Plan, StoredPlan
     from litequeue.limits.takes import Taken
     from litequeue.options import Options
@@ -47,9 +48,9 @@ class TaskCalls(Generic[P, R]):
     _delay: float | None
     _expires: float | datetime | None
     _within: Any
-    _on_commit: Any
+    _on_commit: OnCommit
 
-    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def s(self, /, *args: Any, **kwargs: Any) -> Call[R]:
         """Return the call as a value, to join with others, to schedule, or to enqueue later. It is checked now.
 
         Behind another call, the result of that one is its first argument, before these. It keeps the options of
@@ -103,6 +104,11 @@ class TaskCalls(Generic[P, R]):
         return self._owner
 
     @property
+    def on_commit(self) -> OnCommit:
+        """Whether, and how, its calls are stored after a commit of the application's."""
+        return self._on_commit
+
+    @property
     def call_delay(self) -> float | None:
         """Seconds before its calls may run."""
         return self._delay
@@ -119,9 +125,7 @@ class TaskCalls(Generic[P, R]):
                 f"chain(...).using(within=...).enqueue()"
             )
         template, is_link = self._template(args, kwargs, may_be_link=not takes_nothing)
-        on_commit = self._on_commit if self._on_commit is not self._owner.on_commit else None
-        whole = Whole() if on_commit is None else Whole(on_commit=on_commit)
-        return Call(self, template, Form(is_link, takes_nothing, tuple(sorted(kwargs))), whole)  # type: ignore[arg-type]
+        return Call(self, template, Form(is_link, takes_nothing, tuple(sorted(kwargs))))  # type: ignore[arg-type]
 
     def _template(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, may_be_link: bool) -> tuple[NewJob, bool]:
         """Return a call as a job without times, and whether its first argument is to be handed on."""

@@ -52,6 +52,11 @@ class Attached(NamedTuple):
         """Whether a job of its own is stored, and nothing else."""
         return not (self.after or self.on_success or self.on_failure)
 
+    def check(self) -> None:
+        """Refuse `after_failed` of a job before which there is none."""
+        if self.runs_on is RunsOn.END and not self.after:
+            raise ValueError("after_failed= says what the end of a job before this one does; give after= as well")
+
     def with_options(self, options: dict[str, Any]) -> Attached:
         """Return it with these options of a call, checked."""
         changes: dict[str, Any] = {}

@@ -46,7 +46,7 @@ def test_delay_and_at_together_are_refused(task):
 def test_a_scheduled_call_names_the_option_that_it_cannot_keep(task, option, instead):
     with pytest.raises(Unsupported, match=rf"a scheduled call, t\.s\(\.\.\.\), .*{instead}"):
         task.using(**option).s().scheduled()
-    if option.keys() & {"after", "on_commit"}:
+    if "after" in option:
         return  # refused of every callback
     with pytest.raises(Unsupported, match=rf"on_failure= of a scheduled call, t\.si\(\.\.\.\), .*{instead}"):
         task.using(on_failure=task.using(**option).si()).s().scheduled()

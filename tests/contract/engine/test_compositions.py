@@ -129,7 +129,12 @@ def test_callbacks_are_told_of_results_and_failures(rig, tasks):
     result, failure = sorted(app.notes, key=str)
     assert result == 2
     assert isinstance(failure, Failure)
-    assert (failure.task, failure.error_type, failure.message, failure.tries) == ("fail", "contract.engine.app.Odd", "why", 1)
+    assert (failure.task, failure.error_type, failure.message, failure.tries) == (
+        "fail",
+        "contract.engine.app.Odd",
+        "why",
+        1,
+    )
 
 
 def test_a_job_runs_after_jobs_that_exist(rig, tasks):
