@@ -130,7 +130,7 @@ class Machine(RuleBasedStateMachine):
 
     def new(self, task: str, n: int, given: dict[str, Any]) -> NewJob:
         """The job that such a call must make."""
-        payload = self.queues[0].tasks[task].s(n).payload
+        payload = self.queues[0].tasks[task].s(n).template.payload
         call: dict[str, Any] = {"task": task, "queue": "default", "payload": payload, "created_at": self.now}
         call |= {
             name: given[name] for name in ("priority", "queue", "key", "key_scope", "on_conflict") if name in given
