@@ -65,7 +65,7 @@ def _checked(call: CallValue, what: str) -> float | None:
 
 
 def _refused(call: CallValue) -> Iterator[str]:
-    task, new, whole = call.task, call.template, call.whole
+    task, new = call.task, call.template
     if call.attached.after or "after_failed" in task.chosen:
         yield (
             "keeps no after= and after_failed=: jobs end once, and ticks come again; "
@@ -77,7 +77,7 @@ def _refused(call: CallValue) -> Iterator[str]:
         yield "keeps no moment as expires=, after which no tick would have a job that runs; give a duration"
     if task.room_wait is not None:
         yield "keeps no wait_for_room=: a tick is stored whatever max_pending= says; leave it out"
-    if whole.within is not None:
+    if call.whole.within is not None:
         yield "keeps no within=: each tick is stored in a transaction of a worker's; leave it out"
     if task.on_commit and task.on_commit is not task.declared_on_commit:
         yield "keeps no on_commit=: each tick is stored in a transaction of a worker's; leave it out"

@@ -271,7 +271,7 @@ class Machine(RuleBasedStateMachine):
     def add_schedule(self, q: int, name: str, task: str, n: int, span: float, *, replace: bool) -> None:
         queue = self.queues[q]
         call, when = queue.tasks[task].s(n), every(span)
-        new = record_of(name, call, when, {})
+        new = record_of(name, call.scheduled(), when, {})
         act = lambda: queue.schedules.add(name, call, when, replace=replace).name  # noqa: E731
         self.same(act, lambda: self.truth.ticks.put(new, self.now, replace_it=replace) or name)
 

@@ -240,6 +240,10 @@ class Mirror:
     def vacuum(self) -> int:
         return self._write(self.store.maintenance.vacuum, lambda _truth: 0)
 
+    def spread(self) -> None:
+        """Nothing waits for plain jobs."""
+        self._read(lambda: self.store.maintenance.spread(), lambda _truth: None)
+
     def checkpoint(self) -> int:
         self._world.interleave()
         with suppress(StoreBusy):  # beside another's transaction it does what it can

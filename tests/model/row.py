@@ -52,6 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     result: bytes | None = None
 
     held = None  # plain jobs take of no limit
+    handed = None  # and of no parent
 
     @property
     def of_schedule(self):

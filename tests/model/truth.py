@@ -297,7 +297,7 @@ class Truth:
             self._end(row, CANCELLED, now, self.result_ttl, cancel_requested=1)
         return row.state <= RUNNING
 
-    def retry(self, job_id: str, now: float) -> None:
+    def retry(self, job_id: str, now: float) -> tuple[str, ...]:
         row = self.known(job_id, now)
         if row.state in (QUEUED, RUNNING, WAITING, SUCCEEDED):
             raise Unsupported(f"job {job_id} is {STATES[row.state]}")
@@ -313,6 +313,7 @@ class Truth:
             "progress": None,
         }
         self._set(row, state=QUEUED, run_at=now, cancel_requested=0, held_key=row.key, **anew)
+        return ()
 
     def prune(self, now: float, limit: int) -> int:
         over = sorted(

@@ -123,21 +123,20 @@ class _Stored:
     ) -> None:
         self._plan, self._groups, self.earlier, self._found = plan, groups, earlier, found
         # by place in the plan; 0: it is not stored. Groups stand at the end, as their places are negative
-        self._nodes = [int(job or 0) for job in jobs] + [-number for number in reversed(groups)]
+        self._nodes = nodes = [int(job or 0) for job in jobs] + [-number for number in reversed(groups)]
         self._unended: Counter[int] = Counter()
         self._ends: dict[int, Over] = {}  # by node: a parent of before that ends it
-        self._fresh = {int(job) for place, job in enumerate(jobs) if job and place not in found} if found else set()
-        self._linked: set[tuple[int, int, int]] = set()
         self.edges: list[tuple[int, int, int, int]] = []
-        nodes = self._nodes
         if not (earlier or found or 0 in nodes):
             self.edges = [(nodes[edge[0]], nodes[edge[1]], edge[2], int(edge[3])) for edge in plan.edges]
             self._unended.update([child for _, child, *_ in self.edges])
             return
+        self._own = {int(job) for place, job in enumerate(jobs) if job and place not in found}
+        self._linked: set[tuple[int, int, int]] = set()
         for edge in plan.edges:
             self._add(edge)
         for job, place in plan.after:
-            if nodes[place] and place not in found:
+            if place not in found and nodes[place]:
                 self._add_from(int(job), nodes[place], -1, own=False)
 
     def node(self, place: int) -> int:
@@ -148,15 +147,12 @@ class _Stored:
         parent, child = self._nodes[edge.parent], self._nodes[edge.child]
         # a job that was there before waits for no one: its key says that it is that call, and has been enqueued
         if parent and child and edge.child not in self._found:
-            self._add_from(
-                parent, child, edge.place, own=edge.own and (parent < 0 or not self._found or parent in self._fresh)
-            )
+            self._add_from(parent, child, edge.place, own=edge.own and (parent < 0 or parent in self._own))
 
     def _add_from(self, parent: int, child: int, place: int, *, own: bool) -> None:
-        if self._found:  # one job may be meant twice: by its key, and by `after=`
-            if (parent, child, place) in self._linked:
-                return
-            self._linked.add((parent, child, place))
+        if (parent, child, place) in self._linked:  # one job may be meant twice: by its key, and by `after=`
+            return
+        self._linked.add((parent, child, place))
         self.edges.append((parent, child, place, int(own)))
         state, put_off = self.earlier.get(parent, (0, None))
         if state < _SUCCEEDED or (put_off is not None and child > put_off):
@@ -176,13 +172,12 @@ class _Stored:
 
     def settle(self, spread: Spread) -> Steps[None]:
         """Let begin, or end, what waits for nothing that is to come."""
-        waits = {
-            self._nodes[place]: each.runs_on
-            for place, each in self._plan.dependents.items()
-            if place not in self._found
-        }
+        stored = [
+            (self._nodes[place], each) for place, each in self._plan.dependents.items() if place not in self._found
+        ]
+        waits = {node: each.runs_on for node, each in stored if node}
         groups = {-number for number in self._groups}
-        over = [node for node in (*waits, *groups) if node and not self._unended[node]]
+        over = [node for node in (*waits, *groups) if not self._unended[node]]
         ends = {
             node: end
             for node, end in self._ends.items()

@@ -1,6 +1,6 @@
 -- What is due, a page at a time behind the last one read. A name may not be UTF-8: so it is given back as bytes.
 -- name: due_schedules
-SELECT name, hex(name), task, trigger, catch_up, until, next_at, length(payload)
+SELECT name, hex(name), task, trigger, catch_up, until, next_at, length(payload) + coalesce(length(options), 0)
 FROM litequeue_schedules
 WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= :now AND (next_at, name) > (:at, CAST(:after AS TEXT))
       AND task IN (SELECT value FROM json_each(:tasks))
@@ -8,7 +8,7 @@ ORDER BY next_at, name LIMIT :limit
 
 -- Those whose next tick was computed when the clock stood further ahead than now, or by someone else.
 -- name: schedules_ahead
-SELECT name, hex(name), task, trigger, catch_up, until, next_at, length(payload)
+SELECT name, hex(name), task, trigger, catch_up, until, next_at, length(payload) + coalesce(length(options), 0)
 FROM litequeue_schedules
 WHERE next_at IS NOT NULL AND paused = 0 AND next_at > :now AND (next_at, name) > (:at, CAST(:after AS TEXT))
       AND coalesce(computed_at > :now, 1) AND task IN (SELECT value FROM json_each(:tasks))
