@@ -148,7 +148,10 @@ _GRAPHS = (
 )  # fmt: skip
 
 KNOWN: dict[str, tuple[Any, ...]] = {
-    "rows": tuple((driver, rows) for rows in (*_ROWS, *_GRAPHS) for driver in ("apsw", "sqlite3")),
+    "rows": (
+        *((driver, rows) for rows in _ROWS for driver in ("apsw", "sqlite3")),
+        *((("apsw", "sqlite3")[number % 2], rows) for number, rows in enumerate(_GRAPHS)),
+    ),
     "triggers": ((EVERY, -math.inf), (EVERY, -1e300), (DAILY, -1e11), ('{"at": 1e300}', NOW)),
     "identities": (("", 2**31), ("", -LARGEST), ("[" * DEEP, 0), ('{"host": "\\ud800"}', 1)),
     "limits": (('{"a":' * DEEP,) * 3,),
