@@ -35,7 +35,7 @@ class Builder:
         self.members: dict[int, list[int]] = {}  # nodes, by group
         self._edges: list[Edge] = []
         self._dependents: dict[int, Dependent] = {}
-        self._after: list[tuple[str, int]] = []
+        self._after: list[tuple[str, float | None, int]] = []
         self._callbacks: list[Callbacks] = []
 
     def plan(self, last: int, whole: WholeKey | None = None) -> Plan:
@@ -90,6 +90,11 @@ class Builder:
         return node
 
     def _add_job(self, task: ComposedTask, new: NewJob) -> int:
+        if new.waiting and new.on_conflict == "replace":
+            raise ValueError(
+                f"{task.name}: on_conflict='replace' gives a job that has not begun other arguments, and this call "
+                f"waits for another one: leave it out, or give it to a call that waits for none"
+            )
         if self._owner is None:
             self._owner = task.owner
         elif task.owner is not self._owner:
@@ -124,7 +129,7 @@ class Builder:
         return nodes
 
     def _attach(self, node: int, attached: Attached) -> Generator[None, None, None]:
-        self._after += [(job, node) for job in attached.after]
+        self._after += [(*job, node) for job in attached.after]
         for call, runs_on in ((attached.on_success, RunsOn.SUCCESS), (attached.on_failure, RunsOn.FAILURE)):
             if call is None:
                 continue

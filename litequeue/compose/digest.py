@@ -13,7 +13,9 @@ def digest_of(builder: Builder) -> bytes:
     from hashlib import sha256  # here: it takes longer to import than all of us
 
     plan = builder.plan(0)
-    digest = sha256(repr((plan.groups, plan.edges, plan.after)).encode())
+    runs_on = [(node, int(each.runs_on)) for node, each in plan.dependents.items()]
+    shape = plan.groups, [tuple(edge) for edge in plan.edges], runs_on, [tuple(each) for each in plan.after]
+    digest = sha256(repr(shape).encode())
     for task, new in zip(builder.tasks, plan.jobs, strict=True):
         payload = task.signature.stored.identity(new.payload)
         digest.update(repr((task.name, payload)).encode())

@@ -152,7 +152,8 @@ def _group_of(built: Built, stored: StoredPlan) -> JobGroup[Any]:
         nodes: Sequence[int] = builder.members[node]
         return tuple(members(each) if each < 0 else _job(built, stored, each) for each in nodes)
 
-    return JobGroup(stored.last, owner, members(plan.last))
+    born = plan.created_at if stored.pending else None
+    return JobGroup(stored.last, owner, members(plan.last), born)
 
 
 def _pending(built: Built) -> tuple[PendingJob[Any] | JobGroup[Any], Callable[[], None]]:

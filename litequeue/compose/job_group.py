@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 from litequeue.core.hints import JobGroupWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.records import Progress
+from litequeue.core.slices import in_slices
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound
 from litequeue.job import Job
 from litequeue.job_waits import AsCompleted, as_completed, await_all, wait_all
@@ -15,6 +16,7 @@ from litequeue.job_waits import AsCompleted, as_completed, await_all, wait_all
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from litequeue.core.groups import GroupRecord
     from litequeue.core.plan import Members
     from litequeue.task_owner import Owner
 
@@ -29,10 +31,13 @@ class JobGroup(JobGroupWords, Generic[R]):
     `await group` waits for the results. Its id is opaque text, by which `queue.group(id)` finds it in any process.
     """
 
-    __slots__ = ("_id", "_members", "_owner")
+    __slots__ = ("_born", "_id", "_members", "_owner")
 
-    def __init__(self, group_id: str | None, owner: Owner | None, members: tuple[Any, ...]) -> None:
+    def __init__(
+        self, group_id: str | None, owner: Owner | None, members: tuple[Any, ...], born: float | None = None
+    ) -> None:
         self._id, self._owner = group_id, owner
+        self._born = born  # when it was enqueued in a transaction that may be rolled back: its id is then another's
         self._members = members  # jobs, and tuples of members: of groups inside
 
     @property
@@ -51,11 +56,17 @@ class JobGroup(JobGroupWords, Generic[R]):
     @property
     def progress(self) -> Progress:
         """How many of its jobs have ended by now, of how many; its note tells how many of these have not succeeded."""
-        return Progress(0, 0) if self._is_empty() else self._stored().compositions.progress(self.id)
+        if self._is_empty():
+            return Progress(0, 0)
+        self._require_mine()
+        return self._stored().compositions.progress(self.id)
 
     async def aprogress(self) -> Progress:
         """Async twin of `progress`."""
-        return Progress(0, 0) if self._is_empty() else await self._stored().compositions.aprogress(self.id)
+        if self._is_empty():
+            return Progress(0, 0)
+        await self._arequire_mine()
+        return await self._stored().compositions.aprogress(self.id)
 
     def results(
         self, timeout: timedelta | float | str | None = None, on_error: Literal["raise", "return"] = "raise"
@@ -74,8 +85,9 @@ class JobGroup(JobGroupWords, Generic[R]):
     ) -> list[Any]:
         """Async twin of `results`."""
         checked = _on_error(on_error)
-        await await_all(self.jobs, timeout)
-        return _results(self._members, checked)
+        jobs = await await_all(self.jobs, timeout)
+        results = [await _aresult(job, checked) async for job in in_slices(jobs)]
+        return _nested(self._members, iter(results))
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self.aresults().__await__()
@@ -89,11 +101,39 @@ class JobGroup(JobGroupWords, Generic[R]):
 
         Jobs that run are asked to end, as by `Job.cancel`.
         """
-        return not self._is_empty() and self._stored().compositions.cancel(self.id)
+        if self._is_empty():
+            return False
+        self._require_mine()
+        return self._stored().compositions.cancel(self.id)
 
     async def acancel(self) -> bool:
         """Async twin of `cancel`."""
-        return not self._is_empty() and await self._stored().compositions.acancel(self.id)
+        if self._is_empty():
+            return False
+        await self._arequire_mine()
+        return await self._stored().compositions.acancel(self.id)
+
+    def _require_mine(self) -> None:
+        """Before anything is asked of it: that must not be of another group."""
+        if self._born is not None:
+            try:
+                found = self._stored().compositions.look_up(self.id)
+            except JobNotFound:
+                return  # its transaction is open yet, or it is gone
+            self._mine(found)
+
+    async def _arequire_mine(self) -> None:
+        if self._born is not None:
+            try:
+                found = await self._stored().compositions.alook_up(self.id)
+            except JobNotFound:
+                return
+            self._mine(found)
+
+    def _mine(self, found: GroupRecord) -> None:
+        if found.created_at != self._born:
+            raise JobNotFound(f"no group {self.id} of these calls: the transaction that enqueued it was rolled back")
+        self._born = None
 
     def _is_empty(self) -> bool:
         return self._owner is None
@@ -105,7 +145,7 @@ class JobGroup(JobGroupWords, Generic[R]):
 
     def become(self, group: JobGroup[R]) -> None:
         """Note that it is stored, as this group."""
-        self._id, self._members = group._id, group._members
+        self._id, self._members, self._born = group._id, group._members, group._born
 
     def __len__(self) -> int:
         return sum(1 for _ in _flat(self._members))
@@ -167,6 +207,20 @@ def _results(members: tuple[Any, ...], return_errors: bool) -> list[Any]:  # noq
                 raise
             results.append(as_failed(member.id, error))
     return results
+
+
+async def _aresult(job: Job[Any], return_errors: bool) -> Any:  # noqa: FBT001
+    try:
+        return await job.aresult()
+    except (JobFailed, JobCancelled, JobExpired) as error:
+        if not return_errors:
+            raise
+        return as_failed(job.id, error)
+
+
+def _nested(members: tuple[Any, ...], results: Iterator[Any]) -> list[Any]:
+    """Put the results of jobs, in order, into lists as their groups are."""
+    return [_nested(member, results) if isinstance(member, tuple) else next(results) for member in members]
 
 
 def as_failed(job_id: str, error: Exception) -> JobFailed:

@@ -39,10 +39,20 @@ class CallValue(Protocol):
         """Return the same call with those of the options that it has not been given."""
 
 
-class Attached(NamedTuple):
-    """`after`: ids of jobs. `runs_on`: which ends of these, and of what is before it in a composition, let it begin."""
+class Earlier(NamedTuple):
+    """A job on record. `born`: when it was enqueued, where that may be rolled back: its id is then another's."""
 
-    after: tuple[str, ...] = ()
+    id: str
+    born: float | None
+
+
+class Attached(NamedTuple):
+    """`after`: jobs on record.
+
+    `runs_on`: which ends of these, and of what is before it in a composition, let it begin.
+    """
+
+    after: tuple[Earlier, ...] = ()
     runs_on: RunsOn = RunsOn.SUCCESS
     on_success: CallValue | None = None
     on_failure: CallValue | None = None
@@ -61,7 +71,7 @@ class Attached(NamedTuple):
         """Return it with these options of a call, checked."""
         changes: dict[str, Any] = {}
         if "after" in options:
-            changes["after"] = _ids(options["after"])
+            changes["after"] = _earlier(options["after"])
         if "after_failed" in options:
             ends = one_of(options["after_failed"], AfterFailed, "after_failed")
             changes["runs_on"] = RunsOn.END if ends == "run" else RunsOn.SUCCESS
@@ -75,15 +85,15 @@ CALLBACKS = frozenset({"on_success", "on_failure"})
 ATTACHED = CALLBACKS | {"after", "after_failed"}
 
 
-def _ids(jobs: Any) -> tuple[str, ...]:
+def _earlier(jobs: Any) -> tuple[Earlier, ...]:
     if jobs is None:
         return ()
     if isinstance(jobs, str) or hasattr(jobs, "id") or not isinstance(jobs, Iterable):
         jobs = [jobs]
-    ids: list[str] = []
+    found: list[Earlier] = []
     for job in jobs:
         if hasattr(job, "jobs"):  # a group of jobs
-            ids += [each.id for each in job.jobs]
+            found += _earlier(job.jobs)
             continue
         job_id = job if isinstance(job, str) else getattr(job, "id", None)
         if not isinstance(job_id, str):
@@ -91,8 +101,8 @@ def _ids(jobs: Any) -> tuple[str, ...]:
                 f"after= takes jobs, or their ids, that are stored already, got {job!r}; "
                 f"for calls that are stored with this one write chain(call, this) or group(calls) | this"
             )
-        ids.append(job_id)
-    return tuple(dict.fromkeys(ids))
+        found.append(Earlier(job_id, getattr(job, "_born", None)))
+    return tuple(dict.fromkeys(found))
 
 
 def _callback(call: Any, name: str) -> CallValue | None:

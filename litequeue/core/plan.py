@@ -73,14 +73,15 @@ class WholeKey(NamedTuple):
 class Plan(msgspec.Struct, kw_only=True):
     """What is stored at once. Parents come before what waits for them. `last`: the node that is returned to the caller.
 
-    `after`: ids of jobs on record, each with the node that waits for it. `groups`: how many members each has.
+    `after`: jobs on record, by id and, where that may be another's by now, when they were enqueued, each with the node
+    that waits for it. `groups`: how many members each has.
     """
 
     jobs: list[NewJob]
     groups: list[int]
     edges: list[Edge]
     dependents: dict[int, Dependent]
-    after: list[tuple[str, int]]
+    after: list[tuple[str, float | None, int]]
     callbacks: list[Callbacks]
     last: int
     created_at: float

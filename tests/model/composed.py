@@ -101,7 +101,7 @@ class ComposedWorld(Workers):
         try:
             stored = store.compositions.store(plan)
         except JobNotFound:
-            must_be(any(job == "999999" for job, _ in plan.after), "after= names a job that is on record")
+            must_be(any(job == "999999" for job, *_ in plan.after), "after= names a job that is on record")
             self.tally["JobNotFound"] += 1
             return
         except KeyConflict:

@@ -26,7 +26,7 @@ class Lot:
         self._groups: list[int] = []
         self._edges: list[Edge] = []
         self._dependents: dict[int, Dependent] = {}
-        self._after: list[tuple[str, int]] = []
+        self._after: list[tuple[str, float | None, int]] = []
         self._callbacks: list[Callbacks] = []
         self._keys = chance.random() < 0.5
 
@@ -81,7 +81,7 @@ class Lot:
         self._jobs.append(self._new(node, waits=waits, runs_on=runs_on))
         if before is not None:
             self._edges.append(Edge(before, node, chance.choice((0, TAKES_NOTHING))))
-        self._after += [(job, node) for job in dict.fromkeys(after)]
+        self._after += [(job, None, node) for job in dict.fromkeys(after)]
         if chance.random() < 0.25:
             self._add_callbacks(node)
         return node

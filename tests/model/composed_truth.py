@@ -108,7 +108,7 @@ class Graph:
             if edge.parent in nodes and edge.child in nodes and edge.child not in found:
                 own = edge.own and nodes[edge.parent] not in before
                 self._link(nodes[edge.parent], nodes[edge.child], edge.place, own=own)
-        for job, place in plan.after:
+        for job, _, place in plan.after:
             if place in nodes and place not in found:
                 self._link(int(job), nodes[place], -1, own=False)
         self._index()

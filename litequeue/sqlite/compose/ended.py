@@ -119,14 +119,20 @@ class Spread:
 
     def _children(self, level: Sequence[Over], after: int) -> Steps[list[Row]]:
         """What waits for these nodes, as far as there is room for it; the rest is put off."""
-        nodes = {"nodes": json.dumps([each.node for each in level]), "after": after, "limit": self._left + 1}
-        rows = list((yield SQL["children"], nodes))
-        if len(rows) > self._left:
+        nodes = {"nodes": json.dumps([each.node for each in level]), "after": after}
+        most = self._left
+        rows = list((yield SQL["children"], nodes | {"limit": most + 1}))
+        while len(rows) > most:
             last = rows[-1][:2]
+            if rows[0][:2] == last and self._left == MOST:  # all are places of one child: it would never come further
+                most *= 2
+                rows = list((yield SQL["children"], nodes | {"limit": most + 1}))
+                continue
             while rows and rows[-1][:2] == last:  # the places of one child together
                 rows.pop()
             yield from self._put_off(level, last[0], rows[-1][1] if rows and rows[-1][0] == last[0] else None, after)
-        self._left -= len(rows)
+            break
+        self._left = max(0, self._left - len(rows))
         return rows
 
     def _put_off(self, level: Sequence[Over], node: int, done: int | None, after: int) -> Steps[None]:

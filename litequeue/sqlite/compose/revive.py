@@ -98,7 +98,7 @@ def _healed(marked: dict[int, int]) -> Steps[list[int]]:
     """
     if not marked:
         return []
-    others = yield SQL["other_bad_parents"], {"nodes": json.dumps(list(marked))}
+    others = yield SQL["other_bad_parents"], {"marked": json.dumps(list(marked.items()))}
     bad = [(child, other // 10, other % 10, 0) for child, other in others if other is not None]
     for child, other, *_ in bad:
         if marked[child] == other:

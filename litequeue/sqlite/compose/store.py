@@ -58,10 +58,16 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
 
 
 def _standing_after(plan: Plan) -> Steps[dict[int, tuple[int, int | None]]]:
-    earlier = yield from _standing([int(job) for job, _ in plan.after if is_id(job)], plan.created_at)
-    for job, _ in plan.after:
-        if not (job.isdecimal() and int(job) in earlier):
-            raise JobNotFound(f"after= names job {job}, which is not in this file: it never existed, or is pruned")
+    ids = [int(job) for job, *_ in plan.after if is_id(job)]
+    earlier = yield from _standing(ids, plan.created_at)
+    born: dict[int, float] = {}
+    if any(moment is not None for _, moment, _ in plan.after):
+        born = dict((yield SQL["created_among"], {"ids": json.dumps(ids)}))
+    for job, moment, _ in plan.after:
+        if not (job.isdecimal() and int(job) in earlier) or (moment is not None and born.get(int(job)) != moment):
+            raise JobNotFound(
+                f"after= names job {job}, which is not in this file: it never existed, was rolled back, or is pruned"
+            )
     return earlier
 
 
@@ -135,7 +141,7 @@ class _Stored:
         self._linked: set[tuple[int, int, int]] = set()
         for edge in plan.edges:
             self._add(edge)
-        for job, place in plan.after:
+        for job, _, place in plan.after:
             if place not in found and nodes[place]:
                 self._add_from(int(job), nodes[place], -1, own=False)
 

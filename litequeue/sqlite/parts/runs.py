@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from litequeue.core.logger import about, later, say
 from litequeue.core.names import some
 from litequeue.core.outcome import Ended, Released, Succeeded
-from litequeue.errors import JobNotFound, SchemaTooNew
+from litequeue.errors import JobNotFound, SchemaTooNew, StoreError
 from litequeue.ipc.notifier import JOBS
 from litequeue.sqlite.commit.external_connection import perform_held
 from litequeue.sqlite.compose import handed
@@ -94,7 +94,8 @@ class Runs:
     def _tell(self, then: Consequences) -> None:
         self._kernel.tell(then)
         if then.put_off:
-            spread(self._kernel)
+            with suppress(StoreError):  # what was settled is on disk; maintenance goes on with the rest
+                spread(self._kernel)
 
     def _end(self, work: Callable[[Connection], T]) -> T:
         """Record ends of runs, also where a newer litequeue has migrated the file, if that says that we may."""

@@ -66,8 +66,6 @@ WHERE edge.place >= 0
 
 -- The views of 002 once more, with the reason why a job was cancelled: the end of a parent.
 DROP VIEW litequeue_jobs_view;
-DROP VIEW litequeue_records;
-DROP VIEW litequeue_listed;
 
 CREATE VIEW litequeue_jobs_view AS
 SELECT id, task, queue,
@@ -94,8 +92,8 @@ SELECT id, task, queue,
             FROM litequeue_dependents WHERE node = litequeue_jobs.id AND ended_by IS NOT NULL) END AS reason
 FROM litequeue_jobs WHERE delete_at IS NULL OR delete_at > 0;
 
--- What look-ups read; not for others: its columns change with a release.
-CREATE VIEW litequeue_records AS
+-- What look-ups read; not for others. Those of 002 stay: older processes read them until they end.
+CREATE VIEW litequeue_job_records AS
 SELECT id, task, queue,
        iif(state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 1, state) AS state,
        priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress,
@@ -112,7 +110,7 @@ SELECT id, task, queue,
 FROM litequeue_jobs;
 
 -- What listings read: the same without what may be large; not for others either.
-CREATE VIEW litequeue_listed AS
+CREATE VIEW litequeue_job_listed AS
 SELECT id, task, queue,
        iif(state = 2 AND EXISTS (SELECT 1 FROM litequeue_parked WHERE job = litequeue_jobs.id), 1, state) AS state,
        priority, attempt, failures, deaths, retries, created_at, run_at, started_at, finished_at, expires_at, key, tags, schedule, worker, cancel_requested, progress,

@@ -47,6 +47,9 @@ VALUES (:key, :node, :digest, :scope, :now + :held_for, :held_for)
 -- name: hold_composition_key_again
 UPDATE litequeue_composition_keys SET held_until = :now + held_for WHERE key = :key
 
+-- name: created_among
+SELECT job.id, job.created_at FROM json_each(:ids) AS wanted CROSS JOIN litequeue_jobs AS job ON job.id = wanted.value
+
 -- ---- ends
 
 -- What waits for these nodes, the first of them behind a child. In the order of the nodes, and of their children.
@@ -148,15 +151,22 @@ UPDATE litequeue_dependents SET unended = unended + again.count
 FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') AS count FROM json_each(:counts)) AS again
 WHERE node = again.child
 
--- A parent of each, but groups first, that has ended and not succeeded.
+-- A parent of each, but groups first, that has ended and not succeeded: [[child, the one that is healed], ...]. It is looked
+-- for behind that one, and then from the first on: of a group whose members are retried one after another, each is seen once.
 -- name: other_bad_parents
-SELECT child.value,
+SELECT marked.child,
        coalesce((SELECT dependent.ended_by * 10 + dependent.ended_as FROM litequeue_edges AS edge
                  CROSS JOIN litequeue_dependents AS dependent ON dependent.node = edge.parent
-                 WHERE edge.child = child.value AND edge.parent < 0 AND dependent.ended_by IS NOT NULL LIMIT 1),
+                 WHERE edge.child = marked.child AND edge.parent < 0 AND dependent.ended_by IS NOT NULL LIMIT 1),
                 (SELECT job.id * 10 + job.state FROM litequeue_edges AS edge CROSS JOIN litequeue_jobs AS job ON job.id = edge.parent
-                 WHERE edge.child = child.value AND edge.parent > 0 AND job.state > 4 LIMIT 1))
-FROM json_each(:nodes) AS child
+                 WHERE edge.child = marked.child AND edge.parent > 0 AND job.state > 4
+                       AND (edge.place, edge.parent) > ((SELECT place FROM litequeue_edges AS healed
+                                                         WHERE healed.parent = marked.healed AND healed.child = marked.child
+                                                         ORDER BY place LIMIT 1), marked.healed)
+                 ORDER BY edge.place, edge.parent LIMIT 1),
+                (SELECT job.id * 10 + job.state FROM litequeue_edges AS edge CROSS JOIN litequeue_jobs AS job ON job.id = edge.parent
+                 WHERE edge.child = marked.child AND edge.parent > 0 AND job.state > 4 LIMIT 1))
+FROM (SELECT json_extract(value, '$[0]') AS child, json_extract(value, '$[1]') AS healed FROM json_each(:marked)) AS marked
 
 -- [[node, ended_by or null, ended_as or null, waits], ...].
 -- name: point_again
@@ -288,7 +298,7 @@ SELECT count(DISTINCT child) FROM litequeue_edges WHERE parent = :node
 -- name: node
 SELECT job.task, job.state, job.reason, of_group.members, dependent.unended, dependent.runs_on, dependent.ended_by
 FROM (SELECT CAST(:node AS INTEGER) AS id) AS asked
-LEFT JOIN litequeue_listed AS job ON job.id = asked.id
+LEFT JOIN litequeue_job_listed AS job ON job.id = asked.id
 LEFT JOIN litequeue_groups AS of_group ON of_group.id = -asked.id
 LEFT JOIN litequeue_dependents AS dependent ON dependent.node = asked.id
 

@@ -1,11 +1,11 @@
 -- One whose time has come is there as long as something that waits takes its result.
 -- name: look_up
-SELECT * FROM litequeue_records WHERE id = :id AND (delete_at IS NULL OR delete_at > :now
-     OR (delete_at > 0 AND EXISTS (SELECT 1 FROM litequeue_needed WHERE job = litequeue_records.id)))
+SELECT * FROM litequeue_job_records WHERE id = :id AND (delete_at IS NULL OR delete_at > :now
+     OR (delete_at > 0 AND EXISTS (SELECT 1 FROM litequeue_needed WHERE job = litequeue_job_records.id)))
 
 -- name: look_up_many
 SELECT record.* FROM json_each(:ids) AS asked
-CROSS JOIN litequeue_records AS record ON record.id = CAST(asked.value AS INTEGER)
+CROSS JOIN litequeue_job_records AS record ON record.id = CAST(asked.value AS INTEGER)
 WHERE record.delete_at IS NULL OR record.delete_at > :now
       OR (record.delete_at > 0 AND EXISTS (SELECT 1 FROM litequeue_needed WHERE job = record.id))
 
@@ -32,7 +32,7 @@ SELECT listed.* FROM
                                        WHERE value = :tag))
           AND (delete_at IS NULL OR delete_at > :now)
     ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)) AS hit
-CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
+CROSS JOIN litequeue_job_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
 
 -- name: list_among
 SELECT listed.* FROM
@@ -45,7 +45,7 @@ SELECT listed.* FROM
                                        WHERE value = :tag))
           AND (delete_at IS NULL OR delete_at > :now)
     ORDER BY id DESC LIMIT CAST(:limit AS INTEGER)) AS hit
-CROSS JOIN litequeue_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
+CROSS JOIN litequeue_job_listed AS listed ON listed.id = hit.id ORDER BY hit.id DESC
 
 -- Gaps in the ids are skipped by it.
 -- name: newest_before
