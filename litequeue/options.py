@@ -360,16 +360,20 @@ def jobs_where(
     tag: str | None = None,
     schedule: str | None = None,
     group: Any = None,
+    owner: Any = None,
     limit: int = 100,
     before: str | None = None,
     timeout: Duration | None = None,
 ) -> dict[str, Any]:
-    """Check the filters of a listing. `task`: a task or its name. `group`: a group of jobs or its id."""
+    """Check the filters of a listing. `task`: a task or its name. `group`: a group of jobs or its id.
+
+    `owner`: the queue that is asked.
+    """
     whole(limit, "limit", LONGEST_LIST, "; for the next page give before=")
     if before is not None and not _ID.fullmatch(str(before)):
         raise ValueError(f"before must be a job's id, got {before!r}")
     names = {"task": getattr(task, "name", task), "queue": queue, "tag": tag, "schedule": schedule}
-    names["group"] = getattr(group, "id", group)
+    names["group"] = group.id_in(owner) if hasattr(type(group), "id_in") else group
     for what, name in names.items():
         if not (name is None or isinstance(name, str)):
             raise TypeError(f"{what} must be {'an id such as g7' if what == 'group' else 'a name'}, got {name!r}")

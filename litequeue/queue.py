@@ -279,13 +279,13 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         """
         self.require(_LISTING if group is None else _GROUP_LISTING)
         names: dict[str, Any] = {"task": task, "queue": queue, "tag": tag, "schedule": schedule, "group": group}
-        where = jobs_where(status=status, limit=limit, before=before, timeout=timeout, **names)
+        where = jobs_where(status=status, limit=limit, before=before, timeout=timeout, owner=self, **names)
         return self.engine.jobs.list(**where).of(self._known)
 
     async def ajobs(self, **where: Any) -> Page[Job[Any]]:
         """Async twin of `jobs`."""
         self.require(_LISTING if where.get("group") is None else _GROUP_LISTING)
-        return (await self.engine.jobs.alist(**jobs_where(**where))).of(self._known)
+        return (await self.engine.jobs.alist(**jobs_where(**where, owner=self))).of(self._known)
 
     def _known(self, record: JobSummary, born: float | None = None) -> Job[Any]:
         task = self._tasks.get(record.task)

@@ -281,14 +281,14 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
             self.attached.check()
             return self._owner.submit(jobs, self._within)
         plan, nodes = self._plan_of(jobs)
-        return self._submitted(self._owner.store(plan, self._within), nodes)
+        return self._submitted(plan, self._owner.store(plan, self._within), nodes)
 
     async def _astore(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
         if self.attached.is_nothing:
             self.attached.check()
             return await self._owner.asubmit(jobs, self._within)
         plan, nodes = self._plan_of(jobs)
-        return self._submitted(await self._owner.astore(plan, self._within), nodes)
+        return self._submitted(plan, await self._owner.astore(plan, self._within), nodes)
 
     # ---- many calls
 
@@ -333,7 +333,9 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         return Deferred(jobs, self._owner.source, self._submit, self._job)
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
-        record = new if submitted.fresh else None
+        record: NewJob | None = None
+        if submitted.fresh and submitted.shown:
+            record = new if submitted.shown is True else submitted.shown
         born = new.created_at if submitted.pending and submitted.fresh else None
         return Job(submitted.id, self._owner.source, self.signature.decode_result, record, born)
 

@@ -139,7 +139,9 @@ def _place_and_ids(
     wrong = [word for word in ids if not is_id(word)]
     if wrong:
         what = "the id of a job or of a group" if groups else "the id of a job"
-        raise click.UsageError(f"{wrong[0]!r} is not {what}")
+        group = arguments.is_job_or_group(wrong[0])
+        hint = f"; for its failed jobs: litequeue jobs {target} --group {wrong[0]} --status failed" if group else ""
+        raise click.UsageError(f"{wrong[0]!r} is not {what}{hint}")
     if every == bool(ids):
         raise click.UsageError("give the ids of jobs, or --all")
     if narrowed and not every:

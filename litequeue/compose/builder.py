@@ -129,7 +129,13 @@ class Builder:
         return nodes
 
     def _attach(self, node: int, attached: Attached) -> Generator[None, None, None]:
-        self._after += [(*job, node) for job in attached.after]
+        for job in attached.after:
+            if job.source is not None and job.source is not self._owner.source:
+                raise ValueError(
+                    f"{self.tasks[node].name}: after= names job {job.id} of another queue than {self._owner!r}; what "
+                    f"runs after it is to be enqueued on that one"
+                )
+            self._after.append((job.id, job.born, node))
         for call, runs_on in ((attached.on_success, RunsOn.SUCCESS), (attached.on_failure, RunsOn.FAILURE)):
             if call is None:
                 continue

@@ -60,7 +60,6 @@ class Call(CallOf[R]):
         self.template: NewJob = template  # without its times
         self.form: Form = form
         self.whole: Whole = whole
-        self._identity: tuple[object, ...] | None = None
 
     @property
     def attached(self) -> Attached:
@@ -138,9 +137,14 @@ class Call(CallOf[R]):
         return scheduled(self)
 
     def _key(self) -> tuple[object, ...]:
-        if self._identity is None:
+        if not hasattr(self, "_identity"):
             payload = self.task.signature.stored.canonical(self.template.payload)
-            self._identity = (self.task.identity(), payload, self.form.is_link, self.form.takes_nothing)
+            self._identity: tuple[object, ...] = (
+                self.task.identity(),
+                payload,
+                self.form.is_link,
+                self.form.takes_nothing,
+            )
         return self._identity
 
     def __eq__(self, other: object) -> bool:

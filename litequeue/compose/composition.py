@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from litequeue.compose.whole import Whole
 from litequeue.core.checks import one_of
+from litequeue.core.hints import CompositionWords
 from litequeue.core.interruptible import interruptible
 
 if TYPE_CHECKING:
@@ -25,12 +26,17 @@ _OF_FIRST = frozenset({"delay", "at", "after", "after_failed", "expires"})
 
 
 @interruptible
-class Composition:
+class Composition(CompositionWords):
     """A call, a chain or a group, as a value that can be enqueued and joined with others. It is never changed."""
 
     __slots__: tuple[str, ...] = ()
     whole: Whole
     what: ClassVar[str] = "a composition"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"{self.what} is a value, and never changed; using() returns another one")
+        object.__setattr__(self, name, value)
 
     def calls(self) -> Iterable[CallValue]:
         """Yield its calls."""
@@ -86,6 +92,8 @@ class Composition:
     @overload
     def __or__(self, other: CallOf[R], /) -> Chain[Job[R]]: ...
     def __or__(self, other: Any, /) -> Any:
+        if hasattr(other, "enqueue_many"):
+            raise TypeError(f"what runs after {self!r} is to be a call; write {other.name}.s(...)")
         return chain(self, other) if isinstance(other, Composition) else NotImplemented
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
 
 from litequeue.calls import MANY
 from litequeue.compose.builder import Builder
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from litequeue.compose.composition import Composition
     from litequeue.core.after_commit import OnCommit
     from litequeue.core.plan import Plan, StoredPlan
+    from litequeue.core.records import NewJob
     from litequeue.task_owner import Owner
 
 
@@ -39,13 +42,10 @@ class Built(NamedTuple):
 def enqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | JobGroup[Any]:
     """Store a composition, and return what its caller gets."""
     builder = Builder(owner.now())
-    steps = builder.add(composition)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            built = _built(composition, owner, builder, end.value)
-            break
+    nodes: list[int] = []
+    for _ in _added(builder, composition, nodes):
+        pass
+    built = _built(composition, owner, builder, nodes[0])
     on_commit = _on_commit(composition)
     if on_commit:
         job, store = _pending(built)
@@ -61,11 +61,7 @@ async def aenqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | J
     """Async twin of `enqueue_whole`; the loop goes on every few ms."""
     builder = Builder(owner.now())
     nodes: list[int] = []
-
-    def steps() -> Any:
-        nodes.append((yield from builder.add(composition)))
-
-    async for _ in in_slices(steps()):
+    async for _ in in_slices(_added(builder, composition, nodes)):
         pass
     built = _built(composition, owner, builder, nodes[0])
     on_commit = _on_commit(composition)
@@ -82,6 +78,16 @@ async def aenqueue_whole(owner: Owner, composition: Composition) -> Job[Any] | J
     if wait is None:
         return built.handle(await owner.astore(built.plan, within))
     return built.handle(await astore_with_room(owner.source, lambda: owner.astore(built.plan, None), wait))
+
+
+def _added(builder: Builder, composition: Composition, nodes: list[int]) -> Iterator[None]:
+    """Add the composition, and yield after each call; its node goes into `nodes`."""
+    try:
+        nodes.append((yield from builder.add(composition)))
+    except RecursionError:
+        raise ValueError(
+            "groups and callbacks are nested too deeply here, several hundred times; flatten them"
+        ) from None
 
 
 def _room_wait(composition: Composition) -> float | None:
@@ -136,10 +142,16 @@ def _job_of(built: Built, stored: StoredPlan) -> Job[Any]:
 
 def _job(built: Built, stored: StoredPlan, place: int) -> Job[Any]:
     plan, owner, builder = built
-    new = plan.jobs[place]
-    record = new if stored.fresh and new.key is None else None
-    born = new.created_at if stored.pending else None
-    return Job(stored.jobs[place], owner.source, builder.tasks[place].signature.decode_result, record, born)
+    new = as_stored(plan.jobs[place], stored, place)
+    born = plan.created_at if stored.pending and place not in stored.held else None
+    return Job(stored.jobs[place], owner.source, builder.tasks[place].signature.decode_result, new, born)
+
+
+def as_stored(new: NewJob, stored: StoredPlan, place: int) -> NewJob | None:
+    """Return a job of a plan as it stands; None: that is to be looked up."""
+    if place in stored.held or stored.moved.get(place) is False:
+        return None
+    return replace(new, waiting=False) if place in stored.moved else new
 
 
 def _group_of(built: Built, stored: StoredPlan) -> JobGroup[Any]:

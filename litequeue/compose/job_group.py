@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 OnError = Literal["raise", "return"]
+_NOT_STORED = (
+    "this group is not stored yet: it is when the transaction in which it was made has been committed, and never if "
+    "that is rolled back"
+)
 
 
 @interruptible
@@ -44,14 +48,13 @@ class JobGroup(JobGroupWords, Generic[R]):
     def id(self) -> str:
         """Its id. Raises `JobNotFound` while it is not stored, and for a group of nothing, which is not."""
         if self._id is None:
-            why = "it is once the transaction in which it was made has been committed" if self._owner else "it is empty"
-            raise JobNotFound(f"this group is not stored: {why}")
+            raise JobNotFound(_NOT_STORED if self._owner else "a group of nothing is not stored, and has no id")
         return self._id
 
     @property
     def jobs(self) -> list[Job[Any]]:
         """The jobs whose results it is: of each member the last one, in order, those of groups inside among them."""
-        return list(_flat(self._members))
+        return list(_flat(self._known()))
 
     @property
     def progress(self) -> Progress:
@@ -78,7 +81,7 @@ class JobGroup(JobGroupWords, Generic[R]):
         """
         checked = _on_error(on_error)
         wait_all(self.jobs, timeout)
-        return _results(self._members, checked)
+        return _results(self._known(), checked)
 
     async def aresults(
         self, timeout: timedelta | float | str | None = None, on_error: Literal["raise", "return"] = "raise"
@@ -87,7 +90,7 @@ class JobGroup(JobGroupWords, Generic[R]):
         checked = _on_error(on_error)
         jobs = await await_all(self.jobs, timeout)
         results = [await _aresult(job, checked) async for job in in_slices(jobs)]
-        return _nested(self._members, iter(results))
+        return _nested(self._known(), iter(results))
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self.aresults().__await__()
@@ -112,6 +115,13 @@ class JobGroup(JobGroupWords, Generic[R]):
             return False
         await self._arequire_mine()
         return await self._stored().compositions.acancel(self.id)
+
+    def id_in(self, owner: object) -> str:
+        """Return its id. Raises `ValueError` where it is of another queue, `JobNotFound` where it was rolled back."""
+        if owner is not self._owner and self._owner is not None:
+            raise ValueError(f"the group {self.id} is of another queue: {self._owner!r}")
+        self._require_mine()
+        return self.id
 
     def _require_mine(self) -> None:
         """Before anything is asked of it: that must not be of another group."""
@@ -147,11 +157,17 @@ class JobGroup(JobGroupWords, Generic[R]):
         """Note that it is stored, as this group."""
         self._id, self._members, self._born = group._id, group._members, group._born
 
+    def _known(self) -> tuple[Any, ...]:
+        """Its members. Raises `JobNotFound` while it is not stored."""
+        if self._id is None and self._owner is not None:
+            raise JobNotFound(_NOT_STORED)
+        return self._members
+
     def __len__(self) -> int:
-        return sum(1 for _ in _flat(self._members))
+        return sum(1 for _ in _flat(self._known()))
 
     def __iter__(self) -> Iterator[Job[Any]]:
-        return _flat(self._members)
+        return _flat(self._known())
 
     def __getitem__(self, place: int) -> Job[Any]:
         return self.jobs[place]
@@ -163,14 +179,16 @@ class JobGroup(JobGroupWords, Generic[R]):
         return self is other or (
             isinstance(other, JobGroup)
             and self._id is not None
-            and (self._id, self._owner) == (other._id, other._owner)
+            and (self._id, self._owner, self._born) == (other._id, other._owner, other._born)
         )
 
     def __hash__(self) -> int:
         return hash(self._id)
 
     def __repr__(self) -> str:
-        return f"<JobGroup {self._id or 'not stored'} {len(self):,} jobs>"
+        if self._id is None and self._owner is not None:
+            return "<JobGroup, not stored yet>"
+        return f"<JobGroup {self._id or 'of nothing'} {len(self):,} jobs>"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(

@@ -12,7 +12,7 @@ from litequeue.calls import checked_chunk
 from litequeue.compose.builder import Builder
 from litequeue.compose.call import Call, Form
 from litequeue.compose.composition import Composition, Group
-from litequeue.compose.enqueue import aenqueue_whole, enqueue_whole
+from litequeue.compose.enqueue import aenqueue_whole, as_stored, enqueue_whole
 from litequeue.compose.whole import Whole
 from litequeue.core.attached import Attached
 from litequeue.core.engine import Submitted
@@ -131,15 +131,15 @@ class TaskCalls(Generic[P, R]):
         """Return a call as a job without times, and whether its first argument is to be handed on."""
         try:
             return self._complete(args, kwargs), False
-        except TypeError:
+        except TypeError as error:
             if not may_be_link:
                 raise
-            try:
-                payload = self.signature.encode_link(args, kwargs)
-            except TypeError:
-                payload = b""
-            if not payload:
-                raise
+            incomplete = error
+        try:
+            payload = self.signature.encode_link(args, kwargs)
+        except TypeError as error:
+            # what is missing, beside the first argument; else what is wrong with those that are given
+            raise (error if "missing" in str(incomplete) else incomplete) from None
         return self._linked(payload), True
 
     def _complete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
@@ -211,8 +211,16 @@ class TaskCalls(Generic[P, R]):
         nodes = builder.add_jobs(self, jobs)  # type: ignore[arg-type]
         return builder.plan(nodes[-1]), nodes
 
-    def _submitted(self, stored: StoredPlan, nodes: list[int]) -> list[Submitted]:
-        return [Submitted(stored.jobs[node], stored.fresh, stored.pending) for node in nodes]
+    def _submitted(self, plan: Plan, stored: StoredPlan, nodes: list[int]) -> list[Submitted]:
+        return [
+            Submitted(
+                stored.jobs[node],
+                node not in stored.held,
+                stored.pending,
+                as_stored(plan.jobs[node], stored, node) or False,
+            )
+            for node in nodes
+        ]
 
 
 def _checked(items: Any, name: str) -> Iterable[Any]:

@@ -40,10 +40,14 @@ class CallValue(Protocol):
 
 
 class Earlier(NamedTuple):
-    """A job on record. `born`: when it was enqueued, where that may be rolled back: its id is then another's."""
+    """A job on record. `born`: when it was enqueued, where that may be rolled back: its id is then another's.
+
+    `source`: from where it is looked up; None: it was given by its id.
+    """
 
     id: str
-    born: float | None
+    born: float | None = None
+    source: Any = None
 
 
 class Attached(NamedTuple):
@@ -88,12 +92,14 @@ ATTACHED = CALLBACKS | {"after", "after_failed"}
 def _earlier(jobs: Any) -> tuple[Earlier, ...]:
     if jobs is None:
         return ()
-    if isinstance(jobs, str) or hasattr(jobs, "id") or not isinstance(jobs, Iterable):
+    if hasattr(type(jobs), "jobs"):  # a group of jobs
+        jobs = jobs.jobs
+    elif isinstance(jobs, str) or hasattr(type(jobs), "id") or not isinstance(jobs, Iterable):
         jobs = [jobs]
     found: list[Earlier] = []
     for job in jobs:
-        if hasattr(job, "jobs"):  # a group of jobs
-            found += _earlier(job.jobs)
+        if hasattr(type(job), "jobs"):
+            found += _earlier(job)
             continue
         job_id = job if isinstance(job, str) else getattr(job, "id", None)
         if not isinstance(job_id, str):
@@ -101,7 +107,7 @@ def _earlier(jobs: Any) -> tuple[Earlier, ...]:
                 f"after= takes jobs, or their ids, that are stored already, got {job!r}; "
                 f"for calls that are stored with this one write chain(call, this) or group(calls) | this"
             )
-        found.append(Earlier(job_id, getattr(job, "_born", None)))
+        found.append(Earlier(job_id, getattr(job, "_born", None), getattr(job, "_source", None)))
     return tuple(dict.fromkeys(found))
 
 

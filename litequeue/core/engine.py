@@ -143,11 +143,15 @@ class Runner(Protocol):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """The id of the job that a submission led to, whether it is a new one, and whether it may be rolled back yet."""
+    """The id of the job that a submission led to, whether it is a new one, and whether it may be rolled back yet.
+
+    `shown`: how a new one stands: as it was given (True), as this, or otherwise, which is to be looked up (False).
+    """
 
     id: str
     fresh: bool
     pending: bool = False
+    shown: NewJob | bool = True
 
 
 class QueueCount(NamedTuple):

@@ -92,6 +92,13 @@ class JobGroupWords(_Hinted):
     __slots__ = ()
 
 
+@_answers("Composition")
+class CompositionWords(_Hinted):
+    """Words of other queues' signatures and canvases."""
+
+    __slots__ = ()
+
+
 @_answers("Worker")
 class WorkerWords(_Hinted):
     """Words of other queues' workers."""

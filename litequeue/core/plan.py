@@ -91,14 +91,17 @@ class Plan(msgspec.Struct, kw_only=True):
 class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where a plan is: the ids of its jobs, "" for one that was not stored, and of its groups.
 
-    `last`: the id of what is returned to the caller. `fresh`: it is new, and as the plan says. `pending`: it may be
-    rolled back yet. `found`: nothing is stored, as another composition has the key: the members of its last group.
+    `held`: places of calls whose keys other jobs hold. `moved`: places of jobs that do not stand as planned any more,
+    with whether they may begin; else they have ended. `last`: the id of what is returned to the caller. `pending`: it
+    may be rolled back yet. `found`: nothing is stored, as another composition has the key; the members of its last
+    group.
     """
 
     last: str
     jobs: list[str]
     groups: list[str]
-    fresh: bool
+    held: frozenset[int] = frozenset()
+    moved: dict[int, bool] = {}
     pending: bool = False
     found: Members | None = None
 

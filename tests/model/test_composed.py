@@ -58,7 +58,7 @@ MISTAKES = {
     "a group loses members before its end": lambda: changed("group_needed", "unended > 0", "unended > 99"),
     "a failed member that is pruned is forgotten": lambda: mock.patch.dict(SQL, name_for_good="SELECT 1"),
     "edges outlive their jobs": lambda: mock.patch.dict(SQL, forget_edges_from="SELECT 1"),
-    "what is put off is never gone on with": lambda: changed("put_off_first", "LIMIT 1", "LIMIT 0"),
+    "what is put off is never gone on with": lambda: changed("put_off_first", "ORDER BY", "WHERE 0 ORDER BY"),
     "what is put off begins behind the next": lambda: changed("children", "edge.child > CASE", "edge.child > 1 + CASE"),
     "results come in another order": lambda: changed("members", "ORDER BY edge.place", "ORDER BY -edge.place"),
     "the key of a whole is not held": lambda: changed("composition_holder", "key = :key", "key = :key || 1"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_PARENTS = 10_000  # that are looked at to tell what a job waits for
 
+PRUNED = "pruned", ""  # in the place of a member that is gone
 _ID = re.compile(r"g([1-9][0-9]{0,17})")
 
 
@@ -56,9 +57,11 @@ def members_of(number: int, around: tuple[int, ...] = ()) -> Steps[Members]:
     check_not_in_itself(number, around)
     nodes = yield SQL["member_nodes"], {"group": -number}
     members: list[Any] = []
-    for _, node, task in nodes:
+    for place, node, task in nodes:
+        members += [PRUNED] * (place - len(members))
         members.append((str(node), task) if node > 0 else (yield from members_of(-node, (*around, number))))
-    return tuple(members)
+    [(count,)] = (yield SQL["member_count"], {"group": number}) or [(0,)]
+    return (*members, *[PRUNED] * (count - len(members)))
 
 
 def check_not_in_itself(number: int, around: tuple[int, ...]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from litequeue.sqlite.jobs.user_answers import Ask
 
 _TOGETHER = 100  # rows of one statement
-_SUCCEEDED = NUMBER[Status.SUCCEEDED]
+_SUCCEEDED, _WAITING = NUMBER[Status.SUCCEEDED], NUMBER[Status.WAITING]
 
 
 def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
@@ -37,7 +37,7 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
         held = yield from holder(plan.whole, plan.created_at)
         if held is not None:
             members = () if is_id(held) else (yield from members_of(number_of(held)))
-            return StoredPlan(last=held, jobs=[], groups=[], fresh=False, found=members)
+            return StoredPlan(last=held, jobs=[], groups=[], found=members)
     earlier = (yield from _standing_after(plan)) if plan.after else {}
     jobs, found = yield from _store_jobs(plan, ask)
     keyed = sorted({int(jobs[place]) for place in found})
@@ -48,13 +48,15 @@ def store(plan: Plan, ask: Ask = at_once) -> Steps[StoredPlan]:
     stored = _Stored(plan, jobs, groups, earlier | (yield from _standing(keyed, plan.created_at)), found)
     yield from _many("add_edges", stored.edges)
     yield from _many("add_dependents", stored.dependents())
+    moved: dict[int, bool] = {}
     if stored.earlier or 0 in plan.groups:
         yield from stored.settle(Spread(plan.created_at, Consequences()))
+        moved = yield from stored.moved()
     last = jobs[plan.last] if plan.last >= 0 else group_id(groups[~plan.last])
     if plan.whole is not None:
         yield from hold(plan.whole, stored.node(plan.last), plan.created_at)
-    is_as_planned = not (stored.earlier or 0 in plan.groups)
-    return StoredPlan(last=last, jobs=jobs, groups=list(map(group_id, groups)), fresh=is_as_planned)
+    ids = list(map(group_id, groups))
+    return StoredPlan(last=last, jobs=jobs, groups=ids, held=frozenset(found), moved=moved)
 
 
 def _standing_after(plan: Plan) -> Steps[dict[int, tuple[int, int | None]]]:
@@ -191,6 +193,12 @@ class _Stored:
         }
         if over or ends:
             yield from spread.follow_from(Counter(dict.fromkeys(over, 1)), ends, groups & set(ends))
+
+    def moved(self) -> Steps[dict[int, bool]]:
+        """The places of dependents that wait no more, with whether they may begin."""
+        places = {self._nodes[place]: place for place in self._plan.dependents if place not in self._found}
+        states = yield SQL["states_among"], {"ids": json.dumps([node for node in places if node])}
+        return {places[node]: state < _WAITING for node, state in states if state != _WAITING}
 
 
 def _many(statement: str, rows: Iterable[tuple[Any, ...]]) -> Steps[None]:

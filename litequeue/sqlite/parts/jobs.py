@@ -28,6 +28,7 @@ from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
+from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.parts.within import ain_transaction, in_transaction
 from litequeue.sqlite.result_reads import BUSY
 
@@ -274,6 +275,8 @@ class Jobs:
             done, more = self._writer.run(lambda db: perform(db, self._cancelling(job_id, ended)))  # noqa: B023
             tell_cancelled(self._kernel, held, ended)
             if not more:
+                if ended.then.put_off and held is None:  # perhaps no worker is there to go on
+                    spread(self._kernel)
                 return done
 
     async def acancel(self, job_id: str) -> bool:

@@ -19,9 +19,10 @@ def spread(kernel: Kernel) -> None:
     while kernel.read(lambda db: db.rows(SQL["has_put_off"])) == [(1,)]:
         then = Consequences()
 
-        def work(db: Connection) -> None:
+        def work(db: Connection) -> bool:
             then.clear()  # noqa: B023
-            perform(db, go_on(kernel.clock.now(), then))  # noqa: B023
+            return perform(db, go_on(kernel.clock.now(), then))  # noqa: B023
 
-        kernel.writer.run(work)
+        if not kernel.writer.run(work):
+            return
         kernel.tell(then)

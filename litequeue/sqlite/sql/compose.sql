@@ -47,6 +47,9 @@ VALUES (:key, :node, :digest, :scope, :now + :held_for, :held_for)
 -- name: hold_composition_key_again
 UPDATE litequeue_composition_keys SET held_until = :now + held_for WHERE key = :key
 
+-- name: states_among
+SELECT job.id, job.state FROM json_each(:ids) AS wanted CROSS JOIN litequeue_jobs AS job ON job.id = wanted.value
+
 -- name: created_among
 SELECT job.id, job.created_at FROM json_each(:ids) AS wanted CROSS JOIN litequeue_jobs AS job ON job.id = wanted.value
 
@@ -105,13 +108,15 @@ RETURNING id
 -- name: hold_no_more
 UPDATE litequeue_dependents SET waits = 0 WHERE node IN (SELECT value FROM json_each(:nodes)) AND waits = 1
 
+-- Those for which nothing waits are done.
 -- name: put_off
-INSERT INTO litequeue_unspread (node, ended_by, ended_as, is_over, after) VALUES (?, ?, ?, ?, ?)
+INSERT INTO litequeue_unspread (node, ended_by, ended_as, is_over, after)
+SELECT :node, :ended_by, :ended_as, :is_over, :after WHERE EXISTS (SELECT 1 FROM litequeue_edges WHERE parent = :node)
 ON CONFLICT (node) DO UPDATE SET ended_by = excluded.ended_by, ended_as = excluded.ended_as,
     is_over = max(is_over, excluded.is_over), after = CASE WHEN is_over < excluded.is_over THEN excluded.after ELSE after END
 
 -- name: put_off_first
-SELECT node, ended_by, ended_as, is_over, after FROM litequeue_unspread ORDER BY node LIMIT 1
+SELECT node, ended_by, ended_as, is_over, after FROM litequeue_unspread ORDER BY node LIMIT CAST(:limit AS INTEGER)
 
 -- name: has_put_off
 SELECT EXISTS (SELECT 1 FROM litequeue_unspread)
@@ -126,7 +131,7 @@ SELECT EXISTS (SELECT 1 FROM litequeue_unspread) AND EXISTS (
     SELECT 1 FROM part CROSS JOIN litequeue_unspread ON litequeue_unspread.node = part.node)
 
 -- name: take_up
-DELETE FROM litequeue_unspread WHERE node = :node
+DELETE FROM litequeue_unspread WHERE node IN (SELECT value FROM json_each(:nodes))
 
 -- ---- a retry
 
@@ -255,6 +260,9 @@ SELECT type, message, traceback FROM litequeue_errors WHERE job = :id ORDER BY a
 -- name: group
 SELECT created_at, members, coalesce(unended, 0) FROM litequeue_groups
 LEFT JOIN litequeue_dependents ON node = -litequeue_groups.id WHERE id = :group
+
+-- name: member_count
+SELECT members FROM litequeue_groups WHERE id = :group
 
 -- name: member_nodes
 SELECT edge.place, edge.parent, coalesce(job.task, '') FROM litequeue_edges AS edge
