@@ -92,27 +92,27 @@ class Compositions:
 
     def cancel(self, group_id: str) -> bool:
         """Cancel what has not ended of the group, and of what leads to it; False: all had ended."""
-        node, done = -look.number_of(group_id), False
+        node, done = -look.number_of(group_id), set[str]()
         while True:
             held, ended = self._writer.held(), Ended()
             more = self._writer.run(lambda db: perform(db, self._cancelling(node, ended)))  # noqa: B023
             self._tell_cancelled(held, ended)
-            done = done or bool(ended.was)
-            if not more:
-                return done
+            if not (more and ended.was.keys() - done):
+                return bool(done or ended.was)
+            done |= ended.was.keys()
 
     async def acancel(self, group_id: str) -> bool:
         """Async twin of `cancel`."""
-        node, done = -look.number_of(group_id), False
+        node, done = -look.number_of(group_id), set[str]()
         while True:
             ended = Ended()
             more = await self._kernel.arun(
                 lambda: self._cancelling(node, ended),  # noqa: B023
                 lambda held: self._tell_cancelled(held, ended),  # noqa: B023
             )
-            done = done or bool(ended.was)
-            if not more:
-                return done
+            if not (more and ended.was.keys() - done):
+                return bool(done or ended.was)
+            done |= ended.was.keys()
 
     def _cancelling(self, node: int, ended: Ended) -> Steps[bool]:
         ended.clear()

@@ -270,25 +270,29 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """Cancel the job, and with the last one of a composition all of it; return False if that has already ended."""
+        seen: set[str] = set()
         while True:
             held, ended = self._writer.held(), Ended()
             done, more = self._writer.run(lambda db: perform(db, self._cancelling(job_id, ended)))  # noqa: B023
             tell_cancelled(self._kernel, held, ended)
-            if not more:
+            if not (more and ended.was.keys() - seen):
                 if ended.then.put_off and held is None:  # perhaps no worker is there to go on
                     spread(self._kernel)
                 return done
+            seen |= ended.was.keys()
 
     async def acancel(self, job_id: str) -> bool:
         """Async twin of `cancel`."""
+        seen: set[str] = set()
         while True:
             ended = Ended()
             done, more = await self._kernel.arun(
                 lambda: self._cancelling(job_id, ended),  # noqa: B023
                 lambda held: tell_cancelled(self._kernel, held, ended),  # noqa: B023
             )
-            if not more:
+            if not (more and ended.was.keys() - seen):
                 return done
+            seen |= ended.was.keys()
 
     def _cancelling(self, job_id: str, ended: Ended) -> Steps[tuple[bool, bool]]:
         """Cancel the job, and note what ended; return whether any had not, and whether there are more."""
