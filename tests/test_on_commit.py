@@ -181,8 +181,9 @@ def test_compositions_are_stored_after_the_commit_too(open_queue, transaction):
     task = declared(queue).using(on_commit=transaction)
     job, jobs = (task.s(1) | task.s()).enqueue(), group(task.si(1), task.si(2)).enqueue()
     call = task.s(3).enqueue()
-    with pytest.raises(JobNotFound, match="not stored"):
-        _ = jobs.id
+    for ask in (lambda: jobs.id, lambda: jobs.results(0), lambda: list(jobs), lambda: task.using(after=jobs)):
+        with pytest.raises(JobNotFound, match="not stored"):
+            ask()
     assert queue.jobs() == []
     transaction.commit()
     assert [job.id, *(each.id for each in jobs), call.id] == ["2", "3", "4", "5"]

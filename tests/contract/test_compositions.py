@@ -759,3 +759,138 @@ def test_a_result_that_there_is_not_is_a_value_where_errors_are_returned(work):
 def test_a_call_is_pickled_by_the_name_of_its_task(made):
     value = composed_module.double.s(2) if made == "call" else composed_module.double.s(2) | composed_module.double.s()
     assert pickle.loads(pickle.dumps(value)) == value
+
+
+# ---- what others have found
+
+
+def test_a_call_that_waits_replaces_no_job_that_does_not(work):
+    first = work.add.using(key="k").enqueue(1)
+    replacing = work.add.using(key="k", on_conflict="replace")
+    with pytest.raises(ValueError, match="on_conflict='replace' gives a job"):
+        (work.add.s(1) | replacing.s(2)).enqueue()
+    with pytest.raises(ValueError, match="on_conflict='replace' gives a job"):
+        replacing.using(after=work.add.enqueue(5)).enqueue(2)
+    assert first.id in work.run_all()
+
+
+def test_a_group_of_one_job_in_more_places_than_one_transaction_follows_is_over(work, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.compose.ended.MOST", 3)
+    body = (group(work.add.using(key="k").s(1) for _ in range(20)) | work.total.s()).enqueue()
+    assert work.run() == ["1"]
+    work.store.maintenance.spread()
+    assert work.ready() == [body.id]
+    assert work.store.runs.handed_to(body.id) == [b"5"] * 20
+
+
+def test_many_ends_that_were_put_off_are_gone_on_with_together(work, monkeypatch):
+    monkeypatch.setattr("litequeue.sqlite.compose.ended.MOST", 5)
+    last = (work.add.s(1) | group(work.add.s(n) for n in range(30)) | work.total.s()).enqueue()
+    work.run(BOOM)
+    assert work.status(last) == ["cancelled"]
+    assert work.rows("SELECT count(*) FROM litequeue_unspread") == [(0,)]  # by the settle itself
+    assert set(work.unended().values()) == {0}
+
+
+def test_a_group_that_was_rolled_back_is_not_the_one_that_has_its_id_now(work, clock):
+    with pytest.raises(ZeroDivisionError), work.queue.transaction():
+        lost = group(work.add.s(1), work.add.s(2)).enqueue()
+        job = work.add.enqueue(3)
+        raise ZeroDivisionError
+    clock.advance(1)
+    found = group(work.add.s(n) for n in range(4)).enqueue()
+    assert found.id == lost.id
+    assert found != lost
+    for ask in (lost.cancel, lambda: lost.progress, lambda: asyncio.run(lost.acancel())):
+        with pytest.raises(JobNotFound, match="rolled back"):
+            ask()
+    with pytest.raises(JobNotFound, match="rolled back"):
+        work.queue.jobs(group=lost)
+    with pytest.raises(JobNotFound, match="rolled back"):
+        work.note.using(after=job).enqueue()
+    assert work.status(*found) == ["queued"] * 4
+
+
+def test_a_job_in_an_open_transaction_says_how_it_stands(work):
+    done = work.add.enqueue(1)
+    work.run(b"1")
+    with work.queue.transaction():
+        parent = work.add.enqueue(2)
+        assert work.note.using(after=parent).enqueue().status == "waiting"
+        assert work.note.using(after=done).enqueue().status == "queued"
+
+
+def test_jobs_and_groups_of_another_queue_are_refused(work, tmp_path, driver):
+    other = Queue(tmp_path / "other.db", driver=driver)
+    far = other.task(name="far")(lambda x: x)
+    job, jobs = far.enqueue(1), group(far.s(1)).enqueue()
+    work.add.enqueue(1)
+    for after in (job, jobs, [job]):
+        with pytest.raises(ValueError, match="another queue"):
+            work.note.using(after=after).enqueue()
+    with pytest.raises(ValueError, match="another queue"):
+        work.queue.jobs(group=jobs)
+    other.close()
+
+
+def test_a_key_tells_compositions_apart_by_what_runs_on_which_end(work):
+    members = [work.add.s(1), work.add.s(2)]
+    chord(members, work.total.s()).using(key="k").enqueue()
+    with pytest.raises(KeyConflict, match="other calls"):
+        chord(members, work.total.s(), on="always").using(key="k").enqueue()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_cancel_of_a_whole_goes_on_until_all_of_it_has_ended(work, monkeypatch, most):
+    for module in ("ended", "whole"):
+        monkeypatch.setattr(f"litequeue.sqlite.compose.{module}.MOST", most)
+    jobs = group(work.add.s(n) | work.add.s() for n in range(5)).enqueue()
+    assert jobs.cancel()
+    last = chain(work.note.si() for _ in range(7)).enqueue()
+    assert last.cancel()
+    work.store.maintenance.spread()
+    assert work.status(*ids(17)) == ["cancelled"] * 17
+
+
+def test_an_expiry_holds_no_dependent_any_more(work, clock):
+    first = work.add.enqueue(1)
+    second = work.note.using(after=first, expires=utc(clock.now() + 5)).enqueue()
+    clock.advance(6)
+    [claimed] = work.claim()
+    assert work.status(second) == ["expired"]
+    assert work.rows("SELECT waits FROM litequeue_dependents") == [(0,)]
+    work.end((claimed, b"1"))
+    assert work.status(second) == ["expired"]
+
+
+def test_a_member_that_is_gone_has_its_place_in_the_results(work, clock):
+    jobs = group(work.add.using(tags=["soon"]).s(1), work.add.s(2)).enqueue()
+    one, other = work.claim()
+    work.hands.settle((one, Succeeded(b"1")), keep_for=1.0)
+    work.hands.settle((other, Succeeded(b"2")), keep_for=10 * DAY)
+    work.store.jobs.submit([_filler(work)])
+    clock.advance(DAY)
+    work.store.maintenance.prune()
+    found = work.queue.group(jobs.id)
+    assert [job.id for job in found] == ["pruned", "2"]
+    with pytest.raises(JobNotFound):
+        found.results(0)
+
+
+def test_retries_of_the_members_of_a_group_one_after_another_each_look_at_one_more(work):
+    body = (group(work.add.s(n) for n in range(30)) | work.total.s()).enqueue()
+    work.run(BOOM)
+    for number in range(1, 30):
+        work.queue.job(str(number)).retry()
+        assert work.reason(body) == f"parent {number + 1} failed"
+    work.queue.job("30").retry()
+    assert work.status(body) == ["waiting"]
+    assert work.run_all() == [*ids(30), body.id]
+
+
+def test_values_are_never_changed(work):
+    for value in (work.add.s(1), chain(work.add.s(1)), group(work.add.s(1))):
+        with pytest.raises(AttributeError, match="never changed"):
+            value.whole = None
+    with pytest.raises(TypeError, match=r"write total\.s"):
+        work.add.s(1) | work.total
