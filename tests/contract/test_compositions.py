@@ -842,7 +842,7 @@ def test_a_key_tells_compositions_apart_by_what_runs_on_which_end(work):
 
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_a_cancel_of_a_whole_goes_on_until_all_of_it_has_ended(work, monkeypatch, most):
-    for module in ("ended", "whole"):
+    for module in ("ended", "cancel"):
         monkeypatch.setattr(f"litequeue.sqlite.compose.{module}.MOST", most)
     jobs = group(work.add.s(n) | work.add.s() for n in range(5)).enqueue()
     assert jobs.cancel()

@@ -44,7 +44,7 @@ from litequeue.serialization.forms import FormedCall
 from litequeue.serialization.json_codec import JsonCodec
 from litequeue.serialization.signature import Signature
 from litequeue.serialization.upgrading import call_of, calls_of
-from litequeue.sqlite.compose import look
+from litequeue.sqlite.compose import groups
 from litequeue.sqlite.jobs import row_values
 
 REFUSED = (ValueError, TypeError)
@@ -248,7 +248,7 @@ def read_time(case: tuple[Any, Any, Any, Any]) -> None:
 
 def read_group_id(text: str) -> None:
     with suppress(JobNotFound):
-        assert 0 < look.number_of(text) <= hostile.LARGEST
+        assert 0 < groups.number_of(text) <= hostile.LARGEST
 
 
 def show_span(seconds: float) -> None:

@@ -19,8 +19,8 @@ from contract.jobs import Hands
 from litequeue.core.outcome import Ended, Succeeded
 from litequeue.core.plan import RunsOn
 from litequeue.errors import Fenced, JobNotFound, KeyConflict, Unsupported
+from litequeue.sqlite.compose import cancel as cancels
 from litequeue.sqlite.compose import ended as ends
-from litequeue.sqlite.compose import whole
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.parts import runs
@@ -319,7 +319,7 @@ def play(seed: int, steps: int, *, over: Callable[[], bool] = lambda: False) -> 
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.enter_context(quickly())
         if seed % 2:
-            for module in (ends, whole):
+            for module in (ends, cancels):
                 stack.enter_context(mock.patch.object(module, "MOST", FEW))
             stack.enter_context(mock.patch.object(runs, "spread"))  # else none is left when a cycle has ended
         world = ComposedWorld(seed, folder)

@@ -11,7 +11,7 @@ from litequeue.core.compositions import Failure, Lost
 from litequeue.core.records import Status
 from litequeue.core.stored_names import task_of
 from litequeue.errors import DecodeError
-from litequeue.sqlite.compose.look import check_not_in_itself
+from litequeue.sqlite.compose.groups import check_not_in_itself
 from litequeue.sqlite.jobs.row_values import snapshot
 from litequeue.sqlite.jobs.states import STATES
 from litequeue.sqlite.sql import SQL

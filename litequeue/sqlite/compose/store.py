@@ -11,8 +11,8 @@ from litequeue.core.records import Status
 from litequeue.errors import JobNotFound
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.ended import Over, Spread
+from litequeue.sqlite.compose.groups import members_of, number_of
 from litequeue.sqlite.compose.keys import hold, holder
-from litequeue.sqlite.compose.look import members_of, number_of
 from litequeue.sqlite.jobs.enqueue import is_one_insert, submit, submit_run
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.room import Room

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.plan import RunsOn, group_id
 from litequeue.core.tree import MOST_BESIDE, MOST_DEEP, MOST_NODES, Branch, GroupSummary, Tree
-from litequeue.sqlite.compose.look import number_of, require
+from litequeue.sqlite.compose.groups import number_of, require
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.row_values import snapshot

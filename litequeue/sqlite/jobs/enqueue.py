@@ -90,10 +90,10 @@ def _submit_these(count: int) -> str:
 def submit_among(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     """Store jobs, all or none, in a transaction whose owner may go on and commit after an error."""
     if isinstance(jobs, NewJobs):
-        return whole(_submit_together(jobs))
+        return all_or_none(_submit_together(jobs))
     if len(jobs) == 1 and _is_one_statement(jobs[0]):
         return _submit_each(jobs)  # one statement changes something
-    return whole(_submit_each(jobs))
+    return all_or_none(_submit_each(jobs))
 
 
 def _is_one_statement(new: NewJob) -> bool:
@@ -109,7 +109,7 @@ def _submit_each(jobs: Sequence[NewJob]) -> Steps[list[Submitted]]:
     return submitted
 
 
-def whole(steps: Steps[T]) -> Steps[T]:
+def all_or_none(steps: Steps[T]) -> Steps[T]:
     """Run statements that leave nothing behind if they fail, in a transaction that goes on."""
     yield "SAVEPOINT litequeue_submit", ()
     try:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.core.records import ListedJob, Page, Status
-from litequeue.sqlite.compose.look import job_ids
+from litequeue.sqlite.compose.groups import job_ids
 from litequeue.sqlite.jobs.ids import is_id
 from litequeue.sqlite.jobs.row_values import listed, snapshot
 from litequeue.sqlite.jobs.states import NUMBER

@@ -32,7 +32,7 @@ from litequeue.core.why import (
 from litequeue.ipc.process_identity import Identity
 from litequeue.limits.resources import unmet
 from litequeue.limits.task_rules import takes_of
-from litequeue.sqlite.compose.look import parents
+from litequeue.sqlite.compose.groups import parents
 from litequeue.sqlite.jobs import row_values
 from litequeue.sqlite.limits import rules
 from litequeue.sqlite.limits.taken import Taken

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
 from litequeue.sqlite.compose.ended import follow
-from litequeue.sqlite.compose.look import number_of, require
+from litequeue.sqlite.compose.groups import number_of, require
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control
 from litequeue.sqlite.jobs.finish import until

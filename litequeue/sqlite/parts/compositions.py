@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from litequeue.core.records import Progress, Status
-from litequeue.sqlite.compose import look, tree
+from litequeue.sqlite.compose import groups, tree
+from litequeue.sqlite.compose.cancel import cancel_whole
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.store import store
-from litequeue.sqlite.compose.whole import cancel_whole
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.control import Was
-from litequeue.sqlite.jobs.enqueue import whole
+from litequeue.sqlite.jobs.enqueue import all_or_none
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 from litequeue.sqlite.parts.within import ain_transaction, in_transaction
@@ -39,11 +39,11 @@ class Compositions:
         Raises what `Jobs.submit` raises, and `JobNotFound` where `after=` names a job that is not on record.
         """
         if within is not None:
-            return replace(in_transaction(self._kernel, within, whole(store(plan))), pending=True)
+            return replace(in_transaction(self._kernel, within, all_or_none(store(plan))), pending=True)
         self._kernel.owner.enter()
         held = self._writer.held()
         if held is not None:
-            stored = replace(self._writer.run(lambda db: perform(db, whole(store(plan)))), pending=True)
+            stored = replace(self._writer.run(lambda db: perform(db, all_or_none(store(plan)))), pending=True)
         else:
             size = _size(plan)
             stored = answered(lambda ask: self._writer.run(lambda db: perform(db, store(plan, ask)), size=size))
@@ -53,10 +53,10 @@ class Compositions:
     async def astore(self, plan: Plan, within: Any = None) -> StoredPlan:
         """Async twin of `store`; `within` may also be an aiosqlite connection."""
         if within is not None:
-            return replace(await ain_transaction(self._kernel, within, whole(store(plan))), pending=True)
+            return replace(await ain_transaction(self._kernel, within, all_or_none(store(plan))), pending=True)
         self._kernel.owner.enter()
         if self._writer.held() is not None:
-            stored = await self._kernel.arun(lambda: whole(store(plan)), self._kernel.announce)
+            stored = await self._kernel.arun(lambda: all_or_none(store(plan)), self._kernel.announce)
             return replace(stored, pending=True)
         size = _size(plan)
         return await aanswered(
@@ -68,19 +68,19 @@ class Compositions:
 
     def look_up(self, group_id: str) -> GroupRecord:
         """Return the group, or raise `JobNotFound`."""
-        return self._kernel.read(lambda db: look.look_up(db, group_id))
+        return self._kernel.read(lambda db: groups.look_up(db, group_id))
 
     async def alook_up(self, group_id: str) -> GroupRecord:
         """Async twin of `look_up`."""
-        return await self._kernel.aread(lambda db: look.look_up(db, group_id))
+        return await self._kernel.aread(lambda db: groups.look_up(db, group_id))
 
     def progress(self, group_id: str) -> Progress:
         """Return how many of the group's jobs have ended."""
-        return self._kernel.read(lambda db: look.progress(db, group_id))
+        return self._kernel.read(lambda db: groups.progress(db, group_id))
 
     async def aprogress(self, group_id: str) -> Progress:
         """Async twin of `progress`."""
-        return await self._kernel.aread(lambda db: look.progress(db, group_id))
+        return await self._kernel.aread(lambda db: groups.progress(db, group_id))
 
     def summary(self, group_id: str) -> GroupSummary:
         """Return how many jobs of the group are in each state, for an operator; raises `JobNotFound`."""
@@ -92,7 +92,7 @@ class Compositions:
 
     def cancel(self, group_id: str) -> bool:
         """Cancel what has not ended of the group, and of what leads to it; False: all had ended."""
-        node, done = -look.number_of(group_id), set[str]()
+        node, done = -groups.number_of(group_id), set[str]()
         while True:
             held, ended = self._writer.held(), Ended()
             more = self._writer.run(lambda db: perform(db, self._cancelling(node, ended)))  # noqa: B023
@@ -103,7 +103,7 @@ class Compositions:
 
     async def acancel(self, group_id: str) -> bool:
         """Async twin of `cancel`."""
-        node, done = -look.number_of(group_id), set[str]()
+        node, done = -groups.number_of(group_id), set[str]()
         while True:
             ended = Ended()
             more = await self._kernel.arun(
@@ -116,7 +116,7 @@ class Compositions:
 
     def _cancelling(self, node: int, ended: Ended) -> Steps[bool]:
         ended.clear()
-        yield from look.require(-node)
+        yield from groups.require(-node)
         return (yield from cancelling(self._kernel, node, ended))
 
     def _tell_cancelled(self, held: OpenTransaction | None, ended: Ended) -> None:

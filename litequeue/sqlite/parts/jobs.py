@@ -20,7 +20,7 @@ from litequeue.errors import StoreError
 from litequeue.ipc.look_ups import NotReadError, within
 from litequeue.ipc.result_waiters import require
 from litequeue.ipc.thread_interrupt import let_go
-from litequeue.sqlite.compose.whole import is_last
+from litequeue.sqlite.compose.cancel import is_last
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle, why
 from litequeue.sqlite.jobs.finish import until
