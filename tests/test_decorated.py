@@ -122,12 +122,8 @@ def test_each_job_of_a_task_with_a_delay_waits(queue):
 
 
 def test_a_delay_that_makes_no_sense_is_refused_where_the_task_is_declared(queue):
-    from litequeue import every
-
     with pytest.raises(ValueError, match="expires='1h' is not after delay='2h'"):
         queue.task(name="t", delay="2h", expires="1h")
-    with pytest.raises(ValueError, match="delay= apply to single calls"):
-        queue.task(name="t", delay=5, schedule=every("1h"))(lambda: None)
     with pytest.raises(ValueError, match="delay"):
         queue.task(name="t", delay="soon")
 
