@@ -242,7 +242,7 @@ def test_ends_of_a_bulk_cancel_are_followed(queue, add):
 
 @pytest.mark.parametrize("ids", [["g1"], ["1", "2"]])
 def test_what_is_too_much_for_a_transaction_ends_without_a_worker(queue, add, monkeypatch, ids):
-    for place in ("ended", "whole"):
+    for place in ("ended", "cancel"):
         monkeypatch.setattr(f"litequeue.sqlite.compose.{place}.MOST", 5)
     (group(chain(*(add.s() for _ in range(7))), *(add.s() for _ in range(6))) | add.s()).enqueue()
     for _ in range(9):
