@@ -77,6 +77,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         self._on_commit: OnCommit = self.declared_on_commit
         self._plain = not (options.unique or options.expires is not None or options.delay is not None or self.taken)
         self.attached: Attached = options.attached
+        self._hangs: bool = options.attached != Attached()
         self.chosen: frozenset[str] = frozenset()
         self._made_from: tuple[Task[P, R], Using] | None = None  # what `using()` was called on, and with what
         self.stored_name: str = stored_name(name, options.version)
@@ -267,11 +268,15 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
             raise ValueError(f"{self.name}: key_scope= and on_conflict= apply to a key; give key= as well")
 
     def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if not self._hangs and self.room_wait is None:
+            return self._owner.submit(jobs, self._within)
         if self.room_wait is None:
             return self._store(jobs)
         return store_with_room(self._owner.source, lambda: self._store(jobs), self.room_wait)
 
     async def _asubmit(self, jobs: Sequence[NewJob]) -> Sequence[Submitted]:
+        if not self._hangs and self.room_wait is None:
+            return await self._owner.asubmit(jobs, self._within)
         if self.room_wait is None:
             return await self._astore(jobs)
         return await astore_with_room(self._owner.source, lambda: self._astore(jobs), self.room_wait)
@@ -333,9 +338,9 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         return Deferred(jobs, self._owner.source, self._submit, self._job)
 
     def _job(self, new: NewJob, submitted: Submitted) -> Job[R]:
-        record: NewJob | None = None
-        if submitted.fresh and submitted.shown:
-            record = new if submitted.shown is True else submitted.shown
+        record: NewJob | None = new
+        if not (submitted.fresh and submitted.shown is True):
+            record = submitted.shown if submitted.fresh and isinstance(submitted.shown, NewJob) else None
         born = new.created_at if submitted.pending and submitted.fresh else None
         return Job(submitted.id, self._owner.source, self.signature.decode_result, record, born)
 
@@ -348,6 +353,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         self.chosen |= given.keys()
         if given.keys() & ATTACHED:
             self.attached = self.attached.with_options(given)
+            self._hangs = self.attached != Attached()
         fields: dict[str, Any] = {}
         for name, value in given.items():
             if name in ATTACHED:
