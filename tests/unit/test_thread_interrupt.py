@@ -146,7 +146,7 @@ def stands(module):
 print(is_protected(stands(writer)), is_protected(innermost()), is_protected(stands(threading)))
 queue = Queue("app.db")
 
-@queue.task(timeout=0.2)
+@queue.task(timeout=2)  # long enough to begin beside load
 def long():
     try:
         while not current_job().cancelled:
