@@ -8,6 +8,7 @@ import pytest
 from contract import composed_module
 from contract.composed import BOOM, Work
 from contract.jobs import CANCELLED, new
+from contract.test_store_dispatch import Resting
 from litequeue import JobFailed, JobNotFound, KeyConflict, Queue, Unsupported, chain, chord, group
 from litequeue.core.compositions import Failure, Lost
 from litequeue.core.duration import utc
@@ -263,6 +264,17 @@ def test_a_delay_and_an_expiry_count_from_the_end_of_the_last_parent(work, clock
     assert (record.run_at, record.expires_at) == (clock.now() + 10, clock.now() + 30)
     clock.advance(11)
     assert work.ready() == ["2"]
+
+
+def test_what_expires_as_a_job_is_given_to_an_idle_worker_is_told_at_once(work, clock):
+    last = work.note.using(after=work.add.using(expires=5).enqueue(1)).enqueue()
+    told = []
+    stop = work.store.kernel.waiters.watch([last.id], told.extend)
+    clock.advance(6)
+    Resting(work.store, "add")
+    work.add.enqueue(2)
+    stop()
+    assert (work.status("1", last), told) == (["expired", "cancelled"], [last.id])
 
 
 def test_what_waits_for_others_expires_at_its_moment(work, clock):

@@ -5,8 +5,11 @@ import asyncio
 import pytest
 
 from contract.jobs import RELEASED, START, SUCCEEDED, Hands, new, put, states, status
+from contract.test_store_limits import declare, ids, parked
 from litequeue.core.dispatch import IdleWorker
 from litequeue.errors import SchemaTooNew
+from litequeue.limits.limit import Allowed
+from litequeue.limits.task_rules import LimitUse
 
 
 class Resting:
@@ -66,6 +69,14 @@ def test_the_next_job_finds_no_idle_worker_until_it_is_idle_again(store, rest):
     worker.hands.settle((worker.given[0], SUCCEEDED), (worker.hands.take(), SUCCEEDED))
     worker.rest()
     assert status(store, put(store)) == "running"
+
+
+def test_a_job_that_does_not_say_what_it_takes_of_a_limit_is_left_to_the_claim_of_its_worker(store, rest):
+    declare(store, {"add": Allowed(concurrency=1)}, add=[LimitUse("add", True, 1)])
+    worker = rest("add")
+    silent = put(store, "add")
+    assert (worker.given, parked(store)) == ([], [])
+    assert ids(worker.hands.turn(1).keyless) == [silent]
 
 
 @pytest.mark.parametrize("fields", [{"task": "unknown"}, {"queue": "email"}, {"run_at": START + 60.0}])

@@ -22,9 +22,14 @@ def bring_back(keys: Iterable[tuple[str, str, int]]) -> Steps[None]:
     for count, some in by_count.items():
         first = yield SQL["first_parked"], {"keys": json.dumps(some), "count": count}
         if first:
-            ids = {"ids": json.dumps([job for (job,) in first])}
-            yield SQL["bring_back"], ids
-            yield SQL["forget_parked"], ids
+            yield from bring_these_back(job for (job,) in first)
+
+
+def bring_these_back(job_ids: Iterable[str | int]) -> Steps[None]:
+    """Make these parked jobs ready, whatever room there is: the next claim looks at them."""
+    ids = {"ids": f"[{','.join(map(str, job_ids))}]"}
+    yield SQL["bring_back"], ids
+    yield SQL["forget_parked"], ids
 
 
 def freed(job_ids: Iterable[str], held: Iterable[Held]) -> Steps[None]:

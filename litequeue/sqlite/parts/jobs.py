@@ -21,12 +21,14 @@ from litequeue.ipc.look_ups import NotReadError, within
 from litequeue.ipc.result_waiters import require
 from litequeue.ipc.thread_interrupt import let_go
 from litequeue.sqlite.compose.cancel import is_last
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs import control, counts, enqueue, position, row_values, settle, why
 from litequeue.sqlite.jobs.finish import until
 from litequeue.sqlite.jobs.large_values import INLINE
 from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
+from litequeue.sqlite.limits.bring_back import bring_these_back
 from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
 from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.parts.within import ain_transaction, in_transaction
@@ -46,10 +48,15 @@ if TYPE_CHECKING:
 
 
 class _Dispatched(NamedTuple):
-    """A job that was stored, and what was claimed for an idle worker in the same transaction."""
+    """A job that was stored, and what was claimed for an idle worker in the same transaction.
+
+    `then`: what came with the end of jobs that had expired. `more`: the worker is to claim for itself as well.
+    """
 
     submitted: Submitted
     claimed: list[Claimed]
+    then: Consequences
+    more: bool = False
 
 
 class Jobs:
@@ -140,21 +147,26 @@ class Jobs:
         demands = [] if kind is None else [Demand(kind, 1)]
 
         def work(db: Connection) -> _Dispatched:
-            [submitted] = enqueue.insert_many(db, [new])
+            [submitted], then = enqueue.insert_many(db, [new]), Consequences()
             if not idle.idle:
-                return _Dispatched(submitted, [])
+                return _Dispatched(submitted, [], then)
             number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
             kept, turns, rules = self._kernel.retention.result_ttl, self._kernel.turns, self._kernel.known_rules
             monotonic = self._kernel.clock.monotonic
-            cycle = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, monotonic, idle.capacity)
-            return _Dispatched(submitted, cycle.claimed)
+            bounds = monotonic, idle.capacity, then
+            cycle = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, *bounds)
+            if cycle.keyless:  # only the worker's loop can work out what they take: it meets them in its own claim
+                perform(db, bring_these_back(job.id for job in cycle.keyless))
+            return _Dispatched(submitted, cycle.claimed, then, more=bool(cycle.keyless))
 
         return work
 
     def _tell_dispatched(self, idle: IdleWorker, stored: _Dispatched) -> None:
         idle.accept(idle.number, stored.claimed)
         self._kernel.rooms.stir()
-        if [job.id for job in stored.claimed] != [stored.submitted.id]:  # an older one came first, or none may start
+        self._kernel.tell(stored.then)
+        # an older one came first, or none may start
+        if stored.more or [job.id for job in stored.claimed] != [stored.submitted.id]:
             self._kernel.announce(None)
 
     async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:

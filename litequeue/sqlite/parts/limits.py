@@ -11,6 +11,7 @@ from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.finish import finish, until
 from litequeue.sqlite.jobs.states import STATES
 from litequeue.sqlite.limits import stored_rules
+from litequeue.sqlite.limits.bring_back import bring_these_back
 from litequeue.sqlite.limits.rules import stored_uses
 from litequeue.sqlite.sql import SQL
 
@@ -51,9 +52,7 @@ class Limits:
             tasks: dict[str, str] = dict(db.rows(SQL["tasks_among"], {"ids": f"[{','.join(takes)}]"}))
             said = [job_id for job_id, text in takes.items() if says_all(known, tasks.get(job_id), text)]
             db.many(SQL["keep_takes"], [(job_id, takes[job_id]) for job_id in said])
-            back = {"ids": f"[{','.join((*said, *failed))}]"}  # they were set aside
-            db.rows(SQL["bring_back"], back)
-            db.rows(SQL["forget_parked"], back)
+            perform(db, bring_these_back((*said, *failed)))  # they were set aside
             return said, [job_id for job_id, error in failed.items() if self._fail(db, job_id, error, then)], then
 
         said, ended, then = self._writer.run(work)
