@@ -13,6 +13,7 @@ from litequeue import JobFailed, JobNotFound, KeyConflict, Queue, Unsupported, c
 from litequeue.core.compositions import Failure, Lost
 from litequeue.core.duration import utc
 from litequeue.core.outcome import Released, Succeeded
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.jobs.settle import settle
 
 DAY = 86_400.0
@@ -512,7 +513,7 @@ def test_a_retry_is_refused_while_the_end_is_being_told(work, monkeypatch):
 
 
 def _settle_alone(db, work, claimed, outcome=None):
-    return settle(db, [work.hands.end(claimed, outcome or _ok())])
+    return settle(db, [work.hands.end(claimed, outcome or _ok())], Consequences())
 
 
 # ---- keys

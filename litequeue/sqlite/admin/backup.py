@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from litequeue.errors import StoreError
 from litequeue.ipc.permissions import SQLITE_FILES
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.drivers.connection import transact
 from litequeue.sqlite.file import migrate
 from litequeue.sqlite.file.opening import check_name
@@ -113,6 +114,7 @@ def _make_usable(db: Connection, now: float, ttls: Mapping[str, float]) -> None:
             result_ttl=ttls["result_ttl"],
             failed_ttl=ttls["failed_ttl"],
             blame=False,
+            then=Consequences(),  # nobody waits on the copy yet
             why="this is a copy, made while it ran",
         )
 

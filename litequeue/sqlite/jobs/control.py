@@ -41,8 +41,8 @@ def cancel(
     job_id: str,
     now: float,
     delete_at: float | None,
+    then: Consequences,
     why: ErrorInfo | None = None,
-    then: Consequences | None = None,
     ends: list[tuple[str | int, int]] | None = None,
 ) -> Steps[Was | None]:
     """Cancel a job that has not begun, or ask the running one to end; return what it was, None if it had ended.

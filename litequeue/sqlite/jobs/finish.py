@@ -50,7 +50,7 @@ def finish(
     failed: int = 0,
     died: int = 0,
     error: ErrorInfo | None = None,
-    then: Consequences | None = None,
+    then: Consequences,
     ends: list[tuple[str | int, int]] | None = None,
 ) -> Steps[bool]:
     """End a job; False, and nothing changed, when it is not in that attempt and state any more.
@@ -76,7 +76,7 @@ def finish(
     if ends is not None:
         ends.append((job_id, NUMBER[status]))
     else:
-        yield from follow([(job_id, NUMBER[status])], now, then or Consequences())
+        yield from follow([(job_id, NUMBER[status])], now, then)
     return True
 
 
@@ -112,7 +112,7 @@ def reschedule(
     failed: int = 0,
     died: int = 0,
     error: ErrorInfo | None = None,
-    then: Consequences | None = None,
+    then: Consequences,
 ) -> Steps[Status | None]:
     """Return a run to its queue, to start at once or at `run_at`; return its status then, None when it came too late.
 

@@ -121,7 +121,7 @@ def _replace(last: Row | None, due: Due, firing: Firing) -> Steps[Tick]:
         return _tick((yield from due.store()))
     other = ErrorInfo("Replaced", f"the schedule {new.schedule!r} calls {in_words(new.task)} by now", "")
     why = other if task != new.task else None
-    was = yield from cancel(job_id, firing.now, firing.delete_at, why, firing.then)
+    was = yield from cancel(job_id, firing.now, firing.delete_at, firing.then, why)
     behind = job_id if was is not None and was.status is Status.RUNNING else None
     stored = yield from due.store_behind(behind)
     return _tick(stored)._replace(cancelled=None if was is None else (job_id, was))

@@ -50,11 +50,10 @@ def turn(
     turns: Turns,
     known_rules: KnownRules,
     monotonic: Callable[[], float],
-    capacity: Capacity | None = None,
-    then: Consequences | None = None,
+    capacity: Capacity | None,
+    then: Consequences,
 ) -> Cycle:
     """Record ends, make ready what is due, and claim: one cycle of a worker. `then`: see `finish`."""
-    then = then or Consequences()
     lost = settle(db, ended, then) if ended else []
     look = {"worker": worker, "limit": FEW + 1}
     (run_at, expires_at, registered, word), *lanes = db.rows(SQL["look"], look)
@@ -96,9 +95,8 @@ def _with_rules(db: Connection, cycle: Cycle, gate: Gate, *, has_keys: bool) -> 
     )
 
 
-def settle(db: Connection, ended: Sequence[Ended], then: Consequences | None = None) -> list[Ended]:
+def settle(db: Connection, ended: Sequence[Ended], then: Consequences) -> list[Ended]:
     """Record how runs ended; return those whose attempt is not the running one any more."""
-    then = then or Consequences()
     good: list[Any] = []  # flat, as the statement takes them: a tuple for each and then one of all costs twice
     large: list[tuple[Ended, bytes]] = []
     others: list[Ended] = []

@@ -75,7 +75,7 @@ def rescue(
     failed_ttl: float,
     blame: bool,
     why: str = "",
-    then: Consequences | None = None,
+    then: Consequences,
 ) -> Rescued:
     """Release a dead worker's jobs; those it was executing count a death, and fail at the third, when alone.
 

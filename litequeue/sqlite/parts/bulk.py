@@ -22,6 +22,7 @@ from litequeue.sqlite.sql import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection, Steps
     from litequeue.sqlite.jobs.control import Was
     from litequeue.sqlite.kernel import Kernel
@@ -92,7 +93,7 @@ class Bulk:
         def work(db: Connection) -> tuple[dict[str, Any], dict[str, LiteQueueError]]:
             with_them.clear()
             ends: list[tuple[str | int, int]] = []
-            found = _each(db, ids, lambda job_id: _cancel(job_id, now, delete_at, ends, ended))
+            found = _each(db, ids, lambda job_id: _cancel(job_id, now, delete_at, with_them.then, ends, ended))
             if ends:
                 perform(db, follow(ends, now, with_them.then))
             return found
@@ -188,10 +189,15 @@ def _each(
 
 
 def _cancel(
-    job_id: str, now: float, delete_at: float | None, ends: list[tuple[str | int, int]], ended: set[str]
+    job_id: str,
+    now: float,
+    delete_at: float | None,
+    then: Consequences,
+    ends: list[tuple[str | int, int]],
+    ended: set[str],
 ) -> Steps[Was | None]:
     """Cancel a job; None: it has ended with another one that was cancelled here."""
-    was = yield from control.cancel(job_id, now, delete_at, ends=ends)
+    was = yield from control.cancel(job_id, now, delete_at, then, ends=ends)
     if was is None and job_id not in ended:
         raise Unsupported(f"job {job_id} has already ended")
     return was

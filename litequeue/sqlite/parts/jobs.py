@@ -48,15 +48,12 @@ if TYPE_CHECKING:
 
 
 class _Dispatched(NamedTuple):
-    """A job that was stored, and what was claimed for an idle worker in the same transaction.
-
-    `then`: what came with the end of jobs that had expired. `more`: the worker is to claim for itself as well.
-    """
+    """A job that was stored, and what was claimed for an idle worker with it; `more`: workers are to look as well."""
 
     submitted: Submitted
     claimed: list[Claimed]
     then: Consequences
-    more: bool = False
+    more: bool
 
 
 class Jobs:
@@ -149,15 +146,14 @@ class Jobs:
         def work(db: Connection) -> _Dispatched:
             [submitted], then = enqueue.insert_many(db, [new]), Consequences()
             if not idle.idle:
-                return _Dispatched(submitted, [], then)
-            number, queues, now = idle.number, idle.queues, self._kernel.clock.now()
-            kept, turns, rules = self._kernel.retention.result_ttl, self._kernel.turns, self._kernel.known_rules
-            monotonic = self._kernel.clock.monotonic
-            bounds = monotonic, idle.capacity, then
-            cycle = settle.turn(db, number, demands, queues, (), now, kept, turns, rules, *bounds)
+                return _Dispatched(submitted, [], then, more=True)
+            kernel, now, mine = self._kernel, self._kernel.clock.now(), (idle.number, demands, idle.queues)
+            known = kernel.turns, kernel.known_rules, kernel.clock.monotonic
+            cycle = settle.turn(db, *mine, (), now, kernel.retention.result_ttl, *known, idle.capacity, then)
             if cycle.keyless:  # only the worker's loop can work out what they take: it meets them in its own claim
                 perform(db, bring_these_back(job.id for job in cycle.keyless))
-            return _Dispatched(submitted, cycle.claimed, then, more=bool(cycle.keyless))
+            alone = not cycle.keyless and [job.id for job in cycle.claimed] == [submitted.id]
+            return _Dispatched(submitted, cycle.claimed, then, more=not alone)  # an older one came first, or none may
 
         return work
 
@@ -165,8 +161,7 @@ class Jobs:
         idle.accept(idle.number, stored.claimed)
         self._kernel.rooms.stir()
         self._kernel.tell(stored.then)
-        # an older one came first, or none may start
-        if stored.more or [job.id for job in stored.claimed] != [stored.submitted.id]:
+        if stored.more:
             self._kernel.announce(None)
 
     async def asubmit(self, jobs: Sequence[NewJob], within: Any = None) -> Sequence[Submitted]:
