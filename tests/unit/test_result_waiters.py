@@ -14,6 +14,7 @@ from litequeue.ipc import result_waiters
 from litequeue.ipc.notifier import Listener
 from litequeue.ipc.result_waiter import AsyncWaiter, Waiter
 from litequeue.ipc.result_waiters import ALL
+from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.jobs import settle
 
 DEADLINE = 20
@@ -340,7 +341,7 @@ def test_an_end_of_which_nobody_was_told_is_found_by_those_who_wait_for_it(polle
         await asyncio.to_thread(until, lambda: looks(asked) >= 2)
         await asyncio.to_thread(until, lambda: asked["file_version"] >= 5)
         ends = [hands.end(job, SUCCEEDED) for job in hands.claim(2)]
-        writes.engine.kernel.writer.run(lambda db: settle.settle(db, ends))
+        writes.engine.kernel.writer.run(lambda db: settle.settle(db, ends, Consequences()))
         assert [await wait for wait in waits] == [5] * (2 - threads)
 
     asyncio.run(main())
@@ -418,7 +419,7 @@ def test_the_thread_that_listens_sleeps_when_nobody_waits_and_looks_again_when_s
         if told:
             hands.store.runs.settle([end])
         else:
-            hands.store.kernel.writer.run(lambda db: settle.settle(db, [end]))
+            hands.store.kernel.writer.run(lambda db: settle.settle(db, [end], Consequences()))
         assert await wait == 5
 
     asyncio.run(wait_and_end(told=True))
