@@ -22,6 +22,7 @@ from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name, check_queue, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
+from litequeue.core.soft_timeout import checked_flag, soft_timeout
 from litequeue.core.stored_names import checked_version
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
@@ -77,6 +78,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ordered: bool = False
     uses: dict[str, int] = {}  # of what a worker offers
     attached: Attached = Attached()
+    process: bool = False
+    soft_timeout: float | None = None
 
 
 class TaskOptions(TypedDict, total=False):
@@ -112,6 +115,8 @@ class TaskOptions(TypedDict, total=False):
     uses: Mapping[str, int] | None
     on_success: Any
     on_failure: Any
+    process: bool
+    soft_timeout: Duration | None
 
 
 class Using(TypedDict, total=False):
@@ -162,6 +167,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.VERSIONS: bool(options.aliases) or options.version > 1,
         Feature.COMPOSITION: not options.attached.is_nothing,
         Feature.LIMITS: options.own_limit is not None or bool(options.limits or options.uses),
+        Feature.PROCESSES: options.process,
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -248,6 +254,8 @@ def task_options(given: TaskOptions) -> Options:
         ordered=ordered(given),
         uses=checked_resources(given.get("uses"), "uses"),
         attached=Attached().with_options({name: value for name, value in given.items() if name in CALLBACKS}),
+        process=checked_flag(given.get("process", False), "process"),
+        soft_timeout=soft_timeout(given),
     )
 
 

@@ -17,7 +17,7 @@ from litequeue.core.checks import MAX_PAYLOAD, check_max_payload
 from litequeue.core.clock import SystemClock
 from litequeue.core.declaration import Declaration, declared_here, is_the_programs, refuse_another, remembered
 from litequeue.core.duration import seconds
-from litequeue.core.engine import Defaults, Engine, Feature, Runner, runner_of
+from litequeue.core.engine import Defaults, Engine, Feature, Runner
 from litequeue.core.hints import QueueWords, hinted
 from litequeue.core.interruptible import interruptible
 from litequeue.core.module_patterns import checked_patterns, import_matching
@@ -353,7 +353,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         self.import_modules()
         checked = run_options(options)
         self.require(worker_features(checked))
-        return runner_of(self.engine, checked)
+        return self._engine.runner(checked)
 
     # ---- the file
 

@@ -18,9 +18,9 @@ from litequeue.options import at_once, check_known, whole
 
 MOST_JOBS = 10**12
 MOST_THREADS = 32  # of "auto"
+MOST_CHILDREN = 1000
 UNKNOWN_MEMORY = (
-    "max_memory= needs to know how much memory this process holds, which this system does not tell; install psutil, or "
-    "use max_jobs="
+    "{}= needs to know how much memory a process holds, which this system does not tell; install psutil, or use {}="
 )
 
 
@@ -36,12 +36,16 @@ class WorkerOptions(TypedDict, total=False):
     signals: bool
     max_jobs: int | None
     max_memory: int | str | None
+    children: int | None
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | str | None
 
 
 def run_options(given: WorkerOptions) -> RunOptions:
     """Check the options of a worker."""
     check_known(given, WorkerOptions, "worker()")
     name, max_jobs, max_memory = given.get("name"), given.get("max_jobs"), given.get("max_memory")
+    per_child, memory_per_child = given.get("max_jobs_per_child"), given.get("max_memory_per_child")
     served = served_queues(given.get("queues"))
     return RunOptions(
         threads=_threads(given.get("threads")),
@@ -54,6 +58,9 @@ def run_options(given: WorkerOptions) -> RunOptions:
         signals=given.get("signals", False),
         max_jobs=None if max_jobs is None else whole(max_jobs, "max_jobs", MOST_JOBS),
         max_memory=None if max_memory is None else _memory(max_memory),
+        children=_children(given.get("children")),
+        max_jobs_per_child=None if per_child is None else whole(per_child, "max_jobs_per_child", MOST_JOBS),
+        max_memory_per_child=None if memory_per_child is None else _memory_per_child(memory_per_child),
     )
 
 
@@ -76,10 +83,23 @@ def _threads(given: int | str | None) -> int:
     return at_once(given, "threads")
 
 
+def _children(given: int | None) -> int:
+    if given is None:
+        return usable_cores()
+    return 0 if type(given) is int and given == 0 else whole(given, "children", MOST_CHILDREN, "; or 0 for none")
+
+
+def _memory_per_child(given: int | str) -> int:
+    most = size(given, "max_memory_per_child")
+    if resident_memory() is None:
+        raise ValueError(UNKNOWN_MEMORY.format("max_memory_per_child", "max_jobs_per_child"))
+    return most
+
+
 def _memory(given: int | str) -> int:
     most, now = size(given, "max_memory"), resident_memory()
     if now is None:
-        raise ValueError(UNKNOWN_MEMORY)
+        raise ValueError(UNKNOWN_MEMORY.format("max_memory", "max_jobs"))
     if now >= most:
         raise ValueError(
             f"max_memory={given!r} is no more than this process holds before its first job ({now / 1e6:.0f} MB); "

@@ -36,6 +36,7 @@ FLOORS = [
     "lock",
     "sqlite",
     "queue",
+    "children",
     "worker.executor",
     "worker",
     "__init__",
@@ -124,6 +125,16 @@ BROAD: dict[str, str] = {
     "worker/maintenance.py Maintenance._try": (
         "one task that fails keeps no other from being done, the heartbeat least of all"
     ),
+    "children/child_process.py ChildProcess.next": "what cannot be read of a child is the end of it",
+    "children/finding.py _recipe": "a codec and options are the user's, and so is how they are pickled",
+    "children/log_records.py fields_of": "what the application puts into a record may not be pickled",
+    "children/log_records.py _travels": "the same",
+    "children/log_records.py _message": "a record of the application's whose arguments do not fit is told all the same",
+    "children/log_records.py handle": "a log handler is the application's: its error does not reach the run",
+    "worker/executor/child_handler.py Handler._perform": "raised again by the run, in its own process",
+    "worker/child/main.py _import": "the application's modules; the first job that needs them fails, and says why",
+    "worker/child/runner.py Runner._one": "the same: the job fails",
+    "worker/child/runner.py _flush": "sys.stdout may be anything of the application's",
     "worker/idle.py Idle._claim": "the loop meets it again, and says what is wrong",
     "worker/loop.py Loop.serve": "a cycle that fails in any way must not release running jobs while they run",
     "worker/loop.py Loop._keep_up": "the same, while the worker ends",
@@ -396,7 +407,7 @@ def test_what_the_sqlite_folder_has_to_say_is_said_when_its_locks_are_released()
 
 
 def test_records_go_through_the_guarded_logger_alone():
-    assert uses({"logging.getLogger"}, allowed={"core.logger", "cli"}) == []
+    assert uses({"logging.getLogger"}, allowed={"core.logger", "cli", "children"}) == []
 
 
 def test_only_the_clock_reads_clocks():

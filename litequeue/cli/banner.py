@@ -50,6 +50,9 @@ def serving(worker: Worker, queue: Queue, store: SqliteStore) -> dict[str, Any]:
         "failed_ttl": limit_text(queue.defaults.failed_ttl),
         "threads": worker.threads,
         "coroutines": worker.coroutines,
+        "children": worker.children,
+        "max_jobs_per_child": worker.max_jobs_per_child,
+        "max_memory_per_child": worker.max_memory_per_child,
         "grace": text(worker.grace),
         "max_jobs": worker.max_jobs,
         "max_memory": worker.max_memory,
@@ -65,6 +68,7 @@ def _task_fields(task: Task[..., Any]) -> dict[str, Any]:
         "aliases": list(options.aliases),
         "queue": task.queue,
         "retries": options.policy.retries,
+        "process": options.process,
         "timeout": None if options.timeout is None else limit_text(options.timeout),
     }
 
@@ -106,7 +110,10 @@ def _banner(found: dict[str, Any], now: float) -> str:
         ("queues", _queues(found)),
         ("schedules", _listed((_schedule_text(each, now) for each in found["schedules"]), found["more_schedules"])),
         ("defaults", f"timeout {found['timeout']}, retries 0, {kept}"),
-        ("runs", f"{found['threads']} threads, {found['coroutines']} coroutines, grace {found['grace']}"),
+        (
+            "runs",
+            f"{found['threads']} threads, {found['coroutines']} coroutines{_children(found)}, grace {found['grace']}",
+        ),
         *([("offers", amounts(found["offers"]))] if found["offers"] else []),
         *([("ends", ends)] if (ends := _ends(found)) else []),
     )
@@ -121,8 +128,22 @@ def _queues(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} (at most {slots[name]} at once)" if name in slots else name for name in found["queues"])
 
 
+def _children(found: dict[str, Any]) -> str:
+    """Tell of child processes where a task wants one."""
+    if not any(task["process"] for task in found["tasks"]):
+        return ""
+    if not found["children"]:
+        return ", no child processes (tasks with process=True are left to other workers)"
+    ends = _ends_of(found["max_jobs_per_child"], found["max_memory_per_child"])
+    many = "1 child process" if found["children"] == 1 else f"{found['children']} child processes"
+    return f", {many}" + (f" ({ends})" if ends else "")
+
+
 def _ends(found: dict[str, Any]) -> str:
-    jobs, memory = found["max_jobs"], found["max_memory"]
+    return _ends_of(found["max_jobs"], found["max_memory"])
+
+
+def _ends_of(jobs: int | None, memory: int | None) -> str:
     after = [] if jobs is None else ["after 1 job" if jobs == 1 else f"after {jobs:,} jobs"]
     return ", ".join(after if memory is None else [*after, f"above {memory / 1e6:.0f} MB"])
 

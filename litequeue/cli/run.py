@@ -54,6 +54,9 @@ NOT_BOTH = "--reload waits for changes of the code, and --until-idle for the end
 @click.option(
     "--grace", type=arguments.Duration(), default="30s", show_default=True, help="How long running jobs may take."
 )
+@click.option("--children", type=click.IntRange(0), help="Child processes for tasks with process=True (the cores).")
+@click.option("--max-jobs-per-child", type=click.IntRange(1), help="End each child process after so many jobs.")
+@click.option("--max-memory-per-child", type=arguments.Size(), help="End a child that holds more, such as 500MB.")
 @click.option("--until-idle", is_flag=True, help="Run the jobs that are ready, then stop.")
 @click.option("--processes", type=click.IntRange(1), help="Run this many worker processes, and replace those that die.")
 @click.option("--max-jobs", type=click.IntRange(1), help="End each worker process after so many jobs of an app.")

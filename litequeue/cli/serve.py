@@ -94,7 +94,8 @@ def _others_run() -> bool:
 
 
 def _runner(queue: Queue, options: dict[str, Any]) -> Runner:
-    names = ("threads", "coroutines", "queues", "offers", "grace", "max_jobs", "max_memory")
+    of_children = "children", "max_jobs_per_child", "max_memory_per_child"
+    names = ("threads", "coroutines", *of_children, "queues", "offers", "grace", "max_jobs", "max_memory")
     given = cast("WorkerOptions", {name: options[name] for name in names if options[name] is not None})
     try:
         return queue.worker(**given)

@@ -16,6 +16,13 @@ class Around(NamedTuple):
 
 
 around: list[Around] = []
+prepared_by: list[str] = []  # `module:function`, called in a child process before it imports the application's tasks
+
+
+def prepare_children_by(function: str) -> None:
+    """Have this function, given as `module:name`, called in each child process first."""
+    if function not in prepared_by:
+        prepared_by.append(function)
 
 
 def surround(each: Around) -> None:

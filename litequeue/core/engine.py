@@ -48,6 +48,7 @@ class Feature(str, Enum):
     LONG_DELAY = "long_delay"  # delay= without an upper limit
     EMBEDDED = "embedded"  # with queue.worker():
     VERSIONS = "versions"  # aliases=, version=
+    PROCESSES = "processes"  # process=True
     RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
@@ -92,7 +93,8 @@ class Home(Protocol):
 class RunOptions(NamedTuple):
     """The options of a worker: see `Queue.worker`. `grace` in seconds, `max_memory` in bytes; `queues` None: all.
 
-    `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources.
+    `slots`: how many jobs of a queue at once, where that is bounded. `offers`: resources. `children`: how many child
+    processes, each of which ends after so many jobs, or once it holds more memory.
     """
 
     threads: int
@@ -105,6 +107,9 @@ class RunOptions(NamedTuple):
     max_memory: int | None
     slots: Mapping[str, int] = {}
     offers: Mapping[str, int] = {}
+    children: int = 0
+    max_jobs_per_child: int | None = None
+    max_memory_per_child: int | None = None
 
 
 class Runner(Protocol):

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from litequeue.core.engine import Engine, Feature, require
+from litequeue.core.absent_runner import Absent
+from litequeue.core.engine import Engine, Feature, require, runner_of
 from litequeue.core.engine_choice import chosen_engine
+from litequeue.core.in_child import in_child
 from litequeue.core.owner_process import lock_of_this_process
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
-    from litequeue.core.engine import Home
+    from litequeue.core.engine import Home, Runner, RunOptions
 
 Place = str | os.PathLike[str]
 
@@ -52,7 +54,7 @@ class OpenedEngine(Generic[F]):
         self._has_file = self.opened is None
         if self.opened is not None:
             self.opened.attach(home)
-        elif path is not None:
+        elif path is not None and not in_child():
             self.get()  # a problem with the file is an error where the queue is declared
 
     def get(self) -> Engine:
@@ -101,6 +103,10 @@ class OpenedEngine(Generic[F]):
         """Tell the engine of a task, if it is there: a file keeps every task."""
         if self.opened is not None:
             self.opened.declare(task)
+
+    def runner(self, options: RunOptions) -> Runner:
+        """Return what runs the jobs in this process; in a child process of a worker, what runs none."""
+        return Absent(options.name) if in_child() else runner_of(self.get(), options)
 
     def close(self) -> None:
         """Close what is open."""

@@ -65,7 +65,13 @@ class Settled(msgspec.Struct, frozen=True):
     """The job's success has already been committed by `completing()`."""
 
 
-Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled
+class Died(msgspec.Struct, frozen=True):
+    """The child process that ran the job has died: a death of this job alone."""
+
+    error: ErrorInfo
+
+
+Outcome = Succeeded | Failed | Retried | Snoozed | Cancelled | Released | Settled | Died
 
 
 def is_interrupted(outcome: Outcome) -> bool:

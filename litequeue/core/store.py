@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from litequeue.core.schedules import ScheduleRecord
 
 DEATHS = 2  # of workers under a job: after so many it is run alone
+DEATH_LIMIT = 3  # of workers, or of its own process: after so many it has failed
 
 # Fires, and yields between its transactions, so that its caller can claim jobs; returns when the next tick is due.
 Firing: TypeAlias = Generator[None, None, "float | None"]

@@ -75,9 +75,8 @@ class Claiming:
         self._last: frozenset[str] | None = None  # the kind that came first in the last claim of several
 
     def serve(self, names: frozenset[str], at_most_once: Collection[str] = ()) -> None:
-        """Claim jobs of these tasks, plain ones and coroutines by themselves; of some, none twice."""
-        plain, self._at_most_once = self._executor.plain, at_most_once
-        self.kinds = frozenset(kind for kind in (plain, names - plain) if kind)
+        """Claim jobs of these tasks, of each kind by themselves; of some, none twice."""
+        self._at_most_once, self.kinds = at_most_once, self._executor.kinds(names)
         self.look_again()
 
     def note_freed(self, ended: Sequence[Ended]) -> None:
@@ -150,7 +149,7 @@ class Claiming:
             Demand(
                 kind,
                 1 if quarantine.one_at_a_time else room,
-                quarantine.most_deaths,
+                None if kind <= self._executor.apart else quarantine.most_deaths,
                 self._executor.free(kind),
                 self._executor.patience,
                 bool(self._at_most_once) and not kind.isdisjoint(self._at_most_once),

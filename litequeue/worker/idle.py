@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.dispatch import IdleWorker
 from litequeue.core.logger import aside
-from litequeue.core.store import DEATHS
 from litequeue.ipc.notifier import JOBS
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Idle:
                 worker.reconcile()
                 return JOBS  # the loop meets it again, and says what is wrong
             claimed = claim.turn.claimed
-            if claim.turn.keyless or not claimed or any(job.deaths >= DEATHS for job in claimed):
+            if claim.turn.keyless or not claimed or any(self._runs.must_be_alone(job) for job in claimed):
                 self._left.append(claim.turn)
                 return LEFT
             rise()

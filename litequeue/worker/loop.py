@@ -6,7 +6,7 @@ import errno
 import math
 import os
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from litequeue.core.clock import SystemClock
 from litequeue.core.duration import text
@@ -15,6 +15,7 @@ from litequeue.errors import SchemaTooNew, StoreDamaged, StoreError, StoreReplac
 from litequeue.ipc.notifier import CANCEL, JOBS, SCHEDULES, WORK
 from litequeue.ipc.process_lock import ProcessLock, open_directory
 from litequeue.worker.claiming import Claiming
+from litequeue.worker.executor.child_pool import Children
 from litequeue.worker.executor.executor import Executor
 from litequeue.worker.executor.mailbox import Mailbox
 from litequeue.worker.executor.pool import Setup
@@ -66,14 +67,14 @@ class Loop:
         self.id: int = 0
         self.recycled: bool = False
         self.watchdog: Watchdog | None = None
-        places = {"threads": options.threads, "coroutines": options.coroutines}
+        children = Children(options.children, options.max_jobs_per_child, options.max_memory_per_child, str(store.path))
+        places: dict[str, Any] = {"threads": options.threads, "coroutines": options.coroutines, "children": children}
+        declared = home.tasks, home.declared, home.limits_declared
         with ExitStack() as made:
             directory = open_directory(store.path)
-            self._tasks = made.enter_context(
-                closing(ServedTasks(home.tasks, home.declared, home.limits_declared, stop.wake))
-            )
+            self._tasks = made.enter_context(closing(ServedTasks(*declared, stop.wake, children=options.children > 0)))
             # the lock first: no process ever sees this worker on record without it
-            lock = ProcessLock(directory, self._token, options.threads + options.coroutines)
+            lock = ProcessLock(directory, self._token, options.threads + options.coroutines + options.children)
             self._process_lock = made.enter_context(closing(lock))
             self._listener = made.enter_context(closing(SharedListener(directory, WORK)))
             self.mailbox: Mailbox = Mailbox(self._listener.wake, store.runs.settle)

@@ -40,7 +40,7 @@ class Quarantine:
 
     def pick_out(self, claimed: list[Claimed]) -> list[Claimed]:
         """Keep the first job to quarantine, release further ones, and return all other jobs."""
-        quarantine = [job for job in claimed if job.deaths >= DEATHS]
+        quarantine = [job for job in claimed if self._runs.must_be_alone(job)]
         self.one_at_a_time = bool(quarantine)
         if not quarantine:
             return claimed
@@ -50,7 +50,7 @@ class Quarantine:
         named = self.one.task_name, self.one.id, self.one.deaths
         alone = "%s[%s] was running when %d workers died; it is quarantined: it runs alone"
         log.warning(alone, *named, extra=about(self.one))
-        return [job for job in claimed if job.deaths < DEATHS]
+        return [job for job in claimed if not self._runs.must_be_alone(job)]
 
     def tend(self) -> bool:
         """Start the job once no other runs in this process; release it if that takes too long, and log it."""

@@ -66,6 +66,10 @@ class RunningJobs:
             self._executor.start([quarantined])
             return True
 
+    def must_be_alone(self, job: Claimed) -> bool:
+        """Whether so many workers have died under it that it runs alone; of a child's death nobody else is blamed."""
+        return job.deaths >= DEATHS and job.task not in self._executor.apart
+
     # ---- what is dispatched
 
     def warm(self, listener: SharedListener, claim: Claim) -> None:
@@ -86,7 +90,7 @@ class RunningJobs:
                     self._admit(job)
 
     def _admit(self, job: Claimed) -> None:
-        if self._alone or job.deaths >= DEATHS:
+        if self._alone or self.must_be_alone(job):
             self.release([job])  # the loop quarantines what is to run alone
             self._mailbox.wake()
         else:
@@ -165,11 +169,7 @@ class RunningJobs:
         """Tell a run to stop, once; False when it could not be told just now."""
         first = run.interrupted == math.inf
         run.interrupted = min(run.interrupted, now)
-        # a thread is told again until it stops; a coroutine is told once, since twice would be another cancel
-        return not (first or self._in_thread(run)) or self._executor.interrupt(run)
-
-    def _in_thread(self, run: Run) -> bool:
-        return run.job.task in self._executor.plain
+        return not (first or self._executor.tells_again(run)) or self._executor.interrupt(run)
 
     def _write_off(self, run: Run, outcome: Outcome) -> None:
         released = isinstance(outcome, Released)
@@ -189,8 +189,7 @@ class RunningJobs:
             return job is not None
         if not run.cancel_requested:
             run.cancel_requested = True
-            if not self._in_thread(run):
-                self._executor.interrupt(run)
+            self._executor.ask(run)
         return True
 
     # ---- the end
@@ -200,7 +199,9 @@ class RunningJobs:
         now = self._clock.monotonic()
         for run in list(self._mailbox.running.values()):
             run.release = True
-            if not self._in_thread(run):
+            if self._executor.tells_again(run):
+                self._executor.ask(run)
+            else:
                 self._interrupt(run, now)
 
     def interrupt_all(self) -> None:

@@ -15,6 +15,7 @@ from litequeue.limits.settings import encoded
 from litequeue.limits.task_rules import encoded_rules
 from litequeue.scheduling.declared import has_modules_amid_execution, is_being_imported
 from litequeue.serialization.upgrading import names_in_order
+from litequeue.worker.executor.executor import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ class ServedTasks:
         schedules: DeclaredSchedules,
         limits: DeclaredLimits,
         wake: Callable[[], object],
+        *,
+        children: bool,
     ) -> None:
         self._registry, self._wake = cast("Registry[Task[..., Any]]", tasks), wake
         self._schedules, self._declared, self._limits = schedules, -1, limits
@@ -45,7 +48,8 @@ class ServedTasks:
         limits.followers.append(self._note)
         schedules.followers.append(self._note)
         self._registry.followers.append(self._note)  # before the copy: what is declared in between is seen later
-        self.tasks: dict[str, Task[..., Any]] = _served(tasks)
+        self._children = children  # else those that want a child process are left to others
+        self.tasks: dict[str, Task[..., Any]] = self._served(tasks)
         self._refused: set[Task[..., Any]] = set()
         self._once: set[str] = set()
 
@@ -160,16 +164,22 @@ class ServedTasks:
     def _new(self, *, idle: bool) -> dict[str, Task[..., Any]]:
         """The tasks to run from now on; the others later, after the next look."""
         self._stale = False  # first: what is declared from here on says so again
-        changed = {name: task for name, task in _served(self._registry).items() if self.tasks.get(name) is not task}
+        changed = {
+            name: task for name, task in self._served(self._registry).items() if self.tasks.get(name) is not task
+        }
         ready = {name: task for name, task in changed.items() if self._is_ready(name, task, idle=idle)}
         self._stale = self._stale or len(ready) < len(changed)
         return {name: task for name, task in ready.items() if task not in self._refused}
+
+    def _served(self, tasks: Mapping[str, Task[..., Any]]) -> dict[str, Task[..., Any]]:
+        here = [task for task in list(tasks.values()) if self._children or not task.options.process]
+        return {name: task for task in here for name in task.served}
 
     def _is_ready(self, name: str, task: Task[..., Any], *, idle: bool) -> bool:
         """Whether its module has been executed to its end, and no job runs that is of the other kind."""
         old = self.tasks.get(name)
         module = getattr(task.function, "__module__", None) or ""
-        return not is_being_imported(module) and (old is None or old.is_coroutine is task.is_coroutine or idle)
+        return not is_being_imported(module) and (old is None or kind_of(old) is kind_of(task) or idle)
 
     def _taken(self, new: dict[str, Task[..., Any]], runs: RunningJobs) -> dict[str, Task[..., Any]]:
         by_task: dict[Task[..., Any], dict[str, Task[..., Any]]] = {}
@@ -190,10 +200,6 @@ class ServedTasks:
         if not added:  # a job came meanwhile: later
             self._stale = True
         return added
-
-
-def _served(tasks: Mapping[str, Task[..., Any]]) -> dict[str, Task[..., Any]]:
-    return {name: task for task in list(tasks.values()) for name in task.served}
 
 
 def _parameters(tasks: Mapping[str, Task[..., Any]]) -> Parameters:

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 from litequeue.core.clock import Clock, SystemClock
 from litequeue.core.duration import text
 from litequeue.core.logger import aside, log
+from litequeue.core.signal_name import signal_name
 from litequeue.ipc.service_manager import ServiceManager
 from litequeue.worker.orphans import inherits_orphans, reap_orphans
 from litequeue.worker.signals import HANGUP, STOPS, Stops
@@ -181,7 +182,7 @@ class Supervisor:
         if times <= self._signals:
             return
         self._signals = times
-        log.warning("%s: %s", _signal_name(number), _ANSWERS[min(times, 3) - 1])
+        log.warning("%s: %s", signal_name(number), _ANSWERS[min(times, 3) - 1])
         self._begin_to_stop(STOP if times == 1 else STOP_NOW)
         if times >= 3:
             self._kill_at = self.clock.monotonic()
@@ -261,7 +262,7 @@ class Supervisor:
         self._replace(child, code)
 
     def _replace(self, child: Child, code: int) -> None:
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if not child.ready:
             self._failed_starts += 1
             wrong = self._failed_starts >= FAILED_STARTS or (not self._any_ready and code > 0)
@@ -337,10 +338,3 @@ class Supervisor:
 
     def __repr__(self) -> str:
         return f"<Supervisor children={len(self.children)}/{self.processes}>"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

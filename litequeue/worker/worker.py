@@ -50,6 +50,9 @@ class Worker(WorkerWords):
         self.max_jobs: int | None = options.max_jobs
         self.max_memory: int | None = options.max_memory
         self.threads: int = options.threads
+        self.children: int = options.children
+        self.max_jobs_per_child: int | None = options.max_jobs_per_child
+        self.max_memory_per_child: int | None = options.max_memory_per_child
         self.coroutines: int = options.coroutines
         self.queues: tuple[str, ...] | None = options.queues
         self.slots: Mapping[str, int] = options.slots

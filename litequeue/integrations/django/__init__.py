@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from litequeue.core.after_commit import install
-from litequeue.core.around_jobs import Around, surround
+from litequeue.core.around_jobs import Around, prepare_children_by, surround
 
 if TYPE_CHECKING:
     from litequeue.task import Task
@@ -67,6 +67,7 @@ def take_part() -> None:
     """Tell litequeue of Django's commits, and see to its connections around jobs."""
     install(AfterCommit())
     surround(Around(close_old_connections, aclose_old_connections))
+    prepare_children_by(f"{__name__}:set_up")
 
 
 def set_up() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from litequeue.core.outcome import Cancelled, Failed, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.outcome import Cancelled, Died, Failed, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.core.records import FOREVER, Claimed, Status
-from litequeue.core.store import Cycle
+from litequeue.core.store import DEATH_LIMIT, Cycle
 from litequeue.errors import Fenced
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.ended import follow
@@ -148,6 +148,10 @@ def _settle_one(end: Ended, then: Consequences) -> Steps[bool]:
             return True
         case Failed(error):
             return (yield from finish(*run, Status.FAILED, *when, failed=1, error=error, then=then))
+        case Died(error) if job.deaths + 1 >= DEATH_LIMIT:
+            return (yield from finish(*run, Status.FAILED, *when, died=1, error=error, then=then))
+        case Died(error):
+            status = yield from reschedule(*run, *when, died=1, error=error, then=then)
         case Cancelled():
             return (yield from finish(*run, Status.CANCELLED, *when, then=then))
         case Retried(run_at, error):

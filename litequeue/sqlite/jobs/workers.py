@@ -9,7 +9,7 @@ import msgspec
 
 from litequeue.core.outcome import ErrorInfo, interrupted
 from litequeue.core.records import Status
-from litequeue.core.store import Rescued
+from litequeue.core.store import DEATH_LIMIT, Rescued
 from litequeue.ipc.process_lock import ANY
 from litequeue.sqlite.drivers.connection import perform
 from litequeue.sqlite.jobs.claim import claims
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from litequeue.sqlite.compose.consequences import Consequences
     from litequeue.sqlite.drivers.connection import Connection
 
-DEATH_LIMIT = 3
 ALONE = 3.0  # seconds
 _DIED = "its worker process died {} times while running it, the last time running nothing else"
 

@@ -11,8 +11,9 @@ import msgspec
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.current_run import current_run
 from litequeue.core.interruptible import interruptible
-from litequeue.core.outcome import Failed, Outcome
+from litequeue.core.outcome import Died, Failed, Outcome
 from litequeue.core.records import Claimed, Progress
+from litequeue.core.store import DEATH_LIMIT
 from litequeue.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -285,4 +286,5 @@ def begun(job: Claimed, limited: Limited, clock: Clock, recorder: Recorder, now:
 
 def kept_for(run: Run, outcome: Outcome, defaults: Defaults) -> float:
     """Return how long to keep the job if it has ended now: one that is released may end as cancelled."""
-    return defaults.failed_ttl if isinstance(outcome, Failed) else run.keep_for
+    fails = isinstance(outcome, Failed) or (isinstance(outcome, Died) and run.job.deaths + 1 >= DEATH_LIMIT)
+    return defaults.failed_ttl if fails else run.keep_for

@@ -42,6 +42,8 @@ class CoroutinePool(Pool):
     The coroutines on it keep their slots until they end or are written off.
     """
 
+    tells_again = False  # twice would be another cancel
+
     def __init__(
         self,
         size: int,
@@ -92,6 +94,10 @@ class CoroutinePool(Pool):
         at = self._running_loop() if known is None else known[2]
         at.call(self._cancel, run, known)
         return True
+
+    def ask(self, run: Run) -> None:
+        """Cancel the coroutine: it sees nothing by itself."""
+        self.interrupt(run)
 
     def stack(self, run: Run) -> Callable[[], str]:
         """Return what tells where the coroutine of this run is."""

@@ -1,11 +1,13 @@
-"""Runs claimed jobs: plain functions in threads, coroutines on a loop. Knows no claim and no store."""
+"""Runs claimed jobs: plain functions in threads, coroutines on a loop, and either in children. Knows no store."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from litequeue.worker.executor.child_pool import ChildPool
 from litequeue.worker.executor.context import with_limits
 from litequeue.worker.executor.coroutine_pool import CoroutinePool
 from litequeue.worker.executor.execute import work_here
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Outcome
     from litequeue.core.records import Claimed
     from litequeue.task import Task
+    from litequeue.worker.executor.child_pool import Children
     from litequeue.worker.executor.context import Run
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.executor.pool import Pool, Setup
@@ -25,22 +28,50 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.thread_pool import Claim
 
 
+class Kind(Enum):
+    """Where a task runs."""
+
+    PLAIN = "in a thread"
+    COROUTINE = "on an event loop"
+    APART = "in a child process"
+
+
+def kind_of(task: Task[..., Any]) -> Kind:
+    """Return where a task runs."""
+    if task.options.process:
+        return Kind.APART
+    return Kind.COROUTINE if task.is_coroutine else Kind.PLAIN
+
+
 class Executor:
-    """Takes claimed jobs; what comes of them is in the mailbox. `plain`: the names of the tasks run in threads."""
+    """Takes claimed jobs; what comes of them is in the mailbox.
+
+    `plain`: the names of the tasks run in threads; `apart`: of those run in child processes.
+    """
 
     def __init__(
-        self, setup: Setup, mailbox: Mailbox, *, threads: int, coroutines: int, loop: asyncio.AbstractEventLoop | None
+        self,
+        setup: Setup,
+        mailbox: Mailbox,
+        *,
+        threads: int,
+        coroutines: int,
+        loop: asyncio.AbstractEventLoop | None,
+        children: Children,
     ) -> None:
         work_here()
         self.plain: frozenset[str] = frozenset()
+        self.apart: frozenset[str] = frozenset()
         self._setup, self._mailbox = setup, mailbox
         self._threads = ThreadPool(threads, setup, mailbox)
         self._coroutines = CoroutinePool(coroutines, setup, mailbox, first_slot=threads, loop=loop)
-        self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
+        self._children = ChildPool(children, setup, mailbox, first_slot=threads + coroutines)
+        self._pools: tuple[Pool, ...] = (self._threads, self._coroutines, self._children)
 
     def prepare(self, tasks: Mapping[str, Task[..., Any]]) -> None:
         """Raise `Unsupported` where these tasks cannot be run."""
-        self._coroutines.prepare(expected=any(task.is_coroutine for task in tasks.values()))
+        self._coroutines.prepare(expected=any(kind_of(task) is Kind.COROUTINE for task in tasks.values()))
+        self._children.learn({name: task for name, task in tasks.items() if task.options.process})
 
     def serve(self, tasks: Mapping[str, Task[..., Any]]) -> bool:
         """Run jobs of these tasks, too, or in place of the old ones.
@@ -48,28 +79,32 @@ class Executor:
         False, and nothing is changed: one is of the other kind now, and a job is here, which may have been dispatched.
         """
         known = self._setup.tasks
-        turned = any(
-            name in known and known[name].task.is_coroutine is not new.is_coroutine for name, new in tasks.items()
-        )
+        turned = any(name in known and kind_of(known[name].task) is not kind_of(new) for name, new in tasks.items())
         if turned and (self.busy or self._mailbox.ended):
             return False
         known |= {name: with_limits(task, self._setup.defaults) for name, task in tasks.items()}
-        self.plain = frozenset(name for name, (task, _, _) in known.items() if not task.is_coroutine)
+        self.plain = frozenset(name for name, (task, _, _) in known.items() if kind_of(task) is Kind.PLAIN)
+        self.apart = frozenset(name for name, (task, _, _) in known.items() if kind_of(task) is Kind.APART)
         return True
+
+    def kinds(self, names: frozenset[str]) -> frozenset[frozenset[str]]:
+        """Return these tasks by where they run: what is claimed by itself."""
+        parts = self.plain & names, self.apart & names, names - self.plain - self.apart
+        return frozenset(part for part in parts if part)
 
     # ---- room and idleness
 
     def slots(self) -> dict[str, int]:
         """Return how many runs there can be at once, in threads and as coroutines."""
-        return {"threads": self._threads.size, "coroutines": self._coroutines.size}
+        return {"threads": self._threads.size, "coroutines": self._coroutines.size, "children": self._children.size}
 
     def room(self, kind: frozenset[str]) -> int:
         """How many more jobs of this kind of task, plain or coroutine, to claim now."""
-        return (self._threads if kind is self.plain else self._coroutines).room()
+        return self._pool_for(kind).room()
 
     def free(self, kind: frozenset[str]) -> int:
         """How many more jobs of this kind could begin at once."""
-        return (self._threads if kind is self.plain else self._coroutines).free
+        return self._pool_for(kind).free
 
     @property
     def patience(self) -> float:
@@ -95,8 +130,14 @@ class Executor:
         plain = [job for job in claimed if job.task in self.plain]
         if plain:
             self._threads.start(plain, now, own=own)
-        if len(plain) < len(claimed):
-            self._coroutines.start([job for job in claimed if job.task not in self.plain], now)
+        if len(plain) == len(claimed):
+            return
+        apart = [job for job in claimed if job.task in self.apart]
+        if apart:
+            self._children.start(apart, now)
+        if len(plain) + len(apart) < len(claimed):
+            others = [job for job in claimed if job.task not in self.plain and job.task not in self.apart]
+            self._coroutines.start(others, now)
 
     def admit(self, job: Claimed) -> None:
         """Begin a job that is dispatched, from any thread, also one in which a Ctrl-C may come at any time."""
@@ -104,7 +145,7 @@ class Executor:
 
     def warm(self, listener: SharedListener, claim: Claim) -> None:
         """Be ready for a job that is dispatched, or heard of."""
-        if len(self.plain) < len(self._setup.tasks):
+        if len(self.plain) + len(self.apart) < len(self._setup.tasks):
             self._coroutines.warm()  # first: a thread that claims a coroutine before would start a second loop
         self._threads.warm(listener, claim)
 
@@ -141,21 +182,30 @@ class Executor:
         """Tell a run to stop. False: it could not be told just now, because it is in our own work; try again soon."""
         return self._pool_of(run.job).interrupt(run)
 
+    def tells_again(self, run: Run) -> bool:
+        """Whether a run that was told to end is told again until it does."""
+        return self._pool_of(run.job).tells_again
+
+    def ask(self, run: Run) -> None:
+        """Tell a run that its cancel was requested, or that it is released."""
+        self._pool_of(run.job).ask(run)
+
     def write_off(self, run: Run, outcome: Outcome) -> bool:
         """Count a run that does not stop as ended, with this outcome. False if it has already ended."""
         return self._pool_of(run.job).write_off(run, outcome)
 
     def watch_in(self) -> float:
-        """Return the seconds until the next look at the event loops."""
-        return self._coroutines.watch_in()
+        """Return the seconds until the next look at event loops and children."""
+        return min(self._coroutines.watch_in(), self._children.watch_in())
 
     def stack(self, run: Run) -> Callable[[], str]:
         """Return what tells where a run is, also after it was written off; empty text once it has ended."""
         return self._pool_of(run.job).stack(run)
 
     def watch(self) -> None:
-        """Log what holds an event loop; if it has not answered for too long, replace it if it is ours."""
+        """Log what holds an event loop, and replace ours if it has not answered for too long; look after children."""
         self._coroutines.watch()
+        self._children.watch()
 
     def stop(self) -> None:
         """End the threads and our own event loop."""
@@ -163,4 +213,11 @@ class Executor:
             pool.stop()
 
     def _pool_of(self, job: Claimed) -> Pool:
-        return self._threads if job.task in self.plain else self._coroutines
+        if job.task in self.plain:
+            return self._threads
+        return self._children if job.task in self.apart else self._coroutines
+
+    def _pool_for(self, kind: frozenset[str]) -> Pool:
+        if kind is self.plain:
+            return self._threads
+        return self._children if kind <= self.apart else self._coroutines

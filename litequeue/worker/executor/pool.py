@@ -44,6 +44,7 @@ class Pool(ABC):
     """At most `size` runs at a time; jobs claimed beyond that wait in the backlog, each a few milliseconds."""
 
     settles: bool = False  # whether a thread of it may settle the end of a run itself
+    tells_again: bool = True  # whether a run that was told to end is told again until it does
 
     def __init__(self, size: int, setup: Setup, mailbox: Mailbox) -> None:
         self.size: int = size
@@ -70,6 +71,9 @@ class Pool(ABC):
     @abstractmethod
     def interrupt(self, run: Run) -> bool:
         """Tell a run to end. False: not now, because it is in our own work; try again soon."""
+
+    def ask(self, run: Run) -> None:  # noqa: B027  a function in a thread sees by itself what is asked of its run
+        """Tell a run that its cancel was requested, or that it is released."""
 
     @abstractmethod
     def stack(self, run: Run) -> Callable[[], str]:

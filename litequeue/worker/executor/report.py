@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.duration import text
 from litequeue.core.logger import about, log
-from litequeue.core.outcome import Cancelled, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
+from litequeue.core.outcome import Cancelled, Died, Failed, Outcome, Released, Retried, Settled, Snoozed, Succeeded
 from litequeue.core.retry import tries_allowed
+from litequeue.core.store import DEATH_LIMIT
 
 if TYPE_CHECKING:
     from litequeue.worker.executor.context import Run
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def report(run: Run, outcome: Outcome, span: float) -> None:
     """Log an end, after it is noted: a handler is the application's code, and may block."""
-    if type(outcome) in (Failed, Retried) or log.is_enabled_for(logging.INFO):
+    if type(outcome) in (Failed, Retried, Died) or log.is_enabled_for(logging.INFO):
         _log_end(run, outcome, span)
 
 
@@ -26,6 +27,11 @@ def _log_end(run: Run, outcome: Outcome, span: float) -> None:
     match outcome:
         case Failed() | Retried():
             _log_failure(run, outcome, f"{name} failed after {took}", fields)
+        case Died(told):
+            message = "%s: its process died after %s, death %d of %d: %s%s"
+            printed = f"\n{told.traceback}" if told.traceback else ""
+            told_of = name, text(span), run.job.deaths + 1, DEATH_LIMIT, told.message, printed
+            log.log(logging.ERROR, message, *told_of, extra=fields | {"outcome": "died"}, depth=3)
         case Succeeded() | Settled():
             _say("succeeded", fields, "%s succeeded in %s", name, took)
         case Snoozed(run_at):

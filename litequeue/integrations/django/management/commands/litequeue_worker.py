@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from litequeue.integrations.django.worker_target import target_of, task_modules
 
-OPTIONS = ("queues", "threads", "coroutines", "grace", "processes", "max_jobs", "max_memory", "log_format")
+CHILDREN = ("children", "max_jobs_per_child", "max_memory_per_child")
+OPTIONS = ("queues", "threads", "coroutines", *CHILDREN, "grace", "processes", "max_jobs", "max_memory", "log_format")
 VERBOSITY: dict[int, list[str]] = {0: ["-q"], 1: [], 2: ["-v"], 3: ["-v"]}
 
 
@@ -33,6 +34,11 @@ class Command(BaseCommand):  # type: ignore[misc]
             "--threads", metavar="N", help="Plain functions run at once, or auto (cores + 4, at most 8)."
         )
         parser.add_argument("--coroutines", metavar="N", help="Coroutines run at once (100).")
+        parser.add_argument("--children", metavar="N", help="Child processes for tasks with process=True (the cores).")
+        parser.add_argument("--max-jobs-per-child", metavar="N", help="End each child process after so many jobs.")
+        parser.add_argument(
+            "--max-memory-per-child", metavar="SIZE", help="End a child that holds more, such as 500MB."
+        )
         parser.add_argument("--grace", metavar="DURATION", help="How long running jobs may take at a stop (30s).")
         parser.add_argument("--processes", metavar="N", help="Run so many worker processes, and replace dead ones.")
         parser.add_argument("--max-jobs", metavar="N", help="End each worker process after so many jobs.")

@@ -1,0 +1,1 @@
+"""Child processes for tasks with `process=True`: how one is started, talked to, and how it ended."""

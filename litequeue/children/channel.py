@@ -1,0 +1,62 @@
+"""One end of the connection between a worker and a child process: whole messages, from any thread. Knows no process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
+
+
+class Channel:
+    """Sends from any thread, receives in one; raises `OSError` or `EOFError` when the other end is gone."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection = connection
+        self._sending = threading.Lock()
+        self._stat = os.fstat(connection.fileno())
+
+    @classmethod
+    def of_descriptor(cls, number: int) -> Channel:
+        """Return the end that this process was started with.
+
+        HAZARD: if a job closes it, what is sent goes to the next file that gets its number. So the number is high: the
+        system assigns the lowest; and each message is sent only where the descriptor is still ours.
+        """
+        return cls(Connection(_moved_up(number)))
+
+    def send(self, message: object) -> None:
+        """Send one message; waits while the other end does not read."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            if not os.path.samestat(os.fstat(self.connection.fileno()), self._stat):
+                raise OSError("the channel's descriptor was closed by code that does not own it")
+            self.connection.send_bytes(data)
+
+    def receive(self) -> Any:
+        """Wait for one message."""
+        return pickle.loads(self.connection.recv_bytes())  # noqa: S301  the other end is this program
+
+    def waits(self, seconds: float | None) -> bool:
+        """Whether a message, or the end, is there within so many seconds; None: wait for it."""
+        return self.connection.poll(seconds)
+
+    def close(self) -> None:
+        """Close this end, which the other one sees; called once nobody receives."""
+        with self._sending:
+            self.connection.close()
+
+
+def _moved_up(number: int) -> int:
+    try:
+        import fcntl
+
+        high = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
+    except (ImportError, OSError):  # the limit is lower, or the system has no such call
+        os.set_inheritable(number, False)
+        return number
+    os.close(number)
+    return high

@@ -1,0 +1,34 @@
+"""The options of tasks that run in a child process, checked. Knows no process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from litequeue.core.duration import seconds
+
+
+def checked_flag(value: Any, what: str) -> bool:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, got {value!r}")
+    return value
+
+
+def soft_timeout(given: Mapping[str, Any]) -> float | None:
+    """Return the option of a task in seconds; refuse one that could never act."""
+    soft, timeout = given.get("soft_timeout"), given.get("timeout")
+    if soft is None:
+        return None
+    found = seconds(soft, "soft_timeout")
+    if found <= 0:
+        raise ValueError(f"soft_timeout must be positive, got {soft!r}")
+    if not given.get("process"):
+        raise ValueError(
+            f"soft_timeout={soft!r} needs process=True, where timeout= kills; elsewhere timeout= itself raises "
+            f"JobTimeout in the function, so give that"
+        )
+    if isinstance(timeout, (int, float, str, timedelta)) and seconds(timeout, "timeout") <= found:
+        raise ValueError(f"soft_timeout={soft!r} must be less than timeout={timeout!r}, at which the process is killed")
+    return found

@@ -1,0 +1,1 @@
+"""What runs inside a child process: it receives calls, runs them, and sends what became of them."""

@@ -1,0 +1,81 @@
+"""The program of a child process: imports what it is told to, then runs one job after another. Knows no store."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from litequeue.children.channel import Channel
+from litequeue.children.log_records import send_records
+from litequeue.children.main_module import run_again
+from litequeue.children.messages import Logged, Ready
+from litequeue.core import in_child
+from litequeue.core.logger import log
+from litequeue.worker.child.runner import Runner
+from litequeue.worker.executor.job_filter import JobFilter
+
+if TYPE_CHECKING:
+    from litequeue.children.messages import Setup
+
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def main(number: int) -> None:
+    """Be a child of the process that holds the other end of this descriptor, until that closes it."""
+    in_child.mark()
+    parent = os.getppid()
+    _die_with_parent()
+    channel = Channel.of_descriptor(number)
+    try:
+        setup: Setup = channel.receive()
+    except (EOFError, OSError):
+        return
+    if os.getppid() != parent:  # it died before we had asked to be told
+        return
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            # the worker decides; and not ignored, which processes that a job starts would inherit
+            signal.signal(getattr(signal, name), _do_nothing)
+    with suppress(OSError, ValueError, AttributeError):  # its stderr is replaced
+        faulthandler.enable(all_threads=False)
+    sys.path[:], sys.argv[:] = setup.path, setup.argv
+    send_records(lambda fields: channel.send(Logged(fields)), setup.levels, JobFilter())
+    runner = Runner(channel, setup)
+    _import(setup, runner)
+    threading.Thread(target=runner.listen, name="litequeue-channel", daemon=True).start()
+    with suppress(OSError):
+        channel.send(Ready())
+        runner.work()
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    return None
+
+
+def _die_with_parent() -> None:
+    """Have the system kill us when the thread that started us ends: a job in C code hears of nothing else."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+
+
+def _import(setup: Setup, runner: Runner) -> None:
+    """Import what the jobs need; what cannot be imported fails the jobs that need it."""
+    try:
+        for each in setup.prepare:
+            module, _, function = each.partition(":")
+            getattr(import_module(module), function)()
+        if setup.main is not None:
+            run_again(setup.main)
+    except BaseException as error:
+        log.error("a child process could not be prepared", error=error)
+    for found in setup.tasks:
+        with suppress(BaseException):  # met again, and told, by the first job of it
+            runner.task_of(found)

@@ -1,0 +1,130 @@
+"""A run's own writes in a child process: the worker performs them. Knows no store.
+
+`completing()` alone opens the queue's file here: its block holds the caller's rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from litequeue.children.messages import Answer, Called
+from litequeue.errors import StoreError, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from litequeue.children.channel import Channel
+    from litequeue.core.compositions import Handed
+    from litequeue.core.records import Claimed
+    from litequeue.task import Task
+
+
+class RemoteRecorder:
+    """Calls the worker's recorder. `place`: the file in which the worker's jobs are."""
+
+    def __init__(self, channel: Channel, place: str) -> None:
+        self._channel, self._place = channel, place
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Future[Any]] = {}
+        self._lost: Callable[[], None] | None = None
+        self.task: Task[..., Any] | None = None  # of the run
+
+    def answered(self, answer: Answer) -> None:
+        """Hand an answer to the one who waits for it."""
+        waiting = self._open.pop(answer.number, None)
+        if waiting is None:
+            return
+        if answer.error is not None:
+            waiting.set_exception(answer.error)
+        else:
+            waiting.set_result(answer.value)
+
+    def lost(self) -> None:
+        """Note that another worker has the job."""
+        if self._lost is not None:
+            self._lost()
+
+    def begin(self, task: Task[..., Any]) -> None:
+        """Another run begins."""
+        self._lost, self.task = None, task
+
+    def _call(self, method: str, *arguments: object) -> Future[Any]:
+        waiting: Future[Any] = Future()
+        number = next(self._numbers)
+        self._open[number] = waiting
+        try:
+            self._channel.send(Called(number, method, arguments))
+        except OSError as error:
+            raise StoreError(f"the worker of this child process is gone: {error}") from error
+        return waiting
+
+    def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """See `Recorder`."""
+        found: tuple[str, ...] | None = self._call("parameters_of", stored_name).result()
+        return found
+
+    async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
+        """See `Recorder`."""
+        found: tuple[str, ...] | None = await asyncio.wrap_future(self._call("parameters_of", stored_name))
+        return found
+
+    def handed_to(self, job_id: str) -> Handed:
+        """See `Recorder`."""
+        found: Handed = self._call("handed_to", job_id).result()
+        return found
+
+    async def ahanded_to(self, job_id: str) -> Handed:
+        """See `Recorder`."""
+        found: Handed = await asyncio.wrap_future(self._call("handed_to", job_id))
+        return found
+
+    def note_progress(self, _job: Claimed, progress: str) -> bool:
+        """See `Recorder`."""
+        return bool(self._call("note_progress", progress).result())
+
+    async def anote_progress(self, _job: Claimed, progress: str) -> bool:
+        """See `Recorder`."""
+        return bool(await asyncio.wrap_future(self._call("note_progress", progress)))
+
+    def charge(self, _job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """See `Recorder`."""
+        self._call("charge", limit, used, before).result()
+
+    async def acharge(self, _job: Claimed, limit: str, used: int, before: int | None) -> None:
+        """See `Recorder`."""
+        await asyncio.wrap_future(self._call("charge", limit, used, before))
+
+    def emit(self, _job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
+        """See `Recorder`."""
+        self._lost = lost
+        self._channel.send(Called(None, "emit", (value,)))
+
+    def completing(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractContextManager[Any]:
+        """See `Recorder`."""
+        opened: AbstractContextManager[Any] = self._runs().completing(job, result, keep_for, then)
+        return opened
+
+    def acompleting(
+        self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Any]:
+        """See `Recorder`."""
+        opened: AbstractAsyncContextManager[Any] = self._runs().acompleting(job, result, keep_for, then)
+        return opened
+
+    def _runs(self) -> Any:
+        """Return the part of this process's own store; refuse one of another file than the worker's."""
+        queue: Any = None if self.task is None else self.task.owner
+        if queue is None or os.path.realpath(queue.path) != os.path.realpath(self._place):
+            there = "no file" if queue is None else str(queue.path)
+            raise Unsupported(
+                f"completing(): in this child process the task's queue is on {there}, and its worker's is on "
+                f"{self._place}; a path must be the same wherever the module is imported"
+            )
+        return queue.engine.runs

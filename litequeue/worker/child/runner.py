@@ -1,0 +1,166 @@
+"""Runs the jobs of a child process: functions in its main thread, coroutines on a loop there. Knows no store."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from litequeue.children.messages import Answer, AskStack, Begun, Ended, Found, Lost, NotLoaded, Stack, Start, Told
+from litequeue.core.clock import SystemClock
+from litequeue.core.retry import describe
+from litequeue.ipc.this_process import resident_memory
+from litequeue.worker.child.loading import load
+from litequeue.worker.child.recorder import RemoteRecorder
+from litequeue.worker.executor.context import Limited, Run, begun
+from litequeue.worker.executor.execute import aexecute, end_copy, work_here, written_off
+from litequeue.worker.executor.stacks import of_task, of_thread
+from litequeue.worker.executor.stoppable import TELL_AGAIN, StoppableTask, StoppableThread
+
+if TYPE_CHECKING:
+    from litequeue.children.channel import Channel
+    from litequeue.children.messages import Setup
+    from litequeue.core.outcome import Outcome
+    from litequeue.task import Task
+
+
+class Runner:
+    """The main thread runs jobs; another one, in `listen`, hears what the worker says meanwhile."""
+
+    def __init__(self, channel: Channel, setup: Setup) -> None:
+        self._channel, self._setup = channel, setup
+        self._starts: queue.SimpleQueue[Start | None] = queue.SimpleQueue()
+        self._recorder = RemoteRecorder(channel, setup.place)
+        self._thread = StoppableThread(threading.get_ident())
+        self._tasks: dict[Found, Task[..., Any]] = {}
+        self._clock = SystemClock()
+        self._run: Run | None = None
+        self._coroutine: StoppableTask | None = None
+        self._stop_at = math.inf  # by the monotonic clock
+        self._is_ending = False  # the worker has said that the run is to end now
+        work_here()
+
+    def task_of(self, found: Found) -> Task[..., Any]:
+        """Return the task; raises what its module raises when it is imported."""
+        task = self._tasks.get(found)
+        if task is None:
+            task = self._tasks[found] = load(found)
+        return task
+
+    # ---- the main thread
+
+    def work(self) -> None:
+        """Run jobs until there will be none. Raises `OSError` once the worker is gone."""
+        while (start := self._starts.get()) is not None:
+            self._one(start)
+
+    def _one(self, start: Start) -> None:
+        try:
+            task = self.task_of(start.found)
+        except BaseException as error:
+            self._channel.send(NotLoaded(describe(error)))
+            return
+        limited = Limited(task, start.soft, start.keep_for)
+        job = start.job
+        run = begun(job, limited, self._clock, self._recorder, self._clock.monotonic())
+        run.deadline = run.started + start.soft  # `timeout`, of the call too, is the worker's: it kills
+        self._recorder.begin(task)
+        self._run, self._stop_at, self._is_ending = run, run.deadline, False
+        self._channel.send(Begun())
+        outcome = asyncio.run(self._arun(run)) if task.is_coroutine else self._thread.execute(run)
+        self._run, self._coroutine, self._stop_at = None, None, math.inf
+        end_copy()
+        _flush()
+        self._channel.send(Ended(outcome, resident_memory() if self._setup.tells_memory else None))
+
+    async def _arun(self, run: Run) -> Outcome:
+        loop = asyncio.get_running_loop()
+        task = StoppableTask(aexecute(run), loop=loop, name=run.job.task_name)
+        self._coroutine = task
+        if run.cancelled or run.timed_out:
+            task.cancel()
+        await asyncio.wait({task})
+        outcome: Outcome = written_off(run) if task.cancelled() else task.result()
+        return outcome
+
+    # ---- the thread that listens
+
+    def listen(self) -> None:
+        """Hear the worker until it closes its end, or is gone."""
+        with suppress(EOFError, OSError):
+            while True:
+                if self._channel.waits(self._pause()):
+                    self._hear(self._channel.receive())
+                else:
+                    self._stop_if_due()
+        if self._run is not None:
+            _end_all()  # the worker is gone, and another one has the job
+        self._starts.put(None)
+
+    def _pause(self) -> float | None:
+        return None if self._stop_at == math.inf else max(0.0, self._stop_at - self._clock.monotonic())
+
+    def _hear(self, message: Any) -> None:
+        match message:
+            case Start():
+                if message.soft != math.inf:  # else nothing wakes this thread when it is over
+                    self._stop_at = self._clock.monotonic() + message.soft
+                self._starts.put(message)
+            case Told(key, cancelled, released, ends):
+                run = self._run
+                if run is not None and (run.job.id, run.job.attempt) == key:
+                    run.cancel_requested, run.release = run.cancel_requested or cancelled, run.release or released
+                    self._end_coroutine()
+                    if ends:
+                        self._is_ending, self._stop_at = True, self._clock.monotonic()
+            case Lost():
+                self._recorder.lost()
+            case Answer():
+                self._recorder.answered(message)
+            case AskStack():
+                run = self._run
+                self._channel.send(Stack("" if run is None else self._where()))
+
+    def _end_coroutine(self) -> None:
+        task = self._coroutine
+        if task is not None:
+            with suppress(RuntimeError):  # its loop has just ended
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def _where(self) -> str:
+        task, ident = self._coroutine, self._thread.ident
+        return of_thread(ident) if task is None else of_task(task, ident)
+
+    def _stop_if_due(self) -> None:
+        """Raise `JobTimeout` in the function, or cancel the coroutine: the soft limit is over, or it is told to."""
+        run, now = self._run, self._clock.monotonic()
+        if run is None or (now < run.deadline and not self._is_ending):  # it has not begun, or later than was thought
+            self._stop_at = now + TELL_AGAIN if run is None else run.deadline
+            return
+        run.timed_out = now >= run.deadline
+        self._stop_at = math.inf
+        if run.task.is_coroutine:
+            self._end_coroutine()
+        elif not self._thread.stop(run):
+            self._stop_at = now + TELL_AGAIN
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the application may have put anything there
+            stream.flush()
+
+
+def _end_all() -> None:
+    """End this process, and what it has started."""
+    if hasattr(os, "killpg"):
+        with suppress(OSError):
+            if os.getpgrp() == os.getpid():
+                os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)

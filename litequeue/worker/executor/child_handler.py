@@ -1,0 +1,301 @@
+"""The thread that has charge of one child process: starts it, hands it jobs, hears how they end. Knows no store."""
+
+from __future__ import annotations
+
+import math
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec.structs import replace
+
+from litequeue.children.child_process import ChildProcess
+from litequeue.children.log_records import handle
+from litequeue.children.messages import Answer, Begun, Called, Ended, Logged, NotLoaded, Ready, Stack, Start
+from litequeue.core.logger import log
+from litequeue.core.outcome import Died, ErrorInfo, Failed, Outcome, Retried, interrupted
+from litequeue.errors import Fenced
+from litequeue.worker.executor.context import Run
+from litequeue.worker.executor.execute import written_off
+
+if TYPE_CHECKING:
+    from litequeue.children.child_process import Death
+    from litequeue.children.messages import Found
+    from litequeue.children.messages import Setup as FirstMessage
+    from litequeue.core.records import Claimed
+    from litequeue.worker.executor.mailbox import Mailbox
+    from litequeue.worker.executor.pool import Setup
+
+START_WITHIN = 120.0  # seconds for a child to import the application
+DIED = "ChildDied"  # the type of the error of a run whose process died
+
+
+class Jobs(Protocol):
+    """The pool, as its handlers see it."""
+
+    found: dict[str, Found]
+    max_jobs: int | None
+    max_memory: int | None
+
+    def first_message(self) -> FirstMessage:
+        """Return what a child is told first."""
+
+    def note_started(self) -> None:
+        """Note that a child is ready."""
+
+    def note_failed_start(self, why: str) -> None:
+        """Note that no child could be started."""
+
+    def take(self) -> Claimed | None:
+        """Take the next job of the backlog; None: there is none."""
+
+    def comes_late(self, job: Claimed) -> bool:
+        """Whether the job's start counts against a rate, and comes too late for it."""
+
+    def begin(self, job: Claimed, slot: int) -> Run:
+        """Note that the job begins in this slot."""
+
+    def undo_begin(self, run: Run, slot: int) -> None:
+        """Undo `begin`: the child died before it had called the function."""
+
+    def ends(self, run: Run, outcome: Outcome, slot: int) -> None:
+        """Note how a run has ended."""
+
+    def note_free(self) -> None:
+        """Note that a child has no job any more."""
+
+    def rest(self, handler: Handler) -> bool:
+        """Wait for more jobs; False: there will be none."""
+
+    def ask(self, run: Run) -> None:
+        """Tell the child what is asked of its run."""
+
+    def tell_lost(self, run: Run) -> None:
+        """Tell the child that another worker has its job."""
+
+    def leave(self, handler: Handler) -> None:
+        """Note that the handler has ended."""
+
+
+class Handler:
+    """One place for a child. `run`: the one that it is at."""
+
+    def __init__(self, slot: int, pool: Jobs, setup: Setup, mailbox: Mailbox) -> None:
+        self.slot = slot
+        self._pool, self._setup, self._mailbox = pool, setup, mailbox
+        self.is_up: bool = False  # its child is ready for jobs
+        self.run: Run | None = None
+        self.stack_told, self.stack_text = threading.Event(), ""
+        self._lock = threading.Lock()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
+        self._given_up = self._killed = self._begun = self._used_up = False
+        self._child: ChildProcess | None = None
+        self._over = threading.Event()
+
+    # ---- other threads
+
+    @property
+    def pid(self) -> int:
+        """The number of the child process; 0: there is none."""
+        child = self._child
+        return 0 if child is None else child.pid
+
+    @property
+    def has_lost_child(self) -> bool:
+        """Whether its child is gone."""
+        child = self._child
+        return child is not None and child.has_ended
+
+    def call(self) -> None:
+        """Let it look at the backlog, and after its child; one call is as good as two."""
+        if self._wakeup.locked():
+            self._wakeup.release()
+
+    def wait_for_call(self) -> None:
+        """Wait for `call`."""
+        self._wakeup.acquire()
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until it has ended, unless it is at a run."""
+        if self.run is None:
+            self._over.wait(seconds)
+
+    def tell(self, message: object) -> None:
+        """Send a message to the child, if it is there."""
+        child = self._child
+        if child is not None:
+            with suppress(OSError, ValueError):
+                child.channel.send(message)
+
+    def kill(self, run: Run) -> None:
+        """Kill the child, if it is still at this run."""
+        with self._lock:
+            if self.run is run and self._child is not None:
+                self._killed = True
+                self._child.kill()
+
+    def give_up(self, run: Run) -> bool:
+        """Leave the run, and the child, which does not die, to themselves. False: the run has ended."""
+        with self._lock:
+            if self.run is not run:
+                return False
+            self._given_up = run.written_off = True
+            return True
+
+    # ---- its own thread
+
+    def work(self) -> None:
+        """Run jobs of the backlog until there will be none, or the child cannot be started."""
+        try:
+            while not self._given_up and self._has_child():
+                job = self._pool.take()
+                if job is None:
+                    if not self._pool.rest(self):
+                        break
+                elif self._pool.comes_late(job):
+                    self._pool.note_free()
+                else:
+                    self._one(job)
+        finally:
+            self.is_up = False
+            if not self._given_up:
+                self._pool.leave(self)
+            if self._child is not None:
+                self._child.end()
+            self._over.set()
+
+    def _has_child(self) -> bool:
+        """See that its child is up: start one, or another in the place of one that is gone or has run enough."""
+        child = self._child
+        if child is not None and child.has_ended:
+            death = child.take_end()
+            log.warning("child process %d, which had no job, %s; another takes its place", child.pid, death)
+            self._child, self.is_up = None, False
+        return self._child is not None or self._start()
+
+    def _start(self) -> bool:
+        try:
+            child = ChildProcess(self._pool.first_message())
+        except OSError as error:  # no process, no memory, no descriptor
+            self._pool.note_failed_start(str(error))
+            return False
+        while isinstance(message := child.next(START_WITHIN), Logged):
+            handle(message.fields)
+        if not isinstance(message, Ready):
+            why = "it" if child.has_ended else f"it was not ready within {START_WITHIN:g} s, and"
+            death = child.take_end()
+            output = f"; it printed last:\n{death.output}\n" if death.output else ""
+            self._pool.note_failed_start(f"{why} {death}{output}")
+            return False
+        self._child, self.is_up = child, True
+        self._pool.note_started()
+        return True
+
+    def _one(self, job: Claimed) -> None:
+        child = self._child
+        assert child is not None  # noqa: S101  for the type: `_has_child` has just seen to it
+        child.output.begin()
+        child.jobs += 1
+        self._killed = self._begun = self._used_up = False
+        self.run = run = self._pool.begin(job, self.slot)
+        outcome = self._ran(child, run)
+        with self._lock:
+            self.run = None
+        if self._given_up:
+            self._mailbox.note_gone(job)
+            return
+        if outcome is None:
+            self._pool.undo_begin(run, self.slot)
+        else:
+            self._pool.ends(run, outcome, self.slot)
+        self._pool.note_free()
+        if self._child is not None and (self._used_up or child.jobs == self._pool.max_jobs):
+            self._child, self.is_up = None, False
+            child.end()
+
+    def _ran(self, child: ChildProcess, run: Run) -> Outcome | None:
+        """Have the child run the job; return how that ended, None: the child died before it had begun."""
+        options = run.task.options
+        soft = math.inf if options.soft_timeout is None else options.soft_timeout
+        found = self._pool.found[run.job.task]
+        self.tell(Start(run.job, found, soft, run.keep_for))
+        while True:
+            message = child.next()
+            match message:
+                case Ended(outcome, memory):
+                    self._note_memory(child, memory)
+                    return outcome
+                case Begun():
+                    self._begun = True
+                    if run.cancel_requested or run.release:  # asked for while the job was on its way
+                        self._pool.ask(run)
+                case NotLoaded(error):
+                    return Failed(error)
+                case Called():
+                    self._perform(run, message)
+                case Logged(fields):
+                    handle(fields)
+                case Stack(told):
+                    self.stack_text = told
+                    self.stack_told.set()
+                case _:
+                    return self._after_death(child, run)
+
+    def _note_memory(self, child: ChildProcess, memory: int | None) -> None:
+        most = self._pool.max_memory
+        if most is not None and memory is not None and memory > most:
+            told = child.pid, memory / 1e6, most / 1e6
+            log.info("child process %d holds %.0f MB, more than max_memory_per_child (%.0f MB): it is replaced", *told)
+            self._used_up = True
+
+    def _perform(self, run: Run, called: Called) -> None:
+        """Do what the run asks of the store, and answer."""
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = self._called(run, called.method, called.arguments)
+        except (Exception, Fenced) as raised:
+            error = raised
+        if called.number is not None:
+            self.tell(Answer(called.number, value, error))
+        elif isinstance(error, Fenced):
+            self._pool.tell_lost(run)
+
+    def _called(self, run: Run, method: str, arguments: tuple[Any, ...]) -> Any:
+        recorder: Any = run.recorder
+        if method in ("parameters_of", "handed_to"):
+            return getattr(recorder, method)(*arguments)
+        if method == "emit":
+            return recorder.emit(run.job, *arguments, lambda: self._pool.tell_lost(run))
+        if method in ("note_progress", "charge"):
+            return getattr(recorder, method)(run.job, *arguments)
+        raise LookupError(method)
+
+    def _after_death(self, child: ChildProcess, run: Run) -> Outcome | None:
+        closed = not child.has_ended
+        death = child.take_end()
+        self._child, self.is_up = None, False
+        if self._given_up:
+            return None
+        with self._lock:
+            killed = self._killed
+        if killed:
+            return _with_output(written_off(run), death)
+        if not self._begun:
+            log.warning("child process %d %s before it had begun a job; another takes its place", child.pid, death)
+            return None
+        how = "closed its connection to the worker, and was killed" if closed else str(death)
+        if run.task.options.policy.at_most_once:
+            return _with_output(Failed(interrupted(f"Its child process {how}")), death)
+        return Died(ErrorInfo(DIED, f"its process {how}", _told(death)))
+
+
+def _with_output(outcome: Outcome, death: Death) -> Outcome:
+    if isinstance(outcome, (Failed, Retried)) and death.output:
+        return replace(outcome, error=outcome.error._replace(traceback=_told(death)))
+    return outcome
+
+
+def _told(death: Death) -> str:
+    return "its last output:\n" + death.output.replace("\0", "\\0") if death.output else ""
