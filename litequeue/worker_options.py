@@ -19,6 +19,7 @@ from litequeue.options import at_once, check_known, whole
 MOST_JOBS = 10**12
 MOST_THREADS = 32  # of "auto"
 MOST_CHILDREN = 1000
+LEAST_MEMORY = 20_000_000  # bytes, of a child
 UNKNOWN_MEMORY = (
     "{}= needs to know how much memory a process holds, which this system does not tell; install psutil, or use {}="
 )
@@ -93,6 +94,9 @@ def _memory_per_child(given: int | str) -> int:
     most = size(given, "max_memory_per_child")
     if resident_memory() is None:
         raise ValueError(UNKNOWN_MEMORY.format("max_memory_per_child", "max_jobs_per_child"))
+    if most < LEAST_MEMORY:
+        least = f"{LEAST_MEMORY / 1e6:.0f} MB"
+        raise ValueError(f"max_memory_per_child must be at least {least}, which Python alone takes; got {given!r} bytes")
     return most
 
 

@@ -44,11 +44,14 @@ def test_what_is_no_slot_and_no_resource_is_refused_before_anything_starts(words
 
 def test_worker_processes_are_given_the_same_slots_and_offers():
     given = dict.fromkeys(("threads", "coroutines", "max_jobs", "max_memory", "log_format", "log_level"))
+    given |= {"children": 2, "max_jobs_per_child": None, "max_memory_per_child": 500_000_000}
     given |= {"import_errors": "stop", "grace": 30, "until_idle": False, "reload": False, "imports": ()}
     given |= {"queues": {"email": None, "reports": 2}, "offers": {"gpu": 2, "ram_mb": 16000}}
     words = arguments(("app:queue",), given, "first", 1.0)
     at = words.index("--queues")
     assert words[at : at + 6] == ["--queues", "email,reports:2", "--offer", "gpu=2", "--offer", "ram_mb=16000"]
+    assert words[words.index("--children") + 1] == "2"
+    assert words[words.index("--max-memory-per-child") + 1] == "500000000"
 
 
 def test_run_says_what_it_serves_and_offers_and_what_it_leaves(tmp_path):

@@ -377,7 +377,6 @@ COMMAND_OPTIONS: dict[str, str] = {
     "--with-scheduler": "nothing: every worker fires the schedules",
     "--include": "--import",
     "--max-tasks-per-child": "--max-jobs, with --processes",
-    "--max-memory-per-child": "--max-memory, with --processes and a unit: --max-memory 500MB",
     "-M": "--max-jobs, with --processes",
     "--max-tasks": "--max-jobs, with --processes",
     "--watch": "--reload, which watches the modules that are imported",

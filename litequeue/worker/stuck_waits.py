@@ -39,8 +39,7 @@ class StuckWaits:
         """Look whether it is so, as is done about once a second; `directory`: that of the worker's file."""
         runs = list(self._running.values())
         for kind, size in self._executor.slots().items():
-            plain = kind == "threads"
-            mine = [run for run in runs if (run.job.task in self._executor.plain) is plain]
+            mine = [run for run in runs if self._executor.slot_kind(run.job) == kind]
             stuck = self._stuck(mine, directory) if len(mine) >= size else []
             keys = {(run.id, run.attempt) for run, _ in stuck}
             if keys and self._seen.get(kind) == keys:

@@ -173,7 +173,7 @@ def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
 def test_an_option_that_nobody_has_is_the_error_that_it_was(queue):
     with pytest.raises(TypeError, match="it takes aliases, backoff"):
         queue.task(colour=1)
-    with pytest.raises(TypeError, match="it takes coroutines"):
+    with pytest.raises(TypeError, match="it takes children"):
         queue.worker(colour=1)
     for call in (Queue, every, cron):
         with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):

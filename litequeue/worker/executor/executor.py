@@ -98,13 +98,17 @@ class Executor:
         """Return how many runs there can be at once, in threads and as coroutines."""
         return {"threads": self._threads.size, "coroutines": self._coroutines.size, "children": self._children.size}
 
+    def slot_kind(self, job: Claimed) -> str:
+        """Return which of the `slots` this job takes."""
+        return "threads" if job.task in self.plain else "children" if job.task in self.apart else "coroutines"
+
     def room(self, kind: frozenset[str]) -> int:
         """How many more jobs of this kind of task, plain or coroutine, to claim now."""
-        return self._pool_for(kind).room()
+        return self._pool_for(next(iter(kind))).room()
 
     def free(self, kind: frozenset[str]) -> int:
         """How many more jobs of this kind could begin at once."""
-        return self._pool_for(kind).free
+        return self._pool_for(next(iter(kind))).free
 
     @property
     def patience(self) -> float:
@@ -213,11 +217,9 @@ class Executor:
             pool.stop()
 
     def _pool_of(self, job: Claimed) -> Pool:
-        if job.task in self.plain:
-            return self._threads
-        return self._children if job.task in self.apart else self._coroutines
+        return self._pool_for(job.task)
 
-    def _pool_for(self, kind: frozenset[str]) -> Pool:
-        if kind is self.plain:
+    def _pool_for(self, task: str) -> Pool:
+        if task in self.plain:
             return self._threads
-        return self._children if kind <= self.apart else self._coroutines
+        return self._children if task in self.apart else self._coroutines
