@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import threading
+from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
 from typing import Any
 
 HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
+IS_WINDOWS = sys.platform == "win32"
 
 
 class Channel:
@@ -17,7 +20,7 @@ class Channel:
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection = connection
         self._sending = threading.Lock()
-        self._stat = os.fstat(connection.fileno())
+        self._stat = None if IS_WINDOWS else os.fstat(connection.fileno())
 
     @classmethod
     def of_descriptor(cls, number: int) -> Channel:
@@ -26,13 +29,14 @@ class Channel:
         HAZARD: if a job closes it, what is sent goes to the next file that gets its number. So the number is high: the
         system assigns the lowest; and each message is sent only where the descriptor is still ours.
         """
-        return cls(Connection(_moved_up(number)))
+        kind: Any = getattr(connections, "PipeConnection", Connection)  # of a handle, on Windows
+        return cls(kind(_moved_up(number)))
 
     def send(self, message: object) -> None:
         """Send one message; waits while the other end does not read."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         with self._sending:
-            if not os.path.samestat(os.fstat(self.connection.fileno()), self._stat):
+            if self._stat is not None and not os.path.samestat(os.fstat(self.connection.fileno()), self._stat):
                 raise OSError("the channel's descriptor was closed by code that does not own it")
             self.connection.send_bytes(data)
 
@@ -56,7 +60,8 @@ def _moved_up(number: int) -> int:
 
         high = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
     except (ImportError, OSError):  # the limit is lower, or the system has no such call
-        os.set_inheritable(number, False)
+        if not IS_WINDOWS:
+            os.set_inheritable(number, False)
         return number
     os.close(number)
     return high

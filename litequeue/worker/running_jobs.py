@@ -98,6 +98,7 @@ class RunningJobs:
 
     def accept_no_more(self) -> None:
         """A job that is dispatched from now on is released when this worker deregisters."""
+        self._executor.note_stop()
         with self._accepting:
             self._closed = True
 

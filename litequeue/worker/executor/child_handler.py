@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from litequeue.children.child_process import ChildProcess
 from litequeue.children.log_records import handle
 from litequeue.children.messages import Answer, Begun, Called, Ended, Logged, NotLoaded, Ready, Stack, Start
+from litequeue.core.current_run import current_app
 from litequeue.core.logger import log
 from litequeue.core.outcome import Died, ErrorInfo, Failed, Outcome, Retried, interrupted
 from litequeue.errors import Fenced
 from litequeue.worker.executor.context import Run
-from litequeue.worker.executor.execute import written_off
+from litequeue.worker.executor.execute import cut_short, written_off
 
 if TYPE_CHECKING:
     from litequeue.children.child_process import Death
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.pool import Setup
 
 START_WITHIN = 120.0  # seconds for a child to import the application
+STOP_SIGNALS = (-9, -15)  # as exit codes
 DIED = "ChildDied"  # the type of the error of a run whose process died
 
 
 class Jobs(Protocol):
     """The pool, as its handlers see it."""
 
+    app: str | None
+    stops: bool
     found: dict[str, Found]
     max_jobs: int | None
     max_memory: int | None
@@ -89,7 +93,8 @@ class Handler:
         self._lock = threading.Lock()
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
-        self._given_up = self._killed = self._begun = self._used_up = False
+        self._given_up = self._killed = self._begun = self._used_up = self._ends = False
+        self._starting: ChildProcess | None = None
         self._child: ChildProcess | None = None
         self._over = threading.Event()
 
@@ -115,6 +120,13 @@ class Handler:
     def wait_for_call(self) -> None:
         """Wait for `call`."""
         self._wakeup.acquire()
+
+    def stop_starting(self) -> None:
+        """Start no child any more, and kill one that is starting."""
+        self._ends = True
+        child = self._starting
+        if child is not None:
+            child.kill()
 
     def wait_for_end(self, seconds: float) -> None:
         """Wait until it has ended, unless it is at a run."""
@@ -147,6 +159,8 @@ class Handler:
 
     def work(self) -> None:
         """Run jobs of the backlog until there will be none, or the child cannot be started."""
+        if self._pool.app is not None:
+            current_app.set(self._pool.app)
         try:
             while not self._given_up and self._has_child():
                 job = self._pool.take()
@@ -159,10 +173,10 @@ class Handler:
                     self._one(job)
         finally:
             self.is_up = False
-            if not self._given_up:
-                self._pool.leave(self)
             if self._child is not None:
                 self._child.end()
+            if not self._given_up:
+                self._pool.leave(self)
             self._over.set()
 
     def _has_child(self) -> bool:
@@ -180,8 +194,15 @@ class Handler:
         except OSError as error:  # no process, no memory, no descriptor
             self._pool.note_failed_start(str(error))
             return False
+        self._starting = child
+        if self._ends:  # it has not been seen yet by the one who said so
+            child.kill()
         while isinstance(message := child.next(START_WITHIN), Logged):
             handle(message.fields)
+        self._starting = None
+        if self._ends:
+            child.take_end()
+            return False
         if not isinstance(message, Ready):
             why = "it" if child.has_ended else f"it was not ready within {START_WITHIN:g} s, and"
             death = child.take_end()
@@ -285,6 +306,8 @@ class Handler:
         if not self._begun:
             log.warning("child process %d %s before it had begun a job; another takes its place", child.pid, death)
             return None
+        if self._pool.stops and death.code in (None, *STOP_SIGNALS):
+            return cut_short(run)  # a service manager kills what is left of a service that it stops
         how = "closed its connection to the worker, and was killed" if closed else str(death)
         if run.task.options.policy.at_most_once:
             return _with_output(Failed(interrupted(f"Its child process {how}")), death)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from litequeue.children.finding import found
 from litequeue.children.first_message import first_message
 from litequeue.children.messages import AskStack, Lost, Told
+from litequeue.core.current_run import current_app
 from litequeue.core.duration import text
 from litequeue.core.logger import log
 from litequeue.worker.executor.child_handler import Handler
@@ -61,6 +62,8 @@ class ChildPool(Pool):
         self._pause = FIRST_PAUSE
         self._paused_until = self._looked_at = -math.inf
         self._stopping = False
+        self.stops: bool = False  # the worker is being stopped
+        self.app: str | None = current_app.get(None)
 
     def learn(self, tasks: Mapping[str, Task[..., Any]]) -> None:
         """Learn where these tasks are found; raises `Unsupported` for one that no child can find."""
@@ -269,6 +272,10 @@ class ChildPool(Pool):
         self.note_free()
         return True
 
+    def note_stop(self) -> None:
+        """Note that the worker has begun to stop: a child that is killed from now on is blamed for nothing."""
+        self.stops = True
+
     def stop(self) -> None:
         """End the children that have no job, and wait for them; the others end after their jobs."""
         with self._lock:
@@ -276,6 +283,8 @@ class ChildPool(Pool):
             idle, self._idle = self._idle, []
         for handler in idle:
             handler.call()
+        for handler in list(self._handlers.values()):
+            handler.stop_starting()
         for handler in list(self._handlers.values()):
             handler.wait_for_end(LAST_WAIT)
 

@@ -211,6 +211,10 @@ class Executor:
         self._coroutines.watch()
         self._children.watch()
 
+    def note_stop(self) -> None:
+        """Note that the worker has begun to stop."""
+        self._children.note_stop()
+
     def stop(self) -> None:
         """End the threads and our own event loop."""
         for pool in self._pools:
