@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -105,6 +106,16 @@ class ChildProcess:
             return bool(wait([self._sentinel], 0))
         return self._process.poll() is not None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends within so many seconds: its descriptors are closed a moment before it is gone."""
+        ends_at = SystemClock.monotonic() + seconds
+        while not self.has_ended and (left := ends_at - SystemClock.monotonic()) > 0:
+            if self._sentinel is None:
+                time.sleep(min(left, LOOK_EVERY / 10))
+            else:
+                wait([self._sentinel], left)
+        return self.has_ended
+
     def kill(self) -> None:
         """Kill it, and what it has started; from any thread."""
         with self._ending:  # once its end is taken, its number may be another's
@@ -121,9 +132,7 @@ class ChildProcess:
     def end(self) -> None:
         """Let it end by itself, as it does when its channel is closed; kill it if it does not."""
         self.channel.close()
-        ends_at = SystemClock.monotonic() + EXIT_WITHIN
-        while not self.has_ended and SystemClock.monotonic() < ends_at:
-            wait([] if self._sentinel is None else [self._sentinel], LOOK_EVERY / 10 if self._sentinel is None else 1.0)
+        self.ends_within(EXIT_WITHIN)
         self.take_end()
 
     def take_end(self) -> Death:

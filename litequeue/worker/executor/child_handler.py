@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.pool import Setup
 
 START_WITHIN = 120.0  # seconds for a child to import the application
+LAST_WAIT = 0.5  # seconds for a child that has closed its end to be gone
 STOP_SIGNALS = (-9, -15)  # as exit codes
 DIED = "ChildDied"  # the type of the error of a run whose process died
 
@@ -294,7 +295,7 @@ class Handler:
         raise LookupError(method)
 
     def _after_death(self, child: ChildProcess, run: Run) -> Outcome | None:
-        closed = not child.has_ended
+        closed = not child.ends_within(LAST_WAIT)
         death = child.take_end()
         self._child, self.is_up = None, False
         if self._given_up:
