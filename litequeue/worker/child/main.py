@@ -24,6 +24,7 @@ from litequeue.worker.executor.job_filter import JobFilter
 if TYPE_CHECKING:
     from litequeue.children.messages import Setup
 
+LOST = 70  # EX_SOFTWARE of sysexits.h: the worker cannot be told any more
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -50,9 +51,13 @@ def main(number: int) -> None:
     runner = Runner(channel, setup)
     _import(setup, runner)
     threading.Thread(target=runner.listen, name="litequeue-channel", daemon=True).start()
-    with suppress(OSError):
+    try:
         channel.send(Ready())
         runner.work()
+    except OSError as error:  # the worker is gone, or a job has closed what is ours
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"litequeue: this child process ends: {error}\n")
+        sys.exit(LOST)
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
