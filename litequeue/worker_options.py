@@ -70,6 +70,7 @@ def worker_features(options: RunOptions) -> list[Feature]:
     asked = {
         Feature.RECYCLING: options.max_jobs is not None or options.max_memory is not None,
         Feature.LIMITS: bool(options.slots or options.offers),
+        Feature.PROCESSES: options.max_jobs_per_child is not None or options.max_memory_per_child is not None,
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 

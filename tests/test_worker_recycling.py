@@ -103,7 +103,7 @@ def test_until_idle_ends_at_whichever_comes_first(queue, tasks, ran):
     assert first.run(until_idle=True)
     second = queue.worker(max_jobs=2)
     assert second.run(until_idle=True)
-    assert (first.recycled, second.recycled, ran) == (True, False, [0, 1, 2])
+    assert (first.recycled, second.recycled, sorted(ran[:2]), ran[2]) == (True, False, [0, 1], 2)
 
 
 def test_a_worker_over_its_memory_claims_no_more_and_lets_what_runs_end(queue, tasks, ran, monkeypatch, caplog):

@@ -110,6 +110,11 @@ ASKING = {
         lambda rig: declared(rig, "renamed", aliases=["before"]),
         lambda rig: declared(rig, "changed", version=2),
     ],
+    Feature.PROCESSES: [
+        lambda rig: declared(rig, "apart", process=True),
+        lambda rig: rig.queue.worker(max_jobs_per_child=3),
+        lambda rig: rig.queue.worker(max_memory_per_child="500MB"),
+    ],
     Feature.RECYCLING: [
         lambda rig: rig.queue.worker(max_jobs=3),
         lambda rig: rig.queue.worker(max_memory="100GB"),
