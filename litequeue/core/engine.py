@@ -315,6 +315,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
         "aliases= and version=",
         "declare a second task for the old calls, which calls the function of the new one",
     ),
+    Feature.PROCESSES: (
+        "a task in a child process of the worker (process=True, max_jobs_per_child=, max_memory_per_child=)",
+        "leave process=True out, and start a process in the function",
+    ),
     Feature.RECYCLING: (
         "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
         "restart its process from outside, now and then",
