@@ -136,11 +136,11 @@ class Executor:
             self._threads.start(plain, now, own=own)
         if len(plain) == len(claimed):
             return
-        apart = [job for job in claimed if job.task in self.apart]
-        if apart:
+        others = [job for job in claimed if job.task not in self.plain] if plain else claimed
+        if self.apart and (apart := [job for job in others if job.task in self.apart]):
             self._children.start(apart, now)
-        if len(plain) + len(apart) < len(claimed):
-            others = [job for job in claimed if job.task not in self.plain and job.task not in self.apart]
+            others = [job for job in others if job.task not in self.apart]
+        if others:
             self._coroutines.start(others, now)
 
     def admit(self, job: Claimed) -> None:
