@@ -123,15 +123,15 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         self._declared: dict[str, list[Declaration]] = {}
         self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
         self.limits_declared: DeclaredLimits = DeclaredLimits()
-        of_file = driver, durability, allow_unsafe_filesystem, foreign_keys, on_connect
-        make_file = partial(
-            SqliteStore,
-            driver=driver,
-            durability=durability,
-            allow_unsafe_filesystem=allow_unsafe_filesystem,
-            foreign_keys=foreign_keys,
-            on_connect=on_connect,
-        )
+        self.file_options: Mapping[str, Any] = {
+            "driver": driver,
+            "durability": durability,
+            "allow_unsafe_filesystem": allow_unsafe_filesystem,
+            "foreign_keys": foreign_keys,
+            "on_connect": on_connect,
+        }
+        make_file: partial[SqliteStore] = partial(SqliteStore, **self.file_options)
+        of_file = tuple(self.file_options.values())
         self._engine: OpenedEngine[SqliteStore] = OpenedEngine(
             self, engine, path, make_file, default_path, file_options=of_file != _FILE_BY_DEFAULT
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Owner(Protocol):
     codec: Codec
     on_commit: OnCommit
     routes: Routes
+    file_options: Mapping[str, Any]  # how to open its file elsewhere
 
     @property
     def plain_calls(self) -> str | None:

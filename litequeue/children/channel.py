@@ -10,8 +10,13 @@ from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
 from typing import Any
 
+from litequeue.children.writable import is_writable
+from litequeue.core.owner_process import getpid
+
 HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 IS_WINDOWS = sys.platform == "win32"
+SMALL = 8192  # bytes: what fits in the system's buffer as soon as that is writable at all
+OFFER_WAIT = 0.1  # seconds for another thread's message to be through
 
 
 class Channel:
@@ -21,6 +26,7 @@ class Channel:
         self.connection: Connection = connection
         self._sending = threading.Lock()
         self._stat = None if IS_WINDOWS else os.fstat(connection.fileno())
+        self._pid = getpid()
 
     @classmethod
     def of_descriptor(cls, number: int) -> Channel:
@@ -35,10 +41,34 @@ class Channel:
     def send(self, message: object) -> None:
         """Send one message; waits while the other end does not read."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        self._check_process()
         with self._sending:
-            if self._stat is not None and not os.path.samestat(os.fstat(self.connection.fileno()), self._stat):
-                raise OSError("the channel's descriptor was closed by code that does not own it")
+            self._check_descriptor()
             self.connection.send_bytes(data)
+
+    def offer(self, message: object) -> bool:
+        """Send one small message, and never wait for the other end; False: it does not read just now."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        self._check_process()
+        if len(data) > SMALL or not self._sending.acquire(timeout=OFFER_WAIT):
+            return False
+        try:
+            self._check_descriptor()
+            if not is_writable(self.connection.fileno()):
+                return False
+            self.connection.send_bytes(data)
+        finally:
+            self._sending.release()
+        return True
+
+    def _check_process(self) -> None:
+        # a copy that a job has forked would write amid the messages of its parent
+        if getpid() != self._pid:
+            raise OSError("only the process that was given this channel may use it, and this one was forked from it")
+
+    def _check_descriptor(self) -> None:
+        if self._stat is not None and not os.path.samestat(os.fstat(self.connection.fileno()), self._stat):
+            raise OSError("the channel's descriptor was closed by code that does not own it")
 
     def receive(self) -> Any:
         """Wait for one message."""

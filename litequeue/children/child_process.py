@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from litequeue.children.messages import Setup
 
 EXIT_WITHIN = 5.0  # seconds for a child to end by itself when it is not needed any more
+EXIT_SEEN = 1.0  # seconds until the end of a process is seen whose files are closed: they are closed first
 LOOK_EVERY = 0.25  # seconds between looks whether it lives, where the system does not tell
 IS_WINDOWS = sys.platform == "win32"
 
@@ -57,7 +58,7 @@ class Death(NamedTuple):
 class ChildProcess:
     """A child that is starting or running. Raises `OSError` where the system gives no process, memory or descriptor."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self) -> None:
         ours, theirs = Pipe()
         try:
             with theirs:
@@ -73,7 +74,12 @@ class ChildProcess:
         self._reaped = False
         self._sentinel = _sentinel(self._process)
         self.channel: Channel = Channel(ours)
-        self.output: Output = Output(cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr))
+        pipes = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr)
+        self.output: Output = Output(*pipes)
+
+    def begin(self, setup: Setup) -> None:
+        """Tell it what it needs first."""
+        self.output.follow()  # raises `RuntimeError` where there are no threads
         with suppress(OSError):  # it has died already, which the first wait for its words shows
             self.channel.send(setup)
 

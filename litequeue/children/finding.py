@@ -64,11 +64,11 @@ def _refused(task: Task[..., Any], why: str, instead: str = INSTEAD) -> Unsuppor
 def _recipe(task: Task[..., Any], place: str) -> bytes:
     kept = replace(task.options, schedules=(), attached=Attached(), own_limit=None, limits=(), on_commit=None)
     try:
-        return pickle.dumps((task.name, kept, task.signature.codec, place))
+        return pickle.dumps((task.name, kept, place, {"codec": task.signature.codec, **task.owner.file_options}))
     except Exception as error:
         raise _refused(
             task,
-            f"it is declared outside of its function's module, and its options or the queue's codec cannot be pickled "
+            f"it is declared outside of its function's module, and its options or those of the queue cannot be pickled "
             f"({type(error).__name__}: {error})",
             "put @queue.task(process=True, ...) above the function",
         ) from error

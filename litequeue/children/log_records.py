@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-import pickle
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from litequeue.core.owner_process import getpid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _formatter = logging.Formatter()
+# HAZARD: what the worker cannot read ends the child, and a class may be one that is only there: others go as text
+_PLAIN = (str, int, float, bool, bytes, type(None), dt.datetime, dt.date, dt.timedelta)
+_DEPTH = 4  # of lists and the like in each other
 
 
 # ---- in the child
@@ -19,10 +24,14 @@ _formatter = logging.Formatter()
 class _ToWorker(logging.Handler):
     def __init__(self, send: Callable[[dict[str, Any]], None], marks: logging.Filter) -> None:
         super().__init__()
-        self._send = send
+        self._send, self._pid = send, getpid()
         self.addFilter(marks)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getpid() != self._pid:  # forked by a job: it has no connection to the worker
+            if logging.lastResort is not None:
+                logging.lastResort.handle(record)
+            return
         with suppress(OSError, ValueError):  # where nobody listens any more, this process ends soon
             self._send(fields_of(record))
 
@@ -35,32 +44,36 @@ def send_records(send: Callable[[dict[str, Any]], None], levels: Mapping[str, in
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what makes the same record in another process: its text, and what can be pickled of the rest."""
+    """Return what makes the same record in another process: its text, and plain values of the rest."""
     fields = dict(record.__dict__)
     fields["msg"], fields["args"] = _message(record), None
     if record.exc_info and not record.exc_text:
         fields["exc_text"] = _formatter.formatException(record.exc_info)
     fields["exc_info"] = None
-    try:
-        pickle.dumps(fields)
-    except Exception:
-        fields = {name: value if _travels(value) else repr(value) for name, value in fields.items()}
-    return fields
+    return {str(name): value if _travels(value) else _text(value) for name, value in fields.items()}
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return str.__str__(record.getMessage())
     except Exception:
         return f"{record.msg} {record.args}"
 
 
-def _travels(value: Any) -> bool:
+def _travels(value: Any, depth: int = _DEPTH) -> bool:
+    kind = type(value)  # never isinstance(): a class of its own may be unknown to the worker
+    if kind in _PLAIN:
+        return True
+    if kind is dict:
+        return depth > 0 and all(_travels(each, depth - 1) for pair in value.items() for each in pair)
+    return kind in (list, tuple, set) and depth > 0 and all(_travels(each, depth - 1) for each in value)
+
+
+def _text(value: Any) -> str:
     try:
-        pickle.dumps(value)
+        return str.__str__(str(value))
     except Exception:
-        return False
-    return True
+        return f"<{type(value).__name__}>"
 
 
 # ---- in the worker

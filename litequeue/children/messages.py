@@ -5,11 +5,13 @@ They travel pickled: both sides are the same program. Arguments and results in t
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from litequeue.core.outcome import ErrorInfo, Outcome
 from litequeue.core.records import Claimed
+from litequeue.errors import StoreError
 
 
 class Found(NamedTuple):
@@ -121,3 +123,12 @@ class Stack(NamedTuple):
     """Where the function is."""
 
     text: str
+
+
+def travelling(error: BaseException | None) -> BaseException | None:
+    """Return the error as it can be read on the other side: one that cannot be pickled as a `StoreError`."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  what this line has made
+    except Exception:
+        return StoreError(f"{type(error).__name__}: {error}")
+    return error

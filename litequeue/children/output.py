@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from typing import IO
+
+from litequeue.children.writable import is_writable
 
 KEPT = 4096  # bytes, the last ones since the run began
 AT_ONCE = 1 << 16
@@ -18,12 +21,18 @@ class Output:
     def __init__(self, out: IO[bytes], err: IO[bytes]) -> None:
         self._tail = bytearray()
         self._lock = threading.Lock()
-        self._threads = [
-            threading.Thread(target=self._pass_on, args=(pipe, descriptor), name="litequeue-output", daemon=True)
-            for pipe, descriptor in ((out, 1), (err, 2))
-        ]
-        for thread in self._threads:
+        self._pipes = {1: out, 2: err}
+        self._threads: list[threading.Thread] = []
+
+    def follow(self) -> None:
+        """Read from now on. Raises `RuntimeError` where the system gives no thread."""
+        for descriptor, pipe in self._pipes.items():
+            passed_to = descriptor if _is_ours(descriptor) else None
+            thread = threading.Thread(
+                target=self._pass_on, args=(pipe, passed_to), name="litequeue-output", daemon=True
+            )
             thread.start()
+            self._threads.append(thread)
 
     def begin(self) -> None:
         """Forget what was printed so far: another run begins."""
@@ -38,7 +47,7 @@ class Output:
             cut, text = len(self._tail) > KEPT, bytes(self._tail[-KEPT:]).decode("utf-8", "replace")
         return text.partition("\n")[2].rstrip() if cut and "\n" in text else text.rstrip()
 
-    def _pass_on(self, pipe: IO[bytes], descriptor: int) -> None:
+    def _pass_on(self, pipe: IO[bytes], descriptor: int | None) -> None:
         with pipe:
             while True:
                 try:
@@ -55,7 +64,19 @@ class Output:
                     _write(descriptor, printed)
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _is_ours(descriptor: int) -> bool:
+    """Whether this is where the program prints.
+
+    HAZARD: in a program that was started without it, the number is that of the first file which was opened then.
+    """
+    stream = sys.__stdout__ if descriptor == 1 else sys.__stderr__
+    return stream is not None and not stream.closed
+
+
+def _write(descriptor: int | None, data: bytes) -> None:
     left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    while left and descriptor is not None:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:  # the program has said that it does not wait; this thread does
+            is_writable(descriptor, None)

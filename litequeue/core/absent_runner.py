@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 class Absent:
     """A worker that runs no job, and has ended as soon as it was started."""
 
+    id: int = 0
     claimed: int = 0
     settled: int = 0
     released: int = 0
     lost: int = 0
+    left_running: int = 0
+    recycled: bool = False
 
     def __init__(self, name: str | None) -> None:
         self.name: str = name or "absent"
@@ -23,8 +26,15 @@ class Absent:
         """Return at once."""
         return True
 
-    def stop(self) -> None:
+    def stop(self, *, now: bool = False) -> None:
         """Do nothing."""
+
+    def log_stacks(self) -> None:
+        """Do nothing."""
+
+    def wait_until_started(self) -> bool:
+        """Return at once."""
+        return True
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from litequeue.core.capacity import Capacity
 from litequeue.core.logger import about, log
-from litequeue.core.outcome import Released
+from litequeue.core.outcome import Died, Released
 from litequeue.core.store import Demand
 
 if TYPE_CHECKING:
@@ -225,6 +225,8 @@ class Claiming:
         counts = self._counts
         counts.settled += len(ended) - len(lost)
         counts.released += sum(type(end.outcome) is Released for end in ended)
+        if any(type(end.outcome) is Died for end in ended):
+            self.look_again()  # it is queued, and nobody is told
         counts.lost += len(lost)
         for end in lost:
             named = end.job.task_name, end.job.id, end.job.attempt

@@ -23,10 +23,10 @@ def load(found: Found) -> Task[..., Any]:
     module = _imported(found)
     standing = attribute(module, found.name)
     if found.recipe is not None:
-        name, options, codec, place = pickle.loads(found.recipe)  # noqa: S301  of the worker that has started us
+        name, options, place, of_queue = pickle.loads(found.recipe)  # noqa: S301  of the worker that has started us
         function = getattr(standing, "function", standing)
         if callable(function):
-            return Task(function, name, options, Queue(place, codec=codec))
+            return Task(function, name, options, Queue(place, **of_queue))
     elif isinstance(standing, Task):
         return standing
     raise ImportError(

@@ -46,6 +46,8 @@ def main(number: int) -> None:
             signal.signal(getattr(signal, name), _do_nothing)
     with suppress(OSError, ValueError, AttributeError):  # its stderr is replaced
         faulthandler.enable(all_threads=False)
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what it prints before a crash is seen
     sys.path[:], sys.argv[:] = setup.path, setup.argv
     send_records(lambda fields: channel.send(Logged(fields)), setup.levels, JobFilter())
     runner = Runner(channel, setup)

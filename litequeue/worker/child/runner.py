@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from litequeue.core.outcome import Outcome
     from litequeue.task import Task
 
+LONGEST_STACK = 6000  # characters
+
 
 class Runner:
     """The main thread runs jobs; another one, in `listen`, hears what the worker says meanwhile."""
@@ -44,6 +47,7 @@ class Runner:
         self._coroutine: StoppableTask | None = None
         self._stop_at = math.inf  # by the monotonic clock
         self._is_ending = False  # the worker has said that the run is to end now
+        self._is_coming = False  # a run was heard of, and has not begun
         work_here()
 
     def task_of(self, found: Found) -> Task[..., Any]:
@@ -64,6 +68,7 @@ class Runner:
         try:
             task = self.task_of(start.found)
         except BaseException as error:
+            self._is_coming = False
             self._channel.send(NotLoaded(describe(error)))
             return
         limited = Limited(task, start.soft, start.keep_for)
@@ -71,7 +76,7 @@ class Runner:
         run = begun(job, limited, self._clock, self._recorder, self._clock.monotonic())
         run.deadline = run.started + start.soft  # `timeout`, of the call too, is the worker's: it kills
         self._recorder.begin(task)
-        self._run, self._stop_at, self._is_ending = run, run.deadline, False
+        self._run, self._stop_at, self._is_ending, self._is_coming = run, run.deadline, False, False
         self._channel.send(Begun())
         outcome = asyncio.run(self._arun(run)) if task.is_coroutine else self._thread.execute(run)
         self._run, self._coroutine, self._stop_at = None, None, math.inf
@@ -93,15 +98,19 @@ class Runner:
 
     def listen(self) -> None:
         """Hear the worker until it closes its end, or is gone."""
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 if self._channel.waits(self._pause()):
                     self._hear(self._channel.receive())
                 else:
                     self._stop_if_due()
-        if self._run is not None:
-            _end_all()  # the worker is gone, and another one has the job
-        self._starts.put(None)
+        except (EOFError, OSError):
+            if self._run is not None:
+                _end_all()  # the worker is gone, and another one has the job
+            self._starts.put(None)
+        except BaseException:  # nobody would hear the worker any more, such as without memory
+            traceback.print_exc()
+            _end_all()
 
     def _pause(self) -> float | None:
         return None if self._stop_at == math.inf else max(0.0, self._stop_at - self._clock.monotonic())
@@ -109,6 +118,7 @@ class Runner:
     def _hear(self, message: Any) -> None:
         match message:
             case Start():
+                self._is_coming = True
                 if message.soft != math.inf:  # else nothing wakes this thread when it is over
                     self._stop_at = self._clock.monotonic() + message.soft
                 self._starts.put(message)
@@ -125,7 +135,8 @@ class Runner:
                 self._recorder.answered(message)
             case AskStack():
                 run = self._run
-                self._channel.send(Stack("" if run is None else self._where()))
+                # never a wait here: the worker may be waiting for this thread to read
+                self._channel.offer(Stack("" if run is None else self._where()[-LONGEST_STACK:]))
 
     def _end_coroutine(self) -> None:
         task = self._coroutine
@@ -140,15 +151,20 @@ class Runner:
     def _stop_if_due(self) -> None:
         """Raise `JobTimeout` in the function, or cancel the coroutine: the soft limit is over, or it is told to."""
         run, now = self._run, self._clock.monotonic()
-        if run is None or (now < run.deadline and not self._is_ending):  # it has not begun, or later than was thought
-            self._stop_at = now + TELL_AGAIN if run is None else run.deadline
-            return
-        run.timed_out = now >= run.deadline
-        self._stop_at = math.inf
+        if run is None:
+            self._stop_at = now + TELL_AGAIN if self._is_coming else math.inf
+        elif now < run.deadline and not self._is_ending:  # it has begun later than was thought
+            self._stop_at = run.deadline
+        else:
+            run.timed_out = now >= run.deadline
+            self._stop_at = math.inf if self._stopped(run) else now + TELL_AGAIN
+
+    def _stopped(self, run: Run) -> bool:
+        """Tell the function to stop; False: not now, because it is in our own work, or about to be called."""
         if run.task.is_coroutine:
             self._end_coroutine()
-        elif not self._thread.stop(run):
-            self._stop_at = now + TELL_AGAIN
+            return True
+        return self._thread.run is run and self._thread.stop(run)
 
 
 def _flush() -> None:

@@ -5,16 +5,28 @@ from __future__ import annotations
 import math
 import threading
 from contextlib import suppress
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from litequeue.children.child_process import ChildProcess
+from litequeue.children.child_process import EXIT_SEEN, ChildProcess
 from litequeue.children.log_records import handle
-from litequeue.children.messages import Answer, Begun, Called, Ended, Logged, NotLoaded, Ready, Stack, Start
+from litequeue.children.messages import (
+    Answer,
+    Begun,
+    Called,
+    Ended,
+    Logged,
+    NotLoaded,
+    Ready,
+    Stack,
+    Start,
+    travelling,
+)
 from litequeue.core.current_run import current_app
 from litequeue.core.logger import log
-from litequeue.core.outcome import Died, ErrorInfo, Failed, Outcome, Retried, interrupted
+from litequeue.core.outcome import Cancelled, Died, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, interrupted
 from litequeue.errors import Fenced
 from litequeue.worker.executor.context import Run
 from litequeue.worker.executor.execute import cut_short, written_off
@@ -28,7 +40,6 @@ if TYPE_CHECKING:
     from litequeue.worker.executor.pool import Setup
 
 START_WITHIN = 120.0  # seconds for a child to import the application
-LAST_WAIT = 0.5  # seconds for a child that has closed its end to be gone
 STOP_SIGNALS = (-9, -15)  # as exit codes
 DIED = "ChildDied"  # the type of the error of a run whose process died
 
@@ -50,6 +61,15 @@ class Jobs(Protocol):
 
     def note_failed_start(self, why: str) -> None:
         """Note that no child could be started."""
+
+    def not_loaded_for(self, task: str) -> float:
+        """Return for how many seconds jobs of this task are not tried, because it could not be imported."""
+
+    def note_loaded(self, task: str) -> None:
+        """Note that the task could be imported."""
+
+    def note_not_loaded(self, run: Run, error: ErrorInfo) -> float:
+        """Note that the task of a job could not be imported; return after how many seconds it is tried again."""
 
     def take(self) -> Claimed | None:
         """Take the next job of the backlog; None: there is none."""
@@ -94,9 +114,11 @@ class Handler:
         self._lock = threading.Lock()
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
-        self._given_up = self._killed = self._begun = self._used_up = self._ends = False
-        self._starting: ChildProcess | None = None
+        self._given_up = self._killed = self._begun = self._used_up = False
         self._child: ChildProcess | None = None
+        self._starting: ChildProcess | None = None
+        self._is_last = False  # no other child is started here
+        self.untold = False  # the child was not told what is asked of its run: it did not read
         self._over = threading.Event()
 
     # ---- other threads
@@ -115,31 +137,33 @@ class Handler:
 
     def call(self) -> None:
         """Let it look at the backlog, and after its child; one call is as good as two."""
-        if self._wakeup.locked():
-            self._wakeup.release()
+        with suppress(RuntimeError):  # another thread has called it at the same moment
+            if self._wakeup.locked():
+                self._wakeup.release()
 
     def wait_for_call(self) -> None:
         """Wait for `call`."""
         self._wakeup.acquire()
-
-    def stop_starting(self) -> None:
-        """Start no child any more, and kill one that is starting."""
-        self._ends = True
-        child = self._starting
-        if child is not None:
-            child.kill()
 
     def wait_for_end(self, seconds: float) -> None:
         """Wait until it has ended, unless it is at a run."""
         if self.run is None:
             self._over.wait(seconds)
 
-    def tell(self, message: object) -> None:
-        """Send a message to the child, if it is there."""
+    def tell(self, message: object) -> bool:
+        """Send a small message to the child, if it is there; False: it does not read just now. Never waits for it."""
         child = self._child
         if child is not None:
             with suppress(OSError, ValueError):
-                child.channel.send(message)
+                return child.channel.offer(message)
+        return True
+
+    def stop_starting(self) -> None:
+        """Start no child any more, and kill one that is starting."""
+        with self._lock:
+            self._is_last = True
+            if self._starting is not None:
+                self._starting.kill()
 
     def kill(self, run: Run) -> None:
         """Kill the child, if it is still at this run."""
@@ -190,38 +214,53 @@ class Handler:
         return self._child is not None or self._start()
 
     def _start(self) -> bool:
+        child = None
         try:
-            child = ChildProcess(self._pool.first_message())
-        except OSError as error:  # no process, no memory, no descriptor
-            self._pool.note_failed_start(str(error))
+            child = self._new_child()
+            if child is None:
+                return False
+            message = self._first_words(child)
+        except (OSError, RuntimeError, MemoryError, SubprocessError) as error:  # no process, thread, descriptor
+            if child is not None:
+                self._starting = None
+                child.take_end()
+            self._pool.note_failed_start(str(error) or type(error).__name__)
             return False
-        self._starting = child
-        if self._ends:  # it has not been seen yet by the one who said so
-            child.kill()
+        with self._lock:
+            self._starting = None
+            stopped = self._is_last
+        if isinstance(message, Ready) and not stopped:
+            self._child, self.is_up = child, True
+            self._pool.note_started()
+            return True
+        why = "it" if child.ends_within(EXIT_SEEN) else f"it was not ready within {START_WITHIN:g} s, and"
+        death = child.take_end()
+        output = f"; it printed last:\n{death.output}\n" if death.output else ""
+        if not stopped:
+            self._pool.note_failed_start(f"{why} {death}{output}")
+        return False
+
+    def _new_child(self) -> ChildProcess | None:
+        with self._lock:
+            if self._is_last:
+                return None
+            self._starting = child = ChildProcess()
+            return child
+
+    def _first_words(self, child: ChildProcess) -> Any:
+        child.begin(self._pool.first_message())
         while isinstance(message := child.next(START_WITHIN), Logged):
             handle(message.fields)
-        self._starting = None
-        if self._ends:
-            child.take_end()
-            return False
-        if not isinstance(message, Ready):
-            why = "it" if child.has_ended else f"it was not ready within {START_WITHIN:g} s, and"
-            death = child.take_end()
-            output = f"; it printed last:\n{death.output}\n" if death.output else ""
-            self._pool.note_failed_start(f"{why} {death}{output}")
-            return False
-        self._child, self.is_up = child, True
-        self._pool.note_started()
-        return True
+        return message
 
     def _one(self, job: Claimed) -> None:
         child = self._child
         assert child is not None  # noqa: S101  for the type: `_has_child` has just seen to it
         child.output.begin()
         child.jobs += 1
-        self._killed = self._begun = self._used_up = False
+        self._killed = self._begun = self._used_up = self.untold = False
         self.run = run = self._pool.begin(job, self.slot)
-        outcome = self._ran(child, run)
+        outcome = self._outcome(child, run)
         with self._lock:
             self.run = None
         if self._given_up:
@@ -232,16 +271,31 @@ class Handler:
         else:
             self._pool.ends(run, outcome, self.slot)
         self._pool.note_free()
-        if self._child is not None and (self._used_up or child.jobs == self._pool.max_jobs):
+        # killed: it has ended its run just before
+        if self._child is not None and (self._used_up or self._killed or child.jobs == self._pool.max_jobs):
             self._child, self.is_up = None, False
             child.end()
+
+    def _outcome(self, child: ChildProcess, run: Run) -> Outcome | None:
+        """Return how the run ended; None: it is to begin again, in another child."""
+        try:
+            outcome = self._ran(child, run)
+        except Exception as error:  # else the job would be running for ever
+            log.error("the handler of child process %d failed", child.pid, error=error)
+            outcome = self._after_death(child, run)
+        if outcome is None and (run.cancel_requested or run.release):
+            return Cancelled() if run.cancel_requested else Released()
+        return outcome
 
     def _ran(self, child: ChildProcess, run: Run) -> Outcome | None:
         """Have the child run the job; return how that ended, None: the child died before it had begun."""
         options = run.task.options
+        left = self._pool.not_loaded_for(run.job.task)
+        if left > 0:
+            return Snoozed(run.clock.now() + left)
         soft = math.inf if options.soft_timeout is None else options.soft_timeout
         found = self._pool.found[run.job.task]
-        self.tell(Start(run.job, found, soft, run.keep_for))
+        self._send(child, Start(run.job, found, soft, run.keep_for))
         while True:
             message = child.next()
             match message:
@@ -250,12 +304,14 @@ class Handler:
                     return outcome
                 case Begun():
                     self._begun = True
+                    self._pool.note_loaded(run.job.task)
                     if run.cancel_requested or run.release:  # asked for while the job was on its way
                         self._pool.ask(run)
                 case NotLoaded(error):
-                    return Failed(error)
+                    self._used_up = True  # what could be imported of it stays as it is; another one tries anew
+                    return Snoozed(run.clock.now() + self._pool.note_not_loaded(run, error))
                 case Called():
-                    self._perform(run, message)
+                    self._perform(child, run, message)
                 case Logged(fields):
                     handle(fields)
                 case Stack(told):
@@ -264,6 +320,11 @@ class Handler:
                 case _:
                     return self._after_death(child, run)
 
+    def _send(self, child: ChildProcess, message: object) -> None:
+        """Send a message of any size; waits while the child does not read."""
+        with suppress(OSError, ValueError):  # it is gone, which is seen next
+            child.channel.send(message)
+
     def _note_memory(self, child: ChildProcess, memory: int | None) -> None:
         most = self._pool.max_memory
         if most is not None and memory is not None and memory > most:
@@ -271,7 +332,7 @@ class Handler:
             log.info("child process %d holds %.0f MB, more than max_memory_per_child (%.0f MB): it is replaced", *told)
             self._used_up = True
 
-    def _perform(self, run: Run, called: Called) -> None:
+    def _perform(self, child: ChildProcess, run: Run, called: Called) -> None:
         """Do what the run asks of the store, and answer."""
         value: Any = None
         error: BaseException | None = None
@@ -280,7 +341,7 @@ class Handler:
         except (Exception, Fenced) as raised:
             error = raised
         if called.number is not None:
-            self.tell(Answer(called.number, value, error))
+            self._send(child, Answer(called.number, value, travelling(error)))
         elif isinstance(error, Fenced):
             self._pool.tell_lost(run)
 
@@ -295,17 +356,18 @@ class Handler:
         raise LookupError(method)
 
     def _after_death(self, child: ChildProcess, run: Run) -> Outcome | None:
-        closed = not child.ends_within(LAST_WAIT)
+        closed = not child.ends_within(EXIT_SEEN)
         death = child.take_end()
         self._child, self.is_up = None, False
         if self._given_up:
             return None
         with self._lock:
             killed = self._killed
-        if killed:
+        if killed and (self._begun or run.timed_out):
             return _with_output(written_off(run), death)
         if not self._begun:
-            log.warning("child process %d %s before it had begun a job; another takes its place", child.pid, death)
+            if not killed:
+                log.warning("child process %d %s before it had begun a job; another takes its place", child.pid, death)
             return None
         if self._pool.stops and death.code in (None, *STOP_SIGNALS):
             return cut_short(run)  # a service manager kills what is left of a service that it stops

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from litequeue.children.messages import Found, Setup
-    from litequeue.core.outcome import Outcome
+    from litequeue.core.outcome import ErrorInfo, Outcome
     from litequeue.core.records import Claimed
     from litequeue.task import Task
     from litequeue.worker.executor.context import Run
@@ -64,6 +64,7 @@ class ChildPool(Pool):
         self._stopping = False
         self.stops: bool = False  # the worker is being stopped
         self.app: str | None = current_app.get(None)
+        self._not_loaded: dict[str, tuple[float, float]] = {}  # until when, and the pause after that, of tasks
 
     def learn(self, tasks: Mapping[str, Task[..., Any]]) -> None:
         """Learn where these tasks are found; raises `Unsupported` for one that no child can find."""
@@ -182,10 +183,33 @@ class ChildPool(Pool):
 
     def note_failed_start(self, why: str) -> None:
         """Note that no child could be started, and start none for a while; its jobs go to other workers."""
-        pause = self._pause
-        self._pause = min(2 * pause, LONGEST_PAUSE)
-        self._paused_until = self._clock.monotonic() + pause
-        log.error("no child process could be started: %s; trying again in %s", why, text(pause))
+        with self._lock:
+            now = self._clock.monotonic()
+            if now >= self._paused_until:  # else another one could not be started, either
+                self._paused_until = now + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            left = self._paused_until - now
+        log.error("no child process could be started: %s; trying again in %s", why, text(round(left, 1)))
+
+    def not_loaded_for(self, task: str) -> float:
+        """Return for how many seconds jobs of this task are not tried, because it could not be imported."""
+        until, _ = self._not_loaded.get(task, (-math.inf, 0.0))
+        return until - self._clock.monotonic()
+
+    def note_loaded(self, task: str) -> None:
+        """Note that the task could be imported."""
+        self._not_loaded.pop(task, None)
+
+    def note_not_loaded(self, run: Run, error: ErrorInfo) -> float:
+        """Note that the task of a job could not be imported, for which no job is to blame; return the pause."""
+        task, now = run.job.task, self._clock.monotonic()
+        with self._lock:
+            until, pause = self._not_loaded.get(task, (-math.inf, FIRST_PAUSE))
+            if now >= until:  # else another child has met the same
+                self._not_loaded[task] = until, _ = now + pause, min(2 * pause, LONGEST_PAUSE)
+        told = run.job.task_name, error.type, error.message, text(round(until - now, 1)), error.traceback.rstrip()
+        log.error("%s cannot be imported in a child process: %s: %s; trying again in %s\n%s", *told)
+        return until - now
 
     def comes_late(self, job: Claimed) -> bool:
         """Whether the job's start counts against a rate, and comes too late for it."""
@@ -217,6 +241,9 @@ class ChildPool(Pool):
             for handler in list(self._idle):
                 if handler.has_lost_child:
                     handler.call()
+            for handler in list(self._handlers.values()):
+                if handler.untold and (run := handler.run) is not None:
+                    self.ask(run)
 
     def watch_in(self) -> float:
         """Return the seconds until children may be started again."""
@@ -227,7 +254,7 @@ class ChildPool(Pool):
         """Tell the child that its run is to end, by a cancel or a release."""
         handler = self._handler_of(run)
         if handler is not None:
-            handler.tell(Told((run.job.id, run.job.attempt), run.cancel_requested, run.release))
+            handler.untold = not handler.tell(Told((run.job.id, run.job.attempt), run.cancel_requested, run.release))
 
     def tell_lost(self, run: Run) -> None:
         """Tell the child that another worker has its job."""
@@ -281,12 +308,14 @@ class ChildPool(Pool):
         with self._lock:
             self._stopping = True
             idle, self._idle = self._idle, []
+        handlers = list(self._handlers.values())
+        for handler in handlers:
+            handler.stop_starting()
         for handler in idle:
             handler.call()
-        for handler in list(self._handlers.values()):
-            handler.stop_starting()
-        for handler in list(self._handlers.values()):
-            handler.wait_for_end(LAST_WAIT)
+        over = self._clock.monotonic() + LAST_WAIT
+        for handler in handlers:
+            handler.wait_for_end(max(0.0, over - self._clock.monotonic()))
 
     def _handler_of(self, run: Run) -> Handler | None:
         return next((handler for handler in list(self._handlers.values()) if handler.run is run), None)

@@ -1,0 +1,340 @@
+"""Functions that tests run in child processes: a child finds them here, by module and name."""
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from litequeue import GiveUp, Retry, Snooze, current_job
+
+LONG = 600  # seconds: longer than any test
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+async def add_slowly(a: int, b: int = 1) -> int:
+    await asyncio.sleep(0.001)
+    return a + b
+
+
+def double(text: str) -> str:
+    return text * 2
+
+
+def raises(message: str) -> None:
+    raise ValueError(message)
+
+
+# ---- ends of a child
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def abort() -> None:
+    os.abort()
+
+
+def exits(code: int) -> None:
+    os._exit(code)
+
+
+def prints_and_exits(text: str, code: int) -> None:
+    print(text)
+    os._exit(code)
+
+
+def closes_all_and_returns() -> int:
+    os.closerange(3, 4096)
+    return 1
+
+
+def closes_all_and_hangs() -> None:
+    os.closerange(3, 4096)
+    while True:
+        time.sleep(LONG)
+
+
+def fills_memory(limit: int) -> int:
+    """Ask for memory in C code that does not look whether it got any."""
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    while True:
+        there = libc.malloc(50_000_000)
+        ctypes.memset(there, 1, 50_000_000)
+
+
+def runs_out_of_memory(limit: int) -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    held = []
+    while True:
+        held.append(bytearray(20_000_000))
+
+
+def sys_exit(code: Any) -> None:
+    sys.exit(code)
+
+
+# ---- jobs that do not end
+
+
+def begins(path: str) -> None:
+    """Leave a file with this process's number, whole at once."""
+    whole = f"{path}.{os.getpid()}.part"
+    Path(whole).write_text(str(os.getpid()))
+    Path(whole).rename(path)
+
+
+def note(path: str) -> None:
+    Path(path).write_text("cleaned up")
+
+
+def hangs(path: str) -> None:
+    begins(path)
+    while True:
+        time.sleep(LONG)
+
+
+def hangs_in_c(path: str) -> None:
+    """Hang in C code that lets other threads run, and where no signal reaches Python."""
+    begins(path)
+    while True:
+        ctypes.CDLL(None).sleep(LONG)
+
+
+def hangs_in_c_with_the_interpreter(path: str) -> None:
+    begins(path)
+    while True:
+        ctypes.PyDLL(None).sleep(LONG)
+
+
+def hangs_deaf(path: str) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    hangs_in_c(path)
+
+
+def swallows_all(path: str) -> None:
+    begins(path)
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(LONG)
+
+
+def prints_without_end(path: str, line: str) -> None:
+    begins(path)
+    while True:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def gated(path: str, gate: str) -> int:
+    begins(path)
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def gated_once(path: str, gate: str) -> int:
+    """Hang in C code in the first run, and pass in the next."""
+    if current_job().attempt == 1:
+        hangs_in_c(path)
+    return gated(path, gate)
+
+
+async def gated_coroutine(path: str, gate: str) -> int:
+    begins(path)
+    while not os.path.exists(gate):
+        await asyncio.sleep(0.005)
+    return os.getpid()
+
+
+async def cancelled_coroutine(path: str, noted: str) -> None:
+    begins(path)
+    try:
+        await asyncio.sleep(LONG)
+    finally:
+        await asyncio.sleep(0.001)
+        note(noted)
+
+
+def sees_cancel(path: str) -> str:
+    begins(path)
+    while not current_job().cancelled:
+        time.sleep(0.005)
+    return "saw it"
+
+
+def prints(text: str) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        print(text)
+    return os.getpid()
+
+
+def second_try_after_death(path: str) -> None:
+    if not Path(path).exists():
+        Path(path).touch()
+        os._exit(1)
+    raise ValueError("no")
+
+
+# ---- limits
+
+
+def cleans_up(path: str, noted: str) -> None:
+    begins(path)
+    try:
+        while True:
+            time.sleep(0.005)
+    finally:
+        note(noted)
+
+
+def catches_timeout(path: str) -> str:
+    begins(path)
+    try:
+        while True:
+            time.sleep(0.005)
+    except TimeoutError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def catches_timeout_async(path: str) -> str:
+    begins(path)
+    try:
+        await asyncio.sleep(LONG)
+    except asyncio.CancelledError:
+        return "cancelled"
+    return "slept"
+
+
+def second_time(path: str) -> int:
+    if current_job().tries == 1:
+        hangs_in_c(path)
+    return current_job().tries
+
+
+# ---- what a job leaves behind, or does to its process
+
+
+def forks() -> int:
+    pid = os.fork()
+    if pid == 0:
+        return 99  # a copy must not end the job
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _square(number: int) -> int:
+    logging.getLogger("square").warning("square of %d: %s", number, "x" * 40_000)
+    return number * number
+
+
+def multiprocesses(method: str) -> list[int]:
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        return pool.map(_square, range(20), chunksize=1)
+
+
+def leaves_a_process(path: str) -> int:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(path).write_text(str(child.pid))
+    child.returncode = 0  # not ours to wait for
+    return child.pid
+
+
+def leaves_a_process_and_dies(path: str) -> None:
+    leaves_a_process(path)
+    os._exit(1)
+
+
+def leaves_a_thread() -> int:
+    threading.Thread(target=time.sleep, args=(LONG,)).start()
+    return os.getpid()
+
+
+def unencodable() -> object:
+    return object()
+
+
+def spoils_its_process(folder: str) -> int:
+    os.chdir(folder)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  left open
+    for number in range(3):
+        os.close(number)
+    return os.getpid()
+
+
+def logs(text: str) -> None:
+    logging.getLogger("shop").warning("%s", text, extra={"thing": threading.Lock(), "of": _Thing()})
+
+
+class _Thing:
+    """Is found in no other process: its class says that it is of a module that is nowhere."""
+
+    def __repr__(self) -> str:
+        return "a thing"
+
+
+_Thing.__module__ = "no_such_module"
+
+
+# ---- retries, snoozes
+
+
+def asks(what: str) -> int:
+    if current_job().attempt == 1:
+        raise {
+            "Retry": Retry("again", delay=0),
+            "Snooze": Snooze(0),
+            "GiveUp": GiveUp("enough"),
+            "ValueError": ValueError("no"),
+        }[what]
+    return current_job().attempt
+
+
+def reports(total: int) -> None:
+    for done in range(total + 1):
+        current_job().progress(done, total, f"at {done}")
+
+
+async def areports(total: int) -> None:
+    for done in range(total + 1):
+        await current_job().aprogress(done, total, f"at {done}")
+
+
+def completes(value: int) -> str:
+    with current_job().completing(value) as db:
+        db.execute("INSERT INTO effects VALUES (?)", (value,))
+    return "not stored"
+
+
+async def acompletes(value: int) -> str:
+    async with current_job().acompleting(value) as db:
+        result = db.execute("INSERT INTO effects VALUES (?)", (value,))
+        if hasattr(result, "__await__"):
+            await result
+    return "not stored"
+
+
+def charges(used: int) -> None:
+    current_job().charge("calls", used)
