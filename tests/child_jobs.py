@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from litequeue import GiveUp, Retry, Snooze, current_job
+from litequeue import Failure, GiveUp, Queue, Retry, Snooze, current_job
 
 LONG = 600  # seconds: longer than any test
 
@@ -164,7 +164,7 @@ def gated_once(path: str, gate: str) -> int:
 
 async def gated_coroutine(path: str, gate: str) -> int:
     begins(path)
-    while not os.path.exists(gate):
+    while not os.path.exists(gate):  # noqa: ASYNC240  a look at a name
         await asyncio.sleep(0.005)
     return os.getpid()
 
@@ -338,3 +338,46 @@ async def acompletes(value: int) -> str:
 
 def charges(used: int) -> None:
     current_job().charge("calls", used)
+
+
+async def handed_on(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def told_of(failure: Failure) -> str:
+    return f"{failure.error_type}: {failure.message}"
+
+
+def enqueues(path: str, number: int) -> str:
+    """Enqueue a job from inside a child, into the queue's own file."""
+    with Queue(path, durability="normal") as queue:
+        return queue.enqueue("add", number).id
+
+
+def older(version: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"a": arguments["first"], "b": 100 * version}
+
+
+def after_each_failure(failures: int) -> float:
+    return failures * 1000.0
+
+
+def set_up(connection: Any) -> None:
+    connection.execute("PRAGMA cache_size = -1000")
+
+
+def cache_size() -> str:
+    with current_job().completing("done") as db:
+        (size,) = list(db.execute("PRAGMA cache_size"))
+        db.execute("INSERT INTO effects VALUES (?)", (f"{size[0]} {type(db).__module__}",))
+    return "not stored"
+
+
+def spins() -> None:
+    while True:
+        pass
+
+
+def sleeps_briefly() -> None:
+    while True:
+        time.sleep(0.0001)

@@ -7,9 +7,11 @@ child what it does when it is started, so it is refused.
 from __future__ import annotations
 
 import ast
+import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 
 def is_guarded(file: str) -> bool:
@@ -37,9 +39,16 @@ def run_again(prepared: Mapping[str, str]) -> None:
     """Run the program's file as `__mp_main__`, and have it stand as `__main__`, too. Raises what it raises."""
     from multiprocessing import spawn
 
-    spawn.prepare(dict(prepared))
+    name = prepared.get("init_main_from_name", "")
+    if name.endswith(".__main__"):  # `python -m package`, which multiprocessing leaves out
+        module = ModuleType("__mp_main__")
+        vars(module).update(runpy.run_module(name, run_name="__mp_main__", alter_sys=True))
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    else:
+        spawn.prepare(dict(prepared))
 
 
 def main_file() -> str | None:
-    """Return the program's file; None in a notebook, in a session, and for `python -c`."""
-    return getattr(sys.modules.get("__main__"), "__file__", None)
+    """Return the program's file; None in a notebook, in a session, for `python -c`, and for a program from a pipe."""
+    file: str | None = getattr(sys.modules.get("__main__"), "__file__", None)
+    return None if file is None or file.startswith("<") else file
