@@ -21,18 +21,19 @@ class Output:
     def __init__(self, out: IO[bytes], err: IO[bytes]) -> None:
         self._tail = bytearray()
         self._lock = threading.Lock()
-        self._pipes = {1: out, 2: err}
+        self._pipes = {1: out, 2: err}  # those that no thread reads
         self._threads: list[threading.Thread] = []
 
     def follow(self) -> None:
         """Read from now on. Raises `RuntimeError` where the system gives no thread."""
-        for descriptor, pipe in self._pipes.items():
+        for descriptor, pipe in list(self._pipes.items()):
             passed_to = descriptor if _is_ours(descriptor) else None
             thread = threading.Thread(
                 target=self._pass_on, args=(pipe, passed_to), name="litequeue-output", daemon=True
             )
             thread.start()
             self._threads.append(thread)
+            del self._pipes[descriptor]
 
     def begin(self) -> None:
         """Forget what was printed so far: another run begins."""
@@ -40,7 +41,9 @@ class Output:
             self._tail.clear()
 
     def last(self) -> str:
-        """Return the last lines of a child that has ended."""
+        """Return the last lines of a child that has ended; nothing more is read that nobody follows."""
+        for pipe in self._pipes.values():
+            pipe.close()
         for thread in self._threads:
             thread.join(LAST_WAIT)
         with self._lock:

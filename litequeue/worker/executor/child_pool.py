@@ -189,7 +189,7 @@ class ChildPool(Pool):
                 self._paused_until = now + self._pause
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
             left = self._paused_until - now
-        log.error("no child process could be started: %s; trying again in %s", why, text(round(left, 1)))
+        log.error("no child process could be started: %s; trying again in %s", why, text(round(left, 2)))
 
     def not_loaded_for(self, task: str) -> float:
         """Return for how many seconds jobs of this task are not tried, because it could not be imported."""
