@@ -381,3 +381,12 @@ def spins() -> None:
 def sleeps_briefly() -> None:
     while True:
         time.sleep(0.0001)
+
+
+_kept: list[bytes] = []
+
+
+def keeps(size: int) -> int:
+    """Hold so much memory more."""
+    _kept.append(b"x" * size)
+    return os.getpid()
