@@ -29,7 +29,7 @@ help:
 demo: .venv/.stamp-demo
 	@$(PY) -m examples.demo $(FOLDER) $(ARGS)
 
-test: .venv/.stamp-test .venv/.stamp-servers
+test: .venv/.stamp-test .venv/.stamp-servers .venv/.stamp-frozen
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.stamp-lint

@@ -10,7 +10,12 @@ import subprocess
 import sys
 
 CHILD = "from litequeue.worker.child.main import main; main({number})"
-FROZEN_CHILD = "--litequeue-child"  # the first argument of a frozen program that is to be a child: see frozen_child.py
+FROZEN_CHILD = "--litequeue-child"  # the first argument of a frozen program that is to be a child
+RUN_ELSEWHERE = "give this worker children=0, and run these tasks in a worker that Python itself has started"
+BUILD_ANEW = (
+    "build it with PyInstaller from an environment in which litequeue is installed, where PyInstaller finds the hook "
+    f"by itself (docs/frozen.md); or {RUN_ELSEWHERE}"
+)
 
 
 def has_interpreter() -> bool:
@@ -18,9 +23,13 @@ def has_interpreter() -> bool:
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
-def hands_over_when_frozen() -> bool:
-    """Whether this frozen program begins with our hook, which turns a process of it into a child when asked to."""
-    return bool(sys.executable) and bool(getattr(sys, "litequeue_hook", False))
+def why_no_child() -> tuple[str, str] | None:
+    """Return why no child can be started from this program, and what to do; None: it can."""
+    if has_interpreter() or (sys.executable and hasattr(sys, "litequeue_hook")):  # the mark of pyi_rth_litequeue.py
+        return None
+    if getattr(sys, "frozen", False):
+        return "this program is frozen, without litequeue's hook for PyInstaller", BUILD_ANEW
+    return "Python is embedded here, and sys.executable does not say where its interpreter is", RUN_ELSEWHERE
 
 
 def interpreter_with(code: str) -> list[str]:

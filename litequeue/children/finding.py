@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from litequeue.children.command import has_interpreter
+from litequeue.children.command import has_interpreter, why_no_child
 from litequeue.children.main_module import is_guarded, main_file
 from litequeue.children.messages import Found
 from litequeue.core.attached import Attached
@@ -27,6 +27,8 @@ INSTEAD = "put the function at the top level of a module that a fresh interprete
 
 def found(task: Task[..., Any], place: str) -> Found:
     """Return where a child finds this task; raises `Unsupported`, which says why not. `place`: the queue's file."""
+    if refusal := why_no_child():
+        raise _refused(task, *refusal, what="no child process can be started")
     function = task.function
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str)):
@@ -57,8 +59,10 @@ def _check_main(task: Task[..., Any]) -> None:
         raise _refused(task, guard, "put such a line there, or put the function into another module")
 
 
-def _refused(task: Task[..., Any], why: str, instead: str = INSTEAD) -> Unsupported:
-    return Unsupported(f"task {task.name!r} has process=True, and a child process cannot find it: {why}; {instead}")
+def _refused(
+    task: Task[..., Any], why: str, instead: str = INSTEAD, *, what: str = "a child process cannot find it"
+) -> Unsupported:
+    return Unsupported(f"task {task.name!r} has process=True, and {what}: {why}; {instead}")
 
 
 def _recipe(task: Task[..., Any], place: str) -> bytes:
