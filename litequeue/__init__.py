@@ -9,9 +9,11 @@ from litequeue.core.compositions import Failure
 from litequeue.core.hints import missing_public_name
 from litequeue.core.records import JobError, Page, Progress, Status
 from litequeue.core.retry import GiveUp, Retry, Snooze
+from litequeue.core.streams import StreamEvent
 from litequeue.errors import (
     DecodeError,
     DriverConflict,
+    EmitLimit,
     EncodeError,
     Fenced,
     JobCancelled,
@@ -50,6 +52,7 @@ from litequeue.scheduling.intervals import every
 from litequeue.scheduling.schedules import Schedule, Schedules, StoredSchedule
 from litequeue.scheduling.triggers import at, first_of
 from litequeue.serialization.json_codec import Codec
+from litequeue.stream import Stream
 from litequeue.task import Task
 from litequeue.worker.executor.context import Run, current_job
 from litequeue.worker.executor.job_filter import JobFilter
@@ -75,6 +78,7 @@ __all__ = [
     "Codec",
     "DecodeError",
     "DriverConflict",
+    "EmitLimit",
     "EncodeError",
     "Failure",
     "Fenced",
@@ -119,6 +123,8 @@ __all__ = [
     "StoreReplaced",
     "StoredLimit",
     "StoredSchedule",
+    "Stream",
+    "StreamEvent",
     "Task",
     "UnknownTask",
     "UnsafeFilesystem",

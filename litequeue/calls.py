@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.engine import Submitted
     from litequeue.core.source import Source
+    from litequeue.stream import Values
 
 R = TypeVar("R")
 
@@ -112,8 +113,8 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
     Of each its id alone is kept: 8 bytes, or none where the engine tells those of a chunk by a sequence of its own.
     """
 
-    def __init__(self, source: Source, decode: Callable[[bytes | None, bytes], Any]) -> None:
-        self._source, self._decode = source, decode
+    def __init__(self, source: Source, values: Values) -> None:
+        self._source, self._values = source, values
         self._chunks: list[str | Sequence[Submitted] | list[Job[R]]] = []
         self._ends: list[int] = []  # of chunks: how many jobs there are up to there
         self._are_pending = False
@@ -167,7 +168,7 @@ class EnqueuedJobs(Sequence[Job[R]], Generic[R]):
         if isinstance(chunk, list):
             return chunk
         ids = chunk.split() if isinstance(chunk, str) else [each.id for each in chunk]
-        return [Job(job_id, self._source, self._decode) for job_id in ids]
+        return [Job(job_id, self._source, self._values) for job_id in ids]
 
     def __repr__(self) -> str:
         return f"<EnqueuedJobs {len(self)}>"

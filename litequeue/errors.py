@@ -106,6 +106,10 @@ class PartlyEnqueued(LiteQueueError):
         return type(self), (str(self),)  # jobs belong to a queue of this process
 
 
+class EmitLimit(LiteQueueError):
+    """The run has emitted as many values, or as many bytes, as one run may. What it emitted before stays."""
+
+
 class PayloadTooLarge(LiteQueueError, ValueError):
     """The encoded arguments exceed the queue's `max_payload`."""
 

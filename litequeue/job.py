@@ -25,9 +25,12 @@ from litequeue.core.records import (
 from litequeue.core.source import Source
 from litequeue.core.why import still_runs
 from litequeue.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, JobTimeout
+from litequeue.stream import Stream, checked_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
+
+    from litequeue.stream import Values
 
 R = TypeVar("R")
 
@@ -39,19 +42,19 @@ class Job(JobWords, Generic[R]):
     `await job` waits for the result. Ids are opaque text.
     """
 
-    __slots__ = ("_born", "_decode", "_ended", "_record", "_source", "id")
+    __slots__ = ("_born", "_ended", "_record", "_source", "_values", "id")
 
     def __init__(
         self,
         job_id: str,
         source: Source,
-        decode: Callable[[bytes | None, bytes], Any],
+        values: Values,
         record: JobSummary | NewJob | None = None,
         born: float | None = None,
     ) -> None:
         self.id: str = job_id
         self._born = born  # when it was enqueued in a transaction that may be rolled back: its id is then another's
-        self._source, self._decode, self._record = source, decode, record
+        self._source, self._values, self._record = source, values, record
         self._ended: JobRecord | None = None  # its end, as a wait for many jobs has loaded it
 
     def _loaded(self) -> JobSummary:
@@ -318,6 +321,15 @@ class Job(JobWords, Generic[R]):
     def __await__(self) -> Generator[Any, None, R]:
         return self.aresult().__await__()
 
+    def stream(self, after: int = 0, *, timeout: timedelta | float | str | None = None) -> Stream:
+        """Return what it emits, behind event number `after`: for `for`, or `async for`, which wait for what comes.
+
+        It ends when the job has ended. `timeout`: how long all its waiting may take, a duration; then `TimeoutError`,
+        as of `result()`. Raises `JobNotFound` where the iteration begins.
+        """
+        self._source.check_streams()
+        return Stream(self.id, self._source, self._values, checked_after(after), _span(timeout))
+
     def to_dict(self) -> JobDict:
         """Return its state at the last load as plain values, which JSON can hold; `dict(job)` returns the same.
 
@@ -334,7 +346,7 @@ class Job(JobWords, Generic[R]):
 
     def _outcome(self, record: JobRecord) -> R:
         if record.status is Status.SUCCEEDED:
-            value: R = self._decode(record.result, record.payload)
+            value: R = self._values.decode_result(record.result, record.payload)
             return value
         if record.status is Status.CANCELLED:
             reason = reason_of(record)
@@ -360,7 +372,7 @@ class Job(JobWords, Generic[R]):
         )
 
     def __copy__(self) -> Job[R]:
-        return Job(self.id, self._source, self._decode, self._record, self._born)
+        return Job(self.id, self._source, self._values, self._record, self._born)
 
     def __deepcopy__(self, _copied: object) -> Job[R]:
         return self.__copy__()

@@ -38,7 +38,7 @@ from litequeue.lock import Lock
 from litequeue.options import Options, TaskOptions, features_needed, jobs_where, limit, span, task_options
 from litequeue.scheduling.declared import DeclaredSchedules
 from litequeue.scheduling.schedules import Schedule, ScheduleOptions, Schedules, check_call
-from litequeue.serialization.json_codec import Codec, JsonCodec, checked_codec
+from litequeue.serialization.json_codec import Codec, JsonCodec, PlainValues, checked_codec
 from litequeue.sqlite.store import SqliteStore
 from litequeue.task import AsyncTask, Task
 from litequeue.worker_options import WorkerOptions, run_options, worker_features
@@ -121,7 +121,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         self._tasks: Registry[Task[..., Any]] = Registry()
         self._names = Names(self._tasks, self)
         self._declared: dict[str, list[Declaration]] = {}
-        self.declared: DeclaredSchedules = DeclaredSchedules(self._decode_plain)
+        self.declared: DeclaredSchedules = DeclaredSchedules(self.plain_values.decode_value)
         self.limits_declared: DeclaredLimits = DeclaredLimits()
         self.file_options: Mapping[str, Any] = {
             "driver": driver,
@@ -289,11 +289,13 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
 
     def _known(self, record: JobSummary, born: float | None = None) -> Job[Any]:
         task = self._tasks.get(record.task)
-        decode = self._decode_plain if task is None else task.signature.decode_result
-        return Job(record.id, self.engine.jobs, decode, record, born)
+        values = self.plain_values if task is None else task.signature
+        return Job(record.id, self.engine.jobs, values, record, born)
 
-    def _decode_plain(self, data: bytes | None, _call: bytes | None = None) -> Any:
-        return None if data is None else self.codec.decode(data)
+    @property
+    def plain_values(self) -> PlainValues:
+        """What reads values of tasks that are not declared here."""
+        return PlainValues(self.codec)
 
     # ---- transactions
 

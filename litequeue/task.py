@@ -324,7 +324,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         return NewJobs(NewJob(payload=b"", **like), payloads)
 
     def _enqueued(self) -> EnqueuedJobs[R]:
-        return EnqueuedJobs[R](self._owner.source, self.signature.decode_result)
+        return EnqueuedJobs[R](self._owner.source, self.signature)
 
     # ---- options of one call
 
@@ -342,7 +342,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         if not (submitted.fresh and submitted.shown is True):
             record = submitted.shown if submitted.fresh and isinstance(submitted.shown, NewJob) else None
         born = new.created_at if submitted.pending and submitted.fresh else None
-        return Job(submitted.id, self._owner.source, self.signature.decode_result, record, born)
+        return Job(submitted.id, self._owner.source, self.signature, record, born)
 
     # ---- options of a call
 

@@ -23,6 +23,7 @@ FLOORS = [
     "options",
     "call_fields",
     "worker_options",
+    "stream",
     "job",
     "task_owner",
     "room",

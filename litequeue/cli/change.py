@@ -15,6 +15,7 @@ from litequeue.core.names import some
 from litequeue.core.records import Status
 from litequeue.errors import JobNotFound, KeyConflict, LiteQueueError, Unsupported
 from litequeue.job import Job
+from litequeue.serialization.json_codec import JsonCodec, PlainValues
 from litequeue.sqlite.file.opening import Driver
 from litequeue.sqlite.parts.bulk import Changed
 from litequeue.sqlite.store import SqliteStore
@@ -125,10 +126,9 @@ def _is_cancelled(store: SqliteStore, job_id: str, until: float) -> bool:
     found = store.jobs.look_up(job_id)
     if found.status.finished:
         return found.status is Status.CANCELLED
-    return Job[None](job_id, store.jobs, _no_result).cancel(wait=max(0.0, until - store.clock.monotonic()))
-
-
-def _no_result(_stored: bytes | None, _call: bytes) -> None: ...
+    return Job[None](job_id, store.jobs, PlainValues(JsonCodec())).cancel(
+        wait=max(0.0, until - store.clock.monotonic())
+    )
 
 
 def _place_and_ids(

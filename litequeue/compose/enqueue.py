@@ -136,7 +136,7 @@ def _job_of(built: Built, stored: StoredPlan) -> Job[Any]:
     """Return the job at the end of what was stored, or of the composition that has the key."""
     plan, owner, builder = built
     if stored.found is not None:
-        return Job(stored.last, owner.source, builder.tasks[plan.last].signature.decode_result)
+        return Job(stored.last, owner.source, builder.tasks[plan.last].signature)
     return _job(built, stored, plan.last)
 
 
@@ -144,7 +144,7 @@ def _job(built: Built, stored: StoredPlan, place: int) -> Job[Any]:
     plan, owner, builder = built
     new = as_stored(plan.jobs[place], stored, place)
     born = plan.created_at if stored.pending and place not in stored.held else None
-    return Job(stored.jobs[place], owner.source, builder.tasks[place].signature.decode_result, new, born)
+    return Job(stored.jobs[place], owner.source, builder.tasks[place].signature, new, born)
 
 
 def as_stored(new: NewJob, stored: StoredPlan, place: int) -> NewJob | None:

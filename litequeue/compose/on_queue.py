@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from litequeue.core.engine import Engine
     from litequeue.core.groups import CompositionStore
     from litequeue.core.plan import Plan, StoredPlan
+    from litequeue.serialization.json_codec import PlainValues
     from litequeue.task_owner import Owner
 
 
@@ -32,7 +33,9 @@ class HasGroups:
         """Raise `Unsupported` if the engine lacks one of them."""
         raise NotImplementedError
 
-    def _decode_plain(self, data: bytes | None, _call: bytes | None = None) -> Any:
+    @property
+    def plain_values(self) -> PlainValues:
+        """What reads values of tasks that are not declared here."""
         raise NotImplementedError
 
     def group(self, group_id: str) -> JobGroup[Any]:
@@ -62,5 +65,4 @@ class HasGroups:
     def job_of(self, job_id: str, task: str) -> Job[Any]:
         """Return the job of a task of that stored name."""
         known = self._tasks.get(task)
-        decode = self._decode_plain if known is None else known.signature.decode_result
-        return Job(job_id, self.engine.jobs, decode)
+        return Job(job_id, self.engine.jobs, self.plain_values if known is None else known.signature)

@@ -39,6 +39,7 @@ class Feature(str, Enum):
     KEY_FOR = "key_for"  # key_scope="10s"
     AT_MOST_ONCE = "at_most_once"  # delivery="at_most_once"
     MAX_PENDING = "max_pending"  # max_pending=
+    STREAMS = "streams"  # current_job().emit(), job.stream()
     POSITION = "position"  # job.position()
     REPLACE = "replace"  # on_conflict="replace"
     LISTING = "listing"  # queue.jobs()
@@ -299,6 +300,10 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
     ),
     Feature.MAX_PENDING: ("max_pending=", "look at queue.engine.jobs.counts() before you enqueue"),
     Feature.POSITION: ("job.position()", "look at job.status, and at how many jobs the queue has"),
+    Feature.STREAMS: (
+        "current_job().emit() and job.stream()",
+        "return the values as the result, or write them where the reader looks",
+    ),
     Feature.LISTING: ("queue.jobs()", "keep the ids of your jobs, and look each up by queue.job(id)"),
     Feature.COMPOSITION: (
         "a composition (chain, group, chord, after=, on_success=, on_failure=, map, chunks)",

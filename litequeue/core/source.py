@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from litequeue.core.records import JobRecord
+    from litequeue.core.streams import Events
     from litequeue.errors import QueueFull
 
 MOST_BEFORE = 10_000  # jobs that `position` counts
@@ -75,6 +76,18 @@ class Source(Protocol):
 
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`."""
+
+    def check_streams(self) -> None:
+        """Raise `Unsupported` where the engine keeps nothing that jobs emit."""
+
+    def events(self, job_id: str, after: int, left: float | None, timeout: float | None) -> Events:
+        """Return the next events of a job behind that number, oldest first; block until there are any, or it has ended.
+
+        After `left` seconds raise `TimeoutError`, which tells of a wait of `timeout`. Raises `JobNotFound`.
+        """
+
+    async def aevents(self, job_id: str, after: int, left: float | None, timeout: float | None) -> Events:
+        """Async twin of `events`."""
 
     def watch(self, job_ids: Sequence[str], tell: Callable[[Sequence[str]], object]) -> Callable[[], object]:
         """Tell once of each of these jobs when it has ended or is gone; never blocks.

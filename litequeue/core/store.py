@@ -208,6 +208,12 @@ class Runs(Protocol):
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
 
+    def emit(self, job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
+        """Take in a value, which is written soon; never blocks. `lost` is called if the run is not the job's any more.
+
+        The end of the run is never on record before its values.
+        """
+
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = ...
     ) -> AbstractContextManager[Any]:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from litequeue.core.clock import SystemClock
+from litequeue.ipc.result_waiter import EMITTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +51,9 @@ class ResultPoll:
         version = self._ends.file_version()
         if version == self._seen and not always:
             return []
-        ids = waiting()
-        ended: list[str] = []
+        names = waiting()
+        ids = [name for name in names if not name.startswith(EMITTED)]
+        ended = [name for name in names if name.startswith(EMITTED)]  # there may be more: each of them looks
         for first in range(0, len(ids), CHUNK):
             ended += self._ends.ended_among(ids[first : first + CHUNK])
         self._seen = version

@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from litequeue.ipc.notifier import Listener
 
 
-class Waiter:
-    """One wait for one job, by a thread. `listener`: where it listens, for itself and all others."""
+EMITTED = "+"  # no id begins with it
 
-    def __init__(self, job_id: str) -> None:
+
+def emitted_by(job_id: str) -> str:
+    """Return the name under which one waits for what a job emits, beside the ids of those that wait for ends."""
+    return f"{EMITTED}{job_id}"
+
+
+class Waiter:
+    """One wait for one job, by a thread. `also`: another name to be told of; `listener`: where it listens, for all."""
+
+    def __init__(self, job_id: str, *also: str) -> None:
         self.job_id = job_id
-        self.job_ids: tuple[str, ...] = (job_id,)
+        self.job_ids: tuple[str, ...] = (job_id, *also)
         self.context: Context = copy_context()  # tells which job waits, if one does
         self.listener: Listener | None = None
         self._notifier = threading.Lock()  # an Event does the same in ten calls of Python
@@ -57,11 +65,11 @@ class Waiter:
 class AsyncWaiter:
     """The same on an event loop."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, *also: str) -> None:
         import asyncio
 
         self.job_id = job_id
-        self.job_ids: tuple[str, ...] = (job_id,)
+        self.job_ids: tuple[str, ...] = (job_id, *also)
         self.context: Context = copy_context()
         self.event: asyncio.Event = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()

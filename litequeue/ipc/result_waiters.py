@@ -120,9 +120,9 @@ class ResultWaiters:
             while True:
                 if deadline is not None and self._reads.busy():
                     self._wait_to_read(job_id, timeout, deadline)
-                if has_ended(job_id) or self._left(deadline) == 0:
+                if has_ended(job_id) or self.left(deadline) == 0:
                     break
-                self._sleep(waiter, deadline)
+                self.sleep(waiter, deadline)
             record = look_up(job_id)
             if not record.status.finished:
                 doing = self._reads.doing(record) if self._reads.free_within(LOOK) else None
@@ -136,8 +136,6 @@ class ResultWaiters:
 
     async def await_end(self, job_id: str, timeout: float | None) -> JobRecord:
         """Async twin of `wait`; the time limit also covers reads, which are made in another thread."""
-        import asyncio
-
         deadline = None if timeout is None else self._monotonic() + timeout
         waiter = AsyncWaiter(job_id)
         self.add(waiter)
@@ -149,20 +147,9 @@ class ResultWaiters:
                     raise _late(job_id, timeout, UNREAD) from None
                 if found is not None:
                     return require(found)
-                left = self._left(deadline)
-                if left == 0:
+                if self.left(deadline) == 0:
                     return await self._at_last(job_id, timeout)
-                # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
-                loop = asyncio.get_running_loop()
-                timer = None if left is None else loop.call_later(left, waiter.event.set)
-                try:
-                    await waiter.event.wait()
-                finally:
-                    if timer is not None:
-                        timer.cancel()
-                waiter.event.clear()
-                if self._listener is None:
-                    self.add(waiter)  # again, after close()
+                await self.asleep(waiter, deadline)
         finally:
             self.remove(waiter)
 
@@ -203,14 +190,14 @@ class ResultWaiters:
     def _forget(self, watch: Watch) -> None:
         self._table.take(watch, tuple(watch.job_ids))
 
-    def _left(self, deadline: float | None) -> float | None:
+    def left(self, deadline: float | None) -> float | None:
         """Seconds until the deadline, 0 once it has passed; None where there is none."""
         return None if deadline is None else max(0.0, deadline - self._monotonic())
 
     @interruptible
-    def _sleep(self, waiter: Waiter, deadline: float | None) -> None:
+    def sleep(self, waiter: Waiter, deadline: float | None) -> None:
         """Block until the job may have ended, or the deadline has passed."""
-        while (left := self._left(deadline)) != 0:
+        while (left := self.left(deadline)) != 0:
             listener = self._listener
             if listener is None:
                 self.add(waiter)  # again, after close(); so it has to look again
@@ -220,6 +207,22 @@ class ResultWaiters:
             if told:
                 return
             self._look(LOOK if left is None else min(left, LOOK))
+
+    async def asleep(self, waiter: AsyncWaiter, deadline: float | None) -> None:
+        """Async twin of `sleep`."""
+        import asyncio
+
+        # not wait_for(): up to Python 3.11 it loses a cancel that comes as the event is set
+        left = self.left(deadline)
+        timer = None if left is None else asyncio.get_running_loop().call_later(left, waiter.event.set)
+        try:
+            await waiter.event.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        waiter.event.clear()
+        if self._listener is None:
+            self.add(waiter)  # again, after close()
 
     @interruptible
     def _look(self, patience: float, *, always: bool = False) -> None:
@@ -243,7 +246,7 @@ class ResultWaiters:
 
     def _patience(self, deadline: float | None) -> float | None:
         """Seconds that a look may take: also after the deadline it is given a moment."""
-        left = self._left(deadline)
+        left = self.left(deadline)
         return None if left is None else left + LOOK
 
     def _wait_to_read(self, job_id: str, timeout: float | None, deadline: float) -> None:

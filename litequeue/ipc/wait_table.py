@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from litequeue.ipc.result_waiter import Waiter, Waits, Watch
+from litequeue.ipc.result_waiter import EMITTED, Waiter, Waits, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,4 +78,5 @@ class WaitTable:
     def contexts(self) -> list[tuple[Context, str]]:
         """Return each wait's context, and the job's id."""
         with self.lock:
-            return [(one.context, job_id) for job_id, ones in self._waiting.items() for one in ones]
+            waiting = self._waiting.items()
+            return [(one.context, name) for name, ones in waiting if not name.startswith(EMITTED) for one in ones]

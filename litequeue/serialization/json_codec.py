@@ -73,6 +73,23 @@ def checked_codec(codec: object) -> Codec:
     return cast("Codec", codec)
 
 
+class PlainValues:
+    """Reads values as plain data, whatever a task says of them."""
+
+    __slots__ = ("_codec",)
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def decode_result(self, data: bytes | None, _call: bytes | None = None) -> Any:
+        """Return a result; None where there is none. Raises what the codec raises."""
+        return None if data is None else self._codec.decode(data)
+
+    def decode_value(self, data: bytes) -> Any:
+        """Return an emitted value."""
+        return self._codec.decode(data)
+
+
 def digest(data: bytes) -> str:
     """Return 32 hex digits (BLAKE2b, 16 bytes), the same for the same bytes in every process."""
     import hashlib

@@ -224,6 +224,17 @@ class Signature:
             return list(map(self._restored_result, value))
         return self._restored_result(value)
 
+    def encode_value(self, value: object) -> bytes:
+        """Return the bytes of an emitted value. Raises `EncodeError`, whose `path` starts at `value`."""
+        try:
+            return self._writer(value)
+        except Exception as error:
+            raise refusal(self._writer, value, "value", error) from error.__cause__ or error
+
+    def decode_value(self, data: bytes) -> Any:
+        """Return an emitted value, which no annotation describes, as plain data. Raises `DecodeError`."""
+        return self.stored.value(data)
+
     def _is_chunk(self, call: bytes) -> bool:
         if self._own and not call.endswith(b",2]"):
             return False

@@ -24,6 +24,7 @@ from litequeue.core.owner_process import OwnerProcess, forked_without_hooks
 from litequeue.core.records import Status
 from litequeue.ipc.notifier import CANCEL, DONE, JOBS, WORK, Notifier
 from litequeue.ipc.process_lock import directory_of, is_held, open_directory
+from litequeue.ipc.result_waiter import emitted_by
 from litequeue.ipc.result_waiters import ALL, ResultWaiters
 from litequeue.ipc.room_waiters import RoomWaiters
 from litequeue.sqlite.commit.external_connection import perform_held
@@ -38,6 +39,7 @@ from litequeue.sqlite.jobs.room import queued_of
 from litequeue.sqlite.limits.rules import KnownRules
 from litequeue.sqlite.read_connection import ReadConnection
 from litequeue.sqlite.result_reads import ResultReads
+from litequeue.sqlite.streams.emitter import Emitter
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,10 +98,11 @@ class Kernel:
             full=file.durability == "full",
             monotonic=clock.monotonic,
             fair_lock=FairLock(self.path),
-            check=self.fence.check,
+            check=self._check,
             enter=self.owner.enter,
             keep_hooks=keep_hooks,
         )
+        self.emitter: Emitter = Emitter(self.writer, self.tell_emitted)
         self.copying: threading.Lock = threading.Lock()  # while a backup has the file open, on a connection of its own
         self.turns: Turns = Turns()
         self.known_rules: KnownRules = KnownRules(clock)
@@ -243,9 +246,27 @@ class Kernel:
 
     def tell_ended(self, job_ids: list[str]) -> None:
         """Notify all that wait for these jobs, here and in other processes."""
-        self.waiters.ended(job_ids)
-        message = " ".join(job_ids).encode()
+        self._tell_waiters(job_ids)
+
+    def tell_emitted(self, job_ids: list[str]) -> None:
+        """Notify all that follow these jobs: there is more to read."""
+        self._tell_waiters(list(map(emitted_by, job_ids)))
+
+    def _tell_waiters(self, names: list[str]) -> None:
+        self.waiters.ended(names)
+        message = " ".join(names).encode()
         self.done_notifier.notify(message if len(message) < LARGEST_MESSAGE else ALL, but=self.waiters.listener)
+
+    def _check(self, db: Connection) -> None:
+        """Before all else in each write transaction."""
+        self.fence.check(db)
+        if self.emitter.pending.values:
+            perform(db, self.emitter.pending.steps())
+
+    def check_ends(self, db: Connection) -> None:
+        """The same before ends of runs alone, in a file that a newer litequeue has migrated."""
+        self.fence.check_ends(db)
+        perform(db, self.emitter.pending.steps())
 
     # ---- closing
 
@@ -253,6 +274,7 @@ class Kernel:
         """Close the connections, one inside a transaction at its end; they are opened again when they are needed."""
         if self.owner.is_another:
             raise forked_without_hooks(self.file.path)
+        self.emitter.close()
         self.owner.forget()  # first: a thread that opens them again meanwhile says so again
         self.waiters.close()
         self.notifier.close()
@@ -330,6 +352,7 @@ class Kernel:
         self._thread.reset_after_fork()
         self.reads.reset_after_fork()
         self._listing_thread.reset_after_fork()
+        self.emitter.reset_after_fork()
         self.waiters.reset_after_fork()
         self.idle.reset_after_fork()
         self.rooms.reset_after_fork()

@@ -71,6 +71,7 @@ _DROPS = (
     "drop_orphaned_errors",
     "drop_orphaned_payloads",
     "drop_orphaned_results",
+    "drop_orphaned_streams",
     "drop_orphaned_takes",
     "drop_orphaned_parked",
     "drop_orphaned_orders",

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from litequeue.sqlite.drivers.connection import Connection, Steps
 
 CHUNK = 500
-_PRUNE = "prune_errors", "prune_payloads", "prune_results", "prune_takes", "prune_timed_keys", "empty_newest", "prune"
+_PRUNE = (
+    *("prune_errors", "prune_payloads", "prune_results", "prune_streams", "prune_takes", "prune_timed_keys"),
+    *("empty_newest", "prune"),
+)
 SLICE = 200  # jobs that are deleted between two looks at the clock
 
 

@@ -31,6 +31,7 @@ from litequeue.sqlite.jobs.user_answers import aanswered, answered
 from litequeue.sqlite.limits.bring_back import bring_these_back
 from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
 from litequeue.sqlite.parts.spreading import spread
+from litequeue.sqlite.parts.streams import Streams
 from litequeue.sqlite.parts.within import ain_transaction, in_transaction
 from litequeue.sqlite.result_reads import BUSY
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from litequeue.errors import QueueFull
     from litequeue.sqlite.commit.open_transaction import OpenTransaction
     from litequeue.sqlite.drivers.connection import Connection, Steps
-    from litequeue.sqlite.kernel import Kernel
 
 
 class _Dispatched(NamedTuple):
@@ -56,11 +56,8 @@ class _Dispatched(NamedTuple):
     more: bool
 
 
-class Jobs:
+class Jobs(Streams):
     """The jobs of one file, as a caller sees them."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel, self._writer = kernel, kernel.writer
 
     # ---- enqueue
 

@@ -102,7 +102,7 @@ class Runs:
         try:
             return self._writer.run(work)
         except SchemaTooNew:
-            check = self._kernel.fence.check_ends
+            check = self._kernel.check_ends
             return self._writer.run_outside(lambda db: transact(db, work, check), durable=True)
 
     def _tell_settled(self, ended: Sequence[Ended]) -> None:
@@ -150,6 +150,7 @@ class Runs:
             held.after += [then, lambda: self._tell_completed(job, ended)]
             perform(held.require_sync(), settle.require_mine(job))
             yield held.require_sync().raw
+            perform(held.require_sync(), self._kernel.emitter.pending.more())
             now = self._kernel.clock.now()
             perform(held.require_sync(), settle.complete(job, result, now, until(now, keep_for), ended))
 
@@ -163,6 +164,8 @@ class Runs:
             held.after += [then, lambda: self._tell_completed(job, ended)]
             await perform_held(held, settle.require_mine(job))
             yield held.adb if held.adb is not None else held.require_sync().raw
+            emitted = self._kernel.emitter.pending
+            await perform_held(held, emitted.more() if held.adb is None else emitted.steps())
             now = self._kernel.clock.now()
             await perform_held(held, settle.complete(job, result, now, until(now, keep_for), ended))
 
@@ -213,6 +216,10 @@ class Runs:
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """Async twin of `note_progress`."""
         return await self._kernel.arun(lambda: settle.note_progress(job, progress), durable=False)
+
+    def emit(self, job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
+        """Take in a value, which is written within 50 ms; never blocks."""
+        self._kernel.emitter.emit(job, value, self._kernel.clock.now(), lost)
 
     def claims_of(self, worker: int) -> list[Claimed]:
         """The jobs that stand as running under the worker."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 import pkgutil
 import re
 
-TOPICS = ("enqueue", "claim", "limits", "finish", "control", "compose", "workers", "prune", "schedules", "look", "file")
+TOPICS = (
+    *("enqueue", "claim", "limits", "finish", "streams", "control", "compose", "workers", "prune", "schedules"),
+    *("look", "file"),
+)
 
 
 def _load(topic: str) -> dict[str, str]:

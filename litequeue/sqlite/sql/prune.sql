@@ -3,6 +3,7 @@
 SELECT id, coalesce(length(payload), (SELECT length(payload) FROM litequeue_payloads WHERE job = litequeue_jobs.id), 0)
            + coalesce(length(result), (SELECT length(result) FROM litequeue_results WHERE job = litequeue_jobs.id), 0)
            + 4096 * (failures + deaths)
+           + 200 * coalesce((SELECT max(number) FROM litequeue_streams WHERE job = litequeue_jobs.id), 0)
 FROM litequeue_jobs
 WHERE delete_at IS NOT NULL AND delete_at <= :now AND delete_at <> 0 ORDER BY delete_at LIMIT CAST(:limit AS INTEGER)
 
@@ -14,6 +15,9 @@ DELETE FROM litequeue_payloads WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: prune_results
 DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_streams
+DELETE FROM litequeue_streams WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: prune_timed_keys
 DELETE FROM litequeue_timed_keys WHERE job IN (SELECT value FROM json_each(:ids))

@@ -56,6 +56,8 @@ SELECT 'payloads', count(*) FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 F
 UNION ALL
 SELECT 'results', count(*) FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
+SELECT 'emitted values', count(*) FROM litequeue_streams WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
 SELECT 'costs and keys of limits', count(*) FROM litequeue_limited WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'places of parked jobs', count(*) FROM litequeue_parked WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state = 2)
@@ -93,6 +95,9 @@ DELETE FROM litequeue_payloads WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WH
 
 -- name: drop_orphaned_results
 DELETE FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_streams
+DELETE FROM litequeue_streams WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- name: drop_orphaned_takes
 DELETE FROM litequeue_limited WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)

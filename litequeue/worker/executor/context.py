@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,7 +15,8 @@ from litequeue.core.interruptible import interruptible
 from litequeue.core.outcome import Died, Failed, Outcome
 from litequeue.core.records import Claimed, Progress
 from litequeue.core.store import DEATH_LIMIT
-from litequeue.errors import Unsupported
+from litequeue.core.streams import Emitted
+from litequeue.errors import Fenced, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # A job that reports its progress more often than this is written down only so often, in seconds.
 PROGRESS_EVERY = 0.2
+
+_first_emit = threading.RLock()  # two threads of a run may emit first
 
 
 class Recorder(Protocol):
@@ -56,6 +60,12 @@ class Recorder(Protocol):
 
     async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
         """Async twin of `charge`."""
+
+    def emit(self, job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
+        """Take in a value, which is written soon; never blocks. `lost` is called if the run is not the job's any more.
+
+        From any thread. The end of the run is never on record before its values.
+        """
 
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
@@ -90,6 +100,8 @@ class Run(msgspec.Struct, eq=False):
     raised: BaseException | None = None  # for the log; None again as soon as it is logged
     _noted: float = -math.inf
     _uses: dict[str, int] = {}  # of limits, as charged
+    _emitted: Emitted | None = None
+    _lost: bool = False  # another worker has the job
 
     @property
     @interruptible
@@ -151,6 +163,28 @@ class Run(msgspec.Struct, eq=False):
             return False
         self._noted = now
         return True
+
+    def emit(self, value: object) -> None:
+        """Emit a value, for `job.stream()` in any process; any that a result may be. It is written within 50 ms.
+
+        Never blocks, and may be called in a coroutine, and in threads to which the context was copied. Not synced: it
+        survives a crash of the process, and no power cut before the run has ended. Raises `EmitLimit` beyond 10,000
+        values, or 1 MiB of them, in one run; `EncodeError`; `Fenced` once it is known that another worker has the job.
+        """
+        if self._lost:
+            raise Fenced(f"another worker has job {self.job.id} by now; run {self.job.attempt} may not emit any more")
+        if self.settled:
+            raise Unsupported(f"job {self.job.id} has ended with completing(); emit before the end of that block")
+        data = self.task.signature.encode_value(value)
+        emitted = self._emitted
+        if emitted is None:
+            with _first_emit:
+                emitted = self._emitted = self._emitted or Emitted()
+        emitted.add(len(data), self.job)
+        self.recorder.emit(self.job, data, self._lose)
+
+    def _lose(self) -> None:
+        self._lost = True
 
     def charge(self, limit: Limit | str, used: int) -> None:
         """Correct what this run takes of a limit's rate: it reserved the `cost` of the limit, and has used so much.

@@ -166,6 +166,10 @@ class NoRecords:
         """Raise `Unsupported`."""
         raise unsupported(self._engine, Feature.LIMITS)
 
+    def emit(self, *_arguments: object) -> NoReturn:
+        """Raise `Unsupported`."""
+        raise unsupported(self._engine, Feature.STREAMS)
+
     def completing(self, *_arguments: object) -> NoReturn:
         """Raise `Unsupported`."""
         raise unsupported(self._engine, Feature.COMPLETING)

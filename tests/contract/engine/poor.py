@@ -150,6 +150,9 @@ class Jobs:
     async def aposition(self, job_id):
         return self.position(job_id)
 
+    def check_streams(self):
+        raise unsupported(self.engine.name, Feature.STREAMS)
+
     def retry(self, job_id):
         with self.changed:
             job = self.look_up(job_id)

@@ -1,0 +1,1 @@
+"""What running jobs emit: written with the commits of their process, read page by page."""
