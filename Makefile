@@ -21,7 +21,7 @@ help:
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... says otherwise'
 	@echo 'make bench-peers  the same measurements, groups and chords beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
-	@echo 'make torture  kills of workers (ARGS=...), stops of every kind, limits and compositions under kills, each call of the disk failing in turn, power cuts, a death at each statement, forks in C, races from seeds, hostile input'
+	@echo 'make torture  kills of workers (ARGS=...), stops of every kind, limits and compositions under kills, child processes that die, each call of the disk failing in turn, power cuts, a death at each statement, forks in C, races from seeds, hostile input'
 	@echo 'make soak   32 processes enqueue and 4 work for an hour; ARGS="--minutes 10"'
 	@echo 'make clean  remove .venv, .venv-peers* and everything that was built or cached'
 	@echo 'PYTHON=...  the interpreter to make .venv with (3.10 or newer; default: python3)'
@@ -49,6 +49,7 @@ torture: .venv/.stamp-test
 	@$(PY) -m tests.crash.stops --stops 300
 	@$(PY) -m tests.crash.limits
 	@$(PY) -m tests.crash.compositions
+	@$(PY) -m tests.crash.children
 	@cd tests && ../$(PY) -m faults
 	@cd tests && ../$(PY) -m power
 	@cd tests && ../$(PY) -m crash.statements
