@@ -199,3 +199,14 @@ def test_a_child_that_does_not_read_holds_up_no_worker(queue, task, begun):
         job.cancel()
         assert add.enqueue(1).result(timeout=30) == 2
         assert ended(job).status in ("failed", "cancelled")
+
+
+def test_a_task_that_no_worker_has_a_child_for_is_told_of(queue, task, caplog):
+    """By the log, and by whoever asks for the job."""
+    pid = task("pid")
+    with queue.worker(children=0):
+        job = pid.enqueue()
+        until(lambda: "process=True, and this worker has children=0; start one that has child processes" in caplog.text)
+        assert "no running worker has its task" in str(job.why())
+        with queue.worker(children=1):
+            assert job.result(timeout=30)

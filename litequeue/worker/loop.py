@@ -89,7 +89,7 @@ class Loop:
 
     def _compose(self, home: Home, store: Store, options: RunOptions, stop: StopRequest, counts: Counts) -> None:
         served = self._tasks.names, options.queues, options.offers
-        self._maintenance = Maintenance(store, home.clock, self._token, *served)
+        self._maintenance = Maintenance(store, home.clock, self._token, *served, self._tasks.left_out)
         self._quarantine = Quarantine(self.runs, home.clock)
         self._claiming = Claiming(
             store.runs,

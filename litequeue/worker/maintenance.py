@@ -56,9 +56,10 @@ class Maintenance:
         tasks: frozenset[str],
         queues: tuple[str, ...] | None = None,
         offers: Mapping[str, int] = NOTHING,
+        left_out: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._store, self._clock, self._token, self._tasks = store, clock, token, tasks
-        self._unserved = Unserved(store, queues, offers)
+        self._unserved = Unserved(store, queues, offers, left_out)
         self._directory = store.directory  # kept: to follow the path's links again costs a look at each of its parts
         self._self = Identity.current()
         self._seen: dict[int, Sight] = {}

@@ -73,6 +73,11 @@ class ServedTasks:
             if self._note in followers:
                 followers.remove(self._note)
 
+    def left_out(self) -> frozenset[str]:
+        """Return the stored names of tasks that this worker leaves to others, since it has no child processes."""
+        left = [] if self._children else [task for task in list(self._registry.values()) if task.options.process]
+        return frozenset(name for task in left for name in task.served)
+
     @property
     def parameters(self) -> Parameters:
         """What calls of them give by position."""

@@ -14,7 +14,7 @@ from litequeue.core.stored_names import in_words, other_version, task_of, versio
 from litequeue.limits.resources import asked_for, covers, unmet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from litequeue.core.store import ReadyJobs, Store, WorkerRecord
 
@@ -23,6 +23,10 @@ FIRST_LOOK = 1.0  # a program that has a worker inside may still be importing it
 MOST_TASKS = 20  # logged at one look
 MOST_QUEUES = 3  # named of one task
 NOTHING: Mapping[str, int] = MappingProxyType({})  # what a worker offers unless it is told
+NO_CHILDREN = "it has process=True, and this worker has children=0; start one that has child processes"
+NOT_IMPORTED = (
+    "the module that declares it was not imported here; import it where the worker starts: litequeue run -I MODULE"
+)
 
 
 class _Waiting(NamedTuple):
@@ -37,10 +41,19 @@ class _Waiting(NamedTuple):
 
 
 class Unserved:
-    """What one worker has logged about jobs that wait for a task that it does not have, or offers too little for."""
+    """What one worker has logged about jobs that wait for a task that it does not have, or offers too little for.
 
-    def __init__(self, store: Store, queues: tuple[str, ...] | None, offers: Mapping[str, int] = NOTHING) -> None:
-        self._store, self._queues, self._offers = store, queues, offers
+    `left_out`: returns the tasks that it has and does not run, because it has no child processes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queues: tuple[str, ...] | None,
+        offers: Mapping[str, int] = NOTHING,
+        left_out: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        self._store, self._queues, self._offers, self._left_out = store, queues, offers, left_out
         self._logged: dict[str, int] = {}  # how many digits the number of jobs had, by task
         self.stale: bool = True  # jobs have come or gone since the last look
 
@@ -57,7 +70,7 @@ class Unserved:
         for task, each in list(waiting.items())[:MOST_TASKS]:
             digits = len(str(each.jobs))
             if digits > before.get(task, 0):
-                _log(each, served)
+                _log(each, served, left_out=task in self._left_out())
             self._logged[task] = max(digits, before.get(task, 0))
 
 
@@ -79,7 +92,7 @@ def _by_task(
     return waiting
 
 
-def _log(waiting: _Waiting, served: frozenset[str]) -> None:
+def _log(waiting: _Waiting, served: frozenset[str], *, left_out: bool) -> None:
     jobs = "1 job is" if waiting.jobs == 1 else f"{waiting.jobs:,} jobs{'' if waiting.exact else ' or more'} are"
     more = len(waiting.queues) - MOST_QUEUES
     where = ", ".join(waiting.queues[:MOST_QUEUES]) + (f" and {more} more queues" if more > 0 else "")
@@ -92,9 +105,7 @@ def _log(waiting: _Waiting, served: frozenset[str]) -> None:
             extra=extra,
         )
         return
-    why = other_version(waiting.task, served) or (
-        "the module that declares it was not imported here; import it where the worker starts: litequeue run -I MODULE"
-    )
+    why = NO_CHILDREN if left_out else other_version(waiting.task, served) or NOT_IMPORTED
     log.warning(
         "%s waiting for the task `%s`, which no running worker has (queue %s): %s",
         *(jobs, in_words(waiting.task), where, why),
