@@ -390,3 +390,33 @@ def keeps(size: int) -> int:
     """Hold so much memory more."""
     _kept.append(b"x" * size)
     return os.getpid()
+
+
+def emits(path: str) -> int:
+    for number in range(5):
+        current_job().emit({"number": number})
+    begins(path)
+    return 5
+
+
+def leaves_a_thread_that_reports(path: str) -> None:
+    """Leave a thread that goes on telling of this job while others run here."""
+    job, heard = current_job(), []
+
+    def report() -> None:
+        for number in range(10_000):
+            job._noted = 0.0  # each one is passed on
+            for tell, arguments in ((job.progress, (number, None, "of another")), (job.emit, ("of another",))):
+                try:
+                    tell(*arguments)
+                except BaseException as error:
+                    heard.append(type(error).__name__)
+                    Path(path).write_text(heard[0])
+            time.sleep(0.0005)
+
+    threading.Thread(target=report, daemon=True).start()
+
+
+def completes_and_dies(value: int) -> None:
+    completes(value)
+    os._exit(3)

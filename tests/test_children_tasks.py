@@ -132,6 +132,37 @@ def test_the_block_has_the_connection_that_the_queue_would_open(database):
         assert effects(queue) == ["-1000 litequeue.sqlite.drivers.sqlite3_driver"]
 
 
+def test_a_success_that_is_on_record_stands_whatever_becomes_of_the_child(queue, task):
+    pays, add = task("completes_and_dies"), task("add")
+    with queue.worker(children=1) as worker:
+        job = pays.enqueue(7)
+        assert job.result(timeout=30) == 7
+        assert add.enqueue(1).result(timeout=30) == 2
+        until(lambda: worker.lost == 1, "the death comes too late")
+    assert (job.refresh().status, job.errors, effects(queue)) == ("succeeded", (), [7])
+
+
+def test_values_are_emitted_from_there(queue, task, tmp_path):
+    emits = task("emits")
+    with queue.worker(children=1):
+        job = emits.enqueue(str(tmp_path / "begun"))
+        assert [event.value["number"] for event in job.stream()] == [0, 1, 2, 3, 4]
+
+
+def test_a_thread_that_a_job_has_left_tells_of_no_other_job(queue, task, tmp_path):
+    leaves, add, reports = task("leaves_a_thread_that_reports"), task("add"), task("reports")
+    with queue.worker(children=1):
+        left = leaves.enqueue(str(tmp_path / "heard"))
+        left.result(timeout=30)
+        jobs = [add.enqueue(number) for number in range(100)]
+        assert [job.result(timeout=30) for job in jobs] == [*range(1, 101)]
+        assert until(lambda: (tmp_path / "heard").exists() and (tmp_path / "heard").read_text()) == "Fenced"
+        job = reports.enqueue(3)
+        job.result(timeout=30)
+    assert job.refresh().progress.note == "at 3"
+    assert not [each for each in jobs if each.refresh().progress is not None or [*each.stream()]]
+
+
 @pytest.mark.parametrize("name", ["reports", "areports"])
 def test_progress_is_stored_from_there(queue, task, name):
     reports = task(name)

@@ -106,9 +106,13 @@ class NotLoaded(NamedTuple):
 
 
 class Called(NamedTuple):
-    """Call this method of the worker's recorder with the run's job. `number`: of the answer; None: none is wanted."""
+    """Call this method of the worker's recorder with the run's job. `number`: of the answer; None: none is wanted.
+
+    `run`: whose call it is; a thread that a job has left behind may still make some while another one runs.
+    """
 
     number: int | None
+    run: tuple[str, int]
     method: str
     arguments: tuple[Any, ...]
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from litequeue.children.messages import Answer, Called
-from litequeue.errors import StoreError, Unsupported
+from litequeue.errors import Fenced, StoreError, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,8 @@ class RemoteRecorder:
         self._numbers = itertools.count(1)
         self._open: dict[int, Future[Any]] = {}
         self._lost: Callable[[], None] | None = None
-        self.task: Task[..., Any] | None = None  # of the run
+        self._job: Claimed | None = None  # of the run
+        self.task: Task[..., Any] | None = None
 
     def answered(self, answer: Answer) -> None:
         """Hand an answer to the one who waits for it."""
@@ -44,65 +45,78 @@ class RemoteRecorder:
         else:
             waiting.set_result(answer.value)
 
-    def lost(self) -> None:
-        """Note that another worker has the job."""
-        if self._lost is not None:
+    def lost(self, run: tuple[str, int]) -> None:
+        """Note that another worker has the job of this run."""
+        job = self._job
+        if self._lost is not None and job is not None and (job.id, job.attempt) == run:
             self._lost()
 
-    def begin(self, task: Task[..., Any]) -> None:
+    def begin(self, task: Task[..., Any], job: Claimed) -> None:
         """Another run begins."""
-        self._lost, self.task = None, task
+        self._lost, self.task, self._job = None, task, job
 
-    def _call(self, method: str, *arguments: object) -> Future[Any]:
+    def end(self) -> None:
+        """The run has ended: a thread that it has left behind may ask for nothing any more."""
+        self._job = None
+
+    def _running(self, job: Claimed | None) -> tuple[str, int]:
+        running = self._job
+        if running is None or (job is not None and job is not running):
+            raise Fenced("the job that asks for this has ended; a thread of it goes on")
+        return running.id, running.attempt
+
+    def _call(self, job: Claimed | None, method: str, *arguments: object) -> Future[Any]:
         waiting: Future[Any] = Future()
         number = next(self._numbers)
+        run = self._running(job)
         self._open[number] = waiting
         try:
-            self._channel.send(Called(number, method, arguments))
+            self._channel.send(Called(number, run, method, arguments))
         except OSError as error:
             raise StoreError(f"the worker of this child process is gone: {error}") from error
         return waiting
 
     def parameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """See `Recorder`."""
-        found: tuple[str, ...] | None = self._call("parameters_of", stored_name).result()
+        found: tuple[str, ...] | None = self._call(None, "parameters_of", stored_name).result()
         return found
 
     async def aparameters_of(self, stored_name: str) -> tuple[str, ...] | None:
         """See `Recorder`."""
-        found: tuple[str, ...] | None = await asyncio.wrap_future(self._call("parameters_of", stored_name))
+        found: tuple[str, ...] | None = await asyncio.wrap_future(self._call(None, "parameters_of", stored_name))
         return found
 
     def handed_to(self, job_id: str) -> Handed:
         """See `Recorder`."""
-        found: Handed = self._call("handed_to", job_id).result()
+        found: Handed = self._call(None, "handed_to", job_id).result()
         return found
 
     async def ahanded_to(self, job_id: str) -> Handed:
         """See `Recorder`."""
-        found: Handed = await asyncio.wrap_future(self._call("handed_to", job_id))
+        found: Handed = await asyncio.wrap_future(self._call(None, "handed_to", job_id))
         return found
 
-    def note_progress(self, _job: Claimed, progress: str) -> bool:
+    def note_progress(self, job: Claimed, progress: str) -> bool:
         """See `Recorder`."""
-        return bool(self._call("note_progress", progress).result())
+        return bool(self._call(job, "note_progress", progress).result())
 
-    async def anote_progress(self, _job: Claimed, progress: str) -> bool:
+    async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """See `Recorder`."""
-        return bool(await asyncio.wrap_future(self._call("note_progress", progress)))
+        return bool(await asyncio.wrap_future(self._call(job, "note_progress", progress)))
 
-    def charge(self, _job: Claimed, limit: str, used: int, before: int | None) -> None:
+    def charge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
         """See `Recorder`."""
-        self._call("charge", limit, used, before).result()
+        self._call(job, "charge", limit, used, before).result()
 
-    async def acharge(self, _job: Claimed, limit: str, used: int, before: int | None) -> None:
+    async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
         """See `Recorder`."""
-        await asyncio.wrap_future(self._call("charge", limit, used, before))
+        await asyncio.wrap_future(self._call(job, "charge", limit, used, before))
 
-    def emit(self, _job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
+    def emit(self, job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
         """See `Recorder`."""
+        run = self._running(job)
         self._lost = lost
-        self._channel.send(Called(None, "emit", (value,)))
+        self._channel.send(Called(None, run, "emit", (value,)))
 
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]

@@ -75,11 +75,12 @@ class Runner:
         job = start.job
         run = begun(job, limited, self._clock, self._recorder, self._clock.monotonic())
         run.deadline = run.started + start.soft  # `timeout`, of the call too, is the worker's: it kills
-        self._recorder.begin(task)
+        self._recorder.begin(task, job)
         self._run, self._stop_at, self._is_ending, self._is_coming = run, run.deadline, False, False
         self._channel.send(Begun())
         outcome = asyncio.run(self._arun(run)) if task.is_coroutine else self._thread.execute(run)
         self._run, self._coroutine, self._stop_at = None, None, math.inf
+        self._recorder.end()
         end_copy()
         _flush()
         self._channel.send(Ended(outcome, resident_memory() if self._setup.tells_memory else None))
@@ -129,8 +130,8 @@ class Runner:
                     self._end_coroutine()
                     if ends:
                         self._is_ending, self._stop_at = True, self._clock.monotonic()
-            case Lost():
-                self._recorder.lost()
+            case Lost(key):
+                self._recorder.lost(key)
             case Answer():
                 self._recorder.answered(message)
             case AskStack():

@@ -337,15 +337,18 @@ class Handler:
         value: Any = None
         error: BaseException | None = None
         try:
-            value = self._called(run, called.method, called.arguments)
+            value = self._called(run, called)
         except (Exception, Fenced) as raised:
             error = raised
         if called.number is not None:
             self._send(child, Answer(called.number, value, travelling(error)))
-        elif isinstance(error, Fenced):
+        elif isinstance(error, Fenced) and called.run == (run.job.id, run.job.attempt):
             self._pool.tell_lost(run)
 
-    def _called(self, run: Run, method: str, arguments: tuple[Any, ...]) -> Any:
+    def _called(self, run: Run, called: Called) -> Any:
+        _, of, method, arguments = called
+        if of != (run.job.id, run.job.attempt):
+            raise Fenced("the job that asks for this has ended; a thread of it goes on")
         recorder: Any = run.recorder
         if method in ("parameters_of", "handed_to"):
             return getattr(recorder, method)(*arguments)
