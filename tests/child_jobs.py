@@ -420,3 +420,37 @@ def leaves_a_thread_that_reports(path: str) -> None:
 def completes_and_dies(value: int) -> None:
     completes(value)
     os._exit(3)
+
+
+def naps(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def leaves_a_thread_for_a_moment() -> None:
+    threading.Thread(target=time.sleep, args=(0.05,)).start()
+
+
+def forks_a_daemon_and_dies_amid_a_message(path: str) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        time.sleep(LONG)
+        os._exit(0)
+    Path(f"{path}{pid}").write_text(str(pid))
+    channel = current_job().recorder._channel
+    os.write(channel.connection.fileno(), (1000).to_bytes(4, "big") + b"half of it")
+    os._exit(1)
+
+
+def forks_one_that_is_terminated(number: int) -> int:
+    ready, say = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(say, b"x")
+        time.sleep(LONG)
+        os._exit(0)
+    os.read(ready, 1)
+    os.kill(pid, number)
+    for each in (ready, say):
+        os.close(each)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

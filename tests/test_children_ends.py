@@ -1,5 +1,6 @@
 """A child process that dies takes its own job alone with it: it is told how, the worker goes on, and so do others."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -195,6 +196,30 @@ def test_a_process_that_a_job_leaves_lives_as_long_as_the_child(queue, task, tmp
         assert not is_gone(left)
     until(lambda: is_gone(left), "what the child has left is killed with it")
     assert is_gone(child)
+
+
+def test_a_copy_that_leaves_the_session_keeps_no_death_from_being_seen(task, worker, tmp_path):
+    """It holds what its parent had open: pipes, and a connection in which a message is only half written."""
+    dies, pid = task("forks_a_daemon_and_dies_amid_a_message"), task("pid")
+    worker()
+    job = dies.enqueue(str(tmp_path / "daemon"))
+    try:
+        assert ended(job).status == "failed"
+        assert [error.type for error in job.refresh().errors] == ["ChildDied"] * 3
+        assert pid.enqueue().result(timeout=30)
+    finally:
+        for left in tmp_path.glob("daemon*"):
+            with contextlib.suppress(ProcessLookupError):  # it was killed before it had left the session
+                os.kill(int(left.read_text()), signal.SIGKILL)
+
+
+def test_a_copy_of_a_child_ends_by_a_signal_as_any_process(task, worker):
+    """`Pool.terminate()` sends SIGTERM, and waits."""
+    forks = task("forks_one_that_is_terminated")
+    worker()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        assert forks.enqueue(int(number)).result(timeout=30) == -number
+    assert forks.enqueue(int(signal.SIGINT)).result(timeout=30) == 1  # by KeyboardInterrupt
 
 
 def test_a_process_that_a_dying_job_leaves_dies_with_it(task, worker, tmp_path):

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
 from typing import Any
@@ -77,6 +78,12 @@ class Channel:
     def waits(self, seconds: float | None) -> bool:
         """Whether a message, or the end, is there within so many seconds; None: wait for it."""
         return self.connection.poll(seconds)
+
+    def abandon(self) -> None:
+        """Let go of it, in a copy of the process: the other side is to see the end of the process that it talks to."""
+        with suppress(OSError):
+            self._check_descriptor()
+            self.connection.close()
 
     def close(self) -> None:
         """Close this end, which the other one sees; called once nobody receives."""

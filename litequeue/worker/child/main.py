@@ -24,6 +24,7 @@ from litequeue.worker.executor.job_filter import JobFilter
 if TYPE_CHECKING:
     from litequeue.children.messages import Setup
 
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 LOST = 70  # EX_SOFTWARE of sysexits.h: the worker cannot be told any more
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -34,16 +35,16 @@ def main(number: int) -> None:
     parent = os.getppid()
     _die_with_parent()
     channel = Channel.of_descriptor(number)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: _be_a_copy(channel))
     try:
         setup: Setup = channel.receive()
     except (EOFError, OSError):
         return
     if os.getppid() != parent:  # it died before we had asked to be told
         return
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            # the worker decides; and not ignored, which processes that a job starts would inherit
-            signal.signal(getattr(signal, name), _do_nothing)
+    for stop in STOPS:  # the worker decides; and not ignored, which processes that a job starts would inherit
+        signal.signal(stop, _do_nothing)
     with suppress(OSError, ValueError, AttributeError):  # its stderr is replaced
         faulthandler.enable(all_threads=False)
     with suppress(OSError, ValueError, AttributeError):
@@ -64,6 +65,14 @@ def main(number: int) -> None:
 
 def _do_nothing(_number: int, _frame: object) -> None:
     return None
+
+
+def _be_a_copy(channel: Channel) -> None:
+    """A job has forked this process: it is none of the worker's, and ends by the signals that end others."""
+    channel.abandon()
+    for number in STOPS:
+        if signal.getsignal(number) is _do_nothing:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _die_with_parent() -> None:
