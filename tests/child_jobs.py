@@ -104,8 +104,8 @@ def begins(path: str) -> None:
     Path(whole).rename(path)
 
 
-def note(path: str) -> None:
-    Path(path).write_text("cleaned up")
+def note(path: str, text: str = "cleaned up") -> None:
+    Path(path).write_text(text)
 
 
 def hangs(path: str) -> None:
@@ -454,3 +454,21 @@ def forks_one_that_is_terminated(number: int) -> int:
     for each in (ready, say):
         os.close(each)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def counts_cancels(path: str, gate: str, counted: str) -> None:
+    """Go on until the gate is open, however often it is cancelled; note how often, and end as cancelled."""
+    cancels = 0
+    begins(path)
+    while not (os.path.exists(gate) and cancels):  # noqa: ASYNC240  a look at a name
+        try:
+            await asyncio.sleep(0.002)
+        except asyncio.CancelledError:
+            cancels += 1
+    for _ in range(20):
+        try:
+            await asyncio.sleep(0.002)
+        except asyncio.CancelledError:
+            cancels += 1
+    note(counted, str(cancels))
+    raise asyncio.CancelledError

@@ -172,6 +172,22 @@ def test_a_cancelled_coroutine_ends_at_its_next_await(queue, task, begun, tmp_pa
         assert pid.enqueue().result(timeout=30) == child
 
 
+def test_a_coroutine_is_cancelled_once_however_often_it_is_told(queue, task, begun, tmp_path):
+    """What it does at its end is not cut short."""
+    sleeps = task("counts_cancels")
+    gate = tmp_path / "gate"
+    with queue.worker(children=1) as worker:
+        job = sleeps.enqueue(str(begun), str(gate), str(tmp_path / "counted"))
+        number_in(begun)
+        job.cancel()
+        (run,) = until(lambda: [each for each in worker._loop.mailbox.running.values() if each.cancel_requested])
+        for _ in range(20):
+            worker._loop._executor.ask(run)
+        gate.touch()
+        assert ended(job).status == "cancelled"
+    assert (tmp_path / "counted").read_text() == "1"
+
+
 def test_where_a_function_is_can_be_asked(queue, task, begun, tmp_path, caplog):
     gated, asleep = task("gated"), task("hangs_in_c_with_the_interpreter")
     gate = tmp_path / "gate"

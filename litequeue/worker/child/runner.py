@@ -48,6 +48,7 @@ class Runner:
         self._stop_at = math.inf  # by the monotonic clock
         self._is_ending = False  # the worker has said that the run is to end now
         self._is_coming = False  # a run was heard of, and has not begun
+        self._heeded = 0  # for how many reasons the coroutine was cancelled
         work_here()
 
     def task_of(self, found: Found) -> Task[..., Any]:
@@ -77,6 +78,7 @@ class Runner:
         run.deadline = run.started + start.soft  # `timeout`, of the call too, is the worker's: it kills
         self._recorder.begin(task, job)
         self._run, self._stop_at, self._is_ending, self._is_coming = run, run.deadline, False, False
+        self._heeded = 0
         self._channel.send(Begun())
         outcome = asyncio.run(self._arun(run)) if task.is_coroutine else self._thread.execute(run)
         self._run, self._coroutine, self._stop_at = None, None, math.inf
@@ -89,8 +91,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         task = StoppableTask(aexecute(run), loop=loop, name=run.job.task_name)
         self._coroutine = task
-        if run.cancelled or run.timed_out:
-            task.cancel()
+        self._cancel(task, run)
         await asyncio.wait({task})
         outcome: Outcome = written_off(run) if task.cancelled() else task.result()
         return outcome
@@ -127,9 +128,9 @@ class Runner:
                 run = self._run
                 if run is not None and (run.job.id, run.job.attempt) == key:
                     run.cancel_requested, run.release = run.cancel_requested or cancelled, run.release or released
-                    self._end_coroutine()
                     if ends:
                         self._is_ending, self._stop_at = True, self._clock.monotonic()
+                    self._end_coroutine()
             case Lost(key):
                 self._recorder.lost(key)
             case Answer():
@@ -140,10 +141,17 @@ class Runner:
                 self._channel.offer(Stack("" if run is None else self._where()[-LONGEST_STACK:]))
 
     def _end_coroutine(self) -> None:
-        task = self._coroutine
-        if task is not None:
+        task, run = self._coroutine, self._run
+        if task is not None and run is not None:
             with suppress(RuntimeError):  # its loop has just ended
-                task.get_loop().call_soon_threadsafe(task.cancel)
+                task.get_loop().call_soon_threadsafe(self._cancel, task, run)
+
+    def _cancel(self, task: StoppableTask, run: Run) -> None:
+        """Cancel the coroutine, in its thread, once for each reason: what it does then must not be cut short."""
+        reasons = run.cancel_requested + run.release + run.timed_out + self._is_ending
+        if reasons > self._heeded:
+            self._heeded = reasons
+            task.cancel()
 
     def _where(self) -> str:
         task, ident = self._coroutine, self._thread.ident
