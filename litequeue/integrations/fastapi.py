@@ -20,7 +20,7 @@ from litequeue.errors import JobNotFound
 from litequeue.integrations.job_events import JobEvents
 from litequeue.integrations.starlette import Background, worker_lifespan
 from litequeue.integrations.starlette import background as collecting
-from litequeue.integrations.stream_events import StreamEvents, after_of, has_all
+from litequeue.integrations.stream_events import StreamEvents, after_of
 from litequeue.job import Job
 from litequeue.queue import Queue
 
@@ -151,7 +151,7 @@ def _add_stream(
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         job = await found(job_id)
-        if job.status.finished and has_all(last_event_id):
+        if await stream_events.has_all(job, last_event_id):
             return Response(status_code=204)
         events = stream_events.follow(job, after_of(last_event_id, after))
         return StreamingResponse(events, media_type=EVENT_STREAM, headers=NOT_BUFFERED)

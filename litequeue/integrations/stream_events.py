@@ -34,11 +34,6 @@ def after_of(last_event_id: str | None, after: int) -> int:
     return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else after
 
 
-def has_all(last_event_id: str | None) -> bool:
-    """Whether the client was sent the end."""
-    return last_event_id is not None and last_event_id.endswith(END)
-
-
 class StreamEvents:
     """The streams of one queue's jobs. `shown` makes of a job what clients see."""
 
@@ -50,6 +45,13 @@ class StreamEvents:
             )
         self._queue, self._shown = queue, shown
         self._stops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stop] = WeakKeyDictionary()
+
+    async def has_all(self, job: Job[Any], last_event_id: str | None) -> bool:
+        """Whether the client was sent the end of a job that has ended: one that was retried may have emitted since."""
+        if not (job.status.finished and last_event_id is not None and last_event_id.endswith(END)):
+            return False
+        events = await self._queue.source.aevents(job.id, after_of(last_event_id, 0), None, None)
+        return events.over and not events.found
 
     async def follow(self, job: Job[Any], after: int) -> AsyncIterator[str]:
         """Yield the text of the events behind that number, and then of the job's end."""
