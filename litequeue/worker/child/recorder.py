@@ -9,14 +9,14 @@ import asyncio
 import itertools
 import os
 from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from litequeue.children.messages import Answer, Called
 from litequeue.errors import StoreError, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from litequeue.children.channel import Channel
     from litequeue.core.compositions import Handed
@@ -32,6 +32,7 @@ class RemoteRecorder:
         self._numbers = itertools.count(1)
         self._open: dict[int, Future[Any]] = {}
         self._lost: Callable[[], None] | None = None
+        self._own: Any = None  # this process's own store, in the block of `completing()`
         self.task: Task[..., Any] | None = None  # of the run
 
     def answered(self, answer: Answer) -> None:
@@ -99,24 +100,47 @@ class RemoteRecorder:
         """See `Recorder`."""
         await asyncio.wrap_future(self._call("charge", limit, used, before))
 
-    def emit(self, _job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
+    def emit(self, job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
         """See `Recorder`."""
         self._lost = lost
-        self._channel.send(Called(None, "emit", (value,)))
+        if self._own is not None:
+            self._own.emit(job, value, lost)
+        else:
+            self._channel.send(Called(None, "emit", (value,)))
 
+    @contextmanager
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
-    ) -> AbstractContextManager[Any]:
-        """See `Recorder`."""
-        opened: AbstractContextManager[Any] = self._runs().completing(job, result, keep_for, then)
-        return opened
+    ) -> Generator[Any, None, None]:
+        """See `Recorder`. What was emitted before goes into the file before the block has it, the rest with its end."""
+        runs = self._runs()
+        self._call("write_emitted").result()
+        self._own = runs
+        try:
+            with runs.completing(job, result, keep_for, then) as db:
+                yield db
+        finally:
+            self._leave(runs)
 
-    def acompleting(
+    @asynccontextmanager
+    async def acompleting(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """See `Recorder`."""
-        opened: AbstractAsyncContextManager[Any] = self._runs().acompleting(job, result, keep_for, then)
-        return opened
+        runs = self._runs()
+        await asyncio.wrap_future(self._call("write_emitted"))
+        self._own = runs
+        try:
+            async with runs.acompleting(job, result, keep_for, then) as db:
+                yield db
+        finally:
+            self._leave(runs)
+
+    def _leave(self, runs: Any) -> None:
+        """Write what was emitted in a block that was rolled back: what is emitted from now on goes by the worker."""
+        self._own = None
+        with suppress(StoreError):
+            runs.write_emitted()
 
     def _runs(self) -> Any:
         """Return the part of this process's own store; refuse one of another file than the worker's."""

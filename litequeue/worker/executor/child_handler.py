@@ -347,7 +347,7 @@ class Handler:
 
     def _called(self, run: Run, method: str, arguments: tuple[Any, ...]) -> Any:
         recorder: Any = run.recorder
-        if method in ("parameters_of", "handed_to"):
+        if method in ("parameters_of", "handed_to", "write_emitted"):
             return getattr(recorder, method)(*arguments)
         if method == "emit":
             return recorder.emit(run.job, *arguments, lambda: self._pool.tell_lost(run))
