@@ -29,6 +29,7 @@ from benchmarks import (
     payloads,
     report,
     shrinking,
+    streams,
     throughput,
     waits,
 )
@@ -53,6 +54,7 @@ BENCHMARKS = {
     "limits": limits,
     "compositions": compositions,
     "waits": waits,
+    "streams": streams,
 }
 
 

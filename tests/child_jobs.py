@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,42 @@ async def acompletes(value: int) -> str:
         if hasattr(result, "__await__"):
             await result
     return "not stored"
+
+
+def emits(count: int) -> None:
+    for number in range(count):
+        current_job().emit(number)
+
+
+async def aemits(count: int) -> None:
+    for number in range(count):
+        current_job().emit(number)
+
+
+def emits_and_completes(count: int) -> None:
+    current_job().emit(0)
+    with current_job().completing() as db:
+        db.execute("INSERT INTO effects VALUES (?)", (count,))
+        for number in range(1, count):
+            current_job().emit(number)
+
+
+async def aemits_and_completes(count: int) -> None:
+    current_job().emit(0)
+    async with current_job().acompleting() as db:
+        result = db.execute("INSERT INTO effects VALUES (?)", (count,))
+        if hasattr(result, "__await__"):
+            await result
+        for number in range(1, count):
+            current_job().emit(number)
+
+
+def emits_in_a_block_that_fails(count: int) -> None:
+    current_job().emit(0)
+    with suppress(ValueError), current_job().completing():
+        current_job().emit(1)
+        raise ValueError
+    current_job().emit(2)
 
 
 def charges(used: int) -> None:

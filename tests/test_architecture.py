@@ -81,6 +81,7 @@ BROAD: dict[str, str] = {
     ),
     "serialization/faithful.py first_failing": "the same: finds which value it was",
     "serialization/signature.py Signature.encode_result": "a codec is the user's code; the error names the path",
+    "serialization/signature.py Signature.encode_value": "the same",
     "serialization/signature.py Signature._encode": "the same",
     "serialization/upgrading.py upgraded": "upgrade= is the user's code; an error in it fails the job without a retry",
     "serialization/stored_calls.py StoredCalls.value": "the same, for decoding",

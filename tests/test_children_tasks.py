@@ -111,6 +111,17 @@ def test_a_rate_with_costs_is_charged_from_there(queue, task):
         until(lambda: queue.limits["calls"].started == 700)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["emits", "aemits", "emits_and_completes", "aemits_and_completes", "emits_in_a_block_that_fails"],
+)
+def test_what_it_emits_is_read_by_others_whole_and_in_order(queue, task, name):
+    says = task(name)
+    with queue.worker(children=1):
+        jobs = [says.enqueue(3) for _ in range(3)]
+        assert [[event.value for event in job.stream(timeout=30)] for job in jobs] == [[0, 1, 2]] * 3
+
+
 @pytest.mark.parametrize("name", ["completes", "acompletes"])
 def test_rows_and_success_are_one_commit(queue, task, name):
     """The block has a connection of the queue's own driver."""

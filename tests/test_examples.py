@@ -64,7 +64,7 @@ PRINTS = {
     ],
     "transactional_apsw.py": ["refused: nothing changed, and 1 job in the file", "accounts: {'ada': 750, 'bob': 250}"],
 }
-TESTED_BELOW = {"fastapi_app.py", "demo"}
+TESTED_BELOW = {"fastapi_app.py", "token_stream.py", "demo"}
 
 
 def run_python(*arguments, cwd, **environment):
@@ -146,6 +146,38 @@ def test_the_application_stores_mails_with_the_response(client):
 def test_the_application_lets_nobody_look_at_jobs_without_the_token(client):
     assert client.get("/jobs/1").status_code == 401
     assert client.get("/jobs/999", headers=LET_IN).status_code == 404
+
+
+# ---- the page that shows tokens
+
+
+@pytest.fixture(scope="module")
+def page():
+    testclient = pytest.importorskip("fastapi.testclient")
+    from examples import token_stream
+
+    with testclient.TestClient(token_stream.app) as client:
+        yield client
+    token_stream.queue.close()
+
+
+def tokens(page, job_id, **headers):
+    """Follow an answer to its end; return the text that the page shows, and the id of the last token."""
+    blocks = page.get(f"/jobs/{job_id}/stream", headers=headers).text.split("\n\n")
+    events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks if "data: " in block]
+    values = [event for event in events if event["event"] == "value"]
+    assert events[-1]["event"] == "end"
+    return "".join(json.loads(event["data"]) for event in values), values[-1]["id"]
+
+
+def test_the_page_shows_the_tokens_as_they_come_and_goes_on_where_it_was(page):
+    job_id = page.post("/ask", params={"prompt": "hello"}).json()["id"]
+    text, last = tokens(page, job_id)
+    assert text.startswith("You said: hello. That is")
+    again, _ = tokens(page, job_id, **{"Last-Event-ID": str(int(last) - 2)})
+    assert text.endswith(again)
+    assert again == "an end. "
+    assert "EventSource" in page.get("/").text
 
 
 # ---- the demo

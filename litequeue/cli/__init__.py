@@ -25,6 +25,7 @@ from litequeue.cli.printing import harmless
 from litequeue.cli.run import run
 from litequeue.cli.schedules import schedules
 from litequeue.cli.show import show
+from litequeue.cli.stream import stream
 from litequeue.core.hints import of_command, of_command_option
 from litequeue.errors import LiteQueueError
 
@@ -37,9 +38,9 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Start the command line; called by the console script and by `python -m litequeue`."""
         open_missing_streams()
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # names of files and what jobs say may not fit its encoding
-                stream.reconfigure(errors="backslashreplace")
+        for output in (sys.stdout, sys.stderr):
+            if isinstance(output, io.TextIOWrapper):  # names of files and what jobs say may not fit its encoding
+                output.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -123,7 +124,7 @@ def completion(shell: str) -> None:
 
 
 for _command in (
-    run, status, jobs, show, enqueue, retry, cancel, schedules, limits, pause, resume,
+    run, status, jobs, show, stream, enqueue, retry, cancel, schedules, limits, pause, resume,
     prune, backup, doctor, completion,
 ):  # fmt: skip
     main.add_command(_command)

@@ -214,6 +214,9 @@ class Runs(Protocol):
         The end of the run is never on record before its values.
         """
 
+    def write_emitted(self) -> None:
+        """Write what runs have emitted, before another process ends one of them."""
+
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None] = ...
     ) -> AbstractContextManager[Any]:

@@ -4,20 +4,23 @@
 """
 # No postponed annotations: FastAPI reads those of the functions below, which are made inside others.
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Header, HTTPException, Response, params
+from fastapi import APIRouter, BackgroundTasks, Header, HTTPException, Query, Response, params
 from fastapi.requests import HTTPConnection
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from litequeue.core.engine import Feature
 from litequeue.core.job_dict import JobDict
 from litequeue.core.pydantic_schema import pydantic_type
 from litequeue.errors import JobNotFound
 from litequeue.integrations.job_events import JobEvents
 from litequeue.integrations.starlette import Background, worker_lifespan
 from litequeue.integrations.starlette import background as collecting
+from litequeue.integrations.stream_events import StreamEvents, after_of
 from litequeue.job import Job
 from litequeue.queue import Queue
 
@@ -67,13 +70,17 @@ class Problem(BaseModel):
     detail: str
 
 
-def jobs_router(queue: Queue, *, dependencies: Sequence[params.Depends], errors: bool = False) -> APIRouter:
+def jobs_router(
+    queue: Queue, *, dependencies: Sequence[params.Depends], errors: bool = False, streams: bool = False
+) -> APIRouter:
     """Make routes for the queue's jobs: `app.include_router(jobs_router(queue, dependencies=[...]), prefix="/jobs")`.
 
     `GET /{job_id}` sends a job's status and progress, `GET /{job_id}/events` their changes as server-sent events until
     it has ended, `POST /{job_id}/cancel` cancels it. Arguments and results are not sent. `dependencies`: what decides
     who may use the routes, such as `[Depends(login)]`; a dependency may take `job_id`. Ids are easy to guess, so none
     at all is an empty list, on purpose. `errors`: send the text of a job's error too, and not its type alone.
+    `streams`: make `GET /{job_id}/stream` too, which sends what a job emits: these values are content, as a result is.
+    Raises `Unsupported` for it where the queue's codec is not JSON.
     """
     router = APIRouter(dependencies=dependencies, tags=["jobs"])
     state: Any = pydantic_type(JobDict)
@@ -84,12 +91,7 @@ def jobs_router(queue: Queue, *, dependencies: Sequence[params.Depends], errors:
         204: {"description": "The job has ended, and Last-Event-ID names that event"},
     }
 
-    def shown(job: Job[Any]) -> JobDict:
-        state = job.to_dict()
-        if not errors and job.errors:
-            state["error"] = job.errors[-1].type
-        return state
-
+    shown = partial(_shown, errors=errors)
     job_events = JobEvents(queue, shown)
 
     async def found(job_id: str) -> Job[Any]:
@@ -117,4 +119,39 @@ def jobs_router(queue: Queue, *, dependencies: Sequence[params.Depends], errors:
             raise HTTPException(409, f"job {job_id} has ended already: {(await found(job_id)).status}")
         return shown(await found(job_id))
 
+    if streams:
+        _add_stream(router, queue, StreamEvents(queue, shown), found, not_found)
     return router
+
+
+def _shown(job: Job[Any], *, errors: bool) -> JobDict:
+    state = job.to_dict()
+    if not errors and job.errors:
+        state["error"] = job.errors[-1].type
+    return state
+
+
+def _add_stream(
+    router: APIRouter,
+    queue: Queue,
+    stream_events: StreamEvents,
+    found: Callable[[str], Awaitable[Job[Any]]],
+    not_found: dict[int | str, dict[str, Any]],
+) -> None:
+    queue.require([Feature.STREAMS])
+    streamed: dict[int | str, dict[str, Any]] = {
+        200: {"content": {EVENT_STREAM: {}}, "description": "An event for each value, and a last one named `end`"},
+        204: {"description": "The job has ended, and Last-Event-ID names the last event"},
+    }
+
+    @router.get("/{job_id}/stream", response_class=StreamingResponse, responses=not_found | streamed)
+    async def stream_job(
+        job_id: str,
+        after: Annotated[int, Query(ge=0)] = 0,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        job = await found(job_id)
+        if await stream_events.has_all(job, last_event_id):
+            return Response(status_code=204)
+        events = stream_events.follow(job, after_of(last_event_id, after))
+        return StreamingResponse(events, media_type=EVENT_STREAM, headers=NOT_BUFFERED)

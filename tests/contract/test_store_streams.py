@@ -202,6 +202,14 @@ def test_a_write_that_fails_keeps_the_values(store, hands, job, monkeypatch):
     assert emitted(store, job) == [(1, 1, b"1"), (2, 1, b"2")]
 
 
+def test_a_number_that_leaves_no_room_ends_the_stream_and_nothing_else(store, hands, job, connect):
+    connect().execute("INSERT INTO litequeue_streams VALUES (?, 1000000000000000, 1, 0.0, x'31')", (int(job.id),))
+    lost = []
+    emit(store, job, b"1", lost=lambda: lost.append(job))
+    assert hands.settle((job, SUCCEEDED)) == []
+    assert (len(emitted(store, job)), lost) == (1, [job])
+
+
 def test_closing_writes_what_was_emitted(store, job, open_store):
     emit(store, job, b"1")
     store.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from faults.composed import Composed  # noqa: F401  it is one of them
 from faults.scenario import LONG, UNENDED, Book, Scenario, attempt, create, declare, ended_within, executed, work_off
+from faults.streamed import Streamed  # noqa: F401  another one
 from litequeue import Queue, Status, current_job, every
 from litequeue.core.store import Demand, NewWorker
 from litequeue.errors import LiteQueueError

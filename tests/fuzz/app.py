@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuzz.hostile import NOW
-from litequeue import Queue, cron
+from litequeue import Queue, cron, current_job
 from litequeue.core.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def declare(queue: Queue) -> Queue:
 
     @queue.task(name="plain", timeout="5s")
     def plain(n: int) -> int:
+        current_job().emit(n)
         return n
 
     @queue.task(name="nap", timeout="5s")
     async def nap(n: int) -> int:
         await asyncio.sleep(0)
+        current_job().emit(n)
         return n
 
     @queue.task(name="bad", retries=1, backoff="1h")

@@ -30,6 +30,7 @@ def look_by_command(path: Path, driver: str, *, refused: bool = False) -> None:
         for number in ids[:4]:
             for form in ([], ["--json"]):
                 listed(["show", str(path), number, "--driver", driver, *form])
+            listed(["stream", str(path), number, "--driver", driver])
 
 
 def act_by_command(path: Path, driver: str) -> None:

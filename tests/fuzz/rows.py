@@ -120,12 +120,17 @@ def _error(draw: st.DrawFn) -> dict[str, Any]:
     return {"job": draw(st.integers(1, 6)), "attempt": 1, "at": NOW, "type": "E", "message": "m", "traceback": "t"}
 
 
+def _event(draw: st.DrawFn) -> dict[str, Any]:
+    row = {"job": draw(st.integers(1, 6)), "number": draw(st.sampled_from([1, 2, 3, 10**15 - 1, 10**15])), "at": NOW}
+    return row | {"attempt": draw(st.integers(0, 3)), "value": draw(st.none() | st.sampled_from([b"1", b"", b"{"]))}
+
+
 def _meta(draw: st.DrawFn) -> dict[str, Any]:
     return {"name": draw(st.sampled_from(["schema_version", "made_by_litequeue", "rules", "boot", "x"])), "value": "1"}
 
 
 GOOD = (
-    {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "meta": _meta}
+    {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "streams": _event, "meta": _meta}
     | limit_texts.ROWS
     | graph_rows.ROWS
 )
@@ -282,6 +287,7 @@ def _look(queue: Queue) -> None:
         repr(job)
         if job.status.finished:
             _answer(job)
+        _follow(job)
         queue.job(job.id)
     for schedule in queue.schedules:
         for name in (name for name, kind in vars(type(schedule)).items() if isinstance(kind, property)):
@@ -303,6 +309,16 @@ def _answer(job: Any) -> None:
     except LiteQueueError as error:
         if not str(error):
             raise AssertionError("it does not say what is wrong") from error
+
+
+def _follow(job: Any) -> None:
+    try:
+        numbers = [event.number for event in job.stream(timeout=0)]
+    except (LiteQueueError, TimeoutError) as error:
+        if not str(error):
+            raise AssertionError("it does not say what is wrong") from error
+    else:
+        assert numbers == sorted(set(numbers))
 
 
 def _look_at_group(queue: Queue, number: str) -> None:

@@ -221,6 +221,10 @@ class Runs:
         """Take in a value, which is written within 50 ms; never blocks."""
         self._kernel.emitter.emit(job, value, self._kernel.clock.now(), lost)
 
+    def write_emitted(self) -> None:
+        """Write what runs have emitted, before another process ends one of them. Raises `StoreError`."""
+        self._kernel.emitter.write()
+
     def claims_of(self, worker: int) -> list[Claimed]:
         """The jobs that stand as running under the worker."""
 

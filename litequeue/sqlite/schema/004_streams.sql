@@ -2,7 +2,7 @@
 -- takes a page of its own.
 CREATE TABLE litequeue_streams (
     job     INTEGER NOT NULL,
-    number  INTEGER NOT NULL CHECK (number > 0),
+    number  INTEGER NOT NULL CHECK (number BETWEEN 1 AND 1000000000000000),
     attempt INTEGER NOT NULL,
     at      REAL NOT NULL,
     value   BLOB -- NULL: what follows was emitted by this attempt, and what came before by another

@@ -1,8 +1,11 @@
--- The number and the attempt of the last event of a job, if this run is the one that it is in.
+-- The number and the attempt of the last event of a job, if this run is the one that it is in. None either where :most
+-- leaves no room for the numbers that follow, which only someone else's write brings about.
 -- name: stream_end
-SELECT (SELECT number FROM litequeue_streams WHERE job = :id ORDER BY number DESC LIMIT 1),
-       (SELECT attempt FROM litequeue_streams WHERE job = :id ORDER BY number DESC LIMIT 1)
-FROM litequeue_jobs WHERE id = :id AND attempt = :attempt AND state = 3
+SELECT last.number, last.attempt
+FROM litequeue_jobs AS job
+LEFT JOIN litequeue_streams AS last
+     ON last.job = job.id AND last.number = (SELECT max(number) FROM litequeue_streams WHERE job = :id)
+WHERE job.id = :id AND job.attempt = :attempt AND job.state = 3 AND (last.number IS NULL OR last.number < :most)
 
 -- By position: job, number, attempt, time, value.
 -- name: emit

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from litequeue.sqlite.jobs.finish import MOST
 from litequeue.sqlite.sql import SQL
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Pending:
         for value in new:
             runs.setdefault(value.run, []).append(value)
         for (job_id, attempt), values in runs.items():
-            rows = yield SQL["stream_end"], {"id": job_id, "attempt": attempt}
+            rows = yield SQL["stream_end"], {"id": job_id, "attempt": attempt, "most": MOST - len(values)}
             if not rows:
                 values[0].lost()
                 continue

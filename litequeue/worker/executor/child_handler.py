@@ -350,7 +350,7 @@ class Handler:
         if of != (run.job.id, run.job.attempt):
             raise Fenced("the job that asks for this has ended; a thread of it goes on")
         recorder: Any = run.recorder
-        if method in ("parameters_of", "handed_to"):
+        if method in ("parameters_of", "handed_to", "write_emitted"):
             return getattr(recorder, method)(*arguments)
         if method == "emit":
             return recorder.emit(run.job, *arguments, lambda: self._pool.tell_lost(run))

@@ -76,7 +76,7 @@ ASKING = {
     Feature.AT_MOST_ONCE: [lambda rig: declared(rig, "once", delivery="at_most_once")],
     Feature.MAX_PENDING: [lambda rig: declared(rig, "few", max_pending=3)],
     Feature.POSITION: [lambda rig: any_job(rig).position(), lambda rig: asyncio.run(aposition(rig))],
-    Feature.STREAMS: [lambda rig: list(any_job(rig).stream(timeout=0))],
+    Feature.STREAMS: [lambda rig: any_job(rig).stream()],
     Feature.LISTING: [lambda rig: rig.queue.jobs(), lambda rig: asyncio.run(rig.queue.ajobs())],
     Feature.SCHEDULES: [
         lambda rig: rig.queue.schedules.add("s", rig.tasks.add.s(1), every("1h")),
