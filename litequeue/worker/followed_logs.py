@@ -1,0 +1,36 @@
+"""Writes the logs of runs that are followed, as they grow. Knows no function of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from litequeue.core.budget import BUDGET
+
+if TYPE_CHECKING:
+    from litequeue.core.records import Claimed
+    from litequeue.core.run_logs import KeptLog, RunLogStore
+    from litequeue.worker.executor.mailbox import Mailbox
+
+
+class FollowedLogs:
+    """The logs of one worker's runs; `look` is called about once a second."""
+
+    def __init__(self, store: RunLogStore, mailbox: Mailbox) -> None:
+        self._store, self._mailbox = store, mailbox
+
+    def look(self) -> None:
+        """Write what is new in the log of each run that is followed; without a log nothing is looked for."""
+        growing = [run for run in list(self._mailbox.running.values()) if run.log is not None and run.log.has_news]
+        if not growing:
+            return
+        followed = self._store.followed()
+        logs: list[tuple[Claimed, KeptLog]] = []
+        left = BUDGET
+        for run in growing:
+            if run.id in followed and run.log is not None and left > 0:  # the others at the next look
+                kept = run.log.kept(run.task.signature.codec)
+                if kept is not None:
+                    logs.append((run.job, kept))
+                    left -= len(kept.data)
+        if logs:
+            self._store.keep(logs)
