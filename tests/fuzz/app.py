@@ -33,9 +33,10 @@ class NearNow(SystemClock):
 def declare(queue: Queue) -> Queue:
     queue.clock = queue.engine.clock = NearNow()
 
-    @queue.task(name="plain", timeout="5s")
+    @queue.task(name="plain", timeout="5s", job_logs="1KiB")
     def plain(n: int) -> int:
         current_job().emit(n)
+        logging.getLogger("fuzz").error("plain %d", n)
         return n
 
     @queue.task(name="nap", timeout="5s")
