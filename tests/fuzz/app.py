@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 TASKS = ("plain", "nap", "bad", "ticks", "limited")
 SHARED_MEMORY = Path("/dev/shm")
 
+SHOP = logging.getLogger("fuzz.app")
+SHOP.addHandler(logging.NullHandler())
+SHOP.propagate = False
+
 
 class NearNow(SystemClock):
     """A clock that began at the time by which the rows are written."""
@@ -36,7 +40,7 @@ def declare(queue: Queue) -> Queue:
     @queue.task(name="plain", timeout="5s", job_logs="1KiB")
     def plain(n: int) -> int:
         current_job().emit(n)
-        logging.getLogger("fuzz").error("plain %d", n)
+        SHOP.error("plain %d", n)
         return n
 
     @queue.task(name="nap", timeout="5s")

@@ -127,7 +127,10 @@ def _event(draw: st.DrawFn) -> dict[str, Any]:
 
 def _log(draw: st.DrawFn) -> dict[str, Any]:
     row = {"job": draw(st.integers(1, 6)), "attempt": draw(st.integers(0, 3)), "at": NOW, "dropped": 0}
-    return row | {"written": draw(st.integers(0, 9)), "log": draw(st.sampled_from([b'"a\\nb"', b'""', b"7", b"{", b""]))}
+    return row | {
+        "written": draw(st.integers(0, 9)),
+        "log": draw(st.sampled_from([b'"a\\nb"', b'""', b"7", b"{", b""])),
+    }
 
 
 def _meta(draw: st.DrawFn) -> dict[str, Any]:
@@ -135,7 +138,15 @@ def _meta(draw: st.DrawFn) -> dict[str, Any]:
 
 
 GOOD = (
-    {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "streams": _event, "run_logs": _log, "meta": _meta}
+    {
+        "jobs": _job,
+        "workers": _worker,
+        "schedules": _schedule,
+        "errors": _error,
+        "streams": _event,
+        "run_logs": _log,
+        "meta": _meta,
+    }
     | limit_texts.ROWS
     | graph_rows.ROWS
 )
