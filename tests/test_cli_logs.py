@@ -19,6 +19,7 @@ SHOP = logging.getLogger("litequeue's test of the command logs")
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    SHOP.disabled = False  # as another test may leave it
     SHOP.setLevel(logging.INFO)
     with Queue("app.db", durability="normal", job_logs="4KiB") as queue:
         yield queue

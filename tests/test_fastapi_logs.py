@@ -28,6 +28,7 @@ def run(coroutine):
 
 @pytest.fixture
 def queue(database):
+    SHOP.disabled = False  # as another test may leave it
     SHOP.setLevel(logging.INFO)
     with Queue(database, durability="normal", job_logs="4KiB") as queue:
         yield queue

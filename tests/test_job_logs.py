@@ -21,6 +21,7 @@ SHOP = logging.getLogger("litequeue's test of kept logs")
 
 @pytest.fixture(autouse=True)
 def shop_is_heard():
+    SHOP.disabled = False  # as another test may leave it
     SHOP.setLevel(logging.INFO)
     yield
     SHOP.setLevel(logging.NOTSET)
