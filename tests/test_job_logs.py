@@ -12,7 +12,7 @@ import pytest
 
 from crash.watching import until
 from litequeue import Queue, Snooze, current_job
-from litequeue.errors import DecodeError
+from litequeue.errors import DecodeError, StoreError
 from litequeue.serialization.encryption import EncryptedCodec, new_key
 from litequeue.sqlite.store import SqliteStore
 
@@ -284,6 +284,33 @@ def test_a_followed_log_is_read_while_the_job_runs(chatty, soon):
         go.set()
         job.result(20)
     assert said(job) == ["first", "second"]
+
+
+def test_a_file_that_cannot_be_written_just_now_keeps_no_job_waiting(chatty, soon, monkeypatch):
+    begun, go, tries = threading.Event(), threading.Event(), []
+    keep = chatty.engine.run_logs.keep
+
+    def keeping(logs):
+        tries.append(len(logs))
+        if len(tries) < 3:
+            raise StoreError("the disk is full")
+        keep(logs)
+
+    @chatty.task
+    def pack():
+        SHOP.info("first")
+        begun.set()
+        go.wait(30)
+
+    monkeypatch.setattr(chatty.engine.run_logs, "keep", keeping)
+    job = pack.enqueue()
+    with chatty.worker():
+        assert begun.wait(20)
+        chatty.source.follow_logs(job.id)
+        until(lambda: said(job) == ["first"])
+        go.set()
+        job.result(20)
+    assert tries == [1, 1, 1]
 
 
 def test_encrypted_logs_need_the_key(database, driver):

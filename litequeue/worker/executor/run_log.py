@@ -54,6 +54,10 @@ class RunLog:
         """Whether anything was added since `kept` was called last."""
         return bool(self._added) or self._written != self._stored
 
+    def is_not_stored(self) -> None:
+        """Note that what `kept` returned last could not be stored."""
+        self._stored = -1
+
     def kept(self, codec: Codec) -> KeptLog | None:
         """Return what is to be stored; None: nothing was logged, or the codec refuses it."""
         held = self._lock.acquire(timeout=PATIENCE)
