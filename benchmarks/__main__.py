@@ -28,6 +28,7 @@ from benchmarks import (
     overlap,
     payloads,
     report,
+    run_logs,
     shrinking,
     streams,
     throughput,
@@ -55,6 +56,7 @@ BENCHMARKS = {
     "compositions": compositions,
     "waits": waits,
     "streams": streams,
+    "run_logs": run_logs,
 }
 
 

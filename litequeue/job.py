@@ -9,6 +9,7 @@ from litequeue.core.duration import seconds, utc
 from litequeue.core.hints import JobWords
 from litequeue.core.interruptible import interruptible
 from litequeue.core.job_dict import JobDict, job_dict
+from litequeue.core.logged_job import LoggedJob
 from litequeue.core.pydantic_schema import pydantic_schema
 from litequeue.core.records import (
     JobError,
@@ -36,7 +37,7 @@ R = TypeVar("R")
 
 
 @interruptible
-class Job(JobWords, Generic[R]):
+class Job(JobWords, LoggedJob, Generic[R]):
     """One stored call. Attributes are the state at the last load; `refresh()` loads them again.
 
     `await job` waits for the result. Ids are opaque text.

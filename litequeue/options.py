@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import msgspec
 
@@ -22,8 +22,10 @@ from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name, check_queue, checked_aliases
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
+from litequeue.core.run_logs import JobLogs, checked_job_logs
 from litequeue.core.soft_timeout import checked_flag, soft_timeout
 from litequeue.core.stored_names import checked_version
+from litequeue.core.unset import UNSET, Unset
 from litequeue.limits.limit import Limit, checked_limits, fields_of
 from litequeue.limits.of_task import ordered, own_limit
 from litequeue.limits.resources import checked_resources
@@ -37,15 +39,6 @@ LONGEST_LIST = 10_000
 MOST_AT_ONCE = 100_000
 MOST_PENDING = 1_000_000  # each enqueue counts the queued jobs
 
-
-class Unset:
-    """The type of `UNSET`: an option that was not given, where None has a meaning of its own."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset()
 
 _RETRYING = ("retries", "backoff", "retry_on", "give_up_on")
 _ID = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
@@ -80,6 +73,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     attached: Attached = Attached()
     process: bool = False
     soft_timeout: float | None = None
+    job_logs: int = 0  # bytes
 
 
 class TaskOptions(TypedDict, total=False):
@@ -117,6 +111,7 @@ class TaskOptions(TypedDict, total=False):
     on_failure: Any
     process: bool
     soft_timeout: Duration | None
+    job_logs: JobLogs | None
 
 
 class Using(TypedDict, total=False):
@@ -168,6 +163,7 @@ def features_needed(options: Options) -> list[Feature]:
         Feature.COMPOSITION: not options.attached.is_nothing,
         Feature.LIMITS: options.own_limit is not None or bool(options.limits or options.uses),
         Feature.PROCESSES: options.process,
+        Feature.JOB_LOGS: bool(options.job_logs),
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 
@@ -213,8 +209,8 @@ def _elsewhere(unknown: list[str], known: Any) -> str:
     return f"it goes to {place}({', '.join(f'{name}=...' for name in unknown)})"
 
 
-def task_options(given: TaskOptions) -> Options:
-    """Check the options of a task, its name excepted."""
+def task_options(given: TaskOptions, job_logs: int = 0) -> Options:
+    """Check the options of a task, its name excepted. `job_logs`: what it keeps of its log if it does not say."""
     check_known(given, TaskOptions, "task()")
     unique, key_scope = given.get("unique", False), given.get("key_scope")
     if not (isinstance(unique, (bool, str)) or callable(unique)) or unique == "":
@@ -256,6 +252,7 @@ def task_options(given: TaskOptions) -> Options:
         attached=Attached().with_options({name: value for name, value in given.items() if name in CALLBACKS}),
         process=checked_flag(given.get("process", False), "process"),
         soft_timeout=soft_timeout(given),
+        job_logs=checked_job_logs(given.get("job_logs"), job_logs),
     )
 
 

@@ -28,6 +28,7 @@ from litequeue.core.plain_calls import VARIABLE
 from litequeue.core.records import JobSummary, Page, Status
 from litequeue.core.registry import Registry
 from litequeue.core.routes import Routes
+from litequeue.core.run_logs import JobLogs, checked_job_logs
 from litequeue.core.source import Source
 from litequeue.core.warn import calling_module
 from litequeue.decorator import Decorator, check_scheduled, checked_name
@@ -82,7 +83,8 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
     opened. `imports`: modules with tasks that a worker imports, such as "shop.tasks" or "shop.*". `on_commit`: True to
     store calls after the commit of the application's transaction, as an integration says; or a function that is given
     what to call then. `engine`: what keeps and runs the jobs instead of the file: an engine, or text such as
-    "name:rest". `routes`: queues by patterns of tasks' names: `{"send_*": "email"}`.
+    "name:rest". `routes`: queues by patterns of tasks' names: `{"send_*": "email"}`. `job_logs`: how much to keep of
+    what each run logs, such as "64KiB" (the last bytes; `job.logs()`), nothing unless given.
 
     Raises, before anything is written: `StoreError` and its kinds for a path that cannot hold a queue.
     """
@@ -106,6 +108,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         on_commit: OnCommit = False,
         engine: Engine | str | None = None,
         routes: Mapping[str, str] | None = None,
+        job_logs: JobLogs | None = None,
     ) -> None:
         self.timeout: float = limit(timeout, "timeout")
         self.result_ttl: float = span(result_ttl, "result_ttl")
@@ -118,6 +121,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         self.imports: tuple[str, ...] = checked_patterns(imports)
         self._imported = False
         self.routes: Routes = Routes(routes)
+        self.job_logs: int = checked_job_logs(job_logs)
         self._tasks: Registry[Task[..., Any]] = Registry()
         self._names = Names(self._tasks, self)
         self._declared: dict[str, list[Declaration]] = {}
@@ -207,9 +211,10 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         as `Interrupted`, without a retry. `concurrency`, `rate` (such as "10/m"; `smooth`: spaced evenly): how many run
         at once, and how many start in any window, of all workers together; for each value of `limit_key`, a format of
         the arguments such as "{user}", and in `ordered` order. `limits`: what `queue.limit()` returned, shared with
-        other tasks. `uses`: what a run needs of the resources that a worker offers, such as {"gpu": 1}.
+        other tasks. `uses`: what a run needs of the resources that a worker offers, such as {"gpu": 1}. `job_logs`: as
+        the queue's, which it overrides; False for none.
         """
-        name, checked = options.get("name"), task_options(options)
+        name, checked = options.get("name"), task_options(options, self.job_logs)
         if function is None:
             return lambda given: self._declare(given, name, checked)
         return self._declare(function, name, checked)

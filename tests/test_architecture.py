@@ -127,6 +127,9 @@ BROAD: dict[str, str] = {
     "worker/maintenance.py Maintenance._try": (
         "one task that fails keeps no other from being done, the heartbeat least of all"
     ),
+    "worker/executor/run_log.py RunLog.kept": "a codec is the user's: the end is stored without the log, and says so",
+    "worker/executor/run_log.py _line": "what the application logs has a text of its own: its code runs",
+    "sqlite/parts/run_logs.py HasRunLogs._text": "a codec is the user's; raised again as a DecodeError",
     "children/child_process.py ChildProcess.next": "what cannot be read of a child is the end of it",
     "children/finding.py _recipe": "a codec and options are the user's, and so is how they are pickled",
     "children/log_records.py _text": "what the application puts into a record has a text of its own",

@@ -29,6 +29,7 @@ def run(*arguments):
                 *("latency", "overlap", "contention", "footprint", "backlog", "operating"),
                 *("many_schedules", "listings", "bulk", "payloads", "shrinking", "limits", "compositions", "waits"),
                 "streams",
+                "run_logs",
             )
         ),
     ],

@@ -86,10 +86,12 @@ def levels() -> dict[str, int]:
     return {name: each.level for name, each in {"": logging.getLogger(), **known}.items() if each.level}
 
 
-def handle(fields: dict[str, Any]) -> None:
-    """Pass the record to this process's handlers, as one of the logger of that name."""
+def handle(fields: dict[str, Any], keep: Callable[[logging.LogRecord], None] | None = None) -> None:
+    """Pass the record to this process's handlers, as one of the logger of that name, and to `keep`."""
     record = logging.makeLogRecord(fields)
     logger = logging.getLogger(record.name)
     with suppress(Exception):  # the handlers and filters are the application's
         if not logger.disabled and logger.isEnabledFor(record.levelno):
+            if keep is not None:
+                keep(record)
             logger.handle(record)

@@ -19,6 +19,7 @@ from litequeue.cli.change import cancel, prune, retry
 from litequeue.cli.doctor import doctor
 from litequeue.cli.enqueue import enqueue
 from litequeue.cli.limits import limits
+from litequeue.cli.logs import logs
 from litequeue.cli.look import jobs, status
 from litequeue.cli.pauses import pause, resume
 from litequeue.cli.printing import harmless
@@ -124,7 +125,7 @@ def completion(shell: str) -> None:
 
 
 for _command in (
-    run, status, jobs, show, stream, enqueue, retry, cancel, schedules, limits, pause, resume,
+    run, status, jobs, show, logs, stream, enqueue, retry, cancel, schedules, limits, pause, resume,
     prune, backup, doctor, completion,
 ):  # fmt: skip
     main.add_command(_command)

@@ -50,6 +50,7 @@ class Feature(str, Enum):
     EMBEDDED = "embedded"  # with queue.worker():
     VERSIONS = "versions"  # aliases=, version=
     PROCESSES = "processes"  # process=True
+    JOB_LOGS = "job_logs"  # job_logs=, job.logs()
     RECYCLING = "recycling"  # max_jobs=, max_memory= of a worker
     WORKFLOWS = "workflows"
 
@@ -82,6 +83,10 @@ class Home(Protocol):
     @property
     def clock(self) -> Clock:
         """The clock by which the queue goes."""
+
+    @property
+    def codec(self) -> Any:
+        """What turns its values into bytes and back: `litequeue.serialization.json_codec.Codec`."""
 
     @property
     def defaults(self) -> Defaults:
@@ -328,6 +333,7 @@ _WHAT: dict[Feature, tuple[str, str]] = {  # what is asked for, and the way out
         "a worker that ends after so many jobs, or at so much memory (max_jobs=, max_memory=)",
         "restart its process from outside, now and then",
     ),
+    Feature.JOB_LOGS: ("job_logs= and job.logs()", "look in the log of the process that runs the jobs"),
     Feature.WORKFLOWS: ("a workflow", "enqueue single tasks"),
 }
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from litequeue.core.records import Claimed
+from litequeue.core.run_logs import KeptLog
 
 
 class ErrorInfo(NamedTuple):
@@ -87,3 +88,4 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     at: float
     keep_for: float
     left_behind: bool = False  # its function goes on, and holds its places of limits until it returns
+    log: KeptLog | None = None

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from litequeue.core.records import JobRecord
+    from litequeue.core.run_logs import Position, RunText
     from litequeue.core.streams import Events
     from litequeue.errors import QueueFull
 
@@ -58,6 +59,18 @@ class Source(Protocol):
 
     async def awhy(self, job_id: str) -> str:
         """Async twin of `why`."""
+
+    def logs(self, job_id: str, after: Position = ...) -> list[RunText]:
+        """Return what is kept of the logs of the job's runs, the oldest first, if it has grown since that position."""
+
+    async def alogs(self, job_id: str, after: Position = ...) -> list[RunText]:
+        """Async twin of `logs`."""
+
+    def follow_logs(self, job_id: str) -> None:
+        """Have what a run of this job logs stored as it grows, for the next 15 seconds."""
+
+    async def afollow_logs(self, job_id: str) -> None:
+        """Async twin of `follow_logs`."""
 
     def check_may_wait(self, *, blocking: bool = False) -> None:
         """Raise where the end of no wait could come, as inside a transaction that is open here.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from litequeue.core.dispatch import IdleWorker
     from litequeue.core.outcome import Ended, ErrorInfo
     from litequeue.core.records import Claimed
+    from litequeue.core.run_logs import RunLogStore
     from litequeue.core.schedules import ScheduleRecord
 
 DEATHS = 2  # of workers under a job: after so many it is run alone
@@ -338,6 +339,10 @@ class Store(Protocol):
     @property
     def runs(self) -> Runs:
         """The part that hands out jobs and records how runs ended."""
+
+    @property
+    def run_logs(self) -> RunLogStore:
+        """The part that keeps the logs of runs."""
 
     @property
     def workers(self) -> Workers:

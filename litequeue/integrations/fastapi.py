@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Header, HTTPException, Query, Response, params
 from fastapi.requests import HTTPConnection
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
 
 from litequeue.core.engine import Feature
@@ -18,6 +18,7 @@ from litequeue.core.job_dict import JobDict
 from litequeue.core.pydantic_schema import pydantic_type
 from litequeue.errors import JobNotFound
 from litequeue.integrations.job_events import JobEvents
+from litequeue.integrations.log_events import LogEvents
 from litequeue.integrations.starlette import Background, worker_lifespan
 from litequeue.integrations.starlette import background as collecting
 from litequeue.integrations.stream_events import StreamEvents, after_of
@@ -71,7 +72,12 @@ class Problem(BaseModel):
 
 
 def jobs_router(
-    queue: Queue, *, dependencies: Sequence[params.Depends], errors: bool = False, streams: bool = False
+    queue: Queue,
+    *,
+    dependencies: Sequence[params.Depends],
+    errors: bool = False,
+    streams: bool = False,
+    logs: bool = False,
 ) -> APIRouter:
     """Make routes for the queue's jobs: `app.include_router(jobs_router(queue, dependencies=[...]), prefix="/jobs")`.
 
@@ -80,7 +86,8 @@ def jobs_router(
     who may use the routes, such as `[Depends(login)]`; a dependency may take `job_id`. Ids are easy to guess, so none
     at all is an empty list, on purpose. `errors`: send the text of a job's error too, and not its type alone.
     `streams`: make `GET /{job_id}/stream` too, which sends what a job emits: these values are content, as a result is.
-    Raises `Unsupported` for it where the queue's codec is not JSON.
+    Raises `Unsupported` for it where the queue's codec is not JSON. `logs`: make `GET /{job_id}/logs` too, which sends
+    the kept lines that its runs have logged, as text, and `GET /{job_id}/logs/events`, which goes on with them.
     """
     router = APIRouter(dependencies=dependencies, tags=["jobs"])
     state: Any = pydantic_type(JobDict)
@@ -121,6 +128,8 @@ def jobs_router(
 
     if streams:
         _add_stream(router, queue, StreamEvents(queue, shown), found, not_found)
+    if logs:
+        _add_logs(router, queue, found, not_found)
     return router
 
 
@@ -154,4 +163,32 @@ def _add_stream(
         if await stream_events.has_all(job, last_event_id):
             return Response(status_code=204)
         events = stream_events.follow(job, after_of(last_event_id, after))
+        return StreamingResponse(events, media_type=EVENT_STREAM, headers=NOT_BUFFERED)
+
+
+def _add_logs(
+    router: APIRouter,
+    queue: Queue,
+    found: Callable[[str], Awaitable[Job[Any]]],
+    not_found: dict[int | str, dict[str, Any]],
+) -> None:
+    queue.require([Feature.JOB_LOGS])
+    log_events = LogEvents(queue)
+    streamed: dict[int | str, dict[str, Any]] = {
+        200: {"content": {EVENT_STREAM: {}}, "description": "Lines as they are logged, `run` before those of a run"},
+        204: {"description": "The job has ended, and Last-Event-ID names the last event"},
+    }
+
+    @router.get("/{job_id}/logs", response_class=PlainTextResponse, responses=not_found)
+    async def read_logs(job_id: str, attempt: Annotated[int | None, Query(ge=1)] = None) -> Response:
+        job = await found(job_id)
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}  # a browser shall take it for text
+        return PlainTextResponse(await job.alogs(attempt), headers=headers)
+
+    @router.get("/{job_id}/logs/events", response_class=StreamingResponse, responses=not_found | streamed)
+    async def follow_logs(job_id: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
+        job = await found(job_id)
+        if await log_events.has_all(job, last_event_id):
+            return Response(status_code=204)
+        events = log_events.follow(job, last_event_id)
         return StreamingResponse(events, media_type=EVENT_STREAM, headers=NOT_BUFFERED)

@@ -16,6 +16,7 @@ from litequeue.sqlite.parts.jobs import Jobs
 from litequeue.sqlite.parts.limits import Limits
 from litequeue.sqlite.parts.maintenance import FileMaintenance
 from litequeue.sqlite.parts.rules import StoredRules
+from litequeue.sqlite.parts.run_logs import RunLogs
 from litequeue.sqlite.parts.runs import Runs
 from litequeue.sqlite.parts.schedules import StoredSchedules
 from litequeue.sqlite.parts.ticks import Ticks
@@ -48,6 +49,7 @@ class SqliteStore:
     compositions: Compositions
     transactions: Transactions
     runs: Runs
+    run_logs: RunLogs
     workers: Workers
     ticks: Ticks
     limits: Limits
@@ -82,6 +84,7 @@ class SqliteStore:
         if self._home is not None:
             raise ValueError("this engine has a queue already; make another engine for another queue")
         self._open(home.clock, Retention(home.defaults.result_ttl, home.defaults.failed_ttl), create=True)
+        self.jobs.codec = home.codec
         self._home = home
 
     @classmethod
@@ -110,6 +113,7 @@ class SqliteStore:
         self.compositions = Compositions(kernel)
         self.transactions = Transactions(kernel)
         self.runs = Runs(kernel, self.transactions)
+        self.run_logs = RunLogs(kernel)
         self.workers = Workers(kernel)
         self.ticks = Ticks(kernel)
         self.limits = Limits(kernel)

@@ -20,6 +20,7 @@ from litequeue.worker.executor.executor import Executor
 from litequeue.worker.executor.mailbox import Mailbox
 from litequeue.worker.executor.pool import Setup
 from litequeue.worker.executor.shared_listener import SharedListener
+from litequeue.worker.followed_logs import FollowedLogs
 from litequeue.worker.idle import Idle
 from litequeue.worker.limits import Limits
 from litequeue.worker.maintenance import Maintenance
@@ -112,6 +113,7 @@ class Loop:
         idle = store.dispatch, self._listener, self._claiming, self._executor, self.runs
         self._idle = Idle(*idle, self._reconciliation)
         self._limits = Limits(store, self.mailbox)
+        self._logs = FollowedLogs(store.run_logs, self.mailbox)
         self._stuck = StuckWaits(self._name, store.runs, self._executor, self.mailbox.running, SystemClock())
         self._wrong_file = False  # what we write goes to a wrong place
         self._confirmed: object = None  # how far all had come when nothing was left to do
@@ -309,6 +311,7 @@ class Loop:
         self._recycling.look()
         self._stop.keep_short()
         self._stuck.look(self._store.directory)
+        self._logs.look()
         version = self._store.maintenance.version()
         if version not in (None, self._version):
             self._version = version
@@ -372,6 +375,7 @@ class Loop:
         try:
             if self._outdated is None:
                 self._maintenance.tick(self.id, idle=False)
+                self._logs.look()
             self._look_for_cancels()
         except Exception as error:
             log.warning("maintenance failed while the worker was ending: %s", error)

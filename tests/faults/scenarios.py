@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from faults.composed import Composed  # noqa: F401  it is one of them
+from faults.logged import Logged  # noqa: F401  another one
 from faults.scenario import LONG, UNENDED, Book, Scenario, attempt, create, declare, ended_within, executed, work_off
 from faults.streamed import Streamed  # noqa: F401  another one
 from litequeue import Queue, Status, current_job, every

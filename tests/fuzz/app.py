@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 TASKS = ("plain", "nap", "bad", "ticks", "limited")
 SHARED_MEMORY = Path("/dev/shm")
 
+SHOP = logging.getLogger("fuzz.app")
+SHOP.addHandler(logging.NullHandler())
+SHOP.propagate = False
+
 
 class NearNow(SystemClock):
     """A clock that began at the time by which the rows are written."""
@@ -33,9 +37,10 @@ class NearNow(SystemClock):
 def declare(queue: Queue) -> Queue:
     queue.clock = queue.engine.clock = NearNow()
 
-    @queue.task(name="plain", timeout="5s")
+    @queue.task(name="plain", timeout="5s", job_logs="1KiB")
     def plain(n: int) -> int:
         current_job().emit(n)
+        SHOP.error("plain %d", n)
         return n
 
     @queue.task(name="nap", timeout="5s")

@@ -31,6 +31,7 @@ def look_by_command(path: Path, driver: str, *, refused: bool = False) -> None:
             for form in ([], ["--json"]):
                 listed(["show", str(path), number, "--driver", driver, *form])
             listed(["stream", str(path), number, "--driver", driver])
+            listed(["logs", str(path), number, "--driver", driver], (0, 1))
 
 
 def act_by_command(path: Path, driver: str) -> None:

@@ -125,12 +125,28 @@ def _event(draw: st.DrawFn) -> dict[str, Any]:
     return row | {"attempt": draw(st.integers(0, 3)), "value": draw(st.none() | st.sampled_from([b"1", b"", b"{"]))}
 
 
+def _log(draw: st.DrawFn) -> dict[str, Any]:
+    row = {"job": draw(st.integers(1, 6)), "attempt": draw(st.integers(0, 3)), "at": NOW, "dropped": 0}
+    return row | {
+        "written": draw(st.integers(0, 9)),
+        "log": draw(st.sampled_from([b'"a\\nb"', b'""', b"7", b"{", b""])),
+    }
+
+
 def _meta(draw: st.DrawFn) -> dict[str, Any]:
     return {"name": draw(st.sampled_from(["schema_version", "made_by_litequeue", "rules", "boot", "x"])), "value": "1"}
 
 
 GOOD = (
-    {"jobs": _job, "workers": _worker, "schedules": _schedule, "errors": _error, "streams": _event, "meta": _meta}
+    {
+        "jobs": _job,
+        "workers": _worker,
+        "schedules": _schedule,
+        "errors": _error,
+        "streams": _event,
+        "run_logs": _log,
+        "meta": _meta,
+    }
     | limit_texts.ROWS
     | graph_rows.ROWS
 )
@@ -288,6 +304,7 @@ def _look(queue: Queue) -> None:
         if job.status.finished:
             _answer(job)
         _follow(job)
+        _read_logs(job)
         queue.job(job.id)
     for schedule in queue.schedules:
         for name in (name for name, kind in vars(type(schedule)).items() if isinstance(kind, property)):
@@ -306,6 +323,14 @@ def _look(queue: Queue) -> None:
 def _answer(job: Any) -> None:
     try:
         job.result(0)
+    except LiteQueueError as error:
+        if not str(error):
+            raise AssertionError("it does not say what is wrong") from error
+
+
+def _read_logs(job: Any) -> None:
+    try:
+        assert isinstance(job.logs(), str)
     except LiteQueueError as error:
         if not str(error):
             raise AssertionError("it does not say what is wrong") from error

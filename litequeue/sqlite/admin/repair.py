@@ -76,6 +76,8 @@ _DROPS = (
     "drop_orphaned_parked",
     "drop_orphaned_orders",
     "drop_orphaned_left_behind",
+    "drop_orphaned_logs",
+    "drop_orphaned_log_followers",
     "drop_orphaned_timed_keys",
     "drop_orphaned_starts",
     "drop_orphaned_edges",

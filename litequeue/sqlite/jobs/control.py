@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 _PRUNE = (
-    *("prune_errors", "prune_payloads", "prune_results", "prune_streams", "prune_takes", "prune_timed_keys"),
-    *("empty_newest", "prune"),
+    *("prune_errors", "prune_payloads", "prune_results", "prune_streams", "prune_logs", "prune_log_followers"),
+    *("prune_takes", "prune_timed_keys", "empty_newest", "prune"),
 )
 SLICE = 200  # jobs that are deleted between two looks at the clock
 

@@ -20,6 +20,7 @@ from litequeue.sqlite.jobs.finish import finish, leave_lines, reschedule, succee
 from litequeue.sqlite.jobs.keys import holder_of
 from litequeue.sqlite.jobs.lanes import FEW, Lanes
 from litequeue.sqlite.jobs.large_values import INLINE
+from litequeue.sqlite.jobs.run_logs import keep_last
 from litequeue.sqlite.jobs.states import NUMBER
 from litequeue.sqlite.limits.bring_back import freed
 from litequeue.sqlite.limits.free import Free
@@ -124,6 +125,7 @@ def settle(db: Connection, ended: Sequence[Ended], then: Consequences) -> list[E
         leave_lines(db, scheduled, ended[-1].at)
     if good:
         perform(db, follow(_succeeded(ended, lost), ended[-1].at, then))
+    keep_last(db, [end for end in ended if end.log is not None])
     give_back(db, limited)
     return lost
 

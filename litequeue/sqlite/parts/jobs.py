@@ -30,6 +30,7 @@ from litequeue.sqlite.jobs.listing import Listing, Where
 from litequeue.sqlite.jobs.user_answers import aanswered, answered
 from litequeue.sqlite.limits.bring_back import bring_these_back
 from litequeue.sqlite.parts.compositions import Ended, cancelling, tell_cancelled
+from litequeue.sqlite.parts.run_logs import HasRunLogs
 from litequeue.sqlite.parts.spreading import spread
 from litequeue.sqlite.parts.streams import Streams
 from litequeue.sqlite.parts.within import ain_transaction, in_transaction
@@ -56,7 +57,7 @@ class _Dispatched(NamedTuple):
     more: bool
 
 
-class Jobs(Streams):
+class Jobs(Streams, HasRunLogs):
     """The jobs of one file, as a caller sees them."""
 
     # ---- enqueue

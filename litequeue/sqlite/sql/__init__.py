@@ -12,8 +12,8 @@ import pkgutil
 import re
 
 TOPICS = (
-    *("enqueue", "claim", "limits", "finish", "streams", "control", "compose", "workers", "prune", "schedules"),
-    *("look", "file"),
+    *("enqueue", "claim", "limits", "finish", "streams", "run_logs", "control", "compose", "workers", "prune"),
+    *("schedules", "look", "file"),
 )
 
 

@@ -2,6 +2,7 @@
 -- name: prunable
 SELECT id, coalesce(length(payload), (SELECT length(payload) FROM litequeue_payloads WHERE job = litequeue_jobs.id), 0)
            + coalesce(length(result), (SELECT length(result) FROM litequeue_results WHERE job = litequeue_jobs.id), 0)
+           + coalesce((SELECT sum(length(log)) FROM litequeue_run_logs WHERE job = litequeue_jobs.id), 0)
            + 4096 * (failures + deaths)
            + 200 * coalesce((SELECT max(number) FROM litequeue_streams WHERE job = litequeue_jobs.id), 0)
 FROM litequeue_jobs
@@ -18,6 +19,12 @@ DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: prune_streams
 DELETE FROM litequeue_streams WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_logs
+DELETE FROM litequeue_run_logs WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_log_followers
+DELETE FROM litequeue_log_followers WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: prune_timed_keys
 DELETE FROM litequeue_timed_keys WHERE job IN (SELECT value FROM json_each(:ids))

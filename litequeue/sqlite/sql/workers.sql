@@ -66,6 +66,10 @@ SELECT 'places in an order', count(*) FROM litequeue_ordered WHERE NOT EXISTS (S
 UNION ALL
 SELECT 'functions left behind', count(*) FROM litequeue_left_behind WHERE NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = worker)
 UNION ALL
+SELECT 'logs of runs', count(*) FROM litequeue_run_logs WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
+SELECT 'followers of logs', count(*) FROM litequeue_log_followers WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
 SELECT 'times of keys', count(*) FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'starts', count(*) FROM litequeue_starts WHERE NOT EXISTS (SELECT 1 FROM litequeue_limits WHERE name = limit_name)
@@ -110,6 +114,12 @@ DELETE FROM litequeue_ordered WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHE
 
 -- name: drop_orphaned_left_behind
 DELETE FROM litequeue_left_behind WHERE NOT EXISTS (SELECT 1 FROM litequeue_workers WHERE id = worker)
+
+-- name: drop_orphaned_logs
+DELETE FROM litequeue_run_logs WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_log_followers
+DELETE FROM litequeue_log_followers WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- name: drop_orphaned_timed_keys
 DELETE FROM litequeue_timed_keys WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)

@@ -313,7 +313,7 @@ class Handler:
                 case Called():
                     self._perform(child, run, message)
                 case Logged(fields):
-                    handle(fields)
+                    handle(fields, None if run.log is None else run.log.add)
                 case Stack(told):
                     self.stack_text = told
                     self.stack_told.set()

@@ -17,6 +17,7 @@ from litequeue.core.records import Claimed, Progress
 from litequeue.core.store import DEATH_LIMIT
 from litequeue.core.streams import Emitted
 from litequeue.errors import Fenced, Unsupported
+from litequeue.worker.executor.run_log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from litequeue.core.clock import Clock
     from litequeue.core.compositions import Handed
     from litequeue.core.engine import Defaults
+    from litequeue.core.run_logs import KeptLog
     from litequeue.limits.limit import Limit
     from litequeue.task import Task
 
@@ -98,6 +100,7 @@ class Run(msgspec.Struct, eq=False):
     is_chunk: bool = False  # its function is called several times
     returned: bool = False  # its function; what it returned is being encoded
     raised: BaseException | None = None  # for the log; None again as soon as it is logged
+    log: RunLog | None = None  # of what it logs, if that is kept
     _noted: float = -math.inf
     _uses: dict[str, int] = {}  # of limits, as charged
     _emitted: Emitted | None = None
@@ -315,7 +318,18 @@ def with_limits(task: Task[..., Any], defaults: Defaults) -> Limited:
 def begun(job: Claimed, limited: Limited, clock: Clock, recorder: Recorder, now: float) -> Run:
     """Return the run that begins now; a limit of the call counts before the task's."""
     task, timeout, keep_for = limited
-    return Run(job, task, clock, recorder, keep_for, now, now + (timeout if job.timeout is None else job.timeout))
+    run = Run(job, task, clock, recorder, keep_for, now, now + (timeout if job.timeout is None else job.timeout))
+    if task.options.job_logs:
+        run.log = RunLog(task.options.job_logs)
+    return run
+
+
+def kept_log(run: Run, outcome: Outcome) -> KeptLog | None:
+    """Return what is to be stored of the log of a run that has ended so."""
+    if run.log is None:
+        return None
+    run.log.end(outcome, run.clock.now())
+    return run.log.kept(run.task.signature.codec)
 
 
 def kept_for(run: Run, outcome: Outcome, defaults: Defaults) -> float:

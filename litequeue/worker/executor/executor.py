@@ -11,6 +11,7 @@ from litequeue.worker.executor.child_pool import ChildPool
 from litequeue.worker.executor.context import with_limits
 from litequeue.worker.executor.coroutine_pool import CoroutinePool
 from litequeue.worker.executor.execute import work_here
+from litequeue.worker.executor.log_capture import install, uninstall
 from litequeue.worker.executor.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Executor:
         self.plain: frozenset[str] = frozenset()
         self.apart: frozenset[str] = frozenset()
         self._setup, self._mailbox = setup, mailbox
+        self._keeps_logs = False
         self._threads = ThreadPool(threads, setup, mailbox)
         self._coroutines = CoroutinePool(coroutines, setup, mailbox, first_slot=threads, loop=loop)
         self._children = ChildPool(children, setup, mailbox, first_slot=threads + coroutines)
@@ -82,6 +84,9 @@ class Executor:
         turned = any(name in known and kind_of(known[name].task) is not kind_of(new) for name, new in tasks.items())
         if turned and (self.busy or self._mailbox.ended):
             return False
+        if not self._keeps_logs and any(task.options.job_logs for task in tasks.values()):
+            self._keeps_logs = True
+            install()
         known |= {name: with_limits(task, self._setup.defaults) for name, task in tasks.items()}
         self.plain = frozenset(name for name, (task, _, _) in known.items() if kind_of(task) is Kind.PLAIN)
         self.apart = frozenset(name for name, (task, _, _) in known.items() if kind_of(task) is Kind.APART)
@@ -219,6 +224,9 @@ class Executor:
         """End the threads and our own event loop."""
         for pool in self._pools:
             pool.stop()
+        if self._keeps_logs:
+            self._keeps_logs = False
+            uninstall()
 
     def _pool_of(self, job: Claimed) -> Pool:
         return self._pool_for(job.task)

@@ -23,6 +23,11 @@ SHORT_LIMIT = 1.5  # seconds; the worker looks more often than that by itself
 LARGEST_SETTLE = 1000
 
 
+def _size(end: Ended) -> int:
+    result = len(end.outcome.result) if type(end.outcome) is Succeeded else 0
+    return result if end.log is None else result + len(end.log.data)
+
+
 class Mailbox:
     """The runs in progress, and the ends that are not settled; `wake` wakes the worker, from any thread.
 
@@ -105,13 +110,14 @@ class Mailbox:
         """Take out ends to settle, at most as many as fit one transaction."""
         take, self.is_behind = self.ended.popleft, False
         ended = [take() for _ in range(min(len(self.ended), LARGEST_SETTLE))]
-        if sum([len(end.outcome.result) for end in ended if type(end.outcome) is Succeeded]) > BUDGET:
+        size = sum([len(end.outcome.result) for end in ended if type(end.outcome) is Succeeded])
+        if size + sum([len(end.log.data) for end in ended if end.log is not None]) > BUDGET:
             return self._first_of(ended)
         return ended
 
     def _first_of(self, ended: list[Ended]) -> list[Ended]:
-        """Keep those whose results would make the transaction too large, for the next cycle, which comes at once."""
-        sizes = accumulate(len(end.outcome.result) if type(end.outcome) is Succeeded else 0 for end in ended)
+        """Keep those with which the transaction would be too large, for the next cycle, which comes at once."""
+        sizes = accumulate(map(_size, ended))
         fit = max(1, sum(size <= BUDGET for size in sizes))
         self.keep(ended[fit:])
         self.is_behind = True

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from litequeue.core.outcome import Ended, Outcome, Released, Succeeded, is_interrupted
 from litequeue.worker.executor.claim_size import ClaimSize
-from litequeue.worker.executor.context import Limited, Run, begun, kept_for
+from litequeue.worker.executor.context import Limited, Run, begun, kept_for, kept_log
 from litequeue.worker.executor.execute import end_copy
 from litequeue.worker.executor.report import report
 
@@ -198,4 +198,6 @@ class Pool(ABC):
             if run.release and (isinstance(outcome, Released) or is_interrupted(outcome)):
                 self._mailbox.cut_short += 1
             kept = kept_for(run, outcome, self._setup.defaults)
-        return Ended(run.job, outcome, self._clock.now(), kept)
+        if run.log is None:
+            return Ended(run.job, outcome, self._clock.now(), kept)
+        return Ended(run.job, outcome, self._clock.now(), kept, log=kept_log(run, outcome))

@@ -119,6 +119,7 @@ class Jobs:
         return self.look_up_many(job_ids)
 
     list = alist = Missing("poor", Feature.LISTING)._refuse
+    logs = alogs = Missing("poor", Feature.JOB_LOGS)._refuse
 
     def counts(self):
         with self.changed:

@@ -120,6 +120,10 @@ ASKING = {
         lambda rig: rig.queue.worker(max_jobs=3),
         lambda rig: rig.queue.worker(max_memory="100GB"),
     ],
+    Feature.JOB_LOGS: [
+        lambda rig: declared(rig, "chatty", job_logs="64KiB"),
+        lambda rig: Job("1", rig.engine.jobs, bytes).logs() if rig.lacks(Feature.JOB_LOGS) else None,
+    ],
     Feature.EMBEDDED: [embed, lambda rig: asyncio.run(aembed(rig))],
 }
 WAYS = [(feature, way) for feature, ways in ASKING.items() for way in ways]
