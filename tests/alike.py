@@ -1,8 +1,8 @@
-"""Which tests do the same on any Python, so that one Python runs them. Knows their files, and nothing of what they test.
+"""Which tests do the same on any Python, so that one Python runs them. Knows their files, not what they test.
 
-What another version can break runs on it: the language and its libraries (units, names, typing, codecs, logging), asyncio,
-threads, signals, forks and child processes, its own sqlite3, and each part of an engine on both drivers. What is decided by
-SQL, by SQLite, by files, by text that we print or by our own sums does the same there.
+What another version can break runs on it: the language and its libraries (units, names, typing, codecs, logging),
+asyncio, threads, signals, forks and child processes, its own sqlite3, and each part of an engine on both drivers.
+What is decided by SQL, by SQLite, by files, by text that we print or by our own sums does the same there.
 """
 
 from fnmatch import fnmatch
@@ -37,7 +37,7 @@ ALIKE = (
     "test_fork_in_c.py",
     "test_locks.py",
 )
-# Of those, how connections are shared, copied, interrupted and used by several threads: Python's sqlite3 has a part in it.
+# But how connections are shared, copied, interrupted and used by several threads is a matter of Python's sqlite3.
 UNLIKE = (
     "contract/test_store_backup.py",
     "contract/test_store_foreign.py",
