@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from alike import alike
 from litequeue import Queue
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
@@ -32,8 +33,15 @@ def pytest_configure():
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SHARED_MEMORY))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Slow files first: what comes last is quick, and no process of several is left with much to do alone."""
+    """Slow files first: what comes last is quick, and no process of several is left with much to do alone.
+
+    What does the same on any Python is marked here, before pytest looks which tests are wanted.
+    """
+    for item in items:
+        if alike(item):
+            item.add_marker(pytest.mark.alike)
     total = Counter(item.path for item in items)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path] / total[item.path])

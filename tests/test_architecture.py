@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import alike
+
 PACKAGE = Path(__file__).parent.parent / "litequeue"
 
 # Bottom to top: a folder (a room), or a file that stands beside the folders. A module imports from its own room and
@@ -545,3 +547,9 @@ print({module!r} in sys.modules, litequeue.Worker.__name__)
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "False Worker\n"
+
+
+@pytest.mark.parametrize("pattern", [*alike.ALIKE, *alike.UNLIKE])
+def test_what_one_python_runs_alone_is_there(pattern):
+    """A file that was renamed would run on every Python again, or on one alone."""
+    assert list(alike.TESTS.glob(pattern))
