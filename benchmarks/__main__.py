@@ -27,6 +27,7 @@ from benchmarks import (
     operating,
     overlap,
     payloads,
+    processes,
     report,
     shrinking,
     throughput,
@@ -53,6 +54,7 @@ BENCHMARKS = {
     "limits": limits,
     "compositions": compositions,
     "waits": waits,
+    "processes": processes,
 }
 
 

@@ -28,6 +28,7 @@ def run(*arguments):
             for name in (
                 *("latency", "overlap", "contention", "footprint", "backlog", "operating"),
                 *("many_schedules", "listings", "bulk", "payloads", "shrinking", "limits", "compositions", "waits"),
+                "processes",
             )
         ),
     ],
