@@ -17,9 +17,9 @@ from benchmarks import report
 from benchmarks.__main__ import machine
 from benchmarks.figures import Plan
 from benchmarks.latency import floor_times
-from benchmarks.peers import compositions
+from benchmarks.peers import compositions, processes
 from benchmarks.peers.compositions import Compositions
-from benchmarks.peers.peer import CHECKPOINTED, COMPOSED, PEERS, SYNCED, Setting, module
+from benchmarks.peers.peer import APART, CHECKPOINTED, COMPOSED, PEERS, SYNCED, Setting, module
 from benchmarks.peers.redis_server import has_redis, redis_server, version
 from benchmarks.peers.table import Against, Row, row, settings_of, table, writes
 from benchmarks.peers.trial import SAMPLES, Measured, idle, trial, versions
@@ -36,7 +36,7 @@ T = TypeVar("T")
 Key = tuple[str, str]
 FILES = ("litequeue", "huey")  # whose writes are told
 FLOOR = "floor"
-PARTS = ("jobs", "compositions")
+PARTS = ("jobs", "compositions", "processes")
 
 
 @dataclass
@@ -55,25 +55,37 @@ def main(arguments: list[str] | None = None) -> None:
     plan = Plan(rounds=options.rounds, scale=options.scale if not options.quick else 0.1)
     tempfile.tempdir = options.folder
     about = About(machine(), version())
-    settings = _settings(options.names or PEERS, about)
+    names = options.names or PEERS
+    settings = _settings(names, about) if options.only != "processes" else {}
+    apart = _settings([name for name in names if name in APART], about, "PROCESSES") if _wants(options, 2) else {}
     print(head := f"{about.machine}\nredis-server {about.redis}; {'; '.join(about.packages.values())}")
     rows: list[Row] = []
     composed: list[ComposedRow] = []
     with contextlib.ExitStack() as stack:
-        brokers = {each.durability.broker for each in settings.values()} - {"none"}
+        brokers = {each.durability.broker for each in (*settings.values(), *apart.values())} - {"none"}
         servers = {broker: stack.enter_context(redis_server(broker)) for broker in sorted(brokers)}
-        if options.only != "compositions":
+        if _wants(options, 0):
             began = time.monotonic()
             rows = _rows(settings, _measure(settings, servers, plan, about))
             text = [f"peers ({time.monotonic() - began:.0f} s)", *_text_of_jobs(rows, about)]
             _tell("peers", head, text, options.readme)
-        if options.only != "jobs":
+        if _wants(options, 1):
             began = time.monotonic()
             composed = _compose(settings, servers, plan, about)
             text = [f"compositions of peers ({time.monotonic() - began:.0f} s)", compositions.table(composed)]
             text += ["\n".join(left_out)] if (left_out := _left_out(about)) else []
             _tell("compositions of peers", head, text, options.readme)
+        if _wants(options, 2):
+            began = time.monotonic()
+            found = {key: Measured() for key in apart}
+            _take_turns(found, plan, about, lambda key, each: _turn(key, apart, servers, plan, each))
+            text = [f"processes of peers ({time.monotonic() - began:.0f} s)", processes.table(apart, found)]
+            _tell("processes of peers", head, text, options.readme)
     _keep(rows, composed, about, options)
+
+
+def _wants(options: argparse.Namespace, part: int) -> bool:
+    return options.only in {None, PARTS[part]}
 
 
 def _text_of_jobs(rows: list[Row], about: About) -> list[str]:
@@ -98,7 +110,7 @@ def _tell(part: str, head: str, text: list[str], readme: str | None) -> None:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to measure, of {', '.join(PEERS)}; all")
-    parser.add_argument("--only", choices=PARTS, help="leave out the other part: groups and chords, or single jobs")
+    parser.add_argument("--only", choices=PARTS, help="leave out the other parts")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; figures are medians over them (3)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every size by this (1)")
@@ -117,7 +129,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _settings(names: list[str] | tuple[str, ...], about: About) -> dict[Key, Setting]:
+def _settings(names: list[str] | tuple[str, ...], about: About, of: str = "SETTINGS") -> dict[Key, Setting]:
     """Find what can be measured here; note the versions, and why something cannot."""
     settings: dict[Key, Setting] = {}
     for name in names:
@@ -126,7 +138,7 @@ def _settings(names: list[str] | tuple[str, ...], about: About) -> dict[Key, Set
             about.left_out[name] = "not installed: `make bench-peers` installs it"
             continue
         about.packages[name] = ", ".join(f"{package} {number}" for package, number in found.items())
-        for each in module(name).SETTINGS:
+        for each in getattr(module(name), of):
             if each.durability.broker == "none" or has_redis():
                 settings[name, each.name] = each
             else:

@@ -22,6 +22,23 @@ FAST = Setting(
     durability=SNAPSHOTS,
 )
 SETTINGS = (DEFAULT, FAST, FAST.fsynced())
+PREFORK = Setting(
+    name="prefork",
+    how="as it comes",
+    concurrency="2 processes",
+    jobs=1_000,
+    options={"worker": ("--concurrency=2",)},
+    durability=SNAPSHOTS,
+)
+PREFETCHING = Setting(
+    name="prefork, prefetch 64",
+    how="no gossip",
+    concurrency="2 processes",
+    jobs=1_000,
+    options={"worker": ("--concurrency=2", "--prefetch-multiplier=64", *QUIET)},
+    durability=SNAPSHOTS,
+)
+PROCESSES = (PREFORK, PREFETCHING)
 PACKAGES = ("celery", "kombu", "redis")
 
 

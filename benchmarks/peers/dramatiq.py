@@ -20,6 +20,16 @@ FAST = Setting(
     durability=SNAPSHOTS,
 )
 SETTINGS = (DEFAULT, FAST, FAST.fsynced())
+PROCESSES = (
+    Setting(
+        name="processes",
+        how="1 thread each: a limit raises in it, and kills nothing",
+        concurrency="2 processes",
+        jobs=1_000,
+        options={"arguments": ("--processes", "2", "--threads", "1")},
+        durability=SNAPSHOTS,
+    ),
+)
 PACKAGES = ("dramatiq", "redis")
 
 
@@ -105,7 +115,8 @@ class Peer:
             os.environ["dramatiq_queue_prefetch"] = prefetch  # noqa: SIM112 - its name
         from dramatiq import cli
 
-        cli.main(cli.make_argument_parser().parse_args(["benchmarks.peers.dramatiq:broker"]))
+        arguments = [*self._options.get("arguments", ()), "benchmarks.peers.dramatiq:broker"]
+        cli.main(cli.make_argument_parser().parse_args(arguments))
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.peers import work
 from benchmarks.peers.peer import CHECKPOINTED, LONGEST, SYNCED, THREADS, Place, Setting, Sided
 from benchmarks.sides import LiteQueue
 from litequeue import Status, chord, group
@@ -27,6 +28,26 @@ SETTINGS = (
         options={"durability": "normal"},
     ),
 )
+PROCESSES = (
+    Setting(
+        name="processes",
+        how="process=True, durability normal",
+        concurrency="2 children",
+        durability=CHECKPOINTED,
+        jobs=2_000,
+        drained=5_000,
+        options={"durability": "normal", "children": 2},
+    ),
+    Setting(
+        name="processes, full",
+        how="process=True, durability full",
+        concurrency="2 children",
+        durability=SYNCED,
+        jobs=2_000,
+        drained=5_000,
+        options={"durability": "full", "children": 2},
+    ),
+)
 PACKAGES = ("litequeue", "apsw")
 
 
@@ -35,6 +56,11 @@ class Peer(Sided):
 
     def __init__(self, place: Place) -> None:
         super().__init__(LiteQueue(place.folder, place.setting.options["durability"]))
+        self._children: int = place.setting.options.get("children", 0)
+        if self._children:
+            apart = self.side.queue.task
+            self.side.add = apart(name="add in a child", process=True)(work.add)
+            self.side.stamp = apart(name="stamp in a child", process=True)(work.stamp)
 
     def stock(self, count: int) -> None:
         """Enqueue in bulk, to have something to drain."""
@@ -72,7 +98,8 @@ class Peer(Sided):
 
     def work(self) -> None:
         """Run as `litequeue run` does."""
-        self.side.queue.worker(threads=THREADS).run()
+        children = {"children": self._children} if self._children else {}
+        self.side.queue.worker(threads=THREADS, **children).run()
 
 
 opened = Peer

@@ -19,6 +19,9 @@ PEERS = ("litequeue", "huey", "rq", "celery", "dramatiq", "arq", "saq", "persist
 COMPOSED = ("litequeue", "huey", "celery", "dramatiq")
 """Those of PEERS that know groups, and what runs after a group."""
 
+APART = ("litequeue", "rq", "celery", "dramatiq")
+"""Those of PEERS that run functions in processes of their own: each has PROCESSES, settings of those alone."""
+
 THREADS = 4
 LONGEST = 300  # seconds that a caller waits for a composition
 
@@ -160,7 +163,7 @@ def module(name: str) -> Any:
 
 def setting(peer: str, name: str) -> Setting:
     """Find a queue's setting by its name."""
-    found: Sequence[Setting] = module(peer).SETTINGS
+    found: Sequence[Setting] = (*module(peer).SETTINGS, *getattr(module(peer), "PROCESSES", ()))
     return next(each for each in found if each.name == name)
 
 

@@ -17,6 +17,16 @@ FAST = Setting(
     durability=SNAPSHOTS,
 )
 SETTINGS = (DEFAULT, FAST, FAST.fsynced())
+FORKS = Setting(name="forks", how=DEFAULT.how, concurrency="1 job at a time", jobs=150, durability=SNAPSHOTS)
+TWO_FORK = Setting(
+    name="forks, 2 workers",
+    how="worker-pool of Worker: each forks for each job",
+    concurrency="2 jobs at a time",
+    jobs=150,
+    options={"workers": 2, "forks": True},
+    durability=SNAPSHOTS,
+)
+PROCESSES = (FORKS, TWO_FORK)
 PACKAGES = ("rq", "redis")
 
 
@@ -28,6 +38,7 @@ class Peer:
         from rq import Queue
 
         self._workers = place.setting.options.get("workers", 0)
+        self._forks = place.setting.options.get("forks", False)
         self._redis = Redis.from_url(place.redis)
         self._queue = Queue("default", connection=self._redis)
         self._finished = self._queue.finished_job_registry
@@ -55,7 +66,7 @@ class Peer:
         from rq.worker_pool import WorkerPool
 
         if self._workers:
-            options = {"num_workers": self._workers, "worker_class": SimpleWorker}
+            options = {"num_workers": self._workers, "worker_class": Worker if self._forks else SimpleWorker}
             WorkerPool([self._queue], self._redis, **options).start(logging_level="WARNING")
         else:
             Worker([self._queue], connection=self._redis).work()

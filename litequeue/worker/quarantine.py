@@ -40,7 +40,7 @@ class Quarantine:
 
     def pick_out(self, claimed: list[Claimed]) -> list[Claimed]:
         """Keep the first job to quarantine, release further ones, and return all other jobs."""
-        quarantine = [job for job in claimed if self._runs.must_be_alone(job)]
+        quarantine = [job for job in claimed if job.deaths >= DEATHS and self._runs.must_be_alone(job)]
         self.one_at_a_time = bool(quarantine)
         if not quarantine:
             return claimed

@@ -68,7 +68,9 @@ class Executor:
         self._threads = ThreadPool(threads, setup, mailbox)
         self._coroutines = CoroutinePool(coroutines, setup, mailbox, first_slot=threads, loop=loop)
         self._children = ChildPool(children, setup, mailbox, first_slot=threads + coroutines)
-        self._pools: tuple[Pool, ...] = (self._threads, self._coroutines, self._children)
+        # children are among them from their first task on: until then they cost nothing
+        self._pools: tuple[Pool, ...] = (self._threads, self._coroutines)
+        self._has_children = False
 
     def prepare(self, tasks: Mapping[str, Task[..., Any]]) -> None:
         """Raise `Unsupported` where these tasks cannot be run."""
@@ -88,6 +90,8 @@ class Executor:
             self._keeps_logs = True
             install()
         known |= {name: with_limits(task, self._setup.defaults) for name, task in tasks.items()}
+        if not self._has_children and any(kind_of(task) is Kind.APART for task, _, _ in known.values()):
+            self._has_children, self._pools = True, (*self._pools, self._children)
         self.plain = frozenset(name for name, (task, _, _) in known.items() if kind_of(task) is Kind.PLAIN)
         self.apart = frozenset(name for name, (task, _, _) in known.items() if kind_of(task) is Kind.APART)
         return True
@@ -205,7 +209,8 @@ class Executor:
 
     def watch_in(self) -> float:
         """Return the seconds until the next look at event loops and children."""
-        return min(self._coroutines.watch_in(), self._children.watch_in())
+        coroutines = self._coroutines.watch_in()
+        return min(coroutines, self._children.watch_in()) if self._has_children else coroutines
 
     def stack(self, run: Run) -> Callable[[], str]:
         """Return what tells where a run is, also after it was written off; empty text once it has ended."""
@@ -214,7 +219,8 @@ class Executor:
     def watch(self) -> None:
         """Log what holds an event loop, and replace ours if it has not answered for too long; look after children."""
         self._coroutines.watch()
-        self._children.watch()
+        if self._has_children:
+            self._children.watch()
 
     def note_stop(self) -> None:
         """Note that the worker has begun to stop."""
