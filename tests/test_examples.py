@@ -64,7 +64,7 @@ PRINTS = {
     ],
     "transactional_apsw.py": ["refused: nothing changed, and 1 job in the file", "accounts: {'ada': 750, 'bob': 250}"],
 }
-TESTED_BELOW = {"fastapi_app.py", "token_stream.py", "demo"}
+TESTED_BELOW = {"fastapi_app.py", "token_stream.py", "thumbnails.py", "demo"}
 
 
 def run_python(*arguments, cwd, **environment):
@@ -97,6 +97,26 @@ def test_an_example_prints_what_it_promises_and_leaves_nothing_behind(name, tmp_
     missing = [line for line in PRINTS[name] if line not in ran.stdout.splitlines()]
     assert not missing, ran.stdout
     assert list(here.iterdir()) == []
+
+
+# ---- the decoder that hangs and crashes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_pictures_that_hang_and_crash_are_dead_letters_and_the_others_have_thumbnails(tmp_path):
+    ran = run_python(EXAMPLES / "thumbnails.py", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    printed = ran.stdout.splitlines()
+    ends = ["hangs.pgm: failed, litequeue.JobTimeout", "crashes.pgm: failed, ChildDied"]
+    assert [line for line in printed if ".pgm: " in line and "dead letter" not in line] == [
+        *ends,
+        *(f"good-{number}.pgm: 64 x 48 became 8 x 6" for number in range(1, 7)),
+    ]
+    died, killed = (line for line in printed if line.startswith("dead letter"))
+    assert died.startswith("dead letter: run 3, 'decoding crashes.pgm': its process was killed by SIGSEGV; it held ")
+    assert killed == "dead letter: run 1, 'decoding hangs.pgm': thumbnail ran longer than its limit of 3 s"
+    assert ran.stderr.count("Fatal Python error: Segmentation fault") == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- the web application
