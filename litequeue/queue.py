@@ -212,7 +212,9 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         at once, and how many start in any window, of all workers together; for each value of `limit_key`, a format of
         the arguments such as "{user}", and in `ordered` order. `limits`: what `queue.limit()` returned, shared with
         other tasks. `uses`: what a run needs of the resources that a worker offers, such as {"gpu": 1}. `job_logs`: as
-        the queue's, which it overrides; False for none.
+        the queue's, which it overrides; False for none. `process`: True to run it in a child process, which is killed
+        at `timeout` even amid C code, and whose crash is this job's alone; `soft_timeout`: there, a duration after
+        which `JobTimeout` is raised in the function, which may catch it (see docs/processes.md).
         """
         name, checked = options.get("name"), task_options(options, self.job_logs)
         if function is None:
@@ -323,10 +325,7 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         """
         self._engine.check_file("queue.lock()")
         longest = math.inf if timeout is None else seconds(timeout, "timeout")
-        return Lock(self._locked_file, check_name(name, "a lock's name"), longest)
-
-    def _locked_file(self) -> Path:
-        return self._engine.file("queue.lock()").path
+        return Lock(lambda: self._engine.file("queue.lock()").path, check_name(name, "a lock's name"), longest)
 
     # ---- schedules and workers
 
@@ -348,14 +347,15 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         """Make a worker: `with queue.worker():`, `async with queue.worker():` or `queue.worker().run()`.
 
         `threads`: how many plain functions run at once (the number of cores + 4, at most 8, unless given; "auto": the
-        cores that this process may use + 4, at most 32).
-        `coroutines`: how many coroutines (100). `queues`: the queues served, in turn, all unless given; a mapping says
-        how many jobs of a queue at once: `{"email": None, "reports": 2}`. `offers`: resources for tasks with `uses=`,
-        such as `{"gpu": 2}`. `grace`: how long running jobs may take to end at shutdown before they are released
-        (30 s). `signals`: in a `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their
-        usual effect afterwards; in the main thread only. `max_jobs`: end after it has run so many jobs. `max_memory`:
-        end once the process holds more than so much, such as "500MB". At either, it claims no more and lets what runs
-        end. `name`: for the log.
+        cores that this process may use + 4, at most 32). `coroutines`: how many coroutines (100). `children`: how many
+        child processes for tasks with `process=True` (the cores that this process may use; 0: leave these jobs to other
+        workers); each ends after `max_jobs_per_child`, or once it holds more than `max_memory_per_child`, and another
+        takes its place. `queues`: the queues served, in turn, all unless given; a mapping says how many jobs of a queue
+        at once: `{"email": None, "reports": 2}`. `offers`: resources for tasks with `uses=`, such as `{"gpu": 2}`.
+        `grace`: how long running jobs may take to end at shutdown before they are released (30 s). `signals`: in a
+        `with` block, let SIGTERM and SIGHUP stop the worker within `grace`, and have their usual effect afterwards; in
+        the main thread only. `max_jobs`: end after it has run so many jobs. `max_memory`: end once this process holds
+        more than so much, such as "500MB". At either, it claims no more and lets what runs end. `name`: for the log.
         """
         self.import_modules()
         checked = run_options(options)

@@ -13,6 +13,14 @@ _ON_FAILURE = "use {name}.using(on_failure=other.s()).enqueue(...)"
 _TREE = "use `litequeue show app.db ID`, which draws what runs before and after a job"
 _PLAIN = "call it: {name}(...), or {name}.function(...)"
 _DECLARE = "declare the function with @queue.task and call function.enqueue(...)"
+_KILLED = "timeout= of the task: with process=True its process is killed, else JobTimeout is raised in the function"
+_SOFT = "soft_timeout= of a task with process=True; elsewhere timeout= itself raises JobTimeout in the function"
+_JOBS_PER_CHILD = "max_jobs_per_child= of the worker, for tasks with process=True; max_jobs= ends the worker itself"
+_MEMORY_PER_CHILD = (
+    'max_memory_per_child="500MB" of the worker, for tasks with process=True; max_memory= ends the worker itself'
+)
+_POOL = "threads= for plain functions, coroutines= for async ones, children= for tasks with process=True"
+_COMMAND_POOL = "--threads for plain functions, --coroutines for async ones, --children for tasks with process=True"
 _PERIODIC = '@queue.task(schedule=cron("0 * * * *")) or queue.schedules.add(...)'
 
 # An attribute that an object here does not have: what to write. `{name}` is the task's own name.
@@ -232,10 +240,11 @@ OPTIONS: dict[str, str] = {
     "crontab": 'schedule=cron("*/5 * * * *") of the task',
     "cron": 'schedule=cron("*/5 * * * *") of the task',
     # limits
-    "time_limit": "timeout=",
-    "soft_time_limit": "timeout=, which raises JobTimeout in the function",
-    "task_time_limit": "timeout=",
-    "job_timeout": "timeout=",
+    "time_limit": _KILLED,
+    "soft_time_limit": _SOFT,
+    "task_time_limit": _KILLED,
+    "task_soft_time_limit": _SOFT,
+    "job_timeout": _KILLED,
     "default_timeout": "timeout=",
     "rate_limit": 'rate="10/m", which holds for all workers together',
     "max_running": "concurrency=",
@@ -306,15 +315,19 @@ OPTIONS: dict[str, str] = {
     "workers": "threads= for plain functions, coroutines= for async ones; processes: litequeue run --processes 4",
     "max_jobs": "coroutines= or threads= of the worker for how many run at once; max_jobs= of it ends it after so many",
     "max_memory": 'max_memory= of the worker: queue.worker(max_memory="500MB"), or litequeue run --max-memory 500MB',
-    "max_tasks_per_child": "max_jobs= of the worker, or litequeue run --processes 4 --max-jobs 1000",
-    "worker_max_tasks_per_child": "max_jobs= of the worker, or litequeue run --processes 4 --max-jobs 1000",
-    "max_memory_per_child": 'max_memory= of the worker, in bytes or as text: "500MB"',
-    "worker_max_memory_per_child": 'max_memory= of the worker, in bytes or as text: "500MB"',
+    "max_tasks_per_child": _JOBS_PER_CHILD,
+    "worker_max_tasks_per_child": _JOBS_PER_CHILD,
+    "max_memory_per_child": _MEMORY_PER_CHILD,
+    "worker_max_memory_per_child": _MEMORY_PER_CHILD,
+    "max_jobs_per_child": _JOBS_PER_CHILD,
+    "children": "children= of the worker: queue.worker(children=2), or litequeue run --children 2",
     "max_concurrent_jobs": "coroutines= for async functions, threads= for plain ones",
     "num_workers": "threads=; processes: litequeue run --processes 4",
-    "processes": "litequeue run --processes 4; a worker in your program is one process",
-    "pool": "threads= for plain functions, coroutines= for async ones",
-    "worker_type": "threads= for plain functions, coroutines= for async ones",
+    "processes": "children= of the worker for tasks with process=True; worker processes: litequeue run --processes 4",
+    "pool": _POOL,
+    "worker_pool": _POOL,
+    "worker_type": _POOL,
+    "executor": "process=True of the task for a child process; else functions run in threads, coroutines on a loop",
     "prefetch_multiplier": "nothing: a worker claims what it can start",
     "worker_prefetch_multiplier": "nothing: a worker claims what it can start",
     "burst": "worker.run(until_idle=True)",
@@ -361,10 +374,10 @@ COMMAND_OPTIONS: dict[str, str] = {
     "-w": "--threads, or --processes",
     "--workers": "--threads, or --processes",
     "-p": "--processes",
-    "-P": "--threads for plain functions, --coroutines for async ones",
-    "--pool": "--threads for plain functions, --coroutines for async ones",
-    "-k": "--threads for plain functions, --coroutines for async ones",
-    "--worker-type": "--threads for plain functions, --coroutines for async ones",
+    "-P": _COMMAND_POOL,
+    "--pool": _COMMAND_POOL,
+    "-k": _COMMAND_POOL,
+    "--worker-type": _COMMAND_POOL,
     "-Q": "--queues",
     "--queue": "--queues",
     "-l": "-v or -q",
@@ -376,11 +389,12 @@ COMMAND_OPTIONS: dict[str, str] = {
     "--beat": "nothing: every worker fires the schedules",
     "--with-scheduler": "nothing: every worker fires the schedules",
     "--include": "--import",
-    "--max-tasks-per-child": "--max-jobs, with --processes",
+    "--max-tasks-per-child": "--max-jobs-per-child, for tasks with process=True; else --max-jobs, with --processes",
     "-M": "--max-jobs, with --processes",
     "--max-tasks": "--max-jobs, with --processes",
     "--watch": "--reload, which watches the modules that are imported",
     "--autoreload": "--reload",
     "--autoscale": "--threads: threads are started as they are needed",
-    "--time-limit": "timeout= of the task, or of the queue",
+    "--time-limit": "timeout= of the task, or of the queue; with process=True the process is killed",
+    "--soft-time-limit": "soft_timeout= of the task, with process=True",
 }

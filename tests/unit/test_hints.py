@@ -124,6 +124,10 @@ def test_a_subclass_may_have_a_method_of_that_name(database):
         ({"key": "k"}, "it goes to task.using(key=...)"),
         ({"queue_name": "q"}, "queue="),
         ({"threads": 4}, "threads= of the worker: queue.worker(threads=4)"),
+        ({"children": 2}, "children= of the worker: queue.worker(children=2)"),
+        ({"time_limit": 9}, "timeout= of the task: with process=True its process is killed"),
+        ({"soft_time_limit": 9}, "soft_timeout= of a task with process=True"),
+        ({"executor": "processpool"}, "process=True of the task"),
     ],
 )
 def test_an_option_of_another_queues_task_is_answered_by_ours(queue, given, advice):
@@ -160,6 +164,12 @@ def test_so_are_the_options_of_a_queue_a_worker_and_a_trigger(queue, tmp_path):
         queue.worker(num_workers=4)
     with pytest.raises(TypeError, match="prefetch= is not needed"):
         queue.worker(prefetch=1)
+    with pytest.raises(TypeError, match="max_jobs_per_child= of the worker"):
+        queue.worker(max_tasks_per_child=100)
+    with pytest.raises(TypeError, match="children= for tasks with process=True"):
+        queue.worker(pool="processes")
+    with pytest.raises(TypeError, match='max_memory_per_child="500MB" of the worker'):
+        queue.worker(worker_max_memory_per_child=100_000)
     with pytest.raises(TypeError, match=r"Queue.*app\.db"):
         Queue(broker="redis://localhost")
     with pytest.raises(TypeError, match=re.escape('write every("1h30m")')):
@@ -199,7 +209,9 @@ def test_no_hint_is_about_a_name_that_is_there(add, queue):
         (["run", "--concurrency=4", "app:queue"], "instead of --concurrency use --threads"),
         (["-A", "app", "worker"], "instead of -A use litequeue run app:queue"),
         (["run", "-B"], "-B is not needed"),
-        (["run", "--max-tasks-per-child=9"], "use --max-jobs, with --processes"),
+        (["run", "--max-tasks-per-child=9"], "use --max-jobs-per-child, for tasks with process=True"),
+        (["run", "-P", "prefork", "app:queue"], "--children for tasks with process=True"),
+        (["run", "--soft-time-limit=9"], "use soft_timeout= of the task"),
         (["run", "--colour"], "No such option '--colour'."),
         (["colour"], "No such command 'colour'."),
         (["status", "--burst"], "No such option '--burst'."),
