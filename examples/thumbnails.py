@@ -60,8 +60,8 @@ def main() -> None:
 
         for dead in queue.jobs(status="failed"):  # the dead letters: how each process ended, and what it printed
             error = dead.errors[-1]
-            [printed] = re.findall(r"decoding \S+", error.traceback)
-            print(f"dead letter: run {error.attempt}, {printed!r}: {error.message}")
+            printed = re.findall(r"decoding \S+", error.traceback)
+            print(f"dead letter: run {error.attempt}, printed {printed}: {error.message}")
 
 
 if __name__ == "__main__":  # a child process runs this file again, to find the task, and must not start it all anew

@@ -1,8 +1,8 @@
 """The documentation names all there is, its programs run and print what they say, and its links lead somewhere.
 
 How programs are found: the python blocks below one heading, of whatever level, up to the next heading, are one program;
-a block whose line before is `<!-- no-run -->` is left out. It runs by itself in an empty folder, with warnings as
-errors, and must exit with 0. Where a line `print(...)` ends in a comment, that comment is what it prints, in order.
+a block whose line before is `<!-- no-run -->` is left out. It runs by itself as `app.py`, alone in a folder, with
+warnings as errors, and must exit with 0. Where a line `print(...)` ends in a comment, that is what it prints, in order.
 """
 
 import ast
@@ -92,9 +92,10 @@ def test_a_program_of_the_documentation_runs_and_prints_what_it_says(program, tm
     for name in needed(program):
         pytest.importorskip(name)
     warnings = [] if needed(program) else ["-W", "error"]  # theirs are not ours
+    (tmp_path / "app.py").write_text(program, encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if name != "LITEQUEUE_PATH"}
     ran = subprocess.run(
-        [sys.executable, *warnings, "-c", program],
+        [sys.executable, *warnings, "app.py"],
         cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
