@@ -35,7 +35,7 @@ GIVES = {"worker": litequeue.Worker, "using": Task, "limit": Limit, "current_job
 IS = {"limits": Limits, "schedules": Schedules}
 ITEM_OF = {Limits: StoredLimit, Schedules: StoredSchedule}
 OPTIONS = {"task": TaskOptions, "using": Using, "worker": WorkerOptions}
-STORED_WORDS = ("WorkerDied", "Interrupted")  # types of errors that no class has
+STORED_WORDS = ("WorkerDied", "ChildDied", "Interrupted")  # types of errors that no class has
 # Public files that `litequeue` itself does not import.
 ELSEWHERE = ("integrations/fastapi.py", "integrations/starlette.py", "serialization/encryption.py")
 

@@ -30,10 +30,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 LIBRARIES = ("fastapi", "sqlalchemy", "django", "peewee")  # which a program may need
-WITH_PROGRAMS = [
-    ROOT / "README.md",
-    *(DOCS / f"{name}.md" for name in ("guide", "composition", "databases", "fastapi", "limits", "logs", "triggers")),
-]
+NAMES = ("guide", "composition", "databases", "fastapi", "limits", "logs", "processes", "triggers")
+WITH_PROGRAMS = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in NAMES)]
 
 BLOCK = re.compile(r"(<!-- no-run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -101,6 +99,34 @@ def test_a_program_of_the_documentation_runs_and_prints_what_it_says(program, tm
     assert ran.returncode == 0, ran.stderr
     missing = in_order(promised(program), ran.stdout.splitlines())
     assert missing is None, f"{missing!r} was not printed in its place; printed were:\n{ran.stdout}"
+
+
+VARIES = re.compile(r"\d[\d.]*(ms|s)?\b|less than|up to|(?<=File \").*/")  # times, sizes and folders
+
+
+def shown_by(page):
+    """Return each command of a page that stands behind a `$`, with the lines that it is said to print."""
+    for _, language, text in BLOCK.findall(text_of(page)):
+        if not language and text.startswith("$ "):
+            for part in text.removeprefix("$ ").split("\n$ "):
+                command, *lines = part.splitlines()
+                yield command, [line for line in lines if line not in ("", "...")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_page_of_child_processes_shows_what_its_program_and_the_commands_print(tmp_path):
+    page = DOCS / "processes.md"
+    (tmp_path / "app.py").write_text(next(programs(page)).values[0], encoding="utf-8")
+    folder = Path(sys.executable).parent
+    commands = list(shown_by(page))
+    assert [command.split()[0] for command, _ in commands] == ["python", "litequeue", "litequeue"]
+    for command, lines in commands:
+        program, *words = command.split()
+        start = [sys.executable] if program == "python" else [folder / program]
+        ran = subprocess.run([*start, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.returncode == 0, ran.stderr
+        printed = [VARIES.sub("~", line) for line in ran.stdout.splitlines()]
+        assert in_order([VARIES.sub("~", line) for line in lines], printed) is None, ran.stdout
 
 
 def parameters(function):
