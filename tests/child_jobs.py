@@ -429,7 +429,7 @@ def keeps(size: int) -> int:
     return os.getpid()
 
 
-def emits(path: str) -> int:
+def emits_dicts(path: str) -> int:
     for number in range(5):
         current_job().emit({"number": number})
     begins(path)

@@ -154,7 +154,7 @@ def test_a_success_that_is_on_record_stands_whatever_becomes_of_the_child(queue,
 
 
 def test_values_are_emitted_from_there(queue, task, tmp_path):
-    emits = task("emits")
+    emits = task("emits_dicts")
     with queue.worker(children=1):
         job = emits.enqueue(str(tmp_path / "begun"))
         assert [event.value["number"] for event in job.stream()] == [0, 1, 2, 3, 4]
