@@ -13,8 +13,8 @@ from typing import Any
 
 from litequeue.children.writable import is_writable
 from litequeue.core.owner_process import getpid
+from litequeue.ipc.high_descriptor import duplicated_high
 
-HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 IS_WINDOWS = sys.platform == "win32"
 SMALL = 8192  # bytes: what fits in the system's buffer as soon as that is writable at all
 OFFER_WAIT = 0.1  # seconds for another thread's message to be through
@@ -92,11 +92,8 @@ class Channel:
 
 
 def _moved_up(number: int) -> int:
-    try:
-        import fcntl
-
-        high = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
-    except (ImportError, OSError):  # the limit is lower, or the system has no such call
+    high = duplicated_high(number)
+    if high is None:
         if not IS_WINDOWS:
             os.set_inheritable(number, False)
         return number

@@ -141,7 +141,7 @@ def _position(before: int | None) -> str:
 
 
 def _deaths(job: JobRecord) -> str:
-    return f", {job.deaths} ended by a worker's death" if job.deaths else ""
+    return f", {job.deaths} ended by the death of a process" if job.deaths else ""
 
 
 def _result(job: JobRecord, fields: dict[str, Any]) -> str:

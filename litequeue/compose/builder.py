@@ -9,7 +9,7 @@ import msgspec
 
 from litequeue.compose.call import Call
 from litequeue.compose.composition import Chain, Composition, Group
-from litequeue.core.plan import TAKES_NOTHING, Callbacks, Dependent, Edge, Plan, RunsOn
+from litequeue.core.plan import MOST_MEMBERS, TAKES_NOTHING, Callbacks, Dependent, Edge, Plan, RunsOn
 from litequeue.core.records import NewJob
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class Builder:
         return (yield from self._add_call(part, before))
 
     def _add_group(self, part: Group, before: int | None) -> Steps:
+        if len(part.members) > MOST_MEMBERS:
+            raise ValueError(
+                f"a group has at most {MOST_MEMBERS:,} members, this one {len(part.members):,}; make several of them"
+            )
         node = ~len(self._groups)
         self._groups.append(len(part.members))
         members = self.members[node] = []

@@ -14,6 +14,7 @@ import msgspec
 from litequeue.core.records import NewJob
 
 TAKES_NOTHING = -1
+MOST_MEMBERS = 10_000_000  # of a group; the schema refuses more: a reader makes a list of that length
 
 # In order: the id of a job and the stored name of its task, or the members of a group inside.
 Members: TypeAlias = "tuple[tuple[str, str] | Members, ...]"

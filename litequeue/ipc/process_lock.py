@@ -19,17 +19,14 @@ from pathlib import Path
 
 from litequeue.core.owner_process import getpid
 from litequeue.ipc.file_lock import BINARY, READY, has_name, locked_file, try_lock, unlink
+from litequeue.ipc.high_descriptor import duplicated_high
 from litequeue.ipc.permissions import give_open_file_to_users_of, is_shared, make_folder
-
-if sys.platform != "win32":
-    import fcntl
 
 RECORD = 48  # bytes; the run, two numbers of any size, spaces, and a newline at the end: proof that it is whole
 # Beyond the records: a byte with which a stop is noted, and behind it what `signal_descriptor` is for. The numbers of
 # SIGHUP, SIGINT and SIGTERM; no record has such a byte in it.
 TAIL = RECORD
 TOLD, STOP_NUMBERS = b"\x0f", (b"\x01", b"\x02", b"\x0f")
-HIGH_NUMBER = 900  # of a descriptor; the usual limit is 1024
 LARGEST = 1 << 24  # bytes to read of a file, which may be anybody's
 EMPTY, SPACE = bytes(RECORD), ord(" ")
 KEPT = 4_000  # runs that have ended and are not settled: of tiny ones, what one transaction settles and the next claims
@@ -188,9 +185,7 @@ class ProcessLock:
         low = os.open(self._path, os.O_WRONLY | READY)
         try:
             os.lseek(low, self._tail + 1, os.SEEK_SET)
-            return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_NUMBER)
-        except OSError:  # the limit is lower
-            return None
+            return duplicated_high(low)
         finally:
             os.close(low)
 

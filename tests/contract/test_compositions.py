@@ -2,7 +2,9 @@
 
 import asyncio
 import pickle
+import sqlite3
 
+import apsw
 import pytest
 
 from contract import composed_module
@@ -10,9 +12,11 @@ from contract.composed import BOOM, Work
 from contract.jobs import CANCELLED, new
 from contract.test_store_dispatch import Resting
 from litequeue import JobFailed, JobNotFound, KeyConflict, Queue, Unsupported, chain, chord, group
+from litequeue.compose import builder
 from litequeue.core.compositions import Failure, Lost
 from litequeue.core.duration import utc
 from litequeue.core.outcome import Released, Succeeded
+from litequeue.core.plan import MOST_MEMBERS
 from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.jobs.settle import settle
 
@@ -907,3 +911,18 @@ def test_values_are_never_changed(work):
             value.whole = None
     with pytest.raises(TypeError, match=r"write total\.s"):
         work.add.s(1) | work.total
+
+
+def test_a_group_of_more_members_than_a_reader_can_list_is_refused_by_the_call_and_by_the_file(queue, monkeypatch):
+    add = queue.task(name="add")(lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(builder, "MOST_MEMBERS", 2)
+        group(add.s(), add.s()).enqueue()
+        with pytest.raises(ValueError, match="at most 2 members, this one 3; make several"):
+            group(add.s(), add.s(), add.s()).enqueue()
+    assert len(queue.jobs()) == 2
+    for change in (f"groups SET members = {MOST_MEMBERS + 1}", f"edges SET place = {MOST_MEMBERS}"):
+        with pytest.raises((apsw.ConstraintError, sqlite3.IntegrityError)), queue.transaction() as db:
+            db.execute(f"UPDATE litequeue_{change}")
+    with queue.transaction() as db:  # as many as the call allows
+        db.execute(f"UPDATE litequeue_groups SET members = {MOST_MEMBERS}")

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import deque
 from multiprocessing import Pipe
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -21,8 +23,11 @@ from litequeue.cli import main
 from litequeue.cli.banner import _children
 from litequeue.core import in_child
 from litequeue.core.absent_runner import Absent
+from litequeue.core.clock import SystemClock
 from litequeue.core.engine import Runner
 from litequeue.errors import Fenced, KeyConflict, StoreError
+from litequeue.worker.executor.child_pool import ChildPool, Children
+from litequeue.worker.executor.mailbox import Mailbox
 from litequeue.worker_options import run_options
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="descriptors")
@@ -463,3 +468,30 @@ def test_where_the_system_tells_of_no_end_it_is_looked_for(monkeypatch):
     assert child.take_end().code == 5
     assert child.take_end().code == 5
     child.kill()  # does nothing any more
+
+
+def test_a_run_that_is_undone_is_forgotten_before_another_child_can_begin_its_job():
+    """Else the second run would be the one that is forgotten: no limit and no cancel would reach it."""
+    job = SimpleNamespace(id="1", attempt=1)
+    setup = SimpleNamespace(clock=SystemClock(), process_lock=SimpleNamespace(leave=lambda _slot: None))
+    mailbox = Mailbox(lambda: None, settle=None)
+    pool = ChildPool(Children(2, None, None, "q.db"), setup, mailbox, first_slot=0)
+    first, second = SimpleNamespace(job=job), SimpleNamespace(job=job)
+    mailbox.running["1", 1] = first
+
+    def begin():
+        assert pool.take() is job
+        mailbox.running["1", 1] = second
+
+    other = threading.Thread(target=begin)
+
+    class Backlog(deque):
+        def appendleft(self, one):
+            super().appendleft(one)
+            other.start()
+            other.join(0.2)  # it has to wait until the first one is forgotten
+
+    pool.backlog = Backlog()
+    pool.undo_begin(first, 0)
+    other.join(30)
+    assert mailbox.running == {("1", 1): second}

@@ -4,14 +4,14 @@
 CREATE TABLE litequeue_groups (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     created_at REAL NOT NULL,
-    members    INTEGER NOT NULL CHECK (members >= 0)
+    members    INTEGER NOT NULL CHECK (members BETWEEN 0 AND 10000000) -- core/plan.py; a reader makes a list of that length
 ) STRICT;
 
 -- From a node to one that waits for it.
 CREATE TABLE litequeue_edges (
     parent INTEGER NOT NULL,
     child  INTEGER NOT NULL CHECK (child <> parent),
-    place  INTEGER NOT NULL CHECK (place >= -1), -- of a member in its group; 0: a job takes the parent's result; -1: nothing of it
+    place  INTEGER NOT NULL CHECK (place BETWEEN -1 AND 9999999), -- of a member in its group; 0: a job takes the parent's result; -1: nothing of it
     own    INTEGER NOT NULL CHECK (own IN (0, 1)), -- of one composition, which a cancel of its last node ends as a whole
     PRIMARY KEY (parent, child, place)
 ) STRICT, WITHOUT ROWID;

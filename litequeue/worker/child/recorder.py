@@ -54,7 +54,7 @@ class RemoteRecorder:
 
     def begin(self, task: Task[..., Any], job: Claimed) -> None:
         """Another run begins."""
-        self._lost, self.task, self._job = None, task, job
+        self._lost, self._own, self.task, self._job = None, None, task, job
 
     def end(self) -> None:
         """The run has ended: a thread that it has left behind may ask for nothing any more."""

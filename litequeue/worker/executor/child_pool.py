@@ -145,10 +145,6 @@ class ChildPool(Pool):
                 self._busy -= 1
                 return None
 
-    def put_back(self, job: Claimed) -> None:
-        """Put a job back that no child has begun."""
-        self._put_first(job, self._clock.monotonic())
-
     def note_free(self) -> None:
         """Note that a child has no job any more."""
         with self._lock:
@@ -226,8 +222,9 @@ class ChildPool(Pool):
     def undo_begin(self, run: Run, slot: int) -> None:
         """Undo `begin`: the child died before it had called the function."""
         self._process_lock.leave(slot)
-        self.put_back(run.job)
-        self._mailbox.running.pop((run.job.id, run.job.attempt), None)
+        with self._lock:  # else another handler might begin it in between, and that run would be forgotten
+            self._put_first(run.job, self._clock.monotonic())
+            self._mailbox.running.pop((run.job.id, run.job.attempt), None)
 
     # ---- what the worker asks
 
