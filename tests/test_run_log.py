@@ -23,6 +23,8 @@ def program(**streams):
     root, ours, shop = logging.getLogger(), logging.getLogger("litequeue"), logging.getLogger(SHOP)
     loggers = root, ours, shop, logging.getLogger("py.warnings")
     before = [(each, each.handlers, each.level, each.propagate, each.disabled) for each in loggers]
+    known = [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    silent = [each.disabled for each in known]  # a dictConfig in the block disables all that it does not name
     old_streams, last = {name: getattr(sys, name) for name in streams}, logging.lastResort
     try:
         for each in loggers:
@@ -34,6 +36,8 @@ def program(**streams):
     finally:
         logging.captureWarnings(False)
         logging.lastResort = last
+        for each, disabled in zip(known, silent, strict=True):
+            each.disabled = disabled
         for each, handlers, level, propagate, disabled in before:
             each.handlers, each.propagate, each.disabled = handlers, propagate, disabled
             each.setLevel(level)
