@@ -22,7 +22,8 @@ def _status(number):
 def of_file(path):
     """Return the descriptors by which a file is open."""
     there = path.stat()
-    return [number for number in numbers() if os.path.samestat(os.fstat(number), there)]
+    found = {number: _status(number) for number in range(HIGHEST)}
+    return [number for number, status in found.items() if status is not None and os.path.samestat(status, there)]
 
 
 def sockets_of_listeners(directory):
@@ -32,11 +33,13 @@ def sockets_of_listeners(directory):
 
 
 def _name_of_socket(number):
-    if not stat.S_ISSOCK(os.fstat(number).st_mode):
+    status = _status(number)  # None: a thread has closed it by now
+    if status is None or not stat.S_ISSOCK(status.st_mode):
         return None
-    with socket.socket(fileno=os.dup(number)) as copy:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
         name = copy.getsockname()
-    return os.path.basename(name) if isinstance(name, str) else None
+        return os.path.basename(name) if isinstance(name, str) else None
+    return None
 
 
 def overwrite(descriptors):

@@ -143,7 +143,7 @@ with default_queue.worker(children=1):
         ),
         ("def f(): ...\ng = queue.task(process=True)(f)\ndef f(): ...", "shop.f is something else than its function"),
         ("def f(): ...\nqueue.task(process=True)(f)\ndel f", "shop.f is something else than its function"),
-        ("import functools\nqueue.task(process=True, name='p')(functools.partial(print))", "has no name in a module"),
+        ("from functools import partial\nqueue.task(process=True, name='p')(partial(sorted, ()))", "has no name in a"),
         (
             "def f(): ...\nqueue.task(process=True, backoff=lambda n: n, retries=1)(f)",
             "its options or those of the queue cannot be pickled",

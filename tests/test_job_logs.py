@@ -167,7 +167,7 @@ def test_a_task_says_for_itself(open_queue):
     assert [said(job) for job in jobs] == [[], ["heard"]]
     silent = Queue(queue.path.with_name("b.db"), driver=queue.engine.driver_name, job_logs="1KiB")
     with silent:
-        assert silent.task(name="none", job_logs=False)(print).options.job_logs == 0
+        assert silent.task(name="none", job_logs=False)(lambda: None).options.job_logs == 0
 
 
 def test_the_filters_of_a_logger_and_its_level_count_and_its_propagation_does_not(chatty):
@@ -217,7 +217,7 @@ def test_a_handler_that_raises_takes_no_line_away(chatty):
 
 def test_logging_is_as_it_was_once_the_worker_has_ended(chatty):
     before = logging.Logger.callHandlers
-    chatty.task(name="x")(print)
+    chatty.task(name="x")(lambda: None)
     with chatty.worker():
         assert logging.Logger.callHandlers is not before
         with chatty.worker():
@@ -339,6 +339,6 @@ def test_encrypted_logs_need_the_key(database, driver):
 
 @pytest.mark.parametrize("wrong", [0, -1, True, "1"])
 def test_a_wrong_attempt_is_refused(chatty, wrong):
-    job = chatty.task(name="x")(print).enqueue()
+    job = chatty.task(name="x")(lambda: None).enqueue()
     with pytest.raises(ValueError, match="attempt must be the number of a run"):
         job.logs(wrong)

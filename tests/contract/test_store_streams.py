@@ -184,7 +184,23 @@ def test_nothing_is_written_once_the_run_has_ended(store, hands, job):
     emit(store, job, b"late", lost=lambda: lost.append(1))
     store.kernel.emitter.write()
     store.kernel.emitter.write()
-    assert (emitted(store, job), lost, len(store.kernel.emitter.pending.values)) == ([], [1], 0)
+    assert (emitted(store, job), lost, store.kernel.emitter.pending.unwritten) == ([], [1], False)
+
+
+def test_a_closed_store_whose_file_cannot_be_written_is_not_tried_for_ever(store, job, monkeypatch):
+    monkeypatch.setattr(emitter, "GATHER", 0.01)
+    monkeypatch.setattr(emitter, "AGAIN", 0.01)
+    tried = []
+
+    def failing(*_args, **_options):
+        tried.append(threading.current_thread())
+        raise StoreError("gone")
+
+    monkeypatch.setattr(store.kernel.emitter._writer, "run", failing)
+    emit(store, job, b"1")
+    until(lambda: len(tried) > 2)  # again and again, while it is open
+    store.kernel.emitter.close()
+    until(lambda: not tried[0].is_alive())
 
 
 def test_a_write_that_fails_keeps_the_values(store, hands, job, monkeypatch):

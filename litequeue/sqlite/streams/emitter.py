@@ -28,10 +28,11 @@ class Emitter:
     def __init__(self, writer: Writer, tell: Callable[[list[str]], object]) -> None:
         self.pending: Pending = Pending()
         self._writer, self._tell = writer, tell
-        self._thread, self._is_called = Background("litequeue-emit"), False
+        self._thread, self._is_called, self._is_closed = Background("litequeue-emit"), False, False
 
     def emit(self, job: Claimed, value: bytes, at: float, lost: Callable[[], None]) -> None:
         """Take in a value, which goes into the file with the next commit, or with one of its own that comes soon."""
+        self._is_closed = False
         self.pending.add(job, value, at, lost)
         if not self._is_called:
             self._call(GATHER)
@@ -49,6 +50,8 @@ class Emitter:
         try:
             self.write()
         except StoreError as error:
+            if self._is_closed:  # nobody emits any more: a thread that tries for ever would outlive the queue
+                return
             later.info("what jobs have emitted could not be written yet: %s", error)
             self._call(AGAIN)
             say()
@@ -56,13 +59,14 @@ class Emitter:
     def write(self) -> None:
         """Write what has been emitted, and tell those that follow. Raises `StoreError`: then it is all here yet."""
         pending = self.pending
-        if pending.values:
+        if pending.unwritten:  # most runs have ended by now, and their end has taken the values with it
             pending.note(self._writer.run(lambda _db: pending.batch, durable=False, news=False))
         if jobs := pending.written():
             self._tell(jobs)
 
     def close(self) -> None:
         """Write what is left, and let the thread end. May be called again; a later value starts another."""
+        self._is_closed = True
         if self._writer.held() is None:  # inside a transaction, which may be rolled back, the next commit has it
             with suppress(StoreError):
                 self.write()

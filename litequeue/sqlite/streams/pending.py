@@ -7,6 +7,7 @@ its values. They stay here until that is known to be committed: a transaction ma
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from litequeue.sqlite.jobs.finish import MOST
@@ -57,6 +58,13 @@ class Pending:
     def add(self, job: Claimed, value: bytes, at: float, lost: Callable[[], None]) -> None:
         """Take in a value. `lost` is called if the run is not the job's any more."""
         self.values.append(_Value((job.id, job.attempt), at, value, lost))
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether any value is not in the file yet; those that are stay until a transaction drops them."""
+        with suppress(IndexError):  # not "if values": another thread may drop the last one meanwhile
+            return not self.values[-1].written
+        return False
 
     def steps(self) -> Steps[None]:
         """Write all that is there in the transaction that is open, as one batch."""
