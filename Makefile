@@ -5,19 +5,21 @@ FOLDER ?=
 KEPT := --readme benchmarks/README.md --plots benchmarks/plots
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-peers torture soak clean
+.PHONY: help demo test thorough lint bench bench-peers torture soak clean
 # Targets share one .venv, into which two pips must not write at once.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
 PY := $(BIN)/python
+PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # A python that was asked for is the one that is used; the default one may be too old where a newer one is there.
 PYTHONS := $(PYTHON) $(if $(filter file,$(origin PYTHON)),python3.14 python3.13 python3.12 python3.11 python3.10)
 
 help:
 	@echo 'make demo   count a folder of files with two workers, one of them killed; FOLDER=... names another folder'
-	@echo 'make test   all tests; ARGS="-m \"not slow\"" for the quick ones'
+	@echo 'make test   the tests; ARGS="-m \"not slow\"" for the quick ones'
+	@echo 'make thorough  those that make test leaves out, which take ten minutes: more servers, drivers and moments of the same kinds'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... says otherwise'
 	@echo 'make bench-peers  the same measurements, groups and chords beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'
@@ -30,7 +32,10 @@ demo: .venv/.stamp-demo
 	@$(PY) -m examples.demo $(FOLDER) $(ARGS)
 
 test: .venv/.stamp-test .venv/.stamp-servers .venv/.stamp-frozen
-	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) -m 'not thorough' $(ARGS)
+
+thorough: .venv/.stamp-test .venv/.stamp-servers .venv/.stamp-frozen
+	@timeout -k 10 1200 $(PYTEST) -m thorough $(ARGS)
 
 lint: .venv/.stamp-lint
 	@$(BIN)/ruff check --quiet --output-format concise .

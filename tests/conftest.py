@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from alike import alike
+from alike import alike, is_alike
 from litequeue import Queue
 from litequeue.sqlite.store import SqliteStore
 from litequeue.testing import ManualClock
+from thorough import thorough
 
 DAY = 86_400.0
 SHARED_MEMORY = Path("/dev/shm")
@@ -33,15 +34,25 @@ def pytest_configure():
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SHARED_MEMORY))
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Do not even read what is not wanted: to collect all takes some ten seconds of each process."""
+    unwanted = "not alike" in (config.option.markexpr or "")
+    return True if unwanted and collection_path.suffix == ".py" and is_alike(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Slow files first: what comes last is quick, and no process of several is left with much to do alone.
 
-    What does the same on any Python is marked here, before pytest looks which tests are wanted.
+    What does the same on any Python, and what `make test` leaves out, is marked here, before pytest looks which tests
+    are wanted.
     """
     for item in items:
         if alike(item):
             item.add_marker(pytest.mark.alike)
+        if thorough(item):
+            item.add_marker(pytest.mark.thorough)
+            item.add_marker(pytest.mark.slow)
     total = Counter(item.path for item in items)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path] / total[item.path])

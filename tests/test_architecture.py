@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import alike
+from thorough import THOROUGH
 
 PACKAGE = Path(__file__).parent.parent / "litequeue"
 
@@ -553,3 +554,9 @@ print({module!r} in sys.modules, litequeue.Worker.__name__)
 def test_what_one_python_runs_alone_is_there(pattern):
     """A file that was renamed would run on every Python again, or on one alone."""
     assert list(alike.TESTS.glob(pattern))
+
+
+@pytest.mark.parametrize(("file", "pattern"), [(file, one) for file, some in THOROUGH.items() for one in some])
+def test_what_make_test_leaves_out_is_there(file, pattern):
+    called, _, _ = re.sub(r"_?\.\*", "", pattern).partition("\\[")
+    assert re.search(rf"def test_\w*{called}", (alike.TESTS / file).read_text())

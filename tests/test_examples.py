@@ -103,6 +103,7 @@ def test_an_example_prints_what_it_promises_and_leaves_nothing_behind(name, tmp_
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.slow
 def test_the_pictures_that_hang_and_crash_are_dead_letters_and_the_others_have_thumbnails(tmp_path):
     ran = run_python(EXAMPLES / "thumbnails.py", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr

@@ -34,8 +34,8 @@ def test_threads_that_all_wait_for_queued_jobs_are_named_with_what_to_do(queue, 
     def parent():
         return leaf.enqueue().result(timeout=60)
 
+    jobs = parent.enqueue_many([(), ()])  # before the worker: else a leaf may come before the second of them
     with queue.worker(threads=2, name="w"):
-        jobs = [parent.enqueue(), parent.enqueue()]
         until(told)
         with queue.worker(threads=1):  # another one runs what is waited for
             assert {ended(job).status for job in jobs} == {"succeeded"}

@@ -26,7 +26,7 @@ def _quiet():
     "target", [pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.share > 1)) for one in TARGETS]
 )
 def test_hostile_input_is_refused_or_read_and_nothing_is_run_or_lost(target):
-    known = KNOWN.get(target.name, ())[:: max(1, target.share // 3)]
+    known = KNOWN.get(target.name, ())[:: target.share - 1 or 1]  # not 10: the drivers take turns
     tried = attempt(target, SEED, EXAMPLES // target.share, known)
     assert tried.inputs >= 10
 

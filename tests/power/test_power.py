@@ -27,7 +27,7 @@ def made():
 def test_a_power_cut_loses_nothing_that_was_promised(made, scenario, durability):
     from power.cuts import Setting
 
-    step = 30 if scenario.name in ("Limited", "Composed") else 10  # of three times as many
+    step = 60 if scenario.name in ("Limited", "Composed") else 20  # of three times as many
     tally = made.cut_at_each(made.record(scenario, Setting(durability, 8)), SEED, images=4, step=step)
     assert tally.cuts >= 4
     assert tally.images >= 5
