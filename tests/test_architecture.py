@@ -134,7 +134,7 @@ BROAD: dict[str, str] = {
     "worker/executor/run_log.py _line": "what the application logs has a text of its own: its code runs",
     "sqlite/parts/run_logs.py HasRunLogs._text": "a codec is the user's; raised again as a DecodeError",
     "children/child_process.py ChildProcess.next": "what cannot be read of a child is the end of it",
-    "children/finding.py _recipe": "a codec and options are the user's, and so is how they are pickled",
+    "children/findable.py _recipe": "a codec and options are the user's, and so is how they are pickled",
     "children/log_records.py _text": "what the application puts into a record has a text of its own",
     "children/messages.py travelling": "an error of the application's codec may have any class",
     "worker/executor/child_handler.py Handler._outcome": "the job must not be running for ever; it is logged",

@@ -27,8 +27,8 @@ def made():
 def test_a_power_cut_loses_nothing_that_was_promised(made, scenario, durability):
     from power.cuts import Setting
 
-    step = 60 if scenario.name in ("Limited", "Composed") else 20  # of three times as many
-    tally = made.cut_at_each(made.record(scenario, Setting(durability, 8)), SEED, images=4, step=step)
+    recording = made.record(scenario, Setting(durability, 8))
+    tally = made.cut_at_each(recording, SEED, images=4, step=max(1, len(recording.moments) // 6))
     assert tally.cuts >= 4
     assert tally.images >= 5
 

@@ -1,4 +1,4 @@
-"""Finds a task in a child process: imports its module, and makes it of its function where it is declared elsewhere."""
+"""Loads a task in a child process: imports its module, and makes it of its function where it is declared elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from litequeue.children.finding import attribute
+from litequeue.children.findable import attribute
 from litequeue.queue import Queue
 from litequeue.task import Task
 

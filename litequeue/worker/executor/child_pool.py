@@ -9,8 +9,8 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from litequeue.children.finding import found
-from litequeue.children.first_message import first_message
+from litequeue.children.findable import found
+from litequeue.children.setup_message import first_message
 from litequeue.children.messages import AskStack, Lost, Told
 from litequeue.core.current_run import current_app
 from litequeue.core.duration import text
