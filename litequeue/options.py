@@ -20,10 +20,10 @@ from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature
 from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name, check_queue, checked_aliases
+from litequeue.core.process_options import checked_flag, soft_timeout
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
 from litequeue.core.run_logs import JobLogs, checked_job_logs
-from litequeue.core.process_options import checked_flag, soft_timeout
 from litequeue.core.stored_names import checked_version
 from litequeue.core.unset import UNSET, Unset
 from litequeue.limits.limit import Limit, checked_limits, fields_of

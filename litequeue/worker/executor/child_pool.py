@@ -10,8 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.children.findable import found
-from litequeue.children.setup_message import first_message
 from litequeue.children.messages import AskStack, Lost, Told
+from litequeue.children.setup_message import first_message
 from litequeue.core.current_run import current_app
 from litequeue.core.duration import text
 from litequeue.core.logger import log
