@@ -17,6 +17,7 @@ THOROUGH = {
         r"uwsgi_works_where_the_app_only_declares_its_queue\[sqlite3\]",
         r"uwsgi_with_lazy_apps",
         r"uwsgi_with_pythons_fork_hooks",
+        r"uwsgi_with_the_childs_hook_alone",
         r"uwsgi_processes_harm_nothing",
         r"uwsgi_recycles",
         r"gunicorn_with_preload_.*\[gthread-sqlite3\]",
