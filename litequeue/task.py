@@ -29,6 +29,7 @@ from litequeue.core.hints import TaskWords, explained
 from litequeue.core.interruptible import interruptible
 from litequeue.core.pickled import by_name
 from litequeue.core.plain_calls import guarded
+from litequeue.core.process_options import check_soft_timeout
 from litequeue.core.records import NewJob, NewJobs, as_shown
 from litequeue.core.retry import Duration
 from litequeue.core.slices import in_slices
@@ -63,6 +64,7 @@ class Task(TaskCalls[P, R], Transparent, TaskWords, Generic[P, R]):
         self.options = options
         self.signature: Signature = Signature(function, owner.codec, name, options.mask)
         self.limits: tuple[Limit, ...] = uses_of(name, options.own_limit, options.limits)
+        check_soft_timeout(options.soft_timeout, options.timeout, owner.defaults.timeout)
         if options.mask or self.limits or isinstance(options.unique, str):
             check_fits(options, self.signature.calling.parameters)
         self.taken: Taken | None = Taken(name, self.limits) if any(use.depends for use in self.limits) else None

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from litequeue.core.after_commit import OnCommit
     from litequeue.core.attached import Attached
-    from litequeue.core.engine import Feature, Submitted
+    from litequeue.core.engine import Defaults, Feature, Submitted
     from litequeue.core.groups import CompositionStore
     from litequeue.core.plan import Plan, StoredPlan
     from litequeue.core.records import NewJob
@@ -29,6 +29,10 @@ class Owner(Protocol):
     on_commit: OnCommit
     routes: Routes
     file_options: Mapping[str, Any]  # how to open its file elsewhere
+
+    @property
+    def defaults(self) -> Defaults:
+        """What holds for tasks that do not say so."""
 
     @property
     def plain_calls(self) -> str | None:

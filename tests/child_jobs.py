@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from litequeue import Failure, GiveUp, Queue, Retry, Snooze, current_job
+from litequeue import Failure, GiveUp, JobTimeout, Queue, Retry, Snooze, current_job
 
 LONG = 600  # seconds: longer than any test
 
@@ -509,3 +509,130 @@ async def counts_cancels(path: str, gate: str, counted: str) -> None:
             cancels += 1
     note(counted, str(cancels))
     raise asyncio.CancelledError
+
+
+# ---- what crosses, whatever else the application does
+
+
+async def cancels_what_it_asks(times: int) -> int:
+    """Cancel a report of progress before the worker has answered, again and again."""
+    for number in range(times):
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(current_job().aprogress(number, times), 0)
+        asked = asyncio.ensure_future(current_job().aprogress(times, times))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with suppress(asyncio.CancelledError):
+            await asked
+    return times
+
+
+def reports_while_it_completes() -> None:
+    with current_job().completing("paid"):
+        current_job().progress(1, 1, "inside")
+
+
+async def areports_while_it_completes() -> None:
+    async with current_job().acompleting("paid"):
+        await current_job().aprogress(1, 1, "inside")
+
+
+def logs_in_a_signal_handler(raises: bool) -> str:
+    """Log amid whatever the main thread does: it logs and emits all the time. What the handler `raises` is caught."""
+    logger, rung, caught, armed = logging.getLogger("shop"), [], 0, False
+
+    def ring(*_: object) -> None:
+        nonlocal armed
+        rung.append(True)
+        logger.warning("rung")
+        if raises and armed:
+            armed = False
+            raise InterruptedError
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+    for number in range(2000):
+        try:
+            armed = True
+            logger.warning("number %d %s", number, "x" * 2000)
+            if number % 10 == 0:
+                current_job().emit(number)
+            armed = False
+        except Exception:  # or what the codec makes of it
+            caught += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return "heard" if len(rung) > 10 and bool(caught) == raises else f"{len(rung)} only, {caught} caught"
+
+
+class Littering:
+    """Garbage in a cycle that logs when it is collected."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        logging.getLogger("shop").warning("collected")
+
+
+def logs_when_it_is_collected(times: int) -> int:
+    for number in range(times):
+        Littering()
+        logging.getLogger("shop").warning("%s", [{} for _ in range(number % 50)])
+    return times
+
+
+def logs_large_lines_until_its_limit() -> str:
+    try:
+        while True:
+            logging.getLogger("shop").warning("y" * 20_000)
+    except JobTimeout:
+        return "heard"
+
+
+def leaves_a_thread_that_logs() -> None:
+    def go_on() -> None:
+        while True:
+            logging.getLogger("shop").warning("of another job")
+            time.sleep(0.002)
+
+    threading.Thread(target=go_on, daemon=True).start()
+
+
+def sleeps_for_a_moment() -> None:
+    time.sleep(0.2)
+
+
+async def exits_in_a_task_of_its_own() -> str:
+    async def exiting() -> None:
+        sys.exit(3)
+
+    left = asyncio.create_task(exiting())
+    await asyncio.sleep(0.05)
+    return f"fine, {left.done()}"
+
+
+async def stops_its_loop() -> str:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+    return "fine"
+
+
+def takes_all_descriptors() -> int:
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    return os.getpid()
+
+
+async def acalled(path: str) -> int:
+    Path(path).touch()  # noqa: ASYNC240
+    return os.getpid()
+
+
+def prints_much_and_dies() -> None:
+    for _ in range(50):
+        os.write(1, b"x" * 60_000 + b"\n")
+    os.write(2, b"LAST WORDS\n")
+    os._exit(3)

@@ -379,3 +379,17 @@ def test_a_record_names_the_place_it_comes_from_and_the_log_goes_on_as_logging_h
     log.setLevel(logging.WARNING)
     hold(queue)
     assert len(handler.records) == 1
+
+
+def test_where_no_thread_can_be_started_a_worker_says_so_itself(handle, monkeypatch):
+    from litequeue.core import logger
+
+    def refused(_thread):
+        raise RuntimeError("can't start new thread")
+
+    handler = handle(lambda: None)
+    logger._scribes.clear()
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with logger.aside():
+        logger.log.error("no child process could be started")
+    assert [record.getMessage() for record in handler.records] == ["no child process could be started"]

@@ -433,3 +433,44 @@ def test_what_a_reader_has_seen_stays_when_the_process_is_killed(database, ticki
         ticking.wait()
         again = job.stream(timeout=DEADLINE)
         assert [next(again) for _ in range(5)] == seen
+
+
+def test_a_stream_of_a_job_that_is_deleted_at_its_end_ends_though_it_was_silent(queue):
+    go = threading.Event()
+
+    @queue.task(result_ttl=0)
+    def silent() -> None:
+        go.wait(20)
+
+    async def areads(job):
+        return [event async for event in job.stream(timeout=20)]
+
+    for reads in (lambda job: list(job.stream(timeout=20)), lambda job: asyncio.run(areads(job))):
+        go.clear()
+        with queue.worker(threads=1):
+            job, found = silent.enqueue(), []
+            reader = threading.Thread(target=lambda reads=reads, job=job, found=found: found.append(reads(job)))
+            reader.start()
+            until(lambda: queue.engine.kernel.waiters._table)
+            go.set()
+            reader.join(20)
+        assert found == [[]]
+
+
+def test_nothing_is_told_after_the_end_of_completing(queue):
+    told = []
+
+    @queue.task
+    def pays() -> None:
+        with current_job().completing("paid"):
+            pass
+        for late in (lambda: current_job().progress(1), lambda: current_job().completing("again")):
+            try:
+                late()
+            except Unsupported as error:
+                told.append(str(error))
+
+    with queue.worker(threads=1):
+        assert pays.enqueue().result(timeout=20) == "paid"
+    assert len(told) == 2
+    assert all("has ended with completing(); " in text for text in told)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
+import socket
 import sys
 import threading
+import weakref
 from contextlib import suppress
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
@@ -16,28 +19,23 @@ from litequeue.core.owner_process import getpid
 from litequeue.ipc.high_descriptor import duplicated_high
 
 IS_WINDOWS = sys.platform == "win32"
-SMALL = 8192  # bytes: what fits in the system's buffer as soon as that is writable at all
+SMALL = 2048  # bytes: what fits in the system's buffer as soon as that is writable at all
 OFFER_WAIT = 0.1  # seconds for another thread's message to be through
 
 
 class Channel:
-    """Sends from any thread, receives in one; raises `OSError` or `EOFError` when the other end is gone."""
+    """The worker's end. Sends from any thread, receives in one; raises `OSError` or `EOFError` when the other is gone.
+
+    HAZARD: a fork of this process has it open, too, and the other end would not see that this process closes it, or is
+    gone. So a copy lets go of it at once, and one of whose fork Python is not told is shut out when it is closed here.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection = connection
         self._sending = threading.Lock()
         self._stat = None if IS_WINDOWS else os.fstat(connection.fileno())
         self._pid = getpid()
-
-    @classmethod
-    def of_descriptor(cls, number: int) -> Channel:
-        """Return the end that this process was started with.
-
-        HAZARD: if a job closes it, what is sent goes to the next file that gets its number. So the number is high: the
-        system assigns the lowest; and each message is sent only where the descriptor is still ours.
-        """
-        kind: Any = getattr(connections, "PipeConnection", Connection)  # of a handle, on Windows
-        return cls(kind(_moved_up(number)))
+        _channels.add(self)
 
     def send(self, message: object) -> None:
         """Send one message; waits while the other end does not read."""
@@ -88,7 +86,79 @@ class Channel:
     def close(self) -> None:
         """Close this end, which the other one sees; called once nobody receives."""
         with self._sending:
+            if not IS_WINDOWS and not self.connection.closed and getpid() == self._pid:
+                with suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as copy:
+                    copy.shutdown(socket.SHUT_RDWR)
             self.connection.close()
+
+
+class ChildsChannel(Channel):
+    """The child's end, with one thread that writes.
+
+    HAZARD: a signal handler of the application, and a finalizer that runs amid any other work, may log or emit while
+    their own thread is sending; and a handler that raises would cut a message in two. Handlers run in the main thread.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._unsent: queue.SimpleQueue[tuple[bytes, threading.Lock | None]] = queue.SimpleQueue()
+        self._failed: OSError | None = None
+        self._writer = threading.Thread(target=self._write, name="litequeue-sends", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def of_descriptor(cls, number: int) -> ChildsChannel:
+        """Return the end that this process was started with.
+
+        HAZARD: if a job closes it, what is sent goes to the next file that gets its number. So the number is high: the
+        system assigns the lowest; and each message is sent only where the descriptor is still ours.
+        """
+        kind: Any = getattr(connections, "PipeConnection", Connection)  # of a handle, on Windows
+        return cls(kind(_moved_up(number)))
+
+    def send(self, message: object, *, wait: bool = True) -> None:
+        """Send one message; `wait` until it is sent, whatever happens to this process then."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        self._check_process()
+        sent = threading.Lock() if wait and threading.get_ident() != self._writer.ident else None
+        if sent is not None:
+            sent.acquire()
+        self._unsent.put((data, sent))
+        if sent is not None:
+            sent.acquire()
+        if self._failed is not None:
+            raise OSError(str(self._failed)) from self._failed
+
+    def offer(self, message: object) -> bool:
+        """Send one message soon; False: the other end does not read just now."""
+        if not self._unsent.empty():
+            return False
+        self.send(message, wait=False)
+        return True
+
+    def _write(self) -> None:
+        while True:
+            data, sent = self._unsent.get()
+            if self._failed is None:
+                try:
+                    self._check_descriptor()
+                    self.connection.send_bytes(data)
+                except (OSError, ValueError) as error:
+                    self._failed = error if isinstance(error, OSError) else OSError(str(error))
+            if sent is not None:
+                sent.release()
+
+
+_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+def _be_a_copy() -> None:
+    for channel in list(_channels):
+        channel.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_be_a_copy)
 
 
 def _moved_up(number: int) -> int:

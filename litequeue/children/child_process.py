@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from litequeue.children.channel import Channel
 from litequeue.children.command import child_command
+from litequeue.children.messages import LOST
 from litequeue.children.output import Output
 from litequeue.core.clock import SystemClock
 from litequeue.core.signal_name import signal_name
@@ -48,6 +49,8 @@ class Death(NamedTuple):
             how = f"was killed by {signal_name(-self.code)}"
             if -self.code == getattr(signal, "SIGKILL", 9):
                 how += " (the system does that when memory runs out)"
+        elif self.code == LOST:
+            how = f"ended with exit code {LOST}, as it does if the job closes descriptors that are not the job's"
         elif self.code is not None:
             how = f"ended with exit code {self.code}"
         if self.peak is None:
@@ -72,6 +75,7 @@ class ChildProcess:
         self.jobs: int = 0
         self._ending = threading.Lock()
         self._reaped = False
+        self._end: tuple[int | None, int | None] | None = None  # its code and peak, where it was taken early
         self._sentinel = _sentinel(self._process)
         self.channel: Channel = Channel(ours)
         pipes = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr)
@@ -106,11 +110,17 @@ class ChildProcess:
     @property
     def has_ended(self) -> bool:
         """Whether the process is gone; its end is not yet taken."""
-        if self._reaped:
+        with self._ending:
+            if self._reaped or self._end is not None:
+                return True
+            if self._sentinel is not None:
+                return bool(wait([self._sentinel], 0))
+            self._end = _waited_for(self._process, at_once=True)
+            if self._end is None:
+                return False
+            with suppress(OSError):  # now: soon its number may be another's
+                os.killpg(self.pid, signal.SIGKILL)
             return True
-        if self._sentinel is not None:
-            return bool(wait([self._sentinel], 0))
-        return self._process.poll() is not None
 
     def ends_within(self, seconds: float) -> bool:
         """Whether it ends within so many seconds: its descriptors are closed a moment before it is gone."""
@@ -125,7 +135,7 @@ class ChildProcess:
     def kill(self) -> None:
         """Kill it, and what it has started; from any thread."""
         with self._ending:  # once its end is taken, its number may be another's
-            if self._reaped:
+            if self._reaped or self._end is not None:
                 return
             if IS_WINDOWS:
                 self._process.kill()
@@ -146,7 +156,7 @@ class ChildProcess:
         self.kill()
         with suppress(OSError):
             self.channel.close()
-        code, peak = _waited_for(self._process)
+        code, peak = self._end or _waited_for(self._process) or (None, None)
         with self._ending:
             self._reaped = True
             if isinstance(self._sentinel, int) and not IS_WINDOWS:
@@ -177,12 +187,15 @@ def _sentinel(process: Any) -> Any:
         return None
 
 
-def _waited_for(process: subprocess.Popen[bytes]) -> tuple[int | None, int | None]:
-    """Wait for the end of the process; return its code and the most memory that it had."""
+def _waited_for(process: subprocess.Popen[bytes], *, at_once: bool = False) -> tuple[int | None, int | None] | None:
+    """Wait for the end of the process; return its code and the most memory that it had. `at_once`: or None."""
     if not hasattr(os, "wait4") or process.returncode is not None:
-        return process.wait(), None
+        code = process.poll() if at_once else process.wait()
+        return None if code is None else (code, None)
     try:
-        _, status, usage = os.wait4(process.pid, 0)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG if at_once else 0)
+        if not ended:
+            return None
     except ChildProcessError:  # the application waits for every process, or ignores SIGCHLD
         process.returncode = 0  # so that nobody waits for its number
         return None, None

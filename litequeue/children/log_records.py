@@ -7,7 +7,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from litequeue.core.interruptible import interruptible
 from litequeue.core.owner_process import getpid
+from litequeue.ipc.thread_interrupt import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,24 +23,28 @@ _DEPTH = 4  # of lists and the like in each other
 # ---- in the child
 
 
-class _ToWorker(logging.Handler):
-    def __init__(self, send: Callable[[dict[str, Any]], None], marks: logging.Filter) -> None:
-        super().__init__()
-        self._send, self._pid = send, getpid()
-        self.addFilter(marks)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if getpid() != self._pid:  # forked by a job: it has no connection to the worker
-            if logging.lastResort is not None:
-                logging.lastResort.handle(record)
-            return
-        with suppress(OSError, ValueError):  # where nobody listens any more, this process ends soon
-            self._send(fields_of(record))
-
-
 def send_records(send: Callable[[dict[str, Any]], None], levels: Mapping[str, int], marks: logging.Filter) -> None:
-    """Send what is logged from now on, from the levels on that the worker's loggers have. `marks`: adds the job."""
-    logging.getLogger().addHandler(_ToWorker(send, marks))
+    """Send what is logged from now on, from the levels on that the worker's loggers have. `marks`: adds the job.
+
+    Not by a handler on the root logger, for the reasons in worker/executor/log_capture.py. The handlers that are set up
+    here are not called: the worker has the same ones, and each record is to be written once.
+    """
+    handled_here, pid = logging.Logger.callHandlers, getpid()
+    teller = logging.Handler()  # for its way to tell of errors
+
+    @interruptible
+    def to_worker(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if getpid() != pid:  # forked by a job: it has no connection to the worker
+            handled_here(logger, record)
+            return
+        try:
+            marks.filter(record)
+            send(fields_of(record))
+        except Exception:  # such as of a value that another thread changes
+            teller.handleError(record)
+        let_go()  # a job that logs again and again is found in our work at nearly every look
+
+    logging.Logger.callHandlers = to_worker  # type: ignore[method-assign, assignment]
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 

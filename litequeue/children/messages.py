@@ -83,6 +83,8 @@ class AskStack(NamedTuple):
 
 # ---- to the worker
 
+LOST = 70  # EX_SOFTWARE of sysexits.h, the exit code of a child that cannot tell the worker anything any more
+
 
 class Ready(NamedTuple):
     """The modules are imported, and calls can come."""
@@ -100,7 +102,7 @@ class Ended(NamedTuple):
 
 
 class NotLoaded(NamedTuple):
-    """The task was not found, or its module cannot be imported here."""
+    """The task was not found, its module cannot be imported here, or the system gives no event loop for it."""
 
     error: ErrorInfo
 
@@ -118,9 +120,10 @@ class Called(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """A log record: the attributes that make one."""
+    """A log record: the attributes that make one, and the run that has logged it."""
 
     fields: dict[str, Any]
+    run: tuple[str, int] | None = None
 
 
 class Stack(NamedTuple):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import IO
 
@@ -19,7 +21,7 @@ class Output:
     """The output of one child; two threads read its pipes, so that it never waits for anything but our own output."""
 
     def __init__(self, out: IO[bytes], err: IO[bytes]) -> None:
-        self._tail = bytearray()
+        self._tail = _Tail()
         self._lock = threading.Lock()
         self._pipes = {1: out, 2: err}  # those that no thread reads
         self._threads: list[threading.Thread] = []
@@ -29,7 +31,7 @@ class Output:
         for descriptor, pipe in list(self._pipes.items()):
             passed_to = descriptor if _is_ours(descriptor) else None
             thread = threading.Thread(
-                target=self._pass_on, args=(pipe, passed_to), name="litequeue-output", daemon=True
+                target=self._pass_on, args=(pipe, descriptor, passed_to), name="litequeue-output", daemon=True
             )
             thread.start()
             self._threads.append(thread)
@@ -47,10 +49,9 @@ class Output:
         for thread in self._threads:
             thread.join(LAST_WAIT)
         with self._lock:
-            cut, text = len(self._tail) > KEPT, bytes(self._tail[-KEPT:]).decode("utf-8", "replace")
-        return text.partition("\n")[2].rstrip() if cut and "\n" in text else text.rstrip()
+            return self._tail.text()
 
-    def _pass_on(self, pipe: IO[bytes], descriptor: int | None) -> None:
+    def _pass_on(self, pipe: IO[bytes], descriptor: int, passed_to: int | None) -> None:
         with pipe:
             while True:
                 try:
@@ -60,11 +61,49 @@ class Output:
                 if not printed:
                     return
                 with self._lock:
-                    self._tail += printed
-                    if len(self._tail) > 4 * KEPT:
-                        del self._tail[: -2 * KEPT]
+                    self._tail.add(descriptor, printed)
                 with suppress(OSError):  # ours is closed, or nobody reads it: the child goes on
-                    _write(descriptor, printed)
+                    _write(passed_to, printed)
+
+
+class _Tail:
+    """The last bytes of the two streams, as they came; where both print much, half of the room is each one's.
+
+    So what a crash has printed on stderr is there, however much of stdout is read after it.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[int, deque[tuple[int, bytes]]] = {1: deque(), 2: deque()}
+        self.clear()
+
+    def clear(self) -> None:
+        for parts in self._parts.values():
+            parts.clear()
+        self._sizes = {1: 0, 2: 0}
+        self._count = 0
+
+    def add(self, descriptor: int, printed: bytes) -> None:
+        self._count += 1
+        self._parts[descriptor].append((self._count, printed))
+        self._sizes[descriptor] += len(printed)
+        while (excess := sum(self._sizes.values()) - KEPT) > 0:
+            longer = max(self._sizes, key=self._sizes.__getitem__)
+            ahead = 2 * self._sizes[longer] - sum(self._sizes.values())
+            number, first = self._parts[longer].popleft()
+            dropped = min(excess, len(first), max(ahead, (excess + 1) // 2))
+            left = _from_next_line(first[dropped:])
+            if left:
+                self._parts[longer].appendleft((number, left))
+            self._sizes[longer] -= len(first) - len(left)
+
+    def text(self) -> str:
+        """Return it."""
+        return b"".join(data for _, data in heapq.merge(*self._parts.values())).decode("utf-8", "replace").rstrip()
+
+
+def _from_next_line(cut: bytes) -> bytes:
+    """Leave out the rest of a line whose beginning is gone, unless that is all there is."""
+    return cut.partition(b"\n")[2] or cut
 
 
 def _is_ours(descriptor: int) -> bool:

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litequeue.core.current_run import current_app
@@ -246,10 +246,20 @@ class _Scribe:
         self._notes.put((note, written))
         try:
             self._start()
-        except RuntimeError:  # no thread can be started, or the interpreter is ending
+        except RuntimeError:  # no thread can be started, or the interpreter is ending: better written here than never
+            self._write_here()
             return
         if not behind and patience:
             written.wait(patience)
+
+    def _write_here(self) -> None:
+        from queue import Empty
+
+        with suppress(Empty):
+            while True:
+                note, written = self._notes.get_nowait()
+                note.write()
+                written.set()
 
     def _start(self) -> None:
         with self._lock:

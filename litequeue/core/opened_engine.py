@@ -54,7 +54,11 @@ class OpenedEngine(Generic[F]):
         self._has_file = self.opened is None
         if self.opened is not None:
             self.opened.attach(home)
-        elif path is not None and not in_child():
+        elif in_child():  # it is opened later, if at all, and a job may have left the current folder by then
+            here = os.getcwd()  # noqa: PTH109  joined to what may be text or bytes
+            self._path = None if path is None else os.path.abspath(path)  # noqa: PTH100
+            self._default_path = lambda: os.path.join(here, default_path())  # noqa: PTH118
+        elif path is not None:
             self.get()  # a problem with the file is an error where the queue is declared
 
     def get(self) -> Engine:

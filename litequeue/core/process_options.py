@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from litequeue.core.duration import seconds
+from litequeue.core.duration import seconds, text
 
 
 def checked_flag(value: Any, what: str) -> bool:
@@ -32,3 +32,12 @@ def soft_timeout(given: Mapping[str, Any]) -> float | None:
     if isinstance(timeout, (int, float, str, timedelta)) and seconds(timeout, "timeout") <= found:
         raise ValueError(f"soft_timeout={soft!r} must be less than timeout={timeout!r}, at which the process is killed")
     return found
+
+
+def check_soft_timeout(soft: float | None, timeout: float | None, default: float) -> None:
+    """Refuse a soft limit that the queue's own limit would come before, of a task that has none."""
+    if soft is not None and timeout is None and soft >= default:
+        raise ValueError(
+            f"soft_timeout must be less than the limit at which the process is killed: that is the queue's timeout, "
+            f"{text(default)}, for the task has none; give it timeout="
+        )

@@ -126,7 +126,7 @@ class StopRequest:
             if times > 1:
                 log.warning("%s: releasing running jobs now", who)
             else:
-                again = "; send it again to release them now" if who.startswith("SIG") else ""
+                again = "; send it again, a second from now, to release them" if who.startswith("SIG") else ""
                 log.warning("%s: finishing running jobs, up to %s%s", who, text(self.grace), again)
 
     def keep_short(self) -> None:

@@ -36,7 +36,7 @@ LONG_LIFE = 10.0  # seconds after which a death is no sign of the next
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another child takes the place of one that died early
 LAST_WORD = 0.5  # seconds between SIGTERM and SIGKILL for a child that has not ended
 _ANSWERS = (
-    "finishing running jobs; send it again to release them now",
+    "finishing running jobs; send it again, a second from now, to release them",
     "releasing running jobs now",
     "killing the workers",
 )

@@ -223,6 +223,7 @@ def test_a_number_that_leaves_no_room_ends_the_stream_and_nothing_else(store, ha
     lost = []
     emit(store, job, b"1", lost=lambda: lost.append(job))
     assert hands.settle((job, SUCCEEDED)) == []
+    store.kernel.emitter.write()
     assert (len(emitted(store, job)), lost) == (1, [job])
 
 

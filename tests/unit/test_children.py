@@ -314,6 +314,22 @@ def test_of_what_is_printed_the_last_lines_since_the_run_began_are_kept(capfd):
 
 
 @posix
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_where_both_streams_print_much_half_is_each_ones(order):
+    tail = output._Tail()
+    for descriptor in order:
+        for number in range(3000):
+            tail.add(descriptor, b"%d of %d\n" % (number, descriptor))
+    lines = tail.text().splitlines()
+    assert len(tail.text()) <= output.KEPT
+    for descriptor in order:
+        assert f"2999 of {descriptor}" in lines
+        assert sum(line.endswith(f"of {descriptor}") for line in lines) > 150
+    tail.add(1, b"x" * 60_000 + b"\n")
+    assert f"2999 of {2}" in tail.text()
+    assert "x" * 2000 in tail.text()
+
+
 def test_nothing_is_passed_on_where_the_program_has_no_streams(monkeypatch, capfd):
     monkeypatch.setattr(sys, "__stdout__", None)
     out, err = os.pipe(), os.pipe()
@@ -450,7 +466,7 @@ def test_on_windows_a_handle_is_handed_over_and_the_process_killed(monkeypatch):
     assert given["arguments"][-1].endswith("main(77)")
     assert child_process._sentinel(process) == 99
     child = object.__new__(child_process.ChildProcess)
-    child._process, child._ending, child._reaped = process, threading.Lock(), False
+    child._process, child._ending, child._reaped, child._end = process, threading.Lock(), False, None
     child.kill()
     assert process.killed
 

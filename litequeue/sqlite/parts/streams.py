@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.asyncio_context import require_asyncio
 from litequeue.core.interruptible import interruptible
+from litequeue.core.streams import Events
 from litequeue.core.why import wait_timed_out
+from litequeue.errors import JobNotFound
 from litequeue.ipc.look_ups import NotReadError, within
 from litequeue.ipc.result_waiters import LOOK
 from litequeue.ipc.stream_waits import await_events, wait_for_events
@@ -14,7 +16,8 @@ from litequeue.sqlite.jobs import row_values
 from litequeue.sqlite.streams.reading import events
 
 if TYPE_CHECKING:
-    from litequeue.core.streams import Events
+    from collections.abc import Callable
+
     from litequeue.sqlite.drivers.connection import Connection
     from litequeue.sqlite.kernel import Kernel
 
@@ -36,7 +39,7 @@ class Streams:
         if found is None:
             self.check_may_wait(blocking=True)
             deadline = None if left is None else kernel.clock.monotonic() + left
-            found = wait_for_events(kernel.waiters, job_id, deadline, lambda: self._page(job_id, after))
+            found = wait_for_events(kernel.waiters, job_id, deadline, lambda: self._page_or_end(job_id, after))
         if found is None:
             raise kernel.read(lambda db: self._late(db, job_id, timeout))
         return found
@@ -48,18 +51,18 @@ class Streams:
         kernel.owner.enter()
         deadline = None if left is None else kernel.clock.monotonic() + left
 
-        async def look() -> Events | None:
+        async def read(page: Callable[[str, int], Events | None]) -> Events | None:
             rest = kernel.waiters.left(deadline)
             try:
-                page = kernel.listed_soon(lambda: self._page(job_id, after))
-                return await within(page, None if rest is None else rest + LOOK)
+                soon = kernel.listed_soon(lambda: page(job_id, after))
+                return await within(soon, None if rest is None else rest + LOOK)
             except NotReadError:
                 return None
 
-        found = await look()
+        found = await read(self._page)
         if found is None:
             self.check_may_wait()
-            found = await await_events(kernel.waiters, job_id, deadline, look)
+            found = await await_events(kernel.waiters, job_id, deadline, lambda: read(self._page_or_end))
         if found is None:
             raise await kernel.aread(lambda db: self._late(db, job_id, timeout))
         return found
@@ -70,6 +73,13 @@ class Streams:
 
     def _page(self, job_id: str, after: int) -> Events | None:
         return self._kernel.read_listing(lambda db: events(db, job_id, after, self._kernel.clock.now()))
+
+    def _page_or_end(self, job_id: str, after: int) -> Events | None:
+        """Return the same of a job that was there when the wait began: it may be deleted as soon as it has ended."""
+        try:
+            return self._page(job_id, after)
+        except JobNotFound:
+            return Events([], over=True)
 
     def _late(self, db: Connection, job_id: str, timeout: float | None) -> TimeoutError:
         record = row_values.look_up(db, job_id, self._kernel.clock.now())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from litequeue.core.background import Background
 from litequeue.core.logger import later, say
-from litequeue.errors import StoreError
 from litequeue.sqlite.streams.pending import Pending
 
 if TYPE_CHECKING:
@@ -43,13 +42,16 @@ class Emitter:
             self._thread.submit(partial(self._write_after, pause))
         except RuntimeError:  # no thread can be started: the next commit has them, that of the run's end at the latest
             self._is_called = False
+        except BaseException:  # a Ctrl-C: the next value calls
+            self._is_called = False
+            raise
 
     def _write_after(self, pause: float) -> None:
         time.sleep(pause)
         self._is_called = False  # first: what is emitted from now on calls again
         try:
             self.write()
-        except StoreError as error:
+        except Exception as error:  # `on_connect` is the application's
             if self._is_closed:  # nobody emits any more: a thread that tries for ever would outlive the queue
                 return
             later.info("what jobs have emitted could not be written yet: %s", error)
@@ -68,7 +70,7 @@ class Emitter:
         """Write what is left, and let the thread end. May be called again; a later value starts another."""
         self._is_closed = True
         if self._writer.held() is None:  # inside a transaction, which may be rolled back, the next commit has it
-            with suppress(StoreError):
+            with suppress(Exception):
                 self.write()
         self._thread.close()
 

@@ -37,6 +37,7 @@ class Batch:
         self.values = values
         self.last: tuple[str, int, int] | None = None  # job, number and attempt of the last event of it
         self.jobs: set[str] = set()
+        self.lost: list[Callable[[], None]] = []  # to be called once it is committed
 
 
 class Pending:
@@ -88,7 +89,7 @@ class Pending:
         for (job_id, attempt), values in runs.items():
             rows = yield SQL["stream_end"], {"id": job_id, "attempt": attempt, "most": MOST - len(values)}
             if not rows:
-                values[0].lost()
+                batch.lost.append(values[0].lost)
                 continue
             number, last_attempt = rows[0][0] or 0, rows[0][1]
             if last_attempt is not None and last_attempt != attempt:
@@ -105,6 +106,8 @@ class Pending:
         for value in batch.values:
             value.written = True
         self._written.extend(batch.jobs)
+        while batch.lost:
+            batch.lost.pop()()
 
     def written(self) -> list[str]:
         """Return the jobs of which there is more in the file than when this was asked last."""

@@ -46,5 +46,9 @@ def _imported(found: Found) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{found.file} cannot be imported as {found.module}")
     module = sys.modules[found.module] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:  # else the next look finds half a module, and tells nothing of this
+        sys.modules.pop(found.module, None)
+        raise
     return module

@@ -9,14 +9,16 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from litequeue.children.channel import Channel
+from litequeue.children.channel import ChildsChannel
 from litequeue.children.log_records import send_records
 from litequeue.children.main_module import run_again
-from litequeue.children.messages import Logged, Ready
+from litequeue.children.messages import LOST, Logged, Ready
 from litequeue.core import in_child
+from litequeue.core.current_run import current_run
 from litequeue.core.logger import log
 from litequeue.worker.child.runner import Runner
 from litequeue.worker.executor.job_filter import JobFilter
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from litequeue.children.messages import Setup
 
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-LOST = 70  # EX_SOFTWARE of sysexits.h: the worker cannot be told any more
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -34,9 +35,9 @@ def main(number: int) -> None:
     in_child.mark()
     parent = os.getppid()
     _die_with_parent()
-    channel = Channel.of_descriptor(number)
+    channel = ChildsChannel.of_descriptor(number)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: _be_a_copy(channel))
+        os.register_at_fork(after_in_child=_be_a_copy)
     try:
         setup: Setup = channel.receive()
     except (EOFError, OSError):
@@ -50,7 +51,7 @@ def main(number: int) -> None:
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what it prints before a crash is seen
     sys.path[:], sys.argv[:] = setup.path, setup.argv
-    send_records(lambda fields: channel.send(Logged(fields)), setup.levels, JobFilter())
+    send_records(partial(_send_record, channel), setup.levels, JobFilter())
     runner = Runner(channel, setup)
     _import(setup, runner)
     threading.Thread(target=runner.listen, name="litequeue-channel", daemon=True).start()
@@ -63,13 +64,18 @@ def main(number: int) -> None:
         sys.exit(LOST)
 
 
+def _send_record(channel: ChildsChannel, fields: dict[str, Any]) -> None:
+    run = current_run.get(None)
+    with suppress(OSError):  # where nobody listens any more, this process ends soon
+        channel.send(Logged(fields, None if run is None else (run.id, run.attempt)))
+
+
 def _do_nothing(_number: int, _frame: object) -> None:
     return None
 
 
-def _be_a_copy(channel: Channel) -> None:
+def _be_a_copy() -> None:
     """A job has forked this process: it is none of the worker's, and ends by the signals that end others."""
-    channel.abandon()
     for number in STOPS:
         if signal.getsignal(number) is _do_nothing:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

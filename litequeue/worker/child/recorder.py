@@ -10,6 +10,7 @@ import itertools
 import os
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from litequeue.children.messages import Answer, Called
@@ -18,7 +19,7 @@ from litequeue.errors import Fenced, StoreError, Unsupported
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from litequeue.children.channel import Channel
+    from litequeue.children.channel import ChildsChannel
     from litequeue.core.compositions import Handed
     from litequeue.core.records import Claimed
     from litequeue.task import Task
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class RemoteRecorder:
     """Calls the worker's recorder. `place`: the file in which the worker's jobs are."""
 
-    def __init__(self, channel: Channel, place: str) -> None:
+    def __init__(self, channel: ChildsChannel, place: str) -> None:
         self._channel, self._place = channel, place
         self._numbers = itertools.count(1)
         self._open: dict[int, Future[Any]] = {}
@@ -39,7 +40,8 @@ class RemoteRecorder:
     def answered(self, answer: Answer) -> None:
         """Hand an answer to the one who waits for it."""
         waiting = self._open.pop(answer.number, None)
-        if waiting is None:
+        # a coroutine that awaits it may have been cancelled; from here on it cannot be
+        if waiting is None or not waiting.set_running_or_notify_cancel():
             return
         if answer.error is not None:
             waiting.set_exception(answer.error)
@@ -72,8 +74,9 @@ class RemoteRecorder:
         run = self._running(job)
         self._open[number] = waiting
         try:
-            self._channel.send(Called(number, run, method, arguments))
+            self._channel.send(Called(number, run, method, arguments), wait=False)
         except OSError as error:
+            del self._open[number]
             raise StoreError(f"the worker of this child process is gone: {error}") from error
         return waiting
 
@@ -99,19 +102,29 @@ class RemoteRecorder:
 
     def note_progress(self, job: Claimed, progress: str) -> bool:
         """See `Recorder`."""
+        if self._own is not None:  # the worker would wait for the block's end, as this waited for the worker
+            return bool(self._own.note_progress(job, progress))
         return bool(self._call(job, "note_progress", progress).result())
 
     async def anote_progress(self, job: Claimed, progress: str) -> bool:
         """See `Recorder`."""
+        if self._own is not None:
+            return bool(await self._own.anote_progress(job, progress))
         return bool(await asyncio.wrap_future(self._call(job, "note_progress", progress)))
 
     def charge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
         """See `Recorder`."""
-        self._call(job, "charge", limit, used, before).result()
+        if self._own is not None:
+            self._own.charge(job, limit, used, before)
+        else:
+            self._call(job, "charge", limit, used, before).result()
 
     async def acharge(self, job: Claimed, limit: str, used: int, before: int | None) -> None:
         """See `Recorder`."""
-        await asyncio.wrap_future(self._call(job, "charge", limit, used, before))
+        if self._own is not None:
+            await self._own.acharge(job, limit, used, before)
+        else:
+            await asyncio.wrap_future(self._call(job, "charge", limit, used, before))
 
     def emit(self, job: Claimed, value: bytes, lost: Callable[[], None]) -> None:
         """See `Recorder`."""
@@ -131,7 +144,7 @@ class RemoteRecorder:
         self._call(job, "write_emitted").result()
         self._own = runs
         try:
-            with runs.completing(job, result, keep_for, then) as db:
+            with runs.completing(job, result, keep_for, partial(self._tell_success, then)) as db:
                 yield db
         finally:
             self._leave(runs)
@@ -145,10 +158,16 @@ class RemoteRecorder:
         await asyncio.wrap_future(self._call(job, "write_emitted"))
         self._own = runs
         try:
-            async with runs.acompleting(job, result, keep_for, then) as db:
+            async with runs.acompleting(job, result, keep_for, partial(self._tell_success, then)) as db:
                 yield db
         finally:
             self._leave(runs)
+
+    def _tell_success(self, then: Callable[[], None]) -> None:
+        """Note the commit here, and tell the worker: however this process ends, the job has succeeded."""
+        then()
+        with suppress(OSError, Fenced):
+            self._channel.send(Called(None, self._running(None), "note_success", ()))
 
     def _leave(self, runs: Any) -> None:
         """Write what was emitted in a block that was rolled back: what is emitted from now on goes by the worker."""

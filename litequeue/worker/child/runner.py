@@ -18,6 +18,7 @@ from litequeue.core.clock import SystemClock
 from litequeue.core.retry import describe
 from litequeue.ipc.this_process import resident_memory
 from litequeue.worker.child.loading import load
+from litequeue.worker.child.one_coroutine import run_on
 from litequeue.worker.child.recorder import RemoteRecorder
 from litequeue.worker.executor.context import Limited, Run, begun
 from litequeue.worker.executor.execute import aexecute, end_copy, work_here, written_off
@@ -25,18 +26,18 @@ from litequeue.worker.executor.stacks import of_task, of_thread
 from litequeue.worker.executor.stoppable import TELL_AGAIN, StoppableTask, StoppableThread
 
 if TYPE_CHECKING:
-    from litequeue.children.channel import Channel
+    from litequeue.children.channel import ChildsChannel
     from litequeue.children.messages import Setup
     from litequeue.core.outcome import Outcome
     from litequeue.task import Task
 
-LONGEST_STACK = 6000  # characters
+LONGEST_STACK = 6000  # bytes
 
 
 class Runner:
     """The main thread runs jobs; another one, in `listen`, hears what the worker says meanwhile."""
 
-    def __init__(self, channel: Channel, setup: Setup) -> None:
+    def __init__(self, channel: ChildsChannel, setup: Setup) -> None:
         self._channel, self._setup = channel, setup
         self._starts: queue.SimpleQueue[Start | None] = queue.SimpleQueue()
         self._recorder = RemoteRecorder(channel, setup.place)
@@ -68,6 +69,7 @@ class Runner:
     def _one(self, start: Start) -> None:
         try:
             task = self.task_of(start.found)
+            loop = asyncio.new_event_loop() if task.is_coroutine else None
         except BaseException as error:
             self._is_coming = False
             self._channel.send(NotLoaded(describe(error)))
@@ -79,8 +81,8 @@ class Runner:
         self._recorder.begin(task, job)
         self._run, self._stop_at, self._is_ending, self._is_coming = run, run.deadline, False, False
         self._heeded = 0
-        self._channel.send(Begun())
-        outcome = asyncio.run(self._arun(run)) if task.is_coroutine else self._thread.execute(run)
+        self._channel.send(Begun())  # and wait: the function may kill this process at once
+        outcome = self._thread.execute(run) if loop is None else run_on(loop, self._arun(run))
         self._run, self._coroutine, self._stop_at = None, None, math.inf
         self._recorder.end()
         end_copy()
@@ -138,7 +140,8 @@ class Runner:
             case AskStack():
                 run = self._run
                 # never a wait here: the worker may be waiting for this thread to read
-                self._channel.offer(Stack("" if run is None else self._where()[-LONGEST_STACK:]))
+                where = "" if run is None else self._where()
+                self._channel.offer(Stack(where.encode(errors="replace")[-LONGEST_STACK:].decode(errors="ignore")))
 
     def _end_coroutine(self) -> None:
         task, run = self._coroutine, self._run
@@ -159,9 +162,10 @@ class Runner:
 
     def _stop_if_due(self) -> None:
         """Raise `JobTimeout` in the function, or cancel the coroutine: the soft limit is over, or it is told to."""
+        is_coming = self._is_coming  # first: it is over when there is a run
         run, now = self._run, self._clock.monotonic()
         if run is None:
-            self._stop_at = now + TELL_AGAIN if self._is_coming else math.inf
+            self._stop_at = now + TELL_AGAIN if is_coming else math.inf
         elif now < run.deadline and not self._is_ending:  # it has begun later than was thought
             self._stop_at = run.deadline
         else:

@@ -6,7 +6,7 @@ import math
 import threading
 from contextlib import suppress
 from subprocess import SubprocessError
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -24,18 +24,29 @@ from litequeue.children.messages import (
     Start,
     travelling,
 )
+from litequeue.core.clock import SystemClock
 from litequeue.core.current_run import current_app
 from litequeue.core.logger import log
-from litequeue.core.outcome import Cancelled, Died, ErrorInfo, Failed, Outcome, Released, Retried, Snoozed, interrupted
+from litequeue.core.outcome import (
+    Cancelled,
+    Died,
+    ErrorInfo,
+    Failed,
+    Outcome,
+    Released,
+    Retried,
+    Settled,
+    Snoozed,
+    interrupted,
+)
 from litequeue.errors import Fenced
 from litequeue.worker.executor.context import Run
 from litequeue.worker.executor.execute import cut_short, written_off
 
 if TYPE_CHECKING:
     from litequeue.children.child_process import Death
-    from litequeue.children.messages import Found
-    from litequeue.children.messages import Setup as FirstMessage
     from litequeue.core.records import Claimed
+    from litequeue.worker.executor.child_work import ChildWork
     from litequeue.worker.executor.mailbox import Mailbox
     from litequeue.worker.executor.pool import Setup
 
@@ -44,68 +55,10 @@ STOP_SIGNALS = (-9, -15)  # as exit codes
 DIED = "ChildDied"  # the type of the error of a run whose process died
 
 
-class Jobs(Protocol):
-    """The pool, as its handlers see it."""
-
-    app: str | None
-    stops: bool
-    found: dict[str, Found]
-    max_jobs: int | None
-    max_memory: int | None
-
-    def first_message(self) -> FirstMessage:
-        """Return what a child is told first."""
-
-    def note_started(self) -> None:
-        """Note that a child is ready."""
-
-    def note_failed_start(self, why: str) -> None:
-        """Note that no child could be started."""
-
-    def not_loaded_for(self, task: str) -> float:
-        """Return for how many seconds jobs of this task are not tried, because it could not be imported."""
-
-    def note_loaded(self, task: str) -> None:
-        """Note that the task could be imported."""
-
-    def note_not_loaded(self, run: Run, error: ErrorInfo) -> float:
-        """Note that the task of a job could not be imported; return after how many seconds it is tried again."""
-
-    def take(self) -> Claimed | None:
-        """Take the next job of the backlog; None: there is none."""
-
-    def comes_late(self, job: Claimed) -> bool:
-        """Whether the job's start counts against a rate, and comes too late for it."""
-
-    def begin(self, job: Claimed, slot: int) -> Run:
-        """Note that the job begins in this slot."""
-
-    def undo_begin(self, run: Run, slot: int) -> None:
-        """Undo `begin`: the child died before it had called the function."""
-
-    def ends(self, run: Run, outcome: Outcome, slot: int) -> None:
-        """Note how a run has ended."""
-
-    def note_free(self) -> None:
-        """Note that a child has no job any more."""
-
-    def rest(self, handler: Handler) -> bool:
-        """Wait for more jobs; False: there will be none."""
-
-    def ask(self, run: Run) -> None:
-        """Tell the child what is asked of its run."""
-
-    def tell_lost(self, run: Run) -> None:
-        """Tell the child that another worker has its job."""
-
-    def leave(self, handler: Handler) -> None:
-        """Note that the handler has ended."""
-
-
 class Handler:
     """One place for a child. `run`: the one that it is at."""
 
-    def __init__(self, slot: int, pool: Jobs, setup: Setup, mailbox: Mailbox) -> None:
+    def __init__(self, slot: int, pool: ChildWork, setup: Setup, mailbox: Mailbox) -> None:
         self.slot = slot
         self._pool, self._setup, self._mailbox = pool, setup, mailbox
         self.is_up: bool = False  # its child is ready for jobs
@@ -248,8 +201,9 @@ class Handler:
             return child
 
     def _first_words(self, child: ChildProcess) -> Any:
+        until = child.started + START_WITHIN
         child.begin(self._pool.first_message())
-        while isinstance(message := child.next(START_WITHIN), Logged):
+        while isinstance(message := child.next(max(0.0, until - SystemClock.monotonic())), Logged):
             handle(message.fields)
         return message
 
@@ -270,11 +224,11 @@ class Handler:
             self._pool.undo_begin(run, self.slot)
         else:
             self._pool.ends(run, outcome, self.slot)
-        self._pool.note_free()
         # killed: it has ended its run just before
         if self._child is not None and (self._used_up or self._killed or child.jobs == self._pool.max_jobs):
             self._child, self.is_up = None, False
-            child.end()
+            child.end()  # may take a while, in which another worker is to have the next job
+        self._pool.note_free()
 
     def _outcome(self, child: ChildProcess, run: Run) -> Outcome | None:
         """Return how the run ended; None: it is to begin again, in another child."""
@@ -312,8 +266,9 @@ class Handler:
                     return Snoozed(run.clock.now() + self._pool.note_not_loaded(run, error))
                 case Called():
                     self._perform(child, run, message)
-                case Logged(fields):
-                    handle(fields, None if run.log is None else run.log.add)
+                case Logged(fields, of):
+                    is_its_own = run.log is not None and of == (run.job.id, run.job.attempt)
+                    handle(fields, run.log.add if is_its_own and run.log is not None else None)
                 case Stack(told):
                     self.stack_text = told
                     self.stack_told.set()
@@ -352,6 +307,9 @@ class Handler:
         recorder: Any = run.recorder
         if method in ("parameters_of", "handed_to", "write_emitted"):
             return getattr(recorder, method)(*arguments)
+        if method == "note_success":  # it is on record, by `completing()`
+            run.settled = True
+            return None
         if method == "emit":
             return recorder.emit(run.job, *arguments, lambda: self._pool.tell_lost(run))
         if method in ("note_progress", "charge"):
@@ -364,6 +322,8 @@ class Handler:
         self._child, self.is_up = None, False
         if self._given_up:
             return None
+        if run.settled:
+            return Settled()
         with self._lock:
             killed = self._killed
         if killed and (self._begun or run.timed_out):
@@ -372,15 +332,21 @@ class Handler:
             if not killed:
                 log.warning("child process %d %s before it had begun a job; another takes its place", child.pid, death)
             return None
-        if self._pool.stops and death.code in (None, *STOP_SIGNALS):
-            return cut_short(run)  # a service manager kills what is left of a service that it stops
         how = "closed its connection to the worker, and was killed" if closed else str(death)
-        if run.task.options.policy.at_most_once:
-            return _with_output(Failed(interrupted(f"Its child process {how}")), death)
-        return Died(ErrorInfo(DIED, f"its process {how}", _told(death)))
+        return _outcome_of(death, how, run, stops=self._pool.stops)
+
+
+def _outcome_of(death: Death, how: str, run: Run, *, stops: bool) -> Outcome:
+    """Return how the run has ended, which had begun. `how` its process died; `stops`: the worker does."""
+    if stops and death.code in (None, *STOP_SIGNALS):
+        return cut_short(run)  # a service manager kills what is left of a service that it stops
+    if run.task.options.policy.at_most_once:
+        return _with_output(Failed(interrupted(f"Its child process {how}")), death)
+    return Died(ErrorInfo(DIED, f"its process {how}", _told(death)))
 
 
 def _with_output(outcome: Outcome, death: Death) -> Outcome:
+    """Return it with the last output of the process as its traceback."""
     if isinstance(outcome, (Failed, Retried)) and death.output:
         return replace(outcome, error=outcome.error._replace(traceback=_told(death)))
     return outcome

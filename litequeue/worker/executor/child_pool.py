@@ -197,14 +197,14 @@ class ChildPool(Pool):
         self._not_loaded.pop(task, None)
 
     def note_not_loaded(self, run: Run, error: ErrorInfo) -> float:
-        """Note that the task of a job could not be imported, for which no job is to blame; return the pause."""
+        """Note that a job could not begin in a child, for which no job is to blame; return the pause."""
         task, now = run.job.task, self._clock.monotonic()
         with self._lock:
             until, pause = self._not_loaded.get(task, (-math.inf, FIRST_PAUSE))
             if now >= until:  # else another child has met the same
                 self._not_loaded[task] = until, _ = now + pause, min(2 * pause, LONGEST_PAUSE)
         told = run.job.task_name, error.type, error.message, text(round(until - now, 1)), error.traceback.rstrip()
-        log.error("%s cannot be imported in a child process: %s: %s; trying again in %s\n%s", *told)
+        log.error("%s cannot begin in a child process: %s: %s; trying again in %s\n%s", *told)
         return until - now
 
     def comes_late(self, job: Claimed) -> bool:

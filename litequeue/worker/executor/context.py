@@ -145,8 +145,10 @@ class Run(msgspec.Struct, eq=False):
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Report progress, for `job.progress` in any process. It is stored at most five times a second.
 
-        Raises `Fenced` if another worker has the job by now, `ValueError` for a value that is not a number.
+        Raises `Fenced` if another worker has the job by now, `ValueError` for a value that is not a number,
+        `Unsupported` after the end of `completing()`.
         """
+        self._require_open("call progress()")
         progress = _progress(done, total, note)
         if self._worth_noting(done, total):
             asked = self.recorder.note_progress(self.job, msgspec.json.encode(progress).decode())
@@ -155,6 +157,7 @@ class Run(msgspec.Struct, eq=False):
     async def aprogress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Async twin of `progress`."""
         require_asyncio()
+        self._require_open("call aprogress()")
         progress = _progress(done, total, note)
         if self._worth_noting(done, total):
             asked = await self.recorder.anote_progress(self.job, msgspec.json.encode(progress).decode())
@@ -176,8 +179,7 @@ class Run(msgspec.Struct, eq=False):
         """
         if self._lost:
             raise Fenced(f"another worker has job {self.job.id} by now; run {self.job.attempt} may not emit any more")
-        if self.settled:
-            raise Unsupported(f"job {self.job.id} has ended with completing(); emit before the end of that block")
+        self._require_open("emit")
         data = self.task.signature.encode_value(value)
         emitted = self._emitted
         if emitted is None:
@@ -188,6 +190,10 @@ class Run(msgspec.Struct, eq=False):
 
     def _lose(self) -> None:
         self._lost = True
+
+    def _require_open(self, what: str) -> None:
+        if self.settled:
+            raise Unsupported(f"job {self.job.id} has ended with completing(); {what} before the end of that block")
 
     def charge(self, limit: Limit | str, used: int) -> None:
         """Correct what this run takes of a limit's rate: it reserved the `cost` of the limit, and has used so much.
@@ -263,6 +269,7 @@ class Completing:
                 f"completing() ends the job, and {run!r} is a chunk, which calls {run.job.task_name} once an item; "
                 f"enqueue its items by map()"
             )
+        run._require_open("do all that belongs to it")  # noqa: SLF001
         self._run = run
         self._arguments = (run.job, run.task.signature.encode_result(result), run.keep_for, self._note_commit)
         self._scope: Any = None
