@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import suppress
 
+from litequeue.core.frames import current_frames
 from litequeue.core.interruptible import is_protected
 
 _held_back: dict[int, type[BaseException]] = {}
@@ -69,4 +69,4 @@ def _raise_in_thread(ident: int, error: type[BaseException] | None) -> bool:
 
 def _amid_ours(ident: int) -> bool:
     # Left half done, our work would stop every writer of the process, or take the error for one of a value it encodes.
-    return is_protected(sys._current_frames().get(ident))  # noqa: SLF001  the documented way to see another's stack
+    return is_protected(current_frames().get(ident))

@@ -15,6 +15,7 @@ from weakref import WeakSet
 import msgspec
 
 from litequeue.core.declaration import Declaration, declared_here
+from litequeue.core.frames import current_frames
 from litequeue.core.scheduled_call import CallOptions
 from litequeue.core.store import Declared
 from litequeue.core.warn import calling_frame
@@ -224,7 +225,7 @@ def at_rest() -> Generator[None, None, None]:
 
 def _are_being_executed(namespaces: Sequence[dict[str, Any]]) -> bool:
     """Whether a thread is inside the top-level code of one of these, such as a script in its `with queue.worker():`."""
-    for thread, frame in sys._current_frames().items():  # noqa: SLF001
+    for thread, frame in current_frames().items():
         at: FrameType | None = None if thread in _at_rest else frame
         while at is not None:
             if at.f_code.co_name == "<module>" and any(at.f_globals is each for each in namespaces):

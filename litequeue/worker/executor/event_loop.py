@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from litequeue.core.clock import SystemClock
+from litequeue.core.frames import current_frames
 from litequeue.core.logger import log
 from litequeue.ipc.workers_loops import refuse_waits, refuse_waits_no_more
 from litequeue.worker.executor.held_loop import HoldWatch
@@ -100,7 +101,7 @@ class EventLoop:
         return asyncio.current_task(self.loop)
 
     def _frame(self) -> FrameType | None:
-        return sys._current_frames().get(self.ident)  # noqa: SLF001  the documented way to see another thread's stack
+        return current_frames().get(self.ident)
 
     def stack(self) -> str:
         """The present stack of its thread, as in a traceback; empty if it cannot be read."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import traceback
 from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
+
+from litequeue.core.frames import current_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ _CALLER = str(Path(__file__).with_name("execute.py"))  # the file from which the
 
 def of_thread(ident: int) -> str:
     """Return the present stack of a thread, as in a traceback, from the job's own function on; empty if it has none."""
-    frame = sys._current_frames().get(ident)  # noqa: SLF001  the documented way to see another thread's stack
+    frame = current_frames().get(ident)
     return _text(reversed([frame for frame, _ in traceback.walk_stack(frame)])) if frame is not None else ""
 
 
