@@ -20,7 +20,7 @@ from litequeue.core.duration import instant, seconds
 from litequeue.core.engine import Feature
 from litequeue.core.key_scope import checked_key, held
 from litequeue.core.names import check_name, check_queue, checked_aliases
-from litequeue.core.process_options import checked_flag, soft_timeout
+from litequeue.core.process_options import checked_flag, heartbeat_timeout, soft_timeout
 from litequeue.core.records import FOREVER, KeyScope, OnConflict, Status
 from litequeue.core.retry import Backoff, Delivery, Duration, Errors, Policy, policy, policy_of_delivery
 from litequeue.core.run_logs import JobLogs, checked_job_logs
@@ -73,6 +73,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     attached: Attached = Attached()
     process: bool = False
     soft_timeout: float | None = None
+    heartbeat_timeout: float | None = None
     job_logs: int = 0  # bytes
 
 
@@ -111,6 +112,7 @@ class TaskOptions(TypedDict, total=False):
     on_failure: Any
     process: bool
     soft_timeout: Duration | None
+    heartbeat_timeout: Duration | None
     job_logs: JobLogs | None
 
 
@@ -252,6 +254,7 @@ def task_options(given: TaskOptions, job_logs: int = 0) -> Options:
         attached=Attached().with_options({name: value for name, value in given.items() if name in CALLBACKS}),
         process=checked_flag(given.get("process", False), "process"),
         soft_timeout=soft_timeout(given),
+        heartbeat_timeout=heartbeat_timeout(given),
         job_logs=checked_job_logs(given.get("job_logs"), job_logs),
     )
 

@@ -201,20 +201,20 @@ class Queue(HasNames, HasGroups, DeclaresLimits, QueueWords):
         failures), after `retry_on` errors (any `Exception`) but not `give_up_on` ones. `timeout`: a duration, None for
         none; the queue's unless given. `unique`: True for one job per arguments, a format such as "user:{user_id}", or
         a function of the arguments, with `key_scope` "unfinished" unless given. `schedule`: `cron()`, `every()`,
-        `at()`, a `Schedule`, or a list of these. `delay`: a duration before which no job starts, `expires`: one in
-        which it must begin. `result_ttl`: how long to keep a result; the queue's unless given. `mask`: names of
-        arguments that listings are not to show. `on_commit`: as the queue's, which it overrides. `aliases`: names that
-        the task had before, whose jobs it runs. `version`: a whole number, 1 unless given, that counts changes of the
-        arguments; `upgrade`: a function of an older version and its arguments by name, which returns those of this one.
-        `max_pending`: how many of its jobs may be queued; one more raises `QueueFull`, or waits with
-        `using(wait_for_room=)`. `delivery`: "at_most_once" for what must never run twice: a run that is cut short fails
-        as `Interrupted`, without a retry. `concurrency`, `rate` (such as "10/m"; `smooth`: spaced evenly): how many run
-        at once, and how many start in any window, of all workers together; for each value of `limit_key`, a format of
-        the arguments such as "{user}", and in `ordered` order. `limits`: what `queue.limit()` returned, shared with
-        other tasks. `uses`: what a run needs of the resources that a worker offers, such as {"gpu": 1}. `job_logs`: as
-        the queue's, which it overrides; False for none. `process`: True to run it in a child process, which is killed
-        at `timeout` even amid C code, and whose crash is this job's alone; `soft_timeout`: there, a duration after
-        which `JobTimeout` is raised in the function, which may catch it (see docs/processes.md).
+        `at()`, a `Schedule`, or a list of these. `delay`: before which no job starts, `expires`: within which it must
+        begin. `result_ttl`: how long to keep a result. `mask`: arguments that listings are not to show. `on_commit`: as
+        the queue's, which it overrides. `aliases`: names that the task had before, whose jobs it runs. `version`: a
+        number, 1 unless given, that counts changes of the arguments; `upgrade`: a function of an older version and its
+        arguments by name, which returns those of this one. `max_pending`: how many of its jobs may be queued; one more
+        raises `QueueFull`, or waits with `using(wait_for_room=)`. `delivery`: "at_most_once" for what must never run
+        twice: a run that is cut short fails as `Interrupted`. `concurrency`, `rate` (such as "10/m"; `smooth`: spaced
+        evenly): how many run at once, and how many start in any window, of all workers; for each value of `limit_key`,
+        a format of the arguments such as "{user}", and in `ordered` order. `limits`: what `queue.limit()` returned,
+        shared with other tasks. `uses`: what a run needs of the resources that a worker offers, such as {"gpu": 1}.
+        `job_logs`: as the queue's, which it overrides; False for none. `process`: True to run it in a child process,
+        which is killed at `timeout` even amid C code, and whose crash is this job's alone; `soft_timeout`: there, a
+        duration after which `JobTimeout` is raised in it (docs/processes.md). `heartbeat_timeout`: how long a run may
+        go without `current_job().heartbeat()` before it is stopped.
         """
         name, checked = options.get("name"), task_options(options, self.job_logs)
         if function is None:

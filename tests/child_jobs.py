@@ -511,6 +511,37 @@ async def counts_cancels(path: str, gate: str, counted: str) -> None:
     raise asyncio.CancelledError
 
 
+def beats(times: int, pause: float) -> list[object]:
+    """Give signs of life, then hang; an attempt that finds one returns it."""
+    job = current_job()
+    if job.heartbeat_details is not None:
+        return [job.tries, job.heartbeat_details]
+    for number in range(times):
+        job.heartbeat({"row": number})
+        time.sleep(pause)
+    time.sleep(LONG)
+    return []
+
+
+async def abeats(times: int, pause: float) -> list[object]:
+    job = current_job()
+    if job.heartbeat_details is not None:
+        return [job.tries, job.heartbeat_details]
+    for number in range(times):
+        job.heartbeat({"row": number})
+        await asyncio.sleep(pause)
+    await asyncio.sleep(LONG)
+    return []
+
+
+def beats_and_dies() -> object:
+    job = current_job()
+    if job.heartbeat_details is None:
+        job.heartbeat("as far as here")
+        os._exit(3)
+    return job.heartbeat_details
+
+
 # ---- what crosses, whatever else the application does
 
 

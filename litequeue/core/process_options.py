@@ -1,4 +1,4 @@
-"""The options of tasks that run in a child process, checked. Knows no process."""
+"""The options of tasks that say when a run is stopped, and in which process it is, checked. Knows no process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from litequeue.core.duration import seconds, text
+
+SHORTEST_SILENCE = 0.1  # seconds: a busy machine keeps a function silent for that long
 
 
 def checked_flag(value: Any, what: str) -> bool:
@@ -31,6 +33,17 @@ def soft_timeout(given: Mapping[str, Any]) -> float | None:
         )
     if isinstance(timeout, (int, float, str, timedelta)) and seconds(timeout, "timeout") <= found:
         raise ValueError(f"soft_timeout={soft!r} must be less than timeout={timeout!r}, at which the process is killed")
+    return found
+
+
+def heartbeat_timeout(given: Mapping[str, Any]) -> float | None:
+    """Return the option of a task in seconds."""
+    within = given.get("heartbeat_timeout")
+    if within is None:
+        return None
+    found = seconds(within, "heartbeat_timeout")
+    if found < SHORTEST_SILENCE:
+        raise ValueError(f"heartbeat_timeout must be at least {text(SHORTEST_SILENCE)}, got {within!r}")
     return found
 
 

@@ -304,6 +304,7 @@ class Claimed(_Named, msgspec.Struct, frozen=True, gc=False):
     created_at: float
     of_schedule: bool = False
     held: Any = None  # of limits, a `Held`; None: its task has none
+    heartbeat: bytes | None = None  # the details that an earlier attempt has told last
     handed: Any = None  # a `Handed`, by its parent, where that was read with the claim; else it is read in the run
 
 

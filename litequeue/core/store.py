@@ -215,6 +215,12 @@ class Runs(Protocol):
         The end of the run is never on record before its values.
         """
 
+    def heartbeat(self, job: Claimed, details: bytes | None, lost: Callable[[], None]) -> None:
+        """Take in the details of a heartbeat, which are written soon, in the place of those before; never blocks.
+
+        None: it has none. `lost`: see `emit`.
+        """
+
     def write_emitted(self) -> None:
         """Write what runs have emitted, before another process ends one of them."""
 

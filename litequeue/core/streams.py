@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_VALUES = 10_000  # of one run
 MOST_BYTES = 1 << 20  # of these, encoded
+MOST_DETAILS = 1 << 16  # bytes of those of one heartbeat
 
 EventKind = Literal["value", "attempt"]
 

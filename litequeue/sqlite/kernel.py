@@ -260,7 +260,7 @@ class Kernel:
     def _check(self, db: Connection) -> None:
         """Before all else in each write transaction."""
         self.fence.check(db)
-        if self.emitter.pending.values:
+        if not self.emitter.pending.is_empty:
             perform(db, self.emitter.pending.steps())
 
     def check_ends(self, db: Connection) -> None:

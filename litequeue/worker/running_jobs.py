@@ -158,9 +158,9 @@ class RunningJobs:
     def _checked(self, run: Run, now: float) -> float:
         """Act on one run's limit; return when to look at it again."""
         if run.interrupted == math.inf:
-            if now < run.deadline:
-                return run.deadline
-            run.timed_out = True
+            if now < (due := run.due):
+                return due
+            run.timed_out, run.is_silent = True, now < run.deadline
         elif now - run.interrupted >= LATE_GRACE:
             self._write_off(run, written_off(run))
             return math.inf

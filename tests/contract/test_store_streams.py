@@ -342,3 +342,65 @@ def test_the_time_of_an_event_is_when_it_was_emitted(store, hands, job, clock):
     clock.advance("5s")
     hands.settle((job, SUCCEEDED))
     assert store.jobs.events(job.id, 0, 0, 0).found[0].at == began
+
+
+# ---- heartbeats
+
+
+def beat(store, job, details, lost=lambda: None):
+    store.runs.heartbeat(job, details, lost)
+
+
+def beaten(store):
+    return store.kernel.read(lambda db: db.rows("SELECT job, attempt, details FROM litequeue_heartbeats"))
+
+
+def test_the_last_details_are_written_with_the_end_and_come_with_the_next_claim(store, hands, job, clock):
+    for details in (b"1", b"2"):
+        beat(store, job, details)
+    beat(store, job, None)
+    assert beaten(store) == []
+    hands.settle((job, retried(1)))
+    assert beaten(store) == [(int(job.id), 1, b"2")]
+    clock.advance("2s")
+    second = hands.take()
+    assert (second.attempt, second.heartbeat) == (2, b"2")
+    hands.settle((second, SUCCEEDED))
+    store.kernel.emitter.write()
+    assert not store.kernel.emitter.pending.unwritten
+
+
+def test_details_of_a_run_that_lost_its_job_are_not_written_and_it_is_told(store, hands, job):
+    store.runs.rescue(hands.number, None, blame=False)
+    second, lost = Hands(store).take(), []
+    beat(store, second, b"new")
+    beat(store, job, b"old", lambda: lost.append(job))
+    store.kernel.emitter.write()
+    assert (beaten(store), lost) == ([(int(job.id), 2, b"new")], [job])
+
+
+def test_a_transaction_that_is_rolled_back_loses_no_details(store, job):
+    beat(store, job, b"1")
+    with pytest.raises(ZeroDivisionError), store.transactions.transaction():
+        raise ZeroDivisionError
+    assert beaten(store) == []
+    beat(store, job, b"2")
+    store.kernel.emitter.write()
+    assert beaten(store) == [(int(job.id), 1, b"2")]
+
+
+def test_details_are_deleted_with_their_job_and_orphans_of_them_are_found(store, hands, job, clock, connect):
+    beat(store, job, b"1")
+    hands.settle((job, SUCCEEDED))
+    put(store)
+    connect().execute("INSERT INTO litequeue_heartbeats VALUES (77, 1, 0.0, x'31')")
+    assert store.admin.orphans() == {"heartbeats": 1}
+    assert [
+        row[:2] for row in store.kernel.read(lambda db: db.rows("SELECT job, details FROM litequeue_heartbeats_view"))
+    ] == [
+        (int(job.id), "1"),
+        (77, "1"),
+    ]
+    clock.advance("40d")
+    store.maintenance.prune()
+    assert [row[0] for row in beaten(store)] == [77]

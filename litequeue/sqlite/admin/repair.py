@@ -72,6 +72,7 @@ _DROPS = (
     "drop_orphaned_payloads",
     "drop_orphaned_results",
     "drop_orphaned_streams",
+    "drop_orphaned_heartbeats",
     "drop_orphaned_takes",
     "drop_orphaned_parked",
     "drop_orphaned_orders",

@@ -7,6 +7,8 @@ from itertools import accumulate, pairwise, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from litequeue.core.budget import BUDGET
 from litequeue.core.records import Claimed
 from litequeue.sqlite.jobs.expiry import LiveSearch
@@ -129,6 +131,17 @@ def claims(db: Connection, ids: list[int]) -> list[Claimed]:
     if not ids:
         return []
     return [Claimed(*row) for row in db.rows(SQL["taken"], {"ids": json.dumps(ids)})]
+
+
+def with_beats(db: Connection, jobs: list[Claimed]) -> list[Claimed]:
+    """Return the jobs with what an attempt before has told by `heartbeat()`."""
+    again = [int(job.id) for job in jobs if job.attempt > 1]
+    if not again:
+        return jobs
+    details: dict[int, bytes] = dict(db.rows(SQL["last_beats"], {"ids": json.dumps(again)}))
+    if not details:
+        return jobs
+    return [replace(job, heartbeat=details.get(int(job.id))) if job.attempt > 1 else job for job in jobs]
 
 
 def _shares(db: Connection, lines: list[Line], demand: Demand, search: LiveSearch | None, limit: int) -> list[int]:

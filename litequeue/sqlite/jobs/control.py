@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHUNK = 500
 _PRUNE = (
     *("prune_errors", "prune_payloads", "prune_results", "prune_streams", "prune_logs", "prune_log_followers"),
-    *("prune_takes", "prune_timed_keys", "empty_newest", "prune"),
+    *("prune_heartbeats", "prune_takes", "prune_timed_keys", "empty_newest", "prune"),
 )
 SLICE = 200  # jobs that are deleted between two looks at the clock
 

@@ -13,7 +13,7 @@ from litequeue.sqlite.compose.consequences import Consequences
 from litequeue.sqlite.compose.ended import follow
 from litequeue.sqlite.compose.handed import with_handed
 from litequeue.sqlite.drivers.connection import perform
-from litequeue.sqlite.jobs.claim import claim, claims
+from litequeue.sqlite.jobs.claim import claim, claims, with_beats
 from litequeue.sqlite.jobs.control import CHUNK
 from litequeue.sqlite.jobs.expiry import expire
 from litequeue.sqlite.jobs.finish import finish, leave_lines, reschedule, succeed, until
@@ -81,7 +81,7 @@ def turn(
             jobs, is_cut = claim(db, worker, demand, ready, turns, now)
             claimed += jobs
             cut = cut or is_cut
-        claimed = with_handed(db, claimed) if claimed else claimed
+        claimed = with_beats(db, with_handed(db, claimed)) if claimed else claimed
     nexts = [moment for moment in (run_at, expires_at) if moment is not None]
     cycle = Cycle(claimed, lost, min(nexts, default=None), bool(registered), cut)
     return cycle if gate is None else _with_rules(db, cycle, gate, has_keys=rules.has_keys)

@@ -221,6 +221,11 @@ class Runs:
         """Take in a value, which is written within 50 ms; never blocks."""
         self._kernel.emitter.emit(job, value, self._kernel.clock.now(), lost)
 
+    def heartbeat(self, job: Claimed, details: bytes | None, lost: Callable[[], None]) -> None:
+        """Take in the details of a heartbeat, which are written soon; never blocks."""
+        if details is not None:
+            self._kernel.emitter.beat(job, details, self._kernel.clock.now(), lost)
+
     def write_emitted(self) -> None:
         """Write what runs have emitted, before another process ends one of them. Raises `StoreError`."""
         self._kernel.emitter.write()

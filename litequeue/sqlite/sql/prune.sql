@@ -3,6 +3,7 @@
 SELECT id, coalesce(length(payload), (SELECT length(payload) FROM litequeue_payloads WHERE job = litequeue_jobs.id), 0)
            + coalesce(length(result), (SELECT length(result) FROM litequeue_results WHERE job = litequeue_jobs.id), 0)
            + coalesce((SELECT sum(length(log)) FROM litequeue_run_logs WHERE job = litequeue_jobs.id), 0)
+           + coalesce((SELECT length(details) FROM litequeue_heartbeats WHERE job = litequeue_jobs.id), 0)
            + 4096 * (failures + deaths)
            + 200 * coalesce((SELECT max(number) FROM litequeue_streams WHERE job = litequeue_jobs.id), 0)
 FROM litequeue_jobs
@@ -19,6 +20,9 @@ DELETE FROM litequeue_results WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: prune_streams
 DELETE FROM litequeue_streams WHERE job IN (SELECT value FROM json_each(:ids))
+
+-- name: prune_heartbeats
+DELETE FROM litequeue_heartbeats WHERE job IN (SELECT value FROM json_each(:ids))
 
 -- name: prune_logs
 DELETE FROM litequeue_run_logs WHERE job IN (SELECT value FROM json_each(:ids))

@@ -17,3 +17,12 @@ SELECT 1 FROM litequeue_streams WHERE job = ? AND number = ? AND attempt = ?
 -- name: stream
 SELECT number, attempt, at, value FROM litequeue_streams
 WHERE job = :id AND number > :after ORDER BY number LIMIT CAST(:limit AS INTEGER)
+
+-- The details of a heartbeat, if this run is the one that the job is in. Nothing else.
+-- name: beat_of_run
+INSERT OR REPLACE INTO litequeue_heartbeats (job, attempt, at, details)
+SELECT id, attempt, :at, :details FROM litequeue_jobs WHERE id = :id AND attempt = :attempt AND state = 3
+RETURNING 1
+
+-- name: last_beats
+SELECT job, details FROM litequeue_heartbeats WHERE job IN (SELECT value FROM json_each(:ids))

@@ -58,6 +58,8 @@ SELECT 'results', count(*) FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FRO
 UNION ALL
 SELECT 'emitted values', count(*) FROM litequeue_streams WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
+SELECT 'heartbeats', count(*) FROM litequeue_heartbeats WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+UNION ALL
 SELECT 'costs and keys of limits', count(*) FROM litequeue_limited WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 UNION ALL
 SELECT 'places of parked jobs', count(*) FROM litequeue_parked WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job AND state = 2)
@@ -102,6 +104,9 @@ DELETE FROM litequeue_results WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHE
 
 -- name: drop_orphaned_streams
 DELETE FROM litequeue_streams WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
+
+-- name: drop_orphaned_heartbeats
+DELETE FROM litequeue_heartbeats WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)
 
 -- name: drop_orphaned_takes
 DELETE FROM litequeue_limited WHERE NOT EXISTS (SELECT 1 FROM litequeue_jobs WHERE id = job)

@@ -36,6 +36,13 @@ class Emitter:
         if not self._is_called:
             self._call(GATHER)
 
+    def beat(self, job: Claimed, details: bytes, at: float, lost: Callable[[], None]) -> None:
+        """Take in the details of a heartbeat, in the place of those of the run that are not in the file yet."""
+        self._is_closed = False
+        self.pending.beat(job, details, at, lost)
+        if not self._is_called:
+            self._call(GATHER)
+
     def _call(self, pause: float) -> None:
         self._is_called = True
         try:

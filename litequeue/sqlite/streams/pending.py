@@ -38,6 +38,7 @@ class Batch:
         self.last: tuple[str, int, int] | None = None  # job, number and attempt of the last event of it
         self.jobs: set[str] = set()
         self.lost: list[Callable[[], None]] = []  # to be called once it is committed
+        self.beats: list[_Value] = []
 
 
 class Pending:
@@ -55,6 +56,17 @@ class Pending:
         self.values: deque[_Value] = deque()  # empty in most processes, at most times
         self.batch: Batch = Batch([])
         self._written: deque[str] = deque()  # jobs
+        self.beats: dict[tuple[str, int], _Value] = {}  # of each run the last one
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write, or to drop."""
+        return not (self.values or self.beats)
+
+    def beat(self, job: Claimed, details: bytes, at: float, lost: Callable[[], None]) -> None:
+        """Take in the details of a heartbeat, in the place of those before."""
+        run = job.id, job.attempt
+        self.beats[run] = _Value(run, at, details, lost)
 
     def add(self, job: Claimed, value: bytes, at: float, lost: Callable[[], None]) -> None:
         """Take in a value. `lost` is called if the run is not the job's any more."""
@@ -63,6 +75,8 @@ class Pending:
     @property
     def unwritten(self) -> bool:
         """Whether any value is not in the file yet; those that are stay until a transaction drops them."""
+        if self.beats:
+            return True
         with suppress(IndexError):  # not "if values": another thread may drop the last one meanwhile
             return not self.values[-1].written
         return False
@@ -100,12 +114,22 @@ class Pending:
                 yield SQL["emit"], (job_id, number, attempt, value.at, value.data)
             batch.last = job_id, number, attempt
             batch.jobs.add(job_id)
+        for beat in [beat for beat in self.beats.copy().values() if not any(beat is each for each in batch.beats)]:
+            batch.beats.append(beat)
+            job_id, attempt = beat.run
+            if not (yield SQL["beat_of_run"], {"id": job_id, "attempt": attempt, "at": beat.at, "details": beat.data}):
+                batch.lost.append(beat.lost)
 
     def note(self, batch: Batch) -> None:
         """Note that the transaction of a batch is committed."""
         for value in batch.values:
             value.written = True
         self._written.extend(batch.jobs)
+        for beat in batch.beats:
+            beat.written = True
+            left = self.beats.pop(beat.run, None)
+            if left is not None and not left.written:  # another one has come, or comes now
+                self.beats.setdefault(beat.run, left)
         while batch.lost:
             batch.lost.pop()()
 

@@ -135,6 +135,12 @@ class RemoteRecorder:
         else:
             self._channel.send(Called(None, run, "emit", (value,)))
 
+    def heartbeat(self, job: Claimed, details: bytes | None, lost: Callable[[], None]) -> None:
+        """See `Recorder`. The worker hears it also in the block of `completing()`: it has the time limit."""
+        run = self._running(job)
+        self._lost = lost
+        self._channel.send(Called(None, run, "heartbeat", (details,)))
+
     @contextmanager
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]

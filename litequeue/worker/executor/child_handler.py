@@ -310,6 +310,9 @@ class Handler:
         if method == "note_success":  # it is on record, by `completing()`
             run.settled = True
             return None
+        if method == "heartbeat":
+            run.beaten = run.clock.monotonic()
+            return recorder.heartbeat(run.job, *arguments, lambda: self._pool.tell_lost(run))
         if method == "emit":
             return recorder.emit(run.job, *arguments, lambda: self._pool.tell_lost(run))
         if method in ("note_progress", "charge"):

@@ -15,8 +15,9 @@ from litequeue.core.interruptible import interruptible
 from litequeue.core.outcome import Died, Failed, Outcome
 from litequeue.core.records import Claimed, Progress
 from litequeue.core.store import DEATH_LIMIT
-from litequeue.core.streams import Emitted
-from litequeue.errors import Fenced, Unsupported
+from litequeue.core.streams import MOST_DETAILS, Emitted
+from litequeue.core.unset import UNSET, Unset
+from litequeue.errors import EncodeError, Fenced, Unsupported
 from litequeue.worker.executor.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Recorder(Protocol):
         From any thread. The end of the run is never on record before its values.
         """
 
+    def heartbeat(self, job: Claimed, details: bytes | None, lost: Callable[[], None]) -> None:
+        """Take in a sign of life, and what the next attempt is to be told; never blocks. `lost`: see `emit`."""
+
     def completing(
         self, job: Claimed, result: bytes, keep_for: float, then: Callable[[], None]
     ) -> AbstractContextManager[Any]:
@@ -92,18 +96,21 @@ class Run(msgspec.Struct, eq=False):
     deadline: float
     cancel_requested: bool = False
     timed_out: bool = False
+    is_silent: bool = False  # that is why: no heartbeat came in time
     release: bool = False
     loop_ends: bool = False
     settled: bool = False
     interrupted: float = math.inf  # when it was told to stop
     written_off: bool = False
     is_chunk: bool = False  # its function is called several times
+    beaten: float = math.inf  # when it has given a sign of life; inf: none is asked for
     returned: bool = False  # its function; what it returned is being encoded
     raised: BaseException | None = None  # for the log; None again as soon as it is logged
     log: RunLog | None = None  # of what it logs, if that is kept
     _noted: float = -math.inf
     _uses: dict[str, int] = {}  # of limits, as charged
     _emitted: Emitted | None = None
+    _details: bytes | None = None
     _lost: bool = False  # another worker has the job
 
     @property
@@ -187,6 +194,39 @@ class Run(msgspec.Struct, eq=False):
                 emitted = self._emitted = self._emitted or Emitted()
         emitted.add(len(data), self.job)
         self.recorder.emit(self.job, data, self._lose)
+
+    @property
+    def due(self) -> float:
+        """When it is to be stopped, unless it ends before or gives a sign of life."""
+        within = self.task.options.heartbeat_timeout
+        return self.deadline if within is None else min(self.deadline, self.beaten + within)
+
+    def heartbeat(self, details: object = UNSET) -> None:
+        """Give a sign of life, which `heartbeat_timeout` of the task asks for, and keep `details` for the next attempt.
+
+        `details`: any value that a result may be; the last ones are there as `heartbeat_details` in the attempts that
+        follow, and stay as they are in a call without. They are written within 50 ms, not synced. Never blocks, from
+        any thread to which the context was copied. Raises `EncodeError`; `Fenced` once it is known that another worker
+        has the job; `Unsupported` after the end of `completing()`.
+        """
+        if self._lost:
+            raise Fenced(
+                f"another worker has job {self.job.id} by now; run {self.job.attempt} is not the job's any more"
+            )
+        self._require_open("call heartbeat()")
+        data = None if isinstance(details, Unset) else self.task.signature.encode_value(details)
+        if data is not None and len(data) > MOST_DETAILS:
+            raise EncodeError(f"heartbeat() takes at most 64 KiB of details, got {len(data):,} bytes encoded")
+        self.beaten = self.clock.monotonic()
+        self.recorder.heartbeat(self.job, data, self._lose)
+        if data is not None:
+            self._details = data
+
+    @property
+    def heartbeat_details(self) -> Any:
+        """What was given to `heartbeat()` last, in this attempt or one before; None: nothing was."""
+        data = self.job.heartbeat if self._details is None else self._details
+        return None if data is None else self.task.signature.decode_value(data)
 
     def _lose(self) -> None:
         self._lost = True
@@ -326,6 +366,7 @@ def begun(job: Claimed, limited: Limited, clock: Clock, recorder: Recorder, now:
     """Return the run that begins now; a limit of the call counts before the task's."""
     task, timeout, keep_for = limited
     run = Run(job, task, clock, recorder, keep_for, now, now + (timeout if job.timeout is None else job.timeout))
+    run.beaten = now
     if task.options.job_logs:
         run.log = RunLog(task.options.job_logs)
     return run

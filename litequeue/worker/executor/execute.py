@@ -9,6 +9,7 @@ from types import CoroutineType, NoneType
 from typing import Any
 
 from litequeue.core.around_jobs import around, asurrounded, surrounded
+from litequeue.core.duration import text
 from litequeue.core.interruptible import calls_the_task, catches_interrupts, interruptible
 from litequeue.core.outcome import (
     Cancelled,
@@ -204,6 +205,9 @@ def _stops() -> tuple[type[BaseException], ...]:
 
 def timeout_error(run: Run) -> JobTimeout:
     """Return the error of a run that exceeded its limit."""
+    if run.is_silent:
+        within = text(run.task.options.heartbeat_timeout or 0.0)
+        return JobTimeout(f"{run.job.task_name} called heartbeat() no more for {within}, its heartbeat_timeout")
     return JobTimeout(f"{run.job.task_name} ran longer than its limit of {round(run.deadline - run.started, 6):g} s")
 
 

@@ -95,7 +95,7 @@ class _Watch:
         self, run: Run, cancelled: Callable[[], bool], stop: Callable[[Run], bool], *, on_cancel: bool
     ) -> None:
         self._run, self._cancelled, self._stop, self._on_cancel = run, cancelled, stop, on_cancel
-        self._look_at = run.deadline
+        self._look_at = run.due
         self._ask_at = math.inf if cancelled is never else run.started + WATCH_EVERY
 
     def pause(self) -> float | None:
@@ -111,7 +111,10 @@ class _Watch:
     def look(self) -> None:
         """Ask, and tell the run, if it is time."""
         run, now = self._run, self._run.clock.monotonic()
+        if now >= self._look_at and run.interrupted == math.inf and now < (due := run.due):
+            self._look_at = due  # it has given a sign of life
         if now >= self._look_at:
+            run.is_silent = run.is_silent or (not run.timed_out and now < run.deadline)
             run.timed_out, run.interrupted = True, min(run.interrupted, now)
             self._look_at = math.inf if self._stop(run) else now + TELL_AGAIN
         if now >= self._ask_at:
@@ -157,6 +160,9 @@ class NoRecords:
     async def anote_progress(self, job: Claimed, progress: str) -> bool:  # noqa: ARG002
         """Async twin of `note_progress`."""
         return False
+
+    def heartbeat(self, *_arguments: object) -> None:
+        """Nothing keeps its details."""
 
     def charge(self, *_arguments: object) -> NoReturn:
         """Raise `Unsupported`."""

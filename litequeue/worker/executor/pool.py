@@ -149,8 +149,8 @@ class Pool(ABC):
         run = begun(job, setup.tasks[job.task], setup.clock, setup.recorder, now)
         self._process_lock.enter(slot, f"{job.id}:{job.attempt}")
         mailbox.running[job.id, job.attempt] = run
-        if run.deadline < mailbox.look_at:
-            mailbox.look(run.deadline, now)
+        if (due := run.due) < mailbox.look_at:
+            mailbox.look(due, now)
         return run
 
     def _end(self, run: Run, outcome: Outcome, slot: int) -> None:
