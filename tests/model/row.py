@@ -52,6 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     result: bytes | None = None
 
     held = None  # plain jobs take of no limit
+    heartbeat = None  # and gives no sign of life
     handed = None  # and of no parent
 
     @property
