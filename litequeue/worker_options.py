@@ -97,9 +97,7 @@ def _memory_per_child(given: int | str) -> int:
         raise ValueError(UNKNOWN_MEMORY.format("max_memory_per_child", "max_jobs_per_child"))
     if most < LEAST_MEMORY:
         least = f"{LEAST_MEMORY / 1e6:.0f} MB"
-        raise ValueError(
-            f"max_memory_per_child must be at least {least}, which Python alone takes; got {given!r} bytes"
-        )
+        raise ValueError(f"max_memory_per_child must be at least {least}, which Python alone takes, got {given!r}")
     return most
 
 

@@ -519,8 +519,8 @@ def beats(times: int, pause: float) -> list[object]:
     for number in range(times):
         job.heartbeat({"row": number})
         time.sleep(pause)
-    time.sleep(LONG)
-    return []
+    while True:  # in a thread it is stopped between two of these
+        time.sleep(0.01)
 
 
 async def abeats(times: int, pause: float) -> list[object]:

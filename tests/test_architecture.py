@@ -137,7 +137,7 @@ BROAD: dict[str, str] = {
     "children/findable.py _recipe": "a codec and options are the user's, and so is how they are pickled",
     "children/log_records.py send_records.to_worker": "told as logging itself tells of it; the job that logs goes on",
     "sqlite/streams/emitter.py Emitter._write_after": "on_connect is the application's; it is logged, and tried again",
-    "sqlite/streams/emitter.py Emitter.close": "the same, at the end: what is left goes with the next commit, if any",
+    "sqlite/streams/emitter.py Emitter.close": "the same, at the end: it is logged as lost",
     "children/log_records.py _text": "what the application puts into a record has a text of its own",
     "children/messages.py travelling": "an error of the application's codec may have any class",
     "worker/executor/child_handler.py Handler._outcome": "the job must not be running for ever; it is logged",

@@ -1,9 +1,10 @@
 """What crosses between a child and its worker arrives whole, whatever the application does meanwhile."""
 
+import ctypes
+import logging
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -11,9 +12,10 @@ import child_jobs
 from child_processes import needs_proc
 from crash.watching import ended, until
 from litequeue import Queue
-from litequeue.children import child_process
-from litequeue.children.messages import Setup
+from litequeue.children import child_process, log_records
+from litequeue.children.messages import Found, Setup
 from litequeue.ipc.this_process import resident_memory
+from litequeue.worker.child import loading
 from litequeue.worker.executor import child_handler
 
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="signals, /proc"), needs_proc]
@@ -162,12 +164,12 @@ def started():
     return child
 
 
-def test_a_copy_of_this_process_does_not_keep_a_child_from_seeing_its_end():
+@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["", "in C"])
+def test_a_copy_of_this_process_does_not_keep_a_child_from_seeing_its_end(fork):
     child = started()
-    copy = os.fork()
+    copy = fork()
     if not copy:
-        time.sleep(60)
-        os._exit(0)
+        ctypes.PyDLL(None).pause()
     try:
         child.channel.close()
         assert child.ends_within(4)
@@ -175,6 +177,15 @@ def test_a_copy_of_this_process_does_not_keep_a_child_from_seeing_its_end():
     finally:
         os.kill(copy, 9)
         os.waitpid(copy, 0)
+
+
+def test_a_copy_lets_go_of_the_channel_so_that_the_death_of_this_process_is_seen():
+    child = started()
+    copy = os.fork()
+    if not copy:
+        os._exit(0 if child.channel.connection.closed else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+    child.end()
 
 
 def test_where_the_system_has_no_descriptor_of_a_process_no_other_one_is_killed(monkeypatch):
@@ -206,3 +217,38 @@ def test_a_module_that_logs_while_it_is_imported_has_no_more_time_for_that(queue
         until(lambda: "it was not ready within 1 s" in caplog.text)
         assert "it is not there yet" in caplog.text
         job.cancel()
+
+
+def test_while_a_child_ends_its_worker_claims_nothing_for_it(queue, monkeypatch):
+    """It may take seconds, in which another worker is to have the next job."""
+    free, end = [], child_process.ChildProcess.end
+    pid = queue.task(process=True)(child_jobs.pid)
+    with queue.worker(children=1, max_jobs_per_child=1) as worker:
+        pool = worker._loop._executor._children
+
+        def ends(child):
+            free.append(pool.free)
+            end(child)
+
+        monkeypatch.setattr(child_process.ChildProcess, "end", ends)
+        pid.enqueue().result(timeout=30)
+        until(lambda: free)
+    assert free[0] == 0
+
+
+def test_a_module_of_a_file_that_raises_is_met_whole_again(tmp_path):
+    (tmp_path / "half.py").write_text("def work(): ...\nraise RuntimeError('the reason')\n")
+    found = Found("half_of_a_module", "work", str(tmp_path / "half.py"), None)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the reason"):
+            loading.load(found)
+
+
+def test_a_record_that_cannot_be_read_fails_no_job(monkeypatch, capsys):
+    def unreadable(_fields):
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(logging.Logger, "callHandlers", logging.Logger.callHandlers)  # put back in the end
+    log_records.send_records(unreadable, {}, logging.Filter())
+    logging.getLogger("shop").warning("packed")
+    assert "RuntimeError: dictionary changed size during iteration" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_after_many_deaths_a_worker_counts_as_before(queue, task, tmp_path):
     tasks = {name: task(name) for name in ("exits", "segfault", "raises", "forks", "leaves_a_thread_for_a_moment")}
     hangs = task("hangs_in_c", timeout="0.2s")
     chance = random.Random(5)
-    with queue.worker(children=3, max_jobs_per_child=15) as worker:
+    with queue.worker(children=3, max_jobs_per_child=20) as worker:
         pool = pool_of(worker)
 
         def figures():
@@ -147,14 +147,14 @@ def test_after_many_deaths_a_worker_counts_as_before(queue, task, tmp_path):
             }
 
         def settle():
-            for job in pid.enqueue_many([()] * 30):
+            for job in pid.enqueue_many([()] * 60):
                 job.result(timeout=60)
             until(lambda: pool.free == 3 and not worker._loop.mailbox.running)
 
         settle()
         before, children = figures(), children_of()
         jobs = []
-        for number in range(30):
+        for number in range(60):
             name = chance.choice([*tasks, "hangs", "pid", "pid", "pid"])
             given = {"exits": (3,), "raises": ("no",)}.get(name, ())
             if name == "hangs":

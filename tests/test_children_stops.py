@@ -292,7 +292,7 @@ def test_a_child_that_holds_too_much_memory_is_replaced_after_its_job(queue, tas
 
 def test_no_job_is_lost_where_each_child_runs_one(queue, task):
     pid = task("pid")
-    jobs = pid.enqueue_many([()] * 8)
+    jobs = pid.enqueue_many([()] * 20)
     with queue.worker(children=2, max_jobs_per_child=1):
-        assert len({job.result(timeout=60) for job in jobs}) == 8
+        assert len({job.result(timeout=60) for job in jobs}) == 20
     assert {(job.refresh().attempt, len(job.errors)) for job in jobs} == {(1, 0)}

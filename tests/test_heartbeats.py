@@ -41,31 +41,11 @@ WHERE = pytest.mark.parametrize(
 @WHERE
 def test_a_run_that_gives_no_sign_of_life_is_stopped_and_the_next_one_knows_how_far_it_was(queue, run, name, options):
     options = options | {"heartbeat_timeout": "0.4s", "timeout": "60s", "retries": 1, "backoff": 0}
-    beats = queue.task(**options)(
-        _awake(getattr(child_jobs, name)) if not options.get("process") else getattr(child_jobs, name)
-    )
+    beats = queue.task(**options)(getattr(child_jobs, name))
     job = run(beats, 3, 0.01)
     assert job.result(timeout=0) == [2, {"row": 2}]
     assert [error.type for error in job.errors] == ["litequeue.JobTimeout"]
     assert "called heartbeat() no more for 400ms, its heartbeat_timeout" in job.errors[0].message
-
-
-def _awake(function):
-    """In this process a function cannot be stopped amid a long sleep: let it sleep in short ones."""
-    if function is not child_jobs.beats:
-        return function
-
-    def beats(times: int, pause: float) -> list[object]:
-        job = current_job()
-        if job.heartbeat_details is not None:
-            return [job.tries, job.heartbeat_details]
-        for number in range(times):
-            job.heartbeat({"row": number})
-            time.sleep(pause)
-        while True:
-            time.sleep(0.01)
-
-    return beats
 
 
 @WHERE

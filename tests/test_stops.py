@@ -537,7 +537,7 @@ def test_a_program_without_an_interpreter_does_not_start_itself_again(folder, ru
 
 @pytest.mark.slow
 def test_no_stop_at_a_random_moment_blames_loses_or_doubles_a_job(tmp_path):
-    figures = stop_all(tmp_path, stops=8, seed=int.from_bytes(os.urandom(4), "big"))
+    figures = stop_all(tmp_path, stops=12, seed=int.from_bytes(os.urandom(4), "big"))
     assert figures.sound, figures
 
 

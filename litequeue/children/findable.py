@@ -1,4 +1,4 @@
-"""Where a child finds a task: by module and name, as a fresh interpreter does. Knows no process.
+"""Whether a child will find a task, and where, as the worker tells it: by module and name. Knows no process.
 
 A name under which the task itself stands is enough. Where the plain function stands there, as in
 `queue.task(process=True)(shop.images.shrink)`, the task's options travel along, pickled.

@@ -187,20 +187,26 @@ def test_nothing_is_written_once_the_run_has_ended(store, hands, job):
     assert (emitted(store, job), lost, store.kernel.emitter.pending.unwritten) == ([], [1], False)
 
 
-def test_a_closed_store_whose_file_cannot_be_written_is_not_tried_for_ever(store, job, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [StoreError("gone"), ValueError("of on_connect")], ids=lambda error: type(error).__name__
+)
+def test_a_write_that_fails_is_tried_again_but_not_for_ever_once_the_store_is_closed(
+    store, job, monkeypatch, caplog, error
+):
     monkeypatch.setattr(emitter, "GATHER", 0.01)
     monkeypatch.setattr(emitter, "AGAIN", 0.01)
     tried = []
 
     def failing(*_args, **_options):
         tried.append(threading.current_thread())
-        raise StoreError("gone")
+        raise error
 
     monkeypatch.setattr(store.kernel.emitter._writer, "run", failing)
     emit(store, job, b"1")
     until(lambda: len(tried) > 2)  # again and again, while it is open
     store.kernel.emitter.close()
     until(lambda: not tried[0].is_alive())
+    assert f"what jobs have emitted last is not in the file, and is lost: {error}" in caplog.text
 
 
 def test_a_write_that_fails_keeps_the_values(store, hands, job, monkeypatch):

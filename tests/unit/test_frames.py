@@ -1,4 +1,5 @@
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -7,9 +8,9 @@ import pytest
 
 from litequeue.core import frames
 
-# Threads that come and go while garbage is collected at nearly every allocation, some of it locals of threads.
+# Garbage is collected at every few allocations, some of them amid the looks, and holds locals of threads.
 PROGRAM = """
-import gc, sys, threading
+import gc, threading
 from litequeue.core.frames import current_frames
 
 class Node:
@@ -17,18 +18,10 @@ class Node:
         self.itself, self.local = self, threading.local()
         self.local.value = 1
 
-def litter(over):
-    while not over.is_set():
-        [Node() for _ in range(10)]
-
-over = threading.Event()
-threads = [threading.Thread(target=litter, args=(over,), daemon=True) for _ in range(2)]
-for thread in threads:
-    thread.start()
 gc.set_threshold(5, 2, 2)
 for _ in range(20_000):
+    Node()
     current_frames()
-over.set()
 print(gc.isenabled())
 """
 
@@ -47,3 +40,43 @@ def test_collecting_goes_on_as_it_was(collects):
         assert gc.isenabled() == collects
     finally:
         (gc.enable if was else gc.disable)()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_amid_the_look_of_another_thread_leaves_nothing_paused_in_the_copy():
+    program = """
+import gc, os, sys, threading
+from litequeue.core import frames
+
+amid, over = threading.Event(), threading.Event()
+looks = sys._current_frames
+
+def slowly():
+    sys._current_frames = looks
+    amid.set()
+    over.wait()
+    return looks()
+
+sys._current_frames = slowly
+threading.Thread(target=frames.current_frames).start()
+amid.wait()
+copy = os.fork()
+if not copy:
+    os._exit(0 if gc.isenabled() and frames.current_frames() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]))
+over.set()
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ran.stdout == "0\n", ran.stderr
+
+
+def test_a_ctrl_c_amid_a_look_pauses_nothing_for_longer_than_to_the_next(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(frames.gc, "enable", lambda: None)  # as where it comes just before
+        patched.setattr(frames, "_is_paused", False)
+        frames.current_frames()
+    monkeypatch.setattr(frames, "_is_paused", True)
+    assert not gc.isenabled()
+    frames.current_frames()
+    assert gc.isenabled()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,15 +30,16 @@ class Emitter:
 
     def emit(self, job: Claimed, value: bytes, at: float, lost: Callable[[], None]) -> None:
         """Take in a value, which goes into the file with the next commit, or with one of its own that comes soon."""
-        self._is_closed = False
         self.pending.add(job, value, at, lost)
-        if not self._is_called:
-            self._call(GATHER)
+        self._write_soon()
 
     def beat(self, job: Claimed, details: bytes, at: float, lost: Callable[[], None]) -> None:
         """Take in the details of a heartbeat, in the place of those of the run that are not in the file yet."""
-        self._is_closed = False
         self.pending.beat(job, details, at, lost)
+        self._write_soon()
+
+    def _write_soon(self) -> None:
+        self._is_closed = False
         if not self._is_called:
             self._call(GATHER)
 
@@ -60,7 +60,7 @@ class Emitter:
             self.write()
         except Exception as error:  # `on_connect` is the application's
             if self._is_closed:  # nobody emits any more: a thread that tries for ever would outlive the queue
-                return
+                return  # `close` has said so
             later.info("what jobs have emitted could not be written yet: %s", error)
             self._call(AGAIN)
             say()
@@ -77,8 +77,11 @@ class Emitter:
         """Write what is left, and let the thread end. May be called again; a later value starts another."""
         self._is_closed = True
         if self._writer.held() is None:  # inside a transaction, which may be rolled back, the next commit has it
-            with suppress(Exception):
+            try:
                 self.write()
+            except Exception as error:
+                later.warning("what jobs have emitted last is not in the file, and is lost: %s", error)
+                say()
         self._thread.close()
 
     def reset_after_fork(self) -> None:

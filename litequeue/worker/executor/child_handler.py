@@ -267,8 +267,8 @@ class Handler:
                 case Called():
                     self._perform(child, run, message)
                 case Logged(fields, of):
-                    is_its_own = run.log is not None and of == (run.job.id, run.job.attempt)
-                    handle(fields, run.log.add if is_its_own and run.log is not None else None)
+                    kept = run.log if of == (run.job.id, run.job.attempt) else None  # a left thread logs for no job
+                    handle(fields, None if kept is None else kept.add)
                 case Stack(told):
                     self.stack_text = told
                     self.stack_told.set()
