@@ -19,7 +19,7 @@ PYTHONS := $(PYTHON) $(if $(filter file,$(origin PYTHON)),python3.14 python3.13 
 help:
 	@echo 'make demo   count a folder of files with two workers, one of them killed; FOLDER=... names another folder'
 	@echo 'make test   the tests; ARGS="-m \"not slow\"" for the quick ones'
-	@echo 'make thorough  those that make test leaves out, which take ten minutes: more servers, drivers and moments of the same kinds'
+	@echo 'make thorough  those that make test leaves out, which take some minutes: more servers, drivers and moments of the same kinds'
 	@echo 'make lint   ruff, mypy, and pyright --verifytypes (99 % or more)'
 	@echo 'make bench  the measurements, beside huey; into benchmarks/README.md, unless ARGS=... says otherwise'
 	@echo 'make bench-peers  the same measurements, groups and chords beside RQ, Celery, Dramatiq, ARQ, SAQ, persist-queue, DBOS; fetches them and a Redis'

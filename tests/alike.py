@@ -31,7 +31,7 @@ ALIKE = (
     # Clocks that jump, which are ours, and a slow walk through the years.
     "test_clocks.py",
     "unit/test_cron_ticks.py",
-    # What the commands print. How they start, stop and hear signals is in test_stops.py and test_supervisor.py.
+    # What the commands print.
     "test_cli*.py",
     # What the kernel does: how processes are started, signalled and end. What runs in them is in other files.
     "test_children_ends.py",
@@ -44,6 +44,7 @@ ALIKE = (
     "test_locks.py",
     "test_reload.py",
     "test_several_apps.py",
+    "test_stops.py",
     "test_supervisor.py",
     # Inputs drawn at random, of which the tests of each decoder have the known ones.
     "fuzz/test_*.py",
